@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The patch plan: what the planner (src/plan) decides about one ELF image and
+ * the probe (src/probe) applies to a mapping of it.
+ *
+ * A plan is a flat, position-independent byte block: it is written to a file,
+ * mapped read-only and applied without parsing anything else. The planner has
+ * already encoded the replacement code; applying a plan is
+ *
+ *     copy blob to a place within +-2 GiB of the image's text (T),
+ *     fill the entry-point table at the start of blob,
+ *     for each fixup   add the run-time displacement to a rel32 or abs64,
+ *     for each patch   replace `len` bytes of text at bias + vaddr.
+ *
+ * All references are offsets from the start of the plan and are checked by
+ * plan_check() on both sides before use. Integers are little-endian and
+ * naturally aligned. "vaddr" is an address as the ELF file states it; the
+ * run-time address is bias + vaddr.
+ *
+ *   +--------------+ 0
+ *   | plan_header  |
+ *   +--------------+ site_off   plan_site  [site_count]   (what and why; for people)
+ *   +--------------+ blob_off   bytes      [blob_size]    (trampolines, PLAN_SLOT-aligned)
+ *   +--------------+ fix_off    plan_fixup [fix_count]
+ *   +--------------+ patch_off  plan_patch [patch_count]  (sorted by vaddr)
+ *   +--------------+ size
+ *
+ * The blob starts with one reserved slot, the entry table: PLAN_ENTRY_MAX
+ * 8-byte pointers that the probe fills in with the addresses of its common
+ * entry code. Every other slot belongs to one hook of one site:
+ *
+ *   slot + 0   struct plan_slot (32 bytes: data of the hook)
+ *   slot + 32  code
+ *
+ * A slot is PLAN_SLOT bytes and aligned to PLAN_SLOT, so that an unwinder can
+ * get from any PC in it to plan_slot.resume_pc by masking; the probe's unwind
+ * tables do exactly that (src/probe/arch/<arch>/entry.S).
+ */
+#ifndef SCOPE_WIRE_PLAN_FORMAT_H
+#define SCOPE_WIRE_PLAN_FORMAT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PLAN_MAGIC   UINT64_C(0x316e616c50706353) /* "ScpPlan1" */
+#define PLAN_VERSION 2u     /* raised whenever a plan made by an older planner must not be applied */
+#define PLAN_SLOT    128u   /* bytes per trampoline slot */
+#define PLAN_SLOT_CODE 32u  /* code starts here in a slot */
+#define PLAN_KEY_MAX 64u    /* bytes of plan_header.key, NUL included */
+#define PLAN_PATCH_MAX 16u  /* longest replaced region */
+
+enum plan_arch { PLAN_ARCH_X86_64 = 1, PLAN_ARCH_AARCH64 = 2 };
+
+/* Entry points of the probe, by index into the table at the start of the blob. */
+enum plan_entry {
+    PLAN_ENTRY_EXIT,      /* after a syscall: rcx = slot */
+    PLAN_ENTRY_ENTER,     /* before a syscall: rcx = slot */
+    PLAN_ENTRY_CALL,      /* instead of a call to a leaf that makes the syscall (musl): rax = slot */
+    PLAN_ENTRY_MAX = 16,  /* the table is exactly one slot: 16 * 8 == PLAN_SLOT */
+};
+
+/* How a site is reached; also the reason when it is not. */
+enum plan_method {
+    PLAN_NONE,            /* left alone, see enum plan_reason */
+    PLAN_AFTER,           /* jump in place of the bytes after the syscall */
+    PLAN_SHORT,           /* 2-byte jump to padding that holds the 5-byte jump */
+    PLAN_MOVE,            /* the syscall itself runs in the trampoline */
+    PLAN_CALLER,          /* hooked around the only call of a leaf function */
+    PLAN_SPAN,            /* region spans the syscall (calls that never return) */
+    PLAN_BEFORE,          /* calls that never return: jump in place of the bytes before the syscall, no exit hook */
+};
+
+enum plan_reason {
+    PLAN_OK,
+    PLAN_R_UNINTERESTING, /* a constant number that is not observed */
+    PLAN_R_BRANCH_TARGET, /* a branch lands inside the region */
+    PLAN_R_RELOCATE,      /* an instruction in the region can't be moved */
+    PLAN_R_NO_ROOM,       /* function ends too early and no padding is near */
+    PLAN_R_OVERLAP,       /* region of a neighbouring site */
+    PLAN_R_CANCEL_RANGE,  /* inside a PC range that the C library compares with */
+    PLAN_R_RSEQ,          /* inside a restartable sequence */
+    PLAN_R_DATA_IN_TEXT,  /* not confirmed to be an instruction */
+    PLAN_R_ENTER_ONLY,    /* exit hook placed, wanted enter hook could not be */
+    PLAN_R_NO_STACK,      /* the program has given back its stack there */
+    PLAN_REASON_MAX,
+};
+
+/* plan_site.flags, also plan_slot.flags */
+enum plan_flag {
+    PLAN_F_NR_UNKNOWN   = 1u << 0, /* number not constant here: the enter hook passes it */
+    PLAN_F_ENTER        = 1u << 1, /* an enter hook is part of the plan */
+    PLAN_F_EXIT         = 1u << 2, /* an exit hook is part of the plan */
+    PLAN_F_CHECK_ORIGIN = 1u << 3, /* exit stub proves (rcx) that it came from the syscall */
+    PLAN_F_SP_BIAS8     = 1u << 4, /* enter hook sees sp 8 lower than the exit hook (PLAN_CALLER) */
+    PLAN_F_NORETURN     = 1u << 5,
+};
+
+/* plan_patch.when: the condition under which the probe applies a patch. */
+enum plan_when {
+    PLAN_ALWAYS,
+    PLAN_TIMING,          /* enter hook needed only to time the call */
+};
+
+struct plan_header {
+    uint64_t magic;
+    uint32_t version;
+    uint16_t arch;        /* enum plan_arch */
+    uint16_t reserved;
+    uint32_t size;        /* of the whole plan, bytes */
+    uint32_t sum;         /* plan_sum() of the plan */
+    uint64_t table_hash;  /* syscall_table_hash() of the table it was planned with */
+    uint64_t text_lo, text_hi; /* vaddr range that contains every patch */
+    uint32_t site_off, site_count;
+    uint32_t blob_off, blob_size;
+    uint32_t fix_off, fix_count;
+    uint32_t patch_off, patch_count;
+    char key[PLAN_KEY_MAX]; /* image identity, see plan_key() in src/plan/plan.h */
+};
+
+struct plan_site {
+    uint64_t vaddr;       /* of the syscall instruction (of the call for PLAN_CALLER) */
+    int32_t nr;           /* syscall number, -1 if not constant */
+    uint8_t method;       /* enum plan_method */
+    uint8_t reason;       /* enum plan_reason */
+    uint16_t flags;       /* enum plan_flag */
+};
+
+/* First bytes of a trampoline slot. resume_pc and site_pc hold vaddrs in the
+ * plan and are made absolute by fixups. */
+struct plan_slot {
+    uint64_t resume_pc;   /* where an unwinder shall say that this frame is */
+    uint64_t tail;        /* absolute: where the common entry code jumps when the hook is done */
+    int32_t nr;
+    uint32_t flags;       /* enum plan_flag */
+    uint64_t site_pc;     /* address of the instruction after the syscall */
+};
+
+enum plan_fix_kind {
+    PLAN_FIX_ABS64,       /* *(u64 *)at += bias           (value was a vaddr) */
+    PLAN_FIX_BLOB64,      /* *(u64 *)at += blob address   (value was an offset in the blob) */
+    PLAN_FIX_TEXT32,      /* *(i32 *)at += bias - blob    (rel32 from blob to text, encoded for bias=blob=0) */
+};
+
+struct plan_fixup {
+    uint32_t at;          /* offset in the blob */
+    uint32_t kind;        /* enum plan_fix_kind */
+};
+
+/* Replaces text. If rel_at is not 0xff, the 4 bytes at rel_at are a rel32 that
+ * was encoded as if bias and blob address were 0: add blob - bias. */
+struct plan_patch {
+    uint64_t vaddr;
+    uint8_t len;          /* <= PLAN_PATCH_MAX */
+    uint8_t rel_at;
+    uint8_t when;         /* enum plan_when */
+    uint8_t reserved;
+    uint32_t site;        /* index of the site */
+    uint8_t old[PLAN_PATCH_MAX]; /* what must be there now; checked before patching */
+    uint8_t new_[PLAN_PATCH_MAX];
+};
+
+_Static_assert(offsetof(struct plan_header, sum) == offsetof(struct plan_header, size) + 4 &&
+                   offsetof(struct plan_header, size) % 8 == 0,
+               "plan_sum knows the word that holds both");
+_Static_assert(sizeof(struct plan_header) == 144, "plan_header is on disk");
+_Static_assert(sizeof(struct plan_site) == 16, "plan_site is on disk");
+_Static_assert(sizeof(struct plan_slot) == PLAN_SLOT_CODE, "code follows plan_slot");
+_Static_assert(sizeof(struct plan_fixup) == 8, "plan_fixup is on disk");
+_Static_assert(sizeof(struct plan_patch) == 48, "plan_patch is on disk");
+_Static_assert(PLAN_ENTRY_MAX * 8 == PLAN_SLOT, "entry table fills one slot");
+
+/*
+ * A checksum against damaged files (not against malice: who may write a plan is
+ * checked by owner and mode). Every observed process verifies its plans, so it
+ * has to be fast without vector instructions: four lanes of FNV-1a over 64-bit
+ * words, folded. plan_header.sum counts as zero.
+ */
+static inline uint32_t plan_sum(const void *p, size_t size)
+{
+    const uint64_t prime = UINT64_C(0x100000001b3);
+    uint64_t lane[4] = {1, 2, 3, 4}, h = UINT64_C(0xcbf29ce484222325);
+    const unsigned char *b = (const unsigned char *)p;
+    size_t i = 0;
+
+    for (; size - i >= 32; i += 32)
+        for (unsigned k = 0; k < 4; k++) {
+            uint64_t w;
+
+            __builtin_memcpy(&w, b + i + 8 * k, 8);
+            if (i + 8 * k == offsetof(struct plan_header, size)) /* the word that holds sum too */
+                w &= UINT32_MAX;
+            lane[k] = (lane[k] ^ w) * prime;
+            lane[k] ^= lane[k] >> 29;
+        }
+    for (; i < size; i++)
+        h = (h ^ b[i]) * prime;
+    for (unsigned k = 0; k < 4; k++)
+        h = (h ^ lane[k]) * prime;
+    return (uint32_t)(h ^ h >> 32);
+}
+
+/*
+ * Checks that every reference of the plan at p lies inside its `size` bytes.
+ * Pure; safe in signal handlers. Returns 1 if the plan may be applied once
+ * plan_sum() agrees too, 0 if not.
+ */
+static inline int plan_check(const void *p, size_t size)
+{
+    const struct plan_header *h = p;
+
+    if (size < sizeof(*h) || h->magic != PLAN_MAGIC || h->version != PLAN_VERSION || h->size != size)
+        return 0;
+    if ((h->site_off | h->blob_off | h->fix_off | h->patch_off) & 7)
+        return 0;
+#define PLAN_RANGE(off, count, elem) \
+    ((uint64_t)(off) + (uint64_t)(count) * (elem) <= size)
+    if (!PLAN_RANGE(h->site_off, h->site_count, sizeof(struct plan_site)) ||
+        !PLAN_RANGE(h->blob_off, h->blob_size, 1) ||
+        !PLAN_RANGE(h->fix_off, h->fix_count, sizeof(struct plan_fixup)) ||
+        !PLAN_RANGE(h->patch_off, h->patch_count, sizeof(struct plan_patch)))
+        return 0;
+#undef PLAN_RANGE
+    if (h->blob_size % PLAN_SLOT)
+        return 0;
+    return 1;
+}
+
+#endif

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Records in the ring. A record is a header, then items (type, length, bytes),
+ * each padded to 8 bytes; the whole is padded to RING_CELL. An item never
+ * extends past `size`; readers skip item types that they don't know.
+ */
+#ifndef SCOPE_WIRE_RECORD_H
+#define SCOPE_WIRE_RECORD_H
+
+#include <stdint.h>
+
+enum rec_kind {
+    REC_PAD = 1,   /* filler up to the end of the ring; only seq, size, kind are valid */
+    REC_CALL,      /* a completed call: op, ret, arg, items */
+    REC_ENTER,     /* a call that is about to run: fork, exec and exit families, close of a descriptor that is
+                    * known to be open (close of any other has a REC_CALL with ITEM_COUNTERS); ret is 0 */
+    REC_DATA,      /* bytes written to a descriptor: arg[0] fd, arg[1] offset in the call, ret = bytes of the call; without
+                    * ITEM_DATA: `ret` bytes that were not captured, a loss if they are wanted */
+    REC_IMAGE,     /* an image was patched: arg[0] sites patched, arg[1] sites left, arg[2] bias; ITEM_PATH */
+    REC_NOTE,      /* something could not be observed: arg[0] enum note_code; ITEM_PATH if it has a name */
+    REC_UPGRADE,   /* a borrowing child moves to a segment of its own; nothing of it follows in this ring */
+};
+
+enum rec_flag {
+    REC_F_BORROWED = 1u << 0, /* made by another process than the segment's owner; pid says which */
+    REC_F_VFORK    = 1u << 1, /* ... which shares the owner's memory until it execs */
+    REC_F_TIMED    = 1u << 2, /* `ticks` is valid */
+    REC_F_COUNTED  = 1u << 3, /* the bytes of this call are in the fd_entry counters already */
+    REC_F_CUT      = 1u << 4, /* an item was shortened */
+    REC_F_UNASKED  = 1u << 6, /* REC_DATA that may turn out to be unwanted: dropping it isn't counted by the writer */
+    REC_F_SAID     = 1u << 5, /* REC_CALL of a close whose REC_ENTER told everything: only for the event source syscall */
+};
+
+enum item_type {
+    ITEM_PATH = 1, /* first path argument, no NUL */
+    ITEM_PATH2,    /* second path argument */
+    ITEM_ADDR,     /* struct sockaddr given or returned: the peer, or the address bound to */
+    ITEM_LOCAL,    /* struct sockaddr of the local end */
+    ITEM_DATA,     /* payload bytes */
+    ITEM_COUNTERS, /* struct rec_counters of the descriptor that is being closed or replaced */
+    ITEM_FDS,      /* struct rec_fd[]: descriptors received or made (pipe, socketpair, SCM_RIGHTS) */
+    ITEM_STAT,     /* struct rec_stat */
+    ITEM_LINK,     /* target of a symbolic link, text */
+    ITEM_STATUS,   /* int32_t wait status */
+    ITEM_USAGE,    /* struct rec_usage, with REC_ENTER of exit_group */
+};
+
+struct rec_item {
+    uint16_t type;
+    uint16_t reserved;
+    uint32_t len;  /* bytes that follow, padding excluded */
+};
+
+struct rec_counters {
+    int32_t fd;
+    uint32_t gen;  /* generation that ends */
+    uint64_t read_bytes, read_ops, read_ticks, write_bytes, write_ops, write_ticks; /* cumulative, as fd_entry */
+    uint32_t state; /* enum fd_state that ends */
+    uint32_t reserved;
+};
+
+struct rec_fd {
+    int32_t fd;
+    uint32_t gen;  /* fd_entry.gen that begins */
+};
+
+struct rec_stat {
+    uint32_t mode, uid, gid, reserved;
+    uint64_t ino, dev;
+};
+
+struct rec_usage { /* getrusage(2), RUSAGE_SELF: since the process (pid) began, execs included */
+    uint64_t cpu_us;       /* user and system */
+    uint64_t maxrss_kib;
+};
+
+enum note_code {
+    NOTE_EXEC_STATIC = 1, /* the new image is static: will not be observed */
+    NOTE_EXEC_32BIT,
+    NOTE_EXEC_SETID,      /* setuid/setgid or file capabilities */
+    NOTE_EXEC_ARCH,       /* other architecture */
+    NOTE_EXEC_LIB,        /* the probe's file can't be reached from there */
+    NOTE_IMAGE_NOPLAN,    /* no plan for an image in time */
+    NOTE_IMAGE_PATCH,     /* text could not be made writable */
+    NOTE_SECCOMP,         /* the program entered seccomp: no new segment for its children */
+    NOTE_IO_URING,        /* io_uring in use whose rings can't be read: its I/O is not seen */
+    NOTE_NO_SEGMENT,      /* a child could not get a segment of its own: arg[1] errno */
+};
+
+struct record {
+    uint64_t seq;   /* position + 1 once committed */
+    uint32_t size;  /* bytes, header and items, without the padding to RING_CELL */
+    uint8_t kind;   /* enum rec_kind */
+    uint8_t flags;  /* enum rec_flag */
+    uint16_t op;    /* enum op_id */
+    uint32_t pid;   /* as the process itself sees it */
+    uint32_t tid;
+    uint64_t time;  /* clock of the segment, when the call had ended (REC_ENTER: began) */
+    int64_t ret;    /* kernel result: -errno on failure */
+    uint64_t ticks; /* duration, if REC_F_TIMED */
+    uint64_t arg[6];/* raw argument registers. In the REC_CALL of a successful call that makes one descriptor
+                     * (its result), arg[5] is the fd_entry.gen that begins with it; no such call has six arguments. */
+};
+
+_Static_assert(sizeof(struct record) == 96, "record is shared");
+_Static_assert(sizeof(struct rec_item) == 8, "rec_item is shared");
+_Static_assert(sizeof(struct rec_counters) == 64, "rec_counters is shared");
+
+#endif

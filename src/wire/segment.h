@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The shared segment: one memfd per observed process, written by the probe in
+ * that process and read by the collector.
+ *
+ *   0          segment_header   cache lines with one writer each
+ *   fd_off     fd_entry[fd_cap] counters per descriptor (sparse: untouched pages cost nothing)
+ *   ring_off   ring of ring_cells cells of RING_CELL bytes
+ *   seg_size
+ *
+ * Trust. The observed program can write here. The collector keeps its own
+ * copies of everything that it needs to stay safe (sizes, its read position)
+ * and checks every value at each use; what it writes into the segment is
+ * advice to the probe. The memfd is sealed (F_SEAL_SHRINK|GROW|SEAL) before it
+ * is handed over, so mapping it can't fault.
+ *
+ * Ring. Positions count cells from 0 and never wrap (64 bits); the cell of
+ * position p is p % ring_cells. A writer
+ *     1. reads ring_head (h) and ring_tail; if the record does not fit before
+ *        tail + ring_cells it counts a loss (or waits, in lossless mode),
+ *     2. compare-and-swaps ring_head from h to h + n,
+ *     3. writes the record except its first word,
+ *     4. stores h + 1 in the record's first word (release): committed.
+ * A record does not straddle the end: a writer that would cross it reserves
+ * the rest too and commits it as REC_PAD. Each cell-aligned word that isn't a
+ * committed position is either payload, stale, or a reservation. A writer that
+ * was interrupted for ever (a signal handler longjmp'ed out, a vfork child was
+ * killed) leaves a reservation that is never committed: the reader that has
+ * seen ring_head ahead of an uncommitted cell for RING_STALL_MS scans forward
+ * for the next cell whose first word is its own position + 1, and counts one
+ * torn record.
+ */
+#ifndef SCOPE_WIRE_SEGMENT_H
+#define SCOPE_WIRE_SEGMENT_H
+
+#include <stdint.h>
+
+#include "wire/syscalls.h"
+
+#define SEG_MAGIC    UINT64_C(0x3147455365706353) /* "ScpeSEG1" */
+#define SEG_VERSION  1u
+#define SEG_NAME     "scope" /* memfd name; seen in /proc/PID/maps as /memfd:scope */
+
+#define RING_CELL      32u
+#define RING_CELLS     65536u /* 2 MiB */
+#define RING_STALL_MS  200u
+#define FD_CAP_MAX     65536u /* descriptors above it are recorded call by call */
+#define SEG_ARGV_MAX   8192u  /* bytes of command line kept */
+#define SEG_PATH_MAX   4096u
+
+/* segment_header.mode, written by the collector (and initialised from the join reply or config). */
+enum seg_mode {
+    SEG_M_ON        = 1u << 0, /* off: hooks return at once */
+    SEG_M_LOSSLESS  = 1u << 1, /* writers wait for room, at most SEG_WAIT_MS in a row */
+    SEG_M_TIMING    = 1u << 2, /* time read/write calls */
+    SEG_M_REC_RW    = 1u << 3, /* a record for each read/write-like call (verbosity 9) */
+    SEG_M_REC_SEEK  = 1u << 4, /* ... seek (8) */
+    SEG_M_REC_STAT  = 1u << 5, /* ... successful stat-like call (7) */
+    SEG_M_REC_ALL   = 1u << 6, /* ... every observed call (event source syscall) */
+    SEG_M_CAPTURE   = 1u << 7, /* written data may be captured (console/file events) */
+    SEG_M_ENHANCEFS = 1u << 8, /* add owner and mode to records of files opened for writing (one fstat) */
+    SEG_M_TSC       = 1u << 9, /* at start only: the CPU's counter is good for time stamps (see launch_mode()) */
+};
+#define SEG_WAIT_MS 1000u /* lossless: after waiting this long in a row the writer gives up and drops */
+
+enum seg_clock { SEG_CLOCK_TSC = 1, SEG_CLOCK_MONO = 2, SEG_CLOCK_NONE = 3 };
+
+enum seg_start { /* why this segment exists */
+    SEG_START_EXEC = 1,  /* a new image began */
+    SEG_START_FORK = 2,  /* a forked child outgrew its parent's ring */
+};
+
+/* Kinds of descriptor, as the probe can tell from the call that made it. */
+enum fd_kind {
+    FDK_UNKNOWN, FDK_FILE, FDK_DIR, FDK_SOCKET, FDK_PIPE, FDK_EPOLL, FDK_EVENTFD, FDK_TIMERFD,
+    FDK_SIGNALFD, FDK_INOTIFY, FDK_MEMFD, FDK_IO_URING, FDK_PIDFD, FDK_OTHER,
+};
+
+/* fd_entry.state bits, written by the probe */
+enum fd_state {
+    FDS_OPEN     = 1u << 0, /* known to be open */
+    FDS_CLOEXEC  = 1u << 1,
+    FDS_WRITABLE = 1u << 2, /* opened for writing, or not known to be read-only */
+    FDS_ADDR     = 1u << 3, /* socket: addresses were already recorded */
+    FDS_STD      = 1u << 4, /* a copy of descriptor 1 or 2 */
+    FDS_READS    = 1u << 5, /* the kernel certainly reads what is written to it */
+    FDS_EOF      = 1u << 6, /* a read has returned 0: a stream's peer has ended it */
+};
+
+/* fd_entry.want, written by the collector: generation << 2 | decision */
+enum fd_want {
+    FDW_UNDECIDED,       /* nobody looked yet: capture, at most FD_UNDECIDED_MAX bytes and while the ring has room */
+    FDW_NONE,            /* do not capture what is written */
+    FDW_CAPTURE,         /* capture everything written */
+};
+#define FD_UNDECIDED_MAX 65536u
+#define FD_UNDECIDED_UNIT 16u
+
+/* Counters never go back while the process lives: closing a descriptor does
+ * not clear them; records carry their values, and readers take differences.
+ * Times are in ticks of the segment's clock. */
+struct fd_entry {
+    uint64_t read_bytes, read_ops, read_ticks;
+    uint64_t write_bytes, write_ops, write_ticks;
+    uint32_t gen;             /* raised by each open and each close of this number */
+    uint8_t kind;             /* enum fd_kind */
+    uint8_t state;            /* enum fd_state */
+    uint16_t undecided;       /* captured while undecided, in units of FD_UNDECIDED_UNIT bytes, this generation */
+    uint32_t want;            /* enum fd_want, written by the collector */
+    uint32_t unsaid;          /* bytes (saturating) not captured while undecided, this generation */
+};
+
+struct op_counter {
+    uint64_t calls;           /* successful calls that have no record of their own */
+    uint64_t ebadf;           /* calls on a number that isn't open (EBADF) that have no record of their own:
+                               * daemons close every possible number */
+};
+
+enum seg_loss {
+    LOSS_RECORD,              /* records that did not fit into the ring */
+    LOSS_DATA,                /* captured bytes that did not fit */
+    LOSS_NR,                  /* calls whose number was lost between enter and exit */
+    LOSS_SLOT,                /* calls by threads that found no slot */
+    LOSS_COPY,                /* arguments that could not be read */
+    LOSS_MAX = 8,
+};
+
+struct segment_header {
+    /* --- written once by the probe, before the memfd is handed over --- */
+    uint64_t magic;
+    uint32_t version;
+    uint32_t start;           /* enum seg_start */
+    uint64_t seg_size;
+    uint64_t table_hash;      /* syscall_table_hash(): both sides must have the same table */
+    uint32_t fd_off, fd_cap;
+    uint32_t ring_off, ring_cells;
+    uint32_t clock;           /* enum seg_clock */
+    uint32_t pid, ppid, uid, gid, euid, egid; /* as the process sees them */
+    uint32_t argv_len;        /* bytes used in argv[], NUL-separated like /proc/PID/cmdline */
+    uint32_t argv_cut;        /* 1 if the command line was longer */
+    uint64_t start_time;      /* clock value when the probe started */
+    uint64_t start_cpu_us;    /* CPU time that this process (pid) had used by then: before an exec, before a fork's upgrade */
+    uint8_t uuid[16];         /* random, version 4 */
+
+    /* --- written by the collector --- */
+    uint32_t mode __attribute__((aligned(64))); /* enum seg_mode */
+    uint32_t wake;            /* reserved */
+    uint64_t heartbeat;       /* CLOCK_MONOTONIC ms of the last drain */
+    uint64_t ring_tail __attribute__((aligned(64)));
+
+    /* --- written by the probe --- */
+    uint64_t ring_head __attribute__((aligned(128)));
+    uint64_t loss[LOSS_MAX] __attribute__((aligned(64)));
+    uint64_t fd_high __attribute__((aligned(64))); /* highest descriptor used so far, plus one */
+    uint32_t images, sites_patched, sites_left, uring_seen;
+    struct op_counter op[OP_MAX] __attribute__((aligned(64)));
+
+    /* --- written once by the probe, long and mostly empty: untouched pages cost nothing --- */
+    char exe[SEG_PATH_MAX];   /* /proc/self/exe */
+    char cwd[SEG_PATH_MAX];
+    char argv[SEG_ARGV_MAX];
+};
+
+_Static_assert(sizeof(struct fd_entry) == 64, "one cache line per descriptor");
+
+#endif
