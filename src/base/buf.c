@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/buf.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+void buf_free(struct buf *b)
+{
+    free(b->p);
+    *b = (struct buf)BUF_INIT;
+}
+
+char *buf_room(struct buf *b, size_t n)
+{
+    if (b->cap - b->len < n) {
+        size_t cap = b->cap ? b->cap * 2 : 256;
+
+        while (cap - b->len < n)
+            cap *= 2;
+        b->p = xrealloc(b->p, cap, 1);
+        b->cap = cap;
+    }
+    return b->p + b->len;
+}
+
+void buf_add(struct buf *b, const void *p, size_t n)
+{
+    if (n)
+        memcpy(buf_room(b, n), p, n);
+    b->len += n;
+}
+
+void buf_char(struct buf *b, char c)
+{
+    *buf_room(b, 1) = c;
+    b->len++;
+}
+
+void buf_printf(struct buf *b, const char *fmt, ...)
+{
+    char *at = buf_room(b, 128); /* changes cap: not inside the call, whose arguments have no order */
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(at, b->cap - b->len, fmt, ap);
+    va_end(ap);
+    if (n < 0)
+        return;
+    if ((size_t)n >= b->cap - b->len) {
+        va_start(ap, fmt);
+        vsnprintf(buf_room(b, (size_t)n + 1), (size_t)n + 1, fmt, ap);
+        va_end(ap);
+    }
+    b->len += (size_t)n;
+}
+
+void buf_uint(struct buf *b, uint64_t v)
+{
+    char tmp[20], *p = tmp + sizeof(tmp);
+
+    do
+        *--p = (char)('0' + v % 10);
+    while (v /= 10);
+    buf_add(b, p, (size_t)(tmp + sizeof(tmp) - p));
+}
+
+void buf_int(struct buf *b, int64_t v)
+{
+    if (v < 0)
+        buf_char(b, '-');
+    buf_uint(b, v < 0 ? -(uint64_t)v : (uint64_t)v);
+}
+
+char *buf_cstr(struct buf *b)
+{
+    *buf_room(b, 1) = 0;
+    return b->p;
+}
+
+unsigned utf8_sequence(const char *text, size_t len)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    unsigned n, lo = 0x80, hi = 0xbf;
+
+    if (!len)
+        return 0;
+    if (s[0] < 0x80)
+        return 1;
+    if (s[0] < 0xc2 || s[0] > 0xf4)
+        return 0;
+    n = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+    if (len < n)
+        return 0;
+    if (s[0] == 0xe0)
+        lo = 0xa0; /* overlong */
+    else if (s[0] == 0xed)
+        hi = 0x9f; /* surrogates */
+    else if (s[0] == 0xf0)
+        lo = 0x90;
+    else if (s[0] == 0xf4)
+        hi = 0x8f; /* above U+10FFFF */
+    if (s[1] < lo || s[1] > hi)
+        return 0;
+    for (unsigned i = 2; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
+}
+
+void buf_json(struct buf *b, const char *s, size_t len)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t done = 0, i = 0;
+
+    buf_room(b, len + 2);
+    buf_char(b, '"');
+    while (i < len) {
+        unsigned char c = (unsigned char)s[i];
+        unsigned n;
+        char esc[6] = {'\\', 'u', '0', '0', 0, 0};
+        size_t esc_len = 2;
+
+        if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
+            i++;
+            continue;
+        }
+        if (c >= 0x80 && (n = utf8_sequence(s + i, len - i))) {
+            i += n;
+            continue;
+        }
+        buf_add(b, s + done, i - done);
+        done = ++i;
+        switch (c) {
+        case '"': case '\\': esc[1] = (char)c; break;
+        case '\b': esc[1] = 'b'; break;
+        case '\f': esc[1] = 'f'; break;
+        case '\n': esc[1] = 'n'; break;
+        case '\r': esc[1] = 'r'; break;
+        case '\t': esc[1] = 't'; break;
+        default:
+            if (c >= 0x80) {
+                buf_str(b, "\xef\xbf\xbd");
+                continue;
+            }
+            esc[4] = hex[c >> 4];
+            esc[5] = hex[c & 15];
+            esc_len = 6;
+        }
+        buf_add(b, esc, esc_len);
+    }
+    buf_add(b, s + done, len - done);
+    buf_char(b, '"');
+}
+
+void buf_time(struct buf *b, uint64_t ns)
+{
+    uint64_t us = ns / 1000;
+    char frac[7] = ".000000";
+
+    buf_uint(b, us / 1000000);
+    us %= 1000000;
+    for (int i = 6; i > 0; i--, us /= 10)
+        frac[i] = (char)('0' + us % 10);
+    buf_add(b, frac, sizeof(frac));
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A growing byte buffer, and JSON text appended to it. */
+#ifndef SCOPE_BASE_BUF_H
+#define SCOPE_BASE_BUF_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct buf {
+    char *p;         /* not NUL-terminated unless buf_cstr() was called */
+    size_t len, cap;
+};
+#define BUF_INIT {NULL, 0, 0}
+
+void buf_free(struct buf *b);
+static inline void buf_reset(struct buf *b) { b->len = 0; }
+/* Makes room for n more bytes and returns the place; the caller adds to len what it used. */
+char *buf_room(struct buf *b, size_t n);
+void buf_add(struct buf *b, const void *p, size_t n);
+static inline void buf_str(struct buf *b, const char *s) { buf_add(b, s, strlen(s)); }
+void buf_char(struct buf *b, char c);
+void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void buf_uint(struct buf *b, uint64_t v);
+void buf_int(struct buf *b, int64_t v);
+/* NUL-terminates and returns the text; valid until the next change. */
+char *buf_cstr(struct buf *b);
+
+/* A JSON string with its quotes. Bytes that aren't valid UTF-8 become U+FFFD;
+ * control characters are escaped (RFC 8259, section 7). */
+void buf_json(struct buf *b, const char *s, size_t len);
+static inline void buf_json_str(struct buf *b, const char *s) { buf_json(b, s, strlen(s)); }
+/* Seconds with microseconds, from nanoseconds: 1700000000.123456 */
+void buf_time(struct buf *b, uint64_t ns);
+/* Length of the valid UTF-8 sequence at text (1..4), 0 if it is not one (RFC 3629). */
+unsigned utf8_sequence(const char *text, size_t len);
+
+#endif
