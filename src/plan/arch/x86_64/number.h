@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which system call does a syscall instruction make? */
+#ifndef SCOPE_PLAN_X86_NUMBER_H
+#define SCOPE_PLAN_X86_NUMBER_H
+
+#include <capstone/capstone.h>
+
+#include "plan/arch/x86_64/code.h"
+
+/* A disassembler with details, opened once per image. */
+struct number_finder {
+    csh handle;
+    cs_insn *insn;
+    unsigned steps; /* instructions looked at so far */
+};
+
+/* 0 or -ENOMEM. */
+int number_open(struct number_finder *f);
+void number_close(struct number_finder *f);
+
+/* Follows eax backwards over every path that leads to the syscall at vaddr. Returns the number that all of them
+ * agree on, or -1 if they don't, if it is computed, or if there may be paths that can't be seen. */
+int32_t number_find(struct number_finder *f, const struct code *c, uint64_t vaddr);
+
+#endif

@@ -1,0 +1,572 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plan/arch/x86_64/sites.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "plan/arch/x86_64/code.h"
+#include "plan/arch/x86_64/number.h"
+#include "plan/arch/x86_64/relocate.h"
+#include "wire/syscalls.h"
+
+#define JUMP_SIZE 5u
+#define SHORT_SIZE 2u
+#define SYSCALL_SIZE 2u
+/* A leaf that makes the syscall for others: its size up to the syscall, and how many may call it. */
+#define LEAF_MAX_SIZE 128u
+#define LEAF_MAX_CALLERS 16u
+/* The largest C libraries have some 500, a program that doubles as its own C library some 2,000. */
+#define MAX_SITES 65536u
+
+struct planner {
+    const struct elf_image *elf;
+    struct emit *e;
+    struct code code;
+    struct number_finder finder;
+};
+
+/* What the table of observed calls wants of a site. */
+struct wish {
+    int32_t nr; /* -1: not constant */
+    int interesting;
+    int exit, enter; /* hooks that must be there */
+    int timing;      /* an enter hook when calls are timed */
+    unsigned flags;  /* enum plan_flag */
+};
+
+static struct wish wish_for(int32_t nr)
+{
+    struct wish w = {.nr = nr, .interesting = 1, .exit = 1};
+    const struct op_desc *op = &op_table[op_of_nr(nr)];
+
+    if (nr < 0) {
+        w.flags = PLAN_F_NR_UNKNOWN;
+        w.enter = 1;
+    } else if (op_of_nr(nr) == OP_NONE) {
+        w.interesting = 0;
+    } else {
+        w.enter = !!(op->flags & SCF_ENTER);
+        w.timing = !w.enter && (op->flags & SCF_TIMED);
+        w.exit = !(op->flags & SCF_NORETURN);
+        w.flags = w.exit ? 0 : PLAN_F_NORETURN;
+    }
+    return w;
+}
+
+/* --- trampolines ------------------------------------------------------------ */
+
+/* lea slot(%rip),%rcx; jmp *entry(%rip). rcx and r11 hold nothing around a syscall. */
+static void emit_hook(struct emit *e, uint32_t slot, enum plan_entry entry)
+{
+    static const uint8_t lea_rcx[] = {0x48, 0x8d, 0x0d}, lea_rax[] = {0x48, 0x8d, 0x05}, jmp[] = {0xff, 0x25};
+
+    emit_code(e, entry == PLAN_ENTRY_CALL ? lea_rax : lea_rcx, 3);
+    emit_rel_blob(e, slot, 0);
+    emit_code(e, jmp, sizeof(jmp));
+    emit_rel_blob(e, (uint32_t)entry * 8, 0);
+}
+
+/* Patches [lo, hi) with a jump to the slot's code, or with one that reaches it through `padding`. */
+static void patch_jump(struct planner *p, uint64_t lo, uint64_t hi, uint64_t padding, uint32_t slot,
+                       enum plan_when when, uint32_t site)
+{
+    struct plan_patch patch = {.when = (uint8_t)when, .site = site};
+    uint64_t places[2] = {padding ? padding : lo, lo};
+
+    for (unsigned i = 0; i < (padding ? 2 : 1); i++) {
+        size_t left;
+        const uint8_t *old;
+
+        patch.vaddr = places[i];
+        patch.len = padding && i == 0 ? JUMP_SIZE : (uint8_t)(hi - lo < PLAN_PATCH_MAX ? hi - lo : PLAN_PATCH_MAX);
+        old = code_bytes(&p->code, patch.vaddr, &left);
+        memset(patch.old, 0, sizeof(patch.old));
+        memset(patch.new_, 0, sizeof(patch.new_));
+        memcpy(patch.old, old, patch.len);
+        memset(patch.new_, 0x90, patch.len);
+        if (i == 0) {
+            patch.new_[0] = 0xe9;
+            emit_patch_rel(&patch, 1, slot + PLAN_SLOT_CODE);
+        } else {
+            patch.rel_at = 0xff;
+            patch.new_[0] = 0xeb;
+            patch.new_[1] = (uint8_t)(padding - (lo + SHORT_SIZE));
+        }
+        emit_patch(p->e, &patch);
+        region_take(&p->code, patch.vaddr, patch.vaddr + patch.len);
+    }
+}
+
+/* Where a region is reached from: directly, or by a short jump over padding. */
+struct place {
+    struct region r;
+    uint64_t padding; /* 0: direct */
+};
+
+/* Keeps others off a place that was found, until the patch is made or it is given up. */
+static void reserve(const struct code *c, const struct place *at, int taken)
+{
+    struct {
+        uint64_t lo, hi;
+    } parts[2] = {{at->r.lo, at->r.hi}, {at->padding, at->padding ? at->padding + JUMP_SIZE : 0}};
+
+    for (unsigned i = 0; i < 2; i++)
+        for (uint64_t v = parts[i].lo; v < parts[i].hi; v++) {
+            uint8_t *m = code_marks(c, v);
+
+            *m = (uint8_t)(taken ? *m | CODE_TAKEN : *m & ~CODE_TAKEN);
+        }
+}
+
+static enum plan_reason place_after(const struct code *c, uint64_t vaddr, struct place *ret)
+{
+    enum plan_reason why = region_after(c, vaddr, JUMP_SIZE, &ret->r), why2;
+
+    ret->padding = 0;
+    if (!why && !ret->r.has_call)
+        return PLAN_OK;
+    /* A moved call breaks shadow stacks, so a short jump is tried first. */
+    why2 = region_after(c, vaddr, SHORT_SIZE, &ret->r);
+    if (!why2 && !ret->r.has_call && (ret->padding = find_padding(c, &ret->r)))
+        return PLAN_OK;
+    ret->padding = 0;
+    return why ? why : region_after(c, vaddr, JUMP_SIZE, &ret->r);
+}
+
+static enum plan_reason place_before(const struct code *c, uint64_t vaddr, struct place *ret)
+{
+    enum plan_reason why = region_before(c, vaddr, JUMP_SIZE, &ret->r);
+
+    ret->padding = 0;
+    if (why && region_before(c, vaddr, SHORT_SIZE, &ret->r) == PLAN_OK && (ret->padding = find_padding(c, &ret->r)))
+        return PLAN_OK;
+    return why;
+}
+
+/* Exit hook on the bytes at `pc`, which follow the syscall (or the call of a leaf that makes it). */
+static enum plan_reason plan_exit(struct planner *p, uint64_t pc, const struct wish *w, unsigned flags,
+                                  const struct place *at, uint32_t site)
+{
+    /* cmp site_pc(%rip),%rcx; jne over the hook (both of its instructions are 13 bytes) */
+    static const uint8_t cmp_rcx[] = {0x48, 0x3b, 0x0d}, jne_13[] = {0x75, 0x0d};
+    struct emit_mark mark = emit_mark(p->e);
+    uint32_t slot = emit_slot(p->e, w->nr, flags, pc, pc);
+
+    if (flags & PLAN_F_CHECK_ORIGIN) {
+        emit_code(p->e, cmp_rcx, sizeof(cmp_rcx));
+        emit_rel_blob(p->e, slot + offsetof(struct plan_slot, site_pc), 0);
+        emit_code(p->e, jne_13, sizeof(jne_13));
+    }
+    emit_hook(p->e, slot, PLAN_ENTRY_EXIT);
+    emit_tail_blob(p->e, slot, p->e->at);
+    relocate(p->e, &p->code, &at->r, 1);
+    if (p->e->overflow) {
+        emit_rollback(p->e, mark);
+        return PLAN_R_RELOCATE;
+    }
+    patch_jump(p, at->r.lo, at->r.hi, at->padding, slot, PLAN_ALWAYS, site);
+    return PLAN_OK;
+}
+
+/* Enter hook on the bytes before the syscall at `pc`. */
+static enum plan_reason plan_enter(struct planner *p, uint64_t pc, const struct wish *w, unsigned flags,
+                                   const struct place *at, enum plan_when when, uint32_t site)
+{
+    struct emit_mark mark = emit_mark(p->e);
+    uint32_t slot = emit_slot(p->e, w->nr, flags, pc, pc + SYSCALL_SIZE);
+
+    emit_tail_vaddr(p->e, slot, pc);
+    relocate(p->e, &p->code, &at->r, 0);
+    emit_hook(p->e, slot, PLAN_ENTRY_ENTER);
+    if (p->e->overflow) {
+        emit_rollback(p->e, mark);
+        return PLAN_R_RELOCATE;
+    }
+    patch_jump(p, at->r.lo, at->r.hi, at->padding, slot, when, site);
+    return PLAN_OK;
+}
+
+/* The syscall itself runs in the trampoline:
+ *
+ *   slot 1   instructions before; [enter hook;] syscall; [exit hook of slot 2 | instructions after]
+ *   slot 2   tail of the exit hook: instructions after; back behind the region
+ */
+static enum plan_reason plan_moved(struct planner *p, uint64_t pc, const struct wish *w, unsigned flags,
+                                   const struct region *before, const struct region *after, uint32_t site)
+{
+    static const uint8_t syscall_insn[] = {0x0f, 0x05};
+    struct emit_mark mark = emit_mark(p->e);
+    uint32_t slot2 = 0, slot, here;
+    int full;
+
+    if (w->exit) {
+        slot2 = emit_slot(p->e, w->nr, flags, pc + SYSCALL_SIZE, pc + SYSCALL_SIZE);
+        emit_tail_blob(p->e, slot2, p->e->at);
+        relocate(p->e, &p->code, after, 1);
+    }
+    full = p->e->overflow;
+    p->e->overflow = 0;
+    slot = emit_slot(p->e, w->nr, flags, pc, pc + SYSCALL_SIZE);
+    relocate(p->e, &p->code, before, 0);
+    if (w->enter) {
+        emit_hook(p->e, slot, PLAN_ENTRY_ENTER);
+        emit_tail_blob(p->e, slot, p->e->at);
+    } else {
+        emit_tail_vaddr(p->e, slot, pc); /* no hook of this slot ever runs */
+    }
+    emit_code(p->e, syscall_insn, sizeof(syscall_insn));
+    here = p->e->at;
+    if (w->exit)
+        emit_hook(p->e, slot2, PLAN_ENTRY_EXIT);
+    else
+        relocate(p->e, &p->code, after, 1);
+    if (p->e->overflow || full) {
+        emit_rollback(p->e, mark);
+        return PLAN_R_RELOCATE;
+    }
+    emit_site_pc_blob(p->e, slot, here);
+    if (w->exit)
+        emit_site_pc_blob(p->e, slot2, here);
+    patch_jump(p, before->lo, after->hi, 0, slot, PLAN_ALWAYS, site);
+    return PLAN_OK;
+}
+
+/* --- leaves that make the syscall for cancellation points ------------------------ */
+
+/* How musl's __syscall_cp_asm and glibc's __syscall_cancel_arch (since 2.41) turn the arguments of a C call
+ * (flag, number, a1..a6) into those of a system call; the probe's entry code for calls relies on it. */
+static int is_cancellation_leaf(const struct code *c, uint64_t lo, uint64_t syscall)
+{
+    static const struct {
+        uint8_t len, bytes[5];
+    } moves[] = {
+        {3, {0x48, 0x89, 0xf0}},             /* mov %rsi,%rax */
+        {3, {0x48, 0x89, 0xd7}},             /* mov %rdx,%rdi */
+        {3, {0x48, 0x89, 0xce}},             /* mov %rcx,%rsi */
+        {3, {0x4c, 0x89, 0xc2}},             /* mov %r8,%rdx */
+        {3, {0x4d, 0x89, 0xca}},             /* mov %r9,%r10 */
+        {5, {0x4c, 0x8b, 0x44, 0x24, 0x08}}, /* mov 8(%rsp),%r8 */
+        {5, {0x4c, 0x8b, 0x4c, 0x24, 0x10}}, /* mov 16(%rsp),%r9 */
+    };
+    size_t left;
+    const uint8_t *p = code_bytes(c, lo, &left);
+
+    for (unsigned i = 0; i < sizeof(moves) / sizeof(moves[0]); i++)
+        if (!memmem(p, syscall - lo, moves[i].bytes, moves[i].len))
+            return 0;
+    return 1;
+}
+
+/* The function of which the syscall at pc, followed by ret, is the end: its address if everybody who calls it is
+ * known and calls it directly, else 0. */
+static uint64_t find_leaf(struct planner *p, uint64_t pc)
+{
+    const struct code *c = &p->code;
+    struct x86_instr in;
+    uint64_t v = pc;
+
+    if (!code_decode(c, pc + SYSCALL_SIZE, &in) || in.kind != X86_RET)
+        return 0;
+    while (v && pc - v < LEAF_MAX_SIZE) {
+        const struct code_edge *e = code_edges_to(c, v), *end = c->edges + c->edge_count;
+        unsigned calls = 0, jumps = 0;
+
+        for (; e && e < end && e->target == v && calls + jumps <= LEAF_MAX_CALLERS; e++) {
+            code_decode(c, e->source, &in);
+            if (in.kind == X86_CALL)
+                calls++;
+            else if (e->source < v || e->source > pc)
+                jumps++;
+        }
+        if (calls)
+            return jumps || calls > LEAF_MAX_CALLERS || elf_is_exported(p->elf, v) ? 0 : v;
+        v = code_prev(c, v, &in);
+    }
+    return 0;
+}
+
+static enum plan_reason plan_caller(struct planner *p, uint64_t call, uint64_t leaf, struct plan_site *site)
+{
+    const struct code *c = &p->code;
+    const struct wish w = {.nr = -1};
+    uint32_t index = emit_site_count(p->e), slot;
+    struct place after;
+    const uint8_t *m = code_marks(c, call + JUMP_SIZE);
+    struct plan_patch patch = {.vaddr = call, .len = JUMP_SIZE, .when = PLAN_ALWAYS, .site = index};
+    struct emit_mark mark = emit_mark(p->e);
+    enum plan_reason why;
+    size_t left;
+
+    *site = (struct plan_site){.vaddr = call, .nr = -1, .flags = PLAN_F_NR_UNKNOWN | PLAN_F_SP_BIAS8};
+    if (!m || (*m & (CODE_TARGET | CODE_ENTRY)))
+        return PLAN_R_BRANCH_TARGET;
+    for (unsigned i = 0; i < JUMP_SIZE; i++) {
+        m = code_marks(c, call + i);
+        if (*m & CODE_TAKEN)
+            return PLAN_R_OVERLAP;
+        if (i && (*m & (CODE_TARGET | CODE_ENTRY)))
+            return PLAN_R_BRANCH_TARGET;
+    }
+    why = place_after(c, call + JUMP_SIZE, &after);
+    if (why)
+        return why;
+    site->flags |= PLAN_F_ENTER | PLAN_F_EXIT;
+    /* Stack and return address are those of a function that was just called: the leaf. */
+    slot = emit_slot(p->e, -1, site->flags, leaf, call + JUMP_SIZE);
+    emit_tail_vaddr(p->e, slot, leaf);
+    emit_hook(p->e, slot, PLAN_ENTRY_CALL);
+    why = plan_exit(p, call + JUMP_SIZE, &w, site->flags, &after, index);
+    if (why) {
+        emit_rollback(p->e, mark);
+        return why;
+    }
+    memcpy(patch.old, code_bytes(c, call, &left), JUMP_SIZE);
+    patch.new_[0] = 0xe8;
+    emit_patch_rel(&patch, 1, slot + PLAN_SLOT_CODE);
+    emit_patch(p->e, &patch);
+    region_take(c, call, call + JUMP_SIZE);
+    site->method = PLAN_CALLER;
+    return PLAN_OK;
+}
+
+/* Hooks every caller of the leaf that ends with the syscall at pc. Returns 0 if there is no such leaf. */
+static int plan_leaf(struct planner *p, uint64_t pc)
+{
+    const struct code *c = &p->code;
+    uint64_t leaf = find_leaf(p, pc);
+    const struct code_edge *end = c->edges + c->edge_count;
+    unsigned hooked = 0;
+
+    if (!leaf || !is_cancellation_leaf(c, leaf, pc))
+        return 0;
+    for (uint64_t v = leaf; v <= pc + SYSCALL_SIZE; v++)
+        *code_marks(c, v) |= CODE_CANCEL;
+    for (const struct code_edge *e = code_edges_to(c, leaf); e && e < end && e->target == leaf; e++) {
+        struct plan_site site;
+        struct x86_instr in;
+
+        code_decode(c, e->source, &in);
+        if (in.kind != X86_CALL || in.len != JUMP_SIZE)
+            continue;
+        site.reason = (uint8_t)plan_caller(p, e->source, leaf, &site);
+        hooked += site.reason == PLAN_OK;
+        emit_site(p->e, &site);
+    }
+    if (!hooked) {
+        struct plan_site site = {.vaddr = pc, .nr = -1, .reason = PLAN_R_CANCEL_RANGE, .flags = PLAN_F_NR_UNKNOWN};
+
+        emit_site(p->e, &site);
+    }
+    return 1;
+}
+
+/* --- sites ------------------------------------------------------------------------ */
+
+/* Is this really an instruction? In text without any byte that can't be decoded the sweep is right; a known number
+ * is proof enough, too. Otherwise it must belong to a function. */
+static int confirmed(const struct planner *p, uint64_t pc, int32_t nr)
+{
+    const struct code *c = &p->code;
+    uint64_t v = pc + SYSCALL_SIZE;
+    struct x86_instr in;
+
+    for (unsigned i = 0; i < 4; i++) { /* what follows must be sane, whatever comes before */
+        if (!code_decode(c, v, &in) || in.kind == X86_INT)
+            return 0;
+        if (x86_ends_flow(&in))
+            break;
+        v += in.len;
+    }
+    if (!c->bad_bytes || nr >= 0)
+        return 1;
+    if (c->eh.count)
+        return eh_function_at(&c->eh, pc) != NULL;
+    /* Without unwind tables: decoded without a gap from a symbol. */
+    for (v = pc; v && pc - v < 65536; v = code_prev(c, v, &in)) {
+        size_t lo = 0, hi = c->functions.count;
+
+        while (lo < hi) {
+            size_t mid = lo + (hi - lo) / 2;
+
+            if (c->functions.v[mid] < v)
+                lo = mid + 1;
+            else
+                hi = mid;
+        }
+        if (lo < c->functions.count && c->functions.v[lo] == v)
+            return 1;
+    }
+    return 0;
+}
+
+static int arrives(const struct code *c, uint64_t vaddr)
+{
+    const uint8_t *m = code_marks(c, vaddr);
+
+    return m && (*m & (CODE_TARGET | CODE_ENTRY));
+}
+
+static void plan_one(struct planner *p, uint64_t pc, const struct wish *w, struct plan_site *site)
+{
+    const struct code *c = &p->code;
+    uint32_t index = emit_site_count(p->e);
+    enum plan_reason exit_why = PLAN_OK, enter_why = PLAN_OK, call_why, why;
+    unsigned flags = w->flags, check = 0;
+    struct place after, before;
+    struct region lead, trail;
+
+    if (w->exit) {
+        int dead = flags_dead(c, pc + SYSCALL_SIZE);
+
+        /* Hooks don't keep the flags. Compilers never want them of a syscall, but somebody's assembler may. */
+        if (!dead) {
+            site->reason = arrives(c, pc + SYSCALL_SIZE) ? PLAN_R_BRANCH_TARGET : PLAN_R_RELOCATE;
+            return;
+        }
+        exit_why = place_after(c, pc + SYSCALL_SIZE, &after);
+        if (!exit_why && arrives(c, pc + SYSCALL_SIZE)) {
+            /* Others come here, too: the stub compares rcx with this address, for which the flags must be free. The
+             * kernel puts it there (syscall instruction, SDM volume 2B). CPUs with FRED keep rcx instead; there such
+             * a site is seen only if it has an enter hook, too, which leaves with rcx set. */
+            check = PLAN_F_CHECK_ORIGIN;
+            if (dead != 1)
+                exit_why = PLAN_R_BRANCH_TARGET;
+        }
+    }
+    if (w->enter) {
+        if (w->exit && !exit_why)
+            reserve(c, &after, 1); /* both may want the same padding */
+        enter_why = place_before(c, pc, &before);
+        if (w->exit && !exit_why)
+            reserve(c, &after, 0);
+        if (!enter_why && arrives(c, pc))
+            enter_why = PLAN_R_BRANCH_TARGET; /* the hook would be jumped over */
+    }
+    /* A moved call breaks shadow stacks; a moved syscall doesn't. */
+    call_why =
+        !exit_why && w->exit && after.r.has_call ? region_around(c, pc, JUMP_SIZE, &lead, &trail) : PLAN_R_NO_ROOM;
+    if (!exit_why && !enter_why && (call_why || trail.has_call)) {
+        struct emit_mark mark = emit_mark(p->e);
+
+        flags |= (w->exit ? PLAN_F_EXIT | check : 0) | (w->enter ? PLAN_F_ENTER : 0);
+        if (w->enter)
+            enter_why = plan_enter(p, pc, w, flags, &before, PLAN_ALWAYS, index);
+        if (!enter_why && w->exit)
+            exit_why = plan_exit(p, pc + SYSCALL_SIZE, w, flags, &after, index);
+        if (!exit_why && !enter_why) {
+            int shorts = (w->exit && after.padding) || (w->enter && before.padding);
+
+            site->method = shorts ? PLAN_SHORT : w->exit ? PLAN_AFTER : PLAN_BEFORE;
+            site->flags = (uint16_t)flags;
+            return;
+        }
+        emit_rollback(p->e, mark);
+        flags = w->flags;
+    }
+    /* The syscall moves into the trampoline. */
+    why = region_around(c, pc, JUMP_SIZE, &lead, &trail);
+    if (!why && !trail.has_call) {
+        flags |= (w->exit ? PLAN_F_EXIT : 0) | (w->enter ? PLAN_F_ENTER : 0);
+        why = plan_moved(p, pc, w, flags, &lead, &trail, index);
+        if (!why) {
+            site->method = trail.count ? PLAN_SPAN : PLAN_MOVE;
+            site->flags = (uint16_t)flags;
+            return;
+        }
+        flags = w->flags;
+    }
+    /* A known call whose enter hook is impossible is still worth its exit hook. */
+    if (w->exit && w->nr >= 0 && !exit_why &&
+        plan_exit(p, pc + SYSCALL_SIZE, w, flags | check | PLAN_F_EXIT, &after, index) == PLAN_OK) {
+        site->method = after.padding ? PLAN_SHORT : PLAN_AFTER;
+        site->flags = (uint16_t)(flags | check | PLAN_F_EXIT);
+        site->reason = PLAN_R_ENTER_ONLY;
+        return;
+    }
+    site->reason = (uint8_t)(exit_why ? exit_why : enter_why);
+}
+
+/* Enter hooks that only time the call come last: they must not take the place of another site's hook. */
+static void plan_timing(struct planner *p, uint32_t index)
+{
+    struct plan_site *site = (struct plan_site *)(void *)p->e->sites.p + index;
+    struct wish w = wish_for(site->nr);
+    struct place before;
+
+    if (!w.timing || (site->method != PLAN_AFTER && site->method != PLAN_SHORT))
+        return;
+    if (place_before(&p->code, site->vaddr, &before) == PLAN_OK &&
+        plan_enter(p, site->vaddr, &w, site->flags | PLAN_F_ENTER, &before, PLAN_TIMING, index) == PLAN_OK)
+        site->flags |= PLAN_F_ENTER;
+    else
+        site->reason = PLAN_R_ENTER_ONLY;
+}
+
+/* Whether the call at pc comes right behind a munmap: a thread that gives back its own stack and then exits (musl's
+ * __unmapself) has none that a hook could run on. */
+static int after_unmap(struct planner *p, uint64_t pc)
+{
+    struct x86_instr in;
+
+    for (uint64_t v = pc, i = 0; i < 8 && (v = code_prev(&p->code, v, &in)) && !x86_ends_flow(&in); i++) {
+        size_t left;
+        const uint8_t *b = code_bytes(&p->code, v, &left);
+
+        if (left >= SYSCALL_SIZE && b[0] == 0x0f && b[1] == 0x05)
+            return number_find(&p->finder, &p->code, v) == __NR_munmap;
+    }
+    return 0;
+}
+
+int x86_plan_sites(const struct elf_image *elf, struct emit *e)
+{
+    static const uint8_t syscall_insn[] = {0x0f, 0x05};
+    struct planner p = {.elf = elf, .e = e};
+    int r = code_sweep(elf, &p.code);
+
+    if (r < 0)
+        return r;
+    r = number_open(&p.finder);
+    if (r < 0) {
+        code_free(&p.code);
+        return r;
+    }
+    for (unsigned i = 0; i < elf->text_count; i++) {
+        const struct elf_range *t = &elf->text[i];
+        const uint8_t *at = t->bytes;
+
+        for (; (at = memmem(at, t->size - (size_t)(at - t->bytes), syscall_insn, 2)); at += 2) {
+            uint64_t pc = t->vaddr + (uint64_t)(at - t->bytes);
+            struct plan_site site = {.vaddr = pc, .nr = -1};
+            struct wish w;
+
+            if (!(p.code.marks[i][at - t->bytes] & CODE_START))
+                continue;
+            if (emit_site_count(e) >= MAX_SITES) {
+                r = -EFBIG;
+                goto out;
+            }
+            site.nr = number_find(&p.finder, &p.code, pc);
+            w = wish_for(site.nr);
+            site.flags = (uint16_t)w.flags;
+            if (!w.interesting)
+                site.reason = PLAN_R_UNINTERESTING;
+            else if (!confirmed(&p, pc, site.nr))
+                site.reason = PLAN_R_DATA_IN_TEXT;
+            else if (site.nr == __NR_exit && after_unmap(&p, pc))
+                site.reason = PLAN_R_NO_STACK;
+            else if (w.nr < 0 && plan_leaf(&p, pc))
+                continue;
+            else
+                plan_one(&p, pc, &w, &site);
+            emit_site(e, &site);
+        }
+    }
+    for (uint32_t i = 0; i < emit_site_count(e); i++)
+        plan_timing(&p, i);
+out:
+    number_close(&p.finder);
+    code_free(&p.code);
+    return r;
+}

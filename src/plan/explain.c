@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plan/plan.h"
+
+#include <inttypes.h>
+
+#include "wire/syscalls.h"
+
+static const char *method_name(unsigned method)
+{
+    static const char *const names[] = {
+        [PLAN_NONE] = "left alone", [PLAN_AFTER] = "after",   [PLAN_SHORT] = "short jump", [PLAN_MOVE] = "moved",
+        [PLAN_CALLER] = "caller",   [PLAN_SPAN] = "spanning", [PLAN_BEFORE] = "before",
+    };
+
+    return method < sizeof(names) / sizeof(names[0]) ? names[method] : "?";
+}
+
+static const char *reason_name(unsigned reason)
+{
+    static const char *const names[PLAN_REASON_MAX] = {
+        [PLAN_OK] = "",
+        [PLAN_R_UNINTERESTING] = "not observed",
+        [PLAN_R_BRANCH_TARGET] = "a branch lands inside",
+        [PLAN_R_RELOCATE] = "an instruction can't be moved",
+        [PLAN_R_NO_ROOM] = "no room",
+        [PLAN_R_OVERLAP] = "overlaps a neighbour",
+        [PLAN_R_CANCEL_RANGE] = "cancellation range",
+        [PLAN_R_RSEQ] = "restartable sequence",
+        [PLAN_R_DATA_IN_TEXT] = "not confirmed to be code",
+        [PLAN_R_ENTER_ONLY] = "no enter hook",
+        [PLAN_R_NO_STACK] = "no stack to run on",
+    };
+
+    return reason < PLAN_REASON_MAX ? names[reason] : "?";
+}
+
+void plan_explain(const void *plan, size_t size, FILE *out)
+{
+    const struct plan_header *h = plan;
+    const char *base = plan;
+    const struct plan_site *sites;
+    unsigned by_method[16] = {0}, wanted = 0, hooked = 0, partly = 0;
+
+    if (!plan_check(plan, size)) {
+        fprintf(out, "not a plan of this version\n");
+        return;
+    }
+    sites = (const struct plan_site *)(const void *)(base + h->site_off);
+    fprintf(out, "%-18s %-18s %-11s %-30s %s\n", "address", "call", "method", "reason", "hooks");
+    for (uint32_t i = 0; i < h->site_count; i++) {
+        const struct plan_site *s = &sites[i];
+        char number[24];
+
+        snprintf(number, sizeof(number),
+                 s->nr < 0         ? "any"
+                 : op_of_nr(s->nr) ? "%s"
+                                   : "#%.0s%d",
+                 op_name(op_of_nr(s->nr)), s->nr);
+        fprintf(out, "%#-18" PRIx64 " %-18s %-11s %-30s %s%s%s%s\n", s->vaddr, number, method_name(s->method),
+                reason_name(s->reason), s->flags & PLAN_F_ENTER ? "enter " : "", s->flags & PLAN_F_EXIT ? "exit " : "",
+                s->flags & PLAN_F_CHECK_ORIGIN ? "check-origin " : "", s->flags & PLAN_F_NORETURN ? "noreturn" : "");
+        by_method[s->method & 15]++;
+        if (s->reason == PLAN_R_UNINTERESTING)
+            continue;
+        wanted++;
+        hooked += s->method != PLAN_NONE;
+        partly += s->method != PLAN_NONE && s->reason != PLAN_OK;
+    }
+    fprintf(out,
+            "key %.*s: %u sites, %u of them observable, %u hooked (%u without their enter hook): %u after, %u before, "
+            "%u short jump, %u moved, %u spanning, %u caller; %u patches, %u bytes of code\n",
+            (int)PLAN_KEY_MAX, h->key, h->site_count, wanted, hooked, partly, by_method[PLAN_AFTER],
+            by_method[PLAN_BEFORE], by_method[PLAN_SHORT], by_method[PLAN_MOVE], by_method[PLAN_SPAN],
+            by_method[PLAN_CALLER], h->patch_count, h->blob_size);
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plan/plan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "plan/arch/x86_64/code.h"
+#include "plan/arch/x86_64/sites.h"
+#include "plan/elf.h"
+#include "plan/emit.h"
+
+/* Larger files are no programs. */
+#define MAX_FILE_SIZE (UINT64_C(2) << 30)
+/* A build-id is 20 bytes as a rule; one that doesn't fit a key is not used. */
+#define MAX_ID ((PLAN_KEY_MAX - 1) / 2)
+
+int plan_key(const void *image, size_t size, const void *stat_of_file, char key[PLAN_KEY_MAX])
+{
+    static const char hex[] = "0123456789abcdef";
+    const struct stat *st = stat_of_file;
+    const uint8_t *id;
+    size_t n = elf_build_id(image, size, &id);
+
+    if (n && n <= MAX_ID) {
+        for (size_t i = 0; i < n; i++) {
+            key[2 * i] = hex[id[i] >> 4];
+            key[2 * i + 1] = hex[id[i] & 15];
+        }
+        key[2 * n] = 0;
+        return 0;
+    }
+    if (size < SELFMAG || memcmp(image, ELFMAG, SELFMAG) != 0 || !st)
+        return -ENOEXEC;
+    if (snprintf(key, PLAN_KEY_MAX, "f-%llx-%llx-%llx-%llx", (unsigned long long)st->st_dev,
+                 (unsigned long long)st->st_ino,
+                 (unsigned long long)st->st_mtim.tv_sec * 1000000000ull + (unsigned long long)st->st_mtim.tv_nsec,
+                 (unsigned long long)st->st_size) >= (int)PLAN_KEY_MAX)
+        return -ENOEXEC;
+    return 0;
+}
+
+int plan_image(const void *image, size_t size, const char *key, void **ret_plan, size_t *ret_size)
+{
+    struct elf_image elf;
+    struct emit e = {0};
+    int r = elf_open(image, size, &elf);
+
+    if (r < 0)
+        return r;
+    if (elf.machine != EM_X86_64)
+        return -ENOEXEC;
+    if (code_has_syscall(&elf) && !elf_text_relocations(&elf))
+        r = x86_plan_sites(&elf, &e);
+    if (!r)
+        r = emit_finish(&e, PLAN_ARCH_X86_64, key, ret_plan, ret_size);
+    emit_free(&e);
+    return r;
+}
+
+/* Reads len bytes at off; a file that is shorter is an error. */
+static int read_exactly(int fd, void *to, size_t len, uint64_t off)
+{
+    char *p = to;
+
+    while (len) {
+        ssize_t n = pread(fd, p, len, (off_t)off);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -ENOEXEC;
+        p += n;
+        len -= (size_t)n;
+        off += (size_t)n;
+    }
+    return 0;
+}
+
+/* Whether an executable segment of the file holds the bytes of a syscall instruction: 1, 0 or -errno. Most
+ * libraries have none, and their text need not be read into memory at once. */
+static int file_has_syscall(int fd, uint64_t size)
+{
+    enum { CHUNK = 256 * 1024 };
+    Elf64_Ehdr eh;
+    uint64_t total = 0;
+    uint8_t *buf;
+    int r = read_exactly(fd, &eh, sizeof(eh), 0);
+
+    if (r < 0)
+        return r;
+    if (memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0 || eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_machine != EM_X86_64 ||
+        eh.e_phentsize != sizeof(Elf64_Phdr) || eh.e_phnum > ELF_MAX_PHDRS)
+        return -ENOEXEC;
+    buf = malloc(CHUNK);
+    if (!buf)
+        return -ENOMEM;
+    for (unsigned i = 0; i < eh.e_phnum && r == 0; i++) {
+        Elf64_Phdr ph;
+        uint64_t off, end;
+
+        r = read_exactly(fd, &ph, sizeof(ph), eh.e_phoff + (uint64_t)i * sizeof(ph));
+        if (r < 0 || ph.p_type != PT_LOAD || !(ph.p_flags & PF_X) || ph.p_offset >= size)
+            continue;
+        end = ph.p_filesz < size - ph.p_offset ? ph.p_offset + ph.p_filesz : size;
+        total += end - ph.p_offset;
+        if (total > ELF_MAX_TEXT_SPAN)
+            r = -EFBIG;
+        for (off = ph.p_offset; r == 0 && off + 1 < end;) {
+            size_t n = end - off < CHUNK ? (size_t)(end - off) : CHUNK;
+
+            r = read_exactly(fd, buf, n, off);
+            if (r == 0 && memmem(buf, n, "\x0f\x05", 2))
+                r = 1;
+            off += n > 1 ? n - 1 : 1; /* the pair may lie across two chunks */
+        }
+    }
+    free(buf);
+    return r;
+}
+
+int plan_file(int fd, const char *key, void **ret_plan, size_t *ret_size)
+{
+    struct emit empty = {0};
+    struct stat st;
+    void *image;
+    int r;
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(Elf64_Ehdr))
+        return -ENOEXEC;
+    if ((uint64_t)st.st_size > MAX_FILE_SIZE)
+        return -EFBIG;
+    r = file_has_syscall(fd, (uint64_t)st.st_size);
+    if (r < 0)
+        return r;
+    if (r == 0)
+        return emit_finish(&empty, PLAN_ARCH_X86_64, key, ret_plan, ret_size);
+    /* Read, not mapped: the file may be cut short at any time, and that must not be a SIGBUS. */
+    image = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (image == MAP_FAILED)
+        return -ENOMEM;
+    r = read_exactly(fd, image, (size_t)st.st_size, 0);
+    if (!r)
+        r = plan_image(image, (size_t)st.st_size, key, ret_plan, ret_size);
+    munmap(image, (size_t)st.st_size);
+    return r;
+}
