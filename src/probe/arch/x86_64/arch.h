@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the probe needs to know about x86_64 Linux: the raw system call, the
+ * clock, the thread pointer and the frame that entry.S hands to the hooks.
+ * Everything else in src/probe is the same on every architecture.
+ */
+#ifndef SCOPE_PROBE_ARCH_H
+#define SCOPE_PROBE_ARCH_H
+
+#include <stdint.h>
+
+#define PROBE_ARCH PLAN_ARCH_X86_64
+#define PROBE_PAGE 4096ul
+
+/* Offsets used by entry.S; asserted in calls.c. */
+#define FRAME_SIZE 224      /* red zone (128) and struct regs (96) */
+
+/* Registers of the program around a system call (System V ABI, A.2.1), and a
+ * place below the red zone where the enter side of a merely timed call leaves
+ * the time. Changing a member changes what the program's register will be. */
+struct regs {
+    uint64_t result;        /* number before, result after the call */
+    uint64_t arg0, arg1, arg2, arg3, arg4, arg5;
+    uint64_t slot;
+    uint64_t sp;            /* stack pointer of the program */
+    uint64_t spare;
+    uint64_t stash_key;     /* stash_time ^ sp when valid */
+    uint64_t stash_time;
+};
+
+static inline uint64_t regs_arg(const struct regs *r, unsigned n)
+{
+    return (&r->arg0)[n];
+}
+
+/* Number register of a site whose number isn't constant. */
+static inline int64_t regs_nr(const struct regs *r)
+{
+    return (int32_t)r->result;
+}
+
+static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+    long ret;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+
+    __asm__ volatile("syscall"
+                     : "=a"(ret)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return ret;
+}
+
+/* Adds in one instruction: whole for a signal handler of this thread, not for other threads. */
+static inline void arch_add64(uint64_t *p, uint64_t n)
+{
+    __asm__ volatile("addq %1, %0" : "+m"(*p) : "er"(n) : "cc");
+}
+
+static inline uint64_t arch_ticks(void)
+{
+    uint32_t lo, hi;
+
+    __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
+    return lo | (uint64_t)hi << 32;
+}
+
+/* Set at start from AT_HWCAP2: user code may read the FS base (Linux >= 5.9). */
+extern uint8_t probe_fsgsbase __attribute__((visibility("hidden")));
+
+/* The thread pointer. Without FSGSBASE: word 0 of the thread control block,
+ * which the ABI (ELF TLS, variant II) defines to be its own address. */
+static inline uint64_t arch_thread_pointer(void)
+{
+    uint64_t tp;
+
+    if (__builtin_expect(probe_fsgsbase, 1))
+        __asm__ volatile("rdfsbase %0" : "=r"(tp));
+    else
+        __asm__ volatile("mov %%fs:0, %0" : "=r"(tp));
+    return tp;
+}
+
+#define ARCH_HWCAP2_FSGSBASE 2
+
+#endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where trampolines jump to, and the pool of memory that they live in.
+ *
+ * The hooks run on the program's stack, below its red zone (System V ABI,
+ * 3.2.2). Every instruction here and in the pool has unwind information that
+ * makes it look like a signal frame whose caller is the system call itself:
+ * CFA = the program's stack pointer, return address = plan_slot.resume_pc. So
+ * thread cancellation and exceptions pass through a hook as through the bare
+ * instruction.
+ *
+ * DW_CFA_val_expression (0x16) gives register 16 (return address) a value:
+ *   in registers  DW_OP_breg2 (rcx) 0, DW_OP_deref
+ *   in the frame  DW_OP_breg7 (rsp) 56, DW_OP_deref, DW_OP_deref
+ * (DWARF 4, 2.5 and 6.4.2; x86-64 psABI table 3.36)
+ */
+#define FRAME 224
+#define RA_RCX   .cfi_escape 0x16, 0x10, 3, 0x72, 0x00, 0x06
+#define RA_RAX   .cfi_escape 0x16, 0x10, 3, 0x70, 0x00, 0x06
+#define RA_R11   .cfi_escape 0x16, 0x10, 3, 0x7b, 0x00, 0x06
+#define RA_FRAME .cfi_escape 0x16, 0x10, 4, 0x77, 0x38, 0x06, 0x06
+
+#define SLOT_TAIL 8
+#define SLOT_FLAGS 20
+#define SLOT_SITE_PC 24
+#define SLOT_F_TIMED_ONLY 0x8000
+
+        .macro  save_frame
+        lea     -FRAME(%rsp), %rsp
+        .cfi_def_cfa_offset FRAME
+        mov     %rax, 0(%rsp)
+        mov     %rdi, 8(%rsp)
+        mov     %rsi, 16(%rsp)
+        mov     %rdx, 24(%rsp)
+        mov     %r10, 32(%rsp)
+        mov     %r8, 40(%rsp)
+        mov     %r9, 48(%rsp)
+        mov     %rcx, 56(%rsp)
+        RA_FRAME
+        lea     FRAME(%rsp), %rax
+        mov     %rax, 64(%rsp)
+        .endm
+
+        .macro  restore_frame
+        mov     0(%rsp), %rax
+        mov     8(%rsp), %rdi
+        mov     16(%rsp), %rsi
+        mov     24(%rsp), %rdx
+        mov     32(%rsp), %r10
+        mov     40(%rsp), %r8
+        mov     48(%rsp), %r9
+        mov     56(%rsp), %r11
+        RA_R11
+        lea     FRAME(%rsp), %rsp
+        .cfi_def_cfa_offset 0
+        .endm
+
+        .text
+
+/* After a system call. rcx = slot; rcx and r11 are dead (the kernel uses them). */
+        .globl  scope_entry_exit
+        .hidden scope_entry_exit
+        .type   scope_entry_exit, @function
+        .balign 64
+scope_entry_exit:
+        .cfi_startproc simple
+        .cfi_signal_frame
+        .cfi_def_cfa 7, 0
+        RA_RCX
+        endbr64
+        save_frame
+        mov     %rsp, %rdi
+        mov     %rcx, %rsi
+        call    scope_hook_exit
+        restore_frame
+        jmp     *SLOT_TAIL(%r11)
+        .cfi_endproc
+        .size   scope_entry_exit, . - scope_entry_exit
+
+/* Before a system call. Leaves with rcx = the address after the syscall
+ * instruction, which is what the kernel would put there: on CPUs with FRED it
+ * keeps rcx, and stubs that prove their origin compare it. */
+        .globl  scope_entry_enter
+        .hidden scope_entry_enter
+        .type   scope_entry_enter, @function
+        .balign 64
+scope_entry_enter:
+        .cfi_startproc simple
+        .cfi_signal_frame
+        .cfi_def_cfa 7, 0
+        RA_RCX
+        endbr64
+        testl   $SLOT_F_TIMED_ONLY, SLOT_FLAGS(%rcx)
+        jz      1f
+        /* Only the time is wanted: leave it below the red zone, where a signal
+         * handler may overwrite it (the key tells). */
+        cmpb    $0, probe_no_ticks(%rip)
+        jne     2f
+        lea     -160(%rsp), %rsp
+        .cfi_def_cfa_offset 160
+        mov     %rax, %r11
+        mov     %rdx, (%rsp)
+        rdtsc
+        shl     $32, %rdx
+        or      %rax, %rdx
+        lea     160(%rsp), %rax
+        xor     %rdx, %rax
+        mov     %rdx, 24(%rsp)
+        mov     %rax, 16(%rsp)
+        mov     (%rsp), %rdx
+        mov     %r11, %rax
+        lea     160(%rsp), %rsp
+        .cfi_def_cfa_offset 0
+2:      mov     %rcx, %r11
+        RA_R11
+        mov     SLOT_SITE_PC(%rcx), %rcx
+        jmp     *SLOT_TAIL(%r11)
+1:      RA_RCX
+        save_frame
+        mov     %rsp, %rdi
+        mov     %rcx, %rsi
+        call    scope_hook_enter
+        restore_frame
+        mov     SLOT_SITE_PC(%r11), %rcx
+        jmp     *SLOT_TAIL(%r11)
+        .cfi_endproc
+        .size   scope_entry_enter, . - scope_entry_enter
+
+/* Instead of `call leaf`, where the leaf (musl's __syscall_cp_asm, glibc's
+ * __syscall_cancel_arch) makes the call inside a cancellation range. rax = slot.
+ * The function arguments are: pointer, number, the six arguments of the call,
+ * the last two on the stack. The hook sees them as if before the syscall. */
+        .globl  scope_entry_call
+        .hidden scope_entry_call
+        .type   scope_entry_call, @function
+        .balign 64
+scope_entry_call:
+        .cfi_startproc simple
+        .cfi_signal_frame
+        .cfi_def_cfa 7, 0
+        RA_RAX
+        endbr64
+        lea     -(FRAME + 64)(%rsp), %rsp
+        .cfi_def_cfa_offset FRAME + 64
+        mov     %rax, 56(%rsp)
+        RA_FRAME
+        mov     %rdi, 104(%rsp)
+        mov     %rsi, 112(%rsp)
+        mov     %rdx, 120(%rsp)
+        mov     %rcx, 128(%rsp)
+        mov     %r8, 136(%rsp)
+        mov     %r9, 144(%rsp)
+        mov     %rsi, 0(%rsp)
+        mov     %rdx, 8(%rsp)
+        mov     %rcx, 16(%rsp)
+        mov     %r8, 24(%rsp)
+        mov     %r9, 32(%rsp)
+        mov     (FRAME + 64 + 8)(%rsp), %rcx
+        mov     %rcx, 40(%rsp)
+        mov     (FRAME + 64 + 16)(%rsp), %rcx
+        mov     %rcx, 48(%rsp)
+        lea     (FRAME + 64)(%rsp), %rcx
+        mov     %rcx, 64(%rsp)
+        mov     %rsp, %rdi
+        mov     %rax, %rsi
+        call    scope_hook_enter
+        mov     104(%rsp), %rdi
+        mov     112(%rsp), %rsi
+        mov     120(%rsp), %rdx
+        mov     128(%rsp), %rcx
+        mov     136(%rsp), %r8
+        mov     144(%rsp), %r9
+        mov     56(%rsp), %rax
+        RA_RAX
+        lea     (FRAME + 64)(%rsp), %rsp
+        .cfi_def_cfa_offset 0
+        jmp     *SLOT_TAIL(%rax)
+        .cfi_endproc
+        .size   scope_entry_call, . - scope_entry_call
+
+/* The trampoline pool. In it the slot is PC & -128 and resume_pc its first word:
+ * DW_OP_breg16 (rip) 0, DW_OP_const1s -128, DW_OP_and, DW_OP_deref. */
+        .globl  scope_pool
+        .hidden scope_pool
+        .balign 4096
+scope_pool:
+        .cfi_startproc simple
+        .cfi_signal_frame
+        .cfi_def_cfa 7, 0
+        .cfi_escape 0x16, 0x10, 6, 0x80, 0x00, 0x09, 0x80, 0x1a, 0x06
+        .skip   262144
+        .cfi_endproc
+        .globl  scope_pool_end
+        .hidden scope_pool_end
+scope_pool_end:
+        .section .note.GNU-stack, "", @progbits

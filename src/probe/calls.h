@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What other parts of the probe use of the hooks. */
+#ifndef SCOPE_PROBE_CALLS_H
+#define SCOPE_PROBE_CALLS_H
+
+#include "state.h"
+
+/* Tells a call that was made in another way than by a system call of its own (io_uring) as if it had returned
+ * `ret` just now. Pointers among the arguments are followed. */
+void call_completed(struct segment_header *s, enum op_id op, struct regs *r, int64_t ret);
+
+#endif

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "exec.h"
+
+#include <asm/errno.h>
+#include <linux/elf.h>
+#include <linux/fcntl.h>
+#include <linux/mman.h>
+#include <linux/stat.h>
+
+#include "ring.h"
+
+#define HIDDEN __attribute__((visibility("hidden")))
+#define MAX_ENV 65536u
+#define PRELOAD_MAX (128u << 10) /* execve(2): MAX_ARG_STRLEN */
+#define MAX_INTERPRETERS 4 /* as the kernel's binfmt_script nests */
+#define S_ISREG_(m) (((m) & 0170000) == 0100000)
+
+enum image_class { IMG_DYNAMIC, IMG_STATIC, IMG_32BIT, IMG_ARCH, IMG_UNKNOWN };
+
+/* Classifies the first bytes of an executable; `#!` interpreters are returned in interp. */
+static enum image_class classify(int fd, char *interp, size_t size)
+{
+    union {
+        Elf64_Ehdr e;
+        char text[256];
+    } head;
+    long n = SYS4(__NR_pread64, fd, &head, sizeof(head), 0);
+    Elf64_Phdr ph;
+
+    interp[0] = 0;
+    if (n >= 4 && head.text[0] == '#' && head.text[1] == '!') {
+        size_t from = 2, to;
+
+        while (from < (size_t)n && (head.text[from] == ' ' || head.text[from] == '\t'))
+            from++;
+        to = from;
+        while (to < (size_t)n && head.text[to] != '\n' && head.text[to] != ' ' && head.text[to] != '\t' && head.text[to])
+            to++;
+        if (to - from < size) {
+            memcpy(interp, head.text + from, to - from);
+            interp[to - from] = 0;
+        }
+        return IMG_UNKNOWN;
+    }
+    if (n < (long)sizeof(Elf64_Ehdr) || memcmp(head.e.e_ident, ELFMAG, SELFMAG))
+        return IMG_UNKNOWN;
+    if (head.e.e_ident[EI_CLASS] != ELFCLASS64)
+        return IMG_32BIT;
+    if (head.e.e_machine != (PROBE_ARCH == PLAN_ARCH_X86_64 ? EM_X86_64 : EM_AARCH64))
+        return IMG_ARCH;
+    for (unsigned i = 0; i < head.e.e_phnum && i < 128; i++) {
+        if (SYS4(__NR_pread64, fd, &ph, sizeof(ph), head.e.e_phoff + i * sizeof(ph)) != (long)sizeof(ph))
+            break;
+        if (ph.p_type == PT_INTERP)
+            return IMG_DYNAMIC;
+    }
+    return IMG_STATIC;
+}
+
+/* What exec of path will run: 0 if the dynamic loader will see our environment, else why not. */
+static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip)
+{
+    char interp[256];
+    int fd;
+
+    *ret_strip = false;
+    for (int depth = 0; depth <= MAX_INTERPRETERS; depth++) {
+        enum image_class c;
+        struct statx st;
+
+        /* Not regular (a FIFO would block): the kernel refuses it. Not readable: assume the usual. */
+        if (SYS6(__NR_statx, dirfd, path, flags, STATX_BASIC_STATS, &st, 0) < 0 || !S_ISREG_(st.stx_mode))
+            return 0;
+        if (!*path) /* the descriptor of execveat itself; reopening gives one that can be read */
+            fd = own_fd(SYS3(__NR_fcntl, dirfd, 1030 /* F_DUPFD_CLOEXEC */, 0));
+        else
+            fd = own_fd(SYS4(__NR_openat, dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0));
+        if (fd < 0)
+            return 0;
+        c = classify(fd, interp, sizeof(interp));
+        own_close(fd);
+        if (interp[0]) {
+            path = interp;
+            dirfd = AT_FDCWD;
+            flags = 0;
+            continue;
+        }
+        if (c == IMG_STATIC)
+            return NOTE_EXEC_STATIC;
+        if (c == IMG_32BIT || c == IMG_ARCH) {
+            *ret_strip = true; /* its loader would complain about a library of another kind */
+            return c == IMG_32BIT ? NOTE_EXEC_32BIT : NOTE_EXEC_ARCH;
+        }
+        if (((st.stx_mode & 04000) && st.stx_uid != (uint32_t)SYS1(__NR_geteuid, 0)) ||
+            ((st.stx_mode & 02010) == 02010 && st.stx_gid != (uint32_t)SYS1(__NR_getegid, 0)) ||
+            (SYS1(__NR_geteuid, 0) != 0 &&
+             SYS4(__NR_getxattr, path, "security.capability", 0, 0) > 0)) {
+            *ret_strip = true;
+            return NOTE_EXEC_SETID;
+        }
+        return 0;
+    }
+    return 0;
+}
+
+/* ---- the environment ---- */
+
+struct builder {
+    char *p;
+    size_t len, size;
+};
+
+static char *build(struct builder *b, const char *name, const char *value, const char *tail)
+{
+    char *start = b->p + b->len;
+    size_t n = b->len;
+
+    n = str_add(b->p, n, b->size, name);
+    n = str_add(b->p, n, b->size, value);
+    if (tail && *tail) {
+        n = str_add(b->p, n, b->size, ":");
+        n = str_add(b->p, n, b->size, tail);
+    }
+    b->len = MIN(n + 1, b->size);
+    return start;
+}
+
+/* True if list (separated by ':' or ' ') names our library. */
+static bool preloads_us(const char *list)
+{
+    while (*list) {
+        const char *after = str_after(list, probe.lib);
+
+        if (after && (*after == 0 || *after == ':' || *after == ' '))
+            return true;
+        while (*list && *list != ':' && *list != ' ')
+            list++;
+        while (*list == ':' || *list == ' ')
+            list++;
+    }
+    return false;
+}
+
+/* Copies a preload list without our library. */
+static void preload_without_us(struct builder *b, const char *list)
+{
+    size_t n = str_add(b->p, b->len, b->size, "LD_PRELOAD=");
+
+    while (*list) {
+        const char *after = str_after(list, probe.lib);
+        char one[2] = {0, 0};
+
+        if (after && (*after == 0 || *after == ':' || *after == ' ')) {
+            list = *after ? after + 1 : after;
+            continue;
+        }
+        while (*list && *list != ':' && *list != ' ') {
+            one[0] = *list++;
+            n = str_add(b->p, n, b->size, one);
+        }
+        while (*list == ':' || *list == ' ') {
+            one[0] = *list++;
+            n = str_add(b->p, n, b->size, one);
+        }
+    }
+    b->len = MIN(n + 1, b->size);
+}
+
+/* What follows the name in an entry that can be read, or NULL. Nothing behind its end is touched. */
+static const char *env_after(const char *entry, const char *name)
+{
+    for (; *name; entry++, name++) /* env_count() saw the first byte */
+        if ((!((uintptr_t)entry & (PROBE_PAGE - 1)) && !mem_readable(entry, 1)) || *entry != *name)
+            return NULL;
+    return entry;
+}
+
+/* Number of entries, or -1 if the program passed something that can't be read: the kernel will say EFAULT. */
+static long env_count(char *const *env)
+{
+    long n = 0;
+
+    if (!env)
+        return 0;
+    for (;; n++) {
+        if (n > (long)MAX_ENV)
+            return -1;
+        if ((!n || !((uintptr_t)&env[n] & (PROBE_PAGE - 1))) && !mem_readable(&env[n], 8))
+            return -1;
+        if (!env[n])
+            return n;
+        if (!mem_readable(env[n], 1))
+            return -1;
+    }
+}
+
+/* A copy of env, in memory of its own, with what the new image's probe needs (or without it). NULL: leave it. */
+static char **env_complete(struct thread *t, char *const *env, bool strip)
+{
+    static const char *const names[] = {"LD_PRELOAD=", ENV_SOCKET "=", ENV_PLANS "=", ENV_MODE "="};
+    const char *have[4] = {NULL, NULL, NULL, NULL};
+    char mode[24];
+    struct builder b;
+    long n = env_count(env), keep = 0;
+    bool again = false;
+    size_t size, preload;
+    char **out;
+    long at;
+
+    if (n < 0)
+        return NULL;
+    for (long i = 0; i < n; i++)
+        for (int k = 0; k < 4; k++) {
+            const char *v = env_after(env[i], names[k]);
+
+            if (!v)
+                continue;
+            if (mem_string(v, PRELOAD_MAX) >= PRELOAD_MAX)
+                return NULL; /* no terminator, or too long for us and the kernel */
+            again |= k && have[k];
+            if (!have[k] || !k) /* of several the loader takes the last LD_PRELOAD, getenv(3) the first of others */
+                have[k] = v;
+        }
+    str_add_hex(mode, 0, sizeof(mode), probe.mode);
+    if (strip && (!have[0] || !preloads_us(have[0])))
+        return NULL;
+    if (!strip && !again && have[0] && preloads_us(have[0]) && have[1] && str_eq(have[1], probe.socket) && have[2] &&
+        str_eq(have[2], probe.plans) && have[3] && str_eq(have[3], mode))
+        return NULL;
+    preload = have[0] ? str_len(have[0], PRELOAD_MAX) : 0;
+    size = ROUND_UP((size_t)(n + 6) * sizeof(char *) + preload + sizeof(probe.lib) + sizeof(probe.plans) + 512, PROBE_PAGE);
+    at = SYS6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (sys_failed(at))
+        return NULL;
+    out = (char **)at;
+    b = (struct builder){.p = (char *)(out + n + 6), .size = size - (size_t)(n + 6) * sizeof(char *)};
+    for (long i = 0; i < n; i++) {
+        bool ours = false;
+
+        for (int k = 0; k < (strip ? 1 : 4); k++)
+            if (k ? env_after(env[i], names[k]) != NULL : have[0] && env[i] == have[0] - (sizeof("LD_PRELOAD=") - 1))
+                ours = true;
+        if (!ours)
+            out[keep++] = env[i];
+    }
+    if (strip) {
+        out[keep++] = b.p + b.len;
+        preload_without_us(&b, have[0]);
+        if (!out[keep - 1][sizeof("LD_PRELOAD=") - 1])
+            keep--;
+    } else {
+        out[keep++] = have[0] && preloads_us(have[0]) ? (char *)(have[0] - (sizeof("LD_PRELOAD=") - 1))
+                                                       : build(&b, names[0], probe.lib, have[0]);
+        out[keep++] = build(&b, names[1], probe.socket, NULL);
+        out[keep++] = build(&b, names[2], probe.plans, NULL);
+        out[keep++] = build(&b, names[3], mode, NULL);
+    }
+    out[keep] = NULL;
+    t->scratch_size = size;
+    t->scratch = out;
+    return out;
+}
+
+/* A program that entered seccomp execs: the probe in the new image must not make system calls at its start,
+ * and there is no memory to be had for another environment. Marks our own variable in place. */
+static void env_warn(char *const *env)
+{
+    /* No question to the kernel is safe here, so the program's pointers are believed if they look like any. */
+    for (long i = 0; mem_plausible(env) && i < (long)MAX_ENV && env[i]; i++) {
+        char *v = mem_plausible(env[i]) ? (char *)str_after(env[i], ENV_MODE "=") : NULL;
+
+        if (v && *v && *v != MODE_SANDBOXED)
+            *v = MODE_SANDBOXED;
+    }
+}
+
+/* ---- hooks ---- */
+
+static uint64_t *env_register(enum op_id op, struct regs *r)
+{
+    return op == OP_execve ? &r->arg2 : &r->arg3;
+}
+
+HIDDEN void exec_enter(struct segment_header *s, struct thread *t, enum op_id op, struct regs *r)
+{
+    int dirfd = op == OP_execve ? AT_FDCWD : (int)r->arg0;
+    const char *path = (const char *)(op == OP_execve ? r->arg0 : r->arg1);
+    int flags = op == OP_execveat ? (int)r->arg4 & (AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) : 0;
+    struct record rec = {.kind = REC_ENTER, .op = (uint16_t)op, .time = now(),
+                         .arg = {r->arg0, r->arg1, r->arg2, r->arg3, r->arg4}};
+    struct ring_item item = {ITEM_PATH, 0, path};
+    size_t len = !probe.sandboxed ? mem_string(path, SEG_PATH_MAX) : mem_plausible(path) ? str_len(path, SEG_PATH_MAX) : MEM_BAD;
+    uint32_t note = 0;
+    bool strip = false, readable = len != MEM_BAD;
+    uint64_t signals;
+
+    if (readable)
+        item.len = (uint32_t)len;
+    ring_write(s, &rec, &item, readable ? 1 : 0);
+    if (!t || !readable || !probe.lib[0])
+        return;
+    exec_release(t);
+    if (probe.sandboxed) {
+        env_warn((char *const *)*env_register(op, r));
+        return;
+    }
+    signals = signals_block();
+    note = look(dirfd, path, flags, &strip);
+    signals_restore(signals);
+    if (!note && SYS3(__NR_faccessat, AT_FDCWD, probe.lib, 4 /* R_OK */) < 0) {
+        note = NOTE_EXEC_LIB;
+        strip = true;
+    }
+    if (note)
+        ring_note(s, note, path, 0);
+    if (!env_complete(t, (char *const *)*env_register(op, r), strip))
+        return;
+    t->scratch_was = *env_register(op, r);
+    *env_register(op, r) = (uint64_t)t->scratch;
+}
+
+HIDDEN int64_t exec_failed(struct thread *t, enum op_id op, struct regs *r)
+{
+    if (t && t->scratch && *env_register(op, r) == (uint64_t)t->scratch) {
+        *env_register(op, r) = t->scratch_was;
+        exec_release(t);
+        /* What we added was too much: as the program wanted it, unobserved. */
+        if ((int64_t)r->result == -E2BIG)
+            r->result = (uint64_t)SYS6(op_table[op].nr, r->arg0, r->arg1, r->arg2, r->arg3, r->arg4, r->arg5);
+    }
+    return (int64_t)r->result;
+}
+
+HIDDEN void exec_release(struct thread *t)
+{
+    if (!t->scratch || probe.sandboxed)
+        return;
+    SYS2(__NR_munmap, t->scratch, t->scratch_size);
+    t->scratch = NULL;
+}

@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "images.h"
+
+#include <asm/errno.h>
+#include <linux/elf.h>
+#include <linux/fcntl.h>
+#include <linux/mman.h>
+#include <linux/stat.h>
+
+#include "join.h"
+#include "ring.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+#define HIDDEN __attribute__((visibility("hidden")))
+#define SLOT_F_TIMED_ONLY 0x8000u /* as in entry.S */
+#define NEAR 0x7ff00000l          /* how far a rel32 reaches, less the size of any pool */
+#define PHDRS 24
+
+extern char scope_entry_exit[] HIDDEN, scope_entry_enter[] HIDDEN, scope_entry_call[] HIDDEN;
+extern char scope_pool[] HIDDEN, scope_pool_end[] HIDDEN;
+extern const Elf64_Dyn _DYNAMIC[] HIDDEN;
+
+/* <link.h>, common to glibc and musl */
+struct link_map {
+    uint64_t addr;
+    const char *name;
+    const Elf64_Dyn *ld;
+    struct link_map *next, *prev;
+};
+struct r_debug {
+    int version;
+    struct link_map *map;
+};
+
+struct image {
+    uint64_t bias;
+    uint64_t text_lo, text_hi;  /* run-time range of the executable segment */
+    char key[PLAN_KEY_MAX];
+};
+
+/* ---- identity: the same as plan_key() in src/plan ---- */
+
+static bool note_build_id(const char *p, size_t n, char *key)
+{
+    while (n >= sizeof(Elf64_Nhdr)) {
+        const Elf64_Nhdr *h = (const Elf64_Nhdr *)(const void *)p;
+        size_t name = ROUND_UP((size_t)h->n_namesz, 4), desc = ROUND_UP((size_t)h->n_descsz, 4);
+
+        if (name > n || desc > n || sizeof(*h) + name + desc > n)
+            return false;
+        if (h->n_type == 3 && h->n_namesz == 4 && !memcmp(p + sizeof(*h), "GNU", 4) && h->n_descsz &&
+            h->n_descsz * 2 < PLAN_KEY_MAX) {
+            const unsigned char *d = (const unsigned char *)p + sizeof(*h) + name;
+
+            for (uint32_t i = 0; i < h->n_descsz; i++) {
+                key[2 * i] = "0123456789abcdef"[d[i] >> 4];
+                key[2 * i + 1] = "0123456789abcdef"[d[i] & 15];
+            }
+            key[2 * h->n_descsz] = 0;
+            return true;
+        }
+        p += sizeof(*h) + name + desc;
+        n -= sizeof(*h) + name + desc;
+    }
+    return false;
+}
+
+/* The kernel's struct stat on every 64-bit architecture has what we need through statx(2). */
+static bool key_of_file(int dirfd, const char *path, int flags, char *key)
+{
+    struct statx st;
+    size_t n = 0;
+
+    if (SYS6(__NR_statx, dirfd, path, flags, STATX_BASIC_STATS, &st, 0) < 0)
+        return false;
+    n = str_add(key, n, PLAN_KEY_MAX, "f-");
+    /* dev_t as glibc's makedev(3) packs it */
+    n = str_add_hex(key, n, PLAN_KEY_MAX,
+                    ((uint64_t)(st.stx_dev_major & 0xfffff000u) << 32) | ((st.stx_dev_major & 0xfffu) << 8) |
+                        ((uint64_t)(st.stx_dev_minor & 0xffffff00u) << 12) | (st.stx_dev_minor & 0xffu));
+    n = str_add(key, n, PLAN_KEY_MAX, "-");
+    n = str_add_hex(key, n, PLAN_KEY_MAX, st.stx_ino);
+    n = str_add(key, n, PLAN_KEY_MAX, "-");
+    n = str_add_hex(key, n, PLAN_KEY_MAX, (uint64_t)st.stx_mtime.tv_sec * 1000000000u + st.stx_mtime.tv_nsec);
+    n = str_add(key, n, PLAN_KEY_MAX, "-");
+    n = str_add_hex(key, n, PLAN_KEY_MAX, st.stx_size);
+    return n < PLAN_KEY_MAX;
+}
+
+/* ---- plans ---- */
+
+/* Most images have nothing to patch; their plans all look like this one. */
+static const struct plan_header plan_empty = {.magic = PLAN_MAGIC};
+
+/* Maps a plan read-only; NULL if it can't be trusted. */
+static const struct plan_header *plan_map(int fd, size_t *ret_size)
+{
+    struct plan_header head;
+    struct statx st;
+    long at;
+
+    if (SYS6(__NR_statx, fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st, 0) < 0 ||
+        st.stx_size < sizeof(head) || st.stx_size > 64u << 20)
+        return NULL;
+    /* Whoever may write the plan may write our code: a file of root's or our own, or memory that nobody can change. */
+    if (st.stx_uid != 0 && st.stx_uid != probe.euid)
+        return NULL;
+    if (st.stx_mode & 0022) {
+        long seals = SYS2(__NR_fcntl, fd, F_GET_SEALS);
+
+        if (seals < 0 || !(seals & F_SEAL_WRITE))
+            return NULL;
+    }
+    if (SYS4(__NR_pread64, fd, &head, sizeof(head), 0) != (long)sizeof(head) || head.magic != PLAN_MAGIC ||
+        head.version != PLAN_VERSION || head.arch != PROBE_ARCH || head.table_hash != probe.table_hash)
+        return NULL;
+    if (!head.patch_count && !head.site_count)
+        return &plan_empty;
+    at = SYS6(__NR_mmap, 0, st.stx_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    if (sys_failed(at))
+        return NULL;
+    *ret_size = st.stx_size;
+    if (plan_check((const void *)at, st.stx_size) && head.sum == plan_sum((const void *)at, st.stx_size))
+        return (const struct plan_header *)at;
+    SYS2(__NR_munmap, at, st.stx_size);
+    return NULL;
+}
+
+static int plans_open(void)
+{
+    return probe.plans[0] ? own_fd(SYS4(__NR_openat, AT_FDCWD, probe.plans, O_PATH | O_DIRECTORY | O_CLOEXEC, 0)) : -1;
+}
+
+/* From the cache directory (descriptor, or -1), else from the collector. image_fd may be -1: then `path` is opened. */
+static const struct plan_header *plan_get(int plans, const char *key, int image_fd, const char *path, size_t *ret_size)
+{
+    char file[PLAN_KEY_MAX + 8];
+    const struct plan_header *h = NULL;
+    size_t n = str_add(file, 0, sizeof(file), key);
+    int fd, opened = -1;
+
+    str_add(file, n, sizeof(file), ".plan");
+    if (plans >= 0) {
+        fd = own_fd(SYS4(__NR_openat, plans, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0));
+        if (fd >= 0) {
+            h = plan_map(fd, ret_size);
+            own_close(fd);
+            if (h)
+                return h;
+        }
+    }
+    if (image_fd < 0) {
+        opened = own_fd(SYS4(__NR_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
+        image_fd = opened;
+    }
+    if (image_fd >= 0) {
+        fd = join_plan(image_fd, key, path);
+        if (fd >= 0) {
+            h = plan_map(fd, ret_size);
+            own_close(fd);
+        }
+    }
+    if (opened >= 0)
+        own_close(opened);
+    return h;
+}
+
+/* ---- applying ---- */
+
+static uint64_t pool_used;
+
+static bool reaches(uint64_t a, uint64_t size, const struct image *im)
+{
+    int64_t lo = (int64_t)(a - im->text_hi), hi = (int64_t)(a + size - im->text_lo);
+
+    return lo > -NEAR && lo < NEAR && hi > -NEAR && hi < NEAR;
+}
+
+/* Room for a blob within reach of the image's text: from the pool, whose unwind information is known to the
+ * C library, else anonymous memory. 0 if there is none. */
+static uint64_t blob_place(const struct image *im, uint64_t size)
+{
+    if (reaches((uint64_t)scope_pool, (uint64_t)(scope_pool_end - scope_pool), im)) {
+        uint64_t at = __atomic_fetch_add(&pool_used, size, __ATOMIC_RELAXED);
+
+        if (at + size <= (uint64_t)(scope_pool_end - scope_pool)) {
+            if (SYS3(__NR_mprotect, scope_pool + at, size, PROT_READ | PROT_WRITE) < 0)
+                return 0;
+            return (uint64_t)scope_pool + at;
+        }
+    }
+    for (uint64_t d = 1 << 20; d < 0x70000000; d += 4 << 20) {
+        /* Below first: above a program's image its heap may want to grow. */
+        uint64_t hints[2] = {im->text_lo - d - size, im->text_hi + d};
+
+        for (int i = 0; i < 2; i++) {
+            uint64_t want = hints[i] & ~(PROBE_PAGE - 1);
+            long at;
+
+            if (want < 0x10000 || want > UINT64_C(0x7fffffff0000))
+                continue;
+            at = SYS6(__NR_mmap, want, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+            if (!sys_failed(at) && reaches((uint64_t)at, size, im))
+                return (uint64_t)at;
+            if (!sys_failed(at))
+                SYS2(__NR_munmap, at, size);
+        }
+    }
+    return 0;
+}
+
+static void blob_fill(char *blob, const struct plan_header *h, const struct image *im)
+{
+    const struct plan_fixup *fix = (const void *)((const char *)h + h->fix_off);
+    uint64_t *entry = (uint64_t *)(void *)blob;
+    uint64_t disp = im->bias - (uint64_t)blob;
+
+    memcpy(blob, (const char *)h + h->blob_off, h->blob_size);
+    for (uint32_t i = 0; i < h->fix_count; i++) {
+        char *at = blob + fix[i].at;
+
+        switch (fix[i].kind) {
+        case PLAN_FIX_ABS64:
+            if (fix[i].at <= h->blob_size - 8)
+                *(uint64_t *)(void *)at += im->bias;
+            break;
+        case PLAN_FIX_BLOB64:
+            if (fix[i].at <= h->blob_size - 8)
+                *(uint64_t *)(void *)at += (uint64_t)blob;
+            break;
+        case PLAN_FIX_TEXT32:
+            if (fix[i].at <= h->blob_size - 4) {
+                uint32_t v;
+
+                __builtin_memcpy(&v, at, 4);
+                v += (uint32_t)disp;
+                __builtin_memcpy(at, &v, 4);
+            }
+            break;
+        }
+    }
+    entry[PLAN_ENTRY_EXIT] = (uint64_t)scope_entry_exit;
+    entry[PLAN_ENTRY_ENTER] = (uint64_t)scope_entry_enter;
+    entry[PLAN_ENTRY_CALL] = (uint64_t)scope_entry_call;
+    for (uint32_t o = PLAN_SLOT; o < h->blob_size; o += PLAN_SLOT) {
+        struct plan_slot *slot = (struct plan_slot *)(void *)(blob + o);
+
+        slot->flags = (slot->flags & 0xffffu) | (uint32_t)op_of_nr(slot->nr) << 24;
+    }
+}
+
+/* Whether this patch is for this process and stays in the segment. */
+static bool patch_wanted(const struct plan_patch *p, const struct image *im)
+{
+    uint64_t at = im->bias + p->vaddr;
+
+    return p->len <= PLAN_PATCH_MAX && at >= im->text_lo && at + p->len <= im->text_hi &&
+           (p->when != PLAN_TIMING || probe.timing);
+}
+
+/* Whether the text is still what the planner saw. */
+static bool patch_fits(const struct plan_patch *p, const struct image *im)
+{
+    return !memcmp((const void *)(im->bias + p->vaddr), p->old, p->len);
+}
+
+/* Calls that are hooked before the syscall only to time them take the short way in entry.S. */
+static void blob_mark_timed(char *blob, const struct plan_header *h)
+{
+    const struct plan_patch *patch = (const void *)((const char *)h + h->patch_off);
+
+    for (uint32_t i = 0; i < h->patch_count; i++) {
+        const struct plan_patch *p = &patch[i];
+        uint32_t rel, slot;
+
+        if (p->when != PLAN_TIMING || p->rel_at > PLAN_PATCH_MAX - 4)
+            continue;
+        __builtin_memcpy(&rel, p->new_ + p->rel_at, 4);
+        slot = (rel + (uint32_t)p->vaddr + p->rel_at + 4) & ~(PLAN_SLOT - 1);
+        if (slot < h->blob_size)
+            ((struct plan_slot *)(void *)(blob + slot))->flags |= SLOT_F_TIMED_ONLY;
+    }
+}
+
+static void patch_apply(const struct plan_patch *p, const struct image *im, uint64_t blob)
+{
+    uint8_t bytes[PLAN_PATCH_MAX];
+
+    __builtin_memcpy(bytes, p->new_, sizeof(bytes));
+    if (p->rel_at <= PLAN_PATCH_MAX - 4) {
+        uint32_t rel;
+
+        __builtin_memcpy(&rel, bytes + p->rel_at, 4);
+        rel += (uint32_t)(blob - im->bias);
+        __builtin_memcpy(bytes + p->rel_at, &rel, 4);
+    }
+    memcpy((void *)(im->bias + p->vaddr), bytes, p->len);
+}
+
+/* Returns the number of patches applied, or -errno. */
+static int plan_apply(const struct plan_header *h, const struct image *im)
+{
+    const struct plan_patch *patch = (const void *)((const char *)h + h->patch_off);
+    uint64_t lo = (im->bias + h->text_lo) & ~(PROBE_PAGE - 1), hi = ROUND_UP(im->bias + h->text_hi, PROBE_PAGE);
+    uint64_t size = ROUND_UP((uint64_t)h->blob_size, PROBE_PAGE), blob, page = 0;
+    int done = 0;
+    long ret;
+
+    lo = lo < (im->text_lo & ~(PROBE_PAGE - 1)) ? im->text_lo & ~(PROBE_PAGE - 1) : lo;
+    hi = MIN(hi, ROUND_UP(im->text_hi, PROBE_PAGE));
+    if (lo >= hi)
+        return 0;
+    blob = blob_place(im, size);
+    if (!blob)
+        return -ENOMEM;
+    populate((const void *)blob, size);
+    blob_fill((char *)blob, h, im);
+    blob_mark_timed((char *)blob, h);
+    ret = SYS3(__NR_mprotect, blob, size, PROT_READ | PROT_EXEC);
+    if (ret < 0) /* no executable memory for us (SELinux execmem): nothing was changed yet */
+        return (int)ret;
+    /* No other thread runs this text yet: the process is starting, or the mapping is new. Keeping the right to
+     * execute on the way means that a security module refuses now, if at all, and not when it is to come back. */
+    ret = SYS3(__NR_mprotect, lo, hi - lo, PROT_READ | PROT_WRITE | PROT_EXEC);
+    if (ret < 0)
+        return (int)ret;
+    for (uint32_t i = 0; i < h->patch_count; i++) {
+        if (!patch_wanted(&patch[i], im))
+            continue;
+        if ((im->bias + patch[i].vaddr) / PROBE_PAGE != page) {
+            page = (im->bias + patch[i].vaddr) / PROBE_PAGE;
+            populate((const void *)(im->bias + patch[i].vaddr), patch[i].len);
+        }
+        if (!patch_fits(&patch[i], im))
+            continue;
+        patch_apply(&patch[i], im, blob);
+        done++;
+    }
+    ret = SYS3(__NR_mprotect, lo, hi - lo, PROT_READ | PROT_EXEC);
+    return ret < 0 ? (int)ret : done;
+}
+
+static void image_patch(struct segment_header *s, int plans, const struct image *im, int fd, const char *name)
+{
+    size_t size;
+    const struct plan_header *h = plan_get(plans, im->key, fd, name, &size);
+    struct record r = {.kind = REC_IMAGE, .time = now()};
+    struct ring_item item = {ITEM_PATH, (uint32_t)str_len(name, SEG_PATH_MAX), name};
+    uint32_t left = 0;
+    int done;
+
+    if (!h) {
+        ring_note(s, NOTE_IMAGE_NOPLAN, name, 0);
+        return;
+    }
+    done = h->patch_count ? plan_apply(h, im) : 0;
+    for (uint32_t i = 0; i < h->site_count; i++) {
+        const struct plan_site *site = (const struct plan_site *)(const void *)((const char *)h + h->site_off) + i;
+
+        left += site->method == PLAN_NONE && site->reason != PLAN_R_UNINTERESTING;
+    }
+    if (h != &plan_empty)
+        SYS2(__NR_munmap, h, size);
+    if (done < 0) {
+        ring_note(s, NOTE_IMAGE_PATCH, name, (uint64_t)-done);
+        return;
+    }
+    s->images++;
+    s->sites_patched += (uint32_t)done;
+    s->sites_left += left;
+    if (!done && !left)
+        return;
+    r.arg[0] = (uint64_t)done;
+    r.arg[1] = left;
+    r.arg[2] = im->bias;
+    ring_write(s, &r, &item, 1);
+}
+
+/* ---- which images ---- */
+
+static const Elf64_Dyn *dynamic_find(const Elf64_Dyn *d, int64_t tag)
+{
+    for (; d && d->d_tag; d++)
+        if (d->d_tag == tag)
+            return d;
+    return NULL;
+}
+
+static struct link_map *link_maps(const Elf64_Phdr *ph, size_t phnum)
+{
+    uint64_t bias = 0;
+    const Elf64_Dyn *dyn = NULL, *debug;
+    const struct r_debug *r;
+
+    for (size_t i = 0; i < phnum; i++)
+        if (ph[i].p_type == PT_PHDR)
+            bias = (uint64_t)ph - ph[i].p_vaddr;
+    for (size_t i = 0; i < phnum; i++)
+        if (ph[i].p_type == PT_DYNAMIC)
+            dyn = (const Elf64_Dyn *)(bias + ph[i].p_vaddr);
+    debug = dynamic_find(dyn, DT_DEBUG);
+    r = debug ? (const struct r_debug *)debug->d_un.d_ptr : NULL;
+    return r ? r->map : NULL;
+}
+
+HIDDEN void images_find_self(const void *phdr, size_t phnum)
+{
+    struct link_map *own = NULL;
+    bool sanitizer = false;
+
+    for (struct link_map *m = link_maps(phdr, phnum); m; m = m->next) {
+        if (m->ld == _DYNAMIC && m->name) {
+            own = m;
+            str_add(probe.lib, 0, sizeof(probe.lib), m->name);
+        } else if (m->name) {
+            sanitizer |= str_contains(m->name, "libasan.so") || str_contains(m->name, "libclang_rt.asan");
+        }
+    }
+    /* AddressSanitizer ends the program when the first library that it finds isn't itself; it passes over those
+     * without a name. */
+    if (own && sanitizer)
+        own->name = "";
+}
+
+/* Whether what a header describes is part of what was mapped. */
+static bool is_loaded(const Elf64_Phdr *h, const Elf64_Phdr *ph, size_t phnum)
+{
+    for (size_t i = 0; i < phnum; i++)
+        if (ph[i].p_type == PT_LOAD && h->p_vaddr >= ph[i].p_vaddr && h->p_memsz <= ph[i].p_filesz &&
+            h->p_vaddr - ph[i].p_vaddr <= ph[i].p_filesz - h->p_memsz)
+            return true;
+    return false;
+}
+
+/* Fills im from the headers of a mapped image. */
+static bool image_from_headers(struct image *im, uint64_t bias, const Elf64_Phdr *ph, size_t phnum, const char *name)
+{
+    bool keyed = false;
+
+    im->bias = bias;
+    im->text_lo = im->text_hi = 0;
+    for (size_t i = 0; i < phnum; i++) {
+        if (ph[i].p_type == PT_LOAD && (ph[i].p_flags & PF_X)) {
+            uint64_t lo = bias + ph[i].p_vaddr;
+
+            if ((ph[i].p_flags & PF_W)) /* self-modifying or old: not ours to touch */
+                return false;
+            if (!im->text_hi)
+                im->text_lo = lo;
+            im->text_hi = lo + ph[i].p_filesz;
+        }
+        if (ph[i].p_type == PT_NOTE && !keyed && is_loaded(&ph[i], ph, phnum))
+            keyed = note_build_id((const char *)(bias + ph[i].p_vaddr), ph[i].p_memsz, im->key);
+    }
+    if (!im->text_hi)
+        return false;
+    return keyed || key_of_file(AT_FDCWD, name, 0, im->key);
+}
+
+HIDDEN void images_loaded(struct segment_header *s, const void *phdr, size_t phnum, uint64_t vdso)
+{
+    const Elf64_Phdr *exe = phdr;
+    int plans = plans_open();
+    bool first = true;
+
+    for (struct link_map *m = link_maps(exe, phnum); m; m = m->next, first = false) {
+        const Elf64_Ehdr *e = (const Elf64_Ehdr *)m->addr;
+        const char *name = m->name && m->name[0] ? m->name : "/proc/self/exe";
+        struct image im;
+
+        if (m->ld == _DYNAMIC || (vdso && m->addr == vdso))
+            continue;
+        if (first) {
+            if (image_from_headers(&im, m->addr, exe, phnum, "/proc/self/exe"))
+                image_patch(s, plans, &im, -1, "/proc/self/exe");
+            continue;
+        }
+        if (!e || memcmp(e->e_ident, ELFMAG, SELFMAG) || e->e_phentsize != sizeof(Elf64_Phdr))
+            continue;
+        if (image_from_headers(&im, m->addr, (const Elf64_Phdr *)(m->addr + e->e_phoff), e->e_phnum, name))
+            image_patch(s, plans, &im, -1, name);
+    }
+    if (plans >= 0)
+        own_close(plans);
+}
+
+HIDDEN void image_mapped(struct segment_header *s, uint64_t addr, size_t len, int fd, uint64_t offset)
+{
+    struct image im = {0};
+    Elf64_Ehdr e;
+    Elf64_Phdr ph[PHDRS];
+    char note[512], link[32], name[512];
+    bool keyed = false, found = false;
+    int plans;
+    long n;
+
+    if (probe.sandboxed)
+        return;
+    if (SYS4(__NR_pread64, fd, &e, sizeof(e), 0) != (long)sizeof(e) || memcmp(e.e_ident, ELFMAG, SELFMAG) ||
+        e.e_ident[EI_CLASS] != ELFCLASS64 || e.e_phentsize != sizeof(Elf64_Phdr) || !e.e_phnum || e.e_phnum > PHDRS)
+        return;
+    n = (long)(e.e_phnum * sizeof(Elf64_Phdr));
+    if (SYS4(__NR_pread64, fd, ph, n, e.e_phoff) != n)
+        return;
+    for (unsigned i = 0; i < e.e_phnum; i++) {
+        uint64_t start = ph[i].p_offset & ~(PROBE_PAGE - 1);
+
+        if (ph[i].p_type == PT_LOAD && (ph[i].p_flags & PF_X) && !(ph[i].p_flags & PF_W) && start == offset) {
+            im.bias = addr - (ph[i].p_vaddr - (ph[i].p_offset - offset));
+            im.text_lo = im.bias + ph[i].p_vaddr;
+            im.text_hi = MIN(im.text_lo + ph[i].p_filesz, addr + len);
+            found = true;
+        }
+        if (ph[i].p_type == PT_NOTE && !keyed) {
+            n = SYS4(__NR_pread64, fd, note, MIN(ph[i].p_filesz, sizeof(note)), ph[i].p_offset);
+            keyed = n > 0 && note_build_id(note, (size_t)n, im.key);
+        }
+    }
+    if (!found || (!keyed && !key_of_file(fd, "", AT_EMPTY_PATH, im.key)))
+        return;
+    n = (long)str_add(link, 0, sizeof(link), "/proc/self/fd/");
+    {
+        char digits[12];
+        unsigned v = (unsigned)fd, i = sizeof(digits);
+
+        digits[--i] = 0;
+        do
+            digits[--i] = (char)('0' + v % 10);
+        while (v /= 10);
+        str_add(link, (size_t)n, sizeof(link), digits + i);
+    }
+    n = SYS4(__NR_readlinkat, AT_FDCWD, link, name, sizeof(name) - 1);
+    name[n > 0 ? n : 0] = 0;
+    plans = plans_open();
+    image_patch(s, plans, &im, fd, name);
+    if (plans >= 0)
+        own_close(plans);
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The probe's start: the dynamic loader runs this before any other constructor
+ * (-z initfirst). If anything is missing the program runs unobserved.
+ */
+#include <linux/auxvec.h>
+#include <linux/fcntl.h>
+#include <linux/mman.h>
+#include <linux/prctl.h>
+#include <linux/resource.h>
+
+#include "images.h"
+#include "join.h"
+#include "ring.h"
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+
+/* What the kernel put on the new program's stack. */
+struct start {
+    const char *const *envp;
+    const uint64_t *auxv;
+};
+
+/* musl passes nothing to constructors: read what the kernel keeps. The buffers stay for the process's life only
+ * in so far as they are used below. */
+static bool start_from_proc(struct start *st, const char **env, size_t env_max, char *text, size_t text_size,
+                            uint64_t *aux, size_t aux_size)
+{
+    size_t used = 0, n = 0;
+    long fd = SYS4(__NR_openat, AT_FDCWD, "/proc/self/environ", O_RDONLY | O_CLOEXEC, 0), got;
+
+    if (fd < 0)
+        return false;
+    while (used < text_size - 1 && (got = SYS3(__NR_read, fd, text + used, text_size - 1 - used)) > 0)
+        used += (size_t)got;
+    SYS1(__NR_close, fd);
+    text[used] = 0;
+    for (size_t at = 0; at < used && n < env_max - 1; at += str_len(text + at, used - at) + 1)
+        env[n++] = text + at;
+    env[n] = NULL;
+    fd = SYS4(__NR_openat, AT_FDCWD, "/proc/self/auxv", O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    got = SYS3(__NR_read, fd, aux, aux_size - 16);
+    SYS1(__NR_close, fd);
+    if (got < 16)
+        return false;
+    memset((char *)aux + got, 0, aux_size - (size_t)got);
+    st->envp = env;
+    st->auxv = aux;
+    return true;
+}
+
+static const char *env_get(const char *const *envp, const char *name)
+{
+    for (; *envp; envp++) {
+        const char *v = str_after(*envp, name);
+
+        if (v && *v++ == '=')
+            return v;
+    }
+    return NULL;
+}
+
+static uint64_t aux_get(const uint64_t *aux, uint64_t type)
+{
+    for (; aux[0] != AT_NULL; aux += 2)
+        if (aux[0] == type)
+            return aux[1];
+    return 0;
+}
+
+static uint32_t parse_hex(const char *s)
+{
+    uint32_t v = 0;
+
+    for (; *s; s++) {
+        if (*s >= '0' && *s <= '9')
+            v = v << 4 | (uint32_t)(*s - '0');
+        else if (*s >= 'a' && *s <= 'f')
+            v = v << 4 | (uint32_t)(*s - 'a' + 10);
+        else
+            return 0;
+    }
+    return v;
+}
+
+/* The CPU's counter is used only when the kernel itself keeps time with it: then it is constant, synchronous and
+ * not trapped. */
+static uint32_t choose_clock(void)
+{
+    char name[8] = {0};
+    int on = 0;
+    long fd = SYS4(__NR_openat, AT_FDCWD, "/sys/devices/system/clocksource/clocksource0/current_clocksource",
+                   O_RDONLY | O_CLOEXEC, 0);
+
+    if (SYS2(__NR_prctl, PR_GET_TSC, &on) < 0 || on != PR_TSC_ENABLE)
+        return SEG_CLOCK_NONE;
+    if (fd < 0)
+        return SEG_CLOCK_TSC; /* no /sys in this container; the collector checks what it gets */
+    SYS3(__NR_read, fd, name, sizeof(name) - 1);
+    SYS1(__NR_close, fd);
+    return str_after(name, "tsc") || str_after(name, "kvm-clo") || str_after(name, "hyperv_") ? SEG_CLOCK_TSC
+                                                                                                : SEG_CLOCK_NONE;
+}
+
+/* Reads the environment; true if this process is to be observed. */
+static bool configure(const struct start *st)
+{
+    const char *socket = env_get(st->envp, ENV_SOCKET), *plans = env_get(st->envp, ENV_PLANS);
+    const char *mode = env_get(st->envp, ENV_MODE), *lossless;
+    struct rlimit64 limit;
+
+    if (mode && *mode == MODE_SANDBOXED)
+        return false;
+    if (mode)
+        probe.mode = parse_hex(mode);
+    if (!probe.mode) /* alone, without the CLI: until the collector says otherwise */
+        probe.mode = SEG_M_ON | SEG_M_TIMING | SEG_M_CAPTURE | SEG_M_ENHANCEFS;
+    lossless = env_get(st->envp, "SCOPE_LOSSLESS");
+    if (lossless && str_eq(lossless, "true"))
+        probe.mode |= SEG_M_LOSSLESS;
+    if (!(probe.mode & SEG_M_ON))
+        return false;
+    if (plans && str_add(probe.plans, 0, sizeof(probe.plans), plans) == sizeof(probe.plans))
+        probe.plans[0] = 0;
+    if (socket && str_add(probe.socket, 0, sizeof(probe.socket), socket) == sizeof(probe.socket))
+        return false;
+    if (SYS4(__NR_prlimit64, 0, RLIMIT_NOFILE, 0, &limit) < 0)
+        return false;
+    probe.fd_cap = limit.rlim_max < FD_CAP_MAX ? (uint32_t)limit.rlim_max : FD_CAP_MAX;
+    probe.clock = mode && (probe.mode & SEG_M_TSC) ? SEG_CLOCK_TSC : choose_clock();
+    probe_no_ticks = probe.clock != SEG_CLOCK_TSC;
+    probe.timing = (probe.mode & SEG_M_TIMING) && !probe_no_ticks;
+    probe_fsgsbase = (aux_get(st->auxv, AT_HWCAP2) & ARCH_HWCAP2_FSGSBASE) != 0;
+    return socket || join_spawn(env_get(st->envp, "SCOPE_EXEC_PATH"), st->envp);
+}
+
+static void start(const struct start *st)
+{
+    const void *phdr = (const void *)aux_get(st->auxv, AT_PHDR);
+    size_t phnum = aux_get(st->auxv, AT_PHNUM);
+    struct segment_header *s;
+    long at;
+
+    if (!phdr || aux_get(st->auxv, AT_SECURE))
+        return;
+    images_find_self(phdr, phnum);
+    probe.table_hash = syscall_table_hash();
+    probe.euid = (uint32_t)aux_get(st->auxv, AT_EUID);
+    if (!configure(st))
+        return;
+    at = SYS6(__NR_mmap, 0, PROBE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (sys_failed(at))
+        return;
+    if (SYS3(__NR_madvise, at, PROBE_PAGE, MADV_WIPEONFORK) < 0) {
+        SYS2(__NR_munmap, at, PROBE_PAGE);
+        return;
+    }
+    process = (struct process *)at;
+    s = join_segment(SEG_START_EXEC);
+    if (!s) {
+        SYS2(__NR_munmap, at, PROBE_PAGE);
+        process = NULL;
+        return;
+    }
+    process->pid = s->pid;
+    probe.segment = s;
+    process->segment = s;
+    images_loaded(s, phdr, phnum, aux_get(st->auxv, AT_SYSINFO_EHDR));
+}
+
+#define ENV_TEXT (256u << 10)
+#define ENV_COUNT 8192u
+#define AUX_BYTES 1024u
+
+/* glibc calls constructors with main's arguments, musl without any. */
+__attribute__((constructor)) static void scope_init(int argc, char **argv, char **envp)
+{
+    struct start st;
+    long at = 0;
+    size_t size = ENV_TEXT + ENV_COUNT * sizeof(char *) + AUX_BYTES;
+
+    if (process)
+        return;
+    if (argv && argc >= 0 && envp == argv + argc + 1 && !argv[argc]) {
+        char **p = envp;
+
+        while (*p)
+            p++;
+        probe.argv = (const char *const *)argv;
+        st.envp = (const char *const *)envp;
+        st.auxv = (const uint64_t *)(void *)(p + 1);
+        start(&st);
+        return;
+    }
+    at = SYS6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (sys_failed(at))
+        return;
+    if (start_from_proc(&st, (const char **)at, ENV_COUNT, (char *)at + ENV_COUNT * sizeof(char *) + AUX_BYTES, ENV_TEXT,
+                        (uint64_t *)(at + (long)(ENV_COUNT * sizeof(char *))), AUX_BYTES))
+        start(&st);
+    SYS2(__NR_munmap, at, size);
+}

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "join.h"
+
+#include <asm/errno.h>
+#include <linux/fcntl.h>
+#include <linux/memfd.h>
+#include <linux/mman.h>
+#include <linux/poll.h>
+#include <linux/random.h>
+#include <linux/resource.h>
+#include <linux/time_types.h>
+#include <linux/un.h>
+#include <linux/wait.h>
+
+/* <linux/socket.h> doesn't export these; the values are the kernel's ABI. */
+#define AF_UNIX 1
+#define SOCK_SEQPACKET 5
+#define SOCK_CLOEXEC 02000000
+#define SOCK_NONBLOCK 04000
+#define SOL_SOCKET 1
+#define SCM_RIGHTS 1
+#define MSG_NOSIGNAL 0x4000
+#define MFD_NOEXEC_SEAL_ 8 /* what vm.memfd_noexec asks for */
+#define MSG_CMSG_CLOEXEC 0x40000000
+
+struct iovec {
+    void *base;
+    size_t len;
+};
+
+struct msghdr {
+    void *name;
+    int namelen;
+    struct iovec *iov;
+    size_t iovlen;
+    void *control;
+    size_t controllen;
+    int flags;
+};
+
+struct one_fd { /* struct cmsghdr with one descriptor, cmsg(3) */
+    size_t len;
+    int level, type;
+    int fd;
+    int pad;
+};
+
+static void sleep_us(long us)
+{
+    struct __kernel_timespec t = {0, us * 1000};
+
+    SYS2(__NR_nanosleep, &t, 0);
+}
+
+/* Connected to the collector's socket for this type of request, or -errno. Waits only while its backlog is full. */
+static int join_connect(enum join_type type)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    size_t n = str_add(to.sun_path + 1, 0, sizeof(to.sun_path) - 1, probe.socket);
+    long ret;
+    int fd = own_fd(SYS3(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+
+    if (fd < 0)
+        return fd;
+    if (type != JOIN_SEGMENT)
+        n = str_add(to.sun_path + 1, n, sizeof(to.sun_path) - 1, JOIN_REQUESTS);
+    for (int i = 0; i < 200; i++) {
+        ret = SYS3(__NR_connect, fd, &to, offsetof(struct sockaddr_un, sun_path) + 1 + n);
+        if (ret != -EAGAIN && ret != -EINTR)
+            break;
+        sleep_us(500);
+    }
+    if (ret == 0)
+        return fd;
+    own_close(fd);
+    return (int)ret;
+}
+
+#define JOIN_REQUEST_HEAD offsetof(struct join_request, path)
+
+/* Sends a request with a descriptor. Little stack: this may run in a signal handler. */
+static int join_send(int sock, enum join_type type, const char *key, const char *path, int fd)
+{
+    struct {
+        uint32_t magic, type;
+        uint64_t table_hash;
+        char key[PLAN_KEY_MAX];
+    } head = {JOIN_MAGIC, type, probe.table_hash, {0}};
+    struct one_fd c = {.len = offsetof(struct one_fd, pad), .level = SOL_SOCKET, .type = SCM_RIGHTS, .fd = fd};
+    struct iovec iov[2] = {{&head, sizeof(head)}, {(void *)(uintptr_t)path, str_len(path, SEG_PATH_MAX - 1) + 1}};
+    struct msghdr m = {.iov = iov, .iovlen = type == JOIN_PLAN ? 2 : 1, .control = &c, .controllen = sizeof(c)};
+    long ret;
+
+    _Static_assert(sizeof(head) == JOIN_REQUEST_HEAD, "head is the start of a join_request");
+    str_add(head.key, 0, sizeof(head.key), key);
+    for (int i = 0; i < 200; i++) {
+        ret = SYS3(__NR_sendmsg, sock, &m, MSG_NOSIGNAL);
+        if (ret != -EAGAIN && ret != -EINTR && ret != -ETOOMANYREFS)
+            break;
+        sleep_us(500);
+    }
+    return ret < 0 ? (int)ret : 0;
+}
+
+static void describe_argv(struct segment_header *s, const char *const *argv)
+{
+    for (; *argv && !s->argv_cut; argv++) {
+        size_t room = sizeof(s->argv) - s->argv_len, n = str_len(*argv, room);
+
+        memcpy(s->argv + s->argv_len, *argv, n);
+        if (n == room) {
+            s->argv_cut = 1;
+            s->argv_len += (uint32_t)n;
+        } else {
+            s->argv[s->argv_len + n] = 0;
+            s->argv_len += (uint32_t)n + 1;
+        }
+    }
+}
+
+static void describe_cmdline(struct segment_header *s)
+{
+    long fd = SYS4(__NR_openat, AT_FDCWD, "/proc/self/cmdline", O_RDONLY | O_CLOEXEC, 0), n;
+
+    if (fd < 0)
+        return;
+    n = SYS3(__NR_read, fd, s->argv, sizeof(s->argv));
+    SYS1(__NR_close, fd);
+    s->argv_len = n > 0 ? (uint32_t)n : 0;
+    s->argv_cut = n == (long)sizeof(s->argv) && s->argv[n - 1] != 0;
+}
+
+static void describe(struct segment_header *s, enum seg_start start)
+{
+    const struct segment_header *parent = probe.segment;
+    struct rusage usage;
+    long n;
+
+    s->start_time = now();
+    s->magic = SEG_MAGIC;
+    s->version = SEG_VERSION;
+    s->start = start;
+    s->table_hash = probe.table_hash;
+    s->fd_cap = probe.fd_cap;
+    s->fd_off = (uint32_t)ROUND_UP(sizeof(*s), PROBE_PAGE);
+    s->ring_off = s->fd_off + (uint32_t)ROUND_UP((size_t)probe.fd_cap * sizeof(struct fd_entry), PROBE_PAGE);
+    s->ring_cells = RING_CELLS;
+    s->seg_size = s->ring_off + (uint64_t)RING_CELLS * RING_CELL;
+    s->clock = probe.clock;
+    s->mode = start == SEG_START_FORK ? __atomic_load_n(&parent->mode, __ATOMIC_RELAXED) : probe.mode;
+    s->pid = (uint32_t)SYS1(__NR_getpid, 0);
+    s->ppid = (uint32_t)SYS1(__NR_getppid, 0);
+    s->uid = (uint32_t)SYS1(__NR_getuid, 0);
+    s->gid = (uint32_t)SYS1(__NR_getgid, 0);
+    s->euid = (uint32_t)SYS1(__NR_geteuid, 0);
+    s->egid = (uint32_t)SYS1(__NR_getegid, 0);
+    if (SYS2(__NR_getrusage, RUSAGE_SELF, &usage) == 0)
+        s->start_cpu_us = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+                          (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    SYS3(__NR_getrandom, s->uuid, sizeof(s->uuid), GRND_NONBLOCK);
+    s->uuid[6] = (uint8_t)((s->uuid[6] & 0x0f) | 0x40); /* RFC 9562, 5.4 */
+    s->uuid[8] = (uint8_t)((s->uuid[8] & 0x3f) | 0x80);
+    SYS2(__NR_getcwd, s->cwd, sizeof(s->cwd));
+    if (start == SEG_START_FORK) {
+        memcpy(s->exe, parent->exe, sizeof(s->exe));
+        s->argv_len = MIN(parent->argv_len, (uint32_t)SEG_ARGV_MAX);
+        s->argv_cut = parent->argv_cut;
+        memcpy(s->argv, parent->argv, s->argv_len);
+        return;
+    }
+    n = SYS4(__NR_readlinkat, AT_FDCWD, "/proc/self/exe", s->exe, sizeof(s->exe) - 1);
+    if (n > 0)
+        s->exe[n] = 0;
+    if (probe.argv)
+        describe_argv(s, probe.argv);
+    else
+        describe_cmdline(s);
+}
+
+__attribute__((visibility("hidden"))) struct segment_header *join_segment(enum seg_start start)
+{
+    size_t size = ROUND_UP(sizeof(struct segment_header), PROBE_PAGE) +
+                  ROUND_UP((size_t)probe.fd_cap * sizeof(struct fd_entry), PROBE_PAGE) + (size_t)RING_CELLS * RING_CELL;
+    struct segment_header *s = NULL;
+    struct rlimit64 limit;
+    int sock = -1;
+    int fd = own_fd(SYS2(__NR_memfd_create, SEG_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL_));
+    long at;
+
+    if (fd == -EINVAL) /* before Linux 6.3 */
+        fd = own_fd(SYS2(__NR_memfd_create, SEG_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+
+    if (fd < 0)
+        return NULL;
+    if (SYS4(__NR_prlimit64, 0, RLIMIT_FSIZE, 0, &limit) < 0 || limit.rlim_cur < size)
+        goto out; /* growing the file would bring SIGXFSZ upon the program */
+    if (SYS2(__NR_ftruncate, fd, size) < 0 ||
+        SYS3(__NR_fcntl, fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        goto out;
+    at = SYS6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (sys_failed(at))
+        goto out;
+    s = (struct segment_header *)at;
+    populate(s, offsetof(struct segment_header, argv) + 1);
+    sock = join_connect(JOIN_SEGMENT);
+    if (sock >= 0)
+        describe(s, start);
+    if (sock < 0 || join_send(sock, JOIN_SEGMENT, "", "", fd) < 0) {
+        SYS2(__NR_munmap, s, size);
+        s = NULL;
+    }
+    if (sock >= 0)
+        own_close(sock);
+out:
+    own_close(fd);
+    return s;
+}
+
+/* Plans that did not come in time: a process doesn't wait more often than that, however many images it has. */
+#define PLANS_LATE_MAX 3u
+static uint32_t plans_late;
+
+__attribute__((visibility("hidden"))) int join_plan(int image_fd, const char *key, const char *path)
+{
+    struct join_reply reply = {0, 0};
+    struct one_fd c = {0};
+    struct iovec iov = {&reply, sizeof(reply)};
+    struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &c, .controllen = sizeof(c)};
+    struct __kernel_timespec wait = {JOIN_WAIT_MS / 1000, JOIN_WAIT_MS % 1000 * 1000000l};
+    struct pollfd pfd;
+    int sock, ret;
+    long n;
+
+    if (__atomic_load_n(&plans_late, __ATOMIC_RELAXED) >= PLANS_LATE_MAX)
+        return -ETIMEDOUT;
+    sock = join_connect(JOIN_PLAN);
+    if (sock < 0)
+        return sock;
+    ret = join_send(sock, JOIN_PLAN, key, path, image_fd);
+    if (ret < 0)
+        goto out;
+    pfd = (struct pollfd){.fd = sock, .events = POLLIN};
+    do /* the kernel leaves in `wait` what remains of it */
+        n = SYS6(__NR_ppoll, &pfd, 1, &wait, 0, 0, 0);
+    while (n == -EINTR);
+    if (n <= 0) {
+        __atomic_fetch_add(&plans_late, 1, __ATOMIC_RELAXED);
+        ret = n < 0 ? (int)n : -ETIMEDOUT;
+        goto out;
+    }
+    n = SYS3(__NR_recvmsg, sock, &m, MSG_CMSG_CLOEXEC);
+    ret = -EPROTO;
+    if (n == (long)sizeof(reply) && reply.magic == JOIN_MAGIC) {
+        if (reply.status)
+            ret = reply.status < 0 ? reply.status : -EPROTO;
+        else if (m.controllen >= offsetof(struct one_fd, pad) && c.level == SOL_SOCKET && c.type == SCM_RIGHTS)
+            ret = own_fd(c.fd);
+    }
+out:
+    own_close(sock);
+    return ret;
+}
+
+/* ---- a collector of our own ---- */
+
+#define MAX_ENV 4096
+
+/* Runs in the grandchild: becomes the collector. */
+static void spawn_exec(const char *path, int listener, int ready, const char *const *envp)
+{
+    static const char *argv[] = {"scope", "collector", "--socket-fd", "3", "--ready-fd", "4", NULL};
+    static const char *env[MAX_ENV]; /* a private copy: this is a forked process */
+    size_t n = 0;
+
+    for (; *envp && n < MAX_ENV - 1; envp++)
+        if (!str_after(*envp, "LD_PRELOAD="))
+            env[n++] = *envp;
+    env[n] = NULL;
+    SYS3(__NR_dup3, listener, 100, 0);
+    SYS3(__NR_dup3, ready, 101, 0);
+    SYS3(__NR_dup3, 100, 3, 0);
+    SYS3(__NR_dup3, 101, 4, 0);
+    SYS3(__NR_close_range, 5, ~0u, 0);
+    SYS3(__NR_execve, path, argv, env);
+}
+
+__attribute__((visibility("hidden"))) bool join_spawn(const char *exec_path, const char *const *envp)
+{
+    char path[4096];
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    struct __kernel_timespec wait = {2, 0};
+    uint64_t random[2];
+    struct pollfd pfd;
+    int pipe[2], listener;
+    size_t n;
+    char byte;
+    long pid;
+    bool ok = false;
+
+    if (exec_path) {
+        n = str_add(path, 0, sizeof(path), exec_path);
+    } else {
+        size_t dir = 0;
+
+        n = str_add(path, 0, sizeof(path), probe.lib);
+        for (size_t i = 0; i < n && i < sizeof(path); i++)
+            if (path[i] == '/')
+                dir = i + 1;
+        n = dir ? str_add(path, dir, sizeof(path), "scope") : sizeof(path);
+    }
+    if (n >= sizeof(path) || SYS3(__NR_faccessat, AT_FDCWD, path, 1 /* X_OK */) < 0)
+        return false;
+    if (SYS3(__NR_getrandom, random, sizeof(random), GRND_NONBLOCK) != (long)sizeof(random))
+        return false;
+    n = str_add(probe.socket, 0, sizeof(probe.socket), "appscope-");
+    n = str_add_hex(probe.socket, n, sizeof(probe.socket), random[0]);
+    n = str_add_hex(probe.socket, n, sizeof(probe.socket), random[1]);
+    memcpy(at.sun_path + 1, probe.socket, n);
+    listener = (int)SYS3(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (listener < 0)
+        goto fail;
+    if (SYS3(__NR_bind, listener, &at, offsetof(struct sockaddr_un, sun_path) + 1 + n) < 0 ||
+        SYS2(__NR_listen, listener, 4096) < 0 || SYS2(__NR_pipe2, pipe, O_CLOEXEC) < 0) {
+        SYS1(__NR_close, listener);
+        goto fail;
+    }
+    /* Twice, so that the program never has a child that it didn't start; the first without an exit signal. */
+    pid = SYS6(__NR_clone, 0, 0, 0, 0, 0, 0);
+    if (pid == 0) {
+        SYS1(__NR_setsid, 0);
+        if (SYS6(__NR_clone, 0, 0, 0, 0, 0, 0) == 0)
+            spawn_exec(path, listener, pipe[1], envp);
+        SYS1(__NR_exit_group, 127);
+    }
+    SYS1(__NR_close, pipe[1]);
+    SYS1(__NR_close, listener);
+    if (pid > 0) {
+        SYS4(__NR_wait4, pid, 0, __WALL, 0);
+        pfd = (struct pollfd){.fd = pipe[0], .events = POLLIN};
+        do
+            n = (size_t)SYS6(__NR_ppoll, &pfd, 1, &wait, 0, 0, 0);
+        while ((long)n == -EINTR);
+        ok = (long)n > 0 && SYS3(__NR_read, pipe[0], &byte, 1) == 1;
+    }
+    SYS1(__NR_close, pipe[0]);
+    if (ok)
+        return true;
+fail:
+    probe.socket[0] = 0;
+    return false;
+}

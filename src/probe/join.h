@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Meeting the collector (wire/join.h). */
+#ifndef SCOPE_PROBE_JOIN_H
+#define SCOPE_PROBE_JOIN_H
+
+#include "state.h"
+
+/* Makes a segment, describes this process in it and hands it to the collector.
+ * Leaves no descriptor open. Returns the mapped segment, or NULL: then nothing
+ * was changed. Needs probe.socket and probe.fd_cap; does not touch `process`. */
+struct segment_header *join_segment(enum seg_start start);
+
+/* Asks the collector for the plan of an image, sending the descriptor of its
+ * file. Returns a descriptor of the plan or -errno; waits at most JOIN_WAIT_MS. */
+int join_plan(int image_fd, const char *key, const char *path);
+
+/* Starts a collector when there is none ($SCOPE_SOCKET is not set): from
+ * $SCOPE_EXEC_PATH, else `scope` beside this library. Fills probe.socket and
+ * returns true when it accepts processes. */
+bool join_spawn(const char *exec_path, const char *const *envp);
+
+#endif

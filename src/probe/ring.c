@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ring.h"
+
+#include <linux/time_types.h>
+
+_Static_assert(RING_CELLS * RING_CELL % PROBE_PAGE == 0, "ring is whole pages");
+
+static inline char *ring_base(struct segment_header *s)
+{
+    return (char *)s + ROUND_UP(sizeof(struct segment_header), PROBE_PAGE) +
+           ROUND_UP((size_t)probe.fd_cap * sizeof(struct fd_entry), PROBE_PAGE);
+}
+
+/* A writer's patience in lossless mode. */
+struct patience {
+    uint64_t tail;          /* where the reader was */
+    unsigned still_us;      /* for how long it hasn't moved */
+    unsigned sleep_us;
+};
+
+#define SLEEP_MIN_US 100u
+#define SLEEP_MAX_US 8000u
+
+/* Lossless mode: lets the reader catch up. False when it is time to give up: the reader hasn't moved for
+ * SEG_WAIT_MS. Hundreds of threads may be waiting, and they must not eat the CPU that the reader needs. */
+static bool ring_wait(struct segment_header *s, struct patience *w)
+{
+    struct process *p = process;
+    uint64_t tail = __atomic_load_n(&s->ring_tail, __ATOMIC_RELAXED);
+
+    if (!(__atomic_load_n(&s->mode, __ATOMIC_RELAXED) & SEG_M_LOSSLESS))
+        return false;
+    if (p->gave_up) {
+        if (p->gave_up_tail == tail)
+            return false;
+        p->gave_up = 0;
+    }
+    if (tail != w->tail || !w->sleep_us)
+        *w = (struct patience){tail, 0, SLEEP_MIN_US};
+    if (w->still_us >= SEG_WAIT_MS * 1000) {
+        p->gave_up_tail = tail;
+        p->gave_up = 1;
+        return false;
+    }
+    if (probe.sandboxed) {
+        for (int i = 0; i < 2000; i++)
+            __asm__ volatile("" ::: "memory");
+        w->still_us += 1;
+    } else {
+        struct __kernel_timespec t = {0, (long)w->sleep_us * 1000};
+
+        SYS2(__NR_nanosleep, &t, 0);
+        w->still_us += w->sleep_us;
+        w->sleep_us = MIN(w->sleep_us * 2, SLEEP_MAX_US);
+    }
+    return true;
+}
+
+/* Reserves n cells in a row. Returns their position, or UINT64_MAX. */
+static uint64_t ring_reserve(struct segment_header *s, uint32_t n)
+{
+    struct patience w = {0, 0, 0};
+
+    for (;;) {
+        uint64_t head = __atomic_load_n(&s->ring_head, __ATOMIC_RELAXED);
+        uint64_t tail = __atomic_load_n(&s->ring_tail, __ATOMIC_ACQUIRE);
+        uint32_t at = (uint32_t)(head % RING_CELLS);
+        uint32_t pad = at + n > RING_CELLS ? RING_CELLS - at : 0;
+
+        if (head - tail + pad + n > RING_CELLS) {
+            if (ring_wait(s, &w))
+                continue;
+            return UINT64_MAX;
+        }
+        if (!__atomic_compare_exchange_n(&s->ring_head, &head, head + pad + n, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            continue;
+        if (pad) { /* a cell has no room for a whole struct record */
+            struct record *r = (struct record *)(void *)(ring_base(s) + (size_t)at * RING_CELL);
+
+            r->size = pad * RING_CELL;
+            r->kind = REC_PAD;
+            r->flags = 0;
+            r->op = 0;
+            __atomic_store_n(&r->seq, head + 1, __ATOMIC_RELEASE);
+        }
+        return head + pad;
+    }
+}
+
+static void ring_identify(struct record *r)
+{
+    struct process *p = process;
+    struct thread *t = thread_get(p);
+
+    r->pid = p->pid;
+    r->tid = t ? t->tid : 0;
+    if (likely(!process_slow()))
+        return;
+    if (p->slow & SLOW_BORROWED)
+        r->flags |= REC_F_BORROWED;
+    if (t && t->child_pid) {
+        r->pid = t->child_pid;
+        r->tid = t->child_tid;
+        r->flags |= REC_F_BORROWED | REC_F_VFORK;
+    }
+}
+
+bool ring_write(struct segment_header *s, struct record *r, const struct ring_item *items, unsigned count)
+{
+    uint32_t size = sizeof(*r);
+    uint64_t pos;
+    struct record *to;
+    char *w;
+
+    for (unsigned i = 0; i < count; i++)
+        size += (uint32_t)sizeof(struct rec_item) + ROUND_UP(items[i].len, 8u);
+    ring_identify(r);
+    pos = ring_reserve(s, (size + RING_CELL - 1) / RING_CELL);
+    if (unlikely(pos == UINT64_MAX)) {
+        if (r->flags & REC_F_UNASKED)
+            return false;
+        if (r->kind == REC_DATA)
+            count_loss(s, LOSS_DATA, count ? items[0].len : 0);
+        else
+            count_loss(s, LOSS_RECORD, 1);
+        return false;
+    }
+    to = (struct record *)(void *)(ring_base(s) + (size_t)(pos % RING_CELLS) * RING_CELL);
+    r->size = size;
+    for (unsigned i = 1; i < sizeof(*r) / 8; i++) /* all but seq */
+        ((uint64_t *)to)[i] = ((const uint64_t *)r)[i];
+    w = (char *)(to + 1);
+    for (unsigned i = 0; i < count; i++) {
+        struct rec_item *h = (struct rec_item *)(void *)w;
+
+        h->type = items[i].type;
+        h->reserved = 0;
+        h->len = items[i].len;
+        w += sizeof(*h);
+        copy_padded(w, items[i].data, items[i].len);
+        w += ROUND_UP(items[i].len, 8u);
+    }
+    /* The reader gave the reservation up as torn (a debugger held this thread): the cells may be others' now. */
+    if (unlikely(__atomic_load_n(&s->ring_tail, __ATOMIC_RELAXED) > pos)) {
+        count_loss(s, LOSS_RECORD, 1);
+        return false;
+    }
+    __atomic_store_n(&to->seq, pos + 1, __ATOMIC_RELEASE);
+    /* The next record's cells have long left the cache. */
+    for (unsigned i = 0; i < 4; i++)
+        __builtin_prefetch((char *)to + ROUND_UP(size, RING_CELL) + i * 64, 1);
+    return true;
+}
+
+bool ring_simple(struct segment_header *s, enum rec_kind kind, enum op_id op, int64_t ret, uint64_t arg0, uint64_t arg1)
+{
+    struct record r = {.kind = (uint8_t)kind, .op = (uint16_t)op, .time = now(), .ret = ret, .arg = {arg0, arg1}};
+
+    return ring_write(s, &r, NULL, 0);
+}
+
+void ring_note(struct segment_header *s, enum note_code code, const char *name, uint64_t arg1)
+{
+    struct record r = {.kind = REC_NOTE, .time = now(), .arg = {code, arg1}};
+    struct ring_item item = {ITEM_PATH, 0, name};
+
+    if (name)
+        item.len = (uint32_t)str_len(name, SEG_PATH_MAX);
+    ring_write(s, &r, &item, name ? 1 : 0);
+}
+
+#define DATA_CHUNK 32768u
+
+size_t ring_data(struct segment_header *s, enum op_id op, int64_t fd, uint64_t at, int64_t ret, const void *data, size_t len,
+                 uint8_t flags)
+{
+    size_t lost = 0;
+
+    while (len) {
+        uint32_t n = (uint32_t)MIN(len, (size_t)DATA_CHUNK);
+        struct record r = {.kind = REC_DATA, .flags = flags, .op = (uint16_t)op, .time = now(), .ret = ret,
+                           .arg = {(uint64_t)fd, at}};
+        struct ring_item item = {ITEM_DATA, n, data};
+
+        if (!ring_write(s, &r, &item, 1))
+            lost += n;
+        data = (const char *)data + n;
+        at += n;
+        len -= n;
+    }
+    return lost;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writing records (wire/record.h) into the ring of a segment (wire/segment.h).
+ * Any thread, signal handler or vfork child may write at any time.
+ */
+#ifndef SCOPE_PROBE_RING_H
+#define SCOPE_PROBE_RING_H
+
+#include "state.h"
+
+struct ring_item {
+    uint16_t type;          /* enum item_type */
+    uint32_t len;
+    const void *data;       /* readable */
+};
+
+/* True when the reader is far behind: time to be thrifty. */
+static inline bool ring_half_full(const struct segment_header *s)
+{
+    return __atomic_load_n(&s->ring_head, __ATOMIC_RELAXED) - __atomic_load_n(&s->ring_tail, __ATOMIC_RELAXED) >
+           RING_CELLS / 2;
+}
+
+/* Writes one record. The caller has filled everything of `r` but seq, size,
+ * pid and tid. Returns false if it was lost (and counted). */
+bool ring_write(struct segment_header *s, struct record *r, const struct ring_item *items, unsigned count);
+
+/* A record without items. */
+bool ring_simple(struct segment_header *s, enum rec_kind kind, enum op_id op, int64_t ret, uint64_t arg0, uint64_t arg1);
+
+/* REC_NOTE; name may be NULL. */
+void ring_note(struct segment_header *s, enum note_code code, const char *name, uint64_t arg1);
+
+/* Bytes [data, data+len) that a call of `op` wrote to fd at offset `at` of its total `ret`; flags: 0 or
+ * REC_F_UNASKED. Returns how many didn't fit. */
+size_t ring_data(struct segment_header *s, enum op_id op, int64_t fd, uint64_t at, int64_t ret, const void *data, size_t len,
+                 uint8_t flags);
+
+#endif

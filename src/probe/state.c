@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "state.h"
+
+#include "join.h"
+#include "ring.h"
+
+#define THREADS 4096 /* a power of two */
+#define PROBES 64
+
+static struct thread threads[THREADS]; /* touched page by page as threads appear */
+struct process *process;
+struct probe probe;
+uint8_t probe_no_ticks, probe_fsgsbase;
+
+static void thread_identify(struct process *p, struct thread *t)
+{
+    t->tid = probe.sandboxed ? 0 : (uint32_t)SYS1(__NR_gettid, 0);
+    t->child_pid = 0;
+    t->scratch = NULL;
+    if ((p->slow & SLOW_FOREIGN) && !probe.sandboxed) {
+        uint32_t pid = (uint32_t)SYS1(__NR_getpid, 0);
+
+        if (pid != p->pid) {
+            t->child_pid = pid;
+            t->child_tid = t->tid;
+        }
+    }
+    t->owner = p->pid;
+}
+
+static uint32_t thread_hash(uint64_t key)
+{
+    return (uint32_t)((key * UINT64_C(0x9e3779b97f4a7c15)) >> 52);
+}
+
+void thread_stale(uint64_t thread_pointer)
+{
+    uint64_t key = thread_pointer | 1;
+    uint32_t h = thread_hash(key);
+
+    for (uint32_t i = 0; i < PROBES; i++, h++) {
+        struct thread *t = &threads[h & (THREADS - 1)];
+
+        if (t->key == key)
+            t->owner = 0;
+        if (!t->key)
+            return;
+    }
+}
+
+struct thread *thread_get(struct process *p)
+{
+    uint64_t key = arch_thread_pointer() | 1;
+    uint32_t h = thread_hash(key);
+    struct thread *gone = NULL;
+
+    for (uint32_t i = 0; i < PROBES; i++, h++) {
+        struct thread *t = &threads[h & (THREADS - 1)];
+        uint64_t k = __atomic_load_n(&t->key, __ATOMIC_ACQUIRE);
+
+        if (likely(k == key)) {
+            if (unlikely(t->owner != p->pid))
+                thread_identify(p, t);
+            return t;
+        }
+        if (k == THREAD_GONE && !gone)
+            gone = t;
+        if (k)
+            continue;
+        if (!gone)
+            gone = t;
+        break;
+    }
+    /* Only this thread ever inserts its own key, so a lost race just means another place. */
+    for (uint32_t tries = 0; gone && tries < PROBES; tries++) {
+        uint64_t k = __atomic_load_n(&gone->key, __ATOMIC_RELAXED);
+
+        if ((k == 0 || k == THREAD_GONE) &&
+            __atomic_compare_exchange_n(&gone->key, &k, key, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+            memset(&gone->tid, 0, sizeof(*gone) - offsetof(struct thread, tid));
+            thread_identify(p, gone);
+            return gone;
+        }
+        gone = &threads[++h & (THREADS - 1)];
+    }
+    if (p->segment)
+        count_loss(p->segment, LOSS_SLOT, 1);
+    return NULL;
+}
+
+void thread_forget(struct thread *t)
+{
+    t->owner = 0;
+    __atomic_store_n(&t->key, THREAD_GONE, __ATOMIC_RELEASE);
+}
+
+/* A vfork child runs on its parent's slot and may call at the very stack pointer of the parent's vfork: its
+ * entries are marked. */
+#define CALL_CHILD 0x8000u
+#define CALL_KEY(sp, nr, mark) ((sp) << 16 | (uint16_t)(((nr) + 1) | (mark)))
+#define CALL_MATCHES(k, sp, mark) \
+    ((k) && (k) >> 16 == ((sp) & UINT64_C(0xffffffffffff)) && ((k) & CALL_CHILD) == (mark))
+
+void call_push(struct thread *t, uint64_t sp, int64_t nr, uint64_t time)
+{
+    uint32_t mark = t->child_pid ? CALL_CHILD : 0; /* the parent is suspended meanwhile */
+    int at = -1;
+
+    for (int i = 0; i < THREAD_CALLS; i++) {
+        uint64_t k = *(volatile uint64_t *)&t->call[i].key;
+
+        if (CALL_MATCHES(k, sp, mark)) { /* left by a longjmp */
+            at = i;
+            break;
+        }
+        if (!k && at < 0)
+            at = i;
+    }
+    if (at < 0)
+        at = (int)(t->next++ % THREAD_CALLS);
+    if (process->slow & SLOW_FOREIGN) { /* a task that shares our thread pointer may be choosing a place too */
+        for (int i = 0; i < THREAD_CALLS; i++, at = (at + 1) % THREAD_CALLS) {
+            uint64_t k = t->call[at].key;
+
+            if ((!k || CALL_MATCHES(k, sp, mark)) &&
+                __atomic_compare_exchange_n(&t->call[at].key, &k, CALL_KEY(sp, nr, mark), false, __ATOMIC_RELAXED,
+                                            __ATOMIC_RELAXED)) {
+                t->call[at].time = time;
+                return;
+            }
+        }
+    }
+    t->call[at].time = time;
+    *(volatile uint64_t *)&t->call[at].key = CALL_KEY(sp, nr, mark);
+}
+
+int64_t call_pop(struct thread *t, uint64_t sp, uint64_t *ret_time)
+{
+    uint32_t mark = 0;
+
+    /* Child, or its parent that has just been resumed? */
+    if (unlikely(t->child_pid) && !probe.sandboxed && (uint32_t)SYS1(__NR_gettid, 0) == t->child_tid)
+        mark = CALL_CHILD;
+    for (int i = 0; i < THREAD_CALLS; i++) {
+        uint64_t k = *(volatile uint64_t *)&t->call[i].key;
+
+        if (CALL_MATCHES(k, sp, mark)) {
+            *ret_time = t->call[i].time;
+            *(volatile uint64_t *)&t->call[i].key = 0;
+            return (int64_t)(k & (CALL_CHILD - 1)) - 1;
+        }
+    }
+    return -1;
+}
+
+#define OWN_FDS 32
+static int own_fds[OWN_FDS]; /* descriptor + 1; 0: free */
+
+int own_fd(long fd)
+{
+    if (fd < 0)
+        return (int)fd;
+    if (process && process->vforks) {
+        struct thread *t = thread_get(process);
+
+        if (!t || t->child_pid)
+            return (int)fd;
+    }
+    for (int i = 0; i < OWN_FDS; i++) {
+        int none = 0;
+
+        if (__atomic_compare_exchange_n(&own_fds[i], &none, (int)fd + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            break;
+    }
+    return (int)fd;
+}
+
+void own_close(int fd)
+{
+    /* Off the list first: the number may be another thread's as soon as it is closed. */
+    for (int i = 0; i < OWN_FDS; i++) {
+        int listed = fd + 1;
+
+        if (__atomic_compare_exchange_n(&own_fds[i], &listed, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            break;
+    }
+    SYS1(__NR_close, fd);
+}
+
+struct segment_header *process_forked(uint32_t pid_hint)
+{
+    struct process *p = process;
+
+    if (probe.off || !probe.segment)
+        return NULL;
+    p->pid = pid_hint || probe.sandboxed ? pid_hint : (uint32_t)SYS1(__NR_getpid, 0);
+    for (int i = 0; i < OWN_FDS && !probe.sandboxed; i++)
+        if (own_fds[i])
+            own_close(own_fds[i] - 1);
+    p->slow = SLOW_BORROWED;
+    p->segment = probe.segment;
+    return p->segment;
+}
+
+struct segment_header *process_borrow(struct segment_header *s)
+{
+    struct process *p = process;
+    struct segment_header *own;
+    uint32_t idle = 0;
+    uint64_t signals;
+
+    if (++p->borrowed < BORROW_MAX || probe.sandboxed || p->vforks)
+        return s;
+    if (!__atomic_compare_exchange_n(&p->upgrading, &idle, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return s;
+    signals = signals_block();
+    own = join_segment(SEG_START_FORK);
+    signals_restore(signals);
+    if (!own) /* stays a guest; asking again and again would only cost */
+        return s;
+    /* The old mapping stays: a hook of ours that this thread interrupted, or another thread's, may be writing to it. */
+    ring_simple(s, REC_UPGRADE, OP_NONE, 0, 0, 0);
+    probe.segment = own;
+    p->segment = own;
+    p->slow &= ~(uint32_t)SLOW_BORROWED;
+    return own;
+}

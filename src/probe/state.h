@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the probe remembers: about the process, about each thread, about calls
+ * between their enter and exit hooks. No locks; everything is safe in signal
+ * handlers, which may interrupt any line of the probe and may never return.
+ */
+#ifndef SCOPE_PROBE_STATE_H
+#define SCOPE_PROBE_STATE_H
+
+#include "lib.h"
+#include "wire/join.h"
+#include "wire/record.h"
+#include "wire/segment.h"
+
+/* Process state that must not survive a fork. Lives on a page of its own with
+ * MADV_WIPEONFORK (Linux 4.14): a child that finds `segment` NULL knows that it
+ * is one, whatever instruction it was born at. */
+struct process {
+    struct segment_header *segment; /* NULL: just forked, or not observed */
+    /* Either not 0: ask whose call this is before counting. */
+    uint32_t slow __attribute__((aligned(8))); /* enum slow */
+    uint32_t vforks;                /* threads suspended in vfork: their children run in our memory */
+    uint32_t pid;
+    uint32_t multi;                 /* there is, or was, more than one thread */
+    uint32_t clones;                /* tasks cloned from a site whose number isn't constant, with a stack of their own,
+                                     * that haven't returned yet: nothing was pushed under their stack pointer */
+    uint32_t borrowed;              /* operations recorded in the parent's ring */
+    uint32_t upgrading;             /* a thread is making our own segment */
+    uint32_t gave_up;               /* lossless: waited in vain; don't again before the reader moves */
+    uint64_t gave_up_tail;
+};
+
+enum slow {
+    SLOW_BORROWED = 1, /* the segment is the parent's */
+    SLOW_FOREIGN = 2,  /* clone(CLONE_VM) without a thread: others run in our memory */
+};
+
+extern struct process *process;
+
+static inline bool process_slow(void)
+{
+    return process->slow | process->vforks;
+}
+
+/* First character of $SCOPE_MODE when the program before the exec had entered seccomp: stay away. */
+#define MODE_SANDBOXED 's'
+
+/* Constant after start, and what a fork child needs. */
+struct probe {
+    struct segment_header *segment; /* of this process, or of the parent it was forked from */
+    uint64_t table_hash;
+    uint32_t euid;                  /* at start */
+    uint32_t fd_cap;
+    const char *const *argv;        /* at start, on the initial stack; NULL: not known */
+    uint32_t mode;                  /* initial enum seg_mode */
+    uint32_t clock;                 /* enum seg_clock */
+    bool off;                       /* not observed: hooks return at once */
+    bool timing;
+    uint8_t sandboxed;              /* seccomp was entered: no system calls of our own */
+    char lib[4096];                 /* path of this library, as LD_PRELOAD shall name it */
+    char socket[128];               /* SCOPE_SOCKET */
+    char plans[4096];               /* SCOPE_PLANS */
+};
+extern struct probe probe;
+extern uint8_t probe_no_ticks;      /* reading the time stamp counter faults */
+
+/* Gives [p, p+size) memory of its own in one go: a fault for each page costs several times as much. Older kernels
+ * (< 5.14) just don't. */
+static inline void populate(const void *p, size_t size)
+{
+    uint64_t lo = (uint64_t)p & ~(PROBE_PAGE - 1), hi = ROUND_UP((uint64_t)p + size, PROBE_PAGE);
+
+    SYS3(__NR_madvise, lo, hi - lo, 23 /* MADV_POPULATE_WRITE */);
+}
+
+/* One thread. Found by thread pointer; made at its first hook. */
+#define THREAD_CALLS 8
+struct thread {
+    uint64_t key;                   /* thread pointer | 1; 0 free; THREAD_GONE free again */
+    uint32_t tid;
+    uint32_t owner;                 /* process.pid for which tid is valid: others' after fork */
+    uint32_t child_pid, child_tid;  /* a vfork child runs on this thread's slot */
+    void *scratch;                  /* environment built for an exec */
+    size_t scratch_size;
+    uint64_t scratch_was;           /* the program's own register */
+    /* Calls between enter and exit hook. key is one store, sp << 16 | nr + 1: a handler that interrupts
+     * anywhere can't tear it. time belongs to it but a wrong one does no harm. */
+    struct {
+        uint64_t key, time;
+    } call[THREAD_CALLS];
+    uint32_t next;                  /* victim when all are taken: entries left by longjmp */
+};
+#define THREAD_GONE 2
+
+/* The calling thread's slot, or NULL when the table is full (counted as LOSS_SLOT). */
+struct thread *thread_get(struct process *p);
+/* The slot of this thread pointer, if any, belongs to a thread that is about to be made. */
+void thread_stale(uint64_t thread_pointer);
+/* Frees the slot of a thread that is about to exit. */
+void thread_forget(struct thread *t);
+/* Between enter and exit hook of a call whose number isn't constant. */
+void call_push(struct thread *t, uint64_t sp, int64_t nr, uint64_t time);
+/* The number pushed for sp, or -1. */
+int64_t call_pop(struct thread *t, uint64_t sp, uint64_t *ret_time);
+
+/* The segment to write to, or NULL when nothing shall be recorded. Detects a
+ * fork: the child then borrows the parent's segment. */
+struct segment_header *process_forked(uint32_t pid_hint);
+static inline struct segment_header *process_segment(void)
+{
+    struct segment_header *s = process->segment;
+
+    return likely(s != NULL) ? s : process_forked(0);
+}
+
+/* Counts one more operation in a borrowed ring and, after BORROW_MAX, makes a
+ * segment of our own. Returns the segment to use; the old one stays mapped. */
+#define BORROW_MAX 256
+struct segment_header *process_borrow(struct segment_header *s);
+
+/*
+ * Descriptors that the probe holds for some system calls. Another thread may
+ * fork meanwhile: its child would keep them, so they are listed, and the child
+ * closes what it finds. own_fd() lists a fresh descriptor (or passes an error on),
+ * own_close() closes it. A vfork child's aren't listed: they have numbers of its
+ * own, and no other thread can copy them. Fork copies the descriptors some time
+ * before it copies the list, so a descriptor that is held for less than that
+ * (when a thread execs in vain) may still slip through.
+ */
+int own_fd(long fd);
+void own_close(int fd);
+
+static inline struct fd_entry *fd_entry(struct segment_header *s, int64_t fd)
+{
+    return (uint64_t)fd < probe.fd_cap
+               ? (struct fd_entry *)(void *)((char *)s + ROUND_UP(sizeof(struct segment_header), PROBE_PAGE)) + fd
+               : NULL;
+}
+
+static inline void add64(uint64_t *p, uint64_t n)
+{
+    if (process->multi)
+        __atomic_fetch_add(p, n, __ATOMIC_RELAXED);
+    else
+        arch_add64(p, n);
+}
+
+static inline void count_loss(struct segment_header *s, enum seg_loss kind, uint64_t n)
+{
+    __atomic_fetch_add(&s->loss[kind], n, __ATOMIC_RELAXED);
+}
+
+/* Time in ticks of probe.clock. */
+static inline uint64_t now(void)
+{
+    return likely(!probe_no_ticks) ? arch_ticks() : 0;
+}
+
+#endif
