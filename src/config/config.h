@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The effective configuration of one observed process: scope.yml, environment,
+ * flags and custom filters merged. Values and defaults: docs/config.md, which
+ * is generated from the schema in schema.c.
+ *
+ * Precedence, highest first: command-line flags, environment, custom sections
+ * of the file, the file, built-in defaults. With several files each is laid,
+ * its custom sections included, over those before it. While cribl.enable is
+ * true, the cribl transport takes the place of those of events and metrics.
+ */
+#ifndef SCOPE_CONFIG_CONFIG_H
+#define SCOPE_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum cfg_transport_type { CFG_UDP, CFG_TCP, CFG_UNIX, CFG_FILE, CFG_EDGE };
+enum cfg_buffering { CFG_BUFFER_LINE, CFG_BUFFER_FULL };
+enum cfg_format { CFG_STATSD, CFG_NDJSON };
+enum cfg_loglevel { CFG_LOG_TRACE, CFG_LOG_DEBUG, CFG_LOG_INFO, CFG_LOG_WARNING, CFG_LOG_ERROR, CFG_LOG_NONE };
+
+struct cfg_tls {
+    bool enable;
+    bool validateserver;
+    char *cacertpath;          /* NULL: system bundle */
+};
+
+struct cfg_transport {
+    enum cfg_transport_type type;
+    char *host, *port;         /* udp, tcp; never NULL there. IPv6 addresses have no brackets */
+    char *path;                /* unix ("@name" is abstract), file ("stdout", "stderr" too); absolute, not NULL */
+    enum cfg_buffering buffering;
+    struct cfg_tls tls;
+};
+
+enum cfg_metric_watch { CFG_MW_FS, CFG_MW_NET, CFG_MW_HTTP, CFG_MW_DNS, CFG_MW_PROCESS, CFG_MW_STATSD, CFG_MW_MAX };
+
+/* Event sources. PROCESS and SYSCALL are new since 1.4: the life of processes
+ * (on by default), and every observed call with arguments and result (off). */
+enum cfg_event_watch {
+    CFG_EW_FILE, CFG_EW_CONSOLE, CFG_EW_SYSLOG, CFG_EW_METRIC, CFG_EW_HTTP, CFG_EW_NET, CFG_EW_FS, CFG_EW_DNS,
+    CFG_EW_PROCESS, CFG_EW_SYSCALL, CFG_EW_MAX
+};
+
+struct cfg_watch {
+    bool enable;
+    char *name, *field, *value; /* PCRE2 patterns, unanchored; never NULL */
+    char **headers;             /* http: NULL-terminated, or NULL */
+    bool allowbinary;           /* console */
+};
+
+struct cfg_protocol {
+    char *name, *regex;
+    bool binary, detect, payload;
+    unsigned len;
+};
+
+struct cfg_tag {
+    char *name, *value;
+};
+
+struct config {
+    struct {
+        bool enable;
+        enum cfg_format format;
+        char *statsdprefix;     /* "" or ends with '.' */
+        unsigned statsdmaxlen;  /* bytes of one datagram */
+        unsigned verbosity;     /* 0..9 */
+        bool watch[CFG_MW_MAX];
+        struct cfg_transport transport;
+    } metric;
+    struct {
+        bool enable;
+        unsigned maxeventpersec; /* 0: no limit */
+        bool enhancefs;
+        struct cfg_watch watch[CFG_EW_MAX];
+        struct cfg_transport transport;
+    } event;
+    struct {
+        bool enable;
+        char *dir;
+    } payload;
+    struct {
+        bool configevent;
+        unsigned summaryperiod; /* seconds, >= 1 */
+        char *commanddir;
+        bool lossless;          /* new since 1.4: writers wait for room instead of dropping */
+        struct {
+            enum cfg_loglevel level;
+            struct cfg_transport transport;
+        } log;
+        struct {
+            bool coredump, backtrace;
+        } snapshot;
+    } libscope;
+    struct {
+        bool enable;
+        struct cfg_transport transport;
+        char *authtoken;        /* NULL if none */
+    } cribl;
+    struct cfg_tag *tags;
+    size_t tag_count;
+    struct cfg_protocol *protocols;
+    size_t protocol_count;
+};
+
+/* What a custom filter is matched against. Strings may be NULL: unknown, no match. */
+struct cfg_process {
+    const char *procname;       /* base name of the program */
+    const char *cmdline;        /* words separated by blanks */
+    const char *hostname;
+    const char *username;
+    const char *const *environ_; /* NULL-terminated NAME=value, or NULL */
+    const char *const *ancestors; /* base names, parent first, NULL-terminated, or NULL */
+};
+
+/* One complaint about configuration. */
+struct cfg_problem {
+    const char *file;           /* file name, or "environment", or "command line" */
+    unsigned line;              /* 0 if it has none */
+    const char *key;            /* dotted path, e.g. metric.format.verbosity */
+    const char *text;           /* what is wrong and what was expected */
+    bool fatal;                 /* the value could not be used (false: a remark, e.g. a feature that isn't built yet) */
+};
+typedef void (*cfg_problem_fn)(void *ctx, const struct cfg_problem *);
+
+/*
+ * The sources of a session, read once; config_for() merges them for a process.
+ * Not thread-safe; all strings are copied.
+ */
+struct config_sources;
+
+/* Relative paths in values start at the working directory of this call. Never fails but for lack of memory (aborts). */
+struct config_sources *config_sources_new(void);
+void config_sources_free(struct config_sources *);
+
+/* Reads a scope.yml (at most 1 MiB). Problems go to fn (may be NULL), loading goes on. Returns 0, or -errno
+ * if the file can't be read, or -EINVAL if it isn't YAML at all; both have been told to fn. */
+int config_add_file(struct config_sources *, const char *path, cfg_problem_fn fn, void *ctx);
+int config_add_text(struct config_sources *, const char *name, const char *text, size_t len, cfg_problem_fn fn,
+                    void *ctx);
+
+/* Takes the SCOPE_* variables of an environment, and all of it for $NAME in values. Values of files added before
+ * that needed it are checked now. Later files and flags may follow in any order: precedence is fixed. */
+void config_add_environ(struct config_sources *, const char *const *envp, cfg_problem_fn fn, void *ctx);
+
+/* Sets one key by its dotted path, as a flag does: "metric.format.verbosity", "7". Watches are set one by one
+ * ("event.watch.syscall", "true"; "event.watch.fs.name", PATTERN), a whole transport by its URL in flag syntax
+ * ("event.transport", "tcp://[::1]:9109"), a tag as "tags.NAME". origin names the flag for config_print_yaml().
+ * Returns 0, -ENOENT (no such key) or -EINVAL, after calling fn. */
+int config_set(struct config_sources *, const char *key, const char *value, const char *origin, cfg_problem_fn fn,
+               void *ctx);
+
+/* Finds the file that would be used: $SCOPE_CONF_PATH, then the search path of
+ * docs/config.md. Returns a malloc'ed path, or NULL if there is none. An explicit
+ * $SCOPE_CONF_PATH is returned even when it doesn't exist, so that opening it reports the error. */
+char *config_find_file(const char *const *envp);
+
+/* The configuration for one process; never NULL; the caller frees it with config_free(). proc may be NULL. */
+struct config *config_for(const struct config_sources *, const struct cfg_process *proc);
+void config_free(struct config *);
+
+/* 1 if both give the same outputs and filters. */
+bool config_equal(const struct config *, const struct config *);
+
+/* Prints what is in effect as scope.yml, custom sections included; with origins each line gets a comment that says
+ * where its value came from. Loading the output gives the same again, but for the secrets, which are masked. */
+void config_print_yaml(const struct config_sources *, FILE *, bool origins);
+/* The object info.configuration.current of the start message (docs/data-model.md); secrets are masked.
+ * malloc'ed compact JSON. */
+char *config_to_json(const struct config *);
+
+/* Parses a destination URL (docs/config.md): udp:// tcp:// tls:// unix:// file:// edge, IPv6 in brackets,
+ * bare paths and host:port as the command-line flags take them. Returns 0 or -EINVAL with *ret_error set to
+ * static text. */
+int cfg_transport_parse(const char *url, bool flag_syntax, struct cfg_transport *ret, const char **ret_error);
+void cfg_transport_clear(struct cfg_transport *);
+/* malloc'ed URL form, for people. */
+char *cfg_transport_url(const struct cfg_transport *);
+
+/* The documented default scope.yml, generated from the schema. */
+void config_print_default_yaml(FILE *);
+/* docs/config.md's reference table. */
+void config_print_markdown(FILE *);
+
+#endif

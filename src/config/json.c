@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration in the start message: member order and string booleans as docs/data-model.md says. */
+#include <string.h>
+
+#include "base/buf.h"
+#include "config/schema.h"
+
+static void name(struct buf *b, const char *s)
+{
+    buf_json_str(b, s);
+    buf_char(b, ':');
+}
+
+static void text(struct buf *b, const char *key, const char *value)
+{
+    name(b, key);
+    buf_json_str(b, value ? value : "");
+}
+
+static void boolean(struct buf *b, const char *key, bool value)
+{
+    text(b, key, value ? "true" : "false");
+}
+
+static void number(struct buf *b, const char *key, unsigned value)
+{
+    name(b, key);
+    buf_uint(b, value);
+}
+
+static void transport(struct buf *b, const char *path, const struct cfg_transport *t)
+{
+    const struct key *type = key_find_child(key_find(path), "type");
+
+    name(b, "transport");
+    buf_char(b, '{');
+    text(b, "type", type->words[t->type]);
+    switch (t->type) {
+    case CFG_UDP:
+    case CFG_TCP:
+        buf_char(b, ',');
+        text(b, "host", t->host);
+        buf_char(b, ',');
+        text(b, "port", t->port);
+        buf_str(b, ",\"tls\":{");
+        boolean(b, "enable", t->tls.enable);
+        buf_char(b, ',');
+        boolean(b, "validateserver", t->tls.validateserver);
+        buf_char(b, ',');
+        text(b, "cacertpath", t->tls.cacertpath);
+        buf_char(b, '}');
+        break;
+    case CFG_FILE:
+        buf_char(b, ',');
+        text(b, "path", t->path);
+        buf_char(b, ',');
+        text(b, "buffering", t->buffering == CFG_BUFFER_FULL ? "full" : "line");
+        break;
+    case CFG_UNIX:
+        buf_char(b, ',');
+        text(b, "path", t->path);
+        break;
+    case CFG_EDGE:
+        break;
+    }
+    buf_char(b, '}');
+}
+
+static const char *watch_name(const char *list, size_t offset)
+{
+    for (size_t i = 0; i < schema_count; i++)
+        if (schema[i].base == BASE_CONFIG && schema[i].offset == offset && key_is_child(&schema[i], list))
+            return key_name(&schema[i]);
+    return "";
+}
+
+static void metric(struct buf *b, const struct config *c)
+{
+    bool first = true;
+
+    buf_str(b, "\"metric\":{");
+    boolean(b, "enable", c->metric.enable);
+    buf_char(b, ',');
+    transport(b, "metric.transport", &c->metric.transport);
+    buf_str(b, ",\"format\":{");
+    text(b, "type", c->metric.format == CFG_NDJSON ? "ndjson" : "statsd");
+    buf_char(b, ',');
+    text(b, "statsdprefix", c->metric.statsdprefix);
+    buf_char(b, ',');
+    number(b, "statsdmaxlen", c->metric.statsdmaxlen);
+    buf_char(b, ',');
+    number(b, "verbosity", c->metric.verbosity);
+    buf_str(b, "},\"watch\":[");
+    for (size_t i = 0; i < CFG_MW_MAX; i++) {
+        if (!c->metric.watch[i])
+            continue;
+        buf_str(b, first ? "{" : ",{");
+        text(b, "type", watch_name("metric.watch", offsetof(struct config, metric.watch) + i * sizeof(bool)));
+        buf_char(b, '}');
+        first = false;
+    }
+    buf_str(b, "]}");
+}
+
+static void event_watch(struct buf *b, const struct cfg_watch *w, size_t i)
+{
+    buf_char(b, '{');
+    text(b, "type",
+         watch_name("event.watch",
+                    offsetof(struct config, event.watch) + i * sizeof(*w) + offsetof(struct cfg_watch, enable)));
+    buf_char(b, ',');
+    text(b, "name", w->name);
+    buf_char(b, ',');
+    text(b, "field", w->field);
+    buf_char(b, ',');
+    text(b, "value", w->value);
+    if (i == CFG_EW_CONSOLE) {
+        buf_char(b, ',');
+        boolean(b, "allowbinary", w->allowbinary);
+    }
+    if (i == CFG_EW_HTTP) {
+        buf_str(b, ",\"headers\":[");
+        for (size_t n = 0; w->headers && w->headers[n]; n++) {
+            if (n)
+                buf_char(b, ',');
+            buf_json_str(b, w->headers[n]);
+        }
+        buf_char(b, ']');
+    }
+    buf_char(b, '}');
+}
+
+static void event(struct buf *b, const struct config *c)
+{
+    bool first = true;
+
+    buf_str(b, ",\"event\":{");
+    boolean(b, "enable", c->event.enable);
+    buf_char(b, ',');
+    transport(b, "event.transport", &c->event.transport);
+    buf_str(b, ",\"format\":{");
+    text(b, "type", "ndjson");
+    buf_char(b, ',');
+    number(b, "maxeventpersec", c->event.maxeventpersec);
+    buf_char(b, ',');
+    boolean(b, "enhancefs", c->event.enhancefs);
+    buf_str(b, "},\"watch\":[");
+    for (size_t i = 0; i < CFG_EW_MAX; i++) {
+        if (!c->event.watch[i].enable)
+            continue;
+        if (!first)
+            buf_char(b, ',');
+        event_watch(b, &c->event.watch[i], i);
+        first = false;
+    }
+    buf_str(b, "]}");
+}
+
+static void libscope(struct buf *b, const struct config *c)
+{
+    buf_str(b, ",\"libscope\":{\"log\":{");
+    text(b, "level", key_find("libscope.log.level")->words[c->libscope.log.level]);
+    buf_char(b, ',');
+    transport(b, "libscope.log.transport", &c->libscope.log.transport);
+    buf_str(b, "},\"snapshot\":{");
+    boolean(b, "coredump", c->libscope.snapshot.coredump);
+    buf_char(b, ',');
+    boolean(b, "backtrace", c->libscope.snapshot.backtrace);
+    buf_str(b, "},");
+    boolean(b, "configevent", c->libscope.configevent);
+    buf_char(b, ',');
+    number(b, "summaryperiod", c->libscope.summaryperiod);
+    buf_char(b, ',');
+    text(b, "commanddir", c->libscope.commanddir);
+    buf_char(b, ',');
+    boolean(b, "lossless", c->libscope.lossless);
+    buf_char(b, '}');
+}
+
+static void lists(struct buf *b, const struct config *c)
+{
+    buf_str(b, ",\"tags\":{");
+    for (size_t i = 0; i < c->tag_count; i++) {
+        if (i)
+            buf_char(b, ',');
+        text(b, c->tags[i].name, c->tags[i].value);
+    }
+    buf_str(b, "},\"protocol\":[");
+    for (size_t i = 0; i < c->protocol_count; i++) {
+        const struct cfg_protocol *p = &c->protocols[i];
+
+        buf_str(b, i ? ",{" : "{");
+        text(b, "name", p->name);
+        buf_char(b, ',');
+        text(b, "regex", p->regex);
+        buf_char(b, ',');
+        boolean(b, "binary", p->binary);
+        buf_char(b, ',');
+        number(b, "len", p->len);
+        buf_char(b, ',');
+        boolean(b, "detect", p->detect);
+        buf_char(b, ',');
+        boolean(b, "payload", p->payload);
+        buf_char(b, '}');
+    }
+    buf_char(b, ']');
+}
+
+char *config_to_json(const struct config *c)
+{
+    struct buf b = BUF_INIT;
+
+    buf_char(&b, '{');
+    metric(&b, c);
+    libscope(&b, c);
+    event(&b, c);
+    buf_str(&b, ",\"payload\":{");
+    boolean(&b, "enable", c->payload.enable);
+    buf_char(&b, ',');
+    text(&b, "dir", c->payload.dir);
+    buf_char(&b, '}');
+    lists(&b, c);
+    buf_str(&b, ",\"cribl\":{");
+    boolean(&b, "enable", c->cribl.enable);
+    buf_char(&b, ',');
+    transport(&b, "cribl.transport", &c->cribl.transport);
+    buf_char(&b, ',');
+    text(&b, "authtoken", c->cribl.authtoken ? MASK : "");
+    buf_str(&b, "}}");
+    return buf_cstr(&b);
+}

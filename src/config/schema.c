@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every key of scope.yml. Loading, checking, defaults, printing and the
+ * reference in docs/config.md come from these rows; a new key is a new row and
+ * a member of struct config. Order: as printed, parents before children. The
+ * environment is applied in this order as well.
+ */
+#include "config/schema.h"
+
+#include <ctype.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+
+static const char *const words_transport[] = {
+    [CFG_UDP] = "udp", [CFG_TCP] = "tcp", [CFG_UNIX] = "unix", [CFG_FILE] = "file", [CFG_EDGE] = "edge", NULL};
+static const char *const words_buffering[] = {[CFG_BUFFER_LINE] = "line", [CFG_BUFFER_FULL] = "full", NULL};
+static const char *const words_format[] = {[CFG_STATSD] = "statsd", [CFG_NDJSON] = "ndjson", NULL};
+static const char *const words_level[] = {[CFG_LOG_TRACE] = "trace", [CFG_LOG_DEBUG] = "debug",
+                                          [CFG_LOG_INFO] = "info",   [CFG_LOG_WARNING] = "warning",
+                                          [CFG_LOG_ERROR] = "error", [CFG_LOG_NONE] = "none",
+                                          NULL};
+_Static_assert(sizeof(enum cfg_transport_type) == sizeof(int) && sizeof(enum cfg_buffering) == sizeof(int) &&
+                   sizeof(enum cfg_format) == sizeof(int) && sizeof(enum cfg_loglevel) == sizeof(int),
+               "words are stored as int");
+
+#define AT(member) .base = BASE_CONFIG, .offset = offsetof(struct config, member)
+
+/* The keys of one transport. ENV is the beginning of its TLS variables, DEST the variable with the URL. */
+#define TRANSPORT(PATH, MEMBER, MASK, TYPE, HOST, PORT, FILEPATH, DEST, ENV, WHAT)                                     \
+    {.path = PATH, .kind = KEY_TRANSPORT, AT(MEMBER), .env = DEST,                                                     \
+     .help = "Where " WHAT " go. The variable takes a URL: udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, "        \
+             "unix://PATH, unix://@NAME (abstract socket), file://PATH, file://stdout, file://stderr or edge."},       \
+    {.path = PATH ".type", .kind = KEY_WORD, AT(MEMBER.type), .words = words_transport, .word_mask = MASK,             \
+     .def = TYPE, .help = "Kind of destination. edge: the socket of a Cribl Edge on this host."},                      \
+    {.path = PATH ".host", .kind = KEY_HOST, AT(MEMBER.host), .def = HOST, .optional = true,                           \
+     .help = "Name or address (IPv4, IPv6) of the host, for udp and tcp."},                                            \
+    {.path = PATH ".port", .kind = KEY_PORT, AT(MEMBER.port), .def = PORT, .optional = true,                           \
+     .help = "Number or service name of the port, for udp and tcp."},                                                  \
+    {.path = PATH ".path", .kind = KEY_PATH, AT(MEMBER.path), .def = FILEPATH, .optional = true,                       \
+     .help = "For file: the path, or stdout or stderr (of the collector). For unix: the socket, or @NAME for an "      \
+             "abstract one."},                                                                                         \
+    {.path = PATH ".buffering", .kind = KEY_WORD, AT(MEMBER.buffering), .words = words_buffering, .def = "line",       \
+     .help = "For file. line: written soon after each record; full: in large pieces."},                                \
+    {.path = PATH ".tls", .kind = KEY_SECTION, .help = "Encryption of a tcp connection."},                             \
+    {.path = PATH ".tls.enable", .kind = KEY_BOOL, AT(MEMBER.tls.enable), .def = "false", .env = ENV "_TLS_ENABLE",    \
+     .help = "Use TLS."},                                                                                              \
+    {.path = PATH ".tls.validateserver", .kind = KEY_BOOL, AT(MEMBER.tls.validateserver), .def = "true",               \
+     .env = ENV "_TLS_VALIDATE_SERVER", .help = "Refuse a server whose certificate can't be verified."},               \
+    {.path = PATH ".tls.cacertpath", .kind = KEY_PATH, AT(MEMBER.tls.cacertpath), .optional = true,                    \
+     .env = ENV "_TLS_CA_CERT_PATH", .help = "PEM file of trusted certificates. Not set: those of the system."}
+
+#define METRIC_WATCH(NAME, INDEX, ENV, MISSING, HELP)                                                                  \
+    {.path = "metric.watch." NAME, .kind = KEY_BOOL, AT(metric.watch[INDEX]), .def = "true", .env = ENV,               \
+     .missing = MISSING, .help = HELP}
+
+#define EVENT_WATCH(NAME, INDEX, ENV, ON, PATTERN, FIELD, MISSING, HELP, SUBJECT)                                      \
+    {.path = "event.watch." NAME, .kind = KEY_BOOL, AT(event.watch[INDEX].enable), .def = ON, .env = ENV,              \
+     .missing = MISSING, .help = HELP},                                                                                \
+    {.path = "event.watch." NAME ".name", .kind = KEY_REGEX, AT(event.watch[INDEX].name), .def = PATTERN,              \
+     .env = ENV "_NAME", .help = "Pattern for " SUBJECT "; events that don't match are dropped."},                     \
+    {.path = "event.watch." NAME ".field", .kind = KEY_REGEX, AT(event.watch[INDEX].field), .def = FIELD,              \
+     .env = ENV "_FIELD", .help = "Pattern for the names of the fields that are kept."},                               \
+    {.path = "event.watch." NAME ".value", .kind = KEY_REGEX, AT(event.watch[INDEX].value), .def = ".*",               \
+     .env = ENV "_VALUE", .help = "Pattern that at least one value, or the text written, must match."}
+
+#define FILTER(NAME, HELP)                                                                                             \
+    {.path = "custom.NAME.filter." #NAME, .kind = KEY_STRING, .base = BASE_FILTER,                                     \
+     .offset = offsetof(struct filter, NAME), .help = HELP}
+
+#define ALL_BUT_FILE_AND_UDP (1u << CFG_TCP | 1u << CFG_UNIX | 1u << CFG_EDGE)
+
+const struct key schema[] = {
+    {.path = "metric", .kind = KEY_SECTION, .help = "Metrics: numbers, summed up per period or one per operation."},
+    {.path = "metric.enable", .kind = KEY_BOOL, AT(metric.enable), .def = "true", .env = "SCOPE_METRIC_ENABLE",
+     .help = "Master switch of metrics."},
+    {.path = "metric.format", .kind = KEY_SECTION, .help = "How metrics are written."},
+    {.path = "metric.format.type", .kind = KEY_WORD, AT(metric.format), .words = words_format, .def = "statsd",
+     .env = "SCOPE_METRIC_FORMAT", .help = "StatsD lines (DogStatsD tags), or one JSON object per line."},
+    {.path = "metric.format.statsdprefix", .kind = KEY_PREFIX, AT(metric.statsdprefix), .def = "", .optional = true,
+     .env = "SCOPE_STATSD_PREFIX", .help = "Put before every StatsD name; a dot is added if it doesn't end with one."},
+    {.path = "metric.format.statsdmaxlen", .kind = KEY_UINT, AT(metric.statsdmaxlen), .min = 1, .max = 65507,
+     .clamp = true, .def = "512", .env = "SCOPE_STATSD_MAXLEN",
+     .help = "Largest StatsD datagram in bytes. A line that is longer loses its most detailed tags."},
+    {.path = "metric.format.verbosity", .kind = KEY_UINT, AT(metric.verbosity), .max = 9, .clamp = true, .def = "4",
+     .env = "SCOPE_METRIC_VERBOSITY",
+     .help = "How many tags metrics carry and which ones are no longer summed up (docs/data-model.md)."},
+    {.path = "metric.watch", .kind = KEY_WATCH,
+     .help = "Kinds of metrics. A list replaces the default; [] means none; leave the key out for the default."},
+    METRIC_WATCH("fs", CFG_MW_FS, "SCOPE_METRIC_FS", NULL, "Files: open, close, read, write, seek, stat, errors."),
+    METRIC_WATCH("net", CFG_MW_NET, "SCOPE_METRIC_NET", NULL, "Connections and the bytes sent and received."),
+    METRIC_WATCH("http", CFG_MW_HTTP, "SCOPE_METRIC_HTTP", "the http watch", "HTTP requests and responses."),
+    METRIC_WATCH("dns", CFG_MW_DNS, "SCOPE_METRIC_DNS", "the dns watch", "DNS requests."),
+    METRIC_WATCH("process", CFG_MW_PROCESS, "SCOPE_METRIC_PROC", NULL,
+                 "CPU, memory, threads, descriptors and children of the process."),
+    METRIC_WATCH("statsd", CFG_MW_STATSD, "SCOPE_METRIC_STATSD", "the statsd watch",
+                 "StatsD metrics that the program itself sends."),
+    TRANSPORT("metric.transport", metric.transport, 0, "udp", "127.0.0.1", "8125", NULL, "SCOPE_METRIC_DEST",
+              "SCOPE_METRIC", "metrics"),
+
+    {.path = "event", .kind = KEY_SECTION, .help = "Events: one JSON object for each thing that happened."},
+    {.path = "event.enable", .kind = KEY_BOOL, AT(event.enable), .def = "true", .env = "SCOPE_EVENT_ENABLE",
+     .help = "Master switch of events."},
+    {.path = "event.format", .kind = KEY_SECTION, .help = "How events are written."},
+    {.path = "event.format.type", .kind = KEY_WORD, .base = BASE_NONE, .words = words_format,
+     .word_mask = 1u << CFG_NDJSON, .def = "ndjson", .env = "SCOPE_EVENT_FORMAT", .help = "One JSON object per line."},
+    {.path = "event.format.maxeventpersec", .kind = KEY_UINT, AT(event.maxeventpersec), .max = UINT_MAX,
+     .def = "10000", .env = "SCOPE_EVENT_MAXEPS",
+     .help = "Most events per second; 0: no limit. What is held back is counted and told by a notice event."},
+    {.path = "event.format.enhancefs", .kind = KEY_BOOL, AT(event.enhancefs), .def = "true", .env = "SCOPE_ENHANCE_FS",
+     .help = "Add owner and mode of the file to fs.open events."},
+    {.path = "event.watch", .kind = KEY_WATCH,
+     .help = "Sources of events. A list replaces the default; [] means none; leave the key out for the default. Each "
+             "entry may have name, field and value: PCRE2 patterns, searched anywhere in the text."},
+    EVENT_WATCH("file", CFG_EW_FILE, "SCOPE_EVENT_LOGFILE", "true", "(\\/logs?\\/)|(\\.log$)|(\\.log[.\\d])", ".*",
+                NULL, "Lines written to log files.", "the path of the file"),
+    EVENT_WATCH("console", CFG_EW_CONSOLE, "SCOPE_EVENT_CONSOLE", "true", "(stdout)|(stderr)", ".*", NULL,
+                "Lines written to standard output and standard error.", "stdout or stderr"),
+    {.path = "event.watch.console.allowbinary", .kind = KEY_BOOL, AT(event.watch[CFG_EW_CONSOLE].allowbinary),
+     .def = "true", .env = "SCOPE_ALLOW_BINARY_CONSOLE",
+     .help = "If false, output that isn't text is replaced by a short notice."},
+    EVENT_WATCH("syslog", CFG_EW_SYSLOG, "SCOPE_EVENT_SYSLOG", "false", ".*", ".*", "the syslog watch",
+                "Messages to syslog.", "the name of the event"),
+    EVENT_WATCH("metric", CFG_EW_METRIC, "SCOPE_EVENT_METRIC", "false", ".*", "^[^h]+", NULL,
+                "Each metric as an event, before it is summed up.", "the name of the metric"),
+    EVENT_WATCH("http", CFG_EW_HTTP, "SCOPE_EVENT_HTTP", "true", ".*", ".*", "the http watch",
+                "HTTP requests and responses.", "the name of the event"),
+    {.path = "event.watch.http.headers", .kind = KEY_PATTERNS, AT(event.watch[CFG_EW_HTTP].headers), .optional = true,
+     .env = "SCOPE_EVENT_HTTP_HEADER",
+     .help = "List of patterns for whole header lines that become fields. A list replaces an earlier one; the variable "
+             "adds one pattern."},
+    EVENT_WATCH("net", CFG_EW_NET, "SCOPE_EVENT_NET", "true", ".*", ".*", NULL, "Connections opened and closed.",
+                "the name of the event"),
+    EVENT_WATCH("fs", CFG_EW_FS, "SCOPE_EVENT_FS", "true", ".*", ".*", NULL,
+                "Files opened, closed, deleted, renamed, created and changed.", "the name of the event"),
+    EVENT_WATCH("dns", CFG_EW_DNS, "SCOPE_EVENT_DNS", "true", ".*", ".*", "the dns watch",
+                "DNS requests and responses.", "the name of the event"),
+    EVENT_WATCH("process", CFG_EW_PROCESS, "SCOPE_EVENT_PROCESS", "true", ".*", ".*", NULL,
+                "Start and end of processes.", "the name of the event"),
+    EVENT_WATCH("syscall", CFG_EW_SYSCALL, "SCOPE_EVENT_SYSCALL", "false", ".*", ".*", NULL,
+                "Every observed system call with its arguments and result.", "the name of the call"),
+    TRANSPORT("event.transport", event.transport, 0, "tcp", "127.0.0.1", "9109", NULL, "SCOPE_EVENT_DEST",
+              "SCOPE_EVENT", "events"),
+
+    {.path = "payload", .kind = KEY_SECTION, .help = "Bytes that the program sends and receives."},
+    {.path = "payload.enable", .kind = KEY_BOOL, AT(payload.enable), .def = "false", .env = "SCOPE_PAYLOAD_ENABLE",
+     .missing = "the capture of payloads", .help = "Capture the bytes of all sockets."},
+    {.path = "payload.dir", .kind = KEY_PATH, AT(payload.dir), .def = "/tmp", .env = "SCOPE_PAYLOAD_DIR",
+     .help = "Directory for the files with payloads."},
+
+    {.path = "libscope", .kind = KEY_SECTION, .help = "The observer itself."},
+    {.path = "libscope.configevent", .kind = KEY_BOOL, AT(libscope.configevent), .def = "true",
+     .env = "SCOPE_CONFIG_EVENT", .help = "Begin each event connection with a message that describes the process."},
+    {.path = "libscope.summaryperiod", .kind = KEY_UINT, AT(libscope.summaryperiod), .min = 1, .max = 31536000,
+     .def = "10", .env = "SCOPE_SUMMARY_PERIOD", .help = "Seconds over which metrics are summed up."},
+    {.path = "libscope.commanddir", .kind = KEY_PATH, AT(libscope.commanddir), .def = "/tmp", .env = "SCOPE_CMD_DIR",
+     .missing = "changing the configuration at run time", .help = "Directory for changes at run time."},
+    {.path = "libscope.lossless", .kind = KEY_BOOL, AT(libscope.lossless), .def = "false", .env = "SCOPE_LOSSLESS",
+     .help = "Let the program wait, for a short bounded time, when the collector can't keep up, rather than drop "
+             "records. What is dropped is counted and told in either case."},
+    {.path = "libscope.log", .kind = KEY_SECTION, .help = "The collector's own log."},
+    {.path = "libscope.log.level", .kind = KEY_WORD, AT(libscope.log.level), .words = words_level, .def = "warning",
+     .env = "SCOPE_LOG_LEVEL", .help = "Least serious message that is logged."},
+    TRANSPORT("libscope.log.transport", libscope.log.transport, 0, "file", NULL, NULL, "/tmp/scope.log",
+              "SCOPE_LOG_DEST", "SCOPE_LOG", "log messages"),
+    {.path = "libscope.snapshot", .kind = KEY_SECTION, .help = "What is kept of a program that crashes."},
+    {.path = "libscope.snapshot.coredump", .kind = KEY_BOOL, AT(libscope.snapshot.coredump), .def = "false",
+     .env = "SCOPE_SNAPSHOT_COREDUMP", .missing = "the snapshot of a crash", .help = "Write a core image."},
+    {.path = "libscope.snapshot.backtrace", .kind = KEY_BOOL, AT(libscope.snapshot.backtrace), .def = "false",
+     .env = "SCOPE_SNAPSHOT_BACKTRACE", .missing = "the snapshot of a crash", .help = "Write a backtrace."},
+
+    {.path = "cribl", .kind = KEY_SECTION,
+     .help = "One Cribl destination for everything. If it is on, events and metrics (as ndjson) both go there, "
+             "configevent is on, and the log level is at least warning."},
+    {.path = "cribl.enable", .kind = KEY_BOOL, AT(cribl.enable), .def = "false", .env = "SCOPE_CRIBL_ENABLE",
+     .help = "Use the destination below. SCOPE_CRIBL and SCOPE_CRIBL_CLOUD switch it on as well."},
+    {.path = "cribl.authtoken", .kind = KEY_STRING, AT(cribl.authtoken), .optional = true, .secret = true,
+     .env = "SCOPE_CRIBL_AUTHTOKEN", .help = "Token that is sent when a connection begins. Printed as ***."},
+    TRANSPORT("cribl.transport", cribl.transport, ALL_BUT_FILE_AND_UDP, "edge", "127.0.0.1", "10090", NULL,
+              "SCOPE_CRIBL", "SCOPE_CRIBL", "events and metrics"),
+
+    {.path = "tags", .kind = KEY_TAGS, .base = BASE_NONE, .env = "SCOPE_TAG_<name>",
+     .help = "Names and values that are added to every event and metric. Names that events and metrics use "
+             "themselves, such as host or pid, are refused."},
+
+    {.path = "protocol", .kind = KEY_PROTOCOLS, .base = BASE_NONE, .missing = "the detection of protocols",
+     .help = "Protocols to detect on connections. The first entry that matches wins; one with the name of an earlier "
+             "one replaces it."},
+#define PROTOCOL(MEMBER) .base = BASE_PROTOCOL, .offset = offsetof(struct cfg_protocol, MEMBER)
+    {.path = "protocol[].name", .kind = KEY_STRING, PROTOCOL(name), .help = "Name in net.app events. Required."},
+    {.path = "protocol[].regex", .kind = KEY_REGEX, PROTOCOL(regex),
+     .help = "Pattern for the first data of a connection, both ways. Required."},
+    {.path = "protocol[].binary", .kind = KEY_BOOL, PROTOCOL(binary), .def = "false",
+     .help = "Compare with the data as lower-case hexadecimal digits."},
+    {.path = "protocol[].len", .kind = KEY_UINT, PROTOCOL(len), .max = UINT_MAX, .def = "0",
+     .help = "How many bytes are looked at; 0: no limit."},
+    {.path = "protocol[].detect", .kind = KEY_BOOL, PROTOCOL(detect), .def = "true",
+     .help = "Emit a net.app event on a match."},
+    {.path = "protocol[].payload", .kind = KEY_BOOL, PROTOCOL(payload), .def = "false",
+     .help = "Capture the payload of such connections even if payload.enable is false."},
+
+    {.path = "custom", .kind = KEY_CUSTOM, .base = BASE_NONE,
+     .help = "Settings for some processes. Each entry has a filter, all keys of which must match, and a config with "
+             "any keys of this file but custom. Entries apply in their order, above the rest of the file and below "
+             "the environment."},
+    FILTER(procname, "The name of the program, exactly."),
+    FILTER(arg, "A part of the command line."),
+    FILTER(hostname, "The name of the host; upper and lower case are equal."),
+    FILTER(username, "The name of the user, exactly."),
+    FILTER(env, "NAME: the variable exists; NAME=VALUE: it has that value."),
+    FILTER(ancestor, "The name of the program of any ancestor below process 1."),
+};
+const size_t schema_count = sizeof(schema) / sizeof(*schema);
+
+const struct key *key_find(const char *path)
+{
+    for (size_t i = 0; i < schema_count; i++)
+        if (!strcmp(schema[i].path, path))
+            return &schema[i];
+    return NULL;
+}
+
+const struct key *key_find_child(const struct key *parent, const char *name)
+{
+    size_t len = strlen(parent->path);
+
+    for (size_t i = 0; i < schema_count; i++)
+        if (!strncmp(schema[i].path, parent->path, len) && schema[i].path[len] == '.' &&
+            !strcmp(schema[i].path + len + 1, name))
+            return &schema[i];
+    return NULL;
+}
+
+const char *key_name(const struct key *k)
+{
+    const char *dot = strrchr(k->path, '.');
+
+    return dot ? dot + 1 : k->path;
+}
+
+bool key_is_child(const struct key *k, const char *path)
+{
+    size_t len = strlen(path);
+
+    if (len == 0)
+        return !strpbrk(k->path, ".[");
+    return !strncmp(k->path, path, len) && k->path[len] == '.' && !strchr(k->path + len + 1, '.');
+}
+
+static char *list_words(const struct key *k)
+{
+    struct buf b = BUF_INIT;
+    char *ret;
+    unsigned n = 0;
+
+    for (size_t i = 0; k->words[i]; i++) {
+        if (k->word_mask && !(k->word_mask & 1u << i))
+            continue;
+        if (n++)
+            buf_str(&b, ", ");
+        buf_str(&b, k->words[i]);
+    }
+    ret = xasprintf("%s%s", n > 1 ? "one of " : "", buf_cstr(&b));
+    buf_free(&b);
+    return ret;
+}
+
+char *key_expected(const struct key *k)
+{
+    switch (k->kind) {
+    case KEY_BOOL:
+        return xstrdup("true or false");
+    case KEY_UINT:
+        if (k->max == UINT_MAX)
+            return xasprintf("a number of %llu or more", (unsigned long long)k->min);
+        return xasprintf("a number from %llu to %llu", (unsigned long long)k->min, (unsigned long long)k->max);
+    case KEY_WORD:
+        return list_words(k);
+    case KEY_STRING:
+    case KEY_PREFIX:
+        return xstrdup("a text");
+    case KEY_PATH:
+        return xstrdup("a path");
+    case KEY_HOST:
+        return xstrdup("a host name or an address");
+    case KEY_PORT:
+        return xstrdup("a number from 1 to 65535 or the name of a service");
+    case KEY_REGEX:
+        return xstrdup("a PCRE2 pattern");
+    case KEY_PATTERNS:
+        return xstrdup("a list of PCRE2 patterns");
+    case KEY_WATCH:
+        return xstrdup("a list of maps, each with a type");
+    case KEY_PROTOCOLS:
+        return xstrdup("a list of maps, each with name and regex");
+    case KEY_TAGS:
+        return xstrdup("a map of names and values");
+    case KEY_SECTION:
+    case KEY_TRANSPORT:
+    case KEY_CUSTOM:
+        break;
+    }
+    return xstrdup("a map of keys");
+}
+
+/* Edit distance with transpositions, cut off at 4. Words are short. */
+static unsigned distance(const char *a, const char *b)
+{
+    enum { MAX_WORD = 40 };
+    unsigned row[3][MAX_WORD + 1];
+    size_t la = strlen(a), lb = strlen(b);
+
+    if (la > MAX_WORD || lb > MAX_WORD || (la > lb ? la - lb : lb - la) > 3)
+        return 4;
+    for (size_t j = 0; j <= lb; j++)
+        row[0][j] = (unsigned)j;
+    for (size_t i = 1; i <= la; i++) {
+        unsigned *cur = row[i % 3], *prev = row[(i + 2) % 3], *prev2 = row[(i + 1) % 3];
+
+        cur[0] = (unsigned)i;
+        for (size_t j = 1; j <= lb; j++) {
+            unsigned same = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]) ? 0 : 1;
+            unsigned best = prev[j - 1] + same;
+
+            if (prev[j] + 1 < best)
+                best = prev[j] + 1;
+            if (cur[j - 1] + 1 < best)
+                best = cur[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && prev2[j - 2] + 1 < best)
+                best = prev2[j - 2] + 1;
+            cur[j] = best;
+        }
+    }
+    return row[la % 3][lb];
+}
+
+void guess_try(struct guess *g, const char *candidate)
+{
+    size_t len = strlen(g->word);
+    unsigned limit = len < 3 ? 1 : len < 6 ? 2 : 3;
+    unsigned d = distance(g->word, candidate);
+
+    if (d <= limit && (!g->ret || d < g->best)) {
+        g->ret = candidate;
+        g->best = d;
+    }
+}

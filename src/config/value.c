@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From text to the members of struct config and back. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "config/schema.h"
+
+bool parse_bool(const char *text, bool *ret)
+{
+    /* YAML 1.1 (https://yaml.org/type/bool.html) and 1.2 (core schema). */
+    static const char *const words[] = {"true", "yes", "on", "y", "false", "no", "off", "n"};
+
+    for (size_t i = 0; i < 8; i++) {
+        const char *w = words[i];
+        size_t len = strlen(w);
+        bool lower = !strcmp(text, w), upper = !lower && strlen(text) == len, title = upper;
+
+        for (size_t j = 0; j < len && (upper || title); j++) {
+            upper = upper && text[j] == toupper((unsigned char)w[j]);
+            title = title && text[j] == (j ? w[j] : toupper((unsigned char)w[j]));
+        }
+        if (lower || upper || title) {
+            *ret = i < 4;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool valid_text(const char *s, bool multiline)
+{
+    size_t len = strlen(s);
+
+    for (size_t i = 0; i < len;) {
+        unsigned n = utf8_sequence(s + i, len - i);
+        unsigned char c = (unsigned char)s[i];
+
+        if (n == 0 || c == 0x7f || (c < 0x20 && !(multiline && (c == '\n' || c == '\t'))))
+            return false;
+        i += n;
+    }
+    return true;
+}
+
+char *check_regex(const char *pattern)
+{
+    PCRE2_UCHAR message[120];
+    PCRE2_SIZE at = 0;
+    int code = 0;
+    pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, 0, &code, &at, NULL);
+
+    if (re) {
+        pcre2_code_free(re);
+        return NULL;
+    }
+    if (pcre2_get_error_message(code, message, sizeof(message)) < 0)
+        message[0] = 0;
+    return xasprintf("the pattern can't be compiled: %s (at byte %zu)", (char *)message, (size_t)at + 1);
+}
+
+char *check_tag_name(const char *name)
+{
+    /* Members of the event envelope and of metrics (docs/data-model.md): a tag must not hide them. */
+    static const char *const reserved[] = {
+        "type",   "body", "id",      "_channel", "sourcetype", "source",  "_time",
+        "host",   "proc", "cmd",     "pid",      "data",       "_metric", "_metric_type",
+        "_value", "unit", "summary", "uuid",     "authToken",  "format",  "info",
+    };
+
+    if (!*name)
+        return xstrdup("a tag needs a name");
+    if (strlen(name) > 255)
+        return xstrdup("the name of a tag can't be longer than 255 bytes");
+    if (!valid_text(name, false))
+        return xstrdup("the name of a tag can't have control characters and must be UTF-8");
+    for (size_t i = 0; i < sizeof(reserved) / sizeof(*reserved); i++)
+        if (!strcmp(name, reserved[i]))
+            return xasprintf("\"%s\" is a name that events and metrics use themselves; choose another name", name);
+    return NULL;
+}
+
+static bool valid_host(const char *s)
+{
+    size_t len = strlen(s);
+    bool v6 = strchr(s, ':');
+
+    if (len == 0 || len > 253)
+        return false;
+    /* Names as in RFC 1123, with the underscore that container networks use; addresses; a zone after %. */
+    for (const char *p = s; *p; p++)
+        if (!isalnum((unsigned char)*p) && *p != '.' && *p != '-' && *p != '_' && !(v6 && (*p == ':' || *p == '%')))
+            return false;
+    return true;
+}
+
+static bool valid_port(const char *s)
+{
+    size_t len = strlen(s), digits = strspn(s, "0123456789");
+
+    if (len == 0 || len > 63)
+        return false;
+    if (digits == len) {
+        unsigned long n = strtoul(s, NULL, 10);
+
+        return len <= 5 && n >= 1 && n <= 65535;
+    }
+    for (const char *p = s; *p; p++)
+        if (!isalnum((unsigned char)*p) && *p != '-' && *p != '_' && *p != '.' && *p != '+')
+            return false;
+    return true;
+}
+
+static int refuse(const struct key *k, const char *text, struct complaint *c)
+{
+    char *expected;
+
+    if (!c)
+        return -EINVAL;
+    expected = key_expected(k);
+    c->fatal = true;
+    if (k->secret)
+        c->text = xasprintf("the value can't be used; expected %s", expected);
+    else
+        c->text = xasprintf("\"%.200s\" can't be used; expected %s", text, expected);
+    if (k->kind == KEY_WORD) {
+        struct guess g = {.word = text};
+
+        for (size_t i = 0; k->words[i]; i++)
+            if (!k->word_mask || k->word_mask & 1u << i)
+                guess_try(&g, k->words[i]);
+        if (g.ret) {
+            char *longer = xasprintf("%s; did you mean %s?", c->text, g.ret);
+
+            free(c->text);
+            c->text = longer;
+        }
+    }
+    free(expected);
+    return -EINVAL;
+}
+
+static int complain(struct complaint *c, bool fatal, char *text)
+{
+    if (c) {
+        c->text = text;
+        c->fatal = fatal;
+    } else {
+        free(text);
+    }
+    return fatal ? -EINVAL : 0;
+}
+
+static void store_string(void *at, char *text)
+{
+    char *old;
+
+    memcpy(&old, at, sizeof(old));
+    free(old);
+    memcpy(at, &text, sizeof(text));
+}
+
+static int store_uint(const struct key *k, void *at, const char *text, struct complaint *c)
+{
+    size_t len = strlen(text);
+    unsigned long long n;
+    unsigned value;
+    int r = 0;
+
+    if (len == 0 || strspn(text, "0123456789") != len)
+        return refuse(k, text, c);
+    errno = 0;
+    n = strtoull(text, NULL, 10);
+    if (errno || n > k->max) {
+        if (!k->clamp)
+            return refuse(k, text, c);
+        n = k->max;
+        if (c)
+            r = complain(c, false, xasprintf("%.200s is too large; %llu is used", text, n));
+    }
+    if (n < k->min)
+        return refuse(k, text, c);
+    value = (unsigned)n;
+    if (at)
+        memcpy(at, &value, sizeof(value));
+    return r;
+}
+
+int key_store(const struct key *k, void *obj, const char *text, struct complaint *c)
+{
+    void *at = obj && k->base != BASE_NONE ? (char *)obj + k->offset : NULL;
+    bool is_regex = k->kind == KEY_REGEX;
+    bool b;
+    char *why;
+
+    if (strlen(text) > (is_regex ? 2 * MAX_VALUE : MAX_VALUE))
+        return complain(c, true, xasprintf("the value is longer than %d bytes", is_regex ? 2 * MAX_VALUE : MAX_VALUE));
+    if (!valid_text(text, is_regex || k->kind == KEY_STRING))
+        return complain(c, true, xstrdup("the value has control characters or isn't UTF-8"));
+    switch (k->kind) {
+    case KEY_BOOL:
+        if (!parse_bool(text, &b))
+            return refuse(k, text, c);
+        if (at)
+            memcpy(at, &b, sizeof(b));
+        return 0;
+    case KEY_UINT:
+        return store_uint(k, at, text, c);
+    case KEY_WORD:
+        for (int i = 0; k->words[i]; i++) {
+            if ((k->word_mask && !(k->word_mask & 1u << i)) || strcmp(k->words[i], text) != 0)
+                continue;
+            if (at)
+                memcpy(at, &i, sizeof(i));
+            return 0;
+        }
+        return refuse(k, text, c);
+    case KEY_REGEX:
+        why = c ? check_regex(text) : NULL;
+        if (why)
+            return complain(c, true, why);
+        break;
+    case KEY_HOST:
+        if (*text && !valid_host(text))
+            return refuse(k, text, c);
+        break;
+    case KEY_PORT:
+        if (*text && !valid_port(text))
+            return refuse(k, text, c);
+        break;
+    case KEY_STRING:
+        if (k->secret && !strcmp(text, MASK))
+            return complain(c, true, xstrdup(MASK " is what is printed in place of the secret, not the secret itself"));
+        break;
+    case KEY_PREFIX:
+    case KEY_PATH:
+        break;
+    default:
+        return refuse(k, text, c);
+    }
+    if (!*text && !k->optional && !is_regex)
+        return refuse(k, text, c);
+    if (!at)
+        return 0;
+    if (k->kind == KEY_PREFIX) {
+        size_t len = strlen(text);
+
+        store_string(at, xasprintf("%s%s", text, len && text[len - 1] != '.' ? "." : ""));
+    } else {
+        store_string(at, *text || is_regex ? xstrdup(text) : NULL);
+    }
+    return 0;
+}
+
+char *key_text(const struct key *k, const void *obj)
+{
+    const void *at = (const char *)obj + k->offset;
+    const char *s;
+    unsigned u;
+    bool b;
+
+    if (k->base == BASE_NONE)
+        return k->def ? xstrdup(k->def) : NULL;
+    switch (k->kind) {
+    case KEY_BOOL:
+        memcpy(&b, at, sizeof(b));
+        return xstrdup(b ? "true" : "false");
+    case KEY_UINT:
+        memcpy(&u, at, sizeof(u));
+        return xasprintf("%u", u);
+    case KEY_WORD:
+        memcpy(&u, at, sizeof(u));
+        return xstrdup(k->words[u]);
+    case KEY_STRING:
+    case KEY_PREFIX:
+    case KEY_PATH:
+    case KEY_HOST:
+    case KEY_PORT:
+    case KEY_REGEX:
+        memcpy(&s, at, sizeof(s));
+        return xstrdup(s);
+    default:
+        return NULL;
+    }
+}
+
+static bool word_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+char *expand(const char *text, lookup_fn fn, void *ctx)
+{
+    struct buf b = BUF_INIT;
+    char *ret;
+
+    for (const char *p = text; *p;) {
+        size_t len = 0;
+        const char *value;
+
+        if (*p == '\\' && p[1] == '$') {
+            buf_char(&b, '$');
+            p += 2;
+            continue;
+        }
+        while (*p == '$' && word_char(p[1 + len]))
+            len++;
+        value = len ? fn(ctx, p + 1, len) : NULL;
+        if (value)
+            buf_str(&b, value);
+        else
+            buf_add(&b, p, 1 + len);
+        p += 1 + len;
+        if (b.len > MAX_VALUE) {
+            buf_free(&b);
+            return NULL;
+        }
+    }
+    ret = xstrdup(buf_cstr(&b));
+    buf_free(&b);
+    return ret;
+}
+
+bool expand_needed(const char *text)
+{
+    for (const char *p = text; *p; p++)
+        if (*p == '$' && word_char(p[1]) && (p == text || p[-1] != '\\'))
+            return true;
+    return false;
+}
+
+char *expand_protect(const char *text)
+{
+    struct buf b = BUF_INIT;
+    char *ret;
+
+    for (const char *p = text; *p; p++) {
+        if (*p == '$' && (word_char(p[1]) || (p > text && p[-1] == '\\')))
+            buf_char(&b, '\\');
+        buf_char(&b, *p);
+    }
+    ret = xstrdup(buf_cstr(&b));
+    buf_free(&b);
+    return ret;
+}
+
+const char *environ_get(const char *const *envp, const char *name, size_t len)
+{
+    for (; envp && *envp; envp++)
+        if (!strncmp(*envp, name, len) && (*envp)[len] == '=')
+            return *envp + len + 1;
+    return NULL;
+}
