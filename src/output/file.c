@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Files, and the collector's own stdout and stderr. Appending; lines stay whole
+ * also on a full disk: a line that was written in part is finished later, or
+ * cut off again when the output is closed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "output/internal.h"
+
+#define CHECK_MS 1000u /* how often the name is compared with what is open */
+
+struct file {
+    bool regular;
+    bool named;          /* has a path that can be looked up again */
+    bool is_socket;
+    bool said_full;
+    dev_t dev;
+    ino_t ino;
+    uint64_t checked;    /* monotonic ms */
+};
+
+static int standard_stream(const char *path)
+{
+    return strcmp(path, "stdout") == 0 ? STDOUT_FILENO : strcmp(path, "stderr") == 0 ? STDERR_FILENO : -1;
+}
+
+/* A descriptor of our own, so that O_NONBLOCK doesn't reach the programs that share the stream. Regular files
+ * are duplicated instead: they share the offset, so nobody overwrites what the other wrote. */
+static int open_standard(int fd, bool *ret_socket)
+{
+    char name[32];
+    struct stat st;
+    int own = -1;
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    *ret_socket = S_ISSOCK(st.st_mode);
+    if (!S_ISREG(st.st_mode) && !*ret_socket) {
+        snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+        own = open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    }
+    if (own < 0)
+        own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    return own < 0 ? -errno : own;
+}
+
+static int file_open(struct output *o)
+{
+    int std = standard_stream(o->cfg.path), fd, rc;
+    struct file *f;
+    struct stat st;
+    bool is_socket = false;
+
+    fd = std >= 0 ? open_standard(std, &is_socket)
+                  : open(o->cfg.path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        rc = std >= 0 ? fd : -errno;
+        output_failed(o, "can't open %s for writing: %s", o->cfg.path, strerror(-rc));
+        return rc;
+    }
+    if (fstat(fd, &st) < 0) {
+        rc = -errno;
+        close(fd);
+        output_failed(o, "%s: %s", o->cfg.path, strerror(-rc));
+        return rc;
+    }
+    f = xcalloc(1, sizeof(*f));
+    f->regular = S_ISREG(st.st_mode);
+    f->named = std < 0 && f->regular;
+    f->is_socket = is_socket;
+    f->dev = st.st_dev;
+    f->ino = st.st_ino;
+    f->checked = monotonic_ms();
+    o->priv = f;
+    o->fd = fd;
+    o->want = 0;
+    o->io_pollable = !f->regular; /* epoll refuses regular files, which never block anyway */
+    return 0;
+}
+
+static void file_close(struct output *o)
+{
+    struct file *f = o->priv;
+
+    if (f && f->named && queue_inside(&o->queue)) {
+        /* Part of a line is at the end of the file: take it away, if nobody has appended since. */
+        off_t part = (off_t)(o->queue.next - o->queue.next_start), end = lseek(o->fd, 0, SEEK_CUR);
+        struct stat st;
+
+        if (fstat(o->fd, &st) == 0 && st.st_size == end && end >= part && ftruncate(o->fd, end - part) < 0)
+            log_debug("%s: a partial line stays at the end: %s", o->cfg.path, strerror(errno));
+    }
+    if (o->fd >= 0)
+        close(o->fd);
+    free(f);
+    o->priv = NULL;
+    o->fd = -1;
+}
+
+/* True if the file was renamed or removed since it was opened (log rotation). */
+static bool moved_away(struct output *o, struct file *f)
+{
+    struct stat st;
+    uint64_t now = monotonic_ms();
+
+    if (!f->named || now - f->checked < CHECK_MS)
+        return false;
+    f->checked = now;
+    if (stat(o->cfg.path, &st) == 0)
+        return st.st_dev != f->dev || st.st_ino != f->ino;
+    return errno == ENOENT;
+}
+
+static ssize_t put(struct output *o, const struct file *f, struct iovec *part, int parts)
+{
+    struct msghdr m = {.msg_iov = part, .msg_iovlen = (size_t)parts};
+    ssize_t n;
+
+    do
+        n = f->is_socket ? sendmsg(o->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) : writev(o->fd, part, parts);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+static int file_send(struct output *o)
+{
+    struct file *f = o->priv;
+    struct iovec part[2];
+    int parts;
+
+    if (!queue_inside(&o->queue) && o->preamble_sent == 0 && moved_away(o, f)) {
+        output_failed(o, "%s was moved away", o->cfg.path);
+        return -ESTALE;
+    }
+    o->want = 0;
+    for (;;) {
+        bool preamble = o->preamble_sent < o->preamble.len;
+        ssize_t n;
+
+        if (preamble) {
+            part[0] = (struct iovec){.iov_base = o->preamble.p + o->preamble_sent,
+                                     .iov_len = o->preamble.len - o->preamble_sent};
+            parts = 1;
+        } else {
+            parts = queue_peek(&o->queue, SIZE_MAX, part);
+        }
+        if (!parts)
+            break;
+        n = put(o, f, part, parts);
+        if (n == -EAGAIN) {
+            o->want = POLLOUT;
+            return -EAGAIN;
+        }
+        if (n == -ENOSPC || n == -EDQUOT || n == -EFBIG || n == -EIO || n == -ENOMEM || n == -ENOBUFS) {
+            output_failed(o, "can't write to %s: %s", o->cfg.path, strerror((int)-n));
+            if (!f->said_full)
+                log_warning("%s; records are kept while the queue has room", o->failure);
+            f->said_full = true;
+            return -EAGAIN;
+        }
+        if (n < 0) {
+            output_failed(o, "can't write to %s: %s", o->cfg.path, strerror((int)-n));
+            return (int)n;
+        }
+        if (preamble) {
+            o->preamble_sent += (size_t)n;
+            o->stats.bytes += (uint64_t)n;
+            continue;
+        }
+        output_sent(o, (size_t)n);
+        queue_release(&o->queue, 0);
+    }
+    if (f->said_full)
+        log_info("%s: writing again", o->cfg.path);
+    f->said_full = false;
+    o->failure[0] = 0;
+    return 0;
+}
+
+static int file_ready(struct output *o, short events)
+{
+    return 0;
+}
+
+static int file_input(struct output *o)
+{
+    return 0;
+}
+
+const struct transport transport_file = {
+    .open = file_open,
+    .ready = file_ready,
+    .input = file_input,
+    .send = file_send,
+    .close = file_close,
+};

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of src/output share. */
+#ifndef SCOPE_OUTPUT_INTERNAL_H
+#define SCOPE_OUTPUT_INTERNAL_H
+
+#include <poll.h>
+
+#include <event2/event.h>
+
+#include "base/buf.h"
+#include "output/output.h"
+#include "output/queue.h"
+
+enum output_state {
+    OUTPUT_DOWN,       /* waits for the next attempt */
+    OUTPUT_RESOLVING,  /* fd is the pipe from the name resolver */
+    OUTPUT_CONNECTING, /* fd is a socket whose connect() is under way */
+    OUTPUT_HANDSHAKE,  /* TLS */
+    OUTPUT_UP,
+};
+
+struct output;
+
+/*
+ * A transport moves bytes from the queue to the kernel. It sets o->fd and
+ * o->want (poll events that it waits for) and never blocks.
+ */
+struct transport {
+    /* Starts an attempt. 0: up; -EINPROGRESS: ready() is called when fd is; else -errno, with output_failed(). */
+    int (*open)(struct output *o);
+    /* fd became ready while not yet up; events is 0 when it took too long. Returns as open(). */
+    int (*ready)(struct output *o, short events);
+    /* fd became ready for reading while up: 0, or -errno when the connection is gone. */
+    int (*input)(struct output *o);
+    /* Sends the preamble, then the queue. 0: all sent; -EAGAIN: wait for o->want, or for a while if that is 0;
+     * -ESTALE: connect anew at once; else -errno: the connection is gone. */
+    int (*send)(struct output *o);
+    /* Releases fd and private data. Also called after a failed open(). */
+    void (*close)(struct output *o);
+};
+
+struct connected {
+    output_connected_fn fn;
+    void *ctx;
+    struct connected *next;
+};
+
+struct output {
+    struct output *next;             /* registry */
+    unsigned refs, users;            /* users: those that haven't given up yet */
+    struct event_base *base;
+    struct cfg_transport cfg;
+    size_t datagram_max;
+    char *url;
+    const struct transport *transport;
+
+    struct queue queue;
+    struct buf preamble;             /* what goes before the queue on this connection */
+    size_t preamble_sent;
+    uint64_t preamble_records;
+    bool in_preamble;                /* callbacks are writing it */
+
+    enum output_state state;
+    int fd;                          /* -1 if none */
+    short want;                      /* POLLIN, POLLOUT */
+    struct event *io, *timer;
+    short io_events;                 /* what io is registered for, 0 if it isn't */
+    bool io_pollable;                /* epoll accepts fd: not a regular file or simple device */
+    uint64_t timer_at;               /* monotonic ms, 0 if not set */
+    unsigned backoff_ms;
+    bool blocked;                    /* send() said -EAGAIN */
+    bool ever_up, said_failure;
+    uint64_t claimed;                /* of stats.lost_destination */
+    char failure[160];
+    struct output_stats stats;
+    struct connected *connected;
+    void *priv;                      /* of the transport */
+};
+
+extern const struct transport transport_file, transport_stream, transport_datagram;
+
+/* Keeps the reason for `scope ps` and logs. */
+void output_failed(struct output *o, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* n bytes of the queue were taken by the kernel. */
+void output_sent(struct output *o, size_t n);
+/* Records that the kernel refused for good: dropped from the head of the queue and counted. */
+void output_drop(struct output *o, size_t bytes, uint64_t records);
+uint64_t monotonic_ms(void);
+
+/* Limits of outputs made from now on; 0 keeps a value. For tests. */
+void output_set_limits(size_t queue_bytes, size_t queue_records, unsigned first_retry_ms);
+
+/* resolve.c: addresses of a name, looked up in a child process, because libc's resolver blocks and may not be
+ * used in a static program, and DNS answers are hostile input. */
+struct address {
+    uint32_t len;
+    char sa[124]; /* struct sockaddr_in or _in6 */
+};
+#define RESOLVE_MAX 16
+/* Numeric host (or localhost) and port: fills out[] and returns the count, 0 if host is another name, -EINVAL if port
+ * isn't 1..65535. */
+int resolve_numeric(const char *host, const char *port, struct address *out);
+/* Starts the child. Returns the descriptor from which resolve_read() reads; *ret_pidfd is the child's. */
+int resolve_start(const char *host, const char *port, int *ret_pidfd);
+/* Number of addresses (>= 1), -EAGAIN, or another -errno with its meaning in *ret_text. */
+int resolve_read(int fd, struct address *out, const char **ret_text);
+/* Ends the child and closes both descriptors. */
+void resolve_end(int fd, int pidfd);
+
+/* tls.c */
+struct tls;
+struct tls *tls_new(int fd, const struct cfg_tls *cfg, const char *host, char *err, size_t err_size);
+/* 0: done; -EAGAIN with *ret_want; else -errno with text in err. */
+int tls_handshake(struct tls *t, short *ret_want, char *err, size_t err_size);
+/* Bytes taken, or -EAGAIN with *ret_want, or -errno. */
+long tls_write(struct tls *t, const char *p, size_t len, short *ret_want);
+/* Throws away what arrives. 0 or -errno when the connection is gone. */
+int tls_discard(struct tls *t);
+void tls_free(struct tls *t);
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A destination: a bounded queue in front of a transport (file, udp, tcp, unix).
+ * Records are complete: an ndjson line with its newline, or a StatsD line.
+ * Nothing blocks; connecting, reconnecting (exponential back-off with jitter)
+ * and name resolution run in the event loop. Single-threaded.
+ *
+ * Delivered means: taken by the kernel of this machine (files, udp, unix) or
+ * acknowledged by that of the receiver (tcp). What a broken tcp connection had
+ * not acknowledged is sent again on the next one, from the start of a line, so
+ * in rare cases a line arrives twice; a unix stream or TLS resends a line that
+ * it has sent in part.
+ */
+#ifndef SCOPE_OUTPUT_OUTPUT_H
+#define SCOPE_OUTPUT_OUTPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config/config.h"
+
+struct event_base;
+struct output;
+
+struct output_stats {
+    uint64_t records, bytes;        /* handed to the kernel */
+    uint64_t lost_queue;            /* queue full */
+    uint64_t lost_destination;      /* refused or lost with a connection */
+    uint64_t queued;                /* records waiting now */
+    unsigned attempts;              /* connection attempts since the last success */
+    bool connected;
+    const char *failure;            /* text of the last failure, or NULL */
+};
+
+/*
+ * datagram_max: largest datagram into which records are packed (udp), 0 for one record each.
+ * Destinations with equal configuration share one output (reference counted). The first attempt to connect is made
+ * at once. From the first call on the process ignores SIGPIPE and SIGXFSZ.
+ */
+struct output *output_get(struct event_base *, const struct cfg_transport *, size_t datagram_max);
+/* The last one tries once more to write what is queued; what stays is lost. */
+void output_put(struct output *);
+
+/* Text that must be the first thing on a new connection (start messages). fn is called after each connection but
+ * the first (what was queued before that one is in order already), and after a file that was moved away has been
+ * made anew; what it writes with output_write() goes before everything that is queued. */
+typedef void (*output_connected_fn)(void *ctx, struct output *);
+void output_on_connect(struct output *, output_connected_fn fn, void *ctx);
+/* fn is no longer called with this ctx. */
+void output_forget(struct output *, void *ctx);
+
+/* Takes a copy. False if the queue was full: counted as lost_queue. */
+bool output_write(struct output *, const char *record, size_t len);
+/* Tries to write everything queued now. True if the queue is empty afterwards. */
+bool output_flush(struct output *);
+/* The same, waiting at most ms milliseconds; connects and reconnects meanwhile. Does not run the event loop. */
+bool output_wait(struct output *, unsigned ms);
+/* Each user says once that it will write no more. At the last one's what is still queued is given up and counted as
+ * lost_destination; returns its number. */
+uint64_t output_abandon(struct output *);
+void output_stats(const struct output *, struct output_stats *ret);
+/* What lost_destination has grown by since the last claim: so users of a shared output count each loss once. */
+uint64_t output_claim_lost(struct output *);
+const char *output_url(const struct output *);
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* TLS over a connected non-blocking socket, with OpenSSL. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include "base/mem.h"
+#include "output/internal.h"
+
+struct tls {
+    SSL_CTX *ctx;
+    SSL *ssl;
+};
+
+/* Where distributions keep the certificates that they trust; first that exists. */
+static const char *const bundles[] = {
+    "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",             "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
+};
+
+static void explain(char *err, size_t size, const char *what)
+{
+    unsigned long code = ERR_peek_error();
+    const char *reason = code ? ERR_reason_error_string(code) : NULL;
+
+    snprintf(err, size, "%s%s%s", what, reason ? ": " : "", reason ? reason : "");
+    ERR_clear_error();
+}
+
+static const char *bundle(const struct cfg_tls *cfg)
+{
+    if (cfg->cacertpath && cfg->cacertpath[0])
+        return cfg->cacertpath;
+    for (size_t i = 0; i < sizeof(bundles) / sizeof(*bundles); i++)
+        if (access(bundles[i], R_OK) == 0)
+            return bundles[i];
+    return NULL;
+}
+
+static bool set_up(struct tls *t, int fd, const struct cfg_tls *cfg, const char *host, char *err, size_t err_size)
+{
+    unsigned char numeric[16];
+    bool is_address = inet_pton(AF_INET, host, numeric) == 1 || inet_pton(AF_INET6, host, numeric) == 1;
+    const char *ca = bundle(cfg);
+
+    t->ctx = SSL_CTX_new(TLS_client_method());
+    if (!t->ctx || !SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION)) {
+        explain(err, err_size, "can't create a context");
+        return false;
+    }
+    SSL_CTX_set_mode(t->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    if (cfg->validateserver) {
+        if (!ca || !SSL_CTX_load_verify_locations(t->ctx, ca, NULL)) {
+            snprintf(err, err_size, "can't load CA certificates from %s (tls.cacertpath)",
+                     ca ? ca : "any of the system's usual places");
+            ERR_clear_error();
+            return false;
+        }
+        SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
+    }
+    t->ssl = SSL_new(t->ctx);
+    if (!t->ssl || !SSL_set_fd(t->ssl, fd) || (!is_address && !SSL_set_tlsext_host_name(t->ssl, host))) {
+        explain(err, err_size, "can't create a session");
+        return false;
+    }
+    if (cfg->validateserver && !(is_address ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(t->ssl), host)
+                                            : SSL_set1_host(t->ssl, host))) {
+        explain(err, err_size, "can't check the server's name");
+        return false;
+    }
+    SSL_set_connect_state(t->ssl);
+    return true;
+}
+
+struct tls *tls_new(int fd, const struct cfg_tls *cfg, const char *host, char *err, size_t err_size)
+{
+    struct tls *t = xcalloc(1, sizeof(*t));
+
+    ERR_clear_error();
+    if (set_up(t, fd, cfg, host, err, err_size))
+        return t;
+    tls_free(t);
+    return NULL;
+}
+
+int tls_handshake(struct tls *t, short *ret_want, char *err, size_t err_size)
+{
+    int rc, why;
+
+    ERR_clear_error();
+    rc = SSL_connect(t->ssl);
+    if (rc == 1)
+        return 0;
+    why = SSL_get_error(t->ssl, rc);
+    if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) {
+        *ret_want = why == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT;
+        return -EAGAIN;
+    }
+    if (SSL_get_verify_result(t->ssl) != X509_V_OK)
+        snprintf(err, err_size, "server validation failed: %s",
+                 X509_verify_cert_error_string(SSL_get_verify_result(t->ssl)));
+    else
+        explain(err, err_size, "handshake failed");
+    return -EPROTO;
+}
+
+long tls_write(struct tls *t, const char *p, size_t len, short *ret_want)
+{
+    size_t done = 0;
+    int why;
+
+    *ret_want = 0;
+    ERR_clear_error();
+    if (SSL_write_ex(t->ssl, p, len, &done))
+        return (long)done;
+    why = SSL_get_error(t->ssl, 0);
+    if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) {
+        *ret_want = why == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT;
+        return -EAGAIN;
+    }
+    return -EPIPE;
+}
+
+int tls_discard(struct tls *t)
+{
+    char junk[4096];
+    size_t n;
+    int why;
+
+    ERR_clear_error();
+    while (SSL_read_ex(t->ssl, junk, sizeof(junk), &n))
+        ;
+    why = SSL_get_error(t->ssl, 0);
+    return why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE ? 0 : -EPIPE;
+}
+
+void tls_free(struct tls *t)
+{
+    if (t->ssl) {
+        SSL_shutdown(t->ssl); /* one-sided: says that no line was cut off */
+        SSL_free(t->ssl);
+    }
+    SSL_CTX_free(t->ctx);
+    ERR_clear_error();
+    free(t);
+}
