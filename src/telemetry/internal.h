@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of src/telemetry share. */
+#ifndef SCOPE_TELEMETRY_INTERNAL_H
+#define SCOPE_TELEMETRY_INTERNAL_H
+
+#include <event2/event.h>
+
+#include "base/buf.h"
+#include "output/output.h"
+#include "telemetry/filter.h"
+#include "telemetry/limit.h"
+#include "telemetry/telemetry.h"
+
+#define LINE_MAX_BYTES 32768u /* longer lines become several events */
+#define LINE_WAIT_MS   2000u  /* how long the start of a line waits for its end */
+#define CLASS_MAX      24     /* different class_ strings; further ones are summed up as "other" */
+
+enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_TIMER, METRIC_HISTOGRAM };
+
+enum metric_flag {
+    METRIC_MEAN       = 1 << 0, /* summary: mean over numops instead of the sum */
+    METRIC_AT_ONCE    = 1 << 1, /* never summarised: the caller gives one sample per period */
+    METRIC_HUNDREDTHS = 1 << 2, /* value has two decimal places */
+    METRIC_OP_CLASS   = 1 << 3, /* `class` is a tag of single operations, too */
+    METRIC_CLASS_LAST = 1 << 4, /* in summaries `class` comes after `unit` */
+    METRIC_NUMOPS     = 1 << 5, /* how many operations `value` stands for is a tag */
+};
+
+struct metric_def {
+    const char *name, *unit;
+    enum metric_type type;
+    enum cfg_metric_watch watch;     /* CFG_MW_MAX: always */
+    uint8_t per_op;                  /* from this verbosity on each operation is reported; 10: never */
+    uint8_t flags;
+    enum cfg_event_watch instead_of; /* raw metric events are left out while this watch is on; CFG_EW_MAX: none */
+};
+extern const struct metric_def metric_defs[TM_METRIC_MAX];
+
+struct cell { /* one metric and class of one process in this period */
+    int64_t value;
+    uint64_t numops;
+    bool seen;
+};
+
+struct line { /* output of one descriptor that waits for its newline */
+    struct line *next;
+    enum cfg_event_watch watch;
+    uint64_t channel;
+    char *source;
+    struct buf text;
+    uint64_t time_ns;   /* of the first write */
+    uint64_t arrived;   /* monotonic ms */
+    bool binary;        /* the last write was binary and was replaced */
+    uint8_t missing;    /* bytes of a UTF-8 sequence that the next write has to bring */
+};
+
+/* What telemetry keeps for a process (tm_process.aggregate). */
+struct process {
+    struct telemetry *t;
+    struct tm_process *who;
+    struct process *prev, *next;
+    struct buf head;            /* {"type":"evt","id":"...","_channel":" */
+    struct buf body;            /* ,"host":"...","proc":"...","cmd":"...","pid":1 */
+    struct {
+        struct cell *cell;      /* [0] without class, [n] class n - 1 of the pipeline */
+        size_t count;
+    } sums[TM_METRIC_MAX];
+    struct line *lines;
+};
+
+struct watch {
+    bool enable, allowbinary;
+    struct filter *name, *field, *value;
+    char *type;                 /* ","body":{"sourcetype":"fs","_time": */
+    size_t type_len;
+};
+
+struct loss {
+    struct loss *next;
+    char *kind;
+    uint64_t total, told_event, told_metric;
+    uint64_t told_at;           /* monotonic ms, 0: never */
+    struct process *by;         /* the process concerned, NULL: several or none */
+};
+
+struct telemetry {
+    struct event_base *base;
+    struct event *timer;        /* partial lines and notices */
+    bool timer_set, finished;
+    bool events_on, metrics_on;
+    struct watch watch[CFG_EW_MAX];
+    enum cfg_format metric_format;
+    char *prefix;
+    size_t statsd_max;
+    unsigned verbosity;
+    bool metric_watch[CFG_MW_MAX];
+    struct cfg_tag *tags;
+    size_t tag_count;
+    struct buf tags_json;       /* ,"name":"value"... */
+    char *config_json;          /* NULL: no start messages */
+    char *auth_token;           /* only for the destination that asks for it */
+    struct output *events, *metrics;
+    struct limit limit;
+    uint64_t held_pending, held_since; /* not yet told; monotonic ms */
+    struct process *held_by;
+    struct loss *losses;
+    char *classes[CLASS_MAX];
+    size_t class_count;
+    struct process *first, *last;
+    struct tm_process self_who;
+    struct process *self;       /* this collector, for notices that concern no process */
+    struct buf out, scratch;    /* of one record */
+    struct tm_stats stats;
+};
+
+/* The process's private part, made if it is missing. */
+struct process *process_of(struct telemetry *t, struct tm_process *who);
+uint64_t now_ms(void);
+uint64_t now_realtime_ns(void);
+
+/* event.c */
+void event_prepare(struct process *p);
+/* Name filter passed: value filter, rate limit, encoding, output. */
+void event_send(struct telemetry *t, struct process *p, const struct tm_event *e);
+/* data is {"message": text}. */
+void event_message(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
+                   uint64_t time_ns, uint64_t channel, const char *text, size_t len);
+/* source `notice`, data is text; not limited, not filtered. False if the queue was full. */
+bool event_notice(struct telemetry *t, struct process *p, uint64_t time_ns, const char *text);
+/* A raw metric event. */
+void event_metric(struct telemetry *t, struct process *p, const char *metric, const char *type, const char *value,
+                  uint64_t time_ns, const struct tm_field *fields, size_t count);
+void event_start_message(struct telemetry *t, struct process *p, struct buf *b);
+void encode_value(struct buf *b, const struct tm_field *f);
+
+/* metric.c */
+void metric_sample(struct telemetry *t, struct process *p, const struct tm_sample *s);
+void metric_summarise(struct telemetry *t, struct process *p, uint64_t time_ns);
+bool metric_raw_wanted(const struct telemetry *t, enum tm_metric m);
+/* scope.lost; false if the queue was full. */
+bool metric_lost(struct telemetry *t, struct process *p, const char *kind, uint64_t count, uint64_t time_ns);
+
+/* lines.c */
+void lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
+               uint64_t time_ns, uint64_t channel, const char *text, size_t len);
+/* Sends the unfinished lines that have waited for `ms` or longer, frees them if `done`. True if some still wait. */
+bool lines_flush(struct telemetry *t, struct process *p, uint64_t ms, bool done);
+
+/* telemetry.c */
+void telemetry_wake(struct telemetry *t);
+/* The rate limit holds an event of p back. */
+void telemetry_hold_back(struct telemetry *t, struct process *p);
+/* A record of ours didn't fit into the queue, or couldn't be sent at all. */
+void telemetry_lost(struct telemetry *t, struct process *p, const char *kind, uint64_t count);
+/* Name and loss kind of the queue of metrics depend on whether it is shared. */
+bool telemetry_write_event(struct telemetry *t, struct process *p, bool notice);
+bool telemetry_write_metric(struct telemetry *t, struct process *p, bool notice);
+
+#endif

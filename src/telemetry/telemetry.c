@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "telemetry/telemetry.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "telemetry/internal.h"
+
+#define WAKE_MS   500u  /* how often waiting lines and notices are looked at, while there are any */
+#define NOTICE_MS 1000u /* at most one notice per kind in this time */
+
+static const char *const sourcetypes[CFG_EW_MAX] = {
+    [CFG_EW_FILE] = "file", [CFG_EW_CONSOLE] = "console", [CFG_EW_SYSLOG] = "syslog",   [CFG_EW_METRIC] = "metric",
+    [CFG_EW_HTTP] = "http", [CFG_EW_NET] = "net",         [CFG_EW_FS] = "fs",           [CFG_EW_DNS] = "dns",
+    [CFG_EW_PROCESS] = "process", [CFG_EW_SYSCALL] = "syscall",
+};
+
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec now;
+
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+uint64_t now_ms(void)
+{
+    return clock_ns(CLOCK_MONOTONIC) / 1000000;
+}
+
+uint64_t now_realtime_ns(void)
+{
+    return clock_ns(CLOCK_REALTIME);
+}
+
+/* --- writing, losses, notices --- */
+
+void telemetry_wake(struct telemetry *t)
+{
+    struct timeval tv = {.tv_usec = (suseconds_t)WAKE_MS * 1000};
+
+    if (t->timer_set || t->finished)
+        return;
+    event_add(t->timer, &tv);
+    t->timer_set = true;
+}
+
+bool telemetry_write_event(struct telemetry *t, struct process *p, bool notice)
+{
+    if (!t->events)
+        return true;
+    if (output_write(t->events, t->out.p, t->out.len)) {
+        t->stats.events++;
+        return true;
+    }
+    if (!notice) { /* a notice is told again later */
+        t->stats.lost_queue++;
+        telemetry_lost(t, p, "event_queue", 1);
+    }
+    return false;
+}
+
+bool telemetry_write_metric(struct telemetry *t, struct process *p, bool notice)
+{
+    if (!t->metrics)
+        return true;
+    if (output_write(t->metrics, t->out.p, t->out.len)) {
+        t->stats.metrics++;
+        return true;
+    }
+    if (!notice) {
+        t->stats.lost_queue++;
+        telemetry_lost(t, p, "metric_queue", 1);
+    }
+    return false;
+}
+
+/* Found or made; never moves. */
+static struct loss *loss_of(struct telemetry *t, const char *kind)
+{
+    struct loss **link = &t->losses;
+
+    while (*link && strcmp((*link)->kind, kind) != 0)
+        link = &(*link)->next;
+    if (!*link) {
+        *link = xcalloc(1, sizeof(**link));
+        (*link)->kind = xstrdup(kind);
+    }
+    return *link;
+}
+
+static bool untold(const struct loss *l)
+{
+    return l->total != l->told_event || l->total != l->told_metric;
+}
+
+void telemetry_lost(struct telemetry *t, struct process *p, const char *kind, uint64_t count)
+{
+    struct loss *l = loss_of(t, kind);
+
+    l->by = !untold(l) || l->by == p ? p : NULL;
+    l->total += count;
+    telemetry_wake(t);
+}
+
+/* Tells what is new of one kind. The queue may be full: then it stays to be told. */
+static void tell_loss(struct telemetry *t, struct loss *l, uint64_t time_ns)
+{
+    struct process *p = l->by ? l->by : t->self;
+    uint64_t total = l->total;
+    char text[160];
+
+    snprintf(text, sizeof(text), "Lost telemetry: %llu more of kind %s (%llu since the start)",
+             (unsigned long long)(total - l->told_event), l->kind, (unsigned long long)total);
+    l->told_at = now_ms();
+    if (!t->events_on || total == l->told_event || event_notice(t, p, time_ns, text))
+        l->told_event = total;
+    if (!t->metrics_on || total == l->told_metric || metric_lost(t, p, l->kind, total - l->told_metric, time_ns))
+        l->told_metric = total;
+    if (!untold(l))
+        l->by = NULL;
+}
+
+void telemetry_hold_back(struct telemetry *t, struct process *p)
+{
+    t->stats.held_back++;
+    if (!t->held_pending++)
+        t->held_since = now_ms();
+    t->held_by = p;
+    telemetry_wake(t);
+}
+
+static void tell_held_back(struct telemetry *t)
+{
+    char text[160];
+
+    snprintf(text, sizeof(text),
+             "Truncated events. Your rate exceeded %u events per second; %llu were held back (%llu since the start)",
+             t->limit.rate, (unsigned long long)t->held_pending, (unsigned long long)t->stats.held_back);
+    t->held_since = now_ms();
+    if (event_notice(t, t->held_by ? t->held_by : t->self, now_realtime_ns(), text))
+        t->held_pending = 0;
+}
+
+/* Records that went missing behind our back, at the destinations. */
+static void claim_losses(struct telemetry *t)
+{
+    uint64_t n;
+
+    if (t->events && (n = output_claim_lost(t->events))) {
+        t->stats.lost_destination += n;
+        telemetry_lost(t, NULL, "event_destination", n);
+    }
+    if (t->metrics && t->metrics != t->events && (n = output_claim_lost(t->metrics))) {
+        t->stats.lost_destination += n;
+        telemetry_lost(t, NULL, "metric_destination", n);
+    }
+}
+
+/* True if something is left to be told. */
+static bool tell(struct telemetry *t, bool all)
+{
+    uint64_t now = now_ms();
+    bool left = false;
+
+    if (t->held_pending && (all || now - t->held_since >= NOTICE_MS))
+        tell_held_back(t);
+    left = t->held_pending > 0;
+    for (struct loss *l = t->losses; l; l = l->next) {
+        if (untold(l) && (all || !l->told_at || now - l->told_at >= NOTICE_MS))
+            tell_loss(t, l, now_realtime_ns());
+        left = left || untold(l);
+    }
+    return left;
+}
+
+static void on_timer(evutil_socket_t fd, short events, void *ctx)
+{
+    struct telemetry *t = ctx;
+    bool again = false;
+
+    t->timer_set = false;
+    claim_losses(t);
+    for (struct process *p = t->first; p; p = p->next)
+        again = lines_flush(t, p, LINE_WAIT_MS, false) || again;
+    again = tell(t, false) || again;
+    if (again)
+        telemetry_wake(t);
+}
+
+/* --- processes --- */
+
+static struct process *process_new(struct telemetry *t, struct tm_process *who)
+{
+    struct process *p = xcalloc(1, sizeof(*p));
+
+    p->t = t;
+    p->who = who;
+    who->aggregate = p;
+    event_prepare(p);
+    return p;
+}
+
+static void process_free(struct process *p)
+{
+    lines_flush(p->t, p, UINT64_MAX, true);
+    for (int m = 0; m < TM_METRIC_MAX; m++)
+        free(p->sums[m].cell);
+    buf_free(&p->head);
+    buf_free(&p->body);
+    p->who->aggregate = NULL;
+    free(p);
+}
+
+struct process *process_of(struct telemetry *t, struct tm_process *who)
+{
+    struct process *p = who->aggregate;
+
+    if (p && p->t == t)
+        return p;
+    p = process_new(t, who);
+    p->prev = t->last;
+    *(t->last ? &t->last->next : &t->first) = p;
+    t->last = p;
+    return p;
+}
+
+static void start_message(struct telemetry *t, struct process *p)
+{
+    if (!t->config_json || !t->events)
+        return;
+    event_start_message(t, p, &t->out);
+    if (!output_write(t->events, t->out.p, t->out.len)) {
+        t->stats.lost_queue++;
+        telemetry_lost(t, p, "event_queue", 1);
+    }
+}
+
+static void on_connected(void *ctx, struct output *o)
+{
+    struct telemetry *t = ctx;
+
+    for (struct process *p = t->first; p; p = p->next)
+        start_message(t, p);
+}
+
+void telemetry_process_start(struct telemetry *t, struct tm_process *who)
+{
+    struct process *p = who->aggregate;
+
+    if (p && p->t == t)
+        event_prepare(p); /* it has become another program */
+    else
+        p = process_of(t, who);
+    start_message(t, p);
+}
+
+void telemetry_process_end(struct telemetry *t, struct tm_process *who, uint64_t time_ns)
+{
+    struct process *p = who->aggregate;
+
+    if (!p || p->t != t)
+        return;
+    lines_flush(t, p, 0, true);
+    metric_summarise(t, p, time_ns);
+    for (struct loss *l = t->losses; l; l = l->next)
+        if (l->by == p)
+            l->by = NULL;
+    if (t->held_by == p)
+        t->held_by = NULL;
+    *(p->prev ? &p->prev->next : &t->first) = p->next;
+    *(p->next ? &p->next->prev : &t->last) = p->prev;
+    process_free(p);
+}
+
+/* --- life --- */
+
+static bool reserved_tag(const char *name)
+{
+    static const char *const names[] = {"sourcetype", "_time",   "source",       "host",   "proc", "cmd",    "pid",
+                                        "data",       "_metric", "_metric_type", "_value", "unit", "summary"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+static void set_tags(struct telemetry *t, const struct config *cfg)
+{
+    t->tags = xcalloc(cfg->tag_count, sizeof(*t->tags));
+    for (size_t i = 0; i < cfg->tag_count; i++) {
+        bool twice = reserved_tag(cfg->tags[i].name);
+
+        for (size_t j = 0; j < t->tag_count; j++)
+            twice = twice || strcmp(t->tags[j].name, cfg->tags[i].name) == 0;
+        if (twice)
+            continue;
+        t->tags[t->tag_count++] = (struct cfg_tag){xstrdup(cfg->tags[i].name), xstrdup(cfg->tags[i].value)};
+        buf_char(&t->tags_json, ',');
+        buf_json_str(&t->tags_json, cfg->tags[i].name);
+        buf_char(&t->tags_json, ':');
+        buf_json_str(&t->tags_json, cfg->tags[i].value);
+    }
+}
+
+static void set_watches(struct telemetry *t, const struct config *cfg)
+{
+    for (int i = 0; i < CFG_EW_MAX; i++) {
+        const struct cfg_watch *from = &cfg->event.watch[i];
+        struct watch *w = &t->watch[i];
+        const char *name = i == CFG_EW_FILE      ? "(\\/logs?\\/)|(\\.log$)|(\\.log[.\\d])"
+                           : i == CFG_EW_CONSOLE ? "(stdout)|(stderr)"
+                                                 : ".*";
+
+        w->enable = cfg->event.enable && from->enable;
+        w->allowbinary = from->allowbinary;
+        w->name = filter_new(from->name ? from->name : name, name);
+        w->field = filter_new(from->field ? from->field : ".*", i == CFG_EW_METRIC ? "^[^h]+" : ".*");
+        w->value = filter_new(from->value ? from->value : ".*", ".*");
+        w->type = xasprintf("\",\"body\":{\"sourcetype\":\"%s\",\"_time\":", sourcetypes[i]);
+        w->type_len = strlen(w->type);
+    }
+}
+
+static void set_self(struct telemetry *t)
+{
+    struct tm_process *who = &t->self_who;
+    char host[256] = "";
+
+    gethostname(host, sizeof(host) - 1);
+    who->pid = (uint32_t)getpid();
+    who->ppid = (uint32_t)getppid();
+    who->uid = getuid();
+    who->gid = getgid();
+    who->host = xstrdup(host);
+    who->proc = who->cmd = "scope";
+    snprintf(who->id, sizeof(who->id), "%s-scope-scope", host);
+    t->self = process_new(t, who);
+}
+
+struct telemetry *telemetry_new(struct event_base *base, const struct config *cfg)
+{
+    struct telemetry *t = xcalloc(1, sizeof(*t));
+    const struct cfg_transport *to_events = cfg->cribl.enable ? &cfg->cribl.transport : &cfg->event.transport;
+    const struct cfg_transport *to_metrics = cfg->cribl.enable ? &cfg->cribl.transport : &cfg->metric.transport;
+
+    t->base = base;
+    t->timer = event_new(base, -1, 0, on_timer, t);
+    if (!t->timer)
+        abort(); /* out of memory */
+    t->events_on = cfg->event.enable;
+    t->metrics_on = cfg->metric.enable;
+    t->metric_format = cfg->cribl.enable ? CFG_NDJSON : cfg->metric.format;
+    t->prefix = xstrdup(cfg->metric.statsdprefix ? cfg->metric.statsdprefix : "");
+    t->statsd_max = cfg->metric.statsdmaxlen;
+    t->verbosity = cfg->metric.verbosity < 9 ? cfg->metric.verbosity : 9;
+    memcpy(t->metric_watch, cfg->metric.watch, sizeof(t->metric_watch));
+    t->limit.rate = cfg->event.maxeventpersec;
+    set_tags(t, cfg);
+    set_watches(t, cfg);
+    set_self(t);
+    if (cfg->libscope.configevent || cfg->cribl.enable)
+        t->config_json = config_to_json(cfg);
+    if (cfg->cribl.enable && cfg->cribl.transport.type != CFG_FILE)
+        t->auth_token = xstrdup(cfg->cribl.authtoken);
+    if (t->events_on) {
+        t->events = output_get(base, to_events, 0);
+        output_on_connect(t->events, on_connected, t);
+    }
+    if (t->metrics_on)
+        t->metrics = output_get(base, to_metrics, t->metric_format == CFG_STATSD ? t->statsd_max : 0);
+    return t;
+}
+
+bool telemetry_finish(struct telemetry *t, unsigned wait_ms)
+{
+    uint64_t end = now_ms() + wait_ms, now;
+    struct output *outputs[] = {t->events, t->metrics};
+    bool done = true;
+
+    if (t->finished)
+        return true;
+    while (t->first)
+        telemetry_process_end(t, t->first->who, now_realtime_ns());
+    claim_losses(t);
+    tell(t, true);
+    for (int i = 0; i < 2; i++) {
+        now = now_ms();
+        if (outputs[i] && !output_wait(outputs[i], now < end ? (unsigned)(end - now) : 0))
+            done = false;
+    }
+    claim_losses(t);
+    if (tell(t, true) || !done) /* what could only be told after the queue had emptied */
+        telemetry_flush(t);
+    else
+        done = telemetry_flush(t);
+    for (int i = 0; i < 2; i++)
+        if (outputs[i])
+            output_abandon(outputs[i]);
+    claim_losses(t);
+    t->finished = true;
+    return done;
+}
+
+void telemetry_free(struct telemetry *t, unsigned wait_ms)
+{
+    if (!t)
+        return;
+    telemetry_finish(t, wait_ms);
+    if (t->events)
+        output_forget(t->events, t);
+    output_put(t->events);
+    output_put(t->metrics);
+    event_free(t->timer);
+    process_free(t->self);
+    free((char *)t->self_who.host);
+    for (int i = 0; i < CFG_EW_MAX; i++) {
+        filter_free(t->watch[i].name);
+        filter_free(t->watch[i].field);
+        filter_free(t->watch[i].value);
+        free(t->watch[i].type);
+    }
+    for (size_t i = 0; i < t->tag_count; i++) {
+        free(t->tags[i].name);
+        free(t->tags[i].value);
+    }
+    while (t->losses) {
+        struct loss *l = t->losses;
+
+        t->losses = l->next;
+        free(l->kind);
+        free(l);
+    }
+    for (size_t i = 0; i < t->class_count; i++)
+        free(t->classes[i]);
+    free(t->tags);
+    free(t->prefix);
+    free(t->config_json);
+    free(t->auth_token);
+    buf_free(&t->tags_json);
+    buf_free(&t->out);
+    buf_free(&t->scratch);
+    free(t);
+}
+
+/* --- observations --- */
+
+bool telemetry_wants_event(const struct telemetry *t, enum cfg_event_watch watch, const char *source, size_t len)
+{
+    return t->watch[watch].enable && filter_match_name(t->watch[watch].name, source, len);
+}
+
+bool telemetry_wants_metric(const struct telemetry *t, enum tm_metric m)
+{
+    enum cfg_metric_watch watch = metric_defs[m].watch;
+
+    return t->metrics_on && (watch == CFG_MW_MAX || t->metric_watch[watch]);
+}
+
+bool telemetry_per_op(const struct telemetry *t, enum tm_metric m)
+{
+    return metric_raw_wanted(t, m) || (telemetry_wants_metric(t, m) && t->verbosity >= metric_defs[m].per_op);
+}
+
+void telemetry_event(struct telemetry *t, struct tm_process *who, const struct tm_event *e)
+{
+    if (!t->watch[e->watch].enable)
+        return;
+    if (!filter_match_name(t->watch[e->watch].name, e->source, strlen(e->source))) {
+        t->stats.filtered++;
+        return;
+    }
+    event_send(t, process_of(t, who), e);
+}
+
+void telemetry_message(struct telemetry *t, struct tm_process *who, enum cfg_event_watch watch, const char *source,
+                       uint64_t time_ns, uint64_t channel, const char *text, size_t len)
+{
+    if (len && telemetry_wants_event(t, watch, source, strlen(source)))
+        lines_add(t, process_of(t, who), watch, source, time_ns, channel, text, len);
+}
+
+void telemetry_sample(struct telemetry *t, struct tm_process *who, const struct tm_sample *s)
+{
+    if (s->metric < TM_METRIC_MAX && s->metric != TM_LOST)
+        metric_sample(t, process_of(t, who), s);
+}
+
+void telemetry_summarise(struct telemetry *t, struct tm_process *who, uint64_t time_ns)
+{
+    metric_summarise(t, process_of(t, who), time_ns);
+    claim_losses(t);
+}
+
+void telemetry_loss(struct telemetry *t, struct tm_process *who, const char *kind, uint64_t count, uint64_t time_ns)
+{
+    struct loss *l;
+
+    if (!count)
+        return;
+    telemetry_lost(t, who ? process_of(t, who) : NULL, kind, count);
+    l = loss_of(t, kind);
+    if (!l->told_at || now_ms() - l->told_at >= NOTICE_MS)
+        tell_loss(t, l, time_ns);
+}
+
+void telemetry_stats(const struct telemetry *t, struct tm_stats *ret)
+{
+    *ret = t->stats;
+}
+
+bool telemetry_flush(struct telemetry *t)
+{
+    bool done = true;
+
+    if (t->events)
+        done = output_flush(t->events);
+    if (t->metrics)
+        done = output_flush(t->metrics) && done;
+    claim_losses(t);
+    return done;
+}
+
+static void describe(struct buf *b, const char *name, const struct output *o)
+{
+    struct output_stats s;
+
+    if (!o)
+        return;
+    output_stats(o, &s);
+    if (b->len > 1)
+        buf_char(b, ',');
+    buf_printf(b, "{\"name\":\"%s\",\"config\":", name);
+    buf_json_str(b, output_url(o));
+    buf_printf(b, ",\"connected\":%s", s.connected ? "true" : "false");
+    if (!s.connected)
+        buf_printf(b, ",\"attempts\":%u", s.attempts);
+    if (s.failure) {
+        buf_str(b, ",\"failure_details\":");
+        buf_json_str(b, s.failure);
+    }
+    buf_printf(b, ",\"delivered\":%llu,\"queued\":%llu,\"lost_queue\":%llu,\"lost_destination\":%llu}",
+               (unsigned long long)s.records, (unsigned long long)s.queued, (unsigned long long)s.lost_queue,
+               (unsigned long long)s.lost_destination);
+}
+
+char *telemetry_describe(const struct telemetry *t)
+{
+    struct buf b = BUF_INIT;
+
+    buf_char(&b, '[');
+    if (t->events && t->events == t->metrics) {
+        describe(&b, "events,metrics", t->events);
+    } else {
+        describe(&b, "events", t->events);
+        describe(&b, "metrics", t->metrics);
+    }
+    buf_char(&b, ']');
+    return buf_cstr(&b);
+}
