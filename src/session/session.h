@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The session store: $SCOPE_HOME, or ~/.scope.
+ *
+ *   history/<id>/session.json   metadata (below), rewritten atomically
+ *   history/<id>/scope.yml      configuration given to the collector
+ *   history/<id>/events.json    ndjson
+ *   history/<id>/metrics.json   ndjson or StatsD lines
+ *   history/<id>/scope.log      the collector's log: what was not observed and why
+ *   history/<id>/payloads/  cmd/
+ *
+ * Directories are 0700, files 0600. Ids are handed out under a lock and never reused.
+ */
+#ifndef SCOPE_SESSION_SESSION_H
+#define SCOPE_SESSION_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct session {
+    uint64_t id;
+    char *dir;     /* absolute */
+    char *command; /* base name of the program */
+    char **argv;   /* NULL-terminated */
+    char *cwd;
+    char *kind;                     /* "run", "watch", "attach" */
+    pid_t pid;                      /* of the program */
+    pid_t collector;                /* pid of the collector, 0 before it started */
+    char *socket;                   /* abstract socket name of the collector */
+    uint64_t start_ns;              /* CLOCK_REALTIME */
+    uint64_t end_ns;                /* 0 while running */
+    char *event_dest, *metric_dest; /* URLs */
+    char *metric_format;
+    uint64_t events, metrics, processes; /* so far; updated about once a second and at the end */
+    uint64_t held_back;                  /* events held back by the rate limiter */
+    struct {
+        char *kind;
+        uint64_t count;
+    } * lost; /* loss per kind */
+    size_t lost_count;
+    int exit_code;          /* of the program if known, else -1 */
+    int exit_signal;        /* 0 if none or unknown */
+    bool telemetry_stopped; /* the collector died before the program */
+};
+
+/* Base directory: malloc'ed absolute path. */
+char *session_base(void);
+/* Creates the next session: directory, id, files. Fills id and dir; other members are the caller's.
+ * 0 or -errno with *ret_what naming the path that failed (malloc'ed). */
+int session_create(struct session *s, char **ret_what);
+/* Writes session.json (temporary file, rename). 0 or -errno. */
+int session_save(const struct session *s);
+/* Loads by id; id 0 means the most recent. 0, -ENOENT, or -EINVAL for damaged metadata (dir is still set). */
+int session_load(uint64_t id, struct session *ret);
+/* All sessions, oldest first; damaged ones are included with command "?". */
+int session_list(struct session **ret, size_t *ret_count);
+void session_clear(struct session *s);
+/* Removes the directory of a session. 0, -EBUSY while its collector runs, or -errno. */
+int session_remove(const struct session *s);
+/* The collector holds a lock on <dir>/lock while it runs. */
+int session_lock(const char *dir); /* descriptor or -EWOULDBLOCK/-errno */
+bool session_running(const struct session *s);
+/* Asks the session's collector to write out everything recorded so far and waits at most timeout_ms.
+ * 0: done or no collector; -ETIMEDOUT. */
+int session_sync(const struct session *s, unsigned timeout_ms);
+
+#endif
