@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "inject/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "inject/exe.h"
+#include "plan/plan.h"
+#include "wire/join.h"
+#include "wire/segment.h"
+
+#define COLLECTOR_NICE (-10)
+#define READY_MS 10000 /* a collector that isn't ready by then is given up */
+
+/* --- processes that leave no trace in ours --- */
+
+/*
+ * Runs fn(ctx) in a process that is not our child and never was waited for. What follows us by exec must see neither a
+ * child nor the times of one in getrusage(RUSAGE_CHILDREN): the process in between is reaped by the kernel itself,
+ * which happens (and is then not accounted) while SIGCHLD is ignored.
+ */
+static int spawn_detached(int (*fn)(void *), void *ctx)
+{
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
+    pid_t pid;
+    int rc = 0;
+
+    fflush(NULL); /* buffered text must not be written twice */
+    sigaction(SIGCHLD, &ignore, &old);
+    pid = fork();
+    if (pid == 0) {
+        pid = fork();
+        if (pid != 0)
+            _exit(pid < 0);
+        setsid();
+        _exit(fn(ctx));
+    }
+    if (pid < 0)
+        rc = -errno;
+    else
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    sigaction(SIGCHLD, &old, NULL);
+    return rc;
+}
+
+/* ps(1) should not show the program's command line for a process that isn't the program: the words on the stack are
+ * overwritten (proc(5): arg_start and arg_end of /proc/PID/stat). */
+static void set_title(const char *title)
+{
+    unsigned long start = 0, end = 0;
+    char text[2048], *p;
+    FILE *f = fopen("/proc/self/stat", "re");
+    size_t n;
+
+    prctl(PR_SET_NAME, title);
+    if (!f)
+        return;
+    n = fread(text, 1, sizeof(text) - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    p = strrchr(text, ')'); /* field 2, the name, may hold anything */
+    for (int field = 2; p && field < 48; field++) {
+        p = strchr(p, ' ');
+        if (p)
+            p++;
+    }
+    if (p) {
+        start = strtoul(p, &p, 10);
+        end = strtoul(p, &p, 10);
+    }
+    if (start == 0 || end <= start || end - start > (64u << 20))
+        return;
+    memset((char *)start, 0, end - start);
+    snprintf((char *)start, end - start, "%s", title);
+}
+
+static void close_others(const int *keep, size_t count)
+{
+    unsigned from = 3;
+
+    for (size_t i = 0; i <= count; i++) {
+        unsigned to = i < count ? (unsigned)keep[i] - 1 : ~0u;
+
+        if (from <= to && close_range(from, to, 0) < 0) { /* older than Linux 5.9, or refused by a filter */
+            struct rlimit lim = {.rlim_cur = 1024};
+
+            getrlimit(RLIMIT_NOFILE, &lim);
+            for (unsigned fd = from; fd <= to && fd < lim.rlim_cur; fd++)
+                close((int)fd);
+        }
+        if (i < count)
+            from = (unsigned)keep[i] + 1;
+    }
+}
+
+static bool names_stream(const struct cfg_transport *t, const char *stream)
+{
+    return t->type == CFG_FILE && t->path && strcmp(t->path, stream) == 0;
+}
+
+static bool wants_stream(const struct config *c, const char *stream)
+{
+    return c && ((c->event.enable && names_stream(&c->event.transport, stream)) ||
+                 (c->metric.enable && names_stream(&c->metric.transport, stream)) ||
+                 names_stream(&c->libscope.log.transport, stream));
+}
+
+static bool is_relative(const char *path)
+{
+    return path && *path && *path != '/';
+}
+
+static bool is_relative_file(const struct cfg_transport *t)
+{
+    return (t->type == CFG_FILE && is_relative(t->path) && !names_stream(t, "stdout") && !names_stream(t, "stderr")) ||
+           (t->type == CFG_UNIX && is_relative(t->path) && *t->path != '@');
+}
+
+/* Such paths are meant from where scope was started. */
+static bool has_relative_path(const struct config *c)
+{
+    return c && (is_relative_file(&c->event.transport) || is_relative_file(&c->metric.transport) ||
+                 is_relative_file(&c->libscope.log.transport) || is_relative(c->payload.dir));
+}
+
+void launch_detach(const struct config *config, const int *keep_fds, size_t keep_count)
+{
+    static const int limits[] = {RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_STACK};
+    struct sigaction def = {.sa_handler = SIG_DFL}, ignore = {.sa_handler = SIG_IGN};
+    sigset_t none;
+    int null;
+
+    for (int sig = 1; sig < NSIG; sig++)
+        sigaction(sig, &def, NULL); /* SIGKILL, SIGSTOP and libc's own refuse; that is fine */
+    sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++) {
+        struct rlimit lim;
+
+        if (getrlimit((__rlimit_resource_t)limits[i], &lim) == 0 && lim.rlim_cur != lim.rlim_max) {
+            lim.rlim_cur = lim.rlim_max;
+            setrlimit((__rlimit_resource_t)limits[i], &lim);
+        }
+    }
+    /* The collector works little but must get its turn before rings fill: a program with hundreds of runnable threads
+     * would leave it one share in hundreds, and a program of a real-time class none. Where raising it is not allowed it
+     * stays. */
+    sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
+    setpriority(PRIO_PROCESS, 0, COLLECTOR_NICE);
+    if (!has_relative_path(config) && chdir("/") < 0) {
+        /* Stays where it is: nothing depends on it but unmounting. */
+    }
+    close_others(keep_fds, keep_count);
+    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null >= 0) {
+        dup2(null, 0);
+        if (!wants_stream(config, "stdout"))
+            dup2(null, 1);
+        if (!wants_stream(config, "stderr"))
+            dup2(null, 2);
+        if (null > 2)
+            close(null);
+    }
+}
+
+/* --- the collector --- */
+
+struct start {
+    const struct config *config;
+    struct session *session;
+    launch_collector_fn run;
+    void *ctx;
+    int listen_fd, ready_fd;
+};
+
+static int start_collector(void *arg)
+{
+    struct start *st = arg;
+    pid_t pid = getpid();
+    int fds[2];
+
+    /* Low numbers for ours, and none of them at 0..2 even if the program was started with those closed. */
+    fds[0] = fcntl(st->listen_fd, F_DUPFD_CLOEXEC, 3);
+    fds[1] = fcntl(st->ready_fd, F_DUPFD_CLOEXEC, 3);
+    if (fds[0] < 0 || fds[1] < 0)
+        return 1;
+    if (fds[0] < fds[1])
+        launch_detach(st->config, fds, 2);
+    else
+        launch_detach(st->config, (int[]){fds[1], fds[0]}, 2);
+    set_title("scope-collector");
+    if (write(fds[1], &pid, sizeof(pid)) != (ssize_t)sizeof(pid))
+        return 1;
+    if (st->session) {
+        st->session->collector = pid;
+        session_save(st->session); /* a failure shows again when the collector saves */
+    }
+    return st->run(st->ctx, fds[0], fds[1]);
+}
+
+static int listen_socket(char **ret_name)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    uint64_t random[2];
+    char *name;
+    int fd, rc;
+
+    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        return -EAGAIN;
+    name = xasprintf("scope-%016llx%016llx", (unsigned long long)random[0], (unsigned long long)random[1]);
+    memcpy(addr.sun_path + 1, name, strlen(name));
+    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 ||
+        bind(fd, (struct sockaddr *)&addr, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))) <
+            0 ||
+        listen(fd, SOMAXCONN) < 0) {
+        rc = -errno;
+        if (fd >= 0)
+            close(fd);
+        free(name);
+        return rc;
+    }
+    *ret_name = name;
+    return fd;
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+}
+
+/* Reads len bytes, waiting at most until the deadline: 0, -ETIMEDOUT, -EPIPE at the end, or -errno. */
+static int read_until(int fd, void *to, size_t len, uint64_t deadline)
+{
+    char *p = to;
+
+    while (len) {
+        struct pollfd pfd = {.fd = fd, .events = POLLIN};
+        uint64_t now = now_ms();
+        ssize_t n;
+        int rc = poll(&pfd, 1, now < deadline ? (int)(deadline - now) : 0);
+
+        if (rc == 0)
+            return -ETIMEDOUT;
+        if (rc < 0 && errno == EINTR)
+            continue;
+        if (rc < 0)
+            return -errno;
+        n = read(fd, p, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EPIPE;
+        p += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+int launch_collector(const struct config *config, struct session *session, launch_collector_fn run, void *ctx,
+                     char **ret_socket)
+{
+    struct start st = {.config = config, .session = session, .run = run, .ctx = ctx};
+    uint64_t deadline = now_ms() + READY_MS;
+    char *name = NULL, ready;
+    pid_t pid = 0;
+    int pipefd[2], rc;
+
+    st.listen_fd = listen_socket(&name);
+    if (st.listen_fd < 0)
+        return st.listen_fd;
+    if (pipe2(pipefd, O_CLOEXEC) < 0) {
+        rc = -errno;
+        close(st.listen_fd);
+        free(name);
+        return rc;
+    }
+    st.ready_fd = pipefd[1];
+    if (session) {
+        free(session->socket);
+        session->socket = xstrdup(name);
+    }
+    rc = spawn_detached(start_collector, &st);
+    close(st.listen_fd);
+    close(pipefd[1]);
+    if (rc == 0)
+        rc = read_until(pipefd[0], &pid, sizeof(pid), deadline);
+    if (rc == 0 && session)
+        session->collector = pid;
+    if (rc == 0)
+        rc = read_until(pipefd[0], &ready, 1, deadline);
+    close(pipefd[0]);
+    if (rc < 0) {
+        free(name);
+        return rc;
+    }
+    *ret_socket = name;
+    return 0;
+}
+
+/* --- plans made in advance --- */
+
+#define PREWARM_MAX 32
+
+struct prewarm {
+    const char *plan_dir;
+    struct {
+        int fd;
+        char key[PLAN_KEY_MAX];
+    } image[PREWARM_MAX];
+    size_t count;
+    int done_fd;
+};
+
+/* Adds an image whose plan isn't in the cache. */
+static void prewarm_add(struct prewarm *w, const char *path, struct exe *ret_exe)
+{
+    char key[PLAN_KEY_MAX];
+    struct stat st;
+    void *map;
+    int fd, plan;
+
+    *ret_exe = (struct exe){0};
+    if (w->count == PREWARM_MAX)
+        return;
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= 0 || exe_read(fd, ret_exe) < 0)
+        goto out;
+    map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (map == MAP_FAILED)
+        goto out;
+    plan = plan_key(map, (size_t)st.st_size, &st, key);
+    munmap(map, (size_t)st.st_size);
+    if (plan < 0)
+        goto out;
+    plan = plan_cache_open(w->plan_dir, key);
+    if (plan >= 0) {
+        close(plan);
+        goto out;
+    }
+    w->image[w->count].fd = fd;
+    memcpy(w->image[w->count].key, key, sizeof(key));
+    w->count++;
+    return;
+out:
+    close(fd);
+}
+
+static int prewarm_main(void *arg)
+{
+    struct prewarm *w = arg;
+
+    /* The program's standard descriptors must not be held open by us. */
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    for (int fd = 0; null >= 0 && fd < 3; fd++)
+        if (fd != w->done_fd)
+            dup2(null, fd);
+    set_title("scope-planner");
+    for (size_t i = 0; i < w->count; i++) {
+        int plan = plan_cache_get(w->plan_dir, w->image[i].fd, w->image[i].key);
+
+        if (plan >= 0)
+            close(plan);
+    }
+    return 0;
+}
+
+/* Where the loader looks for libraries without configuration; ld.so(8) and musl's default path. MACHINE is uname's. */
+static void prewarm_needed(struct prewarm *w, const struct exe *e)
+{
+    static const char *const dirs[] = {"/lib/MACHINE-linux-gnu",
+                                       "/usr/lib/MACHINE-linux-gnu",
+                                       "/lib64",
+                                       "/usr/lib64",
+                                       "/usr/local/lib",
+                                       "/lib",
+                                       "/usr/lib",
+                                       NULL};
+    static const char *const musl_dirs[] = {"/lib", "/usr/local/lib", "/usr/lib", "/usr/lib/MACHINE-linux-musl", NULL};
+    bool musl = e->interpreter && strstr(e->interpreter, "ld-musl");
+    struct utsname u;
+
+    if (uname(&u) < 0)
+        return;
+    for (size_t i = 0; i < e->needed_count; i++) {
+        if (strchr(e->needed[i], '/'))
+            continue;
+        for (const char *const *d = musl ? musl_dirs : dirs; *d; d++) {
+            const char *m = strstr(*d, "MACHINE");
+            char *path = m ? xasprintf("%.*s%s%s/%s", (int)(m - *d), *d, u.machine, m + strlen("MACHINE"), e->needed[i])
+                           : xasprintf("%s/%s", *d, e->needed[i]);
+            bool there = access(path, R_OK) == 0;
+
+            if (there) {
+                struct exe lib;
+
+                prewarm_add(w, path, &lib);
+                exe_clear(&lib);
+            }
+            free(path);
+            if (there)
+                break;
+        }
+    }
+}
+
+void launch_prewarm(const char *image, const char *plan_dir, unsigned timeout_ms)
+{
+    struct prewarm *w = xcalloc(1, sizeof(*w));
+    struct exe e, interpreter;
+    int pipefd[2];
+    char byte;
+
+    w->plan_dir = plan_dir;
+    prewarm_add(w, image, &e);
+    if (e.interpreter) {
+        prewarm_add(w, e.interpreter, &interpreter);
+        exe_clear(&interpreter);
+    }
+    prewarm_needed(w, &e);
+    exe_clear(&e);
+    if (w->count && pipe2(pipefd, O_CLOEXEC) == 0) {
+        w->done_fd = pipefd[1];
+        if (spawn_detached(prewarm_main, w) == 0) {
+            close(pipefd[1]);
+            read_until(pipefd[0], &byte, 1, now_ms() + timeout_ms); /* its end, or the end of our patience */
+        } else {
+            close(pipefd[1]);
+        }
+        close(pipefd[0]);
+    }
+    for (size_t i = 0; i < w->count; i++)
+        close(w->image[i].fd);
+    free(w);
+}
+
+/* --- the program's surroundings --- */
+
+static bool has_name(const char *variable, const char *name)
+{
+    size_t len = strlen(name);
+
+    return strncmp(variable, name, len) == 0 && variable[len] == '=';
+}
+
+/* lib, then what the user had, without lib. Words are separated by ':' or ' ' (ld.so(8)). */
+static char *preload_value(const char *lib, const char *old)
+{
+    size_t lib_len = strlen(lib), len = lib_len;
+    char *value = xmalloc(lib_len + strlen(old) + 2);
+
+    memcpy(value, lib, lib_len);
+    while (*old) {
+        size_t n = strcspn(old, ": ");
+
+        if (n && !(n == lib_len && memcmp(old, lib, n) == 0)) {
+            value[len++] = ':';
+            memcpy(value + len, old, n);
+            len += n;
+        }
+        old += n;
+        old += strspn(old, ": ");
+    }
+    value[len] = '\0';
+    return value;
+}
+
+char **launch_environ(const char *const *envp, const char *lib, const char *socket, const char *plan_dir, uint32_t mode)
+{
+    size_t count = 0, n = 0;
+    char **env, *preload = NULL;
+
+    while (envp[count])
+        count++;
+    env = xcalloc(count + 5, sizeof(char *));
+    for (size_t i = 0; i < count; i++) {
+        if (has_name(envp[i], ENV_SOCKET) || has_name(envp[i], ENV_PLANS) || has_name(envp[i], ENV_MODE))
+            continue;
+        if (lib && has_name(envp[i], "LD_PRELOAD")) {
+            if (!preload) /* getenv(3) and the loader use the first */
+                preload = preload_value(lib, envp[i] + strlen("LD_PRELOAD="));
+            continue;
+        }
+        env[n++] = xstrdup(envp[i]);
+    }
+    if (lib)
+        env[n++] = xasprintf("LD_PRELOAD=%s", preload ? preload : lib);
+    free(preload);
+    env[n++] = xasprintf("%s=%s", ENV_SOCKET, socket);
+    env[n++] = xasprintf("%s=%s", ENV_PLANS, plan_dir);
+    env[n++] = xasprintf("%s=%x", ENV_MODE, mode);
+    return env;
+}
+
+/* Whether the kernel keeps time with the CPU's counter: then it is constant, synchronous and not trapped, and each
+ * observed process needn't find out by itself. */
+static bool kernel_uses_tsc(void)
+{
+    char name[8] = "";
+    FILE *f = fopen("/sys/devices/system/clocksource/clocksource0/current_clocksource", "re");
+
+    if (!f)
+        return false;
+    if (!fgets(name, sizeof(name), f))
+        name[0] = 0;
+    fclose(f);
+    return !strcmp(name, "tsc\n");
+}
+
+uint32_t launch_mode(const struct config *c)
+{
+    bool fs_events = c->event.enable && c->event.watch[CFG_EW_FS].enable;
+    bool raw = c->event.enable && c->event.watch[CFG_EW_METRIC].enable;
+    bool fs = c->metric.enable && c->metric.watch[CFG_MW_FS], net = c->metric.enable && c->metric.watch[CFG_MW_NET];
+    unsigned v = c->metric.verbosity;
+    uint32_t mode = SEG_M_ON;
+
+    if (c->libscope.lossless)
+        mode |= SEG_M_LOSSLESS;
+    if (fs || fs_events || raw) /* fs.duration and the duration of fs.close */
+        mode |= SEG_M_TIMING;
+    if (((fs || net) && v >= 9) || raw)
+        mode |= SEG_M_REC_RW;
+    if ((fs && v >= 8) || raw)
+        mode |= SEG_M_REC_SEEK;
+    if ((fs && v >= 7) || raw)
+        mode |= SEG_M_REC_STAT;
+    if (c->event.enable && c->event.watch[CFG_EW_SYSCALL].enable)
+        mode |= SEG_M_REC_ALL;
+    if (c->event.enable && (c->event.watch[CFG_EW_FILE].enable || c->event.watch[CFG_EW_CONSOLE].enable))
+        mode |= SEG_M_CAPTURE;
+    if (fs_events && c->event.enhancefs)
+        mode |= SEG_M_ENHANCEFS;
+    if (kernel_uses_tsc())
+        mode |= SEG_M_TSC;
+    return mode;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Launching a program observed: the files that the probe needs, the collector
+ * process, the environment, and exec.
+ */
+#ifndef SCOPE_INJECT_LAUNCH_H
+#define SCOPE_INJECT_LAUNCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config/config.h"
+#include "session/session.h"
+
+enum exe_kind {
+    EXE_DYNAMIC, /* 64-bit ELF of this architecture with an interpreter */
+    EXE_STATIC,
+    EXE_32BIT,
+    EXE_OTHER_ARCH,
+    EXE_SETID,   /* setuid, setgid or file capabilities that take effect */
+    EXE_UNKNOWN, /* not ELF and not a script: the kernel decides */
+};
+
+/* Looks at the file that exec of `path` would run, through `#!` lines (at most 4). *ret_image (malloc'ed, may be
+ * asked for with NULL) is the ELF file in the end. 0 or -errno of the file that could not be opened or read;
+ * a file that may be run but not read is EXE_UNKNOWN. */
+int launch_classify(const char *path, enum exe_kind *ret_kind, char **ret_image);
+
+/* For people: why a program of this kind is left alone ("is statically linked"), NULL if it isn't. */
+const char *launch_reason(enum exe_kind);
+
+/* True if the dynamic loader may be told about the probe: not where it would complain (32-bit) or ignore it (setuid).
+ * Static programs get the variable for the sake of their children. */
+bool launch_preloads(enum exe_kind);
+
+/* The bytes of libscope.so that this executable carries; size 0 if it was built without. */
+const void *launch_probe(size_t *ret_size);
+
+/* Installs libscope.so where any process can read it and returns its path (malloc'ed): the first that works of
+ *   dir if not NULL (then the only one), /usr/lib/appscope/<version>/ if it can be written or has the same file,
+ *   /tmp/appscope-<uid>/<version>/, /var/tmp/appscope-<uid>/<version>/, <session base>/lib/<version>/.
+ * Owner and mode are checked (plans and library are code that others will run); file systems mounted noexec are
+ * passed over. Also creates plans/ there (or, where that is not writable, in the next place).
+ * 0 or -errno with *ret_what naming the path that failed last (malloc'ed). -ENOENT: built without a probe. */
+int launch_install(const char *dir, char **ret_lib, char **ret_plan_dir, char **ret_what);
+
+/* Makes plans for the image, its interpreter and its libraries that are not in the cache yet, in a child process, and
+ * waits for it at most timeout_ms (it goes on after that). Failure is not reported: the probe asks the collector. */
+void launch_prewarm(const char *image, const char *plan_dir, unsigned timeout_ms);
+
+/* What the collector process runs, with a bound and listening SOCK_SEQPACKET socket and a descriptor that gets one byte
+ * once processes can join. Its result is the exit status. */
+typedef int (*launch_collector_fn)(void *ctx, int listen_fd, int ready_fd);
+
+/* Starts a collector process: no child of the caller, in a session of its own, without terminal, working directory "/"
+ * (unless `config` has a relative path), default signals, standard descriptors on /dev/null (but where `config` names
+ * stdout or stderr as a destination), soft resource limits raised to the hard ones, priority raised where that is
+ * allowed. Returns when it accepts processes. The socket name (malloc'ed) is returned; session, which may be NULL, gets
+ * its socket and the collector's pid and is saved. 0 or -errno. */
+int launch_collector(const struct config *config, struct session *session, launch_collector_fn run, void *ctx,
+                     char **ret_socket);
+
+/* Gives this process the surroundings described above; keep_fds (sorted upwards) stay open at the same numbers. */
+void launch_detach(const struct config *config, const int *keep_fds, size_t keep_count);
+
+/* A copy of envp with LD_PRELOAD (prepended to what was there; not if lib is NULL), SCOPE_SOCKET, SCOPE_PLANS,
+ * SCOPE_MODE. One allocation per string and one for the array. */
+char **launch_environ(const char *const *envp, const char *lib, const char *socket, const char *plan_dir,
+                      uint32_t mode);
+
+/* Initial segment_header.mode for a configuration. */
+uint32_t launch_mode(const struct config *);
+
+#endif
