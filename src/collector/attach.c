@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Segments: taking them over, reading their rings in time, letting them go. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "collector/core.h"
+#include "collector/procinfo.h"
+
+#define MS UINT64_C(1000000)
+#define AFTER_NS (3000 * MS)  /* ... that a process waits for what it had recorded elsewhere before */
+#define HOLD_NS (500 * MS)    /* longest time that a forked child's own ring waits for its last record in the old one */
+#define ORPHAN_NS (3000 * MS) /* how long a ring is kept for children that nobody has announced */
+
+void segment_unref(struct collector *c, struct segment *seg)
+{
+    if (--seg->refs)
+        return;
+    segment_unmap(&seg->map);
+    if (seg->pidfd >= 0)
+        close(seg->pidfd);
+    if (seg->after)
+        segment_unref(c, seg->after);
+    free(seg);
+}
+
+static void unlist(struct collector *c, struct segment *seg)
+{
+    if (!seg->listed)
+        return;
+    if (seg->prev)
+        seg->prev->next = seg->next;
+    else
+        c->segments = seg->next;
+    if (seg->next)
+        seg->next->prev = seg->prev;
+    seg->listed = false;
+    c->segment_count--;
+    segment_unref(c, seg);
+}
+
+void segment_losses(struct collector *c, struct segment *seg)
+{
+    static const enum loss_kind kinds[LOSS_MAX] = {
+        [LOSS_RECORD] = LK_RECORD, [LOSS_DATA] = LK_DATA, [LOSS_NR] = LK_CALL, [LOSS_SLOT] = LK_SLOT,
+        [LOSS_COPY] = LK_COPY,
+    };
+    const struct segment_header *h = segment_hdr(&seg->map);
+    struct proc *p = seg->owner ? seg->owner : seg->borrowers;
+
+    for (int i = 0; i < LOSS_COPY + 1; i++) {
+        uint64_t n = __atomic_load_n(&h->loss[i], __ATOMIC_RELAXED);
+
+        if (n > seg->loss_seen[i] && n - seg->loss_seen[i] < UINT64_C(1) << 48)
+            report_loss(c, p, kinds[i], n - seg->loss_seen[i]);
+        seg->loss_seen[i] = n;
+    }
+    if (seg->map.ring.torn > seg->torn_seen)
+        report_loss(c, p, LK_TORN, seg->map.ring.torn - seg->torn_seen);
+    seg->torn_seen = seg->map.ring.torn;
+}
+
+/* What is in it can't be trusted: the process goes on without being observed. */
+static void give_up(struct collector *c, struct segment *seg)
+{
+    if (seg->broken)
+        return;
+    seg->broken = true;
+    __atomic_store_n(&segment_hdr(&seg->map)->mode, 0, __ATOMIC_RELAXED);
+    log_warning("process %d: its shared segment makes no sense any more: what it does is no longer observed",
+                (int)seg->host_pid);
+    report_loss(c, seg->owner ? seg->owner : seg->borrowers, LK_SEGMENT, 1);
+}
+
+/* A reservation stays uncommitted: who can have made it? */
+static void look_into_stall(struct segment *seg, uint64_t now)
+{
+    struct pi_stat st;
+
+    if (!seg->map.ring.stalled_ns) {
+        seg->stall_seen = seg->map.single = false;
+        return;
+    }
+    if (seg->stall_seen || now - seg->map.ring.stalled_ns < RING_SINGLE_MS / 2 * MS)
+        return;
+    seg->stall_seen = true;
+    seg->map.single = seg->owner && !seg->borrowers && !pi_stat(seg->host_pid, &st) && st.threads == 1;
+}
+
+/* One ring into the backlog. Returns the number of records. */
+static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, uint64_t real, bool last)
+{
+    uint64_t n = 0, from = seg->map.ring.pos;
+
+    /* A ring may fill as much of the backlog as is left to the others, so that none of them can starve. */
+    while (c->backlog.bytes + seg->queued_bytes < BACKLOG_MAX && seg->map.ring.pos - from < seg->map.ring_cells) {
+        const void *shared;
+        struct record *r;
+        uint32_t size;
+        enum ring_state st = ring_next(&seg->map, now, last, &shared, &size);
+
+        if (st == RING_BROKEN)
+            give_up(c, seg);
+        if (st != RING_RECORD)
+            break;
+        r = backlog_add(&c->backlog, BL_RECORD, seg, real, size);
+        memcpy(r, shared, size);
+        r->size = size;
+        seg->refs++;
+        seg->queued++;
+        seg->queued_bytes += size;
+        ring_advance(&seg->map, size);
+        n++;
+    }
+    ring_release(&seg->map, now);
+    look_into_stall(seg, now);
+    return n;
+}
+
+/* How soon to look again, by how much was there: between once a millisecond, when the busiest program fills a good
+ * part of the ring meanwhile, and the longest that such a program needs to fill it all from silence. Each look takes
+ * a CPU away from somebody. */
+static void schedule(struct segment *seg, uint64_t now, uint64_t cells)
+{
+    uint64_t quiet = now - seg->last_data;
+    uint64_t limit = quiet < 60000 * MS ? 10 * MS : quiet < 600000 * MS ? 20 * MS : 50 * MS;
+
+    if (cells)
+        seg->last_data = now;
+    if (cells > seg->map.ring_cells / 16)
+        seg->interval = cells > seg->map.ring_cells / 4 ? MS : seg->interval / 2;
+    else if (cells < seg->map.ring_cells / 64)
+        seg->interval *= 2;
+    seg->interval = seg->interval < MS ? MS : seg->interval > limit ? limit : seg->interval;
+    seg->next_poll = now + seg->interval;
+}
+
+uint64_t segments_drain(struct collector *c, bool all)
+{
+    uint64_t now = clock_now_mono(), real = clock_now_real(), total = 0;
+
+    for (struct segment *seg = c->segments; seg; seg = seg->next) {
+        uint64_t from = seg->map.ring.pos;
+
+        if (seg->broken || seg->held || (!all && seg->next_poll > now))
+            continue;
+        total += drain(c, seg, now, real, false);
+        schedule(seg, now, seg->map.ring.pos - from);
+    }
+    return total;
+}
+
+uint64_t segments_due(const struct collector *c)
+{
+    uint64_t now = clock_now_mono(), due = 1000 * MS;
+
+    for (const struct segment *seg = c->segments; seg; seg = seg->next) {
+        if (seg->broken)
+            continue;
+        if (seg->held) {
+            due = due < 2 * MS ? due : 2 * MS;
+            continue;
+        }
+        if (seg->next_poll <= now)
+            return 0;
+        if (seg->next_poll - now < due)
+            due = seg->next_poll - now;
+    }
+    return due;
+}
+
+/* Where the process wrote before (its old image, or its parent's ring): a writer that was interrupted there may still
+ * keep some of it from being read. */
+static void wait_for(struct collector *c, struct segment *seg)
+{
+    struct proc *p = proc_by_host_pid(c, seg->host_pid), *parent;
+    struct segment *before = NULL;
+    struct pi_stat st;
+    uint64_t now = clock_now_mono();
+
+    if (p) {
+        before = p->seg;
+    } else {
+        pid_t ppid = (pid_t)seg->map.info.pid == seg->host_pid ? (pid_t)seg->map.info.ppid : 0;
+
+        if (!pi_stat(seg->host_pid, &st)) /* else it is over already */
+            ppid = st.ppid;
+        parent = ppid > 1 ? proc_by_host_pid(c, ppid) : NULL;
+        before = parent ? parent->seg : NULL;
+    }
+    if (!before || before->broken)
+        return;
+    if (p && before->owner == p && !before->borrowers && seg->map.info.start == SEG_START_EXEC)
+        drain(c, before, now, clock_now_real(), true); /* the exec has ended all its threads */
+    seg->after_head = segment_head(&before->map);
+    if (before->broken || before->map.ring.pos >= seg->after_head)
+        return;
+    seg->after = before;
+    before->refs++;
+    seg->held = true;
+    seg->held_until = now + AFTER_NS;
+}
+
+/* True while it must not be looked at yet. */
+bool segment_waits(struct collector *c, struct segment *seg)
+{
+    struct segment *before = seg->after;
+
+    if (!before)
+        return false;
+    if (!before->broken && before->listed && before->map.ring.pos < seg->after_head &&
+        clock_now_mono() < seg->held_until && !c->stopping)
+        return true;
+    seg->after = NULL;
+    segment_unref(c, before);
+    return false;
+}
+
+int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)
+{
+    struct segment *seg;
+    const char *why = "too many processes at once";
+    uint64_t real = clock_now_real();
+    int ret = -EMFILE;
+
+    seg = xcalloc(1, sizeof(*seg));
+    if (c->segment_count < SEGMENTS_MAX && c->proc_count < PROCS_MAX)
+        ret = segment_map(&seg->map, fd, &why);
+    if (ret) {
+        if (pidfd >= 0)
+            close(pidfd);
+        free(seg);
+        log_warning("process %d can't be observed: its segment: %s", (int)host_pid, why);
+        report_loss(c, NULL, LK_SEGMENT, 1);
+        return ret;
+    }
+    /* Whatever led to this (its parent's fork, its own exec) lies in rings that must be read first. */
+    segments_drain(c, true);
+    seg->id = ++c->last_segment;
+    seg->host_pid = host_pid;
+    seg->pidfd = pidfd;
+    seg->refs = 2; /* the list, the entry */
+    seg->interval = MS;
+    seg->last_data = clock_now_mono();
+    seg->held = seg->map.info.start == SEG_START_FORK;
+    seg->held_until = seg->last_data + HOLD_NS;
+    wait_for(c, seg);
+    seg->listed = true;
+    seg->next = c->segments;
+    if (seg->next)
+        seg->next->prev = seg;
+    c->segments = seg;
+    c->segment_count++;
+    c->attaching++;
+    c->seen_process = true;
+    c->alone_since = 0;
+    ring_release(&seg->map, seg->last_data);
+    backlog_add(&c->backlog, BL_ATTACH, seg, real, 0);
+    return 0;
+}
+
+void segment_leave(struct collector *c, struct segment *seg)
+{
+    uint64_t now = clock_now_mono();
+
+    if (!seg->attached || seg->owner || seg->borrowers || seg->queued || !seg->listed)
+        return;
+    if (!seg->left_ns)
+        seg->left_ns = now;
+    if (seg->orphans && now - seg->left_ns < ORPHAN_NS && !c->stopping)
+        return;
+    if (!seg->broken && drain(c, seg, now, clock_now_real(), true))
+        return; /* something was left: once more when it has been looked at */
+    segment_losses(c, seg);
+    unlist(c, seg);
+}
+
+/* Reads everything that a process that has died may have left. True if nothing of it is missing. */
+bool segment_last_words(struct collector *c, struct segment *seg, uint64_t head, uint64_t since)
+{
+    uint64_t now = clock_now_mono();
+    bool alone = !seg->borrowers || (seg->borrowers->dead && !seg->borrowers->borrow_next);
+
+    if (seg->broken)
+        return true;
+    if (seg->held)
+        return now > seg->held_until + HOLD_NS;
+    drain(c, seg, now, clock_now_real(), alone && (!seg->owner || seg->owner->dead));
+    if (seg->broken || seg->map.ring.pos >= head)
+        return true;
+    return now - since > 2 * RING_PATIENT_MS * MS;
+}

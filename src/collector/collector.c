@@ -1,0 +1,683 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The event loop: socket, timers, deaths, the session's metadata. */
+#include "collector/collector.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "collector/core.h"
+#include "collector/planner.h"
+#include "collector/procinfo.h"
+#include "wire/join.h"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* Linux 6.5; older headers lack it */
+#endif
+#define MS UINT64_C(1000000)
+#define TURN_MAX_NS (100 * MS)
+#define TURN_DYING_NS (2 * MS)
+#define CLIENTS_MAX 4096u
+#define CLIENT_WAIT_MS 2000u    /* for the request of a connection */
+#define SYNC_WAIT_NS (3000 * MS)
+#define FLUSH_WAIT_NS (2000 * MS)
+#define ACCEPT_BATCH 64
+#define POLL_BATCH 1024
+
+struct client {
+    struct client *next;
+    struct loop *loop;
+    int fd;
+    struct ucred peer;
+    struct event *event;
+    bool sync, reached;         /* wants to know; everything before it was processed */
+    uint64_t since;             /* CLOCK_MONOTONIC ns */
+};
+
+struct loop {
+    struct collector c;         /* first: handed out as such */
+    struct event *listen, *requests, *turn, *term, *intr, *child, *save, *resume;
+    int listen_fd, request_fd;
+    bool listen_woken;          /* no process yet: the next one is waited for */
+    struct client *clients;
+    unsigned client_count;
+    struct planner *planner;
+    int lock_fd;
+    bool save_failed;
+};
+
+static struct loop *loop_of(struct collector *c)
+{
+    return (struct loop *)c;
+}
+
+static void turn_in(struct loop *l, uint64_t ns)
+{
+    struct timeval tv = {(time_t)(ns / 1000000000), (suseconds_t)(ns % 1000000000 / 1000)};
+
+    evtimer_add(l->turn, &tv);
+}
+
+static void save_session(struct loop *l);
+
+/* --- deaths --- */
+
+static void on_death(evutil_socket_t fd, short what, void *arg)
+{
+    struct proc *p = arg;
+
+    (void)fd;
+    (void)what;
+    event_del(p->death);
+    proc_died(p);
+    turn_in(loop_of(p->c), 0);
+}
+
+static void watch_death(struct proc *p)
+{
+    int fd = p->pidfd >= 0 ? p->pidfd : pi_pidfd(p->host_pid);
+
+    if (fd == -ESRCH || fd == -EINVAL) {
+        proc_died(p);
+        return;
+    }
+    if (fd < 0) {
+        log_warning("process %d can't be watched: %s; its end will not be noticed before the session's",
+                    (int)p->host_pid, strerror(-fd));
+        return;
+    }
+    p->pidfd = fd;
+    if (poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0) > 0) { /* before it could be watched */
+        proc_died(p);
+        return;
+    }
+    p->death = event_new(p->c->base, fd, EV_READ | EV_PERSIST, on_death, p);
+    if (!p->death || event_add(p->death, NULL))
+        log_warning("process %d can't be watched", (int)p->host_pid);
+}
+
+/* Deaths that the loop hasn't seen yet. */
+static void poll_deaths(struct collector *c)
+{
+    struct pollfd *fds = xcalloc(POLL_BATCH, sizeof(*fds));
+    struct proc **who = xcalloc(POLL_BATCH, sizeof(*who)), *p = c->procs;
+
+    while (p) {
+        nfds_t n = 0;
+
+        for (; p && n < POLL_BATCH; p = p->next) {
+            if (p->dead || p->pidfd < 0)
+                continue;
+            fds[n] = (struct pollfd){.fd = p->pidfd, .events = POLLIN};
+            who[n++] = p;
+        }
+        if (poll(fds, n, 0) <= 0)
+            continue;
+        for (nfds_t i = 0; i < n; i++)
+            if (fds[i].revents & (POLLIN | POLLHUP)) {
+                if (who[i]->death)
+                    event_del(who[i]->death);
+                proc_died(who[i]);
+            }
+    }
+    free(fds);
+    free(who);
+}
+
+/* --- clients --- */
+
+static void client_free(struct client *cl, bool close_fd)
+{
+    struct client **at = &cl->loop->clients;
+
+    while (*at != cl)
+        at = &(*at)->next;
+    *at = cl->next;
+    cl->loop->client_count--;
+    if (cl->event)
+        event_free(cl->event);
+    if (close_fd)
+        close(cl->fd);
+    free(cl);
+}
+
+static void sync_done(void *arg)
+{
+    ((struct client *)arg)->reached = true;
+}
+
+/* Answers those who wait, when everything has gone to its destinations. */
+static void answer_syncs(struct loop *l)
+{
+    uint64_t now = clock_now_mono();
+    struct client *cl, *next;
+    bool flushed = true, any = false, saved = false;
+
+    for (cl = l->clients; cl; cl = cl->next)
+        any |= cl->sync && cl->reached;
+    if (!any)
+        return;
+    for (struct pipeline *pl = l->c.pipelines; pl; pl = pl->next)
+        flushed &= telemetry_flush(pl->tm);
+    for (cl = l->clients; cl; cl = next) {
+        next = cl->next;
+        if (!cl->sync || !cl->reached)
+            continue;
+        if ((l->c.dying || !flushed) && now - cl->since < SYNC_WAIT_NS)
+            continue;
+        if (!saved) /* who asks reads the session's metadata next */
+            save_session(l);
+        saved = true;
+        planner_reply(cl->fd, 0, -1);
+        client_free(cl, true);
+    }
+}
+
+static bool allowed(const struct ucred *peer)
+{
+    uid_t me = geteuid();
+
+    /* a collector of root serves whoever root's programs become */
+    return peer->uid == me || peer->uid == 0 || me == 0;
+}
+
+/* Takes the descriptors of a message; the first is returned, others are closed. */
+static int take_fd(struct msghdr *m)
+{
+    int fd = -1;
+
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
+        size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+        if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i < n; i++) {
+            int got;
+
+            memcpy(&got, CMSG_DATA(h) + i * sizeof(int), sizeof(got));
+            if (fd < 0)
+                fd = got;
+            else
+                close(got);
+        }
+    }
+    return fd;
+}
+
+/* The pidfd of the peer, also if it has ended since (Linux 6.16); -1 if there is none. */
+static int peer_pidfd(int sock)
+{
+    int fd = -1;
+    socklen_t len = sizeof(fd);
+
+    return getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) ? -1 : fd;
+}
+
+/* Reads a client's request. False: nothing there yet. */
+static int accept_all(struct loop *l, int fd);
+
+static bool serve(struct client *cl)
+{
+    static struct join_request req;
+    struct iovec iov = {&req, sizeof(req)};
+    union {
+        char bytes[CMSG_SPACE(16 * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
+                       .msg_controllen = sizeof(control.bytes)};
+    struct loop *l = cl->loop;
+    ssize_t n;
+    int fd;
+
+    memset(&req, 0, sizeof(req));
+    n = recvmsg(cl->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    fd = n > 0 ? take_fd(&m) : -1;
+    if (n <= 0)
+        goto drop;
+    if ((size_t)n < offsetof(struct join_request, key) || req.magic != JOIN_MAGIC) {
+        log_warning("process %d sent something that is no request", (int)cl->peer.pid);
+        goto drop;
+    }
+    if (!allowed(&cl->peer)) {
+        log_warning("process %d of user %u asked to join: only processes of the same user may", (int)cl->peer.pid,
+                    (unsigned)cl->peer.uid);
+        goto drop;
+    }
+    if (req.type != JOIN_SYNC && req.table_hash != syscall_table_hash()) {
+        log_warning("process %d uses a probe of another build: it is not observed; start it with this build's tool",
+                    (int)cl->peer.pid);
+        if (req.type == JOIN_PLAN)
+            planner_reply(cl->fd, -EPROTO, -1);
+        goto drop;
+    }
+    switch (req.type) {
+    case JOIN_SEGMENT:
+        if (fd < 0 || cl->peer.pid <= 0)
+            log_warning("process %d joins without a segment or from where it has no number here", (int)cl->peer.pid);
+        else
+            segment_attach(&l->c, fd, cl->peer.pid, peer_pidfd(cl->fd));
+        turn_in(l, 0);
+        break;
+    case JOIN_PLAN:
+        if (fd >= 0) {
+            planner_request(l->planner, cl->fd, fd, req.key, cl->peer.uid == geteuid() || cl->peer.uid == 0);
+            client_free(cl, false);
+            return true;
+        }
+        planner_reply(cl->fd, -EBADF, -1);
+        break;
+    case JOIN_SYNC:
+        if (fd >= 0)
+            close(fd);
+        accept_all(l, l->listen_fd);
+        poll_deaths(&l->c);
+        segments_drain(&l->c, true);
+        cl->sync = true;
+        if (cl->event)
+            event_del(cl->event);
+        backlog_add(&l->c.backlog, BL_SYNC, cl, clock_now_real(), 0);
+        turn_in(l, 0);
+        return true;
+    default:
+        planner_reply(cl->fd, -EINVAL, -1);
+        break;
+    }
+drop:
+    if (fd >= 0)
+        close(fd);
+    client_free(cl, true);
+    return true;
+}
+
+static void on_client(evutil_socket_t fd, short what, void *arg)
+{
+    struct client *cl = arg;
+
+    (void)fd;
+    if (what & EV_TIMEOUT)
+        client_free(cl, true);
+    else
+        serve(cl);
+}
+
+static void on_resume(evutil_socket_t fd, short what, void *arg)
+{
+    struct loop *l = arg;
+
+    (void)fd;
+    (void)what;
+    l->listen_woken = false;
+    event_add(l->requests, NULL);
+    turn_in(l, 0);
+}
+
+/* Takes the connections that wait on a listening socket, at most ACCEPT_BATCH: how many. */
+static int accept_all(struct loop *l, int fd)
+{
+    struct timeval wait = {CLIENT_WAIT_MS / 1000, CLIENT_WAIT_MS % 1000 * 1000};
+    int i;
+
+    for (i = 0; i < ACCEPT_BATCH; i++) {
+        socklen_t len = sizeof(struct ucred);
+        struct client *cl;
+        int sock = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+        if (sock < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+                struct timeval pause = {0, 50000};
+
+                log_warning("can't accept a process: %s", strerror(errno));
+                event_del(l->listen); /* or this comes up again at once */
+                event_del(l->requests);
+                evtimer_add(l->resume, &pause);
+            }
+            break;
+        }
+        if (l->client_count >= CLIENTS_MAX) {
+            close(sock);
+            continue;
+        }
+        cl = xcalloc(1, sizeof(*cl));
+        *cl = (struct client){.next = l->clients, .loop = l, .fd = sock, .since = clock_now_mono()};
+        l->clients = cl;
+        l->client_count++;
+        if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cl->peer, &len)) {
+            client_free(cl, true);
+            continue;
+        }
+        if (serve(cl)) /* the request usually came with the connection */
+            continue;
+        cl->event = event_new(l->c.base, sock, EV_READ | EV_PERSIST, on_client, cl);
+        if (!cl->event || event_add(cl->event, &wait))
+            client_free(cl, true);
+    }
+    return i;
+}
+
+static void on_listen(evutil_socket_t fd, short what, void *arg)
+{
+    (void)what;
+    accept_all(arg, fd);
+}
+
+/* --- the session's metadata --- */
+
+static void set_lost(struct session *s, const char *kind, uint64_t count)
+{
+    for (size_t i = 0; i < s->lost_count; i++)
+        if (!strcmp(s->lost[i].kind, kind)) {
+            s->lost[i].count = count;
+            return;
+        }
+    if (!count)
+        return;
+    s->lost = xrealloc(s->lost, s->lost_count + 1, sizeof(*s->lost));
+    s->lost[s->lost_count].kind = xstrdup(kind);
+    s->lost[s->lost_count++].count = count;
+}
+
+/* The session's program need not be observed itself: a static one may start others that are. */
+static bool root_gone(const struct collector *c)
+{
+    struct pollfd p = {.fd = c->root_pidfd, .events = POLLIN};
+
+    return c->root_pidfd < 0 || poll(&p, 1, 0) != 0;
+}
+
+static void save_session(struct loop *l)
+{
+    struct session *s = l->c.opt->session;
+    struct tm_stats sum = {0};
+    int ret;
+
+    if (!s)
+        return;
+    for (const struct pipeline *pl = l->c.pipelines; pl; pl = pl->next) {
+        struct tm_stats t;
+
+        telemetry_stats(pl->tm, &t);
+        sum.events += t.events;
+        sum.metrics += t.metrics;
+        sum.held_back += t.held_back;
+        sum.lost_queue += t.lost_queue;
+        sum.lost_destination += t.lost_destination;
+    }
+    if (!l->c.root_ended && l->c.root_pidfd >= 0 && pi_exit_status(l->c.root_pidfd, 0, &l->c.root_status))
+        l->c.root_ended = l->c.root_known = true; /* it wasn't observed, or not to its end */
+    if (l->c.root_ended) {
+        int st = l->c.root_status;
+
+        s->exit_code = l->c.root_known && WIFEXITED(st) ? WEXITSTATUS(st) : -1;
+        s->exit_signal = l->c.root_known && WIFSIGNALED(st) ? WTERMSIG(st) : 0;
+    }
+    s->end_ns = l->c.procs || !root_gone(&l->c) ? 0 : l->c.end_ns;
+    s->events = sum.events;
+    s->metrics = sum.metrics;
+    s->held_back = sum.held_back;
+    s->processes = l->c.processes;
+    l->c.lost[LK_QUEUE] = sum.lost_queue;
+    l->c.lost[LK_DESTINATION] = sum.lost_destination;
+    for (int i = 0; i < LK_MAX; i++)
+        set_lost(s, report_loss_name(i), l->c.lost[i]);
+    ret = session_save(s);
+    if (ret && !l->save_failed)
+        log_warning("%s/session.json can't be written: %s", s->dir, strerror(-ret));
+    l->save_failed = ret != 0;
+}
+
+static void on_save(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    save_session(arg);
+}
+
+/* --- turns --- */
+
+static bool finished(const struct loop *l)
+{
+    const struct collector *c = &l->c;
+
+    return root_gone(c) && !c->procs && !c->segments && !c->backlog.bytes && !l->clients && !planner_busy(l->planner) &&
+           c->alone_since && clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS;
+}
+
+/* Joining processes: looked for each turn while any process is observed, waited for otherwise (wire/join.h). */
+static void take_joins(struct loop *l)
+{
+    struct pollfd waiting = {.fd = l->listen_fd, .events = POLLIN}; /* accept(2) is dear even if nobody is there */
+
+    /* all of them: the end of a process that has just exec'ed must not be told before its JOIN was seen */
+    for (unsigned i = 0; poll(&waiting, 1, 0) > 0 && i < CLIENTS_MAX / ACCEPT_BATCH && accept_all(l, l->listen_fd) == ACCEPT_BATCH; i++)
+        ;
+    if (l->listen_woken == (l->c.proc_count == 0))
+        return;
+    l->listen_woken = !l->listen_woken;
+    if (l->listen_woken)
+        event_add(l->listen, NULL);
+    else
+        event_del(l->listen);
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+    struct loop *l = arg;
+    struct collector *c = &l->c;
+    uint64_t next;
+    bool empty;
+
+    (void)fd;
+    (void)what;
+    if (c->stopping)
+        return;
+    take_joins(l);
+    segments_drain(c, false);
+    core_turn(c);
+    empty = core_process(c, clock_now_mono() + SLICE_NS);
+    answer_syncs(l);
+    if (finished(l)) {
+        event_base_loopbreak(c->base);
+        return;
+    }
+    next = empty ? segments_due(c) : 0;
+    if (next > (l->listen_woken ? TURN_MAX_NS : JOIN_POLL_MS * MS))
+        next = l->listen_woken ? TURN_MAX_NS : JOIN_POLL_MS * MS;
+    if ((c->dying || l->clients) && next > TURN_DYING_NS)
+        next = TURN_DYING_NS;
+    turn_in(l, next);
+}
+
+static void on_stop(evutil_socket_t sig, short what, void *arg)
+{
+    struct loop *l = arg;
+
+    (void)what;
+    log_info("ended by signal %d", (int)sig);
+    l->c.stopping = true;
+    event_base_loopbreak(l->c.base);
+}
+
+static void on_child(evutil_socket_t sig, short what, void *arg)
+{
+    (void)sig;
+    (void)what;
+    planner_reap(((struct loop *)arg)->planner);
+}
+
+/* A pidfd for each process. */
+static void raise_limits(void)
+{
+    struct rlimit r;
+
+    if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
+        r.rlim_cur = r.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &r);
+    }
+}
+
+static struct event_base *make_base(void)
+{
+    struct event_config *cfg = event_config_new();
+    struct event_base *base;
+
+    event_config_set_flag(cfg, EVENT_BASE_FLAG_PRECISE_TIMER); /* turns are a millisecond apart */
+    base = event_base_new_with_config(cfg);
+    event_config_free(cfg);
+    return base;
+}
+
+static void free_events(struct loop *l)
+{
+    struct event *all[] = {l->listen, l->requests, l->turn, l->term, l->intr, l->child, l->save, l->resume};
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (all[i])
+            event_free(all[i]);
+}
+
+static bool start(struct loop *l, const struct collector_options *opt)
+{
+    struct timeval second = {1, 0};
+
+    l->listen = event_new(l->c.base, opt->listen_fd, EV_READ | EV_PERSIST, on_listen, l);
+    l->requests = event_new(l->c.base, l->request_fd, EV_READ | EV_PERSIST, on_listen, l);
+    l->turn = evtimer_new(l->c.base, on_turn, l);
+    l->term = evsignal_new(l->c.base, SIGTERM, on_stop, l);
+    l->intr = evsignal_new(l->c.base, SIGINT, on_stop, l);
+    l->child = evsignal_new(l->c.base, SIGCHLD, on_child, l);
+    l->save = event_new(l->c.base, -1, EV_PERSIST, on_save, l);
+    l->resume = evtimer_new(l->c.base, on_resume, l);
+    if (!l->listen || !l->requests || !l->turn || !l->term || !l->intr || !l->child || !l->save || !l->resume)
+        return false;
+    if (event_add(l->requests, NULL) || event_add(l->term, NULL) || event_add(l->intr, NULL) ||
+        event_add(l->child, NULL) || event_add(l->save, &second))
+        return false;
+    turn_in(l, 0);
+    return true;
+}
+
+/* Gives slow destinations a last chance. */
+static void finish_telemetry(struct loop *l)
+{
+    uint64_t until = clock_now_mono() + FLUSH_WAIT_NS;
+
+    for (struct pipeline *pl = l->c.pipelines; pl; pl = pl->next) {
+        uint64_t now = clock_now_mono();
+
+        telemetry_finish(pl->tm, now < until ? (unsigned)((until - now) / MS) : 0);
+    }
+}
+
+/* The socket for requests that want an answer, named after the one for joining: descriptor or -errno. */
+static int listen_requests(int listen_fd)
+{
+    struct sockaddr_un at = {0};
+    socklen_t len = sizeof(at);
+    int fd;
+
+    if (getsockname(listen_fd, (struct sockaddr *)&at, &len))
+        return -errno;
+    if (len <= offsetof(struct sockaddr_un, sun_path) || at.sun_path[0] ||
+        len + sizeof(JOIN_REQUESTS) - 1 > sizeof(at))
+        return -EINVAL; /* not an abstract name, or too long */
+    memcpy((char *)&at + len, JOIN_REQUESTS, sizeof(JOIN_REQUESTS) - 1);
+    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && (bind(fd, (struct sockaddr *)&at, len + (socklen_t)sizeof(JOIN_REQUESTS) - 1) || listen(fd, SOMAXCONN))) {
+        int err = errno;
+
+        close(fd);
+        return -err;
+    }
+    return fd < 0 ? -errno : fd;
+}
+
+int collector_run(const struct collector_options *opt)
+{
+    struct loop l = {.lock_fd = -1};
+    struct event_base *base = make_base();
+    struct session *s = opt->session;
+    int status = 0;
+
+    if (!base) {
+        log_error("no event loop: %s", strerror(errno));
+        return 1;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    raise_limits();
+    fcntl(opt->listen_fd, F_SETFL, fcntl(opt->listen_fd, F_GETFL) | O_NONBLOCK);
+    if (s) {
+        l.lock_fd = session_lock(s->dir);
+        if (l.lock_fd < 0)
+            log_warning("%s/lock can't be taken: %s", s->dir, strerror(-l.lock_fd));
+        s->exit_code = -1;
+        s->collector = getpid();
+    }
+    l.listen_fd = opt->listen_fd;
+    l.request_fd = listen_requests(opt->listen_fd);
+    if (l.request_fd < 0) {
+        log_error("no socket for requests: %s", strerror(-l.request_fd));
+        event_base_free(base);
+        return 1;
+    }
+    core_init(&l.c, opt, base);
+    l.c.sync_done = sync_done;
+    l.c.watch_death = watch_death;
+    if (s && s->pid > 0)
+        l.c.root_pidfd = pi_pidfd(s->pid);
+    l.planner = planner_new(opt->plan_dir);
+    if (start(&l, opt)) {
+        save_session(&l);
+        if (opt->ready_fd >= 0) {
+            if (write(opt->ready_fd, "", 1) != 1)
+                log_warning("whoever started this collector has gone");
+            close(opt->ready_fd);
+        }
+        event_base_dispatch(base);
+    } else {
+        log_error("the event loop can't be set up");
+        status = 1;
+    }
+    close(opt->listen_fd); /* late ones turn themselves off */
+    close(l.request_fd);
+    poll_deaths(&l.c);
+    core_end(&l.c);
+    finish_telemetry(&l);
+    if (!l.c.end_ns)
+        l.c.end_ns = clock_now_real();
+    save_session(&l);
+    if (s && !s->end_ns) { /* told to end before the program */
+        s->end_ns = clock_now_real();
+        s->telemetry_stopped = true;
+        session_save(s);
+    }
+    for (struct client *cl = l.clients, *next; cl; cl = next) {
+        next = cl->next;
+        if (cl->sync)
+            planner_reply(cl->fd, 0, -1);
+        client_free(cl, true);
+    }
+    planner_free(l.planner);
+    core_free(&l.c);
+    free_events(&l);
+    event_base_free(base);
+    if (l.c.root_pidfd >= 0)
+        close(l.c.root_pidfd);
+    if (l.lock_fd >= 0)
+        close(l.lock_fd);
+    return status;
+}

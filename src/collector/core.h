@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The collector's state and what its parts offer each other. Single-threaded:
+ * everything runs in the event loop (loop.c).
+ */
+#ifndef SCOPE_COLLECTOR_CORE_H
+#define SCOPE_COLLECTOR_CORE_H
+
+#include "collector/collector.h"
+#include "collector/model.h"
+
+struct event_base;
+
+#define BACKLOG_MAX ((size_t)64 << 20)    /* bytes; then the rings fill and the probes count what doesn't fit */
+#define SLICE_NS UINT64_C(2000000)        /* longest time spent on the backlog before the rings are looked at again */
+#define BORROWERS_MAX 32768u              /* processes that one ring may claim to have forked */
+#define PROCS_MAX 131072u
+#define SEGMENTS_MAX 32768u               /* mappings: vm.max_map_count is 65530 by default */
+
+enum loss_kind {
+    LK_RECORD, LK_DATA, LK_CALL, LK_SLOT, LK_COPY, LK_TORN, LK_SEGMENT, LK_DESCRIPTOR, LK_QUEUE, LK_DESTINATION, LK_MAX
+};
+
+struct collector {
+    const struct collector_options *opt;
+    struct event_base *base;
+    struct clock_map clock;
+    struct backlog backlog;
+    struct segment *segments;
+    unsigned segment_count;
+    struct proc *procs;
+    unsigned proc_count;
+    struct proc *by_pid[1024];
+    struct file *free_files;
+    unsigned free_file_count;
+    uint64_t last_channel;
+    struct pipeline *pipelines;
+    uint64_t processes;               /* that were observed so far */
+    uint64_t lost[LK_MAX];
+    uint64_t records;
+    uint64_t last_segment;            /* id */
+    unsigned attaching;               /* segments whose BL_ATTACH hasn't come up */
+    unsigned dying;                   /* processes that are dead and not yet told */
+    uint64_t next_check;              /* CLOCK_MONOTONIC ns: summaries and old segments */
+    uint64_t now_mono;                /* CLOCK_MONOTONIC ns at the start of this turn */
+    uint64_t alone_since;             /* CLOCK_MONOTONIC ns since when there is no process; 0: there is */
+    bool seen_process, stopping;
+    bool root_ended, root_known;
+    int root_status;                  /* wait status of the session's program, if root_known */
+    uint64_t end_ns;                  /* CLOCK_REALTIME when the last process had ended */
+    int root_pidfd;                   /* of the session's program, whether observed or not; -1: none */
+    int diag_fd;                      /* NETLINK_SOCK_DIAG, -1 not opened yet, -2 can't be */
+    char *scratch[2];                 /* PATH_MAX * 2 + 2 each: paths being put together */
+    void (*sync_done)(void *client);  /* a BL_SYNC came up */
+    void (*watch_death)(struct proc *p); /* arrange that proc_died() is called; NULL in tests */
+};
+
+void core_init(struct collector *c, const struct collector_options *opt, struct event_base *base);
+/* Tells the ends of everything; processes that still run go on unobserved. Telemetry can still be flushed. */
+void core_end(struct collector *c);
+void core_free(struct collector *c);
+
+/* --- segments (attach.c) --- */
+/* Takes a segment that a process (its pid in our namespace) handed over. fd stays the caller's; pidfd (-1: none) is
+ * taken. 0 or -errno, logged. */
+int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd);
+void segment_unref(struct collector *c, struct segment *seg);
+bool segment_waits(struct collector *c, struct segment *seg); /* for what its process recorded elsewhere before */
+/* Reads what the rings hold into the backlog; all: also those that aren't due. Returns the number of records. */
+uint64_t segments_drain(struct collector *c, bool all);
+/* ns until the next ring is due. */
+uint64_t segments_due(const struct collector *c);
+/* Nobody writes any more: reads the rest, takes the loss counters and lets go. */
+void segment_leave(struct collector *c, struct segment *seg);
+/* Reads what a process that died at `since` (CLOCK_MONOTONIC ns), with ring_head at `head`, may have left. True if
+ * nothing of it is missing any more. */
+bool segment_last_words(struct collector *c, struct segment *seg, uint64_t head, uint64_t since);
+/* Takes over the loss counters. */
+void segment_losses(struct collector *c, struct segment *seg);
+
+/* --- processing --- */
+/* Works through the backlog until it is empty or the deadline (CLOCK_MONOTONIC ns) has passed. True if empty. */
+bool core_process(struct collector *c, uint64_t deadline);
+/* Periodic work: ends of processes, summaries, old segments. Call each turn. */
+void core_turn(struct collector *c);
+/* A process was found dead: its end is queued behind everything that it recorded. */
+void proc_died(struct proc *p);
+/* True if something is still to be told about a process that died before. */
+bool core_endings(const struct collector *c);
+
+/* One record (decode.c). r is private memory of `size` bytes. */
+void decode_record(struct collector *c, struct segment *seg, const struct record *r, uint32_t size, uint64_t arrival);
+/* A name as the process meant it: absolute if its directory is known. The result may be `path` itself or lies in
+ * c->scratch[which] until its next use. */
+const char *decode_path(struct proc *p, int64_t dirfd, const char *path, size_t len, int which, size_t *ret_len);
+
+/* --- life of processes (life.c) --- */
+void life_attach(struct collector *c, struct segment *seg, uint64_t arrival);
+struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pid, bool vfork, uint64_t time_ns);
+void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t child, uint64_t time_ns);
+void life_upgrade(struct proc *p);
+/* Tells the end of a process; false if its status isn't known yet and may still come. */
+bool life_end(struct proc *p, bool force);
+
+/* --- I/O counters (account.c) --- */
+/* Something was transferred through a descriptor: the descriptor's and the connection's totals. */
+void account_desc(struct desc *d, const struct io_count *n);
+/* The period's metrics. */
+void account_sums(struct proc *p, const struct desc *d, const struct io_count *n);
+/* Takes the difference of cumulative counters (ticks) since they were last looked at. known: of what the descriptor is
+ * now, or can be looked up in /proc; else it counts for the process only. */
+void account_counters(struct proc *p, int fd, struct desc *d, const struct io_count *cumulative, bool known);
+/* Takes over all counters of a process's own segment, if nothing unread would be attributed wrongly (final: anyhow). */
+void account_settle(struct proc *p, bool final);
+enum net_class net_class_of(const struct sock *s);
+
+/* --- descriptors coming and going (fds.c) --- */
+struct desc *fds_open(struct proc *p, int64_t fd, struct file *f /* taken */, uint32_t gen, bool cloexec, uint64_t time_ns);
+/* Ends a descriptor: reports fs.close, net.close as due. op names the reason. */
+void fds_close(struct proc *p, int64_t fd, const char *op, uint64_t time_ns, bool explicit_);
+/* Drops a descriptor whose close was lost, without a word: what it transferred is not known. */
+void fds_forget(struct proc *p, int64_t fd);
+/* What an inherited or missed descriptor is, from /proc; never NULL unless fd is impossible. */
+struct desc *fds_lookup(struct proc *p, int64_t fd);
+struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen); /* not inherited, but of that generation */
+/* Reads what a process that we know nothing about has open. */
+void fds_snapshot(struct proc *p, uint64_t time_ns);
+/* Close-on-exec; names the standard streams. */
+void fds_exec(struct proc *p, uint64_t time_ns);
+/* Everything that is still open at the end. */
+void fds_end(struct proc *p, const char *op, uint64_t time_ns);
+/* Decides whether what is written to d shall be captured, and tells the probe. */
+void fds_decide(struct proc *p, int64_t fd, struct desc *d);
+const char *fds_name(const struct desc *d, size_t *ret_len); /* for events: path, or stdout */
+void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns); /* DF_PORT or DF_CONN begins */
+
+/* --- what is told (report.c) --- */
+struct pipeline *pipeline_for(struct collector *c, const struct cfg_process *who);
+void report_start(struct proc *p, const char *start, uint64_t time_ns);
+void report_exit(struct proc *p, bool known, int wait_status, uint64_t time_ns);
+void report_note(struct proc *p, const char *text, const char *file, size_t file_len, uint64_t time_ns);
+void report_open(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns);
+void report_close(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns);
+void report_names(struct proc *p, enum tm_metric metric, const char *source, const char *op, const char *file, size_t len,
+                  const char *file_to, size_t to_len, uint64_t time_ns);
+void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns);
+void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns);
+void report_error(struct proc *p, enum err_class class_, const char *op, int err, const char *file, size_t len,
+                  const struct sock *s, uint64_t time_ns);
+/* An observed call, for the event source syscall. Strings may be NULL. has_result: it came back. */
+struct report_call {
+    enum op_id op;
+    uint32_t tid;
+    const uint64_t *args;
+    const char *path, *path2, *file;
+    size_t path_len, path2_len, file_len;
+    const void *addr;               /* struct sockaddr, NULL if none */
+    size_t addr_len;
+    int64_t fd, result;             /* fd: -1 if it takes none */
+    int64_t bytes;                  /* -1 if it transfers none */
+    bool has_result, timed;
+    uint64_t duration_ns;
+};
+void report_syscall(struct proc *p, const struct report_call *call, uint64_t time_ns);
+/* One operation: TM_FS_SEEK, TM_FS_STAT, TM_FS_SYNC, TM_FS_READ, ... */
+void report_op(struct proc *p, enum tm_metric metric, uint64_t value, int64_t fd, const struct desc *d, const char *op,
+               const char *file, size_t len, uint64_t time_ns);
+void report_gauge(struct proc *p, enum tm_metric metric, uint64_t value, int64_t fd, const struct desc *d,
+                  uint64_t time_ns);
+const char *report_loss_name(enum loss_kind kind);
+void report_loss(struct collector *c, struct proc *p, enum loss_kind kind, uint64_t count);
+/* Sums, gauges and process metrics of a period. last: the process has ended. */
+void report_period(struct proc *p, uint64_t time_ns, bool last);
+const char *err_name(int err);   /* "ENOENT"; "E<number>" if it has no name */
+
+/* unix(7) sockets by sock_diag(7): the inode of the peer, 0 if unknown. */
+uint64_t diag_unix_peer(struct collector *c, uint64_t ino);
+
+#endif

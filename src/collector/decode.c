@@ -1,0 +1,1183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From records to the model: what each observed call, by the shape of its arguments, means. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "collector/core.h"
+#include "collector/owner.h"
+#include "collector/procinfo.h"
+
+#define ERRNO_MAX 4095
+
+/* Everything that a record carries, found once. Pointers lead into the record. */
+struct parts {
+    const char *path, *path2;
+    uint32_t path_len, path2_len;
+    const void *addr, *local, *data;
+    uint32_t addr_len, local_len, data_len;
+    const struct rec_fd *fds;
+    uint32_t fd_count;
+    bool has_stat, has_status, has_usage;
+    struct rec_stat stat;
+    int32_t status;
+    struct rec_usage usage;
+};
+
+/* One record on its way through. */
+struct ctx {
+    struct collector *c;
+    struct segment *seg;
+    struct proc *p;
+    const struct record *r;
+    uint32_t size;
+    const struct op_desc *desc;
+    enum op_id op;
+    const char *name;          /* of the call */
+    uint64_t time;             /* CLOCK_REALTIME ns */
+    uint64_t ns;               /* duration */
+    struct parts in;
+    const char *file, *file2;  /* resolved */
+    size_t file_len, file2_len;
+};
+
+static void parse(struct ctx *x)
+{
+    struct parts *in = &x->in;
+    struct rec_item item;
+    const void *data;
+    uint32_t at = 0;
+
+    while (record_item(x->r, x->size, &at, &item, &data)) {
+        switch (item.type) {
+        case ITEM_PATH:
+            in->path = data;
+            in->path_len = item.len;
+            break;
+        case ITEM_PATH2:
+            in->path2 = data;
+            in->path2_len = item.len;
+            break;
+        case ITEM_ADDR:
+            in->addr = data;
+            in->addr_len = item.len;
+            break;
+        case ITEM_LOCAL:
+            in->local = data;
+            in->local_len = item.len;
+            break;
+        case ITEM_DATA:
+            in->data = data;
+            in->data_len = item.len;
+            break;
+        case ITEM_FDS:
+            in->fds = data;
+            in->fd_count = item.len / (uint32_t)sizeof(struct rec_fd);
+            break;
+        case ITEM_STAT:
+            if ((in->has_stat = item.len >= sizeof(in->stat)))
+                memcpy(&in->stat, data, sizeof(in->stat));
+            break;
+        case ITEM_STATUS:
+            if ((in->has_status = item.len >= sizeof(in->status)))
+                memcpy(&in->status, data, sizeof(in->status));
+            break;
+        case ITEM_USAGE:
+            if ((in->has_usage = item.len >= sizeof(in->usage)))
+                memcpy(&in->usage, data, sizeof(in->usage));
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static int32_t arg_int(const struct ctx *x, unsigned n)
+{
+    return (int32_t)x->r->arg[n];
+}
+
+/* --- names --- */
+
+const char *decode_path(struct proc *p, int64_t dirfd, const char *path, size_t len, int which, size_t *ret_len)
+{
+    const char *base;
+    size_t base_len;
+    char *out = p->c->scratch[which];
+
+    if (len > SEG_PATH_MAX)
+        len = SEG_PATH_MAX;
+    *ret_len = len;
+    if (len && path[0] == '/')
+        return path;
+    if (dirfd == AT_FDCWD) {
+        base = p->cwd;
+        base_len = strlen(base);
+        if (!base_len && p->host_pid > 0 && !p->dead && !p->borrowed) {
+            char text[PATH_MAX];
+
+            if (pi_cwd(p->host_pid, text, sizeof(text)) > 0) {
+                free(p->cwd);
+                p->cwd = xstrdup(text);
+                base = p->cwd;
+                base_len = strlen(base);
+            }
+        }
+    } else {
+        struct desc *d = fds_lookup(p, dirfd);
+
+        if (!d || !d->file)
+            return path;
+        base = d->file->path;
+        base_len = d->file->path_len;
+    }
+    while (len >= 2 && path[0] == '.' && path[1] == '/') {
+        path += 2;
+        len -= 2;
+        while (len && path[0] == '/') {
+            path++;
+            len--;
+        }
+    }
+    if (!base_len || base_len > SEG_PATH_MAX)
+        return path;
+    memcpy(out, base, base_len);
+    *ret_len = base_len;
+    if (!len || (len == 1 && path[0] == '.'))
+        return out;
+    if (out[base_len - 1] != '/')
+        out[base_len++] = '/';
+    memcpy(out + base_len, path, len);
+    *ret_len = base_len + len;
+    return out;
+}
+
+/* Where the directory descriptor of a path argument is, from the row's bits: the argument before it, in "at" calls. */
+static int64_t dirfd_of(const struct ctx *x, bool second)
+{
+    unsigned bits = x->desc->paths, first = bits ? (unsigned)__builtin_ctz(bits) : 0, n;
+
+    if (!second)
+        return first == 1 ? arg_int(x, 0) : AT_FDCWD;
+    bits &= bits - 1;
+    n = bits ? (unsigned)__builtin_ctz(bits) : 0;
+    return n >= 2 ? arg_int(x, n - 1) : AT_FDCWD;
+}
+
+static bool takes_fd(const struct ctx *x)
+{
+    switch (x->desc->shape) {
+    case SHP_NONE: case SHP_ARGS: case SHP_PATHS: case SHP_OPEN: case SHP_CLOSE_RANGE: case SHP_READLINK:
+    case SHP_PIPE: case SHP_SOCKET: case SHP_SOCKETPAIR: case SHP_CLONE: case SHP_EXEC: case SHP_EXIT: case SHP_WAIT:
+    case SHP_PRCTL: case SHP_URING_SETUP:
+        return false;
+    case SHP_MAKE:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static int64_t fd_of(const struct ctx *x)
+{
+    if (!takes_fd(x))
+        return -1;
+    return x->desc->shape == SHP_MMAP ? arg_int(x, 4) : arg_int(x, 0);
+}
+
+static void resolve(struct ctx *x)
+{
+    if (x->in.path && x->op != OP_memfd_create) {
+        x->file = decode_path(x->p, dirfd_of(x, false), x->in.path, x->in.path_len, 0, &x->file_len);
+        if (x->op == OP_symlinkat || x->op == OP_symlink) { /* the target is text, not a name */
+            x->file = x->in.path;
+            x->file_len = x->in.path_len;
+        }
+    } else if (x->desc->paths && x->op != OP_memfd_create && dirfd_of(x, false) >= 0 && x->r->ret >= 0) {
+        /* utimensat(fd, NULL) and the like, or an empty name */
+        x->file = decode_path(x->p, dirfd_of(x, false), "", 0, 0, &x->file_len);
+    } else if (takes_fd(x)) {
+        const struct desc *d = fd_get(&x->p->fds, fd_of(x), false);
+
+        if (d && d->file)
+            x->file = fds_name(d, &x->file_len);
+    }
+    if (x->in.path2)
+        x->file2 = decode_path(x->p, dirfd_of(x, true), x->in.path2, x->in.path2_len, 1, &x->file2_len);
+}
+
+/* --- event source syscall --- */
+
+static int64_t bytes_of(const struct ctx *x)
+{
+    if (x->r->ret < 0 || (x->desc->group != OPG_READ_WRITE && x->desc->group != OPG_RX_TX))
+        return -1;
+    if (x->desc->shape == SHP_SENDMMSG || x->desc->shape == SHP_RECVMMSG)
+        return x->r->arg[5] < INT64_MAX ? (int64_t)x->r->arg[5] : 0;
+    return x->r->ret;
+}
+
+static void tell_syscall(struct ctx *x)
+{
+    struct report_call call = {
+        .op = x->op, .tid = x->r->tid, .args = x->r->arg, .path = x->in.path, .path_len = x->in.path_len,
+        .path2 = x->in.path2, .path2_len = x->in.path2_len, .file = x->file, .file_len = x->file_len,
+        .addr = x->in.addr, .addr_len = x->in.addr_len, .fd = fd_of(x), .result = x->r->ret, .bytes = bytes_of(x), .has_result = x->r->kind == REC_CALL,
+        .timed = x->r->flags & REC_F_TIMED, .duration_ns = x->ns,
+    };
+
+    if (x->op == OP_close && x->p->closed_file && x->p->closed_fd == call.fd) {
+        call.file = x->p->closed_file->path;
+        call.file_len = x->p->closed_file->path_len;
+    }
+    report_syscall(x->p, &call, x->time);
+}
+
+/* --- descriptors --- */
+
+/* Counters in the record, of descriptors of the segment's owner. */
+static void take_counters(struct ctx *x, bool close_them)
+{
+    struct rec_item item;
+    const void *data;
+    uint32_t at = 0;
+
+    while (record_item(x->r, x->size, &at, &item, &data)) {
+        struct rec_counters n;
+        struct io_count cum;
+        struct desc *d;
+        bool stale, known;
+
+        if (item.type != ITEM_COUNTERS || item.len < sizeof(n) || x->r->flags & REC_F_BORROWED || x->p->borrowed)
+            continue;
+        memcpy(&n, data, sizeof(n));
+        d = fd_get(&x->p->fds, n.fd, true);
+        if (!d)
+            continue;
+        known = d->file || !n.gen; /* not: its open was lost */
+        stale = d->file && d->gen != n.gen; /* what is closed isn't what we know: a close and an open were lost */
+        if (stale)
+            d->flags |= DF_BLIND;
+        else if (d->file && d->file->sock && d->file->sock->type == SOCK_STREAM && n.state & FDS_EOF)
+            d->file->sock->flags |= SOCKF_REMOTE;
+        d->next_gen = n.gen + 2;
+        cum = (struct io_count){n.read_bytes, n.read_ops, n.read_ticks, n.write_bytes, n.write_ops, n.write_ticks};
+        account_counters(x->p, n.fd, d, &cum, known);
+        if (stale)
+            fds_forget(x->p, n.fd);
+        else if (close_them)
+            fds_close(x->p, n.fd, x->name, x->time, true);
+    }
+}
+
+static uint32_t made_gen(const struct ctx *x)
+{
+    return x->p->borrowed ? 0 : (uint32_t)x->r->arg[5];
+}
+
+static bool fs_like(const struct file *f)
+{
+    return f->kind == FDK_FILE || f->kind == FDK_DIR || f->kind == FDK_MEMFD || f->kind == FDK_UNKNOWN;
+}
+
+static void do_open(struct ctx *x)
+{
+    uint64_t flags = x->r->arg[1];
+    struct file *f;
+    struct desc *d;
+    bool cloexec;
+
+    if (x->op == OP_openat || x->op == OP_open_by_handle_at)
+        flags = x->r->arg[2];
+    else if (x->op == OP_creat)
+        flags = O_CREAT | O_WRONLY | O_TRUNC;
+    else if (x->op == OP_openat2)
+        flags = 0;
+    cloexec = flags & O_CLOEXEC;
+    if (x->op == OP_openat2 && !x->p->borrowed) { /* its flags are in memory of the program; the probe has looked */
+        struct fd_entry e;
+
+        if (segment_fd(&x->seg->map, (uint64_t)x->r->ret, &e) && e.gen == made_gen(x))
+            cloexec = e.state & FDS_CLOEXEC;
+    }
+    f = file_new(x->c, (flags & O_DIRECTORY) && (flags & O_TMPFILE) != O_TMPFILE ? FDK_DIR : FDK_FILE, x->file,
+                 x->file ? x->file_len : 0);
+    if (!x->file && x->p->host_pid > 0 && !x->p->dead) { /* by handle, or the name couldn't be read */
+        char text[PATH_MAX];
+        int n = pi_fd_link(x->p->host_pid, (int)x->r->ret, text, sizeof(text), NULL);
+
+        if (n > 0) {
+            file_unref(x->c, f);
+            f = file_new(x->c, FDK_FILE, text, (size_t)n);
+        }
+    }
+    if (!x->in.has_stat && (x->p->pl->mode & SEG_M_ENHANCEFS) && x->file)
+        x->in.has_stat = owner_lookup(x->p, x->file, x->file_len, &x->in.stat);
+    if (x->in.has_stat) {
+        f->has_stat = true;
+        f->perms = x->in.stat.mode & 0777;
+        f->uid = x->in.stat.uid;
+        f->gid = x->in.stat.gid;
+        if (S_ISDIR(x->in.stat.mode))
+            f->kind = FDK_DIR;
+    }
+    d = fds_open(x->p, x->r->ret, f, made_gen(x), cloexec, x->time);
+    if (!d)
+        return;
+    d->flags |= DF_REPORTED;
+    report_open(x->p, x->r->ret, d, x->name, x->time);
+}
+
+/* newfd becomes another name for what oldfd refers to. */
+static void do_dup(struct ctx *x, int64_t oldfd, int64_t newfd, bool cloexec)
+{
+    struct desc *from = fds_lookup(x->p, oldfd), *d;
+    uint8_t label = 0, flags = 0;
+    struct file *f;
+
+    if (!from || !from->file || oldfd == newfd)
+        return;
+    f = file_ref(from->file);
+    if (from->flags & DF_LABEL) { /* 2>&1: known by the name of its own number; a saved copy by the old one */
+        flags = DF_LABEL;
+        label = newfd <= 2 ? (uint8_t)newfd : from->label;
+    }
+    if (x->desc->shape == SHP_DUP2)
+        fds_close(x->p, newfd, x->name, x->time, true);
+    d = fds_open(x->p, newfd, f, made_gen(x), cloexec, x->time);
+    if (!d)
+        return;
+    d->flags |= flags;
+    d->label = label;
+    if (f->kind != FDK_SOCKET)
+        d->channel = ++x->c->last_channel; /* a socket's is that of its connection */
+    if (flags)
+        fds_decide(x->p, newfd, d);
+    if (fs_like(f) && !flags) {
+        d->flags |= DF_REPORTED;
+        report_open(x->p, newfd, d, x->name, x->time);
+    }
+}
+
+static void do_make(struct ctx *x)
+{
+    static const char *const names[] = {
+        [FDK_EPOLL] = "anon_inode:[eventpoll]", [FDK_EVENTFD] = "anon_inode:[eventfd]",
+        [FDK_TIMERFD] = "anon_inode:[timerfd]", [FDK_SIGNALFD] = "anon_inode:[signalfd]",
+        [FDK_INOTIFY] = "anon_inode:inotify",   [FDK_PIDFD] = "anon_inode:[pidfd]",
+        [FDK_IO_URING] = "anon_inode:[io_uring]",
+    };
+    enum fd_kind kind = FDK_OTHER;
+    bool cloexec = false;
+    struct file *f;
+
+    switch (x->op) {
+    case OP_memfd_create: kind = FDK_MEMFD; cloexec = x->r->arg[1] & MFD_CLOEXEC; break;
+    case OP_eventfd2: cloexec = x->r->arg[1] & O_CLOEXEC; /* fall through */
+    case OP_eventfd: kind = FDK_EVENTFD; break;
+    case OP_timerfd_create: kind = FDK_TIMERFD; cloexec = x->r->arg[1] & O_CLOEXEC; break;
+    case OP_signalfd4: cloexec = x->r->arg[3] & O_CLOEXEC; /* fall through */
+    case OP_signalfd:
+        kind = FDK_SIGNALFD;
+        if (arg_int(x, 0) >= 0) /* a new mask for an old descriptor */
+            return;
+        break;
+    case OP_epoll_create1: cloexec = x->r->arg[0] & O_CLOEXEC; /* fall through */
+    case OP_epoll_create: kind = FDK_EPOLL; break;
+    case OP_inotify_init1: cloexec = x->r->arg[0] & O_CLOEXEC; /* fall through */
+    case OP_inotify_init: kind = FDK_INOTIFY; break;
+    case OP_pidfd_open: kind = FDK_PIDFD; cloexec = true; break;
+    case OP_pidfd_getfd: cloexec = true; break;
+    case OP_io_uring_setup: kind = FDK_IO_URING; cloexec = true; break;
+    default: break;
+    }
+    if (kind == FDK_MEMFD) {
+        char text[300] = "/memfd:";
+        size_t len = x->in.path_len < 255 ? x->in.path_len : 255;
+
+        if (len)
+            memcpy(text + 7, x->in.path, len);
+        f = file_new(x->c, kind, text, 7 + len);
+    } else {
+        const char *name = kind < sizeof(names) / sizeof(names[0]) && names[kind] ? names[kind] : "";
+
+        f = file_new(x->c, kind, name, strlen(name));
+    }
+    fds_open(x->p, x->r->ret, f, made_gen(x), cloexec, x->time);
+}
+
+static void do_pair(struct ctx *x)
+{
+    bool sock = x->desc->shape == SHP_SOCKETPAIR;
+    bool cloexec = sock ? x->r->arg[1] & SOCK_CLOEXEC : x->op == OP_pipe2 && (x->r->arg[1] & O_CLOEXEC);
+
+    for (uint32_t i = 0; i < x->in.fd_count && i < 2; i++) {
+        struct rec_fd fd;
+        struct file *f = sock ? file_new(x->c, FDK_SOCKET, "socket", 6) : file_new(x->c, FDK_PIPE, "pipe", 4);
+
+        memcpy(&fd, x->in.fds + i, sizeof(fd));
+        if (sock)
+            file_sock(f, arg_int(x, 0), arg_int(x, 1) & 0xf, arg_int(x, 2));
+        fds_open(x->p, fd.fd, f, x->p->borrowed ? 0 : fd.gen, cloexec, x->time);
+    }
+}
+
+/* Descriptors that came over a unix socket. */
+static void do_received(struct ctx *x)
+{
+    bool cloexec = x->r->arg[x->op == OP_recvmmsg ? 3 : 2] & MSG_CMSG_CLOEXEC;
+
+    for (uint32_t i = 0; i < x->in.fd_count && i < 4096; i++) {
+        struct rec_fd fd;
+        struct desc *d;
+
+        memcpy(&fd, x->in.fds + i, sizeof(fd));
+        fds_close(x->p, fd.fd, "close", x->time, false);
+        d = fds_lookup_gen(x->p, fd.fd, x->p->borrowed ? 0 : fd.gen);
+        if (!d)
+            continue;
+        d->flags = (uint8_t)((cloexec ? DF_CLOEXEC : 0) | (d->gen && d->gen != d->next_gen ? DF_BLIND : 0));
+        d->open_ns = x->time;
+        if (!d->file->path_len) {
+            struct file *f = file_new(x->c, d->file->kind, "Received_File_Descriptor", 24);
+
+            file_unref(x->c, d->file);
+            d->file = f;
+            d->channel = f->channel;
+        }
+        fds_decide(x->p, fd.fd, d);
+        if (d->file->kind != FDK_SOCKET) {
+            d->flags |= DF_REPORTED;
+            report_open(x->p, fd.fd, d, x->name, x->time);
+        }
+    }
+}
+
+/* --- sockets --- */
+
+/* The socket behind fd; made if it was inherited or its record lost. */
+static struct desc *sock_desc(struct ctx *x, int64_t fd)
+{
+    struct desc *d = fds_lookup(x->p, fd);
+
+    if (!d || !d->file)
+        return NULL;
+    if (!d->file->sock)
+        file_sock(d->file, 0, 0, 0);
+    return d;
+}
+
+/* Fills in what an address says about a socket of which nothing else is known. */
+static void guess_domain(struct sock *s, int type)
+{
+    if (!s->domain)
+        s->domain = s->local.family ? s->local.family : s->peer.family;
+    if (!s->type)
+        s->type = type;
+}
+
+static void take_addresses(struct ctx *x, struct sock *s)
+{
+    uint8_t len;
+
+    if (x->in.addr) {
+        address_set(&s->peer, &len, x->in.addr, x->in.addr_len);
+        s->peer_len = len;
+    }
+    if (x->in.local) {
+        address_set(&s->local, &len, x->in.local, x->in.local_len);
+        s->local_len = len;
+    }
+    if (x->in.has_stat)
+        s->ino = x->in.stat.ino;
+}
+
+static bool inet(const struct sock *s)
+{
+    return s->domain == AF_INET || s->domain == AF_INET6;
+}
+
+static bool unspec(const struct ctx *x)
+{
+    sa_family_t family = AF_UNSPEC;
+
+    if (x->in.addr && x->in.addr_len >= sizeof(family))
+        memcpy(&family, x->in.addr, sizeof(family));
+    return x->in.addr && family == AF_UNSPEC;
+}
+
+static void do_socket(struct ctx *x)
+{
+    struct file *f = file_new(x->c, FDK_SOCKET, "socket", 6);
+
+    file_sock(f, arg_int(x, 0), arg_int(x, 1) & 0xf, arg_int(x, 2));
+    fds_open(x->p, x->r->ret, f, made_gen(x), x->r->arg[1] & SOCK_CLOEXEC, x->time);
+}
+
+static void do_bind(struct ctx *x)
+{
+    struct desc *d = sock_desc(x, arg_int(x, 0));
+    const void *p = x->in.local ? x->in.local : x->in.addr;
+    struct sock *s;
+
+    if (!d || !p)
+        return;
+    s = d->file->sock;
+    address_set(&s->local, &s->local_len, p, x->in.local ? x->in.local_len : x->in.addr_len);
+    guess_domain(s, 0);
+    if (inet(s))
+        fds_gauge(x->p, d, DF_PORT, arg_int(x, 0), x->time);
+}
+
+static void do_connect(struct ctx *x)
+{
+    struct desc *d = sock_desc(x, arg_int(x, 0));
+    struct sock *s;
+
+    if (!d || unspec(x))
+        return;
+    s = d->file->sock;
+    take_addresses(x, s);
+    guess_domain(s, SOCK_STREAM);
+    if (s->domain == AF_NETLINK || (s->flags & SOCKF_OPEN))
+        return;
+    s->open_ns = x->time;
+    if (inet(s))
+        fds_gauge(x->p, d, DF_PORT, arg_int(x, 0), x->time);
+    if (x->r->ret == -EINPROGRESS)
+        s->flags |= SOCKF_PENDING;
+    else
+        report_net_open(x->p, arg_int(x, 0), d, x->time);
+}
+
+static void do_accept(struct ctx *x)
+{
+    struct desc *listener = sock_desc(x, arg_int(x, 0)), *d;
+    struct file *f = file_new(x->c, FDK_SOCKET, "socket", 6);
+    struct sock *s;
+    const struct sock *from = listener ? listener->file->sock : NULL;
+
+    s = file_sock(f, from ? from->domain : 0, from && from->type ? from->type : SOCK_STREAM, from ? from->protocol : 0);
+    if (from) {
+        s->local = from->local;
+        s->local_len = from->local_len;
+    }
+    take_addresses(x, s);
+    guess_domain(s, SOCK_STREAM);
+    s->open_ns = x->time;
+    d = fds_open(x->p, x->r->ret, f, made_gen(x), x->op == OP_accept4 && (x->r->arg[3] & SOCK_CLOEXEC), x->time);
+    if (!d)
+        return;
+    if (inet(s))
+        fds_gauge(x->p, d, DF_PORT, x->r->ret, x->time);
+    report_net_open(x->p, x->r->ret, d, x->time);
+}
+
+/* --- transfers --- */
+
+/* `bytes` went through fd. counted: they are in the segment's counters. */
+static void transferred(struct ctx *x, int64_t fd, bool out, uint64_t bytes)
+{
+    const struct pipeline *pl = x->p->pl;
+    bool counted = x->r->flags & REC_F_COUNTED && !x->p->borrowed, sock;
+    struct desc *d = fds_lookup(x->p, fd);
+    struct io_count n = {0}, metric;
+    size_t len;
+    const char *name;
+
+    if (!d || !d->file)
+        return;
+    if (out)
+        n = (struct io_count){.wb = bytes, .wo = 1, .wt = x->ns};
+    else
+        n = (struct io_count){.rb = bytes, .ro = 1, .rt = x->ns};
+    if (!counted)
+        account_desc(d, &n);
+    sock = d->file->kind == FDK_SOCKET;
+    metric = n;
+    if (sock ? pl->per_op[out ? TM_NET_TX : TM_NET_RX] : pl->per_op[out ? TM_FS_WRITE : TM_FS_READ]) {
+        name = fds_name(d, &len);
+        report_op(x->p, sock ? (out ? TM_NET_TX : TM_NET_RX) : out ? TM_FS_WRITE : TM_FS_READ, bytes, fd, d, x->name,
+                  name, len, x->time);
+        if (!sock && pl->per_op[TM_FS_DURATION] && x->ns)
+            report_op(x->p, TM_FS_DURATION, x->ns / 1000 ? x->ns / 1000 : 1, fd, d, x->name, name, len, x->time);
+        if (counted) { /* the counters will show it once more */
+            d->said.rb += n.rb;
+            d->said.ro += n.ro;
+            d->said.rt += n.rt;
+            d->said.wb += n.wb;
+            d->said.wo += n.wo;
+            d->said.wt += n.wt;
+        }
+    } else if (!counted) {
+        account_sums(x->p, d, &metric);
+    }
+    if (d->file->sock && d->file->sock->flags & SOCKF_PENDING)
+        report_net_open(x->p, fd, d, d->file->sock->open_ns);
+    if (d->file->sock && !out && !bytes && d->file->sock->type == SOCK_STREAM)
+        d->file->sock->flags |= SOCKF_REMOTE;
+}
+
+static bool peeked(const struct ctx *x)
+{
+    switch (x->desc->shape) {
+    case SHP_RECVFROM: case SHP_RECVMMSG: return x->r->arg[3] & MSG_PEEK;
+    case SHP_RECVMSG: return x->r->arg[2] & MSG_PEEK;
+    default: return false;
+    }
+}
+
+/* A datagram socket without connection: its first partner makes a flow. */
+static void flow(struct ctx *x, int64_t fd)
+{
+    struct desc *d;
+    struct sock *s;
+
+    if (!x->in.addr)
+        return;
+    d = sock_desc(x, fd);
+    if (!d)
+        return;
+    s = d->file->sock;
+    if ((s->flags & SOCKF_OPEN) || (s->type && s->type != SOCK_DGRAM) || unspec(x))
+        return;
+    take_addresses(x, s);
+    guess_domain(s, SOCK_DGRAM);
+    if (s->domain == AF_NETLINK || s->type != SOCK_DGRAM)
+        return;
+    s->open_ns = x->time;
+    report_net_open(x->p, fd, d, x->time);
+}
+
+static void do_transfer(struct ctx *x)
+{
+    uint64_t bytes = (uint64_t)x->r->ret;
+
+    switch (x->desc->shape) {
+    case SHP_READ: case SHP_READV:
+        transferred(x, arg_int(x, 0), false, bytes);
+        break;
+    case SHP_WRITE: case SHP_WRITEV: case SHP_VMSPLICE:
+        transferred(x, arg_int(x, 0), true, bytes);
+        break;
+    case SHP_SENDFILE:
+        transferred(x, arg_int(x, 1), false, bytes);
+        transferred(x, arg_int(x, 0), true, bytes);
+        break;
+    case SHP_SPLICE: case SHP_COPY:
+        transferred(x, arg_int(x, 0), false, bytes);
+        transferred(x, arg_int(x, 2), true, bytes);
+        break;
+    case SHP_TEE:
+        transferred(x, arg_int(x, 1), true, bytes);
+        break;
+    case SHP_SENDMMSG: case SHP_RECVMMSG:
+        bytes = x->r->arg[5];
+        /* fall through */
+    case SHP_SENDTO: case SHP_SENDMSG: case SHP_RECVFROM: case SHP_RECVMSG:
+        flow(x, arg_int(x, 0));
+        if (!peeked(x)) {
+            bool out = x->desc->shape == SHP_SENDTO || x->desc->shape == SHP_SENDMSG || x->desc->shape == SHP_SENDMMSG;
+
+            if (x->desc->shape == SHP_RECVFROM && x->r->arg[3] & MSG_TRUNC && bytes > x->r->arg[2])
+                bytes = x->r->arg[2];
+            transferred(x, arg_int(x, 0), out, bytes);
+        }
+        if (x->in.fds)
+            do_received(x);
+        break;
+    default:
+        break;
+    }
+}
+
+static void do_data(struct ctx *x)
+{
+    int64_t fd = (int64_t)x->r->arg[0];
+    struct desc *d = fds_lookup(x->p, fd);
+    const char *name;
+    char source[SEG_PATH_MAX + 1];
+    size_t len;
+
+    if (!d || !d->file)
+        return;
+    if (d->want == FDW_UNDECIDED)
+        fds_decide(x->p, fd, d);
+    if (d->want != FDW_CAPTURE)
+        return;
+    if (!x->in.data) { /* a guest in a full ring could only say that there was something */
+        if (x->r->ret > 0)
+            report_loss(x->c, x->p, LK_DATA, (uint64_t)x->r->ret);
+        return;
+    }
+    name = fds_name(d, &len);
+    if (len > SEG_PATH_MAX)
+        len = SEG_PATH_MAX;
+    memcpy(source, name, len);
+    source[len] = 0;
+    telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_LABEL ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
+                      d->channel, x->in.data, x->in.data_len);
+}
+
+/* --- single operations on files --- */
+
+static void count_op(struct ctx *x, enum tm_metric m)
+{
+    const struct desc *d = takes_fd(x) ? fd_get(&x->p->fds, fd_of(x), false) : NULL;
+
+    if (x->p->pl->per_op[m])
+        report_op(x->p, m, 1, fd_of(x), d, x->name, x->file, x->file ? x->file_len : 0, x->time);
+    else
+        x->p->sums.value[m]++;
+}
+
+static void set_cwd(struct proc *p, const char *path, size_t len)
+{
+    char *cwd = xstrndup(path, len);
+
+    free(p->cwd);
+    p->cwd = cwd;
+}
+
+static void do_names(struct ctx *x)
+{
+    const char *file = x->file ? x->file : "";
+    size_t len = x->file ? x->file_len : 0;
+
+    switch (x->desc->group) {
+    case OPG_STAT:
+        count_op(x, TM_FS_STAT);
+        break;
+    case OPG_DELETE:
+        report_names(x->p, TM_FS_DELETE, "fs.delete", x->name, file, len, NULL, 0, x->time);
+        break;
+    case OPG_RENAME:
+        report_names(x->p, TM_FS_RENAME, "fs.rename", x->name, file, len, x->file2, x->file2_len, x->time);
+        break;
+    case OPG_CREATE:
+        if (x->file2) /* what is made is the second name */
+            report_names(x->p, TM_FS_CREATE, "fs.create", x->name, x->file2, x->file2_len, file, len, x->time);
+        else
+            report_names(x->p, TM_FS_CREATE, "fs.create", x->name, file, len, NULL, 0, x->time);
+        break;
+    case OPG_CHANGE:
+        report_names(x->p, TM_FS_CHANGE, "fs.change", x->name, file, len, NULL, 0, x->time);
+        break;
+    default:
+        break;
+    }
+    if (x->op == OP_chroot || x->op == OP_setns || x->op == OP_unshare)
+        x->p->root = ROOT_UNKNOWN;
+    if (x->op == OP_chdir && x->file)
+        set_cwd(x->p, file, len);
+}
+
+static void do_fdop(struct ctx *x)
+{
+    struct desc *d;
+
+    switch (x->op) {
+    case OP_fsync: case OP_fdatasync:
+        count_op(x, TM_FS_SYNC);
+        return;
+    case OP_lseek:
+        count_op(x, TM_FS_SEEK);
+        return;
+    case OP_fchdir:
+        if (x->file)
+            set_cwd(x->p, x->file, x->file_len);
+        return;
+    case OP_listen:
+        d = sock_desc(x, arg_int(x, 0));
+        if (!d)
+            return;
+        d->file->sock->flags |= SOCKF_LISTENING;
+        if (inet(d->file->sock))
+            fds_gauge(x->p, d, DF_PORT, arg_int(x, 0), x->time);
+        guess_domain(d->file->sock, SOCK_STREAM);
+        fds_gauge(x->p, d, DF_CONN, arg_int(x, 0), x->time);
+        return;
+    default:
+        if (x->desc->group == OPG_STAT)
+            count_op(x, TM_FS_STAT);
+        else if (x->desc->group == OPG_CHANGE)
+            report_names(x->p, TM_FS_CHANGE, "fs.change", x->name, x->file ? x->file : "", x->file ? x->file_len : 0, NULL,
+                         0, x->time);
+    }
+}
+
+static void do_fcntl(struct ctx *x)
+{
+    struct desc *d;
+
+    switch (arg_int(x, 1)) {
+    case F_DUPFD:
+        do_dup(x, arg_int(x, 0), x->r->ret, false);
+        break;
+    case F_DUPFD_CLOEXEC:
+        do_dup(x, arg_int(x, 0), x->r->ret, true);
+        break;
+    case F_SETFD:
+        d = fds_lookup(x->p, arg_int(x, 0));
+        if (d && d->file)
+            d->flags = (uint8_t)((d->flags & ~DF_CLOEXEC) | (x->r->arg[2] & FD_CLOEXEC ? DF_CLOEXEC : 0));
+        break;
+    default:
+        break;
+    }
+}
+
+static void do_ioctl(struct ctx *x)
+{
+    struct desc *d;
+
+    if ((uint32_t)x->r->arg[1] != FIOCLEX && (uint32_t)x->r->arg[1] != FIONCLEX)
+        return;
+    d = fds_lookup(x->p, arg_int(x, 0));
+    if (d && d->file)
+        d->flags = (uint8_t)((d->flags & ~DF_CLOEXEC) | ((uint32_t)x->r->arg[1] == FIOCLEX ? DF_CLOEXEC : 0));
+}
+
+struct range {
+    struct ctx *x;
+    uint32_t first, last;
+    bool cloexec;
+};
+
+static void range_one(void *arg, int fd, struct desc *d)
+{
+    struct range *w = arg;
+
+    if ((uint32_t)fd < w->first || (uint32_t)fd > w->last)
+        return;
+    if (w->cloexec)
+        d->flags |= DF_CLOEXEC;
+    else
+        fds_close(w->x->p, fd, w->x->name, w->x->time, true);
+}
+
+static void do_range(struct ctx *x, bool cloexec)
+{
+    struct range w = {x, (uint32_t)x->r->arg[0], (uint32_t)x->r->arg[1], cloexec};
+
+    fd_table_each(&x->p->fds, range_one, &w);
+}
+
+/* Before the call; descriptors in use come with their counters, at most 16 in a record, fewer in the last one. */
+static void enter_range(struct ctx *x)
+{
+    struct rec_item item;
+    const void *data;
+    uint32_t at = 0, n = 0;
+
+    if (x->r->arg[2] & CLOSE_RANGE_CLOEXEC)
+        return;
+    while (record_item(x->r, x->size, &at, &item, &data))
+        n += item.type == ITEM_COUNTERS;
+    take_counters(x, true);
+    if (n < 16)
+        do_range(x, false);
+}
+
+/* --- failures --- */
+
+static bool benign(int err)
+{
+    return err == EAGAIN || err == EINTR || err == EINPROGRESS || err == EALREADY;
+}
+
+static void failed(struct ctx *x)
+{
+    const struct desc *d = takes_fd(x) ? fd_get(&x->p->fds, fd_of(x), false) : NULL;
+    struct sock *s = d && d->file ? d->file->sock : NULL;
+    int err = (int)-x->r->ret;
+    enum err_class k;
+
+    if (x->desc->shape == SHP_CONNECT && err == EINPROGRESS) {
+        do_connect(x);
+        return;
+    }
+    if (x->desc->shape == SHP_CONNECT && err == EISCONN && s && s->flags & SOCKF_PENDING) {
+        report_net_open(x->p, fd_of(x), (struct desc *)d, s->open_ns);
+        return;
+    }
+    if (x->desc->shape == SHP_CLONE)
+        life_forked(x->c, x->p, x->r->tid, x->r->ret, x->time);
+    if (x->desc->shape == SHP_EXEC) {
+        free(x->p->pending_exec);
+        free(x->p->exec_path);
+        x->p->pending_exec = x->p->exec_path = NULL;
+    }
+    if (err > ERRNO_MAX || benign(err))
+        return;
+    if (s && (err == EPIPE || err == ECONNRESET))
+        s->flags |= SOCKF_REMOTE;
+    switch (x->desc->group) {
+    case OPG_OPEN_CLOSE: k = ERR_OPEN_CLOSE; break;
+    case OPG_READ_WRITE: k = d && d->file && d->file->kind == FDK_SOCKET ? ERR_RX_TX : ERR_READ_WRITE; break;
+    case OPG_SYNC: k = ERR_SYNC; break;
+    case OPG_SEEK: k = ERR_SEEK; break;
+    case OPG_STAT: k = ERR_STAT; break;
+    case OPG_DELETE: k = ERR_DELETE; break;
+    case OPG_CREATE: k = ERR_CREATE; break;
+    case OPG_RENAME: k = ERR_RENAME; break;
+    case OPG_CHANGE: k = ERR_CHANGE; break;
+    case OPG_DESC:
+        if (x->desc->shape == SHP_IOCTL || (x->desc->shape == SHP_FCNTL && arg_int(x, 1) != F_DUPFD &&
+                                            arg_int(x, 1) != F_DUPFD_CLOEXEC))
+            return; /* questions, such as whether it is a terminal */
+        k = ERR_DESC;
+        break;
+    case OPG_MAP: k = ERR_MAP; break;
+    case OPG_CONNECTION: k = ERR_CONNECTION; break;
+    case OPG_RX_TX: k = ERR_RX_TX; break;
+    default: return; /* processes and io_uring are neither files nor network */
+    }
+    report_error(x->p, k, x->name, err, x->file ? x->file : "", x->file ? x->file_len : 0, s, x->time);
+}
+
+/* --- calls --- */
+
+static void do_wait(struct ctx *x)
+{
+    uint32_t pid = x->op == OP_waitid ? (uint32_t)x->r->arg[5] : (uint32_t)x->r->ret;
+
+    if (!x->in.has_status || !pid || (!WIFEXITED(x->in.status) && !WIFSIGNALED(x->in.status)))
+        return;
+    for (struct proc *p = x->c->procs; p; p = p->next) {
+        if (p->parent == x->p && p->pid == pid && !p->waited) {
+            p->waited = true;
+            p->wait_status = x->in.status;
+            if (p->host_pid <= 0) /* nothing else would tell */
+                proc_died(p);
+            return;
+        }
+    }
+}
+
+static void completed(struct ctx *x)
+{
+    switch (x->desc->shape) {
+    case SHP_OPEN:
+        do_open(x);
+        break;
+    case SHP_CLOSE:
+        take_counters(x, false);
+        if (!fd_get(&x->p->fds, arg_int(x, 0), false) || !fd_get(&x->p->fds, arg_int(x, 0), false)->file)
+            fds_lookup(x->p, arg_int(x, 0)); /* it was open: something inherited */
+        fds_close(x->p, arg_int(x, 0), x->name, x->time, true);
+        break;
+    case SHP_CLOSE_RANGE:
+        if (x->r->arg[2] & CLOSE_RANGE_CLOEXEC)
+            do_range(x, true);
+        break;
+    case SHP_READ: case SHP_READV: case SHP_WRITE: case SHP_WRITEV: case SHP_SENDFILE: case SHP_SPLICE: case SHP_TEE:
+    case SHP_VMSPLICE: case SHP_COPY: case SHP_SENDTO: case SHP_RECVFROM: case SHP_SENDMSG: case SHP_RECVMSG:
+    case SHP_SENDMMSG: case SHP_RECVMMSG:
+        do_transfer(x);
+        break;
+    case SHP_FDOP:
+        do_fdop(x);
+        break;
+    case SHP_PATHS: case SHP_READLINK:
+        do_names(x);
+        break;
+    case SHP_DUP:
+        do_dup(x, arg_int(x, 0), x->r->ret, false);
+        break;
+    case SHP_DUP2:
+        take_counters(x, false);
+        do_dup(x, arg_int(x, 0), arg_int(x, 1), x->op == OP_dup3 && (x->r->arg[2] & O_CLOEXEC));
+        break;
+    case SHP_FCNTL:
+        do_fcntl(x);
+        break;
+    case SHP_IOCTL:
+        do_ioctl(x);
+        break;
+    case SHP_PIPE: case SHP_SOCKETPAIR:
+        do_pair(x);
+        break;
+    case SHP_MAKE: case SHP_URING_SETUP:
+        do_make(x);
+        break;
+    case SHP_SOCKET:
+        do_socket(x);
+        break;
+    case SHP_ADDRESS:
+        do_bind(x);
+        break;
+    case SHP_CONNECT:
+        do_connect(x);
+        break;
+    case SHP_ACCEPT:
+        do_accept(x);
+        break;
+    case SHP_CLONE:
+        life_forked(x->c, x->p, x->r->tid, x->r->ret, x->time);
+        break;
+    case SHP_WAIT:
+        do_wait(x);
+        break;
+    default:
+        break;
+    }
+}
+
+static void entered(struct ctx *x)
+{
+    struct proc *p = x->p;
+    const struct desc *d;
+
+    switch (x->desc->shape) {
+    case SHP_CLOSE:
+        if (p->pl->event[CFG_EW_SYSCALL] && (d = fd_get(&p->fds, arg_int(x, 0), false)) && d->file) {
+            if (p->closed_file)
+                file_unref(x->c, p->closed_file);
+            p->closed_file = NULL;
+            if (d->file->kind != FDK_SOCKET) /* a reference would keep a connection open */
+                p->closed_file = file_ref(d->file);
+            p->closed_fd = arg_int(x, 0);
+        }
+        take_counters(x, false);
+        fds_close(p, arg_int(x, 0), x->name, x->time, true);
+        break;
+    case SHP_CLOSE_RANGE:
+        enter_range(x);
+        break;
+    case SHP_CLONE:
+        if (!(x->r->arg[0] & CLONE_THREAD) || x->op == OP_fork || x->op == OP_vfork)
+            fork_begin(p, x->r->tid, x->op == OP_vfork || (x->r->arg[0] & CLONE_VFORK),
+                       x->op != OP_fork && x->op != OP_vfork && (x->r->arg[0] & CLONE_PARENT), x->time);
+        break;
+    case SHP_EXEC:
+        free(p->pending_exec);
+        free(p->exec_path);
+        p->pending_exec = p->exec_path = NULL;
+        if (x->in.path) {
+            size_t len;
+            const char *path = decode_path(p, x->op == OP_execveat ? arg_int(x, 0) : AT_FDCWD, x->in.path, x->in.path_len,
+                                           0, &len);
+
+            p->pending_exec = xstrndup(path, len);
+            p->exec_path = xstrndup(x->in.path, x->in.path_len);
+        }
+        p->exec_ns = x->time;
+        p->exec_tid = x->r->tid;
+        p->exec_op = x->r->op;
+        memcpy(p->exec_args, x->r->arg, sizeof(p->exec_args));
+        break;
+    case SHP_EXIT:
+        if (p->pl->event[CFG_EW_SYSCALL])
+            tell_syscall(x);
+        if (x->in.has_usage && x->in.usage.cpu_us < UINT64_MAX / 1000) {
+            if (x->in.usage.cpu_us * 1000 > p->cpu_ns)
+                p->cpu_ns = x->in.usage.cpu_us * 1000;
+            p->peak_rss_kib = x->in.usage.maxrss_kib;
+        }
+        if (x->op == OP_exit_group) {
+            p->exit_recorded = true;
+            p->exit_code = arg_int(x, 0) & 0xff;
+            p->exit_ns = x->time;
+            if (p->host_pid <= 0)
+                proc_died(p);
+        } else if (x->r->tid == p->pid) {
+            p->leader_exit = true;
+            p->leader_code = arg_int(x, 0) & 0xff;
+            p->exit_ns = x->time;
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static void noted(struct ctx *x)
+{
+    static const char *const texts[] = {
+        [NOTE_EXEC_STATIC] = "starts a static program: not observed",
+        [NOTE_EXEC_32BIT] = "starts a 32-bit program: not observed",
+        [NOTE_EXEC_SETID] = "starts a program with set-user-ID, set-group-ID or file capabilities: left alone",
+        [NOTE_EXEC_ARCH] = "starts a program for another architecture: not observed",
+        [NOTE_EXEC_LIB] = "starts a program that can't reach the probe's file (other root or permissions): not observed",
+        [NOTE_IMAGE_NOPLAN] = "no patch plan in time: calls made in this image are not observed",
+        [NOTE_IMAGE_PATCH] = "code could not be made writable: calls made in this image are not observed",
+        [NOTE_SECCOMP] = "entered seccomp: its children share its ring, paths may be missing",
+        [NOTE_IO_URING] = "uses io_uring with rings that can't be read: what is submitted through them is not observed",
+        [NOTE_NO_SEGMENT] = "a child got no memory for a segment of its own: it shares its parent's",
+    };
+    uint64_t code = x->r->arg[0];
+    const char *text = code < sizeof(texts) / sizeof(texts[0]) && texts[code] ? texts[code] : "something is not observed";
+    const char *file = x->in.path;
+    size_t len = x->in.path_len;
+
+    if (code >= NOTE_EXEC_STATIC && code <= NOTE_EXEC_LIB) {
+        if (file)
+            file = decode_path(x->p, x->p->exec_op == OP_execveat ? (int32_t)x->p->exec_args[0] : AT_FDCWD, file, len, 0,
+                               &len);
+    }
+    report_note(x->p, text, file, file ? len : 0, x->time);
+}
+
+void decode_record(struct collector *c, struct segment *seg, const struct record *r, uint32_t size, uint64_t arrival)
+{
+    struct ctx x = {.c = c, .seg = seg, .r = r, .size = size};
+
+    x.time = clock_to_real(&c->clock, seg->map.info.clock, r->time, arrival);
+    x.p = segment_find(seg, r->pid);
+    if (!x.p && (r->flags & REC_F_BORROWED))
+        x.p = life_borrower(c, seg, r->pid, r->flags & REC_F_VFORK, x.time);
+    if (!x.p || !x.p->pl)
+        return;
+    c->records++;
+    if (r->kind == REC_UPGRADE) {
+        life_upgrade(x.p);
+        return;
+    }
+    x.op = r->op < OP_MAX ? (enum op_id)r->op : OP_NONE;
+    x.desc = &op_table[x.op];
+    x.name = op_name(x.op);
+    if (r->flags & REC_F_TIMED)
+        x.ns = clock_ticks_ns(&c->clock, seg->map.info.clock, r->ticks);
+    parse(&x);
+    switch (r->kind) {
+    case REC_CALL:
+        if (x.op == OP_NONE)
+            return;
+        resolve(&x);
+        if (x.p->pl->event[CFG_EW_SYSCALL])
+            tell_syscall(&x);
+        if (r->ret < 0 && r->ret >= -ERRNO_MAX)
+            failed(&x);
+        else if (!(r->flags & REC_F_SAID))
+            completed(&x);
+        break;
+    case REC_ENTER:
+        if (x.op != OP_NONE)
+            entered(&x);
+        break;
+    case REC_DATA:
+        do_data(&x);
+        break;
+    case REC_IMAGE:
+        log_debug("%s[%u]: %.*s: %llu sites observed, %llu left alone", x.p->tm.proc, x.p->pid, (int)x.in.path_len,
+                  x.in.path ? x.in.path : "", (unsigned long long)r->arg[0], (unsigned long long)r->arg[1]);
+        break;
+    case REC_NOTE:
+        noted(&x);
+        break;
+    default:
+        break;
+    }
+}

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Descriptors coming and going. */
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "collector/core.h"
+#include "collector/procinfo.h"
+
+static const char *const label_name[] = {"stdin", "stdout", "stderr"};
+
+const char *fds_name(const struct desc *d, size_t *ret_len)
+{
+    if (d->flags & DF_LABEL) {
+        *ret_len = strlen(label_name[d->label]);
+        return label_name[d->label];
+    }
+    *ret_len = d->file ? d->file->path_len : 0;
+    return d->file ? d->file->path : "";
+}
+
+void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns)
+{
+    unsigned *n = &p->gauge_port;
+    enum tm_metric m = TM_NET_PORT;
+
+    if (d->flags & flag)
+        return;
+    if (flag == DF_CONN) {
+        int k = d->file->sock->type == SOCK_STREAM ? 0 : d->file->sock->type == SOCK_DGRAM ? 1 : 2;
+
+        n = &p->gauge_conn[k];
+        m = TM_NET_TCP + k;
+    }
+    d->flags |= flag;
+    report_gauge(p, m, ++*n, fd, d, time_ns);
+}
+
+static void gauge_end(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns)
+{
+    unsigned *n = &p->gauge_port;
+    enum tm_metric m = TM_NET_PORT;
+
+    if (!(d->flags & flag))
+        return;
+    if (flag == DF_CONN) {
+        int k = d->file->sock->type == SOCK_STREAM ? 0 : d->file->sock->type == SOCK_DGRAM ? 1 : 2;
+
+        n = &p->gauge_conn[k];
+        m = TM_NET_TCP + k;
+    }
+    d->flags &= (uint8_t)~flag;
+    if (*n)
+        --*n;
+    report_gauge(p, m, *n, fd, d, time_ns);
+}
+
+/* A standard stream may be a socket: a unix one leads to a logger or a terminal, any other (sshd, inetd) is the program's
+ * connection and no console. */
+static bool console_socket(struct proc *p, struct file *f)
+{
+    struct sock *s = f->sock;
+
+    if (s && !s->domain && s->ino && !(s->flags & SOCKF_ASKED)) {
+        s->flags |= SOCKF_ASKED;
+        s->peer_ino = diag_unix_peer(p->c, s->ino);
+        if (s->peer_ino) {
+            s->domain = AF_UNIX;
+            s->type = SOCK_STREAM;
+        }
+    }
+    return s && s->domain == AF_UNIX;
+}
+
+/* Only what can hold text is captured, and only if somebody asked for it. */
+void fds_decide(struct proc *p, int64_t fd, struct desc *d)
+{
+    const struct pipeline *pl = p->pl;
+    enum fd_want want = FDW_NONE;
+    const struct file *f = d->file;
+
+    if (f->kind == FDK_FILE || f->kind == FDK_PIPE || f->kind == FDK_UNKNOWN || f->kind == FDK_OTHER) {
+        size_t len;
+        const char *name = fds_name(d, &len);
+
+        if (d->flags & DF_LABEL) {
+            if (d->label != 0 && pl->event[CFG_EW_CONSOLE] && telemetry_wants_event(pl->tm, CFG_EW_CONSOLE, name, len))
+                want = FDW_CAPTURE;
+        } else if (len && pl->event[CFG_EW_FILE] && telemetry_wants_event(pl->tm, CFG_EW_FILE, name, len)) {
+            want = FDW_CAPTURE;
+        }
+    } else if (f->kind == FDK_SOCKET && d->flags & DF_LABEL && d->label != 0 && pl->event[CFG_EW_CONSOLE] &&
+               console_socket(p, d->file) &&
+               telemetry_wants_event(pl->tm, CFG_EW_CONSOLE, label_name[d->label], 6)) {
+        want = FDW_CAPTURE;
+    }
+    d->want = (uint8_t)want;
+    if (p->seg && !p->borrowed && !p->seg->broken)
+        segment_want(&p->seg->map, (uint64_t)fd, d->gen, want);
+}
+
+struct desc *fds_open(struct proc *p, int64_t fd, struct file *f, uint32_t gen, bool cloexec, uint64_t time_ns)
+{
+    struct desc *d;
+
+    d = fd_get(&p->fds, fd, false);
+    if (d && d->file && gen)
+        fds_forget(p, fd); /* its close was lost */
+    else if (d && d->file)
+        fds_close(p, fd, "close", time_ns, false);
+    d = fd_get(&p->fds, fd, true);
+    if (!d) {
+        file_unref(p->c, f);
+        if (!p->all_recorded)
+            report_loss(p->c, p, LK_DESCRIPTOR, 1);
+        p->all_recorded = true;
+        return NULL;
+    }
+    d->file = f;
+    d->gen = gen;
+    d->flags = (uint8_t)((cloexec ? DF_CLOEXEC : 0) | (gen && gen != (d->next_gen ? d->next_gen : 1) ? DF_BLIND : 0));
+    d->want = FDW_UNDECIDED;
+    d->label = 0;
+    d->channel = f->channel;
+    d->open_ns = time_ns;
+    d->n = (struct io_count){0};
+    fds_decide(p, fd, d);
+    return d;
+}
+
+void fds_close(struct proc *p, int64_t fd, const char *op, uint64_t time_ns, bool explicit_)
+{
+    struct desc *d = fd_get(&p->fds, fd, false);
+    struct file *f;
+
+    if (!d || !d->file)
+        return;
+    f = d->file;
+    if (f->kind == FDK_SOCKET) {
+        gauge_end(p, d, DF_PORT, fd, time_ns);
+        if (f->sock)
+            gauge_end(p, d, DF_CONN, fd, time_ns);
+        if (f->refs == 1 && f->sock)
+            report_net_close(p, fd, d, time_ns);
+    } else if (d->flags & DF_REPORTED || d->n.ro || d->n.wo ||
+               (explicit_ && (f->kind == FDK_FILE || f->kind == FDK_DIR))) {
+        report_close(p, fd, d, op, time_ns);
+    }
+    d->file = NULL;
+    d->flags = 0;
+    d->n = (struct io_count){0};
+    file_unref(p->c, f);
+}
+
+void fds_forget(struct proc *p, int64_t fd)
+{
+    struct desc *d = fd_get(&p->fds, fd, false);
+    struct file *f = d ? d->file : NULL;
+
+    if (!f)
+        return;
+    if (f->kind == FDK_SOCKET) { /* a connection ends all the same */
+        fds_close(p, fd, "close", p->image_ns, false);
+        return;
+    }
+    d->file = NULL;
+    d->flags = 0;
+    d->n = (struct io_count){0};
+    file_unref(p->c, f);
+}
+
+static enum fd_kind kind_of_link(const char *text, const struct stat *st)
+{
+    static const struct {
+        const char *text;
+        enum fd_kind kind;
+    } anon[] = {{"anon_inode:[eventpoll]", FDK_EPOLL},   {"anon_inode:[eventfd]", FDK_EVENTFD},
+                {"anon_inode:[timerfd]", FDK_TIMERFD},   {"anon_inode:[signalfd]", FDK_SIGNALFD},
+                {"anon_inode:inotify", FDK_INOTIFY},     {"anon_inode:[io_uring]", FDK_IO_URING},
+                {"anon_inode:[pidfd]", FDK_PIDFD},       {"/memfd:", FDK_MEMFD}};
+
+    for (size_t i = 0; i < sizeof(anon) / sizeof(anon[0]); i++)
+        if (!strncmp(text, anon[i].text, strlen(anon[i].text)))
+            return anon[i].kind;
+    switch (st->st_mode & S_IFMT) {
+    case S_IFREG: case S_IFCHR: case S_IFBLK: return FDK_FILE;
+    case S_IFDIR: return FDK_DIR;
+    case S_IFSOCK: return FDK_SOCKET;
+    case S_IFIFO: return FDK_PIPE;
+    default: return text[0] == '/' ? FDK_FILE : FDK_OTHER;
+    }
+}
+
+/* Whether /proc still shows the descriptor of that generation. */
+static bool still(const struct proc *p, int fd, uint32_t gen)
+{
+    struct fd_entry e;
+
+    if (p->host_pid <= 0 || p->dead)
+        return false;
+    return p->borrowed || !p->seg || !segment_fd(&p->seg->map, (uint64_t)fd, &e) || e.gen == gen;
+}
+
+/* A file made from what /proc tells about fd, if that is still the one that is meant. */
+static struct file *file_from_proc(struct proc *p, int fd, uint32_t gen)
+{
+    char text[PATH_MAX];
+    struct stat st = {0};
+    int n = still(p, fd, gen) ? pi_fd_link(p->host_pid, fd, text, sizeof(text), &st) : -ESRCH;
+    struct file *f;
+
+    if (n < 0 || !still(p, fd, gen)) {
+        st.st_mode = 0;
+        f = file_new(p->c, FDK_UNKNOWN, "", 0);
+    } else {
+        f = file_new(p->c, kind_of_link(text, &st), text, (size_t)n);
+    }
+    if (f->kind == FDK_SOCKET)
+        file_sock(f, 0, 0, 0)->ino = st.st_ino;
+    if (st.st_mode) {
+        f->has_stat = true;
+        f->perms = st.st_mode & 0777;
+        f->uid = st.st_uid;
+        f->gid = st.st_gid;
+    }
+    return f;
+}
+
+struct desc *fds_lookup(struct proc *p, int64_t fd)
+{
+    return fds_lookup_gen(p, fd, 0);
+}
+
+struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen)
+{
+    struct desc *d = fd_get(&p->fds, fd, true);
+
+    if (!d || d->file)
+        return d;
+    d->file = file_from_proc(p, (int)fd, gen);
+    d->gen = gen;
+    d->flags = 0;
+    d->want = FDW_UNDECIDED;
+    d->channel = d->file->channel;
+    d->open_ns = p->image_ns;
+    d->n = (struct io_count){0};
+    if (fd <= 2) {
+        d->flags |= DF_LABEL;
+        d->label = (uint8_t)fd;
+    }
+    return d;
+}
+
+struct snapshot {
+    struct proc *p;
+    uint64_t time_ns;
+};
+
+static void snapshot_one(void *ctx, int fd)
+{
+    struct snapshot *s = ctx;
+    struct fd_entry e;
+    char text[64];
+
+    /* opened since the probe started: its record is on the way */
+    if (fd > 2 && s->p->seg && segment_fd(&s->p->seg->map, (uint64_t)fd, &e) && e.gen)
+        return;
+
+    /* the segment itself isn't the program's */
+    if (pi_fd_link(s->p->host_pid, fd, text, sizeof(text), NULL) >= 13 && !strncmp(text, "/memfd:scope ", 13))
+        return;
+    fds_lookup(s->p, fd);
+}
+
+void fds_snapshot(struct proc *p, uint64_t time_ns)
+{
+    struct snapshot s = {p, time_ns};
+
+    if (p->host_pid > 0)
+        pi_each_fd(p->host_pid, snapshot_one, &s);
+}
+
+struct walk {
+    struct proc *p;
+    uint64_t time_ns;
+    const char *op;
+};
+
+static void exec_one(void *ctx, int fd, struct desc *d)
+{
+    struct walk *w = ctx;
+
+    if (d->flags & DF_CLOEXEC) {
+        fds_close(w->p, fd, w->op, w->time_ns, false);
+        return;
+    }
+    d->gen = 0; /* numbers of the new segment */
+    d->want = FDW_UNDECIDED;
+    if (fd <= 2) {
+        d->flags |= DF_LABEL;
+        d->label = (uint8_t)fd;
+    }
+}
+
+void fds_exec(struct proc *p, uint64_t time_ns)
+{
+    struct walk w = {p, time_ns, "exec"};
+
+    fd_table_each(&p->fds, exec_one, &w);
+}
+
+static void end_one(void *ctx, int fd, struct desc *d)
+{
+    struct walk *w = ctx;
+
+    (void)d;
+    fds_close(w->p, fd, w->op, w->time_ns, false);
+}
+
+void fds_end(struct proc *p, const char *op, uint64_t time_ns)
+{
+    struct walk w = {p, time_ns, op};
+
+    fd_table_each(&p->fds, end_one, &w);
+}

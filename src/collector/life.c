@@ -1,0 +1,837 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of processes: start, fork, exec, end. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "collector/core.h"
+#include "collector/procinfo.h"
+
+#define MS UINT64_C(1000000)
+#define STATUS_WAIT_NS (500 * MS) /* for the wait status of a process that died without a word */
+#define CHECK_NS (100 * MS)
+#define PROC_NAME_MAX 128
+#define ID_CMD 32
+
+static void uuid_text(const uint8_t u[16], char text[37])
+{
+    snprintf(text, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3],
+             u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+}
+
+static void uuid_random(char text[37])
+{
+    uint8_t u[16];
+
+    if (getrandom(u, sizeof(u), GRND_NONBLOCK) != sizeof(u))
+        for (size_t i = 0; i < sizeof(u); i++)
+            u[i] = (uint8_t)(clock_now_mono() >> (i % 8 * 4));
+    u[6] = (uint8_t)((u[6] & 0x0f) | 0x40); /* RFC 9562, 5.4 */
+    u[8] = (uint8_t)((u[8] & 0x3f) | 0x80);
+    uuid_text(u, text);
+}
+
+static char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return xstrndup(slash && slash[1] ? slash + 1 : path, PROC_NAME_MAX);
+}
+
+static char *command_line(const struct segment_info *info)
+{
+    size_t len = info->argv_len;
+    char *cmd;
+
+    while (len && !info->argv[len - 1])
+        len--;
+    if (!len)
+        return xstrdup("none");
+    cmd = xstrndup("", 0);
+    cmd = xrealloc(cmd, len + 1, 1);
+    for (size_t i = 0; i < len; i++)
+        cmd[i] = (char)(info->argv[i] ? info->argv[i] : ' ');
+    cmd[len] = 0;
+    return cmd;
+}
+
+/* HOST-PROC-CMD, docs/data-model.md */
+static void make_id(struct tm_process *tm)
+{
+    size_t len = strlen(tm->cmd);
+
+    snprintf(tm->id, sizeof(tm->id), "%s-%s-%s", tm->host, tm->proc, len < ID_CMD ? tm->cmd : tm->cmd + len - ID_CMD);
+}
+
+static const char *environ_get(char **env, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (; env && *env; env++)
+        if (!strncmp(*env, name, n) && (*env)[n] == '=')
+            return *env + n + 1;
+    return NULL;
+}
+
+/* Who the image of a segment is. Returns its environment (or NULL). */
+static char **identify(struct proc *p, const struct segment_info *info)
+{
+    struct tm_process *tm = &p->tm;
+    char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
+
+    tm_clear(tm);
+    tm->pid = info->pid;
+    tm->ppid = info->ppid;
+    tm->uid = info->uid;
+    tm->gid = info->gid;
+    tm->host_pid = (uint32_t)p->host_pid;
+    tm->username = pi_user(tm->uid);
+    tm->groupname = pi_group(tm->gid);
+    tm->host = pi_host();
+    tm->machine_id = pi_machine_id();
+    tm->exe = xstrdup(info->exe);
+    tm->proc = base_name(info->argv[0] ? info->argv : info->exe);
+    tm->cmd = command_line(info);
+    tm->cgroup = p->host_pid > 0 ? pi_cgroup(p->host_pid) : xstrdup("");
+    tm->k8s_pod = xstrdup(environ_get(env, "CRIBL_K8S_POD"));
+    uuid_text(info->uuid, tm->uuid);
+    make_id(tm);
+    return env;
+}
+
+/* A forked child is its parent, but for pid and uuid. */
+static void identify_child(struct proc *p, const struct proc *parent)
+{
+    const struct tm_process *from = &parent->tm;
+    struct tm_process *tm = &p->tm;
+
+    *tm = *from;
+    tm->pid = p->pid;
+    tm->ppid = parent->pid;
+    tm->host_pid = (uint32_t)(p->host_pid > 0 ? p->host_pid : 0);
+    tm->exe = xstrdup(from->exe);
+    tm->proc = xstrdup(from->proc);
+    tm->cmd = xstrdup(from->cmd);
+    tm->cgroup = xstrdup(from->cgroup);
+    tm->k8s_pod = xstrdup(from->k8s_pod);
+    tm->aggregate = NULL;
+    uuid_random(tm->uuid);
+}
+
+/* --- configuration --- */
+
+#define ANCESTORS_MAX 32
+
+static char **outer_ancestors(pid_t pid)
+{
+    char **list = xcalloc(ANCESTORS_MAX + 1, sizeof(*list));
+    struct pi_stat st;
+
+    for (int n = 0; n < ANCESTORS_MAX && pid > 1 && !pi_stat(pid, &st); n++) {
+        list[n] = pi_name(pid);
+        pid = st.ppid;
+    }
+    return list;
+}
+
+static void configure(struct proc *p, char **env)
+{
+    const char *names[ANCESTORS_MAX + 1];
+    struct cfg_process who = {.procname = p->tm.proc, .cmdline = p->tm.cmd, .hostname = p->tm.host,
+                              .username = p->tm.username, .environ_ = (const char *const *)env, .ancestors = names};
+    const struct proc *top = p;
+    int n = 0;
+
+    for (; top->parent && n < ANCESTORS_MAX; top = top->parent)
+        names[n++] = top->parent->tm.proc;
+    for (int i = 0; top->outer && top->outer[i] && n < ANCESTORS_MAX; i++)
+        names[n++] = top->outer[i];
+    names[n] = NULL;
+    p->pl = pipeline_for(p->c, &who);
+}
+
+/* --- telemetry of an image begins and ends --- */
+
+static void begin(struct proc *p, const char *start, uint64_t time_ns)
+{
+    uint64_t period = (uint64_t)p->pl->cfg->libscope.summaryperiod * 1000 * MS;
+
+    p->image_ns = time_ns;
+    p->last_summary = 0;
+    p->known_rss = p->known_threads = 0;
+    p->known_fds = -1;
+    p->next_look = 0;
+    p->next_summary = clock_now_mono() + (period ? period : 10000 * MS);
+    telemetry_process_start(p->pl->tm, &p->tm);
+    report_start(p, start, time_ns);
+}
+
+static void finish(struct proc *p, uint64_t time_ns)
+{
+    if (!p->pl)
+        return;
+    report_period(p, time_ns, true);
+    telemetry_process_end(p->pl->tm, &p->tm, time_ns);
+    p->tm.aggregate = NULL;
+}
+
+/* Calls that succeeded without a record of their own. */
+static void take_op_counters(struct collector *c, struct segment *seg, struct proc *p)
+{
+    const struct segment_header *h = segment_hdr(&seg->map);
+
+    (void)c;
+    if (!p || !p->pl || seg->broken)
+        return;
+    for (int op = 1; op < OP_MAX; op++) {
+        uint64_t n = __atomic_load_n(&h->op[op].calls, __ATOMIC_RELAXED), more;
+        uint64_t bad = __atomic_load_n(&h->op[op].ebadf, __ATOMIC_RELAXED);
+
+        more = n > seg->op_seen[op] && n - seg->op_seen[op] < UINT64_C(1) << 48 ? n - seg->op_seen[op] : 0;
+        seg->op_seen[op] = n;
+        if (more && op_table[op].group == OPG_STAT)
+            p->sums.value[TM_FS_STAT] += more;
+        else if (more && op_table[op].group == OPG_SEEK)
+            p->sums.value[TM_FS_SEEK] += more;
+        else if (more && op_table[op].group == OPG_SYNC)
+            p->sums.value[TM_FS_SYNC] += more;
+        if (bad > seg->ebadf_seen[op] && bad - seg->ebadf_seen[op] < UINT64_C(1) << 48)
+            p->sums.error[op_table[op].group == OPG_OPEN_CLOSE ? ERR_OPEN_CLOSE : ERR_READ_WRITE] +=
+                bad - seg->ebadf_seen[op];
+        seg->ebadf_seen[op] = bad;
+    }
+}
+
+/* Its own segment is done with: by exec, or at the end. */
+static void leave_segment(struct proc *p)
+{
+    struct segment *seg = p->seg;
+
+    if (!seg || p->borrowed)
+        return;
+    account_settle(p, true);
+    take_op_counters(p->c, seg, p);
+    segment_losses(p->c, seg);
+    seg->orphans = p->forks != NULL;
+    seg->owner = NULL;
+    seg->last_found = NULL;
+    p->seg = NULL;
+    segment_unref(p->c, seg);
+}
+
+/* --- a segment's process --- */
+
+/* CLOCK_MONOTONIC of a recent moment of CLOCK_REALTIME, roughly. */
+static uint64_t mono_of(uint64_t real_ns)
+{
+    uint64_t real = clock_now_real(), mono = clock_now_mono(), ago = real > real_ns ? real - real_ns : 0;
+
+    return ago < mono ? mono - ago : 0;
+}
+
+/* Counters of a new segment start at 0. */
+static void reset_numbers(struct proc *p)
+{
+    for (unsigned i = 0; i < p->fds.pages; i++) {
+        for (unsigned k = 0; p->fds.page[i] && k < FD_PAGE; k++) {
+            struct desc *d = &p->fds.page[i][k];
+
+            d->seen = (struct io_count){0};
+            d->said = (struct io_count){0};
+            d->unsaid_seen = d->unsaid_gen = 0;
+            d->gen = 0;
+            d->next_gen = 1;
+            d->flags &= (uint8_t)~DF_BLIND;
+        }
+    }
+}
+
+static void decide_one(void *ctx, int fd, struct desc *d)
+{
+    fds_decide(ctx, fd, d);
+}
+
+static void watch(struct proc *p)
+{
+    if (p->pidfd < 0 && p->seg && !p->borrowed) {
+        p->pidfd = p->seg->pidfd;
+        p->seg->pidfd = -1;
+    }
+    if (!p->death && !p->dead && p->c->watch_death && p->host_pid > 0)
+        p->c->watch_death(p);
+}
+
+/* A child that was modelled without knowing its pid here: in another pid namespace, or of uncertain descent. */
+static struct proc *by_inner_pid(struct collector *c, const struct segment *seg)
+{
+    const struct segment_info *info = &seg->map.info;
+
+    for (struct proc *p = c->procs; p; p = p->next)
+        if (p->host_pid <= 0 && p->pid == info->pid && p->tm.ppid == info->ppid && !p->dead)
+            return p;
+    return NULL;
+}
+
+/* A process that we first hear of by its own JOIN: finds who forked it, whose descriptors it has. */
+static void adopt(struct collector *c, struct proc *p, pid_t ppid)
+{
+    struct proc *parent = ppid > 1 ? proc_by_host_pid(c, ppid) : NULL;
+    struct fork_pending *f;
+
+    if (!parent || !parent->pl)
+        return;
+    proc_set_parent(p, parent);
+    for (f = parent->forks; f && f->child; f = f->next)
+        ;
+    if (!f)
+        return;
+    f->child = p->pid;
+    p->fds = f->fds;
+    f->fds = (struct fd_table){0};
+    p->birth_ns = f->time_ns;
+    p->origin = parent->seg ? parent->seg->id : 0;
+}
+
+static void exec_succeeded(struct proc *p, uint64_t time_ns)
+{
+    struct report_call call = {.op = (enum op_id)p->exec_op, .tid = p->exec_tid, .args = p->exec_args, .fd = -1,
+                               .bytes = -1, .has_result = true};
+
+    if (!p->exec_op)
+        return;
+    if (p->pl->event[CFG_EW_SYSCALL]) {
+        if (p->pending_exec) {
+            call.path = p->exec_path;
+            call.path_len = strlen(p->exec_path);
+            call.file = p->pending_exec;
+            call.file_len = strlen(p->pending_exec);
+        }
+        report_syscall(p, &call, time_ns);
+    }
+}
+
+void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
+{
+    const struct segment_info *info = &seg->map.info;
+    struct proc *p;
+    uint64_t time = clock_to_real(&c->clock, info->clock, info->start_time, arrival);
+    bool fresh = false;
+    struct pi_stat st = {0};
+    char **env = NULL;
+
+    if (segment_waits(c, seg)) {
+        seg->attach_again = true;
+        return;
+    }
+    p = proc_by_host_pid(c, seg->host_pid);
+    if (p && p->dead && time > p->death_ns) { /* the number is in use again */
+        proc_set_host_pid(p, 0);
+        p = NULL;
+    }
+    if (!p)
+        p = by_inner_pid(c, seg);
+    if (info->start == SEG_START_FORK && (!p || p->borrowed) && clock_now_mono() < seg->held_until && !c->stopping) {
+        seg->attach_again = true; /* its last record in the old ring, or its parent's fork, wasn't read yet */
+        return;
+    }
+    if (p && p->host_pid <= 0)
+        proc_set_host_pid(p, seg->host_pid);
+    pi_stat(seg->host_pid, &st);
+    if (!p) {
+        fresh = true;
+        p = proc_new(c, info->pid, seg->host_pid);
+        p->birth_ns = time;
+        p->start_ticks = st.start_ticks;
+        p->cpu_at_ns = mono_of(time);
+        if (info->start == SEG_START_EXEC)
+            p->cpu_base_ns = p->cpu_seen_ns = info->start_cpu_us * 1000;
+        adopt(c, p, st.ppid);
+        if (!p->parent)
+            p->outer = outer_ancestors(st.ppid);
+        c->processes++;
+    }
+    free(p->cwd);
+    p->cwd = xstrdup(info->cwd);
+    if (!fresh && info->start == SEG_START_EXEC) {
+        if (p->pl)
+            exec_succeeded(p, p->exec_ns ? p->exec_ns : time);
+        fds_exec(p, time);
+        leave_segment(p);
+        proc_unborrow(p);
+        finish(p, time);
+        while (p->forks)
+            fork_drop(p, p->forks);
+        p->exit_recorded = p->leader_exit = false;
+    } else {
+        leave_segment(p); /* of a process that attaches twice without exec */
+        proc_unborrow(p);
+    }
+    p->exec_op = 0;
+    free(p->pending_exec);
+    free(p->exec_path);
+    p->pending_exec = p->exec_path = NULL;
+    p->pid = info->pid;
+    p->seg = seg;
+    seg->refs++;
+    seg->owner = p;
+    seg->attached = true;
+    c->attaching--;
+    seg->held = seg->attach_again = false;
+    reset_numbers(p);
+    if (fresh) {
+        p->image_ns = time;
+        if (!p->fds.pages)
+            fds_snapshot(p, time);
+        else
+            fds_exec(p, time);
+    }
+    if (fresh || info->start == SEG_START_EXEC || !p->pl) {
+        env = identify(p, info);
+        configure(p, env);
+        free(env);
+        begin(p, info->start == SEG_START_EXEC ? "exec" : "fork", time);
+    }
+    __atomic_store_n(&segment_hdr(&seg->map)->mode, p->pl->mode, __ATOMIC_RELAXED);
+    seg->map.lossless = p->pl->mode & SEG_M_LOSSLESS;
+    fd_table_each(&p->fds, decide_one, p);
+    watch(p);
+}
+
+/* --- forks --- */
+
+/* A process that the model takes for a child must be one: records can claim anything. */
+static bool credible(const struct proc *parent, const struct fork_pending *f, pid_t pid, struct pi_stat *st)
+{
+    struct pi_stat up;
+
+    if (pi_stat(pid, st))
+        return true; /* gone already; nothing can be mistaken for it */
+    if (st->ppid == parent->host_pid || parent->dead || (f && f->parent_too))
+        return true;
+    return pi_stat(parent->host_pid, &up) || up.state == 'Z'; /* an orphan has got another parent */
+}
+
+static struct proc *child_new(struct proc *parent, struct fork_pending *f, struct segment *seg, uint32_t pid,
+                              uint64_t time_ns)
+{
+    struct collector *c = parent->c;
+    bool same_ns = parent->host_pid == (pid_t)parent->pid;
+    pid_t host_pid = same_ns ? (pid_t)pid : 0;
+    struct pi_stat st = {0};
+    struct proc *p, *old;
+
+    if (seg->borrower_count >= BORROWERS_MAX || c->proc_count >= PROCS_MAX) {
+        report_loss(c, parent, LK_SEGMENT, 1);
+        return NULL;
+    }
+    if (host_pid && !credible(parent, f, host_pid, &st))
+        host_pid = 0;
+    old = host_pid ? proc_by_host_pid(c, host_pid) : NULL;
+    if (old && old->dead)
+        proc_set_host_pid(old, 0); /* an earlier holder of the number, about to be told as ended */
+    else if (old)
+        host_pid = 0; /* it has joined by itself: nobody else can speak for it */
+    p = proc_new(c, pid, host_pid);
+    p->start_ticks = st.start_ticks;
+    proc_set_parent(p, parent);
+    proc_borrow(p, seg);
+    p->origin = seg->id;
+    if (f) {
+        p->fds = f->fds;
+        f->fds = (struct fd_table){0};
+        free(p->cwd);
+        p->cwd = f->cwd;
+        f->cwd = NULL;
+        f->child = pid;
+        time_ns = f->time_ns < time_ns ? f->time_ns : time_ns;
+    } else {
+        fd_table_copy(&p->fds, &parent->fds);
+        free(p->cwd);
+        p->cwd = xstrdup(parent->cwd);
+    }
+    p->root = parent->root;
+    p->birth_ns = time_ns;
+    p->cpu_at_ns = mono_of(time_ns);
+    identify_child(p, parent);
+    p->pl = parent->pl;
+    c->processes++;
+    begin(p, "fork", time_ns);
+    watch(p);
+    if (host_pid && !st.start_ticks && !p->dead)
+        proc_died(p); /* gone before we could watch it */
+    return p;
+}
+
+/* The first sign of an unknown guest in a ring: who forked it? */
+struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pid, bool vfork, uint64_t time_ns)
+{
+    struct proc *best = NULL, *p = seg->owner ? seg->owner : seg->borrowers;
+    struct fork_pending *f, *best_f = NULL;
+    struct pi_stat st;
+    struct proc *known;
+    pid_t ppid = 0;
+
+    /* one that has moved to a segment of its own meanwhile */
+    known = seg->host_pid == (pid_t)seg->map.info.pid ? proc_by_host_pid(c, (pid_t)pid) : NULL;
+    if (known && known->origin == seg->id && !known->dead && known->pid == pid && !known->borrowed)
+        return known;
+    if (seg->host_pid == (pid_t)seg->map.info.pid && !pi_stat((pid_t)pid, &st))
+        ppid = st.ppid;
+    for (; p; p = p == seg->owner ? seg->borrowers : p->borrow_next) {
+        if (p->host_pid > 0 && p->host_pid == ppid) { /* the kernel says so */
+            best = p;
+            best_f = NULL;
+        }
+        for (f = p->forks; f; f = f->next)
+            if (!f->child && (best_f ? f->vfork == vfork && best_f->vfork != vfork : !best || best == p)) {
+                best = p;
+                best_f = f;
+            }
+        if (best && best->host_pid == ppid)
+            break;
+    }
+    if (!best)
+        best = seg->owner;
+    if (!best || !best->pl)
+        return NULL;
+    return child_new(best, best_f, seg, pid, time_ns);
+}
+
+void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t child, uint64_t time_ns)
+{
+    struct fork_pending *f = parent->forks, *taken = parent->forks;
+    struct proc *p;
+
+    while (f && f->tid != tid)
+        f = f->next;
+    if (!f) /* a thread, or its beginning was lost */
+        return;
+    while (taken && (child <= 0 || taken->child != (uint32_t)child))
+        taken = taken->next;
+    if (taken) { /* known by its own records; it may even be over */
+        taken->child = f->child; /* another thread's fork was taken for it */
+        p = segment_find(parent->seg, (uint32_t)child);
+        if (p && p != parent)
+            proc_set_parent(p, parent);
+        fork_drop(parent, f);
+        return;
+    }
+    if (child > 0 && child <= INT32_MAX && parent->seg) {
+        p = segment_find(parent->seg, (uint32_t)child);
+        if (!p && parent->host_pid == (pid_t)parent->pid) {
+            p = proc_by_host_pid(c, (pid_t)child);
+            if (p && (p->dead || p == parent))
+                p = NULL;
+        }
+        if (!p)
+            child_new(parent, f, parent->seg, (uint32_t)child, time_ns);
+        else if (p != parent && p->parent != parent && (p->origin == parent->seg->id || (!p->parent && p->tm.ppid == parent->pid)))
+            proc_set_parent(p, parent);
+    }
+    fork_drop(parent, f);
+}
+
+void life_upgrade(struct proc *p)
+{
+    proc_unborrow(p);
+}
+
+/* --- the end --- */
+
+void proc_died(struct proc *p)
+{
+    struct collector *c = p->c;
+
+    if (p->dead)
+        return;
+    p->dead = true;
+    p->death_ns = clock_now_real();
+    p->death_mono = clock_now_mono();
+    if (p->host_pid > 0)
+        pi_cpu_ns(p->host_pid, &p->cpu_ns);
+    if (p->parent)
+        p->parent->live_children--;
+    p->death_seg = NULL;
+    c->dying++;
+}
+
+/* It died right after it handed over a segment that hasn't come up yet. */
+static bool attaching(const struct collector *c, const struct proc *p)
+{
+    if (!c->attaching || p->host_pid <= 0)
+        return false;
+    for (const struct segment *seg = c->segments; seg; seg = seg->next)
+        if (!seg->attached && seg->host_pid == p->host_pid)
+            return true;
+    return false;
+}
+
+/* Queues the ends of those whose last records have been read. */
+static void queue_ends(struct collector *c)
+{
+    uint64_t real = clock_now_real();
+
+    for (struct proc *p = c->procs; p; p = p->next) {
+        if (!p->dead || p->end_queued || attaching(c, p))
+            continue;
+        if (p->seg && p->seg != p->death_seg) { /* it had exec'ed or upgraded just before */
+            p->death_seg = p->seg;
+            p->death_head = segment_head(&p->seg->map);
+        }
+        if (p->seg && !segment_last_words(c, p->seg, p->death_head, p->death_mono))
+            continue;
+        p->end_queued = true;
+        backlog_add(&c->backlog, BL_END, p, real, 0);
+    }
+}
+
+/* In the order of certainty. */
+static bool status_of(struct proc *p, int *ret)
+{
+    bool same = p->host_pid > 0;
+
+    if (p->waited)
+        *ret = p->wait_status;
+    else if (pi_exit_status(p->pidfd, same ? p->host_pid : 0, ret))
+        return true;
+    else if (same && p->c->opt->session && p->host_pid == p->c->opt->session->pid && p->c->root_pidfd >= 0 &&
+             pi_exit_status(p->c->root_pidfd, 0, ret))
+        return true;
+    else if (p->exit_recorded)
+        *ret = p->exit_code << 8;
+    else if (p->leader_exit)
+        *ret = p->leader_code << 8;
+    else
+        return false;
+    return true;
+}
+
+bool life_end(struct proc *p, bool force)
+{
+    struct collector *c = p->c;
+    struct session *s = c->opt->session;
+    int status = 0;
+    bool known = status_of(p, &status);
+    uint64_t time = p->exit_ns ? p->exit_ns : p->death_ns;
+
+    if (!known && !force)
+        return false;
+    if (!time)
+        time = clock_now_real();
+    if (p->pl) {
+        leave_segment(p);
+        fds_end(p, "exit", time);
+        report_exit(p, known, status, time);
+        finish(p, time);
+    }
+    if (s && p->host_pid > 0 && p->host_pid == s->pid && !c->root_ended) {
+        c->root_ended = true;
+        c->root_known = known;
+        c->root_status = status;
+    }
+    if (p->dead)
+        c->dying--;
+    proc_free(p);
+    c->end_ns = clock_now_real();
+    return true;
+}
+
+bool core_endings(const struct collector *c)
+{
+    return c->dying || c->backlog.bytes;
+}
+
+/* --- processing --- */
+
+void core_init(struct collector *c, const struct collector_options *opt, struct event_base *base)
+{
+    *c = (struct collector){.opt = opt, .base = base, .diag_fd = -1, .root_pidfd = -1};
+    clock_init(&c->clock);
+    c->last_channel = clock_now_real();
+    for (int i = 0; i < 2; i++)
+        c->scratch[i] = xmalloc(2 * SEG_PATH_MAX + 2);
+    c->alone_since = clock_now_mono();
+}
+
+static void process_one(struct collector *c, const struct backlog_entry *e, const void *data)
+{
+    struct segment *seg;
+    struct proc *p;
+
+    switch (e->kind) {
+    case BL_RECORD:
+        seg = e->owner;
+        seg->queued--;
+        seg->queued_bytes -= e->size;
+        decode_record(c, seg, data, e->size, e->arrival);
+        segment_unref(c, seg);
+        break;
+    case BL_ATTACH:
+        seg = e->owner;
+        life_attach(c, seg, e->arrival);
+        if (!seg->attach_again)
+            segment_unref(c, seg);
+        break;
+    case BL_END:
+        p = e->owner;
+        if (!life_end(p, clock_now_mono() - p->death_mono > STATUS_WAIT_NS || c->stopping))
+            p->end_reached = true;
+        break;
+    case BL_SYNC:
+        c->sync_done(e->owner);
+        break;
+    }
+}
+
+bool core_process(struct collector *c, uint64_t deadline)
+{
+    struct backlog_entry *e;
+    unsigned n = 0;
+    void *data;
+
+    while ((e = backlog_peek(&c->backlog, &data))) {
+        process_one(c, e, data);
+        backlog_pop(&c->backlog);
+        if (++n % 64 == 0 && clock_now_mono() >= deadline)
+            return !c->backlog.bytes;
+    }
+    return true;
+}
+
+/* For processes that end before their first summary. */
+static void look_at(struct proc *p, uint64_t now)
+{
+    struct pi_stat st;
+
+    p->next_look = now + 1000 * MS;
+    if (p->host_pid <= 0 || pi_stat(p->host_pid, &st) || st.state == 'Z')
+        return;
+    p->known_rss = st.rss_kib;
+    p->known_threads = st.threads;
+    p->known_fds = pi_fd_count(p->host_pid);
+}
+
+static void summaries(struct collector *c, uint64_t now)
+{
+    uint64_t real = clock_now_real();
+
+    for (struct proc *p = c->procs; p; p = p->next) {
+        uint64_t period;
+
+        if (!p->pl || p->dead)
+            continue;
+        if (!p->last_summary && now >= p->next_look)
+            look_at(p, now);
+        if (now < p->next_summary)
+            continue;
+        account_settle(p, false);
+        if (p->seg && !p->borrowed)
+            take_op_counters(c, p->seg, p);
+        report_period(p, real, false);
+        period = (uint64_t)p->pl->cfg->libscope.summaryperiod * 1000 * MS;
+        p->last_summary = now;
+        p->next_summary = now + (period ? period : 10000 * MS);
+    }
+    for (struct segment *seg = c->segments; seg; seg = seg->next)
+        segment_losses(c, seg);
+}
+
+void core_turn(struct collector *c)
+{
+    uint64_t now = clock_now_mono();
+
+    c->now_mono = now;
+    clock_sample(&c->clock);
+    if (c->dying) {
+        queue_ends(c);
+        for (struct proc *p = c->procs, *next; p; p = next) {
+            next = p->next;
+            if (p->end_reached)
+                life_end(p, now - p->death_mono > STATUS_WAIT_NS || c->stopping);
+        }
+    }
+    for (struct segment *seg = c->segments; seg; seg = seg->next) {
+        if (seg->attach_again) {
+            seg->attach_again = false;
+            backlog_add(&c->backlog, BL_ATTACH, seg, clock_now_real(), 0);
+        }
+    }
+    if (now < c->next_check && !c->stopping)
+        return;
+    c->next_check = now + CHECK_NS;
+    summaries(c, now);
+    for (struct segment *seg = c->segments, *next; seg; seg = next) {
+        next = seg->next;
+        segment_leave(c, seg);
+    }
+    /* A process whose pid in our namespace isn't known can't be watched: it is over when it has said so, or when
+     * nobody shares its ring any more. */
+    for (struct proc *p = c->procs; p; p = p->next)
+        if (p->host_pid <= 0 && !p->dead && (p->exit_recorded || p->waited || !p->seg))
+            proc_died(p);
+    if (c->procs || c->backlog.bytes)
+        c->alone_since = 0;
+    else if (!c->alone_since)
+        c->alone_since = now;
+}
+
+void core_end(struct collector *c)
+{
+    c->stopping = true;
+    segments_drain(c, true);
+    core_process(c, UINT64_MAX);
+    core_turn(c);
+    core_process(c, UINT64_MAX);
+    while (c->procs) { /* still running: they go on unobserved */
+        struct proc *p = c->procs;
+
+        if (p->seg && !p->borrowed && !p->seg->broken)
+            __atomic_store_n(&segment_hdr(&p->seg->map)->mode, 0, __ATOMIC_RELAXED);
+        if (p->pl) {
+            leave_segment(p);
+            finish(p, clock_now_real());
+        }
+        if (p->dead)
+            c->dying--;
+        p->tm.aggregate = NULL;
+        proc_free(p);
+    }
+    while (c->segments) {
+        struct segment *seg = c->segments;
+
+        seg->attached = seg->broken = true;
+        seg->queued = 0;
+        segment_leave(c, seg);
+    }
+}
+
+void core_free(struct collector *c)
+{
+    while (c->free_files) {
+        struct file *f = c->free_files;
+
+        c->free_files = f->next_free;
+        free(f->path);
+        free(f);
+    }
+    backlog_free(&c->backlog);
+    for (int i = 0; i < 2; i++)
+        free(c->scratch[i]);
+    while (c->pipelines) {
+        struct pipeline *pl = c->pipelines;
+
+        c->pipelines = pl->next;
+        telemetry_free(pl->tm, 0);
+        config_free(pl->cfg);
+        free(pl);
+    }
+    if (c->diag_fd >= 0)
+        close(c->diag_fd);
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The model: what processes there are, which descriptors each has open, and
+ * what those refer to. Built from records (decode.c), reported by report.c.
+ * Single-threaded; objects are owned as stated.
+ */
+#ifndef SCOPE_COLLECTOR_MODEL_H
+#define SCOPE_COLLECTOR_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+#include <netinet/in.h>
+
+#include "collector/backlog.h"
+#include "collector/clock.h"
+#include "collector/segment.h"
+#include "telemetry/telemetry.h"
+
+struct collector;
+struct event;
+
+#define FD_LIMIT (1 << 20)  /* descriptors from here on are not modelled (fs.nr_open of a usual kernel) */
+
+/* A socket address as far as it is of interest; family 0: unknown. */
+union address {
+    sa_family_t family;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    struct sockaddr_un un;
+};
+
+enum sock_flag {
+    SOCKF_LISTENING = 1 << 0,
+    SOCKF_PENDING   = 1 << 1, /* connect() said EINPROGRESS */
+    SOCKF_OPEN      = 1 << 2, /* net.open was reported: net.close will be */
+    SOCKF_REMOTE    = 1 << 3, /* the peer ended it */
+    SOCKF_ASKED     = 1 << 4, /* inherited: the kernel was asked whether it is a unix socket */
+};
+
+struct sock {
+    int domain, type, protocol;
+    uint8_t flags;            /* enum sock_flag */
+    uint8_t local_len, peer_len; /* of un */
+    union address local, peer;
+    uint64_t open_ns;         /* of the connection */
+    uint64_t rx_bytes, rx_ops, tx_bytes, tx_ops;
+    uint64_t ino, peer_ino;   /* unix */
+};
+
+/* What a descriptor refers to; shared by its duplicates here and in children. */
+struct file {
+    unsigned refs;
+    uint8_t kind;             /* enum fd_kind */
+    bool has_stat;
+    uint32_t perms, uid, gid;
+    uint32_t path_len, path_cap;
+    char *path;               /* not terminated */
+    uint64_t channel;
+    struct sock *sock;        /* NULL if it is none */
+    struct file *next_free;
+};
+
+enum desc_flag {
+    DF_CLOEXEC  = 1 << 0,
+    DF_REPORTED = 1 << 1, /* fs.open was reported by this process */
+    DF_PORT     = 1 << 2, /* counts in net.port of this process */
+    DF_CONN     = 1 << 3, /* counts in net.tcp, net.udp or net.other of this process */
+    DF_BLIND    = 1 << 5, /* records before it were lost: the next difference of counters isn't only its own */
+    DF_LABEL    = 1 << 4, /* one of the three standard streams: known by the name of its number */
+};
+
+/* Counters of one descriptor: bytes, operations and nanoseconds, each way. */
+struct io_count {
+    uint64_t rb, ro, rt, wb, wo, wt;
+};
+
+/* A descriptor number of a process. */
+struct desc {
+    struct file *file;        /* NULL: not open as far as we know */
+    uint32_t gen;             /* fd_entry.gen that began with it */
+    uint8_t flags;            /* enum desc_flag */
+    uint8_t want;             /* enum fd_want */
+    uint8_t label;            /* DF_LABEL: 0, 1, 2 */
+    uint64_t channel, open_ns;
+    struct io_count n;        /* since it was opened (by this process, since it was inherited) */
+    /* These belong to the number, not to what it refers to: */
+    struct io_count seen;     /* fd_entry values accounted for, ticks as such; of the process's own segment */
+    uint32_t next_gen;        /* generation that the next open of this number begins, if none is missed */
+    struct io_count said;     /* part of what seen doesn't contain yet that records have reported one by one */
+    uint32_t unsaid_seen, unsaid_gen;
+};
+
+#define FD_PAGE 64
+struct fd_table {
+    struct desc **page;       /* FD_PAGE descriptors each, NULL where none is open */
+    unsigned pages;
+};
+
+/* A fork that is under way. */
+struct fork_pending {
+    struct fork_pending *next;
+    uint32_t tid;             /* of the caller */
+    uint32_t child;           /* pid if already known, else 0 */
+    bool vfork, parent_too;   /* CLONE_VFORK; CLONE_PARENT */
+    uint64_t time_ns;
+    struct fd_table fds;
+    char *cwd;
+};
+
+enum err_class {
+    ERR_OPEN_CLOSE, ERR_READ_WRITE, ERR_SYNC, ERR_SEEK, ERR_STAT, ERR_DELETE, ERR_CREATE, ERR_RENAME, ERR_CHANGE,
+    ERR_DESC, ERR_MAP, ERR_CONNECTION, ERR_RX_TX, ERR_MAX
+};
+enum net_class { NETC_INET_TCP, NETC_INET_UDP, NETC_UNIX_TCP, NETC_UNIX_UDP, NETC_OTHER, NETC_MAX };
+
+/* What has been counted since the last summary. */
+struct sums {
+    uint64_t value[TM_METRIC_MAX], ops[TM_METRIC_MAX];
+    uint64_t net[2][NETC_MAX], net_ops[2][NETC_MAX]; /* received, sent */
+    uint64_t error[ERR_MAX];
+};
+
+/* Equal configurations share one. */
+struct pipeline {
+    struct pipeline *next;
+    struct config *cfg;
+    struct telemetry *tm;
+    uint32_t mode;                      /* enum seg_mode for its processes */
+    bool event[CFG_EW_MAX];             /* watched at all */
+    bool metric[TM_METRIC_MAX], per_op[TM_METRIC_MAX];
+    bool ev_fs_open, ev_fs_close, ev_fs_delete, ev_fs_rename, ev_fs_create, ev_fs_change, ev_net_open, ev_net_close,
+        ev_proc_start, ev_proc_exit, ev_proc_note;
+};
+
+enum proc_root { ROOT_UNKNOWN, ROOT_OURS, ROOT_OTHER };
+
+/* A segment and who writes to it. */
+struct segment {
+    struct segment *next, *prev;
+    struct segment_map map;
+    unsigned refs;            /* queued entries, processes, the list itself */
+    struct proc *owner;       /* NULL before its process is known and after it left */
+    pid_t host_pid;
+    struct proc *borrowers;   /* linked by borrow_next */
+    unsigned borrower_count;
+    struct proc *last_found;
+    bool attached;            /* BL_ATTACH was processed */
+    bool held;                /* wait for REC_UPGRADE in another ring before reading */
+    bool broken;
+    bool listed;              /* in collector.segments */
+    uint64_t held_until;      /* CLOCK_MONOTONIC ns */
+    uint64_t left_ns;         /* CLOCK_MONOTONIC ns when owner and last borrower had left; 0: not */
+    uint64_t id;              /* of the session's segments, from 1 */
+    int pidfd;                /* of the process, from its connection; -1: none. Given to its object. */
+    bool attach_again;        /* BL_ATTACH was put off */
+    struct segment *after;    /* where its process wrote before; NULL: nothing of that is missing */
+    uint64_t after_head;      /* ring position up to which that must be read first */
+    bool stall_seen;          /* the present stall of the ring was looked into */
+    bool orphans;             /* the owner left while it was forking: unknown borrowers may follow */
+    uint64_t queued, queued_bytes; /* records in the backlog */
+    uint64_t next_poll, interval; /* CLOCK_MONOTONIC ns */
+    uint64_t last_data;       /* CLOCK_MONOTONIC ns of the last record */
+    uint64_t loss_seen[LOSS_MAX], torn_seen;
+    uint64_t op_seen[OP_MAX], ebadf_seen[OP_MAX];
+};
+
+struct proc {
+    struct proc *next, *prev;         /* all */
+    struct proc *hash_next;           /* by host pid */
+    struct proc *borrow_next;         /* of segment.borrowers */
+    struct collector *c;
+    struct tm_process tm;             /* strings are owned by this object */
+    struct pipeline *pl;              /* NULL before telemetry started */
+    struct segment *seg;              /* own, or the one that is borrowed */
+    struct proc *parent;              /* NULL if unknown or gone */
+    unsigned live_children;
+    uint32_t pid;                     /* as the process sees it */
+    pid_t host_pid;                   /* ours; 0 if unknown */
+    uint64_t start_ticks;             /* pi_stat.start_ticks, 0 if unknown */
+    bool borrowed;                    /* seg is somebody else's */
+    uint64_t origin;                  /* id of the segment that it borrowed last, 0: none */
+    bool hashed;
+    bool dead;                        /* pidfd said so */
+    bool end_queued;
+    bool end_reached;                 /* BL_END came up, but the wait status isn't known yet */
+    int pidfd;
+    struct event *death;
+    uint64_t death_ns;                /* CLOCK_REALTIME, when noticed */
+    uint64_t death_mono;              /* CLOCK_MONOTONIC, when noticed */
+    const struct segment *death_seg;  /* whose ring_head then was */
+    uint64_t death_head;
+    struct fd_table fds;
+    char *cwd;                        /* never NULL after start */
+    enum proc_root root;              /* do its names mean to us what they mean to it? */
+    char *pending_exec;               /* path of an exec under way, absolute */
+    char *exec_path;                  /* ... as passed */
+    uint64_t exec_ns;                 /* when it began */
+    uint32_t exec_tid;
+    uint16_t exec_op;
+    uint64_t exec_args[6];
+    struct file *closed_file;         /* event source syscall: what the close under way closes */
+    int64_t closed_fd;
+    char **outer;                     /* names of ancestors that aren't observed, NULL-terminated, or NULL */
+    struct fork_pending *forks;
+    uint64_t birth_ns;                /* CLOCK_REALTIME of fork, or of the first exec that we saw */
+    uint64_t image_ns;                /* ... of this image */
+    bool exit_recorded;
+    int exit_code;
+    uint64_t exit_ns;                 /* ... of its exit record */
+    bool leader_exit;
+    int leader_code;
+    bool waited;
+    int wait_status;                  /* from the parent's wait record */
+    uint64_t cpu_base_ns;                /* what others had used under this pid before: not counted */
+    uint64_t cpu_seen_ns, cpu_ns, cpu_at_ns;
+    uint64_t next_summary, last_summary; /* CLOCK_MONOTONIC ns */
+    uint64_t next_look;                  /* ... at these, before the first summary; 0, 0, -1: not known */
+    uint64_t peak_rss_kib;               /* 0: not known */
+    int64_t known_rss, known_threads, known_fds;
+    unsigned gauge_port, gauge_conn[3];  /* tcp, udp, other */
+    bool gauge_said[4];
+    bool all_recorded;                /* table overflow was reported */
+    struct sums sums;
+};
+
+/* --- descriptors --- */
+/* The slot of fd, or NULL if there is none (create: or fd is impossible). */
+struct desc *fd_get(struct fd_table *t, int64_t fd, bool create);
+void fd_table_copy(struct fd_table *to, const struct fd_table *from);
+void fd_table_free(struct collector *c, struct fd_table *t);
+/* Calls fn for each open descriptor. */
+void fd_table_each(struct fd_table *t, void (*fn)(void *ctx, int fd, struct desc *d), void *ctx);
+
+struct file *file_new(struct collector *c, enum fd_kind kind, const char *path, size_t len);
+static inline struct file *file_ref(struct file *f)
+{
+    f->refs++;
+    return f;
+}
+void file_unref(struct collector *c, struct file *f);
+struct sock *file_sock(struct file *f, int domain, int type, int protocol);
+
+/* Takes an address of len bytes (hostile). */
+void address_set(union address *a, uint8_t *ret_len, const void *p, size_t len);
+
+/* --- processes --- */
+struct proc *proc_new(struct collector *c, uint32_t pid, pid_t host_pid);
+void proc_free(struct proc *p);
+struct proc *proc_by_host_pid(struct collector *c, pid_t host_pid);
+void proc_set_host_pid(struct proc *p, pid_t host_pid);
+void proc_set_parent(struct proc *p, struct proc *parent);
+void proc_borrow(struct proc *p, struct segment *seg);
+void proc_unborrow(struct proc *p);
+struct proc *segment_find(struct segment *seg, uint32_t pid);
+
+/* Drops tables and names of an image; keeps identity. */
+void tm_clear(struct tm_process *tm);
+
+struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool parent_too, uint64_t time_ns);
+void fork_drop(struct proc *p, struct fork_pending *f);
+
+#endif

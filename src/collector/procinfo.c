@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "collector/procinfo.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/types.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+/* <linux/pidfd.h> of Linux 6.15; older headers lack it. */
+struct pidfd_info_v1 {
+    uint64_t mask, cgroupid;
+    uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+    int32_t exit_code;
+};
+#define PIDFD_GET_INFO_V1 _IOWR(0xFF, 11, struct pidfd_info_v1)
+#define PIDFD_INFO_EXIT_BIT (1u << 3)
+
+/* Reads a small file of /proc whole: bytes read (terminated), or -errno. */
+static ssize_t read_file(const char *path, char *buf, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    size_t len = 0;
+    ssize_t n;
+
+    if (fd < 0)
+        return -errno;
+    while (len < size - 1 && (n = read(fd, buf + len, size - 1 - len)) > 0)
+        len += (size_t)n;
+    close(fd);
+    buf[len] = 0;
+    return (ssize_t)len;
+}
+
+int pi_stat(pid_t pid, struct pi_stat *ret)
+{
+    static long page_kib;
+    char path[40], buf[1024], *p;
+    uint64_t field[53] = {0};
+    ssize_t n;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    n = read_file(path, buf, sizeof(buf));
+    if (n < 0)
+        return n == -ENOENT ? -ESRCH : (int)n;
+    p = strrchr(buf, ')'); /* the name before it may hold anything */
+    if (!p || !p[1] || !p[2])
+        return -ESRCH;
+    if (!page_kib)
+        page_kib = sysconf(_SC_PAGESIZE) / 1024;
+    *ret = (struct pi_stat){.state = p[2]};
+    if (ret->state == 'X' || ret->state == 'x') /* reaped while we were reading: its parent is shown as 0 */
+        return -ESRCH;
+    p += 3;
+    for (int i = 4; i <= 52 && *p; i++)
+        field[i] = strtoull(p, &p, 10);
+    ret->ppid = (pid_t)field[4];
+    ret->cpu_ticks = field[14] + field[15];
+    ret->threads = (int64_t)field[20];
+    ret->start_ticks = field[22];
+    ret->rss_kib = (int64_t)field[24] * page_kib;
+    ret->exit_status = (int)field[52];
+    return 0;
+}
+
+char *pi_name(pid_t pid)
+{
+    char path[40], buf[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+    if (read_file(path, buf, sizeof(buf)) <= 0)
+        return xstrdup("");
+    return xstrndup(buf, strcspn(buf, "\n"));
+}
+
+char *pi_cgroup(pid_t pid)
+{
+    char path[40], buf[8192], *line, *end;
+
+    snprintf(path, sizeof(path), "/proc/%d/cgroup", pid);
+    if (read_file(path, buf, sizeof(buf)) <= 0)
+        return xstrdup("");
+    for (line = buf; line; line = end) {
+        end = strchr(line, '\n');
+        if (end)
+            *end++ = 0;
+        if (!strncmp(line, "0::", 3))
+            return xstrdup(line);
+    }
+    return xstrdup("");
+}
+
+#define ENVIRON_MAX ((size_t)2 << 20)
+
+char **pi_environ(pid_t pid)
+{
+    size_t cap = 16384, len = 0, count = 0, i = 0;
+    char path[40], *text, **list, *to;
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/environ", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    text = xmalloc(cap);
+    while ((n = read(fd, text + len, cap - len - 1)) > 0) {
+        len += (size_t)n;
+        if (cap - len == 1) {
+            if (cap >= ENVIRON_MAX)
+                break;
+            cap *= 2;
+            text = xrealloc(text, cap, 1);
+        }
+    }
+    close(fd);
+    text[len] = 0;
+    for (size_t k = 0; k < len; k += strlen(text + k) + 1)
+        count++;
+    list = xmalloc((count + 1) * sizeof(*list) + len + 1);
+    to = (char *)(list + count + 1);
+    memcpy(to, text, len + 1);
+    for (size_t k = 0; k < len; k += strlen(to + k) + 1)
+        list[i++] = to + k;
+    list[i] = NULL;
+    free(text);
+    return list;
+}
+
+bool pi_cpu_ns(pid_t pid, uint64_t *ret)
+{
+    struct timespec ts;
+
+    /* the clock of another process, see clock_getcpuclockid(3) */
+    if (clock_gettime((clockid_t)((~(unsigned)pid << 3) | 2), &ts))
+        return false;
+    *ret = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+    return true;
+}
+
+int pi_each_fd(pid_t pid, void (*fn)(void *ctx, int fd), void *ctx)
+{
+    char path[40];
+    struct dirent *d;
+    DIR *dir;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+    dir = opendir(path);
+    if (!dir)
+        return -errno;
+    while ((d = readdir(dir)))
+        if (isdigit((unsigned char)d->d_name[0]))
+            fn(ctx, (int)strtol(d->d_name, NULL, 10));
+    closedir(dir);
+    return 0;
+}
+
+static void count_one(void *ctx, int fd)
+{
+    (void)fd;
+    ++*(int64_t *)ctx;
+}
+
+int64_t pi_fd_count(pid_t pid)
+{
+    char path[40];
+    struct stat st;
+    int64_t n = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+    if (!stat(path, &st) && st.st_size > 0) /* Linux 6.2 and newer: the size is the number */
+        return st.st_size;
+    return pi_each_fd(pid, count_one, &n) ? -1 : n;
+}
+
+static int read_link(const char *path, char *buf, size_t size)
+{
+    ssize_t n = readlink(path, buf, size - 1);
+
+    if (n < 0)
+        return -errno;
+    buf[n] = 0;
+    return (int)n;
+}
+
+int pi_fd_link(pid_t pid, int fd, char *buf, size_t size, struct stat *st)
+{
+    char path[48];
+
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+    if (st && stat(path, st))
+        *st = (struct stat){0};
+    return read_link(path, buf, size);
+}
+
+int pi_cwd(pid_t pid, char *buf, size_t size)
+{
+    char path[40];
+
+    snprintf(path, sizeof(path), "/proc/%d/cwd", pid);
+    return read_link(path, buf, size);
+}
+
+/* Names by number. getpwuid(3) loads name service modules, which a static program has not. */
+struct name_cache {
+    uint32_t id;
+    char *name;
+    struct name_cache *next;
+};
+
+static char *lookup_user(uint32_t id)
+{
+    FILE *f = fopen("/etc/passwd", "re");
+    char *name = NULL;
+    struct passwd *pw;
+
+    if (!f)
+        return NULL;
+    while (!name && (pw = fgetpwent(f)))
+        if (pw->pw_uid == id)
+            name = xstrdup(pw->pw_name);
+    fclose(f);
+    return name;
+}
+
+static char *lookup_group(uint32_t id)
+{
+    FILE *f = fopen("/etc/group", "re");
+    char *name = NULL;
+    struct group *gr;
+
+    if (!f)
+        return NULL;
+    while (!name && (gr = fgetgrent(f)))
+        if (gr->gr_gid == id)
+            name = xstrdup(gr->gr_name);
+    fclose(f);
+    return name;
+}
+
+static const char *cached_name(struct name_cache **cache, uint32_t id, char *(*lookup)(uint32_t))
+{
+    struct name_cache *n;
+    unsigned count = 0;
+
+    for (n = *cache; n; n = n->next, count++)
+        if (n->id == id)
+            return n->name;
+    if (count >= 4096) /* ids are what processes claim */
+        return NULL;
+    n = xmalloc(sizeof(*n));
+    *n = (struct name_cache){id, lookup(id), *cache};
+    *cache = n;
+    return n->name;
+}
+
+const char *pi_user(uint32_t uid)
+{
+    static struct name_cache *cache;
+
+    return cached_name(&cache, uid, lookup_user);
+}
+
+const char *pi_group(uint32_t gid)
+{
+    static struct name_cache *cache;
+
+    return cached_name(&cache, gid, lookup_group);
+}
+
+const char *pi_host(void)
+{
+    static char name[256];
+
+    if (!name[0] && gethostname(name, sizeof(name) - 1))
+        strcpy(name, "unknown");
+    return name;
+}
+
+/* Any card with an own, permanent address. */
+static bool card_id(char id[33])
+{
+    DIR *dir = opendir("/sys/class/net");
+    char path[300], mac[64];
+    struct dirent *d;
+    bool found = false;
+
+    if (!dir)
+        return false;
+    while (!found && (d = readdir(dir))) {
+        unsigned n = 0;
+
+        snprintf(path, sizeof(path), "/sys/class/net/%s/device", d->d_name);
+        if (d->d_name[0] == '.' || access(path, F_OK))
+            continue;
+        snprintf(path, sizeof(path), "/sys/class/net/%s/address", d->d_name);
+        if (read_file(path, mac, sizeof(mac)) < 17)
+            continue;
+        memset(id, '0', 32);
+        for (const char *p = mac; *p && n < 12; p++)
+            if (isxdigit((unsigned char)*p))
+                id[20 + n++] = (char)tolower((unsigned char)*p);
+        found = n == 12;
+    }
+    closedir(dir);
+    return found;
+}
+
+const char *pi_machine_id(void)
+{
+    static char id[33];
+    char buf[64];
+
+    if (id[0])
+        return id;
+    if (read_file("/etc/machine-id", buf, sizeof(buf)) >= 32 && strspn(buf, "0123456789abcdef") == 32)
+        memcpy(id, buf, 32);
+    else if (!card_id(id))
+        memset(id, '0', 32);
+    return id;
+}
+
+int pi_pidfd(pid_t pid)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+    return fd < 0 ? -errno : fd;
+}
+
+bool pi_exit_status(int pidfd, pid_t pid, int *ret)
+{
+    struct pidfd_info_v1 info = {.mask = PIDFD_INFO_EXIT_BIT};
+    struct pi_stat st;
+
+    if (pidfd >= 0 && !ioctl(pidfd, PIDFD_GET_INFO_V1, &info) && info.mask & PIDFD_INFO_EXIT_BIT) {
+        *ret = info.exit_code;
+        return true;
+    }
+    /* 0 may also mean that we are not allowed to know */
+    if (pid > 0 && !pi_stat(pid, &st) && st.state == 'Z' && st.exit_status) {
+        *ret = st.exit_status;
+        return true;
+    }
+    return false;
+}

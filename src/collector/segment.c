@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "collector/segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "base/mem.h"
+
+static char *copy_text(const char *shared, size_t max)
+{
+    size_t len = strnlen(shared, max);
+    char *s = xmalloc(len + 1);
+
+    memcpy(s, shared, len);
+    s[len] = 0;
+    return s;
+}
+
+static void copy_info(struct segment_info *info, const struct segment_header *h)
+{
+    uint32_t argv_len = __atomic_load_n(&h->argv_len, __ATOMIC_RELAXED);
+
+    if (argv_len > SEG_ARGV_MAX)
+        argv_len = SEG_ARGV_MAX;
+    info->start = h->start;
+    info->clock = h->clock;
+    info->pid = h->pid;
+    info->ppid = h->ppid;
+    info->uid = h->uid;
+    info->gid = h->gid;
+    info->euid = h->euid;
+    info->egid = h->egid;
+    info->start_time = h->start_time;
+    info->start_cpu_us = h->start_cpu_us < UINT64_MAX / 1000 ? h->start_cpu_us : 0;
+    memcpy(info->uuid, h->uuid, sizeof(info->uuid));
+    info->exe = copy_text(h->exe, sizeof(h->exe));
+    info->cwd = copy_text(h->cwd, sizeof(h->cwd));
+    info->argv = xmalloc(argv_len + 1);
+    memcpy(info->argv, h->argv, argv_len);
+    info->argv[argv_len] = 0;
+    info->argv_len = argv_len;
+    info->argv_cut = h->argv_cut != 0;
+}
+
+/* Layout as the header states it; all sums in 64 bits. */
+static const char *check_layout(struct segment_map *m, const struct segment_header *h)
+{
+    uint64_t fd_end, ring_end;
+
+    if (h->magic != SEG_MAGIC)
+        return "no segment (magic)";
+    if (h->version != SEG_VERSION)
+        return "version of another release";
+    if (h->table_hash != syscall_table_hash())
+        return "table of system calls differs: probe and collector are of different builds";
+    if (h->seg_size != m->size)
+        return "size differs from the file's";
+    m->fd_off = h->fd_off;
+    m->fd_cap = h->fd_cap;
+    m->ring_off = h->ring_off;
+    m->ring_cells = h->ring_cells;
+    fd_end = (uint64_t)m->fd_off + (uint64_t)m->fd_cap * sizeof(struct fd_entry);
+    ring_end = (uint64_t)m->ring_off + (uint64_t)m->ring_cells * RING_CELL;
+    if (m->fd_off < sizeof(*h) || m->fd_off % 64 || m->fd_cap > FD_CAP_MAX || fd_end > m->ring_off)
+        return "descriptor table out of bounds";
+    if (m->ring_off % 64 || m->ring_cells < RING_CELLS_MIN || ring_end > m->size)
+        return "ring out of bounds";
+    return NULL;
+}
+
+int segment_map(struct segment_map *m, int fd, const char **ret_why)
+{
+    const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+    struct stat st;
+    const char *why;
+
+    *m = (struct segment_map){0};
+    *ret_why = "can't be examined";
+    if (fstat(fd, &st))
+        return -errno;
+    *ret_why = "not sealed against changes of its size";
+    if ((fcntl(fd, F_GET_SEALS) & seals) != seals)
+        return -EPERM;
+    *ret_why = "size is impossible";
+    if (st.st_size < (off_t)sizeof(struct segment_header) || (uint64_t)st.st_size > SEGMENT_SIZE_MAX)
+        return -EINVAL;
+    *ret_why = "can't be mapped";
+    m->size = (size_t)st.st_size;
+    m->base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (m->base == MAP_FAILED)
+        return -errno;
+    why = check_layout(m, segment_hdr(m));
+    if (why) {
+        munmap(m->base, m->size);
+        *ret_why = why;
+        return -EINVAL;
+    }
+    copy_info(&m->info, segment_hdr(m));
+    return 0;
+}
+
+void segment_unmap(struct segment_map *m)
+{
+    if (m->base)
+        munmap(m->base, m->size);
+    free(m->info.exe);
+    free(m->info.cwd);
+    free(m->info.argv);
+    *m = (struct segment_map){0};
+}
+
+static struct fd_entry *fd_entry(const struct segment_map *m, uint64_t fd)
+{
+    return fd < m->fd_cap ? (struct fd_entry *)(m->base + m->fd_off) + fd : NULL;
+}
+
+bool segment_fd(const struct segment_map *m, uint64_t fd, struct fd_entry *ret)
+{
+    const struct fd_entry *e = fd_entry(m, fd);
+
+    if (!e)
+        return false;
+    ret->gen = __atomic_load_n(&e->gen, __ATOMIC_ACQUIRE);
+    ret->read_bytes = __atomic_load_n(&e->read_bytes, __ATOMIC_RELAXED);
+    ret->read_ops = __atomic_load_n(&e->read_ops, __ATOMIC_RELAXED);
+    ret->read_ticks = __atomic_load_n(&e->read_ticks, __ATOMIC_RELAXED);
+    ret->write_bytes = __atomic_load_n(&e->write_bytes, __ATOMIC_RELAXED);
+    ret->write_ops = __atomic_load_n(&e->write_ops, __ATOMIC_RELAXED);
+    ret->write_ticks = __atomic_load_n(&e->write_ticks, __ATOMIC_RELAXED);
+    ret->kind = __atomic_load_n(&e->kind, __ATOMIC_RELAXED);
+    ret->state = __atomic_load_n(&e->state, __ATOMIC_RELAXED);
+    ret->undecided = __atomic_load_n(&e->undecided, __ATOMIC_RELAXED);
+    ret->want = __atomic_load_n(&e->want, __ATOMIC_RELAXED);
+    ret->unsaid = __atomic_load_n(&e->unsaid, __ATOMIC_RELAXED);
+    return true;
+}
+
+uint32_t segment_fd_high(const struct segment_map *m)
+{
+    uint64_t high = __atomic_load_n(&segment_hdr(m)->fd_high, __ATOMIC_RELAXED);
+
+    return high > m->fd_cap ? m->fd_cap : (uint32_t)high;
+}
+
+void segment_want(const struct segment_map *m, uint64_t fd, uint32_t gen, enum fd_want want)
+{
+    struct fd_entry *e = fd_entry(m, fd);
+
+    /* a number that was reused since belongs to a record that is still to come */
+    if (e && __atomic_load_n(&e->gen, __ATOMIC_ACQUIRE) == gen)
+        __atomic_store_n(&e->want, gen << 2 | (uint32_t)want, __ATOMIC_RELEASE);
+}
+
+uint64_t segment_head(const struct segment_map *m)
+{
+    return __atomic_load_n(&segment_hdr(m)->ring_head, __ATOMIC_ACQUIRE);
+}
+
+static const uint64_t *cell(const struct segment_map *m, uint64_t pos)
+{
+    return (const uint64_t *)(m->base + m->ring_off + pos % m->ring_cells * RING_CELL);
+}
+
+static bool committed(const struct segment_map *m, uint64_t pos)
+{
+    return __atomic_load_n(cell(m, pos), __ATOMIC_ACQUIRE) == pos + 1;
+}
+
+/* Looks for the record behind a reservation that stays uncommitted. */
+static bool pass_torn(struct segment_map *m, uint64_t head)
+{
+    for (uint64_t pos = m->ring.pos + 1; pos < head; pos++) {
+        if (committed(m, pos)) {
+            m->ring.pos = pos;
+            m->ring.torn++;
+            return true;
+        }
+    }
+    return false;
+}
+
+static unsigned patience_ms(const struct segment_map *m, uint64_t head)
+{
+    if (m->single)
+        return RING_SINGLE_MS;
+    if (head - m->ring.pos < m->ring_cells / 2)
+        return RING_PATIENT_MS;
+    return m->lossless ? RING_LOSSLESS_MS : RING_STALL_MS;
+}
+
+enum ring_state ring_next(struct segment_map *m, uint64_t now, bool last, const void **ret_shared, uint32_t *ret_size)
+{
+    for (;;) {
+        uint64_t pos = m->ring.pos, head;
+        const struct record *r = (const struct record *)(const void *)cell(m, pos);
+        uint32_t size, room;
+        uint8_t kind;
+
+        if (!committed(m, pos)) {
+            head = segment_head(m);
+            if (head < pos || head - pos > m->ring_cells)
+                return RING_BROKEN;
+            if (head == pos) {
+                m->ring.stalled_ns = 0;
+                return RING_EMPTY;
+            }
+            if (!last) {
+                if (!m->ring.stalled_ns)
+                    m->ring.stalled_ns = now;
+                if (now - m->ring.stalled_ns < patience_ms(m, head) * UINT64_C(1000000))
+                    return RING_EMPTY;
+            }
+            if (pass_torn(m, head)) {
+                m->ring.stalled_ns = 0;
+                continue;
+            }
+            if (!last)
+                return RING_EMPTY;
+            m->ring.pos = head;
+            m->ring.torn++;
+            return RING_EMPTY;
+        }
+        m->ring.stalled_ns = 0;
+        size = __atomic_load_n(&r->size, __ATOMIC_RELAXED);
+        kind = __atomic_load_n(&r->kind, __ATOMIC_RELAXED);
+        room = (uint32_t)(m->ring_cells - pos % m->ring_cells) * RING_CELL;
+        if (size > room || size < (kind == REC_PAD ? 16 : sizeof(struct record)))
+            return RING_BROKEN;
+        if (kind == REC_PAD) {
+            ring_advance(m, size);
+            continue;
+        }
+        *ret_shared = r;
+        *ret_size = size;
+        return RING_RECORD;
+    }
+}
+
+void ring_advance(struct segment_map *m, uint32_t size)
+{
+    m->ring.pos += ((uint64_t)size + RING_CELL - 1) / RING_CELL;
+}
+
+void ring_release(struct segment_map *m, uint64_t now)
+{
+    struct segment_header *h = segment_hdr(m);
+
+    __atomic_store_n(&h->ring_tail, m->ring.pos, __ATOMIC_RELEASE);
+    __atomic_store_n(&h->heartbeat, now / 1000000, __ATOMIC_RELAXED);
+}
+
+bool record_item(const struct record *r, uint32_t size, uint32_t *at, struct rec_item *ret, const void **ret_data)
+{
+    uint32_t off = *at ? *at : (uint32_t)sizeof(*r);
+
+    if (off > size || size - off < sizeof(*ret))
+        return false;
+    memcpy(ret, (const uint8_t *)r + off, sizeof(*ret));
+    off += (uint32_t)sizeof(*ret);
+    if (ret->len > size - off)
+        return false;
+    *ret_data = (const uint8_t *)r + off;
+    off += ret->len;
+    *at = (off + 7) & ~7u;
+    return true;
+}

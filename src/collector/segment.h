@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mapping and reading the segment of a process (wire/segment.h). Everything in
+ * the mapping can change at any time and may be a lie: this module copies what
+ * it needs once, checks the copy, and never follows a value that it reads
+ * twice. Single-threaded.
+ */
+#ifndef SCOPE_COLLECTOR_SEGMENT_H
+#define SCOPE_COLLECTOR_SEGMENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wire/record.h"
+#include "wire/segment.h"
+
+#define SEGMENT_SIZE_MAX (UINT64_C(256) << 20) /* larger segments are refused */
+#define RING_CELLS_MIN   64u
+
+/* What the header said when the segment arrived; own copies, strings terminated. */
+struct segment_info {
+    uint32_t start, clock;           /* enum seg_start, enum seg_clock */
+    uint32_t pid, ppid, uid, gid, euid, egid;
+    uint64_t start_time;             /* segment's clock */
+    uint64_t start_cpu_us;           /* CPU time that the pid had used by then */
+    uint8_t uuid[16];
+    char *exe, *cwd;                 /* never NULL */
+    char *argv;                      /* NUL-separated, terminated */
+    size_t argv_len;
+    bool argv_cut;
+};
+
+struct ring {
+    uint64_t pos;                    /* next cell to read */
+    uint64_t torn;                   /* reservations that were never committed */
+    uint64_t stalled_ns;             /* CLOCK_MONOTONIC since when the cell at pos is reserved but not committed; 0: not */
+};
+
+/* How long a reservation may stay uncommitted before it is given up: RING_STALL_MS when the ring is filling up behind
+ * it, else longer, since on a busy machine its writer may just be waiting for a processor. */
+#define RING_PATIENT_MS 2000u
+#define RING_SINGLE_MS 50u   /* the only writer was interrupted by a signal handler that did not return */
+#define RING_LOSSLESS_MS 900u /* writers that wait for room give up after SEG_WAIT_MS */
+
+struct segment_map {
+    uint8_t *base;                   /* shared mapping */
+    size_t size;
+    uint32_t fd_off, fd_cap, ring_off, ring_cells;
+    struct segment_info info;
+    bool lossless;                   /* nothing may be given up lightly */
+    bool single;                     /* one thread writes: what it wrote later proves that it left a reservation */
+    struct ring ring;
+};
+
+/* Checks and maps a segment. fd stays the caller's. Returns 0, or -errno with *ret_why set to static text. */
+int segment_map(struct segment_map *m, int fd, const char **ret_why);
+void segment_unmap(struct segment_map *m);
+
+static inline struct segment_header *segment_hdr(const struct segment_map *m)
+{
+    return (struct segment_header *)m->base;
+}
+
+/* Consistent copy of a descriptor's entry as far as that is possible; false if fd has none. */
+bool segment_fd(const struct segment_map *m, uint64_t fd, struct fd_entry *ret);
+/* Number of descriptor entries that may be in use. */
+uint32_t segment_fd_high(const struct segment_map *m);
+/* Tells the probe whether to capture what is written to fd, if it is still of that generation. */
+void segment_want(const struct segment_map *m, uint64_t fd, uint32_t gen, enum fd_want want);
+uint64_t segment_head(const struct segment_map *m);
+
+enum ring_state {
+    RING_RECORD,   /* *ret is a record */
+    RING_EMPTY,    /* nothing more now */
+    RING_BROKEN,   /* the ring makes no sense: give the segment up */
+};
+
+/*
+ * The next record. On RING_RECORD the record lies at *ret_shared (still in
+ * shared memory), has *ret_size bytes, and is a multiple of 8 inside the
+ * mapping; copy it before looking at it, then call ring_advance(). Padding and
+ * torn reservations are passed over. now: CLOCK_MONOTONIC ns. last: no writer
+ * is left, don't wait for reservations.
+ */
+enum ring_state ring_next(struct segment_map *m, uint64_t now, bool last, const void **ret_shared, uint32_t *ret_size);
+/* Passes over the record that ring_next() returned; its room becomes free at the next ring_release(). */
+void ring_advance(struct segment_map *m, uint32_t size);
+/* Gives what was read back to the writers and says that the collector is alive. */
+void ring_release(struct segment_map *m, uint64_t now);
+
+/*
+ * Steps through the items of a record of `size` bytes in private memory.
+ * *at starts as 0. Returns false at the end or when what follows is malformed.
+ */
+bool record_item(const struct record *r, uint32_t size, uint32_t *at, struct rec_item *ret, const void **ret_data);
+
+#endif
