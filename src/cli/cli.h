@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line. Each command is one file and one row of the table in
+ * main.c; help, man page and completion are made from the rows.
+ */
+#ifndef SCOPE_CLI_CLI_H
+#define SCOPE_CLI_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "session/session.h"
+
+/* Exit statuses; those of a program that could not be started are env(1)'s. */
+enum {
+    EXIT_FAILED = 1,     /* the command could not do it */
+    EXIT_USAGE = 2,      /* wrong options or arguments */
+    EXIT_OURS = 125,     /* run: scope failed before the program was started */
+    EXIT_NOEXEC = 126,   /* run: the program can't be executed */
+    EXIT_NOTFOUND = 127, /* run: there is no such program */
+};
+
+/* --- the table --- */
+
+struct cli_option {
+    const char *name;  /* long form, without dashes; NULL ends a list */
+    const char *arg;   /* what its value is called in help ("N", "FILE"), NULL if it takes none */
+    const char *help;  /* one sentence without full stop */
+    const char *words; /* allowed values separated by '|', NULL for any */
+    char letter;       /* short form or 0 */
+    bool optional;     /* the value may be left out (--color); then it has to be given with '=' */
+    bool hidden;
+};
+
+struct cli_example {
+    const char *line, *what; /* line NULL ends a list */
+};
+
+struct args;
+
+struct cli_command {
+    const char *name;
+    const char *aliases;     /* separated by blanks, or NULL */
+    const char *summary;     /* one line */
+    const char *usage;       /* what follows "scope NAME" */
+    const char *description; /* paragraphs for help and man page */
+    const struct cli_option *options;
+    const struct cli_option *more_options; /* shared by several commands, or NULL */
+    const struct cli_example *examples;
+    const char *words;      /* completion of arguments: words separated by blanks; "<file>", "<dir>", "<program>" */
+    int min_args, max_args; /* max_args -1: any number */
+    bool stop_at_word;      /* options end at the first word: what follows belongs to a program */
+    bool hidden;
+    int (*run)(struct args *);
+};
+
+extern const struct cli_command *const cli_commands[]; /* NULL-terminated */
+extern const struct cli_option cli_common_options[];   /* those that every command has */
+const struct cli_command *cli_find(const char *name);
+
+/* --- a parsed command line --- */
+
+struct args {
+    const struct cli_command *command;
+    struct cli_value {
+        const struct cli_option *option;
+        const char *value; /* NULL if it was given without */
+    } * values;
+    size_t value_count;
+    char **words; /* arguments that aren't options, NULL-terminated */
+    int word_count;
+};
+
+/* Parses what follows the command's name. Returns 0, or EXIT_USAGE after a message. */
+int args_parse(struct args *a, const struct cli_command *c, int argc, char **argv);
+void args_clear(struct args *a);
+bool args_has(const struct args *a, const char *name);
+const char *args_get(const struct args *a, const char *name); /* last value, or NULL */
+/* A whole number within limits: 0, or EXIT_USAGE after a message. *ret is left alone if the option wasn't given. */
+int args_number(const struct args *a, const char *name, int64_t min, int64_t max, int64_t *ret);
+/* EXIT_USAGE after a message if two options were given that exclude each other, else 0. */
+int args_conflict(const struct args *a, const char *one, const char *other);
+
+/* --- messages: "scope: text" on stderr --- */
+
+void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void cli_hint(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* A usage error of a command with the pointer to its help. Returns EXIT_USAGE. */
+int cli_usage(const struct cli_command *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The candidate that is most like a word, or NULL if none is. candidates is NULL-terminated. */
+const char *cli_closest(const char *word, const char *const *candidates);
+/* stdout was written completely? Else EXIT_FAILED with a message (nothing for EPIPE). Call at the end. */
+int cli_finish(int status);
+
+/* --- help.c --- */
+
+void help_overview(FILE *);
+void help_command(FILE *, const struct cli_command *);
+void help_man(FILE *);
+void help_markdown(FILE *);
+int help_completion(FILE *, const char *shell);
+
+/* --- text.c --- */
+
+bool cli_color(const struct args *a); /* --color, NO_COLOR, CLICOLOR_FORCE, terminal */
+extern bool cli_colors;               /* set by cli_color() for the functions below */
+unsigned cli_width(void);             /* columns of the terminal on stdout; 0 if it is none */
+/* 250ms 7s 3m12s 2h5m 1d4h 9d */
+const char *text_duration(uint64_t ns, char buf[32]);
+/* "Jan  2 15:04:05", local time */
+const char *text_time(uint64_t ns, char buf[32]);
+const char *text_base62(uint64_t v, char buf[16]);   /* least significant digit first, as event ids are written */
+int text_parse_base62(const char *s, uint64_t *ret); /* 0 or -EINVAL */
+/* Adds text with control characters made visible: an observed program must not be able to drive the terminal. */
+struct buf;
+void text_clean(struct buf *b, const char *s, size_t len);
+/* Columns that a clean UTF-8 text takes, counting each code point as one; and the bytes that fit into some. */
+unsigned text_columns(const char *s, size_t len);
+size_t text_fit(const char *s, size_t len, unsigned columns);
+/* Durations such as 5s, 1m30s, 250ms, 2h: nanoseconds, or -EINVAL. */
+int text_parse_duration(const char *s, uint64_t *ret);
+const char *text_signal(int sig, char buf[16]); /* "SIGTERM" */
+/* The user's name, from /etc/passwd, or the number. */
+const char *text_user(unsigned uid, char buf[64]);
+
+/* --- table.c: upper-case header, left-aligned columns, no borders --- */
+
+struct table;
+struct table *table_new(const char *const *headers, size_t count);
+void table_cell(struct table *, const char *text); /* cleaned; the next column of the current row */
+void table_cellf(struct table *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void table_print(struct table *, FILE *); /* cut to the terminal's width if it is one; frees */
+void table_free(struct table *);
+/* One line "Label:  value" of a description. */
+void table_pair(FILE *, unsigned indent, const char *label, const char *value);
+
+/* --- sessions.c --- */
+
+extern const struct cli_option cli_session_options[]; /* --id */
+/* The session of --id, or the most recent one; synchronised, so that everything recorded is in its files.
+ * 0, or an exit status after a message. */
+int cli_session(const struct args *a, struct session *ret);
+/* Has a session that is being recorded written out, and loads its metadata again. As session_sync(). */
+int cli_refresh(struct session *s, unsigned timeout_ms);
+/* Path of a destination that is a file, or NULL: malloc'ed. */
+char *cli_file_of(const char *url);
+
+/* --- lines.c: reading files of lines that may still be written --- */
+
+struct lines {
+    int fd;
+    char *buf;
+    size_t len, cap, pos;
+    uint64_t offset;   /* in the file, of buf[0] */
+    uint64_t start;    /* offset of the line returned last */
+    bool skipping;     /* inside a line that is too long */
+    uint64_t too_long; /* such lines so far */
+};
+#define LINE_MAX_BYTES (8u << 20)
+
+int lines_open(struct lines *l, const char *path); /* 0 or -errno */
+void lines_seek(struct lines *l, uint64_t offset);
+/* The next complete line without its newline (valid until the next call): 1, 0 if there is no complete one yet,
+ * -errno. */
+int lines_next(struct lines *l, char **ret, size_t *ret_len);
+void lines_close(struct lines *l);
+
+/* --- launching, shared by run, watch, extract --- */
+
+extern const struct cli_option cli_run_options[]; /* flags that shape what is observed and where it goes */
+extern const struct cli_option cli_dest_options[];
+struct config_sources;
+struct cfg_problem;
+/* Problems of configuration as messages; ctx is a bool that becomes true at a fatal one, or NULL. */
+void cli_problem(void *ctx, const struct cfg_problem *p);
+/* Flags of a command line into configuration: 0 or EXIT_USAGE. */
+int cli_apply_flags(const struct args *a, struct config_sources *config);
+/* Becomes the program: returns only if that failed, with the exit status. */
+int cli_run_program(const struct args *a, const char *kind);
+/* Options and program of a command line that will be run: 0, or the exit status after a message. */
+int cli_check_run(const struct args *a);
+/* run -z. */
+int cli_run_passthrough(const struct args *a);
+
+#endif

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/commands.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/un.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "inject/launch.h"
+#include "wire/join.h"
+
+#define LOW_SPACE (UINT64_C(100) << 20)
+#define CHILD_MS 10000
+
+static const struct cli_option options[] = {
+    {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    {"color", "WHEN", "Colours: always (or no value), never, auto", "always|never|auto", 0, true, false},
+    {0},
+};
+
+static const struct cli_example examples[] = {
+    {"scope doctor", "what would prevent observing here, and what to do about it"},
+    {0},
+};
+
+enum verdict { GOOD, NOTE, BAD };
+
+struct report {
+    bool json;
+    unsigned bad;
+};
+
+/* One line of the report; remedy NULL if there is nothing to do. */
+__attribute__((format(printf, 5, 6))) static void tell(struct report *r, enum verdict v, const char *check,
+                                                       const char *remedy, const char *fmt, ...)
+{
+    static const char *const names[] = {"ok", "note", "bad"};
+    static const char *const colors[] = {"\033[32m", "\033[33m", "\033[31m"};
+    struct buf b = BUF_INIT, clean = BUF_INIT;
+    char *text = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    if (vasprintf(&text, fmt, ap) < 0)
+        text = NULL;
+    va_end(ap);
+    r->bad += v == BAD;
+    if (r->json) {
+        buf_printf(&b, "{\"check\":\"%s\",\"verdict\":\"%s\",\"text\":", check, names[v]);
+        buf_json_str(&b, text ? text : "");
+        if (remedy) {
+            buf_str(&b, ",\"remedy\":");
+            buf_json_str(&b, remedy);
+        }
+        buf_str(&b, "}\n");
+    } else {
+        text_clean(&clean, text ? text : "", text ? strlen(text) : 0);
+        buf_printf(&b, "%s%-4s%s  %-14s %s\n", cli_colors ? colors[v] : "", names[v], cli_colors ? "\033[0m" : "",
+                   check, buf_cstr(&clean));
+        if (remedy)
+            buf_printf(&b, "%22s%s\n", "-> ", remedy);
+    }
+    fwrite(b.p, 1, b.len, stdout);
+    buf_free(&b);
+    buf_free(&clean);
+    free(text);
+}
+
+/* First line of a small file, or "". */
+static const char *first_line(const char *path, char *text, size_t size)
+{
+    FILE *f = fopen(path, "re");
+
+    text[0] = '\0';
+    if (f) {
+        if (!fgets(text, (int)size, f))
+            text[0] = '\0';
+        fclose(f);
+    }
+    text[strcspn(text, "\n")] = '\0';
+    return text;
+}
+
+/* A value of /proc/self/status, or -1. */
+static long status_value(const char *name)
+{
+    char line[256];
+    long value = -1;
+    FILE *f = fopen("/proc/self/status", "re");
+
+    while (f && fgets(line, sizeof(line), f))
+        if (strncmp(line, name, strlen(name)) == 0 && line[strlen(name)] == ':')
+            value = strtol(line + strlen(name) + 1, NULL, 10);
+    if (f)
+        fclose(f);
+    return value;
+}
+
+static void check_kernel(struct report *r)
+{
+    struct utsname u;
+    long major, minor = 0;
+    char *end;
+
+    if (uname(&u) < 0)
+        return;
+    major = strtol(u.release, &end, 10);
+    if (*end == '.')
+        minor = strtol(end + 1, NULL, 10);
+    if (major < 4 || (major == 4 && minor < 14))
+        tell(r, BAD, "kernel", "use Linux 4.14 or newer", "%s %s %s is too old", u.sysname, u.release, u.machine);
+    else if (major < 5 || (major == 5 && minor < 3))
+        tell(r, NOTE, "kernel", NULL, "%s %s %s: the end of processes is noticed later (no pidfd before Linux 5.3)",
+             u.sysname, u.release, u.machine);
+    else
+        tell(r, GOOD, "kernel", NULL, "%s %s %s", u.sysname, u.release, u.machine);
+}
+
+static void check_proc(struct report *r)
+{
+    char text[64];
+
+    if (access("/proc/self/maps", R_OK) == 0 && *first_line("/proc/self/stat", text, sizeof(text)))
+        tell(r, GOOD, "/proc", NULL, "is mounted and readable");
+    else
+        tell(r, BAD, "/proc", "mount -t proc proc /proc", "can't be read: %s", strerror(errno));
+}
+
+static void check_memfd(struct report *r)
+{
+    int fd = memfd_create("scope-doctor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    void *map = MAP_FAILED;
+
+    if (fd >= 0 && ftruncate(fd, 4096) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+        map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        tell(r, BAD, "shared memory",
+             "allow memfd_create, F_ADD_SEALS and mmap in the seccomp filter or security policy",
+             "memfd_create or sealing does not work: %s", strerror(errno));
+    else
+        tell(r, GOOD, "shared memory", NULL, "memfd_create and seals work");
+    if (map != MAP_FAILED)
+        munmap(map, 4096);
+    if (fd >= 0)
+        close(fd);
+}
+
+static void check_socket(struct report *r)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof(sa_family_t); /* autobind: the kernel picks an abstract name; unix(7) */
+    int l = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), c = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    bool works = l >= 0 && c >= 0 && bind(l, (struct sockaddr *)&addr, len) == 0 && listen(l, 1) == 0;
+
+    if (works) {
+        len = sizeof(addr);
+        works = getsockname(l, (struct sockaddr *)&addr, &len) == 0 && connect(c, (struct sockaddr *)&addr, len) == 0;
+    }
+    if (works)
+        tell(r, GOOD, "sockets", NULL, "abstract unix sockets work");
+    else
+        tell(r, BAD, "sockets", "allow unix sockets in the seccomp filter or security policy",
+             "abstract unix sockets don't work: %s", strerror(errno));
+    if (l >= 0)
+        close(l);
+    if (c >= 0)
+        close(c);
+}
+
+static void check_sessions(struct report *r)
+{
+    char *base = session_base(), *probe = xstrdup(base);
+    struct statvfs fs;
+    struct stat st;
+    uint64_t space;
+
+    /* Up to the nearest directory that exists: the store is made when it is needed. */
+    while (stat(probe, &st) < 0 && errno == ENOENT && strrchr(probe, '/') != probe && strrchr(probe, '/'))
+        *strrchr(probe, '/') = '\0';
+    if (stat(probe, &st) < 0 || !S_ISDIR(st.st_mode) || access(probe, W_OK | X_OK) < 0) {
+        tell(r, BAD, "sessions", "set SCOPE_HOME to a directory that you can write", "%s can't be written: %s", probe,
+             S_ISDIR(st.st_mode) ? strerror(errno) : "is no directory");
+    } else if (geteuid() != 0 && strcmp(probe, base) == 0 && st.st_uid != geteuid()) {
+        tell(r, BAD, "sessions", "set SCOPE_HOME to a directory of yours", "%s belongs to somebody else", base);
+    } else if (statvfs(probe, &fs) == 0 && (space = (uint64_t)fs.f_bavail * fs.f_frsize) < LOW_SPACE) {
+        tell(r, NOTE, "sessions", "`scope prune -k 20` removes old ones", "%s: only %llu MiB free", base,
+             (unsigned long long)(space >> 20));
+    } else {
+        tell(r, GOOD, "sessions", NULL, "%s", base);
+    }
+    free(probe);
+    free(base);
+}
+
+/* Runs argv with an environment and collects its output. Returns the wait status, or -1. */
+static int capture(char *const *argv, char *const *envp, struct buf *out)
+{
+    struct timespec ts;
+    uint64_t deadline;
+    int fds[2], status = -1;
+    pid_t pid;
+
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return -1;
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        dup2(fds[1], 1);
+        dup2(fds[1], 2);
+        execve(argv[0], argv, envp);
+        _exit(127);
+    }
+    close(fds[1]);
+    fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    deadline = (uint64_t)ts.tv_sec * 1000u + CHILD_MS;
+    while (pid > 0 && out->len < (1u << 20)) {
+        ssize_t n = read(fds[0], buf_room(out, 4096), 4096);
+
+        if (n > 0) {
+            out->len += (size_t)n;
+            continue;
+        }
+        if (n == 0)
+            break;
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        if ((errno != EAGAIN && errno != EINTR) || (uint64_t)ts.tv_sec * 1000u > deadline)
+            break;
+        ts = (struct timespec){.tv_nsec = 5000000};
+        nanosleep(&ts, NULL);
+    }
+    close(fds[0]);
+    if (pid > 0) {
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        if ((uint64_t)ts.tv_sec * 1000u > deadline)
+            kill(pid, SIGKILL);
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+            ;
+    }
+    return status;
+}
+
+static const char *find_tool(const char *const *paths)
+{
+    for (; *paths; paths++)
+        if (access(*paths, X_OK) == 0)
+            return *paths;
+    return NULL;
+}
+
+/* A program that prints its mappings: is the library among them, and does the loader stay silent? */
+static void check_library(struct report *r)
+{
+    static const char *const cats[] = {"/bin/cat", "/usr/bin/cat", NULL};
+    char *lib = NULL, *plans = NULL, *what = NULL, **env;
+    const char *cat = find_tool(cats);
+    enum exe_kind kind = EXE_UNKNOWN;
+    struct buf out = BUF_INIT;
+    int rc = launch_install(NULL, &lib, &plans, &what);
+
+    if (rc < 0) {
+        tell(r, BAD, "library",
+             rc == -EACCES ? "give --librarypath a directory on a file system that is not mounted noexec"
+                           : "give --librarypath a directory that you can write",
+             "can't be installed: %s: %s", what, rc == -EPERM ? "belongs to somebody else" : strerror(-rc));
+        free(what);
+        return;
+    }
+    tell(r, GOOD, "library", NULL, "%s", lib);
+    if (!cat || launch_classify(cat, &kind, NULL) < 0 || kind != EXE_DYNAMIC) {
+        tell(r, NOTE, "LD_PRELOAD", NULL, "not tried: there is no dynamically linked /bin/cat here");
+    } else {
+        char *argv[] = {(char *)cat, (char *)"/proc/self/maps", NULL};
+
+        /* A socket that nobody listens on: the library loads and stays passive. */
+        env = launch_environ((const char *const *)environ, lib, "scope-doctor-nobody", plans, 0);
+        rc = capture(argv, env, &out);
+        if (rc == 0 && strstr(buf_cstr(&out), lib))
+            tell(r, GOOD, "LD_PRELOAD", NULL, "the dynamic loader takes the library");
+        else
+            tell(r, BAD, "LD_PRELOAD",
+                 "look for a noexec mount or a security policy (SELinux, AppArmor) that keeps programs from mapping it",
+                 "the dynamic loader does not load %s: %.200s", lib, rc == 0 ? "it is not mapped" : buf_cstr(&out));
+        for (char **e = env; *e; e++)
+            free(*e);
+        free(env);
+    }
+    buf_free(&out);
+    free(lib);
+    free(plans);
+}
+
+static void remove_store(const char *home)
+{
+    static const char *const files[] = {"count", "lock", "history", "lib", ""};
+    struct session *list;
+    size_t count;
+
+    if (session_list(&list, &count) == 0) {
+        for (size_t i = 0; i < count; i++) {
+            session_remove(&list[i]);
+            session_clear(&list[i]);
+        }
+        free(list);
+    }
+    for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+        char *path = xasprintf("%s/%s", home, files[i]);
+
+        if (unlink(path) < 0)
+            rmdir(path);
+        free(path);
+    }
+}
+
+/* Events of a process, as they stand in the file. */
+static size_t count_lines(const struct session *s)
+{
+    char *path = xasprintf("%s/events.json", s->dir), *line;
+    struct lines l;
+    size_t len, n = 0;
+
+    if (lines_open(&l, path) == 0) {
+        while (lines_next(&l, &line, &len) == 1)
+            n += strncmp(line, "{\"type\":\"evt\"", 13) == 0;
+        lines_close(&l);
+    }
+    free(path);
+    return n;
+}
+
+/* The whole chain on a program that does nothing much. */
+static void check_run(struct report *r)
+{
+    static const char *const trues[] = {"/bin/true", "/usr/bin/true", NULL};
+    char home[] = "/tmp/scope-doctor-XXXXXX", *saved = xstrdup(getenv("SCOPE_HOME"));
+    const char *program = find_tool(trues);
+    char *argv[] = {(char *)"/proc/self/exe", (char *)"run", (char *)"--", (char *)program, NULL};
+    enum exe_kind kind = EXE_UNKNOWN;
+    struct buf out = BUF_INIT;
+    struct session s = {0};
+    int rc;
+
+    if (!program || launch_classify(program, &kind, NULL) < 0 || kind != EXE_DYNAMIC || !mkdtemp(home)) {
+        tell(r, NOTE, "observing", NULL, "not tried: %s", program ? strerror(errno) : "there is no /bin/true");
+        free(saved);
+        return;
+    }
+    setenv("SCOPE_HOME", home, 1);
+    rc = capture(argv, environ, &out);
+    if (rc != 0) {
+        tell(r, BAD, "observing", NULL, "`scope run %s` failed: %.300s", program, buf_cstr(&out));
+    } else if (session_load(0, &s) < 0 || cli_refresh(&s, 3000) < 0) {
+        tell(r, BAD, "observing", NULL, "the collector of `scope run %s` does not answer", program);
+    } else {
+        if (count_lines(&s))
+            tell(r, GOOD, "observing", NULL, "`scope run %s` was recorded", program);
+        else
+            tell(r, BAD, "observing", "`scope run -- PROGRAM` and then `scope logs` may tell more",
+                 "`scope run %s` recorded nothing", program);
+    }
+    if (s.collector > 0 && session_running(&s)) {
+        kill(s.collector, SIGTERM); /* it would wait for more processes */
+        for (int i = 0; i < 200 && session_running(&s); i++)
+            usleep(5000);
+    }
+    session_clear(&s);
+    remove_store(home);
+    if (saved)
+        setenv("SCOPE_HOME", saved, 1);
+    else
+        unsetenv("SCOPE_HOME");
+    free(saved);
+    buf_free(&out);
+}
+
+static void check_clock(struct report *r)
+{
+    char text[64];
+    int tsc = 0;
+
+    first_line("/sys/devices/system/clocksource/clocksource0/current_clocksource", text, sizeof(text));
+    if (prctl(PR_GET_TSC, &tsc) == 0 && tsc == PR_TSC_SIGSEGV)
+        tell(r, NOTE, "clock", NULL, "reading the CPU's counter is forbidden here: times cost a little more");
+    else if (*text && strcmp(text, "tsc") != 0)
+        tell(r, NOTE, "clock", NULL, "the kernel's clock is %s, not the CPU's counter: it may not be reliable", text);
+    else
+        tell(r, GOOD, "clock", NULL, "%s", *text ? text : "unknown");
+}
+
+static void check_policies(struct report *r)
+{
+    char text[256];
+    long seccomp = status_value("Seccomp"), no_new_privs = status_value("NoNewPrivs");
+
+    first_line("/proc/sys/kernel/yama/ptrace_scope", text, sizeof(text));
+    if (*text && strcmp(text, "0") != 0 && strcmp(text, "1") != 0)
+        tell(r, NOTE, "ptrace_scope",
+             "sysctl kernel.yama.ptrace_scope=1, if you want to attach to processes as they run",
+             "%s: only privileged processes may trace%s; `scope run` does not need it", text,
+             strcmp(text, "3") == 0 ? ", in fact none" : "");
+    else
+        tell(r, GOOD, "ptrace_scope", NULL, "%s", *text ? text : "no restriction");
+    if (seccomp > 0)
+        tell(r, NOTE, "seccomp", NULL, "a filter applies to this process; the checks above were made under it");
+    else
+        tell(r, GOOD, "seccomp", NULL, "no filter%s", no_new_privs > 0 ? "; no_new_privs is set" : "");
+    first_line("/sys/fs/selinux/enforce", text, sizeof(text));
+    if (strcmp(text, "1") == 0)
+        tell(r, NOTE, "SELinux", "ausearch -m avc -c scope shows what it refused",
+             "enforcing: confined services may not be "
+             "allowed to map the library or to connect to the collector");
+    else
+        tell(r, GOOD, "SELinux", NULL, "%s", *text ? "permissive" : "not active");
+    first_line("/proc/self/attr/current", text, sizeof(text));
+    if (strcmp(first_line("/sys/module/apparmor/parameters/enabled", text, sizeof(text)), "Y") == 0) {
+        first_line("/proc/self/attr/current", text, sizeof(text));
+        if (*text && strcmp(text, "unconfined") != 0)
+            tell(r, NOTE, "AppArmor", "allow the library's directory in the profile: `/usr/lib/appscope/** mr,`",
+                 "confined by %s", text);
+        else
+            tell(r, GOOD, "AppArmor", NULL,
+                 "unconfined here; programs with a profile may not be allowed to map the library");
+    } else {
+        tell(r, GOOD, "AppArmor", NULL, "not active");
+    }
+}
+
+static int run(struct args *a)
+{
+    struct report r = {.json = args_has(a, "json")};
+
+    cli_color(a);
+    check_kernel(&r);
+    check_proc(&r);
+    check_memfd(&r);
+    check_socket(&r);
+    check_sessions(&r);
+    check_library(&r);
+    if (!r.bad)
+        check_run(&r);
+    check_clock(&r);
+    check_policies(&r);
+    if (!r.json)
+        puts(r.bad ? "Something prevents observing here; see the lines marked bad."
+                   : "Nothing prevents observing here.");
+    return r.bad ? EXIT_FAILED : 0;
+}
+
+const struct cli_command command_doctor = {
+    .name = "doctor",
+    .summary = "Find out what would prevent observing here",
+    .usage = "[OPTIONS]",
+    .description =
+        "Checks the kernel, /proc, shared memory, sockets, the directories for sessions and the library, tries the "
+        "library in a program and records a short run, and looks at security policies. Each line that isn't ok says "
+        "what to do. Exit status 1 if something prevents observing.",
+    .options = options,
+    .examples = examples,
+    .run = run,
+};

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/commands.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "config/config.h"
+#include "inject/launch.h"
+
+static const struct cli_option options[] = {
+    {"parents", NULL, "Make the directory and those above it if they are missing", NULL, 'p', false, false},
+    {"json", NULL, "Print the result as JSON", NULL, 'j', false, false},
+    {0},
+};
+
+static const struct cli_example examples[] = {
+    {"scope extract -p /opt/scope",
+     "then LD_PRELOAD=/opt/scope/libscope.so SCOPE_EXEC_PATH=/usr/local/bin/scope PROGRAM"},
+    {"scope extract -e tcp://collector.example.org:9109 .", "with a scope.yml that sends events there"},
+    {0},
+};
+
+/* Returns 0 or an exit status after a message. */
+static int write_file(const char *dir, const char *name, const void *bytes, size_t size, mode_t mode)
+{
+    char *path = xasprintf("%s/%s", dir, name);
+    int rc = file_replace(path, bytes, size, mode);
+
+    if (rc < 0)
+        cli_error("%s: %s", path, strerror(-rc));
+    free(path);
+    return rc < 0 ? EXIT_FAILED : 0;
+}
+
+static int write_yaml(const char *dir, const char *name, const struct config_sources *c)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
+    int rc;
+
+    if (!f) {
+        cli_error("out of memory");
+        return EXIT_FAILED;
+    }
+    if (c)
+        config_print_yaml(c, f, false);
+    else
+        config_print_default_yaml(f);
+    fclose(f);
+    rc = write_file(dir, name, text, size, 0644);
+    free(text);
+    return rc;
+}
+
+static int run(struct args *a)
+{
+    static const char *const dests[] = {"cribldest",  "metricformat", "metricprefix",
+                                        "metricdest", "eventdest",    "authtoken"};
+    struct config_sources *c = config_sources_new();
+    const char *dir = a->words[0];
+    bool own = false;
+    char *real = NULL;
+    const void *probe;
+    struct stat st;
+    size_t size;
+    int rc;
+
+    rc = cli_apply_flags(a, c);
+    if (rc)
+        goto out;
+    rc = EXIT_FAILED;
+    probe = launch_probe(&size);
+    if (!size) {
+        cli_error("this scope was built without libscope.so");
+        goto out;
+    }
+    if (args_has(a, "parents")) {
+        int err = make_dirs(dir, 0755);
+
+        if (err < 0) {
+            cli_error("%s: %s", dir, strerror(-err));
+            goto out;
+        }
+    }
+    if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode) || !(real = realpath(dir, NULL))) {
+        cli_error("%s does not exist or is not a directory", dir);
+        cli_hint("--parents makes it");
+        goto out;
+    }
+    for (size_t i = 0; i < sizeof(dests) / sizeof(*dests); i++)
+        own |= args_has(a, dests[i]);
+    rc = write_file(real, "libscope.so", probe, size, 0755);
+    if (rc == 0)
+        rc = write_yaml(real, own ? "scope_example.yml" : "scope.yml", NULL);
+    if (rc == 0 && own)
+        rc = write_yaml(real, "scope.yml", c);
+    if (rc == 0 && args_has(a, "json")) {
+        struct buf b = BUF_INIT;
+
+        buf_str(&b, "{\"dir\":");
+        buf_json_str(&b, real);
+        printf("%s}\n", buf_cstr(&b));
+        buf_free(&b);
+    } else if (rc == 0) {
+        printf("Successfully extracted to %s.\n", real);
+    }
+out:
+    free(real);
+    config_sources_free(c);
+    return rc;
+}
+
+const struct cli_command command_extract = {
+    .name = "extract",
+    .aliases = "excrete expunge extricate exorcise",
+    .summary = "Write libscope.so and scope.yml into a directory",
+    .usage = "[OPTIONS] DIR",
+    .description =
+        "For programs that are started with LD_PRELOAD by other means than scope. With options for destinations, "
+        "scope.yml says so and the documented default file is scope_example.yml.",
+    .options = options,
+    .more_options = cli_dest_options,
+    .examples = examples,
+    .words = "<dir>",
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/commands.h"
+
+#include <string.h>
+
+static const struct cli_option options[] = {
+    {"man", NULL, "The whole as a man page", NULL, 0, false, true},
+    {"markdown", NULL, "The whole as Markdown", NULL, 0, false, true},
+    {0},
+};
+
+static const struct cli_example examples[] = {
+    {"scope help events", "explain a command"},
+    {0},
+};
+
+static int run(struct args *a)
+{
+    const struct cli_command *c;
+
+    if (args_has(a, "man")) {
+        help_man(stdout);
+    } else if (args_has(a, "markdown")) {
+        help_markdown(stdout);
+    } else if (a->word_count == 0) {
+        help_overview(stdout);
+    } else {
+        c = cli_find(a->words[0]);
+        if (!c) {
+            const char *names[32] = {0}, *like;
+            size_t n = 0;
+
+            for (const struct cli_command *const *p = cli_commands; *p && n < 31; p++)
+                if (!(*p)->hidden)
+                    names[n++] = (*p)->name;
+            like = cli_closest(a->words[0], names);
+            cli_error("there is no command '%s'", a->words[0]);
+            if (like)
+                cli_hint("did you mean `scope help %s`?", like);
+            return EXIT_USAGE;
+        }
+        help_command(stdout, c);
+    }
+    return 0;
+}
+
+const struct cli_command command_help = {
+    .name = "help",
+    .summary = "Explain scope or one of its commands",
+    .usage = "[COMMAND]",
+    .description = "Without an argument: the list of commands.",
+    .options = options,
+    .examples = examples,
+    .words = "run watch events metrics history ps logs prune extract config doctor version completion help",
+    .max_args = 1,
+    .run = run,
+};

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/commands.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+
+#define GRAPH_ROWS 20
+#define WIDTH_UNKNOWN 160
+#define NAMES_MAX 32 /* metrics that can be asked for */
+
+static const struct cli_option options[] = {
+    {"metric", "LIST", "Only these metrics, by their exact names", NULL, 'm', false, false},
+    {"graph", NULL, "A graph of one metric (--metric) over time", NULL, 'g', false, false},
+    {"cols", NULL, "One column for each metric of --metric, values in time order", NULL, 'c', false, false},
+    {"uniq", NULL, "Only the first sample of each metric", NULL, 'u', false, false},
+    {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    {0},
+};
+
+static const struct cli_example examples[] = {
+    {"scope metrics", "every sample of the last session"},
+    {"scope metrics -u", "which metrics there are"},
+    {"scope metrics -m proc.cpu_perc -g", "one of them as a graph"},
+    {"scope metrics -m fs.read,fs.write -c", "two side by side"},
+    {0},
+};
+
+/* One sample, whatever its format was. Strings belong to the caller of the parser. */
+struct sample {
+    const char *name, *type, *unit;
+    double value;
+    char text[40];   /* the value as it was written */
+    double time;     /* 0 if unknown: StatsD has none */
+    int64_t pid;     /* 0 if unknown */
+    struct buf tags; /* "name: value, ..." */
+    json_t *json;    /* parsed line; of a StatsD line: the same made from it */
+};
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void number_text(char text[40], const json_t *value)
+{
+    if (json_is_integer(value))
+        snprintf(text, 40, "%lld", (long long)json_integer_value(value));
+    else
+        snprintf(text, 40, "%.15g", json_number_value(value));
+}
+
+/* Fills a sample from {"type":"metric","body":{...}}. */
+static bool from_json(struct sample *s, json_t *o)
+{
+    json_t *body = json_object_get(o, "body"), *value = json_object_get(body, "_value"), *v;
+    const char **names, *key;
+    size_t n = 0;
+
+    s->name = json_string_value(json_object_get(body, "_metric"));
+    s->type = json_string_value(json_object_get(body, "_metric_type"));
+    if (!s->name || !json_is_number(value))
+        return false;
+    s->value = json_number_value(value);
+    number_text(s->text, value);
+    s->unit = json_string_value(json_object_get(body, "unit"));
+    s->time = json_number_value(json_object_get(body, "_time"));
+    v = json_object_get(body, "pid");
+    s->pid = json_is_string(v) ? strtoll(json_string_value(v), NULL, 10) : json_integer_value(v);
+    names = xcalloc(json_object_size(body), sizeof(*names));
+    json_object_foreach(body, key, v)
+    {
+        if (*key != '_' && strcmp(key, "unit") != 0 && strcmp(key, "pid") != 0)
+            names[n++] = key;
+    }
+    qsort(names, n, sizeof(*names), compare_names);
+    for (size_t i = 0; i < n; i++) {
+        v = json_object_get(body, names[i]);
+        if (i)
+            buf_char(&s->tags, ' ');
+        buf_printf(&s->tags, "%s: ", names[i]);
+        if (json_is_string(v)) {
+            buf_add(&s->tags, json_string_value(v), json_string_length(v));
+        } else {
+            char text[40] = "";
+
+            if (json_is_number(v))
+                number_text(text, v);
+            buf_str(&s->tags, text);
+        }
+        buf_char(&s->tags, ',');
+    }
+    if (n)
+        s->tags.len--; /* the last comma */
+    buf_cstr(&s->tags);
+    free(names);
+    return true;
+}
+
+/* NAME:VALUE|TYPE[|#TAG:VALUE,...] to the object that ndjson would have held. */
+static json_t *statsd_to_json(char *line)
+{
+    static const char *const types[][2] = {
+        {"c", "counter"}, {"g", "gauge"}, {"ms", "timer"}, {"h", "histogram"}, {"s", "set"}};
+    char *value = strchr(line, ':'), *type = value ? strchr(value, '|') : NULL, *tags, *end;
+    json_t *o, *body;
+    double number;
+
+    if (!type)
+        return NULL;
+    *value++ = '\0';
+    *type++ = '\0';
+    tags = strstr(type, "|#");
+    if (tags) {
+        *tags = '\0';
+        tags += 2;
+    }
+    type[strcspn(type, "|")] = '\0'; /* a sample rate */
+    number = strtod(value, &end);
+    if (end == value || *end || *line == '\0')
+        return NULL;
+    o = json_object();
+    body = json_object();
+    json_object_set_new(o, "type", json_string("metric"));
+    json_object_set_new(o, "body", body);
+    json_object_set_new(body, "_metric", json_string(line));
+    for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++)
+        if (strcmp(type, types[i][0]) == 0)
+            json_object_set_new(body, "_metric_type", json_string(types[i][1]));
+    json_object_set_new(body, "_value",
+                        strpbrk(value, ".eE") ? json_real(number) : json_integer(strtoll(value, NULL, 10)));
+    for (char *tag = tags, *next; tag; tag = next) {
+        char *colon;
+
+        next = strchr(tag, ',');
+        if (next)
+            *next++ = '\0';
+        colon = strchr(tag, ':');
+        if (!colon)
+            continue;
+        *colon++ = '\0';
+        if (strcmp(tag, "pid") == 0 && *colon)
+            json_object_set_new(body, tag, json_integer(strtoll(colon, NULL, 10)));
+        else
+            json_object_set_new(body, tag, json_string(colon)); /* NULL for invalid UTF-8: left out */
+    }
+    return o;
+}
+
+static const char *type_name(const char *type)
+{
+    static const char *const names[][2] = {
+        {"counter", "Count"}, {"gauge", "Gauge"}, {"timer", "Timer"}, {"histogram", "Histogram"}, {"set", "Set"}};
+
+    for (size_t i = 0; type && i < sizeof(names) / sizeof(*names); i++)
+        if (strcmp(type, names[i][0]) == 0)
+            return names[i][1];
+    return type ? type : "";
+}
+
+/* Reads the next sample: 1, 0 at the end, -errno. Lines that are none are counted or passed over. */
+static int next_sample(struct lines *l, struct sample *s, uint64_t *damaged)
+{
+    char *line;
+    size_t len;
+    int rc;
+
+    while ((rc = lines_next(l, &line, &len)) == 1) {
+        json_t *o;
+
+        if (len == 0)
+            continue;
+        if (*line == '{') {
+            if (strncmp(line, "{\"type\":\"metric\"", 16) != 0)
+                continue; /* start messages and events, if they share the file */
+            o = json_loadb(line, len, JSON_ALLOW_NUL, NULL);
+            if (!o)
+                o = json_loadb(line, len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
+        } else {
+            o = statsd_to_json(line);
+        }
+        *s = (struct sample){.json = o};
+        if (o && from_json(s, o))
+            return 1;
+        json_decref(o);
+        buf_free(&s->tags);
+        ++*damaged;
+    }
+    return rc;
+}
+
+static void clear_sample(struct sample *s)
+{
+    json_decref(s->json);
+    buf_free(&s->tags);
+}
+
+struct wanted {
+    char *names[NAMES_MAX];
+    size_t count;
+};
+
+static int find_name(const struct wanted *w, const char *name)
+{
+    for (size_t i = 0; i < w->count; i++)
+        if (strcmp(w->names[i], name) == 0)
+            return (int)i;
+    return -1;
+}
+
+/* --- the graph --- */
+
+struct series {
+    double *value, *time;
+    size_t count, cap;
+};
+
+static void series_add(struct series *s, double value, double time)
+{
+    if (s->count == s->cap) {
+        s->cap = s->cap ? s->cap * 2 : 256;
+        s->value = xrealloc(s->value, s->cap, sizeof(double));
+        s->time = xrealloc(s->time, s->cap, sizeof(double));
+    }
+    s->value[s->count] = value;
+    s->time[s->count++] = time;
+}
+
+/* Columns are means of the samples that fall into them; with fewer samples than columns each has its own. */
+static void print_graph(const struct series *s, const char *name, const char *unit)
+{
+    unsigned width = cli_width() ? cli_width() : WIDTH_UNKNOWN, label = 12, columns;
+    double *column, min, max, step;
+    char text[32];
+
+    columns = width > label + 12 ? width - label - 1 : 10;
+    if (s->count < columns)
+        columns = (unsigned)s->count;
+    column = xcalloc(columns, sizeof(double));
+    for (unsigned c = 0; c < columns; c++) {
+        size_t from = s->count * c / columns, to = s->count * (c + 1) / columns;
+
+        for (size_t i = from; i < to; i++)
+            column[c] += s->value[i] / (double)(to - from);
+    }
+    min = max = column[0];
+    for (unsigned c = 1; c < columns; c++) {
+        min = fmin(min, column[c]);
+        max = fmax(max, column[c]);
+    }
+    step = max > min ? (max - min) / (GRAPH_ROWS - 1) : 0;
+    for (int row = GRAPH_ROWS - 1; row >= 0; row--) {
+        double at = min + step * row;
+
+        if (step == 0 && row != GRAPH_ROWS / 2) { /* a flat line, in the middle */
+            printf("%*s |\n", (int)label - 2, "");
+            continue;
+        }
+        printf("%*.*g |", (int)label - 1, 6, at);
+        for (unsigned c = 0; c < columns; c++) {
+            int here = step > 0 ? (int)lround((column[c] - min) / step) : row;
+            int before = c == 0 || step == 0 ? here : (int)lround((column[c - 1] - min) / step);
+            bool between = (row > before && row < here) || (row < before && row > here);
+
+            putchar(here == row ? '*' : between ? '|' : ' ');
+        }
+        putchar('\n');
+    }
+    printf("%*s +", (int)label - 1, "");
+    for (unsigned c = 0; c < columns; c++)
+        putchar('-');
+    putchar('\n');
+    printf("%*s%s%s%s%s, %zu samples", (int)label, "", name, unit && *unit ? " [" : "", unit ? unit : "",
+           unit && *unit ? "]" : "", s->count);
+    if (s->time[0] > 0) {
+        printf(", %s", text_time((uint64_t)(s->time[0] * 1e9), text));
+        printf(" to %s", text_time((uint64_t)(s->time[s->count - 1] * 1e9), text));
+    }
+    putchar('\n');
+    free(column);
+}
+
+/* --- the command --- */
+
+static int read_columns(struct lines *l, const struct wanted *w, bool graph, uint64_t *damaged)
+{
+    struct series series[NAMES_MAX] = {{0}};
+    char *unit = NULL;
+    struct sample s;
+    size_t rows = 0, total = 0;
+    int rc;
+
+    while ((rc = next_sample(l, &s, damaged)) == 1) {
+        int i = find_name(w, s.name);
+
+        if (i >= 0) {
+            series_add(&series[i], s.value, s.time);
+            if (!unit && s.unit)
+                unit = xstrdup(s.unit);
+        }
+        clear_sample(&s);
+    }
+    for (size_t i = 0; i < w->count; i++) {
+        total += series[i].count;
+        if (series[i].count > rows)
+            rows = series[i].count;
+    }
+    if (total == 0) {
+        puts("No metrics available");
+    } else if (graph) {
+        print_graph(&series[0], w->names[0], unit);
+    } else {
+        struct table *t = table_new((const char *const *)w->names, w->count);
+
+        for (size_t r = 0; r < rows; r++)
+            for (size_t i = 0; i < w->count; i++) {
+                if (r < series[i].count)
+                    table_cellf(t, "%.15g", series[i].value[r]);
+                else
+                    table_cell(t, "");
+            }
+        table_print(t, stdout);
+    }
+    for (size_t i = 0; i < w->count; i++) {
+        free(series[i].value);
+        free(series[i].time);
+    }
+    free(unit);
+    return rc;
+}
+
+static int list_samples(struct lines *l, const struct wanted *w, bool uniq, bool json, uint64_t *damaged)
+{
+    static const char *const headers[] = {"TIME", "NAME", "VALUE", "TYPE", "UNIT", "PID", "TAGS"};
+    struct table *t = json ? NULL : table_new(headers, sizeof(headers) / sizeof(*headers));
+    char **seen = NULL;
+    size_t seen_count = 0, shown = 0;
+    struct sample s;
+    char text[32];
+    int rc;
+
+    while ((rc = next_sample(l, &s, damaged)) == 1) {
+        bool show = w->count == 0 || find_name(w, s.name) >= 0;
+
+        for (size_t i = 0; uniq && show && i < seen_count; i++)
+            show = strcmp(seen[i], s.name) != 0;
+        if (!show) {
+            clear_sample(&s);
+            continue;
+        }
+        if (uniq) {
+            seen = xrealloc(seen, seen_count + 1, sizeof(char *));
+            seen[seen_count++] = xstrdup(s.name);
+        }
+        shown++;
+        if (json) {
+            char *out = json_dumps(s.json, JSON_COMPACT | JSON_REAL_PRECISION(16));
+
+            if (out)
+                puts(out);
+            free(out);
+        } else {
+            table_cell(t, s.time > 0 ? text_time((uint64_t)(s.time * 1e9), text) : "-");
+            table_cell(t, s.name);
+            table_cell(t, s.text);
+            table_cell(t, type_name(s.type));
+            table_cell(t, s.unit ? s.unit : "");
+            if (s.pid)
+                table_cellf(t, "%lld", (long long)s.pid);
+            else
+                table_cell(t, "");
+            table_cell(t, s.tags.p ? s.tags.p : "");
+        }
+        clear_sample(&s);
+    }
+    for (size_t i = 0; i < seen_count; i++)
+        free(seen[i]);
+    free(seen);
+    if (t && shown)
+        table_print(t, stdout);
+    else if (t)
+        puts("No metrics available");
+    if (t && !shown)
+        table_free(t);
+    return rc;
+}
+
+static int show(const struct args *a, const struct wanted *w, const struct session *s)
+{
+    char *path = cli_file_of(s->metric_dest);
+    struct lines l;
+    uint64_t damaged = 0;
+    int rc;
+
+    if (!path && s->metric_dest) {
+        printf("The metrics of session %llu went to %s\n", (unsigned long long)s->id, s->metric_dest);
+        return 0;
+    }
+    if (!path)
+        path = xasprintf("%s/metrics.json", s->dir);
+    rc = lines_open(&l, path);
+    if (rc < 0) {
+        cli_error("can't read the metrics of session %llu: %s: %s", (unsigned long long)s->id, path, strerror(-rc));
+        free(path);
+        return EXIT_FAILED;
+    }
+    free(path);
+    if (args_has(a, "graph") || args_has(a, "cols"))
+        rc = read_columns(&l, w, args_has(a, "graph"), &damaged);
+    else
+        rc = list_samples(&l, w, args_has(a, "uniq"), args_has(a, "json"), &damaged);
+    if (rc < 0)
+        cli_error("reading the metrics: %s", strerror(-rc));
+    if (damaged + l.too_long)
+        cli_error("%llu lines are damaged and were left out", (unsigned long long)damaged + l.too_long);
+    lines_close(&l);
+    return rc < 0 ? EXIT_FAILED : 0;
+}
+
+static int run(struct args *a)
+{
+    static const char *const conflicts[][2] = {
+        {"graph", "cols"}, {"graph", "uniq"}, {"graph", "json"}, {"cols", "json"}, {"cols", "uniq"}};
+    struct wanted w = {.count = 0};
+    const char *list = args_get(a, "metric");
+    struct session s;
+    int rc;
+
+    for (size_t i = 0; i < sizeof(conflicts) / sizeof(*conflicts); i++)
+        if ((rc = args_conflict(a, conflicts[i][0], conflicts[i][1])))
+            return rc;
+    if ((args_has(a, "graph") || args_has(a, "cols")) && (!list || !*list))
+        return cli_usage(a->command, "--%s needs --metric", args_has(a, "graph") ? "graph" : "cols");
+    if (args_has(a, "graph") && strchr(list, ','))
+        return cli_usage(a->command, "--graph shows one metric");
+    while (list && *list) {
+        size_t n = strcspn(list, ",");
+
+        if (n && w.count == NAMES_MAX)
+            return cli_usage(a->command, "--metric takes at most %d names", NAMES_MAX);
+        if (n)
+            w.names[w.count++] = xstrndup(list, n);
+        list += n;
+        list += *list == ',';
+    }
+    rc = cli_session(a, &s);
+    if (rc == 0) {
+        cli_color(a);
+        rc = show(a, &w, &s);
+        session_clear(&s);
+    }
+    for (size_t i = 0; i < w.count; i++)
+        free(w.names[i]);
+    return rc;
+}
+
+const struct cli_command command_metrics = {
+    .name = "metrics",
+    .summary = "Show the metrics of a session",
+    .usage = "[OPTIONS]",
+    .description =
+        "Prints one line per sample in the order in which they were sent. Counters are the difference since the sample "
+        "before. Sessions in StatsD format can be read as well; that format has no times. --graph and --cols need "
+        "--metric.",
+    .options = options,
+    .more_options = cli_session_options,
+    .examples = examples,
+    .run = run,
+};

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/commands.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "wire/segment.h"
+
+#define SEGMENT_NAME "/memfd:" SEG_NAME " (deleted)"
+#define SEGMENTS_MAX 65536 /* of one collector */
+
+static const struct cli_option options[] = {
+    {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    {0},
+};
+
+static const struct cli_example examples[] = {
+    {"scope ps", "what is being observed now"},
+    {0},
+};
+
+/* Both the probe and the collector map a process's segment: the inode of the memfd joins them. */
+struct segments {
+    uint64_t *inode;
+    size_t count, cap;
+    bool library; /* libscope.so is mapped: an observed process, not a collector */
+};
+
+static void read_maps(int pid, struct segments *ret)
+{
+    char path[64], *line = NULL;
+    size_t cap = 0;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+    f = fopen(path, "re");
+    if (!f)
+        return;
+    while (getline(&line, &cap, f) > 0 && ret->count < SEGMENTS_MAX) {
+        char *name = strchr(line, '/'), *inode;
+
+        if (!name)
+            continue;
+        name[strcspn(name, "\n")] = '\0';
+        if (strcmp(name, SEGMENT_NAME) == 0) {
+            /* ADDRESSES MODE OFFSET DEVICE INODE PATH; proc_pid_maps(5) */
+            for (inode = name; inode > line && inode[-1] == ' ';)
+                inode--;
+            while (inode > line && inode[-1] != ' ')
+                inode--;
+            if (ret->count == ret->cap) {
+                ret->cap = ret->cap ? ret->cap * 2 : 8;
+                ret->inode = xrealloc(ret->inode, ret->cap, sizeof(uint64_t));
+            }
+            ret->inode[ret->count++] = strtoull(inode, NULL, 10);
+        } else if (strstr(name, "/libscope.so")) {
+            ret->library = true;
+        }
+    }
+    free(line);
+    fclose(f);
+}
+
+static bool shares(const struct segments *a, const struct segments *b)
+{
+    for (size_t i = 0; i < a->count; i++)
+        for (size_t j = 0; j < b->count; j++)
+            if (a->inode[i] == b->inode[j])
+                return true;
+    return false;
+}
+
+static void command_line(int pid, struct buf *b)
+{
+    char path[64], text[4096];
+    size_t n;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+    f = fopen(path, "re");
+    if (!f)
+        return;
+    n = fread(text, 1, sizeof(text), f);
+    fclose(f);
+    while (n && text[n - 1] == '\0')
+        n--;
+    for (size_t i = 0; i < n; i++)
+        buf_char(b, (char)(text[i] ? text[i] : ' '));
+}
+
+static int compare_pids(const void *a, const void *b)
+{
+    return *(const int *)a < *(const int *)b ? -1 : 1;
+}
+
+static int *all_pids(size_t *ret_count)
+{
+    DIR *d = opendir("/proc");
+    struct dirent *e;
+    int *pids = NULL;
+    size_t count = 0;
+
+    while (d && (e = readdir(d))) {
+        char *end;
+        long pid = strtol(e->d_name, &end, 10);
+
+        if (*end || pid <= 0)
+            continue;
+        pids = xrealloc(pids, count + 1, sizeof(int));
+        pids[count++] = (int)pid;
+    }
+    if (d)
+        closedir(d);
+    if (count)
+        qsort(pids, count, sizeof(int), compare_pids);
+    *ret_count = count;
+    return pids;
+}
+
+static int run(struct args *a)
+{
+    static const char *const headers[] = {"ID", "PID", "USER", "COMMAND", "SESSION"};
+    bool json = args_has(a, "json");
+    struct table *t = json ? NULL : table_new(headers, sizeof(headers) / sizeof(*headers));
+    struct session *sessions;
+    struct segments *collectors;
+    size_t session_count = 0, pid_count, shown = 0;
+    int *pids, rc = session_list(&sessions, &session_count);
+
+    if (rc < 0)
+        session_count = 0; /* processes may be observed without sessions */
+    collectors = xcalloc(session_count, sizeof(*collectors));
+    for (size_t i = 0; i < session_count; i++)
+        if (sessions[i].collector > 0 && session_running(&sessions[i]))
+            read_maps((int)sessions[i].collector, &collectors[i]);
+    pids = all_pids(&pid_count);
+    for (size_t p = 0; p < pid_count; p++) {
+        struct segments own = {0};
+        struct buf command = BUF_INIT;
+        char proc[64], user[64], session[24] = "-";
+        struct stat st;
+
+        read_maps(pids[p], &own);
+        snprintf(proc, sizeof(proc), "/proc/%d", pids[p]);
+        if (!own.count || !own.library || stat(proc, &st) < 0) {
+            free(own.inode);
+            continue;
+        }
+        for (size_t i = session_count; i-- > 0;)
+            if (shares(&own, &collectors[i])) {
+                snprintf(session, sizeof(session), "%llu", (unsigned long long)sessions[i].id);
+                break;
+            }
+        command_line(pids[p], &command);
+        shown++;
+        text_user((unsigned)st.st_uid, user);
+        if (json) {
+            struct buf b = BUF_INIT;
+
+            buf_printf(&b, "{\"id\":%zu,\"pid\":%d,\"user\":", shown, pids[p]);
+            buf_json_str(&b, user);
+            buf_str(&b, ",\"command\":");
+            buf_json(&b, command.p ? command.p : "", command.len);
+            if (*session != '-')
+                buf_printf(&b, ",\"session\":%s", session);
+            buf_str(&b, "}\n");
+            fwrite(b.p, 1, b.len, stdout);
+            buf_free(&b);
+        } else {
+            table_cellf(t, "%zu", shown);
+            table_cellf(t, "%d", pids[p]);
+            table_cell(t, user);
+            table_cell(t, buf_cstr(&command));
+            table_cell(t, session);
+        }
+        buf_free(&command);
+        free(own.inode);
+    }
+    if (t)
+        table_print(t, stdout);
+    if (geteuid() != 0 && isatty(STDERR_FILENO))
+        cli_error("processes of other users are shown to root only");
+    for (size_t i = 0; i < session_count; i++) {
+        session_clear(&sessions[i]);
+        free(collectors[i].inode);
+    }
+    free(collectors);
+    free(sessions);
+    free(pids);
+    return 0;
+}
+
+const struct cli_command command_ps = {
+    .name = "ps",
+    .summary = "List the processes that are observed now",
+    .usage = "[OPTIONS]",
+    .description =
+        "SESSION is the number of the session that the process belongs to, - for a process that is observed without "
+        "one (run -z) or whose session is not yours.",
+    .options = options,
+    .examples = examples,
+    .run = run,
+};

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rows of the command table, each in a file of its own. */
+#ifndef SCOPE_CLI_COMMANDS_H
+#define SCOPE_CLI_COMMANDS_H
+
+#include "cli/cli.h"
+
+extern const struct cli_command command_run, command_watch, command_events, command_metrics, command_history,
+    command_ps, command_logs, command_prune, command_extract, command_config, command_doctor, command_version,
+    command_completion, command_help, command_collector;
+
+#endif

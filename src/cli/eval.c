@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/eval.h"
+
+#include <mujs.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+
+#define DEPTH_MAX 32 /* of nested data; MuJS has a stack of 256 values */
+
+struct eval {
+    js_State *js;
+    char *error;
+};
+
+static void silent(js_State *js, const char *message)
+{
+    (void)js;
+    (void)message;
+}
+
+static char *exception_text(js_State *js)
+{
+    /* The value may be an object whose toString throws: that must not leave this function. */
+    return xstrdup(js_trystring(js, -1, "error"));
+}
+
+struct eval *eval_new(const char *expression, char **ret_error)
+{
+    struct eval *e = xcalloc(1, sizeof(*e));
+    struct buf source = BUF_INIT;
+
+    e->js = js_newstate(NULL, NULL, 0);
+    if (!e->js) {
+        free(e);
+        *ret_error = xstrdup("out of memory");
+        return NULL;
+    }
+    js_setreport(e->js, silent);
+    /* In brackets first: "1) || (2" would be fine in parentheses, but is no expression. The newline ends a comment. */
+    for (int round = 0; round < 2; round++) {
+        buf_reset(&source);
+        buf_printf(&source, round ? "(\n%s\n)" : "[\n%s\n]", expression);
+        if (js_ploadstring(e->js, "expression", buf_cstr(&source))) {
+            *ret_error = exception_text(e->js);
+            buf_free(&source);
+            eval_free(e);
+            return NULL;
+        }
+        if (!round)
+            js_pop(e->js, 1);
+    }
+    buf_free(&source);
+    js_setregistry(e->js, "expression");
+    return e;
+}
+
+static void push_value(js_State *js, const json_t *v, unsigned depth)
+{
+    const char *key;
+    json_t *member;
+    size_t i;
+
+    if (depth > DEPTH_MAX) {
+        js_pushundefined(js);
+        return;
+    }
+    switch (json_typeof(v)) {
+    case JSON_OBJECT:
+        js_newobject(js);
+        json_object_foreach((json_t *)v, key, member)
+        {
+            push_value(js, member, depth + 1);
+            js_defproperty(js, -2, key, 0);
+        }
+        break;
+    case JSON_ARRAY:
+        js_newarray(js);
+        json_array_foreach((json_t *)v, i, member)
+        {
+            push_value(js, member, depth + 1);
+            js_setindex(js, -2, (int)i);
+        }
+        break;
+    case JSON_STRING:
+        js_pushlstring(js, json_string_value(v), (int)json_string_length(v));
+        break;
+    case JSON_INTEGER:
+        js_pushnumber(js, (double)json_integer_value(v));
+        break;
+    case JSON_REAL:
+        js_pushnumber(js, json_real_value(v));
+        break;
+    case JSON_TRUE:
+    case JSON_FALSE:
+        js_pushboolean(js, json_is_true(v));
+        break;
+    case JSON_NULL:
+        js_pushnull(js);
+        break;
+    }
+}
+
+int eval_match(struct eval *e, json_t *globals)
+{
+    js_State *js = e->js;
+    const char *key;
+    json_t *member;
+    volatile int result = -1; /* lives across longjmp */
+
+    if (js_try(js)) { /* what the library itself throws, such as out of memory */
+        if (!e->error)
+            e->error = exception_text(js);
+        js_pop(js, 1);
+        return -1;
+    }
+    json_object_foreach(globals, key, member)
+    {
+        push_value(js, member, 0);
+        js_setglobal(js, key);
+    }
+    js_getregistry(js, "expression");
+    js_pushundefined(js);
+    if (js_pcall(js, 0)) {
+        if (!e->error)
+            e->error = exception_text(js);
+    } else {
+        result = js_toboolean(js, -1) ? 1 : 0;
+    }
+    js_pop(js, 1);
+    js_endtry(js);
+    return result;
+}
+
+const char *eval_error(const struct eval *e)
+{
+    return e->error;
+}
+
+void eval_free(struct eval *e)
+{
+    if (!e)
+        return;
+    js_freestate(e->js);
+    free(e->error);
+    free(e);
+}

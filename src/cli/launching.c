@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starting a program observed: what run, watch and the bare form have in common. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cli/init.h"
+#include "cli/launching.h"
+#include "collector/collector.h"
+#include "config/config.h"
+#include "inject/launch.h"
+
+/* A collector waits this long for a first or next process. Long enough for a slow start (a big program from a slow
+ * disk), short enough not to pile up collectors when many short programs are run one after the other. */
+#define LINGER_MS 2000
+#define PREWARM_MS 5000
+
+const struct cli_option cli_run_options[] = {
+    {"verbosity", "0-9", "Detail of metrics, 0 (few tags, all summed up) to 9 (every operation)", NULL, 'v', false,
+     false},
+    {"syscalls", NULL, "One event for every observed system call, with arguments and result", NULL, 0, false, false},
+    {"lossless", NULL, "Let the program wait when the collector can't keep up, rather than drop telemetry", NULL, 0,
+     false, false},
+    {"payloads", NULL, "Keep the payloads of network traffic", NULL, 'p', false, false},
+    {"loglevel", "LEVEL", "Level of the session's log", "trace|debug|info|warning|error|none", 0, false, false},
+    {"librarypath", "DIR", "Put the library below this directory instead of /usr/lib/appscope or /tmp", NULL, 'l',
+     false, false},
+    {"userconfig", "FILE", "Use this scope.yml alone; excludes most other options", NULL, 'u', false, false},
+    {"coredump", NULL, "Write a core file when the program crashes", NULL, 'd', false, false},
+    {"backtrace", NULL, "Write a backtrace when the program crashes", NULL, 'b', false, false},
+    {"cribldest", "DEST", "One destination for events and metrics (Cribl mode)", NULL, 'c', false, false},
+    {"metricformat", "FORMAT", "Format of metrics", "ndjson|statsd", 0, false, false},
+    {"metricprefix", "TEXT", "Put before the name of every StatsD metric", NULL, 0, false, false},
+    {"metricdest", "DEST",
+     "Where metrics go: tcp://HOST:PORT, udp://HOST:PORT, tls://HOST:PORT, unix://PATH, "
+     "unix://@NAME, file:///PATH",
+     NULL, 'm', false, false},
+    {"eventdest", "DEST", "Where events go, in the same forms", NULL, 'e', false, false},
+    {"nobreaker", NULL, "Ask Cribl not to break events", NULL, 'n', false, false},
+    {"authtoken", "TOKEN", "Token for Cribl", NULL, 'a', false, false},
+    {0},
+};
+
+const struct cli_option cli_dest_options[] = {
+    {"cribldest", "DEST", "One destination for events and metrics (Cribl mode)", NULL, 'c', false, false},
+    {"metricformat", "FORMAT", "Format of metrics", "ndjson|statsd", 0, false, false},
+    {"metricprefix", "TEXT", "Put before the name of every StatsD metric", NULL, 0, false, false},
+    {"metricdest", "DEST", "Where metrics go", NULL, 'm', false, false},
+    {"eventdest", "DEST", "Where events go", NULL, 'e', false, false},
+    {"nobreaker", NULL, "Ask Cribl not to break events", NULL, 'n', false, false},
+    {"authtoken", "TOKEN", "Token for Cribl", NULL, 'a', false, false},
+    {0},
+};
+
+/* --- configuration --- */
+
+void cli_problem(void *ctx, const struct cfg_problem *p)
+{
+    struct buf b = BUF_INIT;
+
+    if (p->file && *p->file)
+        buf_printf(&b, "%s:", p->file);
+    if (p->line)
+        buf_printf(&b, "%u:", p->line);
+    if (b.len)
+        buf_char(&b, ' ');
+    if (p->key && *p->key)
+        buf_printf(&b, "%s: ", p->key);
+    buf_str(&b, p->text);
+    cli_error("%s", buf_cstr(&b));
+    buf_free(&b);
+    if (ctx && p->fatal)
+        *(bool *)ctx = true;
+}
+
+static int set_flag(const struct args *a, struct config_sources *config, const char *option, const char *key,
+                    const char *value)
+{
+    char *origin;
+    bool fatal = false;
+    int rc;
+
+    if (!args_has(a, option))
+        return 0;
+    origin = xasprintf("--%s", option);
+    rc = config_set(config, key, value ? value : args_get(a, option), origin, cli_problem, &fatal);
+    free(origin);
+    return rc < 0 || fatal ? EXIT_USAGE : 0;
+}
+
+/* A destination in the forms that flags take, checked here so that the message names the flag. */
+static int set_dest(const struct args *a, struct config_sources *config, const char *option, const char *key)
+{
+    const char *text = args_get(a, option), *error = "";
+    struct cfg_transport t = {0};
+    char *url;
+    int rc;
+
+    if (!text)
+        return 0;
+    if (cfg_transport_parse(text, true, &t, &error) < 0)
+        return cli_usage(a->command, "--%s %s: %s", option, text, error);
+    if (t.type == CFG_FILE && t.path && *t.path != '/' && strcmp(t.path, "stdout") != 0 &&
+        strcmp(t.path, "stderr") != 0) {
+        char *cwd = getcwd(NULL, 0),
+             *path = xasprintf("%s/%s", cwd ? cwd : "", t.path); /* the collector lives in "/" */
+
+        free(cwd);
+        free(t.path);
+        t.path = path;
+    }
+    url = cfg_transport_url(&t);
+    cfg_transport_clear(&t);
+    rc = set_flag(a, config, option, key, url);
+    free(url);
+    return rc;
+}
+
+int cli_apply_flags(const struct args *a, struct config_sources *config)
+{
+    static const char *const excluded[] = {"metricformat", "metricprefix", "metricdest", "eventdest", "nobreaker",
+                                           "authtoken",    "verbosity",    "payloads",   "loglevel",  "backtrace",
+                                           "coredump",     "cribldest",    "syscalls",   "lossless"};
+    int64_t verbosity = 0;
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < sizeof(excluded) / sizeof(*excluded); i++)
+        rc = args_conflict(a, "userconfig", excluded[i]);
+    if (rc == 0)
+        rc = args_conflict(a, "cribldest", "metricdest");
+    if (rc == 0)
+        rc = args_conflict(a, "cribldest", "eventdest");
+    if (rc == 0)
+        rc = args_number(a, "verbosity", 0, 9, &verbosity);
+    if (rc)
+        return rc;
+    if (args_has(a, "nobreaker"))
+        cli_error("--nobreaker: Cribl mode is not built yet; the option has no effect");
+    if ((rc = set_flag(a, config, "verbosity", "metric.format.verbosity", NULL)) ||
+        (rc = set_flag(a, config, "syscalls", "event.watch.syscall", "true")) ||
+        (rc = set_flag(a, config, "lossless", "libscope.lossless", "true")) ||
+        (rc = set_flag(a, config, "payloads", "payload.enable", "true")) ||
+        (rc = set_flag(a, config, "loglevel", "libscope.log.level", NULL)) ||
+        (rc = set_flag(a, config, "coredump", "libscope.snapshot.coredump", "true")) ||
+        (rc = set_flag(a, config, "backtrace", "libscope.snapshot.backtrace", "true")) ||
+        (rc = set_flag(a, config, "metricformat", "metric.format.type", NULL)) ||
+        (rc = set_flag(a, config, "metricprefix", "metric.format.statsdprefix", NULL)) ||
+        (rc = set_dest(a, config, "metricdest", "metric.transport")) ||
+        (rc = set_dest(a, config, "eventdest", "event.transport")) ||
+        (rc = set_flag(a, config, "cribldest", "cribl.enable", "true")) ||
+        (rc = set_dest(a, config, "cribldest", "cribl.transport")) ||
+        (rc = set_flag(a, config, "authtoken", "cribl.authtoken", NULL)))
+        return rc;
+    return 0;
+}
+
+/* A path as a YAML string: JSON quoting is YAML's double quoting; "\$" keeps a '$' from being replaced. */
+static void yaml_path(struct buf *b, const char *dir, const char *name)
+{
+    struct buf path = BUF_INIT;
+
+    for (const char *p = dir; *p; p++) {
+        if (*p == '$')
+            buf_char(&path, '\\');
+        buf_char(&path, *p);
+    }
+    buf_printf(&path, "/%s", name);
+    buf_json(b, path.p, path.len);
+    buf_free(&path);
+}
+
+/* What a session has in place of the built-in defaults: everything goes into its own directory, and nothing needs to be
+ * protected from many events. The environment and flags stand above it. */
+static void session_defaults(struct config_sources *config, const char *dir)
+{
+    struct buf b = BUF_INIT;
+
+    buf_str(&b, "metric:\n  format:\n    type: ndjson\n  transport:\n    type: file\n    path: ");
+    yaml_path(&b, dir, "metrics.json");
+    buf_str(&b, "\nevent:\n  format:\n    maxeventpersec: 0\n  transport:\n    type: file\n    path: ");
+    yaml_path(&b, dir, "events.json");
+    buf_str(&b, "\npayload:\n  dir: ");
+    yaml_path(&b, dir, "payloads");
+    buf_str(&b, "\nlibscope:\n  commanddir: ");
+    yaml_path(&b, dir, "cmd");
+    buf_str(&b, "\n  log:\n    level: info\n    transport:\n      type: file\n      path: ");
+    yaml_path(&b, dir, "scope.log");
+    buf_char(&b, '\n');
+    config_add_text(config, "session defaults", b.p, b.len, cli_problem, NULL);
+    buf_free(&b);
+}
+
+/* --- the collector process --- */
+
+struct collector_ctx {
+    struct collector_options options;
+    const struct config *config;
+    char *note;                 /* first line of the log, or NULL */
+    const struct buf *problems; /* of the configuration: strings one after the other, or NULL */
+};
+
+static FILE *open_log(const struct session *s, const struct config *c)
+{
+    const struct cfg_transport *t = &c->libscope.log.transport;
+    char *path = NULL;
+    FILE *f = NULL;
+    int fd;
+
+    if (s)
+        path = xasprintf("%s/scope.log", s->dir);
+    else if (t->type == CFG_FILE && t->path && strcmp(t->path, "stdout") != 0 && strcmp(t->path, "stderr") != 0)
+        path = xstrdup(t->path);
+    else if (t->type == CFG_FILE && t->path)
+        return strcmp(t->path, "stdout") == 0 ? stdout : stderr;
+    if (path) {
+        /* O_NOFOLLOW and not into somebody else's file: the default is in /tmp. */
+        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
+        f = fd >= 0 ? fdopen(fd, "a") : NULL;
+        free(path);
+    }
+    return f;
+}
+
+int collector_main(void *arg, int listen_fd, int ready_fd)
+{
+    struct collector_ctx *ctx = arg;
+    FILE *log = open_log(ctx->options.session, ctx->config);
+
+    if (log)
+        log_setup(log, (enum log_level)ctx->config->libscope.log.level, NULL);
+    else
+        log_setup(stderr, LOGL_NONE, NULL);
+    for (size_t at = 0; ctx->problems && at < ctx->problems->len; at += strlen(ctx->problems->p + at) + 1)
+        log_warning("%s", ctx->problems->p + at);
+    if (ctx->note)
+        log_warning("%s", ctx->note);
+    ctx->options.listen_fd = listen_fd;
+    ctx->options.ready_fd = ready_fd;
+    return collector_run(&ctx->options);
+}
+
+/* Problems are kept until the log, which is itself configured, is open. */
+static void keep_problem(void *ctx, const struct cfg_problem *p)
+{
+    struct buf *b = ctx;
+    const char *key = p->key ? p->key : "";
+
+    buf_printf(b, "%s:%u: %s%s%s", p->file ? p->file : "", p->line, key, *key ? ": " : "", p->text);
+    buf_char(b, '\0');
+}
+
+/* Problems of what was not typed with this command: for the log, and shown on a terminal only. In a script they would
+ * stand among the program's own messages at every run. */
+static void quiet_problem(void *ctx, const struct cfg_problem *p)
+{
+    keep_problem(ctx, p);
+    if (isatty(STDERR_FILENO))
+        cli_problem(NULL, p);
+}
+
+/* Configuration as a process without a session has it: scope.yml from the search path, and the environment. */
+static struct config_sources *search_config(cfg_problem_fn fn, void *ctx)
+{
+    struct config_sources *config = config_sources_new();
+    char *path = config_find_file((const char *const *)environ);
+
+    if (path)
+        config_add_file(config, path, fn, ctx);
+    free(path);
+    config_add_environ(config, (const char *const *)environ, fn, ctx);
+    return config;
+}
+
+int collector_standalone(int listen_fd, int ready_fd)
+{
+    struct buf problems = BUF_INIT;
+    struct config_sources *config = search_config(keep_problem, &problems);
+    struct config *effective = config_for(config, NULL);
+    struct collector_ctx ctx = {.options = {.config = config, .linger_ms = LINGER_MS}, .config = effective};
+    char *lib = NULL, *plans = NULL, *what = NULL;
+    const int low = listen_fd < ready_fd ? listen_fd : ready_fd, high = listen_fd < ready_fd ? ready_fd : listen_fd;
+    int rc;
+
+    launch_detach(effective, (const int[]){low, high}, 2);
+    if (launch_install(NULL, &lib, &plans, &what) < 0)
+        plans = xstrdup("/nonexistent"); /* plans are made for each process */
+    free(lib);
+    free(what);
+    ctx.options.plan_dir = plans;
+    ctx.problems = &problems;
+    rc = collector_main(&ctx, listen_fd, ready_fd);
+    config_free(effective);
+    config_sources_free(config);
+    buf_free(&problems);
+    free(plans);
+    return rc;
+}
+
+/* --- the program --- */
+
+/* The file that execvp(3) would run: a name with a slash as it is, else looked for in PATH. Returns 0 and a malloc'ed
+ * path, or EXIT_NOTFOUND or EXIT_NOEXEC after a message. */
+static int find_program(const char *name, char **ret)
+{
+    const char *path = getenv("PATH");
+    bool denied = false;
+    struct stat st;
+
+    if (*name == '\0') {
+        cli_error("the name of the program is empty");
+        return EXIT_NOTFOUND;
+    }
+    if (strchr(name, '/')) {
+        if (stat(name, &st) < 0) {
+            cli_error("%s: %s", name, strerror(errno));
+            return errno == EACCES ? EXIT_NOEXEC : EXIT_NOTFOUND;
+        }
+        if (S_ISDIR(st.st_mode) || access(name, X_OK) < 0) {
+            cli_error("%s: %s", name, S_ISDIR(st.st_mode) ? "is a directory, not a program" : "is not executable");
+            return EXIT_NOEXEC;
+        }
+        *ret = xstrdup(name);
+        return 0;
+    }
+    if (!path)
+        path = "/bin:/usr/bin"; /* confstr(_CS_PATH) */
+    for (const char *p = path;;) {
+        size_t n = strcspn(p, ":");
+        char *file = n ? xasprintf("%.*s/%s", (int)n, p, name) : xasprintf("./%s", name);
+
+        if (stat(file, &st) == 0 && S_ISREG(st.st_mode)) {
+            if (access(file, X_OK) == 0) {
+                *ret = file;
+                return 0;
+            }
+            denied = true;
+        }
+        free(file);
+        if (p[n] == '\0')
+            break;
+        p += n + 1;
+    }
+    cli_error(denied ? "%s: is not executable" : "%s: there is no such program in PATH", name);
+    return denied ? EXIT_NOEXEC : EXIT_NOTFOUND;
+}
+
+/* What a write of ours beyond a limit of the program's surroundings would do to it: it has to run all the same. */
+static struct sigaction saved_xfsz, saved_pipe;
+
+static void shield(void)
+{
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+    sigaction(SIGXFSZ, &ignore, &saved_xfsz);
+    sigaction(SIGPIPE, &ignore, &saved_pipe);
+}
+
+static void unshield(void)
+{
+    sigaction(SIGXFSZ, &saved_xfsz, NULL);
+    sigaction(SIGPIPE, &saved_pipe, NULL);
+}
+
+/* Only returns if it fails. */
+static int exec_program(const char *path, char **argv, char **envp)
+{
+    char **script;
+    size_t n = 0;
+    int err;
+
+    unshield();
+    execve(path, argv, envp);
+    err = errno;
+    if (err == ENOEXEC) { /* a script without "#!": execvp(3) and shells give it to sh */
+        while (argv[n])
+            n++;
+        script = xcalloc(n + 2, sizeof(char *));
+        script[0] = (char *)"/bin/sh";
+        script[1] = (char *)path;
+        memcpy(script + 2, argv + 1, n * sizeof(char *));
+        execve(script[0], script, envp);
+        free(script);
+    }
+    cli_error("%s: %s", path, strerror(err));
+    return err == ENOENT ? EXIT_NOTFOUND : EXIT_NOEXEC;
+}
+
+static uint64_t realtime_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static struct config *config_of_program(const struct config_sources *config, const char *path, char **argv)
+{
+    const char *slash = strrchr(path, '/');
+    struct buf cmdline = BUF_INIT;
+    char host[256] = "", user[64];
+    struct cfg_process proc = {.procname = slash ? slash + 1 : path, .environ_ = (const char *const *)environ};
+    struct config *c;
+
+    for (char **a = argv; *a; a++) {
+        if (a != argv)
+            buf_char(&cmdline, ' ');
+        buf_str(&cmdline, *a);
+    }
+    gethostname(host, sizeof(host) - 1);
+    proc.cmdline = buf_cstr(&cmdline);
+    proc.hostname = host;
+    proc.username = text_user((unsigned)getuid(), user);
+    c = config_for(config, &proc);
+    buf_free(&cmdline);
+    return c;
+}
+
+/* What can be prepared before the program runs; with a session or without. Returns the environment, or NULL after a
+ * message that says why the program will not be observed. */
+static char **prepare(const struct args *a, struct config_sources *config, const struct buf *problems,
+                      struct session *s, const char *path, char **argv)
+{
+    char *lib = NULL, *plans = NULL, *what = NULL, *socket = NULL, *image = NULL, **env = NULL;
+    enum exe_kind kind = EXE_UNKNOWN;
+    struct collector_ctx ctx = {0};
+    struct config *effective;
+    int rc = launch_install(args_get(a, "librarypath"), &lib, &plans, &what);
+
+    if (rc < 0) {
+        cli_error("can't install the library: %s: %s", what, rc == -EPERM ? "belongs to somebody else" : strerror(-rc));
+        if (!args_has(a, "librarypath"))
+            cli_hint("--librarypath DIR puts it elsewhere");
+        free(what);
+        return NULL;
+    }
+    launch_classify(path, &kind, &image);
+    effective = config_of_program(config, path, argv);
+    ctx.options = (struct collector_options){.config = config, .session = s, .plan_dir = plans, .linger_ms = LINGER_MS};
+    ctx.config = effective;
+    ctx.problems = problems;
+    if (launch_reason(kind))
+        ctx.note = xasprintf("%s %s: not observed itself%s", image, launch_reason(kind),
+                             launch_preloads(kind) ? "; programs that it starts are" : "");
+    rc = launch_collector(effective, s, collector_main, &ctx, &socket);
+    if (rc < 0) {
+        cli_error("the collector did not start: %s", rc == -EPIPE ? "it ended before it was ready" : strerror(-rc));
+        if (s)
+            cli_hint("%s/scope.log may say why", s->dir);
+    } else {
+        if (kind == EXE_DYNAMIC)
+            launch_prewarm(image, plans, PREWARM_MS);
+        env = launch_environ((const char *const *)environ, launch_preloads(kind) ? lib : NULL, socket, plans,
+                             launch_mode(effective));
+    }
+    config_free(effective);
+    free(ctx.note);
+    free(image);
+    free(socket);
+    free(plans);
+    free(lib);
+    return env;
+}
+
+/* URL of a destination for people and for the commands that read sessions: files with their whole path. */
+static char *transport_text(const struct config *c, bool events)
+{
+    struct cfg_transport t = events ? c->event.transport : c->metric.transport;
+    char *cwd = NULL, *path = NULL, *url;
+
+    if (t.type == CFG_FILE && t.path && *t.path != '/' && strcmp(t.path, "stdout") != 0 &&
+        strcmp(t.path, "stderr") != 0 && (cwd = getcwd(NULL, 0)))
+        t.path = path = xasprintf("%s/%s", cwd, t.path);
+    url = cfg_transport_url(&t);
+    free(cwd);
+    free(path);
+    return url;
+}
+
+/* Fills in a new session and writes its files. */
+static int new_session(const struct args *a, const char *kind, struct session *s, char **ret_what)
+{
+    char **argv = a->words;
+    const char *slash = strrchr(argv[0], '/');
+    int n = a->word_count;
+
+    *s = (struct session){.exit_code = -1};
+    s->command = xstrdup(slash ? slash + 1 : argv[0]);
+    s->argv = xcalloc((size_t)n + 1, sizeof(char *));
+    for (int i = 0; i < n; i++)
+        s->argv[i] = xstrdup(argv[i]);
+    s->cwd = getcwd(NULL, 0);
+    s->kind = xstrdup(kind);
+    s->pid = getpid();
+    s->start_ns = realtime_ns();
+    return session_create(s, ret_what);
+}
+
+static int save_session(struct session *s, struct config_sources *config, const char *path, char **argv,
+                        char **ret_what)
+{
+    struct config *c = config_of_program(config, path, argv);
+    char *yml = xasprintf("%s/scope.yml", s->dir);
+    int fd = open(yml, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), rc = 0;
+    FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
+
+    if (!f) {
+        rc = -errno;
+    } else {
+        config_print_yaml(config, f, false);
+        if (ferror(f) | fclose(f))
+            rc = -EIO;
+    }
+    if (rc < 0)
+        *ret_what = yml;
+    else
+        free(yml);
+    s->event_dest = c->event.enable ? transport_text(c, true) : NULL;
+    s->metric_dest = c->metric.enable ? transport_text(c, false) : NULL;
+    s->metric_format = xstrdup(c->metric.format == CFG_STATSD ? "statsd" : "ndjson");
+    config_free(c);
+    if (rc == 0 && (rc = session_save(s)) < 0)
+        *ret_what = xasprintf("%s/session.json", s->dir);
+    return rc;
+}
+
+/* Root's own sessions in another user's home directory are a surprise later on. */
+static void warn_sudo(const char *dir)
+{
+    if (geteuid() == 0 && getenv("SUDO_UID") && isatty(STDERR_FILENO))
+        cli_error("session history will be stored in %s and owned by root", dir);
+}
+
+int cli_check_run(const struct args *a)
+{
+    struct config_sources *config = config_sources_new();
+    char *path = NULL;
+    int rc = cli_apply_flags(a, config);
+
+    if (rc == 0)
+        rc = find_program(a->words[0], &path);
+    free(path);
+    config_sources_free(config);
+    return rc;
+}
+
+int cli_run_program(const struct args *a, const char *kind)
+{
+    struct config_sources *config = config_sources_new();
+    const char *user_config = args_get(a, "userconfig");
+    struct session s = {0};
+    struct buf problems = BUF_INIT;
+    char *path = NULL, *what = NULL, **env = NULL;
+    bool fatal = false;
+    int rc = cli_apply_flags(a, config);
+
+    if (rc == 0)
+        rc = find_program(a->words[0], &path);
+    if (rc)
+        goto out;
+    rc = init_stand_in(true);
+    if (rc >= 0)
+        goto out;
+    shield();
+    if (user_config) {
+        rc = config_add_file(config, user_config, cli_problem, &fatal);
+        if (rc < 0) {
+            cli_error("%s: %s", user_config, rc == -EINVAL ? "is not YAML" : strerror(-rc));
+            rc = EXIT_OURS;
+            goto out;
+        }
+        if (fatal)
+            cli_hint("`scope config check %s` checks the whole file", user_config);
+    }
+    config_add_environ(config, (const char *const *)environ, quiet_problem, &problems);
+    rc = new_session(a, kind, &s, &what);
+    if (rc == 0) {
+        if (!user_config)
+            session_defaults(config, s.dir);
+        rc = save_session(&s, config, path, a->words, &what);
+    }
+    if (rc < 0) {
+        cli_error("can't store a session: %s: %s", what ? what : "", strerror(-rc));
+        cli_hint("SCOPE_HOME names another directory for sessions; `scope doctor` checks this one");
+    } else {
+        warn_sudo(s.dir);
+        env = prepare(a, config, &problems, &s, path, a->words);
+    }
+    /* The program matters more than watching it. */
+    if (!env)
+        cli_error("%s runs unobserved", a->words[0]);
+    fflush(NULL);
+    rc = exec_program(path, a->words, env ? env : environ);
+out:
+    free(path);
+    free(what);
+    buf_free(&problems);
+    session_clear(&s);
+    config_sources_free(config);
+    return rc;
+}
+
+int cli_run_passthrough(const struct args *a)
+{
+    struct config_sources *config;
+    struct buf problems = BUF_INIT;
+    char *path = NULL, **env;
+    int rc = 0;
+
+    for (size_t i = 0; i < a->value_count; i++) {
+        const char *name = a->values[i].option->name;
+
+        if (strcmp(name, "passthrough") != 0 && strcmp(name, "librarypath") != 0)
+            return cli_usage(a->command,
+                             "Cannot specify --passthrough and --%s; the environment and scope.yml configure it", name);
+    }
+    rc = find_program(a->words[0], &path);
+    if (rc)
+        return rc;
+    rc = init_stand_in(false);
+    if (rc >= 0)
+        return rc;
+    shield();
+    config = search_config(quiet_problem, &problems);
+    env = prepare(a, config, &problems, NULL, path, a->words);
+    if (!env)
+        cli_error("%s runs unobserved", a->words[0]);
+    fflush(NULL);
+    rc = exec_program(path, a->words, env ? env : environ);
+    free(path);
+    buf_free(&problems);
+    config_sources_free(config);
+    return rc;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "cli/commands.h"
+
+const struct cli_command *const cli_commands[] = {
+    &command_run,        &command_watch,  &command_events,    &command_metrics,
+    &command_history,    &command_ps,     &command_logs,      &command_prune,
+    &command_extract,    &command_config, &command_doctor,    &command_version,
+    &command_completion, &command_help,   &command_collector, NULL,
+};
+
+static bool has_word(const char *words, const char *word)
+{
+    size_t len = strlen(word);
+
+    for (const char *p = words; p && *p;) {
+        size_t n = strcspn(p, " ");
+
+        if (n == len && strncmp(p, word, n) == 0)
+            return true;
+        p += n;
+        p += strspn(p, " ");
+    }
+    return false;
+}
+
+const struct cli_command *cli_find(const char *name)
+{
+    for (const struct cli_command *const *c = cli_commands; *c; c++)
+        if (strcmp((*c)->name, name) == 0 || has_word((*c)->aliases, name))
+            return *c;
+    return NULL;
+}
+
+int cli_finish(int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    if (errno != EPIPE)
+        cli_error("can't write to standard output: %s", strerror(errno));
+    return status ? status : EXIT_FAILED;
+}
+
+static int run_command(const struct cli_command *c, int argc, char **argv)
+{
+    struct args a;
+    int rc = args_parse(&a, c, argc, argv);
+
+    if (rc == 0 && args_has(&a, "help"))
+        help_command(stdout, c);
+    else if (rc == 0)
+        rc = c->run(&a);
+    args_clear(&a);
+    return cli_finish(rc);
+}
+
+/* `scope word ...` with a word that is no command runs a program. Most often it really is one; if it isn't, a slip in a
+ * command's name is the likeliest reason. */
+static int run_bare(int argc, char **argv)
+{
+    const char *names[32] = {0}, *like, *path = getenv("PATH");
+    size_t n = 0;
+    int rc;
+
+    if (!strchr(argv[0], '/')) {
+        bool found = false;
+
+        for (const char *p = path ? path : "/bin:/usr/bin"; p && !found;) {
+            size_t len = strcspn(p, ":");
+            char *file = xasprintf("%.*s/%s", (int)len, p, argv[0]);
+
+            found = access(file, F_OK) == 0;
+            free(file);
+            p = p[len] ? p + len + 1 : NULL;
+        }
+        for (const struct cli_command *const *c = cli_commands; *c && n < 31; c++)
+            if (!(*c)->hidden)
+                names[n++] = (*c)->name;
+        like = found ? NULL : cli_closest(argv[0], names);
+        if (!found) {
+            cli_error("'%s' is neither a command nor a program in PATH", argv[0]);
+            if (like)
+                cli_hint("did you mean `scope %s`?", like);
+            else
+                cli_hint("`scope help` lists the commands");
+            return EXIT_NOTFOUND;
+        }
+    }
+    char **words = xcalloc((size_t)argc + 2, sizeof(char *));
+
+    words[0] = (char *)"--";
+    memcpy(words + 1, argv, (size_t)argc * sizeof(char *));
+    rc = run_command(&command_run, argc + 1, words);
+    free(words);
+    return rc;
+}
+
+/* The tool's own files must not land on descriptors 0 to 2 when it is started with some of them closed; the program
+ * gets them closed again, because these are opened close-on-exec. */
+static void guard_standard_descriptors(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR | O_CLOEXEC) != fd)
+            return;
+}
+
+int main(int argc, char **argv)
+{
+    const struct cli_command *c;
+
+    guard_standard_descriptors();
+    log_setup(stderr, LOGL_WARNING, "scope");
+    if (argc < 2) {
+        help_overview(stdout);
+        return cli_finish(0);
+    }
+    if (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0) {
+        if (argc > 2 && (c = cli_find(argv[2])))
+            help_command(stdout, c);
+        else
+            help_overview(stdout);
+        return cli_finish(0);
+    }
+    if (strcmp(argv[1], "-V") == 0 || strcmp(argv[1], "--version") == 0)
+        return run_command(&command_version, 0, argv);
+    if (strcmp(argv[1], "-z") == 0 || strcmp(argv[1], "--passthrough") == 0)
+        return run_command(&command_run, argc - 1, argv + 1);
+    if (strcmp(argv[1], "--") == 0) {
+        if (argc < 3) {
+            cli_error("the program to run is missing after --");
+            return EXIT_USAGE;
+        }
+        return run_command(&command_run, argc - 1, argv + 1);
+    }
+    if (argv[1][0] == '-') {
+        cli_error("there is no option %s before a command", argv[1]);
+        cli_hint("`scope help` shows how to use it; options of `run` stand after the word: scope run %s ... PROGRAM",
+                 argv[1]);
+        return EXIT_USAGE;
+    }
+    c = cli_find(argv[1]);
+    if (c)
+        return run_command(c, argc - 2, argv + 2);
+    return run_bare(argc - 1, argv + 1);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which session a command is about. */
+#include "cli/cli.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define SYNC_MS 3000
+
+const struct cli_option cli_session_options[] = {
+    {"id", "N", "The session with this number (default: the most recent one)", NULL, 'i', false, false},
+    {0},
+};
+
+int cli_session(const struct args *a, struct session *ret)
+{
+    int64_t id = 0;
+    int rc;
+
+    *ret = (struct session){0};
+    rc = args_number(a, "id", 1, INT64_MAX, &id);
+    if (rc)
+        return rc;
+    rc = session_load((uint64_t)id, ret);
+    if (rc == -ENOENT) {
+        char *base = session_base();
+
+        if (id)
+            cli_error("session %lld not found in %s", (long long)id, base);
+        else
+            cli_error("there is no session in %s yet", base);
+        cli_hint(id ? "`scope history` lists them" : "`scope run PROGRAM` makes one");
+        free(base);
+        return EXIT_FAILED;
+    }
+    /* Damaged metadata is no reason not to show the data. */
+    if (rc == -EINVAL)
+        cli_error("session %llu: session.json is missing or damaged", (unsigned long long)ret->id);
+    if (cli_refresh(ret, SYNC_MS) == -ETIMEDOUT)
+        cli_error("session %llu: its collector does not answer; what is shown may not be complete",
+                  (unsigned long long)ret->id);
+    return 0;
+}
+
+int cli_refresh(struct session *s, unsigned timeout_ms)
+{
+    struct session now;
+    int rc, load;
+
+    if (!session_running(s))
+        return 0;
+    rc = session_sync(s, timeout_ms);
+    load = session_load(s->id, &now);
+    if (load == -ENOENT) {
+        session_clear(&now);
+        return rc;
+    }
+    session_clear(s);
+    *s = now;
+    return rc;
+}
+
+char *cli_file_of(const char *url)
+{
+    if (!url || strncmp(url, "file://", 7) != 0 || url[7] != '/')
+        return NULL;
+    return xstrdup(url + 7);
+}
