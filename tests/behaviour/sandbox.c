@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Processes that the kernel kills for a call too many: seccomp strict and filters, and PR_SET_TSC. */
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "behave.h"
+
+static void finish(int status) /* exit() is exit_group(), which strict mode kills */
+{
+    syscall(SYS_exit, status);
+}
+
+static int strict(int argc, char **argv)
+{
+    int fd = open("/dev/zero", O_RDONLY);
+    char b;
+
+    (void)argc, (void)argv;
+    MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT, 0, 0, 0) == 0);
+    for (int i = 0; i < 1000; i++)
+        if (read(fd, &b, 1) != 1)
+            finish(1);
+    if (write(1, "alive\n", 6) != 6)
+        finish(2);
+    finish(5);
+    return 0;
+}
+
+/* The first calls of a forked child are already inside. */
+static int strict_after_fork(int argc, char **argv)
+{
+    int status;
+    pid_t p = fork();
+
+    (void)argc, (void)argv;
+    if (p == 0) {
+        syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_STRICT, 0, 0, 0);
+        if (write(1, "alive\n", 6) != 6)
+            finish(2);
+        finish(6);
+    }
+    MUST(waitpid(p, &status, 0) == p);
+    printf("%x\n", status);
+    return 0;
+}
+
+/* Allows a few calls and kills the process for any other: gettid, futex, mmap, clock_gettime... */
+static void filter(const int *allowed, int n, unsigned otherwise)
+{
+    struct sock_filter code[64];
+    struct sock_fprog program = {.filter = code};
+    unsigned short k = 0;
+
+    code[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0 /* seccomp_data.nr */);
+    for (int i = 0; i < n; i++) {
+        code[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)allowed[i], 0, 1);
+        code[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    }
+    code[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, otherwise);
+    program.len = k;
+    MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0);
+}
+
+static int kill_filter(int argc, char **argv)
+{
+    static const int allowed[] = {SYS_read, SYS_write, SYS_exit, SYS_exit_group, SYS_openat, SYS_open, SYS_close};
+    int fd;
+    char b;
+
+    (void)argc, (void)argv;
+    filter(allowed, 7, SECCOMP_RET_KILL_PROCESS);
+    for (int i = 0; i < 1000; i++) {
+        fd = (int)syscall(SYS_openat, AT_FDCWD, "/dev/zero", O_RDONLY);
+        if (fd < 0 || read(fd, &b, 1) != 1 || close(fd) != 0)
+            _exit(1);
+    }
+    if (write(1, "alive\n", 6) != 6)
+        _exit(2);
+    _exit(8);
+}
+
+/* A forked child works on inside the parent's filter, and outgrows what it may borrow. */
+static int filter_then_fork(int argc, char **argv)
+{
+    static const int allowed[] = {SYS_read,           SYS_write,           SYS_exit,   SYS_exit_group,
+                                  SYS_openat,         SYS_close,           SYS_clone,  SYS_fork,
+                                  SYS_wait4,          SYS_set_robust_list, SYS_gettid, SYS_rt_sigprocmask,
+                                  SYS_set_tid_address};
+    int status, fd;
+    pid_t p;
+    char b;
+
+    (void)argc, (void)argv;
+    filter(allowed, 13, SECCOMP_RET_KILL_PROCESS);
+    p = fork();
+    if (p == 0) {
+        for (int i = 0; i < 3000; i++) {
+            fd = (int)syscall(SYS_openat, AT_FDCWD, "/dev/zero", O_RDONLY);
+            if (fd < 0 || read(fd, &b, 1) != 1 || close(fd) != 0)
+                _exit(1);
+        }
+        if (write(1, "child alive\n", 12) != 12)
+            _exit(2);
+        _exit(9);
+    }
+    if (p < 0 || wait4(p, &status, 0, NULL) != p || status != 9 << 8)
+        _exit(3);
+    if (write(1, "parent alive\n", 13) != 13)
+        _exit(4);
+    _exit(10);
+}
+
+/* A filter that answers with an error instead. */
+static int errno_filter(int argc, char **argv)
+{
+    static const int allowed[] = {SYS_read,       SYS_write, SYS_exit,  SYS_exit_group, SYS_close,
+                                  SYS_newfstatat, SYS_fstat, SYS_ioctl, SYS_writev};
+    int fd;
+
+    (void)argc, (void)argv;
+    filter(allowed, 9, SECCOMP_RET_ERRNO | 38);
+    fd = open("/dev/zero", O_RDONLY);
+    printf("open: %d, errno %d\n", fd, errno);
+    return 11;
+}
+
+/* Time stamp counter reads fault. */
+static int no_tsc(int argc, char **argv)
+{
+    int fd;
+    char b;
+
+    (void)argc, (void)argv;
+    MUST(prctl(PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0) == 0);
+    fd = open("/dev/zero", O_RDONLY);
+    for (int i = 0; i < 100; i++)
+        if (read(fd, &b, 1) != 1)
+            return 1;
+    close(fd);
+    if (fork() == 0) {
+        for (int i = 0; i < 3000; i++)
+            close(open("/dev/zero", O_RDONLY));
+        _exit(0);
+    }
+    MUST(wait(&fd) > 0 && fd == 0);
+    printf("alive\n");
+    return 12;
+}
+
+/* chroot into an empty directory, then unprivileged: nothing of the file system can be reached any more. */
+static int jail(int argc, char **argv)
+{
+    int status;
+    pid_t p;
+
+    (void)argc, (void)argv;
+    MUST(chroot("empty") == 0 && chdir("/") == 0 && setgid(65534) == 0 && setuid(65534) == 0);
+    p = fork();
+    if (p == 0) {
+        for (int i = 0; i < 3000; i++)
+            if (open("/anything", O_RDONLY) >= 0)
+                _exit(1);
+        _exit(13);
+    }
+    MUST(waitpid(p, &status, 0) == p);
+    printf("%x\n", status);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct behave_case cases[] = {
+        {"strict", strict},
+        {"strict-after-fork", strict_after_fork},
+        {"kill-filter", kill_filter},
+        {"filter-then-fork", filter_then_fork},
+        {"errno-filter", errno_filter},
+        {"no-tsc", no_tsc},
+        {"jail", jail},
+        {NULL, NULL},
+    };
+
+    return behave_main(cases, argc, argv);
+}

@@ -1,0 +1,766 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands: what they print, their exit statuses, and how they read sessions that the test has written by hand."""
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from scopetest import TOP, Skip, check, equal, test
+
+EVENTS = [
+    {"sourcetype": "fs", "source": "fs.open", "proc": "cat", "cmd": "cat /etc/hosts", "pid": 10,
+     "data": {"proc": "cat", "pid": 10, "host": "h1", "file": "/etc/hosts", "file_perms": 644, "op": "openat"}},
+    {"sourcetype": "fs", "source": "fs.close", "proc": "cat", "cmd": "cat /etc/hosts", "pid": 10,
+     "data": {"file": "/etc/hosts", "file_read_bytes": 200, "file_read_ops": 2, "file_write_bytes": 0,
+              "file_write_ops": 0, "duration": 3, "op": "close"}},
+    {"sourcetype": "console", "source": "stdout", "proc": "cat", "cmd": "cat /etc/hosts", "pid": 10,
+     "data": {"message": "127.0.0.1 localhost \u00fc \u001b[31mred"}},
+    {"sourcetype": "net", "source": "net.open", "proc": "curl", "cmd": "curl x", "pid": 11,
+     "data": {"net_transport": "IP.TCP", "net_peer_ip": "10.0.0.9", "net_peer_port": 80, "net_host_ip": "10.0.0.5",
+              "net_host_port": 51022}},
+    {"sourcetype": "fs", "source": "fs.close", "proc": "curl", "cmd": "curl x", "pid": 11,
+     "data": {"file": "/tmp/out", "file_read_bytes": 0, "file_read_ops": 0, "file_write_bytes": 5000,
+              "file_write_ops": 5, "duration": 9, "op": "close"}},
+    {"sourcetype": "metric", "source": "notice", "proc": "curl", "cmd": "curl x", "pid": 11,
+     "data": "Truncated metrics. Your rate exceeded 10 metrics per second"},
+]
+
+METRICS = [
+    ("fs.read", "counter", 200, {"proc": "cat", "pid": 10, "host": "h1", "unit": "byte", "summary": "true"}),
+    ("proc.cpu_perc", "gauge", 1.25, {"proc": "cat", "pid": 10, "host": "h1", "unit": "percent"}),
+    ("fs.read", "counter", 300, {"proc": "cat", "pid": 10, "host": "h1", "unit": "byte", "summary": "true"}),
+    ("net.duration", "timer", 7, {"proc": "curl", "pid": 11, "host": "h1", "unit": "millisecond"}),
+]
+
+START = {"format": "ndjson", "info": {"process": {"pid": 10, "uid": 1000, "gid": 100, "username": "ann",
+                                                   "groupname": "users", "procname": "cat"}}}
+
+
+def write_session(ctx, number, events=None, metrics=None, log="", **meta):
+    """A session directory as the collector leaves it."""
+    path = ctx.home / "history" / str(number)
+    path.mkdir(parents=True)
+    lines = [json.dumps(START)] if events else []
+    for i, body in enumerate(events or []):
+        body = {"sourcetype": body["sourcetype"], "_time": 1700000000.25 + i, "source": body["source"], "host": "h1",
+                **{k: v for k, v in body.items() if k not in ("sourcetype", "source")}}
+        lines.append(json.dumps({"type": "evt", "id": "h1-x", "_channel": str(i + 1), "body": body},
+                                separators=(",", ":"), ensure_ascii=False))
+    (path / "events.json").write_text("".join(line + "\n" for line in lines))
+    (path / "metrics.json").write_text(metrics if isinstance(metrics, str) else "".join(
+        json.dumps({"type": "metric", "body": {"_metric": name, "_metric_type": kind, "_value": value, **tags,
+                                               "_time": 1700000010.5 + i}}, separators=(",", ":")) + "\n"
+        for i, (name, kind, value, tags) in enumerate(metrics or [])))
+    (path / "scope.log").write_text(log)
+    (path / "session.json").write_text(json.dumps({
+        "version": 1, "id": number, "command": "cat", "argv": ["cat", "/etc/hosts"], "cwd": "/", "kind": "run",
+        "pid": 10, "collector": 999999, "start_ns": 1700000000 * 10**9, "end_ns": 1700000007 * 10**9,
+        "event_dest": f"file://{path}/events.json", "metric_dest": f"file://{path}/metrics.json",
+        "metric_format": "ndjson", "events": len(events or []), "metrics": 4, "processes": 2, "held_back": 0,
+        "lost": {}, "exit_code": 0, "exit_signal": 0, "telemetry_stopped": False, **meta}))
+    return path
+
+
+def out(ctx, *argv, code=0):
+    return ctx.tool_run(*argv, check_code=code).out.decode()
+
+
+def err(ctx, *argv, code):
+    result = ctx.tool_run(*argv, check_code=code)
+    equal(result.out, b"", "standard output of a command that failed")
+    return result.err.decode()
+
+
+def objects(ctx, *argv):
+    # Not splitlines(): text may hold other characters that end lines for Python.
+    return [json.loads(line) for line in out(ctx, *argv).split("\n") if line]
+
+
+# --- the command line itself ---
+
+@test()
+def help_everywhere(ctx):
+    overview = out(ctx)
+    equal(out(ctx, "--help"), overview)
+    equal(out(ctx, "-h"), overview)
+    equal(out(ctx, "help"), overview)
+    commands = re.findall(r"^  ([a-z]+) {2,}\S", overview.split("Commands:")[1].split("Options:")[0], re.M)
+    check("collector" not in commands, "a hidden command is listed")
+    for wanted in ("run watch events metrics history ps logs prune extract config doctor version completion "
+                   "help").split():
+        check(wanted in commands, f"{wanted} is not listed", overview)
+    for command in commands:
+        text = out(ctx, command, "--help")
+        equal(out(ctx, "help", command), text)
+        equal(out(ctx, command, "-h"), text)
+        check(f"usage: scope {command}" in text and "--help" in text, f"help of {command}", text)
+
+
+@test()
+def usage_errors(ctx):
+    for argv, text in [
+        (["events", "--souce", "x"], "did you mean --source?"),
+        (["events", "-n"], "needs a value"),
+        (["events", "-n", "many"], "--last takes a whole number"),
+        (["events", "-n", "1e3"], "--last takes a whole number"),
+        (["events", "-n", "5", "-a"], "Cannot specify --last and --all"),
+        (["events", "--follow", "--sort", "pid"], "Cannot specify --follow and --sort"),
+        (["events", "--json=yes"], "--json takes no value"),
+        (["events", "a", "b"], "one argument too many"),
+        (["events", "--color=purple"], "always|never|auto"),
+        (["events", "-e", "1 +"], "--eval"),
+        (["metrics", "-g"], "--graph needs --metric"),
+        (["prune"], "exactly one of"),
+        (["prune", "-a", "-k", "1"], "exactly one of"),
+        (["run"], "an argument is missing"),
+        (["run", "-v", "10", "true"], "0 to 9"),
+        (["run", "--verbosty", "3", "true"], "did you mean --verbosity?"),
+        (["run", "-u", "f", "-e", "tcp://h:1", "true"], "Cannot specify --userconfig and --eventdest"),
+        (["run", "-c", "edge", "-m", "tcp://h:1", "true"], "Cannot specify --cribldest and --metricdest"),
+        (["run", "-e", "carrier-pigeon://x", "true"], "--eventdest"),
+        (["watch", "true"], "--interval is missing"),
+        (["watch", "-i", "soon", "true"], "--interval takes a time"),
+        (["extract"], "an argument is missing"),
+        (["config", "chekc"], "none of check, show, default"),
+        (["completion", "fish"], "bash and zsh"),
+        (["help", "evnts"], "did you mean `scope help events`?"),
+        (["-x"], "there is no option -x"),
+        (["--"], "missing"),
+    ]:
+        message = err(ctx, *argv, code=2)
+        check(text in message, f"{argv}: the message does not say {text!r}", message)
+    check(not ctx.sessions(), "a usage error made a session")
+
+
+@test()
+def words_that_are_no_command(ctx):
+    check("did you mean `scope history`?" in err(ctx, "histori", code=127), "no suggestion")
+    check("scope help" in err(ctx, "no-such-program-anywhere", code=127), "no pointer to help")
+
+
+@test()
+def exit_statuses_of_run(ctx):
+    plain = ctx.dir / "plain"
+    plain.write_text("x")
+    for argv, code in [(["run", "no-such-program-x"], 127), (["run", "/nonexistent/x"], 127),
+                       (["run", str(plain)], 126), (["run", str(ctx.dir)], 126), (["run", ""], 127)]:
+        message = err(ctx, *argv, code=code)
+        check(message.startswith("scope: "), "message", message)
+    check(not ctx.sessions(), "a program that can't be run made a session")
+    equal(ctx.run([ctx.scope, "run", "sh", "-c", "exit 7"]).code, 7, "status")
+    equal(ctx.run([ctx.scope, "sh", "-c", "exit 8"]).code, 8, "status of the bare form")
+    equal(ctx.run([ctx.scope, "--", "sh", "-c", "exit 9"]).code, 9, "status behind --")
+    equal(ctx.run([ctx.scope, "run", "sh", "-c", "kill -TERM $$"]).code, -signal.SIGTERM, "death by signal")
+    equal(len(ctx.sessions()), 4, "sessions")
+
+
+@test()
+def options_of_the_program_are_its_own(ctx):
+    equal(out(ctx, "run", "echo", "-n", "--help", "-v"), "--help -v", "output")
+    equal(out(ctx, "run", "-v", "3", "--", "echo", "--", "x"), "-- x\n", "output")
+    equal(out(ctx, "echo", "-e", "x"), "x\n", "output")
+
+
+@test()
+def program_is_not_disturbed(ctx):
+    script = ('echo out; echo err >&2; echo "$0 $*"; cat; '
+              'for f in /proc/$$/fd/*; do echo "${f##*/}"; done; env | grep -c ^LD_PRELOAD=; wait; cut -d" " -f14-17 /proc/self/stat >/dev/null')
+    bare = ctx.run(["sh", "-c", script, "a", "b c"], stdin=b"input\n", env=ctx.env(LD_PRELOAD=""))
+    scoped = ctx.run([ctx.scope, "run", "sh", "-c", script, "a", "b c"], stdin=b"input\n")
+    equal((scoped.code, scoped.out, scoped.err), (bare.code, bare.out, bare.err), "what the program prints")
+    # No child of ours, not even one that was waited for. (python3 in PATH may be a script with children of its own.)
+    code = ("import os, resource as r; u = r.getrusage(r.RUSAGE_CHILDREN); print(u.ru_maxrss, u.ru_minflt)\n"
+            "try: os.waitpid(-1, os.WNOHANG)\nexcept ChildProcessError: print('none')")
+    equal(out(ctx, "run", sys.executable, "-c", code), "0 0\nnone\n", "traces of children")
+
+
+@test()
+def sessions_that_cannot_be_stored(ctx):
+    """The program runs all the same; scope says why nothing is recorded."""
+    blocked = ctx.dir / "file"
+    blocked.write_text("")
+    result = ctx.run([ctx.scope, "run", "echo", "done"], env=ctx.env(SCOPE_HOME=blocked / "x"), check_code=0)
+    equal(result.out, b"done\n", "output")
+    message = result.err.decode()
+    check("can't store a session" in message and "unobserved" in message and "SCOPE_HOME" in message, message)
+
+
+@test()
+def limits_of_the_program(ctx):
+    """Limits that scope itself runs into do not keep the program from running as it would."""
+    limits = ["-f 0", "-n 8"]
+    if b"__asan_init" not in Path(ctx.scope).read_bytes():  # which needs terabytes of address space for itself
+        limits.append("-v 40000")
+    for limit in limits:
+        result = ctx.run(["bash", "-c", f"ulimit {limit}; exec {ctx.scope} run echo done"])
+        equal((result.code, result.out), (0, b"done\n"), f"with ulimit {limit}: {result.describe()}")
+    result = ctx.run([ctx.scope, "run", "sh", "-c", "exec grep -E '^Sig(Ign|Blk|Cgt)' /proc/self/status"])
+    bare = ctx.run(["sh", "-c", "exec grep -E '^Sig(Ign|Blk|Cgt)' /proc/self/status"])
+    equal(result.out, bare.out, "signal dispositions")
+
+
+@test()
+def process_1_of_a_container(ctx):
+    """Scope stays, the program is its child, signals arrive, and everything is recorded before the container ends."""
+    unshare = [ctx.tool("unshare"), *([] if os.geteuid() == 0 else ["-r"]), "--pid", "--fork", "--mount-proc",
+               "--kill-child"]
+    if ctx.run([*unshare, "true"]).code != 0:
+        raise Skip("pid namespaces can't be made here")
+    env = ctx.env(SCOPE_HOME=ctx.dir / "inside")  # its process ids mean others out here
+    result = ctx.run([*unshare, ctx.scope, "run", "sh", "-c", "(sleep 0.1; echo late) & wait; echo $$; exit 5"], env=env)
+    equal(result.code, 5, "status")
+    check(result.out.startswith(b"late\n") and result.out != b"late\n1\n", result.out)
+    meta = json.loads((ctx.dir / "inside" / "history" / "1" / "session.json").read_text())
+    check(meta["end_ns"] > 0, "the collector could not finish", meta)
+    text = ctx.run([ctx.scope, "events", "-t", "console", "-a"], env=env).out
+    check(b"late" in text, "what was recorded", text)
+    for sig, code in ((signal.SIGTERM, 9), (signal.SIGKILL, 137)):
+        mark = ctx.dir / f"mark-{code}"
+        process = ctx.start([*unshare, ctx.scope, "run", "sh", "-c",
+                             f"trap 'exit 9' TERM; touch {mark}; while :; do sleep 0.05; done"], env=env)
+        ctx.wait_for(mark.exists, "the program")
+        if sig == signal.SIGTERM:  # process 1 gets it
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            os.kill(int(children[0]), sig)
+        else:
+            one = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
+            for child in Path(f"/proc/{one}/task/{one}/children").read_text().split():
+                if "trap" in Path(f"/proc/{child}/cmdline").read_text():
+                    os.kill(int(child), sig)
+        equal(process.wait(15), code, f"status after {sig.name}")
+
+
+@test()
+def mistakes_in_the_environment(ctx):
+    """They are told in the log, not among the program's messages."""
+    result = ctx.run([ctx.scope, "run", "echo", "done"], env=ctx.env(SCOPE_METRIC_VERBOSITY="much"))
+    equal((result.code, result.out, result.err), (0, b"done\n", b""), "the program")
+    check("SCOPE_METRIC_VERBOSITY" in out(ctx, "logs"), "the log")
+
+
+@test()
+def user_config(ctx):
+    missing = ctx.run([ctx.scope, "run", "-u", ctx.dir / "none.yml", "true"])
+    equal(missing.code, 125, "status with a missing file")
+    check(b"none.yml" in missing.err, missing.err)
+    good = ctx.dir / "good.yml"
+    events = ctx.dir / "own-events.json"
+    good.write_text(f"event:\n  transport:\n    type: file\n    path: {events}\n")
+    ctx.run([ctx.scope, "run", "-u", good, "true"], check_code=0)
+    meta = ctx.session().meta
+    equal(meta["event_dest"], f"file://{events}", "destination")
+    check("path: " + str(events) in (ctx.session().dir / "scope.yml").read_text().replace("'", "").replace('"', ""),
+          "the session's scope.yml does not name it")
+
+
+@test()
+def destinations(ctx):
+    relative = ctx.fresh("here")
+    result = ctx.run([ctx.scope, "run", "-e", "file://./e.json", "-m", "udp://127.0.0.1:9", "--metricformat", "statsd",
+                      "true"], cwd=relative)
+    if result.code == 2:  # a relative path may be refused, but with a reason
+        check(b"--eventdest" in result.err, result.err)
+        ctx.run([ctx.scope, "run", "-m", "udp://127.0.0.1:9", "--metricformat", "statsd", "true"], check_code=0)
+    meta = ctx.session().meta
+    equal((meta["metric_dest"], meta["metric_format"]), ("udp://127.0.0.1:9", "statsd"), "destination")
+    equal(out(ctx, "metrics"), f"The metrics of session {meta['id']} went to udp://127.0.0.1:9\n", "what metrics says")
+
+
+@test()
+def private_sessions(ctx):
+    ctx.run([ctx.scope, "run", "true"], check_code=0, preexec=lambda: os.umask(0))
+    session = ctx.session()
+    session.wait_end()
+    for path in [session.dir, *session.dir.rglob("*")]:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        equal(oct(mode), oct(0o700 if path.is_dir() else 0o600), f"mode of {path}")
+    meta = session.meta
+    equal((meta["command"], meta["argv"], meta["kind"], meta["cwd"]), ("true", ["true"], "run", str(ctx.dir)), "metadata")
+
+
+# --- events ---
+
+def events_of(ctx, *argv):
+    return [e["source"] for e in objects(ctx, "events", "-j", *argv)]
+
+
+@test()
+def events_text(ctx):
+    write_session(ctx, 3, EVENTS)
+    lines = out(ctx, "events").splitlines()
+    equal(len(lines), len(EVENTS), "lines")
+    check(re.fullmatch(r"\[\w+\] Nov 14 22:13:20 cat fs fs\.open file:/etc/hosts", lines[0]), lines[0])
+    check(lines[1].endswith("fs fs.close file:/etc/hosts file_read_bytes:200 file_read_ops:2 file_write_bytes:0 "
+                            "file_write_ops:0"), lines[1])
+    check(lines[2].endswith("console stdout message:127.0.0.1 localhost \u00fc \\x1b[31mred"), lines[2])
+    check(lines[5].endswith("metric notice Truncated metrics. Your rate exceeded 10 metrics per second"), lines[5])
+    check("\x1b" not in "".join(lines), "an escape sequence of the program reached the terminal")
+    check(out(ctx, "events", "--fields", "op,file", "-n", "6").splitlines()[0].endswith("op:openat file:/etc/hosts"),
+          "--fields")
+    check(out(ctx, "events", "--allfields").splitlines()[1].endswith(" [[duration:3 op:close]]"), "--allfields")
+    check("\x1b[" in out(ctx, "events", "--color"), "no colour with --color")
+    check("\x1b[" not in out(ctx, "events", "--color=never"), "colour with --color=never")
+    forced = ctx.run([ctx.scope, "events"], env=ctx.env(CLICOLOR_FORCE=1), check_code=0).out
+    check(b"\x1b[" in forced, "no colour with CLICOLOR_FORCE")
+    forced = ctx.run([ctx.scope, "events"], env=ctx.env(CLICOLOR_FORCE=1, NO_COLOR=1), check_code=0).out
+    check(b"\x1b[" not in forced, "colour with NO_COLOR")
+
+
+@test()
+def events_json(ctx):
+    write_session(ctx, 3, EVENTS)
+    got = objects(ctx, "events", "-j")
+    equal(len(got), len(EVENTS), "events")
+    for have, want in zip(got, EVENTS):
+        for key, value in want.items():
+            equal(have[key], value, key)
+        equal(have["host"], "h1", "host")
+    equal(got[0]["_time"], 1700000000.25, "_time")
+    equal((got[0]["uid"], got[0]["username"]), (1000, "ann"), "facts of the start message")
+    check("uid" not in got[3], "facts of another process")
+    equal(got[0]["_channel"], "1", "_channel")
+    raw = out(ctx, "events", "-j")
+    check('"_time":1700000000.25,' in raw, "a time is written with more digits than it has", raw[:300])
+
+
+@test()
+def events_filters(ctx):
+    write_session(ctx, 3, EVENTS)
+    equal(events_of(ctx, "-s", "fs.close"), ["fs.close"] * 2)
+    equal(events_of(ctx, "-s", "fs.,net"), ["fs.open", "fs.close", "net.open", "fs.close"])
+    equal(events_of(ctx, "-t", "net,console"), ["stdout", "net.open"])
+    equal(events_of(ctx, "-t", "n"), [])
+    equal(events_of(ctx, "-t", "fs", "-s", "fs.close", "-m", "/tmp/out"), ["fs.close"])
+    equal(events_of(ctx, "-m", "10.0.0.9"), ["net.open"])
+    equal(events_of(ctx, "-n", "2"), ["fs.close", "notice"])
+    equal(events_of(ctx, "-t", "fs", "-n", "1"), ["fs.close"])
+    equal([e["pid"] for e in objects(ctx, "events", "-j", "-t", "fs", "-n", "1")], [11])
+    equal(events_of(ctx, "-a", "-t", "fs"), ["fs.open", "fs.close", "fs.close"])
+    many = [dict(EVENTS[0], pid=n) for n in range(100)]
+    write_session(ctx, 4, many)
+    equal(len(events_of(ctx)), 20, "events shown by default")
+    equal(len(events_of(ctx, "-a")), 100)
+    equal(len(events_of(ctx, "-m", "openat")), 100, "a filter shows all that match")
+    equal([e["pid"] for e in objects(ctx, "events", "-j", "-n", "3")], [97, 98, 99])
+    equal(len(events_of(ctx, "-i", "3")), len(EVENTS))
+
+
+@test()
+def events_eval(ctx):
+    write_session(ctx, 3, EVENTS)
+    equal(events_of(ctx, "-e", "pid == 11"), ["net.open", "fs.close", "notice"])
+    equal(events_of(ctx, "-e", "data.file_write_bytes"), ["fs.close"], "truthy values match")
+    equal(events_of(ctx, "-e", "sourcetype == 'fs' && data.file_read_bytes > 100"), ["fs.close"])
+    equal(events_of(ctx, "-e", "username == 'ann' && _time > 1700000001"), ["fs.close", "stdout"])
+    equal(events_of(ctx, "-e", "typeof data == 'string' // notices"), ["notice"])
+    equal(events_of(ctx, "-n", "1", "-e", "pid == 10"), ["stdout"], "-n counts after --eval")
+    equal(events_of(ctx, "-e", "args.indexOf('hosts') > 0").count("fs.open"), 1)
+    result = ctx.tool_run("events", "-j", "-e", "data.file.length > 3")
+    equal(len(result.out.splitlines()), 3, "events where the expression does not throw")
+    check(b"3 of 6 events" in result.err, result.err)
+    check("nonsuch" in ctx.tool_run("events", "-e", "nonsuch == 1", check_code=2).err.decode(), "a name that is never there")
+    err(ctx, "events", "-e", "1) || (2", code=2)
+
+
+@test()
+def events_sort(ctx):
+    write_session(ctx, 3, EVENTS)
+    got = objects(ctx, "events", "-j", "--sort", "file_write_bytes")
+    equal([e["data"]["file_write_bytes"] for e in got[:2]], [5000, 0])
+    equal(len(got), 6, "events without the field come last")
+    got = objects(ctx, "events", "-j", "--sort", "file_write_bytes", "-r", "-n", "1")
+    equal([e["data"]["file_write_bytes"] for e in got], [0])
+    equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "_time", "-n", "2")], [11, 11])
+    equal(events_of(ctx, "--sort", "source", "-r", "-t", "fs"), ["fs.close", "fs.close", "fs.open"])
+    many = [dict(EVENTS[0], pid=(n * 7919) % 20011) for n in range(20000)]
+    write_session(ctx, 4, many)
+    equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "pid", "-n", "3")],
+          sorted((e["pid"] for e in many), reverse=True)[:3])
+
+
+@test()
+def events_by_id(ctx):
+    path = write_session(ctx, 3, EVENTS)
+    raw = (path / "events.json").read_bytes()
+    for event in objects(ctx, "events", "-j"):
+        one = objects(ctx, "events", "-j", event["id"])
+        equal(one, [event], "the event with that id")
+        value = sum("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ".index(c) * 62 ** i
+                    for i, c in enumerate(event["id"]))
+        check(raw[value:].startswith(b'{"type":"evt"') and raw[value - 1:value] == b"\n", "id is the offset of the line")
+    text = out(ctx, "events", objects(ctx, "events", "-j", "-s", "net.open")[0]["id"])
+    for row in ("Proc: *curl", "Pid: *11", "Command: *curl x", "Source: *net.open", "Sourcetype: *net", "Host: *h1",
+                "Channel: *4", "Data:", "  net_peer_ip: *10.0.0.9"):
+        check(re.search("^" + row, text, re.M), f"no row {row}", text)
+    for wrong in ("1", "zzzzzz", "!", "99999999999999999999"):
+        check("there is no event" in err(ctx, "events", wrong, code=1), "message")
+    # An event can be the first line.
+    (path / "events.json").write_bytes(raw[raw.index(b"\n") + 1:])
+    equal([e["source"] for e in objects(ctx, "events", "-j", "0")], ["fs.open"], "event 0")
+
+
+@test()
+def events_of_any_bytes(ctx):
+    """Console text may hold every character, and numbers may be large."""
+    message = "".join(map(chr, range(0, 0x250))) + "\U0001f600"
+    write_session(ctx, 3, [{**EVENTS[2], "data": {"message": message, "big": 2**63 + 2**62}}])
+    got = objects(ctx, "events", "-j", "-t", "console")
+    equal(got[0]["data"]["message"], message)
+    result = ctx.tool_run("events")
+    equal(result.err, b"", "messages")
+    line = result.out.decode().rstrip("\n")
+    check("\\x00\\x01" in line and "\\x1b" in line and "\\x9b" in line, line)
+    check(not re.search("[\x00-\x1f\x7f-\x9f]", line), "a control character reached the terminal", repr(line))
+
+
+@test()
+def events_being_written(ctx):
+    path = write_session(ctx, 3, EVENTS)
+    with open(path / "events.json", "ab") as f:
+        f.write(b'{"type":"evt","id":"h1-x","_channel":"1","body":{"source')
+    equal(len(objects(ctx, "events", "-j")), len(EVENTS), "a partial last line is left out")
+    with open(path / "events.json", "ab") as f:
+        f.write(b'\n' + b"x" * 20 + b'\n\xff\xfe\n{"type":"evt","body":5}\n')
+    result = ctx.tool_run("events", "-j", "-t", "fs")
+    equal(len(result.out.splitlines()), 3, "damaged lines are left out")
+    check(b"lines are damaged" in result.err, result.err)
+
+
+@test()
+def events_elsewhere(ctx):
+    write_session(ctx, 3, EVENTS, event_dest="tcp://h:9109")
+    equal(out(ctx, "events"), "The events of session 3 went to tcp://h:9109\n")
+    write_session(ctx, 4, EVENTS, event_dest="file:///nonexistent/events.json")
+    check("/nonexistent/events.json" in err(ctx, "events", code=1), "message")
+
+
+@test()
+def events_follow(ctx):
+    """Goes on while the collector holds its lock, shows each event once, and ends by itself."""
+    path = write_session(ctx, 3, EVENTS, end_ns=0)
+    holder = ctx.start([ctx.tool("python3"), "-c", (
+        "import fcntl, os, struct, sys, time\n"
+        "fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
+        "fcntl.fcntl(fd, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))\n"  # F_OFD_SETLK
+        "open(sys.argv[1] + '.held', 'w').close()\ntime.sleep(60)"), path / "lock"])
+    ctx.wait_for((path / "lock.held").exists, "the lock")
+    reader = subprocess.Popen([ctx.scope, "events", "-f", "-j", "-n", "1"], env=ctx.env(), stdout=subprocess.PIPE)
+    equal(json.loads(reader.stdout.readline())["source"], "notice", "the last event at first")
+    line = json.dumps({"type": "evt", "id": "x", "_channel": "9", "body": dict(EVENTS[0], host="h1", _time=1.5)},
+                      separators=(",", ":"))
+    with open(path / "events.json", "a") as f:
+        f.write(line[:30])
+        f.flush()
+        time.sleep(0.3)
+        f.write(line[30:] + "\n")
+    equal(json.loads(reader.stdout.readline())["_time"], 1.5, "the new event")
+    check(reader.poll() is None, "it ended while the collector runs")
+    holder.kill()
+    holder.wait()
+    rest, _ = reader.communicate(timeout=10)
+    equal((rest, reader.returncode), (b"", 0), "the end")
+
+
+# --- metrics ---
+
+@test()
+def metrics_tables(ctx):
+    write_session(ctx, 3, None, METRICS)
+    lines = out(ctx, "metrics").splitlines()
+    equal(lines[0].split(), ["TIME", "NAME", "VALUE", "TYPE", "UNIT", "PID", "TAGS"], "header")
+    equal(lines[1].split(None, 8)[:8], ["Nov", "14", "22:13:30", "fs.read", "200", "Count", "byte", "10"], "row")
+    check(lines[1].endswith("host: h1, proc: cat, summary: true"), lines[1])
+    check(" 1.25 " in lines[2] and "Gauge" in lines[2], lines[2])
+    equal([line.split()[3] for line in out(ctx, "metrics", "-u").splitlines()[1:]], ["fs.read", "proc.cpu_perc", "net.duration"])
+    equal([line.split()[4] for line in out(ctx, "metrics", "-m", "fs.read").splitlines()[1:]], ["200", "300"])
+    equal(out(ctx, "metrics", "-m", "fs.rea"), "No metrics available\n", "names are exact")
+    equal([line.split() for line in out(ctx, "metrics", "-c", "-m", "fs.read,net.duration").splitlines()],
+          [["fs.read", "net.duration"], ["200", "7"], ["300"]])
+    equal([m["body"]["_value"] for m in objects(ctx, "metrics", "-j")], [200, 1.25, 300, 7])
+    write_session(ctx, 4)
+    equal(out(ctx, "metrics"), "No metrics available\n")
+
+
+@test()
+def metrics_graph(ctx):
+    wave = [("g", "gauge", 10 + n % 5, {"unit": "thing"}) for n in range(50)]
+    write_session(ctx, 3, None, wave)
+    lines = out(ctx, "metrics", "-m", "g", "-g").splitlines()
+    equal(len(lines), 22, "20 rows, the axis and the legend")
+    equal((lines[0].split()[0], lines[19].split()[0]), ("14", "10"), "labels of top and bottom")
+    equal(sum(line.count("*") for line in lines), 50, "points")
+    check("g [thing], 50 samples" in lines[-1], lines[-1])
+    write_session(ctx, 4, None, [("g", "gauge", 5, {})])
+    equal(sum(line.count("*") for line in out(ctx, "metrics", "-m", "g", "-g").splitlines()), 1, "a single sample")
+    write_session(ctx, 5, None, [("g", "gauge", n, {}) for n in range(5000)])
+    lines = out(ctx, "metrics", "-m", "g", "-g").splitlines()
+    check(max(map(len, lines)) <= 160, "wider than the terminal that is assumed")
+
+
+@test()
+def metrics_statsd(ctx):
+    write_session(ctx, 3, None, "fs.read:8245|c|#proc:httpd,pid:77,unit:byte,file:/a b\nproc.cpu_perc:1.25|g\nrubbish\n"
+                                "net.duration:3|ms|@0.5|#unit:millisecond\n", metric_format="statsd")
+    result = ctx.tool_run("metrics")
+    rows = [line.split() for line in result.out.decode().splitlines()[1:]]
+    equal(rows[0], ["-", "fs.read", "8245", "Count", "byte", "77", "file:", "/a", "b,", "proc:", "httpd"])
+    equal(rows[1], ["-", "proc.cpu_perc", "1.25", "Gauge"])
+    equal(rows[2], ["-", "net.duration", "3", "Timer", "millisecond"])
+    check(b"1 lines are damaged" in result.err, result.err)
+    equal(objects(ctx, "metrics", "-j")[0]["body"]["_metric"], "fs.read")
+
+
+# --- sessions ---
+
+@test()
+def history(ctx):
+    check("no session" in err(ctx, "events", code=1), "message without sessions")
+    equal(out(ctx, "history").splitlines()[1].split()[:4], ["ID", "COMMAND", "CMDLINE", "PID"])
+    write_session(ctx, 1, EVENTS)
+    write_session(ctx, 2, EVENTS, event_dest="tcp://h:1", exit_code=-1, exit_signal=9, lost={"ring": 4, "queue": 1},
+                  argv=["cat", "x" * 100])
+    write_session(ctx, 10, [], exit_code=-1, end_ns=0)
+    for name in ("notes", "007", "cat_4_99_12345"):
+        (ctx.home / "history" / name).mkdir()
+    (ctx.home / "history" / "11").mkdir()
+    (ctx.home / "history" / "11" / "session.json").write_text("{")
+    lines = out(ctx, "history").splitlines()
+    equal(lines[0], "Displaying last 20 sessions")
+    check(re.match(r"ID +COMMAND +CMDLINE +PID +AGE +DURATION +TOTAL EVENTS +EXIT +LOST$", lines[1]), lines[1])
+    rows = [re.split(r" {2,}", line) for line in lines[2:]]
+    equal([row[0] for row in rows], ["1", "2", "10", "11"], "ids, oldest first")
+    equal((rows[0][5:]), ["7s", "6", "0", "0"])
+    equal(rows[1][2], ("cat " + "x" * 100)[:25])
+    equal(rows[1][6:], ["NA", "SIGKILL", "5"])
+    equal(rows[2][5], "?", "duration of a session whose collector was killed")
+    equal(rows[3][1], "?", "command of a damaged session")
+    equal(len(out(ctx, "history", "-n", "2").splitlines()), 4)
+    equal(out(ctx, "history", "-d"), str(ctx.home / "history" / "11") + "\n")
+    equal(out(ctx, "hist", "-i", "2", "-d"), str(ctx.home / "history" / "2") + "\n")
+    equal(out(ctx, "history", "-r").splitlines()[1:], [], "none runs")
+    text = out(ctx, "history", "-i", "2")
+    for row in ("ID: *2", "Command: *cat", "Exit: *SIGKILL", "  ring: *4", "Total Events: *6", "WorkDir: */",
+                "Events: *tcp://h:1"):
+        check(re.search("^" + row, text, re.M), f"no row {row}", text)
+    check("collector was killed" in out(ctx, "history", "-i", "10"), "telemetry that stopped is told")
+    got = objects(ctx, "history", "-j")
+    equal([s["id"] for s in got], [1, 2, 10, 11])
+    equal((got[1]["lost"], got[1]["exit_signal"], got[2]["telemetry_stopped"]), ({"ring": 4, "queue": 1}, 9, True))
+    check("session 5 not found" in err(ctx, "history", "-i", "5", code=1), "message")
+    err(ctx, "history", "-i", "0", code=2)
+    for name in ("notes", "007", "cat_4_99_12345"):
+        (ctx.home / "history" / name).rmdir()
+
+
+@test()
+def prune(ctx):
+    def ids():
+        return sorted(int(p.name) for p in (ctx.home / "history").iterdir())
+
+    for n in range(1, 7):
+        write_session(ctx, n, EVENTS)
+    equal(out(ctx, "prune", "-k", "6", "-f"), "Removed 0 sessions.\n")
+    equal(out(ctx, "prune", "-k", "100", "-f"), "Removed 0 sessions.\n")
+    equal(ids(), [1, 2, 3, 4, 5, 6], "keeping more than there are removes nothing")
+    check(out(ctx, "prune", "-a").endswith("Removed 0 sessions.\n"), "without an answer nothing is removed")
+    result = ctx.run([ctx.scope, "prune", "-k", "4"], stdin=b"no\n", check_code=0)
+    check(b"prune all but 4 sessions? (y/yes): " in result.out and result.out.endswith(b"Removed 0 sessions.\n"), result.out)
+    result = ctx.run([ctx.scope, "prune", "-k", "4"], stdin=b"y\n", check_code=0)
+    check(result.out.endswith(b"Removed 2 sessions.\n"), result.out)
+    equal(ids(), [3, 4, 5, 6], "the oldest are gone")
+    equal(out(ctx, "prune", "-d", "1", "-f"), "Removed 1 sessions.\n")
+    equal(ids(), [3, 4, 5], "the last is gone")
+    equal(objects(ctx, "prune", "-a", "-f", "-j"), [{"removed": 3, "running": 0, "failed": 0}])
+    equal(ids(), [])
+
+
+@test()
+def ids_go_on_after_prune(ctx):
+    ctx.run([ctx.scope, "run", "true"], check_code=0)
+    ctx.session().wait_end()
+    out(ctx, "prune", "-a", "-f")
+    ctx.run([ctx.scope, "run", "true"], check_code=0)
+    equal(ctx.session().id, 2, "the number of the next session")
+
+
+@test()
+def logs(ctx):
+    lines = [f"2023-11-14T22:13:{n:02}.123+0000 warning text {n}" for n in range(30)]
+    write_session(ctx, 3, log="".join(line + "\n" for line in lines))
+    equal(out(ctx, "logs").splitlines(), lines[-20:], "the last 20 lines")
+    equal(out(ctx, "logs", "-n", "2").splitlines(), lines[-2:])
+    equal(out(ctx, "logs", "-a").splitlines(), lines)
+    equal(objects(ctx, "logs", "-j", "-n", "1"),
+          [{"time": "2023-11-14T22:13:29.123+0000", "level": "warning", "text": "text 29"}])
+    write_session(ctx, 4)
+    equal(out(ctx, "logs"), "No logs generated\n")
+    equal(len(out(ctx, "logs", "-i", "3", "-a").splitlines()), 30)
+
+
+# --- the rest ---
+
+@test()
+def extract(ctx):
+    where = ctx.dir / "a" / "b"
+    check("does not exist or is not a directory" in err(ctx, "extract", str(where), code=1), "message")
+    equal(out(ctx, "extract", "-p", str(where)), f"Successfully extracted to {where}.\n")
+    equal(sorted(p.name for p in where.iterdir()), ["libscope.so", "scope.yml"])
+    equal(oct(stat.S_IMODE((where / "libscope.so").stat().st_mode)), oct(0o755))
+    equal((where / "libscope.so").read_bytes()[:4], b"\x7fELF")
+    equal((where / "scope.yml").read_text(), out(ctx, "config", "default"), "the documented default file")
+    out(ctx, "config", "check", str(where / "scope.yml"))
+    out(ctx, "extract", "-e", "tcp://h:9109", str(where))
+    equal(sorted(p.name for p in where.iterdir()), ["libscope.so", "scope.yml", "scope_example.yml"])
+    text = (where / "scope.yml").read_text()
+    check(re.search(r"event:(.|\n)*transport:\n +type: tcp\n +host: h\n +port: '?9109", text), "the destination", text)
+    out(ctx, "config", "check", str(where / "scope.yml"))
+    equal(out(ctx, "excrete", str(where)), f"Successfully extracted to {where}.\n", "an old name of it")
+
+
+@test()
+def config(ctx):
+    wrong = ctx.dir / "wrong.yml"
+    wrong.write_text("metric:\n  format:\n    verbosty: 3\n    type: xml\n")
+    result = ctx.tool_run("config", "check", str(wrong), check_code=1)
+    message = result.err.decode()
+    check(f"{wrong}:3: metric.format.verbosty" in message and f"{wrong}:4: metric.format.type" in message, message)
+    got = objects_of(ctx.tool_run("config", "check", "-j", str(wrong), check_code=1))
+    equal([(p["line"], p["error"]) for p in got], [(3, True), (4, True)])
+    right = ctx.dir / "right.yml"
+    right.write_text("metric:\n  format:\n    verbosity: 3\n")
+    equal(out(ctx, "config", "check", str(right)), f"{right}: good\n")
+    check("/nonexistent.yml" in err(ctx, "config", "check", "/nonexistent.yml", code=1), "message")
+    shown = ctx.run([ctx.scope, "config", "show", right], env=ctx.env(SCOPE_SUMMARY_PERIOD=3), check_code=0).out.decode()
+    check(re.search(r"verbosity: 3 +#.*right\.yml", shown), "the origin of a value of the file", shown)
+    check(re.search(r"summaryperiod: 3 +#.*SCOPE_SUMMARY_PERIOD", shown), "the origin of a value of the environment", shown)
+    current = json.loads(out(ctx, "config", "show", "-j", str(right)))
+    equal(current["metric"]["format"]["verbosity"], 3)
+    equal(out(ctx, "config", "default"), (TOP / "conf" / "scope.yml").read_text(), "conf/scope.yml")
+
+
+def objects_of(result):
+    return [json.loads(line) for line in result.out.decode().splitlines()]
+
+
+@test()
+def version(ctx):
+    lines = out(ctx, "version").splitlines()
+    check(lines[0].startswith("Version: ") and lines[1].startswith("Build Date: "), lines)
+    equal(out(ctx, "--version").splitlines(), lines)
+    equal(out(ctx, "-V").splitlines(), lines)
+    equal("Version: " + out(ctx, "version", "--summary").strip(), lines[0])
+    equal("Build Date: " + out(ctx, "version", "--date").strip(), lines[1])
+
+
+@test()
+def completion(ctx):
+    script = ctx.dir / "complete"
+    script.write_text(out(ctx, "completion", "bash"))
+    ctx.run(["bash", "-n", script], check_code=0)
+
+    def complete(*words):
+        code = (f"source {script}; COMP_WORDS=({' '.join(repr(w) for w in words)}); COMP_CWORD={len(words) - 1}; _scope; "
+                'printf "%s\\n" "${COMPREPLY[@]}"')
+        return ctx.run(["bash", "-c", code], check_code=0).out.decode().split()
+
+    check("events" in complete("scope", "ev"), "commands")
+    equal(complete("scope", "events", "--sou"), ["--source", "--sourcetype"])
+    equal(complete("scope", "run", "--metricformat", ""), ["ndjson", "statsd"])
+    equal(complete("scope", "config", "ch"), ["check"])
+    check("echo" in complete("scope", "run", "--lossless", "ech"), "programs")
+    check("--verbosity" in complete("scope", "run", "--lossless", "--v"), "options behind an option")
+    check("--verbosity" not in complete("scope", "run", "ls", "--v"), "options of scope for the program")
+    check("--verbosity" not in complete("scope", "run", "--lossless", "ls", "--v"), "options of scope for the program")
+    check(out(ctx, "completion", "zsh").startswith("#compdef scope\n"), "zsh")
+
+
+@test()
+def pages_are_made_from_the_table(ctx):
+    equal((TOP / "docs" / "cli.md").read_text(), out(ctx, "help", "--markdown"), "docs/cli.md (scope help --markdown)")
+    page = out(ctx, "help", "--man")
+    check(page.count("\n.SH ") > 14 and '.TH SCOPE 1' in page, "man page", page[:500])
+    for line in page.splitlines():
+        check(not re.match(r"[.'](?!\\\"|TH |SH |B |BR |RB |RI |I |br$|PP$|TP$)", line), "a line that roff takes for a request", line)
+
+
+@test()
+def watch(ctx):
+    marks = ctx.dir / "marks"
+    result = ctx.run([ctx.scope, "watch", "-i", "300ms", "-n", "3", "--", "sh", "-c", f"date +%s%N >> {marks}; echo ran; exit 4"])
+    equal((result.code, result.out), (4, b"ran\n" * 3), "status and output")
+    times = [int(line) / 1e9 for line in marks.read_text().split()]
+    check(all(0.15 < b - a < 2 for a, b in zip(times, times[1:])), "intervals", times)
+    equal(sorted(s["id"] for s in objects(ctx, "history", "-j")), [1, 2, 3], "a session for each run")
+    equal({s["kind"] for s in objects(ctx, "history", "-j")}, {"watch"})
+    equal(ctx.run([ctx.scope, "watch", "-i", "1s", "no-such-program-x"]).code, 127, "a program that isn't there")
+    endless = ctx.start([ctx.scope, "watch", "-i", "200ms", "sh", "-c", f"echo x >> {marks}"])
+    ctx.wait_for(lambda: marks.read_text().count("x") >= 2, "two runs")
+    endless.send_signal(signal.SIGTERM)
+    equal(endless.wait(5), -signal.SIGTERM, "the end by a signal")
+
+
+@test()
+def ps_without_processes(ctx):
+    lines = out(ctx, "ps").splitlines()
+    equal(lines[0].split(), ["ID", "PID", "USER", "COMMAND", "SESSION"], "header")
+    objects(ctx, "ps", "-j")
+
+
+@test()
+def collector_is_not_for_people(ctx):
+    err(ctx, "collector", code=2)
+    message = err(ctx, "collector", "--socket-fd", "77", "--ready-fd", "78", code=1)
+    check("descriptor 77" in message, message)
+
+
+@test()
+def closed_descriptors(ctx):
+    """Started with standard descriptors closed: the program finds them closed, and nothing of ours lands there."""
+    def close_all():
+        for fd in (0, 1, 2):
+            os.close(fd)
+
+    seen = ctx.dir / "seen"
+    code = f"for f in /proc/$$/fd/*; do l=$(readlink $f) && echo \"${{f##*/}} $l\"; done > {seen}"
+    process = subprocess.Popen([ctx.scope, "run", "sh", "-c", code], env=ctx.env(), preexec_fn=close_all)
+    equal(process.wait(30), 0, "status")
+    listed = [line for line in seen.read_text().splitlines() if line.split()[0] in "012" and str(seen) not in line]
+    check(not any("scope" in line or "socket" in line or "null" in line for line in listed), "descriptors", listed)
+
+
+@test()
+def output_that_cannot_be_written(ctx):
+    write_session(ctx, 3, EVENTS)
+    with open("/dev/full", "wb") as full:
+        process = subprocess.run([ctx.scope, "events"], env=ctx.env(), stdout=full, stderr=subprocess.PIPE, check=False)
+    equal(process.returncode, 1, "status")
+    check(b"can't write to standard output" in process.stderr, process.stderr)
+
+
+@test()
+def sudo_is_told_on_a_terminal_only(ctx):
+    result = ctx.run([ctx.scope, "run", "true"], env=ctx.env(SUDO_UID=1000), check_code=0)
+    equal(result.err, b"", "messages without a terminal")
+
+
+@test()
+def doctor(ctx):
+    result = ctx.tool_run("doctor", "-j", check_code=None)
+    got = {line["check"]: line for line in objects_of(result)}
+    for name in ("kernel", "/proc", "shared memory", "sockets", "sessions", "library", "LD_PRELOAD", "observing", "clock",
+                 "ptrace_scope", "seccomp", "SELinux", "AppArmor"):
+        check(name in got, f"nothing about {name}", result.describe())
+    equal(result.code, 1 if any(line["verdict"] == "bad" for line in got.values()) else 0, "status")
+    check(not ctx.sessions(), "it left sessions")
+    blocked = ctx.dir / "file"
+    blocked.write_text("")
+    result = ctx.run([ctx.scope, "doctor", "-j"], env=ctx.env(SCOPE_HOME=blocked), check_code=1)
+    line = [json.loads(text) for text in result.out.splitlines() if b'"sessions"' in text][0]
+    equal(line["verdict"], "bad")
+    check("SCOPE_HOME" in line["remedy"], line)

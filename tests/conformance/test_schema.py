@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events and metrics are valid against the JSON schemas of AppScope 1.4, where those are right.
+
+The schemas lie in ../shared/reference/schemas beside the checkout, which is not
+always there: without them these tests are skipped, with that reason, and count
+neither as passed nor as failed. WRONG lists each place where a schema does not
+describe what is right, and why; everything else must be valid.
+"""
+
+import json
+import re
+from collections import Counter
+
+from scopetest import TOP, Skip, check, test
+
+SCHEMAS = TOP.parent / "shared" / "reference" / "schemas"
+
+# (schema, path of the offending member, validator keyword, message, reason). Regular expressions, matched as a whole.
+WRONG = [
+    (r"(event|metric)_.*", r"body(\.data)?\.op", r"enum|const", r".*",
+     "op lists functions of a libc (fopen, __read_chk); here op is the name of the system call"),
+    (r"(event|metric)_(fs|net)_error", r"body(\.data)?\.class", r"enum|const", r".*",
+     "the classes are incomplete: delete, create, rename, change, sync and seek fail too, and net.error knows rx_tx"),
+    (r"event_fs_(read|write)", r"body\.data\._metric_type", r"const", r".*",
+     "says histogram; bytes are a counter, as 1.4 itself sent"),
+    (r"event_notice", r"body\.sourcetype", r"const", r".*",
+     "says metric; a notice stands for an event of any kind"),
+    (r"metric_.*", r"body", r"required", r"'(args|fd|op|file|class|proto|port|numops|domain|local.*|remote.*)' is .*",
+     "requires tags that a metric carries only from a certain verbosity on, and those of single operations in sums"),
+    (r"event_start_msg", r"", r"required", r"'auth[tT]oken' .*",
+     "requires authtoken, which is only there if one is configured, and is called authToken"),
+    (r"event_start_msg", r"info\.process", r"required", r"'(user|group)name' .*",
+     "requires username and groupname, which some ids do not have"),
+    (r"event_start_msg", r"info\.configuration\.current\.(event|metric)\.watch\.\d+\.type", r"const", r".*",
+     "gives each kind of watch a fixed place in the list, which only holds those that are enabled"),
+]
+
+
+def read(path):
+    """JSON; the reference's definitions/data.schema.json has a comma too many, which JSON does not allow."""
+    return json.loads(re.sub(r",(\s*[}\]])", r"\1", path.read_text()))
+
+
+def validators():
+    try:
+        import jsonschema
+    except ImportError:
+        check(False, "python3-jsonschema: not installed (install_build_tools.sh installs what tests need)")
+    if not SCHEMAS.is_dir():
+        raise Skip(f"no {SCHEMAS}")
+    documents = {p.name: read(p) for p in SCHEMAS.glob("*.json")}
+    base = "https://appscope.dev/docs/schemas/"
+    store = {base + name: d for name, d in documents.items()}
+    for p in (SCHEMAS / "definitions").glob("*.json"):
+        store[base + "definitions/" + p.name] = read(p)
+    found = {}
+    for name, document in documents.items():
+        resolver = jsonschema.RefResolver(base + name, document, store)
+        found[name.removesuffix(".schema.json")] = jsonschema.Draft7Validator(document, resolver=resolver)
+    return found
+
+
+def schema_of(record):
+    """Name of the schema of a line; None for what 1.4 did not have."""
+    if record.get("type") == "metric":
+        return "metric_" + record["body"]["_metric"].replace(".", "_")
+    if record.get("type") != "evt":
+        return "event_start_msg" if "format" in record else None
+    body = record["body"]
+    if body["sourcetype"] in ("console", "file"):
+        return "event_" + body["sourcetype"]
+    return "event_" + body["source"].replace(".", "_")
+
+
+def excused(name, error):
+    path = ".".join(str(p) for p in error.absolute_path)
+    return any(re.fullmatch(s, name) and re.fullmatch(p, path) and re.fullmatch(k, error.validator)
+               and re.fullmatch(m, error.message, re.S) for s, p, k, m, _ in WRONG)
+
+
+def validate(records):
+    """Validates; returns how many of each schema were seen."""
+    known = validators()
+    seen, problems = Counter(), {}
+    for record in records:
+        name = schema_of(record)
+        if name not in known:
+            seen[f"({name})"] += 1
+            continue
+        seen[name] += 1
+        for error in known[name].iter_errors(record):
+            if excused(name, error):
+                continue
+            where = ".".join(str(p) for p in error.absolute_path)
+            problems.setdefault((name, where, error.validator, error.message[:200]), json.dumps(record)[:700])
+    check(not problems, f"{len(problems)} kinds of violation",
+          *[f"{name}: {where}: {message}\n         {line}" for (name, where, _, message), line in list(problems.items())[:15]])
+    return seen
+
+
+WORK = ("cat /etc/passwd >copy; ls -l copy; mkdir d; mv copy d/moved; chmod 600 d/moved; rm d/moved; rmdir d; cat nothing; "
+        "echo line >some.log; grep x /etc/hosts; find . >/dev/null; head -c 10 /dev/zero | wc -c; sleep 2.5")
+
+
+def observe(ctx, flags=(), **env):
+    program = ctx.compile("programs/events_sockets.c", "glibc-O2")
+    result = ctx.scoped(["/bin/sh", "-c", WORK + "; exec " + str(program)], flags,
+                        env=ctx.env(EXPECT=ctx.dir / "expect", **env))
+    result.session.wait_end()
+    return result.session
+
+
+def needs(seen, *names):
+    missing = [n for n in names if not seen[n]]
+    check(not missing, f"nothing of {', '.join(missing)}", dict(seen))
+
+
+@test("schema/events")
+def events(ctx):
+    validators()
+    seen = validate(observe(ctx).raw("events.json"))
+    needs(seen, "event_fs_open", "event_fs_close", "event_fs_delete", "event_net_open", "event_net_close", "event_console",
+          "event_file")
+
+
+@test("schema/metrics")
+def metrics(ctx):
+    """Summaries, at the default verbosity; of a process that lives longer than a period, too."""
+    validators()
+    seen = validate(observe(ctx, SCOPE_SUMMARY_PERIOD="1").raw("metrics.json"))
+    needs(seen, "metric_fs_open", "metric_fs_close", "metric_fs_read", "metric_fs_write", "metric_fs_stat",
+          "metric_fs_error", "metric_net_rx", "metric_net_tx", "metric_net_open", "metric_net_close", "metric_proc_start",
+          "metric_proc_cpu", "metric_proc_mem", "metric_proc_fd", "metric_proc_thread")
+
+
+@test("schema/metrics-per-operation")
+def per_operation(ctx):
+    """One metric per operation, with all tags, at verbosity 9."""
+    validators()
+    seen = validate(observe(ctx, ["-v", "9"]).raw("metrics.json"))
+    needs(seen, "metric_fs_open", "metric_fs_read", "metric_fs_write", "metric_net_rx", "metric_net_tx")
+
+
+@test("schema/raw-metric-events")
+def raw_metric_events(ctx):
+    """Metric samples sent as events (SCOPE_EVENT_METRIC)."""
+    validators()
+    seen = validate(observe(ctx, SCOPE_EVENT_METRIC="true").raw("events.json"))
+    needs(seen, "event_fs_read", "event_fs_write", "event_fs_stat", "event_net_rx", "event_net_tx", "event_fs_error")
+
+
+@test("schema/start-message")
+def start_message(ctx):
+    validators()
+    seen = validate(observe(ctx, SCOPE_CONFIG_EVENT="true").raw("events.json"))
+    needs(seen, "event_start_msg")

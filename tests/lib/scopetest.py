@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole-program tests: what a test can use, and how tests are found and run.
+
+A test is a function with the decorator @test in a file named test_*.py below
+tests/. It gets a Context: a private directory, a private session store, the
+path of the tool, and helpers that run programs bare and observed. It fails by
+raising; Skip is only for tests that need files outside the repository.
+"""
+
+import contextlib
+import fcntl
+import fnmatch
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+TOP = TESTS.parent
+MACHINE = os.uname().machine
+
+
+class Skip(Exception):
+    """The test can't be run here for a reason that is not the program's: printed, and not counted."""
+
+
+class Failure(Exception):
+    """A check that did not hold."""
+
+
+class Test:
+    def __init__(self, function, name, timeout, serial):
+        self.function, self.name, self.timeout, self.serial = function, name, timeout, serial
+
+
+_found = []
+
+
+def test(name=None, timeout=60, serial=False):
+    """Registers a test. timeout: seconds for the whole test. serial: never beside another one."""
+    def wrap(function):
+        area = Path(sys.modules[function.__module__].__file__).parent.name
+        title = name or function.__name__.removeprefix("test_")
+        _found.append(Test(function, f"{area}/{title}", timeout, serial))
+        return function
+    return wrap
+
+
+def add_test(area, name, function, timeout=60, serial=False):
+    """The same for tests that are made in a loop."""
+    _found.append(Test(function, f"{area}/{name}", timeout, serial))
+
+
+def check(condition, message, *details):
+    if not condition:
+        raise Failure("\n".join([str(message), *[str(d) for d in details]]))
+
+
+def equal(got, want, what="value"):
+    if got != want:
+        raise Failure(f"{what} differs\n  got  {got!r:.2000}\n  want {want!r:.2000}")
+
+
+class Result:
+    """What a program did: code (negative: died of that signal), out, err (bytes)."""
+
+    def __init__(self, code, out, err, argv):
+        self.code, self.out, self.err, self.argv = code, out, err, argv
+        self.session = None
+
+    def describe(self):
+        return (f"{' '.join(map(str, self.argv))[:300]}\n  status {self.code}\n  stdout {self.out[-1500:]!r}\n"
+                f"  stderr {self.err[-1500:]!r}")
+
+
+class Session:
+    """A session directory of the tool."""
+
+    def __init__(self, ctx, path):
+        self.ctx, self.dir = ctx, Path(path)
+        self.id = int(self.dir.name)
+
+    @property
+    def meta(self):
+        return json.loads((self.dir / "session.json").read_text())
+
+    def sync(self):
+        """Has everything recorded so far written out, as `scope events` does."""
+        self.ctx.tool_run("events", "--id", str(self.id), "-n", "1", "-j")
+
+    def _lines(self, name):
+        found = []
+        path = self.dir / name
+        if not path.exists():
+            return found
+        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+            if not line:
+                continue
+            try:
+                found.append(json.loads(line.decode("utf-8")))
+            except ValueError as e:
+                raise Failure(f"{path.name}:{number}: not JSON: {e}\n{line[:500]!r}") from None
+        return found
+
+    def events(self, sourcetype=None, source=None, sync=True):
+        """Bodies of events, in the order written."""
+        if sync:
+            self.sync()
+        found = [e["body"] for e in self._lines("events.json") if e.get("type") == "evt"]
+        return [b for b in found if (sourcetype is None or b["sourcetype"] == sourcetype)
+                and (source is None or b["source"] == source)]
+
+    def raw(self, name):
+        return self._lines(name)
+
+    def metrics(self, wait=True):
+        """Bodies of metrics; by default once the collector has ended, so that the sums are final."""
+        if wait:
+            self.wait_end()
+        return [m["body"] for m in self._lines("metrics.json") if m.get("type") == "metric"]
+
+    def log(self):
+        path = self.dir / "scope.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def wait_end(self, seconds=15):
+        """Waits until the collector has ended."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if not self.collector_runs():
+                return
+            time.sleep(0.02)
+        raise Failure(f"the collector of {self.dir} (pid {self.collector_pid()}) is still there after {seconds} s")
+
+    def collector_runs(self):
+        """The collector holds a lock on <session>/lock (OFD, fcntl(2)) while it runs, whatever its pid is here."""
+        try:
+            with open(self.dir / "lock", "rb") as f:
+                lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+                found = fcntl.fcntl(f, 36, lock)  # F_OFD_GETLK
+                return struct.unpack("hhqqi4x", found)[0] != fcntl.F_UNLCK
+        except FileNotFoundError:
+            return False
+
+    def collector_pid(self):
+        """Process that runs the collector, 0 if none does."""
+        with contextlib.suppress(OSError, ValueError):
+            return self.meta.get("collector", 0) if self.collector_runs() else 0
+        return 0
+
+    def lost(self):
+        return self.meta.get("lost") or {}
+
+
+class Context:
+    def __init__(self, options, name, timeout):
+        self.options = options
+        self.name = name
+        self.deadline = time.monotonic() + timeout
+        self.scope = str(options.scope)
+        self.dir = Path(tempfile.mkdtemp(prefix=re.sub(r"\W+", "-", name)[:60] + "-", dir=options.work))
+        os.chmod(self.dir, 0o755)
+        self.home = self.dir / "scope-home"
+        self.started = []
+
+    # --- environment ---
+
+    def env(self, **more):
+        """The environment of programs under test: nothing of ours but SCOPE_HOME."""
+        base = {k: v for k, v in os.environ.items() if not k.startswith(("SCOPE_", "LD_"))}
+        base.update(LC_ALL="C.UTF-8", SCOPE_HOME=str(self.home), TZ="UTC")
+        base.update({k: str(v) for k, v in more.items() if v is not None})
+        return base
+
+    def fresh(self, name):
+        path = self.dir / name
+        path.mkdir()
+        os.chmod(path, 0o755)
+        return path
+
+    def tool(self, *names):
+        """Path of a program that the test needs; the first name that is installed. Missing: a failure."""
+        for name in names:
+            path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin")
+            if path:
+                return path
+        raise Failure(f"{' or '.join(names)}: not installed (install_build_tools.sh installs what tests need)")
+
+    # --- running ---
+
+    def left(self):
+        return max(1.0, self.deadline - time.monotonic())
+
+    def run(self, argv, cwd=None, env=None, stdin=b"", timeout=None, check_code=None, pass_fds=(), preexec=None):
+        """Runs to the end. The process gets a group of its own, killed if it takes too long."""
+        argv = [str(a) for a in argv]
+        process = subprocess.Popen(argv, cwd=cwd or self.dir, env=env or self.env(), stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                                   pass_fds=pass_fds, preexec_fn=preexec)
+        try:
+            out, err = process.communicate(stdin, timeout=min(timeout or 1e9, self.left()))
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            raise Failure(f"took too long: {' '.join(argv)[:300]}\n  stdout {out[-800:]!r}\n  stderr {err[-800:]!r}"
+                          ) from None
+        result = Result(process.returncode, out, err, argv)
+        if check_code is not None and result.code != check_code:
+            raise Failure(f"ended with {result.code} instead of {check_code}: {result.describe()}")
+        return result
+
+    def start(self, argv, cwd=None, env=None, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec=None):
+        """Starts a process in a group of its own that is ended when the test is over."""
+        process = subprocess.Popen([str(a) for a in argv], cwd=cwd or self.dir, env=env or self.env(),
+                                   stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
+                                   preexec_fn=preexec)
+        self.started.append(process)
+        return process
+
+    def tool_run(self, *argv, check_code=0):
+        """Runs the tool itself."""
+        return self.run([self.scope, *argv], check_code=check_code)
+
+    def scope_argv(self, argv, flags=()):
+        return [self.scope, "run", *map(str, flags), "--", *map(str, argv)]
+
+    def scoped(self, argv, flags=(), **how):
+        """Runs a program observed; result.session is its session."""
+        before = set(self.sessions())
+        result = self.run(self.scope_argv(argv, flags), **how)
+        new = sorted(set(self.sessions()) - before)
+        if len(new) != 1:
+            raise Failure(f"{len(new)} new sessions instead of one: {result.describe()}")
+        result.session = Session(self, new[0])
+        return result
+
+    def sessions(self):
+        history = self.home / "history"
+        return [str(p) for p in history.iterdir() if p.is_dir()] if history.is_dir() else []
+
+    def session(self):
+        found = self.sessions()
+        check(len(found) == 1, f"{len(found)} sessions instead of one")
+        return Session(self, found[0])
+
+    def wait_for(self, condition, what, seconds=20, interval=0.02):
+        until = time.monotonic() + min(seconds, self.left())
+        while time.monotonic() < until:
+            value = condition()
+            if value:
+                return value
+            time.sleep(interval)
+        raise Failure(f"did not happen within {seconds} s: {what}")
+
+    # --- programs ---
+
+    VARIANTS = {
+        "glibc-O0": ["gcc", "-O0"],
+        "glibc-O2": ["gcc", "-O2", "-fPIE", "-pie"],
+        # The kernel's headers (linux/...) come behind musl's own.
+        "musl": ["musl-gcc", "-O2", "-idirafter", "/usr/include", "-idirafter", f"/usr/include/{MACHINE}-linux-gnu"],
+        "static": ["gcc", "-O2", "-static"],
+    }
+    _compile_lock = threading.Lock()
+    _compile_locks = {}
+
+    def compile(self, sources, variant="glibc-O2", flags=(), name=None, shared=False):
+        """Compiles C sources (paths below tests/) once per run; returns the path of the program."""
+        sources = [TESTS / s for s in ([sources] if isinstance(sources, (str, Path)) else sources)]
+        name = name or sources[0].stem
+        out = Path(self.options.work) / "programs" / f"{name}.{variant}"
+        with Context._compile_lock:
+            lock = Context._compile_locks.setdefault(str(out), threading.Lock())
+        with lock:
+            if not out.exists():
+                out.parent.mkdir(exist_ok=True)
+                compiler = self.VARIANTS[variant]
+                if shared:
+                    compiler = [w for w in compiler if w not in ("-fPIE", "-pie")] + ["-shared", "-fPIC"]
+                command = [*compiler, "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra",
+                           f"-I{TESTS}/programs", f"-I{TESTS}/programs/arch/{MACHINE}",
+                           *map(str, sources), "-o", f"{out}.new", "-pthread", *flags]
+                self.tool(command[0])
+                self.run(command, timeout=120, check_code=0)
+                os.rename(f"{out}.new", out)
+        return out
+
+    # --- the end ---
+
+    def finish(self):
+        """Ends what the test started and says what was left behind."""
+        problems = []
+        for process in self.started:
+            if process.poll() is None:
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, signal.SIGTERM)
+        for process in self.started:
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait(5)
+        for path in self.sessions():
+            session = Session(self, path)
+            try:
+                session.wait_end(10)
+            except Failure as e:
+                problems.append(str(e))
+                pid = session.collector_pid()
+                if pid:
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
+        return problems
+
+
+def _load(path):
+    name = "scope_tests_" + re.sub(r"\W", "_", str(path.relative_to(TESTS)))
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+
+
+def collect():
+    for area in ("cli", "programs", "behaviour", "conformance", "apps"):
+        for path in sorted((TESTS / area).glob("test_*.py")):
+            _load(path)
+    return _found
+
+
+class Runner:
+    def __init__(self, options):
+        self.options = options
+        self.passed = self.failed = self.skipped = 0
+        self.lock = threading.Lock()
+
+    def one(self, t):
+        ctx = Context(self.options, t.name, t.timeout)
+        began = time.monotonic()
+        word, why = "ok", ""
+        try:
+            try:
+                t.function(ctx)
+            finally:
+                problems = ctx.finish()
+            if problems:
+                raise Failure("\n".join(problems))
+        except Skip as e:
+            word, why = "skip", str(e)
+        except Failure as e:
+            word, why = "FAIL", str(e)
+        except Exception:  # pylint: disable=broad-except
+            word, why = "FAIL", traceback.format_exc()
+        took = time.monotonic() - began
+        with self.lock:
+            first, _, rest = why.partition("\n")
+            print(f"{word:4} {t.name} ({took:.1f} s){': ' + first if first else ''}", flush=True)
+            if word == "FAIL":
+                self.failed += 1
+                for line in rest.splitlines()[:60]:
+                    print(f"       {line}", flush=True)
+                print(f"       files: {ctx.dir}", flush=True)
+            else:
+                self.passed += word == "ok"
+                self.skipped += word == "skip"
+                if not self.options.keep:
+                    shutil.rmtree(ctx.dir, ignore_errors=True)
+
+    def run(self, tests):
+        with ThreadPoolExecutor(self.options.jobs) as pool:
+            list(pool.map(self.one, [t for t in tests if not t.serial]))
+        for t in tests:
+            if t.serial:
+                self.one(t)
+
+
+def select(tests, patterns):
+    if not patterns:
+        return tests
+    return [t for t in tests if any(p in t.name or fnmatch.fnmatch(t.name, p) for p in patterns)]

@@ -1,0 +1,1099 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The collector with synthetic segments: what is read, modelled and told, and what a hostile writer can do (nothing). */
+#include <errno.h>
+#include <linux/close_range.h>
+#include <netinet/in.h>
+#include <arpa/inet.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "collector_fake.h"
+#include "base/log.h"
+#include "wire/join.h"
+
+#define NOBODY 4100000u /* no such process: above the kernel's usual pid_max, below its limit */
+
+static struct collector c;
+static struct collector_options options;
+
+static int setup(void **state)
+{
+    (void)state;
+    memset(fake_per_op, 0, sizeof(fake_per_op));
+    options = (struct collector_options){.config = config_sources_new(), .listen_fd = -1, .ready_fd = -1};
+    config_set(options.config, "event.enable", "true", "test", NULL, NULL);
+    core_init(&c, &options, NULL);
+    return 0;
+}
+
+static int setup_syscalls(void **state)
+{
+    setup(state);
+    config_add_environ(options.config, (const char *const[]){"SCOPE_EVENT_SYSCALL=true", NULL}, NULL, NULL);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    core_end(&c);
+    core_free(&c);
+    config_sources_free(options.config);
+    told_clear();
+    return 0;
+}
+
+/* Reads and processes until nothing is left. */
+static void run(void)
+{
+    for (int i = 0; i < 3; i++) {
+        segments_drain(&c, true);
+        c.next_check = 0;
+        core_turn(&c);
+        assert_true(core_process(&c, UINT64_MAX));
+    }
+}
+
+static struct proc *attach(struct writer *w)
+{
+    assert_int_equal(segment_attach(&c, w->fd, (pid_t)w->h->pid, -1), 0);
+    run();
+    return proc_by_host_pid(&c, (pid_t)w->h->pid);
+}
+
+static struct writer prog(uint32_t pid)
+{
+    return writer_new(pid, SEG_START_EXEC, "prog\0-x", 8);
+}
+
+/* The n-th line told (from 0) that starts with `start` and contains all of `parts`, or NULL. */
+static const char *find(const char *start, const char *part, int n)
+{
+    for (size_t i = 0; i < told_count; i++)
+        if (!strncmp(told[i], start, strlen(start)) && (!part || strstr(told[i], part)) && n-- == 0)
+            return told[i];
+    return NULL;
+}
+
+static void expect(const char *start, const char *part)
+{
+    if (find(start, part, 0))
+        return;
+    for (size_t i = 0; i < told_count; i++)
+        print_message("    %s\n", told[i]);
+    fail_msg("not told: %s ... %s", start, part ? part : "");
+}
+
+static void expect_not(const char *start, const char *part)
+{
+    const char *line = find(start, part, 0);
+
+    if (line)
+        fail_msg("told: %s", line);
+}
+
+static unsigned count(const char *start, const char *part)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < told_count; i++)
+        n += !strncmp(told[i], start, strlen(start)) && (!part || strstr(told[i], part));
+    return n;
+}
+
+static void put_open(struct writer *w, int fd, uint32_t gen, const char *path, uint64_t flags)
+{
+    struct item items[2] = {{ITEM_PATH, path, strlen(path)}, {0}};
+
+    if (w->pid == w->owner)
+        writer_fd(w, (unsigned)fd)->gen = gen;
+    assert_true(writer_put(w, REC_CALL, OP_openat, fd, ARGS((uint64_t)AT_FDCWD, 0, flags, 0, 0, gen), 0, items));
+}
+
+static void put_close(struct writer *w, int fd)
+{
+    struct fd_entry *e = writer_fd(w, (unsigned)fd);
+    struct rec_counters n = {fd, e->gen++, e->read_bytes, e->read_ops, e->read_ticks, e->write_bytes, e->write_ops,
+                             e->write_ticks, e->state, 0};
+
+    assert_true(writer_put(w, REC_ENTER, OP_close, 0, ARGS((uint64_t)fd), 0, ITEMS({ITEM_COUNTERS, &n, sizeof(n)})));
+}
+
+static void put_exit(struct writer *w, int code)
+{
+    assert_true(writer_put(w, REC_ENTER, OP_exit_group, 0, ARGS((uint64_t)code), 0, NULL));
+}
+
+/* --- files --- */
+
+static void test_open_read_close(void **state)
+{
+    struct writer w = prog(NOBODY);
+    struct proc *p = attach(&w);
+
+    (void)state;
+    assert_non_null(p);
+    expect("proc.start pid=4100000", "args=prog,-x exe=/usr/bin/prog cwd=/home/u");
+    put_open(&w, 3, 1, "sub/../x", 0);
+    writer_fd(&w, 3)->read_bytes = 100;
+    writer_fd(&w, 3)->read_ops = 2;
+    put_close(&w, 3);
+    run();
+    expect("fs.open pid=4100000", "file=/home/u/sub/../x ");
+    expect("fs.close pid=4100000", "file_read_bytes=100 file_read_ops=2 file_write_bytes=0");
+    /* the number again: counters go on, the difference is the new descriptor's */
+    put_open(&w, 3, 3, "./y", O_CLOEXEC);
+    writer_fd(&w, 3)->read_bytes += 7;
+    writer_fd(&w, 3)->read_ops++;
+    put_close(&w, 3);
+    put_exit(&w, 5);
+    run();
+    expect("fs.close", "file=/home/u/y ");
+    expect("fs.close", "file_read_bytes=7 file_read_ops=1");
+    proc_died(p);
+    run();
+    expect("proc.exit pid=4100000", "exit_code=5");
+    assert_int_equal(fake_sum[TM_FS_READ], 107);
+    assert_int_equal(fake_ops[TM_FS_READ], 3);
+    assert_int_equal(fake_sum[TM_FS_OPEN], 2);
+    assert_int_equal(fake_sum[TM_FS_CLOSE], 2);
+    assert_null(c.procs);
+    assert_null(c.segments);
+    writer_free(&w);
+}
+
+/* Lost records: what the counters gained meanwhile is the process's, but nobody knows which file's. */
+static void test_lost_between(void **state)
+{
+    struct writer w = prog(NOBODY);
+    struct proc *p = attach(&w);
+
+    (void)state;
+    put_open(&w, 3, 1, "/known", 0);
+    writer_fd(&w, 3)->gen = 3; /* closed and opened anew, unheard of */
+    writer_fd(&w, 3)->read_bytes = 50;
+    writer_fd(&w, 3)->read_ops = 1;
+    put_close(&w, 3);
+    run();
+    expect_not("fs.close", NULL);
+    put_open(&w, 3, 7, "/after", 0); /* 5 was lost */
+    writer_fd(&w, 3)->read_bytes = 90;
+    writer_fd(&w, 3)->read_ops = 3;
+    put_close(&w, 3);
+    put_open(&w, 3, 9, "/fine", 0);
+    writer_fd(&w, 3)->read_bytes = 91;
+    writer_fd(&w, 3)->read_ops = 4;
+    put_close(&w, 3);
+    put_open(&w, 4, 1, "/left", 0);
+    writer_fd(&w, 4)->write_bytes = 5;
+    writer_fd(&w, 4)->write_ops = 1;
+    writer_fd(&w, 4)->gen = 2; /* closed, and just that was lost */
+    put_exit(&w, 0);
+    run();
+    proc_died(p);
+    run();
+    assert_int_equal(count("fs.close", "file=/after "), 1);
+    expect("fs.close", "file=/left ");
+    expect("fs.close", "file_write_bytes=5 file_write_ops=1");
+    expect_not("fs.close", "file_read_bytes=90");
+    expect_not("fs.close", "file_read_bytes=40");
+    expect("fs.close", "file_read_bytes=1 file_read_ops=1");
+    assert_int_equal(fake_sum[TM_FS_READ], 91);
+    writer_free(&w);
+}
+
+/* What is open at the end is closed by it, with what it had transferred. */
+static void test_left_open(void **state)
+{
+    struct writer w = prog(NOBODY);
+    struct proc *p = attach(&w);
+
+    (void)state;
+    put_open(&w, 3, 1, "/a", O_WRONLY);
+    writer_fd(&w, 3)->write_bytes = 10;
+    writer_fd(&w, 3)->write_ops = 1;
+    writer_fd(&w, 1)->write_bytes = 20;
+    writer_fd(&w, 1)->write_ops = 1;
+    run();
+    proc_died(p);
+    c.stopping = true;
+    run();
+    expect("fs.close", "file=/a ");
+    expect("fs.close", "file=stdout ");
+    expect_not("fs.close", "file=stderr ");
+    assert_int_equal(fake_sum[TM_FS_WRITE], 30);
+    expect_not("proc.exit", "exit_code=");
+    expect_not("proc.exit", "signal=");
+    writer_free(&w);
+}
+
+static void test_names(void **state)
+{
+    struct writer w = prog(NOBODY);
+
+    (void)state;
+    attach(&w);
+    put_open(&w, 5, 1, "/dir", O_DIRECTORY);
+    writer_put(&w, REC_CALL, OP_unlinkat, 0, ARGS(5), 0, ITEMS(TEXT(ITEM_PATH, "f")));
+    writer_put(&w, REC_CALL, OP_chdir, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "up")));
+    writer_put(&w, REC_CALL, OP_renameat2, 0, ARGS((uint64_t)AT_FDCWD, 0, 5), 0,
+               ITEMS(TEXT(ITEM_PATH, "a"), TEXT(ITEM_PATH2, "b")));
+    writer_put(&w, REC_CALL, OP_mkdir, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/m")));
+    writer_put(&w, REC_CALL, OP_symlinkat, 0, ARGS(0, 5), 0, ITEMS(TEXT(ITEM_PATH, "t"), TEXT(ITEM_PATH2, "l")));
+    writer_put(&w, REC_CALL, OP_fchmod, 0, ARGS(5), 0, NULL);
+    writer_put(&w, REC_CALL, OP_openat, -ENOENT, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "no")));
+    writer_put(&w, REC_CALL, OP_read, -EAGAIN, ARGS(0), 0, NULL);
+    writer_put(&w, REC_CALL, OP_unlink, -EACCES, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/x")));
+    w.h->op[OP_fstat].calls = 4;
+    w.h->op[OP_lseek].calls = 3;
+    w.h->op[OP_close].ebadf = 2;
+    run();
+    expect("fs.delete", "op=unlinkat file=/dir/f unit=operation");
+    expect("fs.rename", "op=renameat2 file=/home/u/up/a file_to=/dir/b");
+    expect("fs.create", "op=mkdir file=/m unit");
+    expect("fs.create", "op=symlinkat file=/dir/l file_to=t");
+    expect("fs.change", "op=fchmod file=/dir ");
+    put_exit(&w, 0);
+    run();
+    proc_died(proc_by_host_pid(&c, NOBODY));
+    run();
+    expect("metric fs.error", "value=3 numops=0 class=open_close"); /* and two EBADF */
+    expect("metric fs.error", "class=delete");
+    expect_not("metric fs.error", "class=read_write");
+    assert_int_equal(fake_sum[TM_FS_STAT], 4);
+    assert_int_equal(fake_sum[TM_FS_SEEK], 3);
+    assert_int_equal(fake_sum[TM_FS_DELETE], 1);
+    writer_free(&w);
+}
+
+/* Verbosity 9: each call is told; the counters that also have it must not tell it again. */
+static void test_per_operation(void **state)
+{
+    struct writer w = prog(NOBODY);
+    struct proc *p;
+
+    (void)state;
+    fake_per_op[TM_FS_READ] = fake_per_op[TM_FS_WRITE] = fake_per_op[TM_FS_DURATION] = true;
+    p = attach(&w);
+    assert_true(w.h->mode & SEG_M_REC_RW);
+    put_open(&w, 3, 1, "/a", 0);
+    writer_fd(&w, 3)->read_bytes = 30; /* 10 before the mode was set, 20 with a record */
+    writer_fd(&w, 3)->read_ops = 2;
+    writer_put(&w, REC_CALL, OP_read, 20, ARGS(3), REC_F_COUNTED, NULL);
+    put_close(&w, 3);
+    put_exit(&w, 0);
+    run();
+    proc_died(p);
+    run();
+    expect("metric fs.read", "value=20 numops=1");
+    expect("metric fs.read", "value=10 numops=1");
+    expect("fs.close", "file_read_bytes=30 file_read_ops=2");
+    assert_int_equal(fake_sum[TM_FS_READ], 30);
+    writer_free(&w);
+}
+
+static void test_console(void **state)
+{
+    struct writer w = prog(NOBODY);
+
+    (void)state;
+    attach(&w);
+    writer_put(&w, REC_DATA, OP_write, 6, ARGS(1, 0), 0, ITEMS(TEXT(ITEM_DATA, "hello\n")));
+    writer_put(&w, REC_DATA, OP_write, 4, ARGS(0, 0), 0, ITEMS(TEXT(ITEM_DATA, "stdi")));
+    put_open(&w, 3, 1, "/var/x.log", O_WRONLY);
+    writer_put(&w, REC_DATA, OP_write, 3, ARGS(3, 0), 0, ITEMS(TEXT(ITEM_DATA, "log")));
+    put_open(&w, 4, 1, "/var/x.dat", O_WRONLY);
+    writer_put(&w, REC_DATA, OP_write, 3, ARGS(4, 0), 0, ITEMS(TEXT(ITEM_DATA, "dat")));
+    run();
+    expect("message console stdout", "hello");
+    expect("message file /var/x.log", "log");
+    expect_not("message", "stdi");
+    expect_not("message", "dat\n");
+    assert_int_equal(writer_fd(&w, 3)->want, 1 << 2 | FDW_CAPTURE);
+    assert_int_equal(writer_fd(&w, 4)->want, 1 << 2 | FDW_NONE);
+    /* of a number that was reused meanwhile nothing may be said */
+    put_open(&w, 5, 1, "/var/y.log", O_WRONLY);
+    writer_fd(&w, 5)->gen = 3;
+    run();
+    assert_int_equal(writer_fd(&w, 5)->want, 0);
+    /* 2>&1 and a saved copy keep their streams; a file at 1 is that file */
+    writer_put(&w, REC_CALL, OP_dup2, 2, ARGS(1, 2), 0, NULL);
+    writer_put(&w, REC_DATA, OP_write, 3, ARGS(2, 0), 0, ITEMS(TEXT(ITEM_DATA, "two")));
+    writer_put(&w, REC_CALL, OP_dup2, 1, ARGS(4, 1), 0, NULL);
+    writer_put(&w, REC_DATA, OP_write, 3, ARGS(1, 0), 0, ITEMS(TEXT(ITEM_DATA, "one")));
+    run();
+    expect("message console stderr", "two");
+    expect_not("message", "one");
+    writer_free(&w);
+}
+
+static void test_dup_and_ranges(void **state)
+{
+    struct writer w = prog(NOBODY);
+    struct proc *p = attach(&w);
+    struct rec_counters closed = {7, 1, 0, 0, 0, 5, 1, 0, 0, 0};
+
+    (void)state;
+    put_open(&w, 3, 1, "/a", 0);
+    writer_put(&w, REC_CALL, OP_dup, 6, ARGS(3, 0, 0, 0, 0, 1), 0, NULL);
+    writer_put(&w, REC_CALL, OP_fcntl, 7, ARGS(3, F_DUPFD_CLOEXEC, 0, 0, 0, 1), 0, NULL);
+    writer_put(&w, REC_CALL, OP_pipe2, 0, ARGS(0, O_CLOEXEC), 0,
+               ITEMS({ITEM_FDS, ((struct rec_fd[2]){{8, 1}, {9, 1}}), 16}));
+    run();
+    assert_int_equal(count("fs.open", "file=/a "), 3);
+    assert_true(fd_get(&p->fds, 7, false)->flags & DF_CLOEXEC);
+    assert_true(fd_get(&p->fds, 9, false)->flags & DF_CLOEXEC);
+    assert_false(fd_get(&p->fds, 6, false)->flags & DF_CLOEXEC);
+    writer_put(&w, REC_ENTER, OP_close_range, 0, ARGS(6, 8), 0, ITEMS({ITEM_COUNTERS, &closed, sizeof(closed)}));
+    run();
+    assert_non_null(fd_get(&p->fds, 3, false)->file);
+    assert_null(fd_get(&p->fds, 6, false)->file);
+    assert_null(fd_get(&p->fds, 7, false)->file);
+    assert_null(fd_get(&p->fds, 8, false)->file);
+    assert_non_null(fd_get(&p->fds, 9, false)->file);
+    expect("fs.close", "file_write_bytes=5 file_write_ops=1 duration=0 op=close_range");
+    assert_int_equal(count("fs.close", "op=close_range"), 2);
+    writer_free(&w);
+}
+
+/* --- network --- */
+
+static struct sockaddr_in ip4(const char *text, int port)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+
+    inet_pton(AF_INET, text, &a.sin_addr);
+    return a;
+}
+
+static void test_connections(void **state)
+{
+    struct sockaddr_in peer = ip4("10.0.0.9", 80), local = ip4("10.0.0.5", 5000);
+    struct sockaddr_in6 peer6 = {.sin6_family = AF_INET6, .sin6_port = htons(7)}, local6 = peer6;
+    struct writer w = prog(NOBODY);
+    struct proc *p = attach(&w);
+
+    (void)state;
+    inet_pton(AF_INET6, "::ffff:1.2.3.4", &peer6.sin6_addr);
+    inet_pton(AF_INET6, "fe80::1", &local6.sin6_addr);
+    writer_put(&w, REC_CALL, OP_socket, 3, ARGS(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0, 0, 0, 1), 0, NULL);
+    writer_fd(&w, 3)->gen = 1;
+    writer_put(&w, REC_CALL, OP_connect, 0, ARGS(3), 0,
+               ITEMS({ITEM_ADDR, &peer, sizeof(peer)}, {ITEM_LOCAL, &local, sizeof(local)}));
+    run();
+    expect("net.open", "net_transport=IP.TCP net_peer_ip=10.0.0.9 net_peer_port=80 net_host_ip=10.0.0.5 net_host_port=5000");
+    assert_int_equal(p->gauge_conn[0], 1);
+    writer_fd(&w, 3)->write_bytes = 11;
+    writer_fd(&w, 3)->write_ops = 1;
+    writer_fd(&w, 3)->read_bytes = 22;
+    writer_fd(&w, 3)->read_ops = 1;
+    writer_put(&w, REC_CALL, OP_recvfrom, -EPIPE, ARGS(3), 0, NULL);
+    /* a second name for it: the connection ends with the last */
+    writer_put(&w, REC_CALL, OP_dup, 4, ARGS(3, 0, 0, 0, 0, 1), 0, NULL);
+    writer_fd(&w, 4)->gen = 1;
+    put_close(&w, 3);
+    run();
+    expect_not("net.close", NULL);
+    put_close(&w, 4);
+    run();
+    expect("net.close", "net_bytes_sent=11 net_bytes_recv=22 net_close_reason=remote");
+    assert_int_equal(p->gauge_conn[0], 0);
+
+    /* a server; the listener's address isn't the connection's */
+    writer_put(&w, REC_CALL, OP_socket, 5, ARGS(AF_INET6, SOCK_STREAM, 0, 0, 0, 1), 0, NULL);
+    writer_put(&w, REC_CALL, OP_listen, 0, ARGS(5, 10), 0, NULL);
+    writer_put(&w, REC_CALL, OP_accept4, 6, ARGS(5, 0, 0, SOCK_CLOEXEC, 0, 1), 0,
+               ITEMS({ITEM_ADDR, &peer6, sizeof(peer6)}, {ITEM_LOCAL, &local6, sizeof(local6)}));
+    run();
+    expect("net.open", "net_peer_ip=1.2.3.4 net_peer_port=7 net_host_ip=fe80::1 net_host_port=7");
+    assert_int_equal(p->gauge_conn[0], 2);
+
+    /* connecting in the background: opened when something went through, at the time of connect() */
+    writer_put(&w, REC_CALL, OP_socket, 7, ARGS(AF_INET, SOCK_STREAM, 0, 0, 0, 1), 0, NULL);
+    writer_fd(&w, 7)->gen = 1;
+    writer_put(&w, REC_CALL, OP_connect, -EINPROGRESS, ARGS(7), 0, ITEMS({ITEM_ADDR, &peer, sizeof(peer)}));
+    run();
+    assert_int_equal(count("net.open", NULL), 2);
+    writer_fd(&w, 7)->write_bytes = 1;
+    writer_fd(&w, 7)->write_ops = 1;
+    put_close(&w, 7);
+    run();
+    assert_int_equal(count("net.open", NULL), 3);
+    assert_int_equal(count("net.close", NULL), 2);
+
+    /* datagrams: the first partner makes a flow */
+    writer_put(&w, REC_CALL, OP_socket, 8, ARGS(AF_INET, SOCK_DGRAM, 0, 0, 0, 1), 0, NULL);
+    writer_put(&w, REC_CALL, OP_sendto, 9, ARGS(8), REC_F_COUNTED, ITEMS({ITEM_ADDR, &peer, sizeof(peer)}));
+    writer_fd(&w, 8)->gen = 1;
+    writer_fd(&w, 8)->write_bytes = 9;
+    writer_fd(&w, 8)->write_ops = 1;
+    put_close(&w, 8);
+    writer_put(&w, REC_CALL, OP_connect, -ECONNREFUSED, ARGS(5), 0, NULL);
+    put_exit(&w, 0);
+    run();
+    expect("net.open", "net_transport=IP.UDP");
+    expect("net.close", "net_bytes_sent=9 net_bytes_recv=0");
+    proc_died(p);
+    run();
+    assert_int_equal(count("net.open", NULL), count("net.close", NULL));
+    assert_int_equal(fake_sum[TM_NET_OPEN], 4);
+    assert_int_equal(fake_sum[TM_NET_CLOSE], 4);
+    assert_int_equal(fake_sum[TM_NET_TX], 11 + 1 + 9);
+    expect("metric net.tx", "value=12 numops=2 class=inet_tcp");
+    expect("metric net.tx", "value=9 numops=1 class=inet_udp");
+    expect("metric net.error", "value=1 numops=0 class=connection");
+    writer_free(&w);
+}
+
+/* --- processes --- */
+
+static pid_t idle_child(void)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* also when a test fails */
+        pause();
+        _exit(0);
+    }
+    return pid;
+}
+
+static void end_child(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
+/* A child borrows, opens, execs; the parent's record of the fork comes late. */
+static void test_fork_borrow_exec(void **state)
+{
+    uint32_t me = (uint32_t)getpid();
+    pid_t child = idle_child();
+    struct writer w = prog(me), guest = w, w2;
+    struct proc *parent = attach(&w), *p;
+
+    (void)state;
+    guest.pid = (uint32_t)child;
+    put_open(&w, 3, 1, "/inherited", 0);
+    put_open(&w, 4, 1, "/cloexec", O_CLOEXEC);
+    writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(SIGCHLD), 0, NULL);
+    put_close(&w, 3); /* by another thread, after the fork began: the child still has it */
+    writer_put(&guest, REC_CALL, OP_chdir, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/tmp")));
+    writer_put(&guest, REC_CALL, OP_openat, 5, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "kid")));
+    writer_put(&guest, REC_CALL, OP_write, 33, ARGS(5), 0, NULL);
+    run();
+    p = proc_by_host_pid(&c, child);
+    assert_non_null(p);
+    assert_ptr_equal(p->parent, parent);
+    assert_int_equal(parent->live_children, 1);
+    assert_string_equal(parent->cwd, "/home/u");
+    expect("fs.open", "file=/tmp/kid ");
+    assert_non_null(fd_get(&p->fds, 3, false)->file);
+    assert_null(fd_get(&parent->fds, 3, false)->file);
+    writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD), 0, NULL);
+    writer_put(&guest, REC_ENTER, OP_execve, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "./new")));
+    run();
+    assert_int_equal(c.proc_count, 2);
+    assert_null(parent->forks);
+
+    w2 = writer_new((uint32_t)child, SEG_START_EXEC, "/opt/new", 9);
+    attach(&w2);
+    assert_ptr_equal(proc_by_host_pid(&c, child), p);
+    assert_null(w.h->ring_head == w.h->ring_tail ? NULL : (void *)1);
+    assert_int_equal(c.segments->refs, 2);
+    assert_false(p->borrowed);
+    assert_non_null(fd_get(&p->fds, 3, false)->file);
+    assert_null(fd_get(&p->fds, 4, false)->file); /* close-on-exec */
+    assert_non_null(fd_get(&p->fds, 5, false)->file);
+    assert_int_equal(count("begin", NULL), 3);
+    expect("begin", "new");
+    assert_string_equal(p->tm.proc, "new");
+    /* the descriptor goes on in the new image with a new segment's counters */
+    writer_fd(&w2, 5)->write_bytes = 10;
+    writer_fd(&w2, 5)->write_ops = 1;
+    put_close(&w2, 5);
+    run();
+    expect("fs.close", "file_write_bytes=43 file_write_ops=2");
+    put_exit(&w2, 7);
+    run();
+    proc_died(p);
+    run();
+    expect("proc.exit", "exit_code=7");
+    assert_int_equal(parent->live_children, 0);
+    end_child(child);
+    writer_free(&w);
+    writer_free(&w2);
+}
+
+/* JOIN of a child that outgrew its parent's ring arrives before its last record there was written. */
+static void test_upgrade(void **state)
+{
+    pid_t child = idle_child();
+    struct writer w = prog((uint32_t)getpid()), guest = w, own;
+    struct proc *p;
+
+    (void)state;
+    attach(&w);
+    guest.pid = (uint32_t)child;
+    writer_put(&w, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
+    writer_put(&w, REC_CALL, OP_fork, child, NULL, 0, NULL);
+    writer_put(&guest, REC_CALL, OP_openat, 3, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/first")));
+    own = writer_new((uint32_t)child, SEG_START_FORK, "prog\0-x", 8);
+    assert_int_equal(segment_attach(&c, own.fd, child, -1), 0);
+    writer_put(&own, REC_CALL, OP_openat, 4, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/third")));
+    run();
+    expect_not("fs.open", "/third");
+    writer_put(&guest, REC_CALL, OP_openat, 5, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/second")));
+    writer_put(&guest, REC_UPGRADE, OP_NONE, 0, NULL, 0, NULL);
+    run();
+    run();
+    expect("fs.open", "/third");
+    assert_true(strstr(find("fs.open", NULL, 1), "/second") != NULL);
+    assert_true(strstr(find("fs.open", NULL, 2), "/third") != NULL);
+    assert_int_equal(count("begin", NULL), 2);
+    p = proc_by_host_pid(&c, child);
+    assert_false(p->borrowed);
+    /* a thread of it that was still writing to the old ring */
+    writer_put(&guest, REC_CALL, OP_openat, 6, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/late")));
+    run();
+    assert_int_equal(c.proc_count, 2);
+    assert_non_null(fd_get(&p->fds, 6, false)->file);
+    end_child(child);
+    writer_free(&w);
+    writer_free(&own);
+}
+
+/* The parent stands still between reserving and committing; what its child wrote behind that must not be overtaken by the
+ * child's own segment. */
+static void test_exec_behind_a_stall(void **state)
+{
+    uint32_t me = (uint32_t)getpid();
+    pid_t child = idle_child();
+    struct writer w = prog(me), guest = w, w2;
+    struct record *slow;
+    uint64_t pos;
+
+    (void)state;
+    config_add_environ(options.config, (const char *const[]){"SCOPE_EVENT_SYSCALL=true", NULL}, NULL, NULL);
+    attach(&w);
+    guest.pid = (uint32_t)child;
+    writer_put(&w, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
+    pos = writer_reserve(&w, sizeof(*slow));
+    writer_put(&guest, REC_CALL, OP_openat, 5, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/kept")));
+    writer_put(&guest, REC_ENTER, OP_execve, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/opt/new")));
+    w2 = writer_new((uint32_t)child, SEG_START_EXEC, "new", 4);
+    put_exit(&w2, 3);
+    assert_int_equal(segment_attach(&c, w2.fd, child, -1), 0);
+    end_child(child);
+    run();
+    expect_not("begin", "new");
+    slow = writer_cell(&w, pos);
+    *slow = (struct record){.size = sizeof(*slow), .kind = REC_CALL, .op = OP_fork, .pid = me, .tid = me,
+                            .time = clock_now_mono(), .ret = child};
+    __atomic_store_n(&slow->seq, pos + 1, __ATOMIC_RELEASE);
+    run();
+    run();
+    expect("begin", "new");
+    expect("fs.open", "file=/kept ");
+    expect("syscall execve", "path=/opt/new file=/opt/new result=0");
+    assert_int_equal(count("proc.start", NULL), 3);
+    run();
+    assert_int_equal(count("proc.exit", "exit_code=3"), 1);
+    writer_free(&w);
+    writer_free(&w2);
+}
+
+/* Dead before its JOIN was even looked at. */
+static void test_short_life(void **state)
+{
+    struct writer w = prog(NOBODY), w2 = writer_new(NOBODY, SEG_START_EXEC, "true", 5);
+    struct proc *p = attach(&w);
+
+    (void)state;
+    writer_put(&w, REC_ENTER, OP_execve, 0, NULL, 0, ITEMS(TEXT(ITEM_PATH, "/bin/true")));
+    w2.h->start_time = clock_now_mono();
+    put_exit(&w2, 3);
+    assert_int_equal(segment_attach(&c, w2.fd, NOBODY, -1), 0);
+    proc_died(p);
+    run();
+    run();
+    expect("begin", "true");
+    assert_int_equal(count("proc.exit", NULL), 1);
+    expect("proc.exit", "exit_code=3");
+    assert_null(c.procs);
+    assert_null(c.segments);
+    writer_free(&w);
+    writer_free(&w2);
+}
+
+/* The child was over before its parent came to record the fork. */
+static void test_fork_told_late(void **state)
+{
+    pid_t child = idle_child();
+    struct writer w = prog((uint32_t)getpid()), guest = w;
+    struct proc *parent = attach(&w), *p;
+
+    (void)state;
+    guest.pid = (uint32_t)child;
+    writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(SIGCHLD), 0, NULL);
+    put_exit(&guest, 1);
+    run();
+    p = proc_by_host_pid(&c, child);
+    assert_non_null(p);
+    end_child(child);
+    proc_died(p);
+    run();
+    assert_int_equal(c.proc_count, 1);
+    writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD), 0, NULL);
+    run();
+    assert_int_equal(c.proc_count, 1);
+    assert_int_equal(count("proc.start", NULL), 2);
+    assert_null(parent->forks);
+    writer_free(&w);
+}
+
+static void test_exec_fails(void **state)
+{
+    struct writer w = prog(NOBODY);
+    struct proc *p = attach(&w);
+
+    (void)state;
+    writer_put(&w, REC_ENTER, OP_execve, 0, NULL, 0, ITEMS(TEXT(ITEM_PATH, "/none")));
+    writer_put(&w, REC_CALL, OP_execve, -ENOENT, NULL, 0, ITEMS(TEXT(ITEM_PATH, "/none")));
+    writer_put(&w, REC_NOTE, OP_NONE, 0, ARGS(NOTE_IO_URING), 0, NULL);
+    run();
+    assert_null(p->pending_exec);
+    assert_int_equal(count("begin", NULL), 1);
+    expect("proc.note", "io_uring");
+    writer_free(&w);
+}
+
+/* The parent's wait tells how a child ended that couldn't say it itself. */
+static void test_killed_child(void **state)
+{
+    pid_t child = idle_child();
+    struct writer w = prog((uint32_t)getpid());
+    struct proc *p;
+    int32_t status = SIGSEGV | 0x80;
+
+    (void)state;
+    attach(&w);
+    writer_put(&w, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
+    writer_put(&w, REC_CALL, OP_fork, child, NULL, 0, NULL);
+    run();
+    p = proc_by_host_pid(&c, child);
+    assert_non_null(p);
+    end_child(child);
+    proc_died(p);
+    run();
+    assert_ptr_equal(c.procs, p); /* nobody knows how, yet */
+    writer_put(&w, REC_CALL, OP_wait4, child, NULL, 0, ITEMS({ITEM_STATUS, &status, sizeof(status)}));
+    run();
+    expect("proc.exit", "signal=SIGSEGV");
+    writer_free(&w);
+}
+
+/* Records may name anybody; other processes' models must not hear of it. */
+static void test_claims_about_others(void **state)
+{
+    pid_t other = idle_child();
+    struct writer w = prog(NOBODY), theirs = prog((uint32_t)other), liar = w;
+    struct proc *p;
+
+    (void)state;
+    attach(&w);
+    p = attach(&theirs);
+    liar.pid = (uint32_t)other;
+    writer_put(&w, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
+    writer_put(&liar, REC_CALL, OP_openat, 9, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/lie")));
+    writer_put(&w, REC_CALL, OP_fork, other, NULL, 0, NULL);
+    writer_put(&liar, REC_ENTER, OP_exit_group, 0, ARGS(9), 0, NULL);
+    run();
+    assert_ptr_equal(proc_by_host_pid(&c, other), p);
+    assert_true(!fd_get(&p->fds, 9, false) || !fd_get(&p->fds, 9, false)->file);
+    assert_false(p->exit_recorded);
+    assert_null(p->parent);
+    end_child(other);
+    writer_free(&w);
+    writer_free(&theirs);
+}
+
+static void test_syscalls(void **state)
+{
+    struct writer w = prog(NOBODY);
+
+    (void)state;
+    attach(&w);
+    assert_true(w.h->mode & SEG_M_REC_ALL);
+    put_open(&w, 3, 1, "x", O_RDONLY);
+    writer_put(&w, REC_CALL, OP_read, 5, ARGS(3, 0x7fff00001000, 10), REC_F_COUNTED | REC_F_TIMED, NULL);
+    writer_put(&w, REC_CALL, OP_unlink, -ENOENT, ARGS(0x1000), 0, ITEMS(TEXT(ITEM_PATH, "y")));
+    put_close(&w, 3);
+    writer_put(&w, REC_CALL, OP_close, 0, ARGS(3), REC_F_SAID, NULL);
+    put_exit(&w, 4);
+    run();
+    expect("syscall openat", "path=x file=/home/u/x result=3");
+    expect("syscall read", "args=3,0x7fff00001000,10 file=/home/u/x fd=3 bytes=5 result=5 duration_us=1.0");
+    expect("syscall unlink", "result=-1 errno=ENOENT");
+    expect("syscall close", "file=/home/u/x fd=3 result=0");
+    expect("syscall exit_group", "args=4");
+    assert_int_equal(count("fs.close", NULL), 1);
+    writer_free(&w);
+}
+
+/* --- rings --- */
+
+static void test_wrap_and_full(void **state)
+{
+    struct writer w = prog(NOBODY);
+    unsigned written = 0;
+
+    (void)state;
+    attach(&w);
+    for (int i = 0; i < 30; i++) {
+        while (writer_put(&w, REC_CALL, OP_unlink, 0, NULL, 0, ITEMS(TEXT(ITEM_PATH, "/some/name"))))
+            written++;
+        segments_drain(&c, true);
+        core_process(&c, UINT64_MAX);
+    }
+    run();
+    assert_int_equal(count("fs.delete", NULL), written);
+    assert_true(written > 20000);
+    put_exit(&w, 0);
+    run();
+    proc_died(c.procs);
+    run();
+    expect("loss record", NULL);
+    assert_int_equal(c.lost[LK_RECORD], 30);
+    writer_free(&w);
+}
+
+static void test_torn(void **state)
+{
+    struct writer w = prog(NOBODY);
+
+    (void)state;
+    attach(&w);
+    assert_true(writer_reserve(&w, 96) != UINT64_MAX); /* a thread that never comes back */
+    writer_put(&w, REC_CALL, OP_unlink, 0, NULL, 0, ITEMS(TEXT(ITEM_PATH, "/behind")));
+    run();
+    poll(NULL, 0, (int)RING_STALL_MS + 50);
+    run();
+    expect_not("fs.delete", NULL); /* no need to hurry: it may still come */
+    while (segment_head(&c.segments->map) < FAKE_CELLS / 2)
+        writer_put(&w, REC_CALL, OP_unlink, 0, NULL, 0, ITEMS(TEXT(ITEM_PATH, "/more")));
+    run();
+    expect("fs.delete", "/behind");
+    assert_int_equal(c.segments->map.ring.torn, 1);
+    /* at the end there is nobody to wait for */
+    assert_true(writer_reserve(&w, 96) != UINT64_MAX);
+    put_exit(&w, 2);
+    proc_died(c.procs);
+    run();
+    expect("proc.exit", "exit_code=2");
+    assert_int_equal(c.lost[LK_TORN], 2);
+    writer_free(&w);
+}
+
+static void test_bad_headers(void **state)
+{
+    static const struct {
+        size_t off;
+        uint32_t value;
+    } bad[] = {
+        {offsetof(struct segment_header, magic), 1},          {offsetof(struct segment_header, version), 9},
+        {offsetof(struct segment_header, seg_size), 4096},    {offsetof(struct segment_header, table_hash), 0},
+        {offsetof(struct segment_header, fd_off), 0},         {offsetof(struct segment_header, fd_off), 0xffffffc0},
+        {offsetof(struct segment_header, fd_cap), 0xffffffff}, {offsetof(struct segment_header, ring_off), 64},
+        {offsetof(struct segment_header, ring_off), 0xfffffff0}, {offsetof(struct segment_header, ring_cells), 0},
+        {offsetof(struct segment_header, ring_cells), 0xffffffff},
+    };
+    int fd = memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct writer w = prog(NOBODY);
+
+        memcpy((char *)w.h + bad[i].off, &bad[i].value, 4);
+        assert_true(segment_attach(&c, w.fd, NOBODY, -1) < 0);
+        writer_free(&w);
+    }
+    assert_int_equal(ftruncate(fd, 1 << 22), 0);
+    assert_true(segment_attach(&c, fd, NOBODY, -1) < 0); /* not sealed: it could be cut under us */
+    close(fd);
+    assert_true(segment_attach(&c, 0, NOBODY, -1) < 0);
+    assert_null(c.segments);
+    assert_int_equal(c.lost[LK_SEGMENT], sizeof(bad) / sizeof(bad[0]) + 2);
+}
+
+static uint64_t random_next(uint64_t *s)
+{
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    *s ^= *s << 17;
+    return *s;
+}
+
+struct scribbler {
+    struct writer *w;
+    uint64_t seed;
+    int stop;
+};
+
+static void *scribble(void *arg)
+{
+    struct scribbler *s = arg;
+
+    while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
+        uint64_t r = random_next(&s->seed);
+        struct segment_header *h = s->w->h;
+
+        switch (r >> 60) {
+        case 0: /* a whole header's fields */
+            ((volatile uint8_t *)h)[r % sizeof(*h)] = (uint8_t)(r >> 32);
+            break;
+        case 1: case 2: { /* plausible records with random contents */
+            uint64_t items[8], args[6];
+
+            for (int i = 0; i < 8; i++)
+                items[i] = random_next(&s->seed) & (r & 1 ? 0xff : ~0ull);
+            for (int i = 0; i < 6; i++)
+                args[i] = random_next(&s->seed) & (r & 2 ? 0xf : ~0ull);
+            s->w->pid = r & 4 ? NOBODY + (uint32_t)(r >> 8 & 7) : NOBODY;
+            writer_put(s->w, (enum rec_kind)(r >> 16 & 7), (enum op_id)(r >> 24 & 0xff), (int64_t)args[0] - 4, args,
+                       (uint8_t)(r >> 32), ITEMS({(enum item_type)(r >> 40 & 15), items, r >> 48 & 63},
+                                                 {(enum item_type)(r >> 44 & 15), items, r >> 50 & 63}));
+            break;
+        }
+        default: /* anywhere behind the header, ring_head now and then */
+            if (r % 5000 == 0)
+                h->ring_head = random_next(&s->seed);
+            else
+                ((volatile uint8_t *)h)[sizeof(*h) + (r >> 8) % (s->w->size - sizeof(*h))] = (uint8_t)r;
+        }
+    }
+    return NULL;
+}
+
+/* A program that writes nonsense all over its segment while it is being read: nothing but its own telemetry suffers. */
+static void test_scribble(void **state)
+{
+    struct writer honest = prog((uint32_t)getpid());
+    unsigned deletes = 0, broken = 0;
+
+    (void)state;
+    attach(&honest);
+    told_only = "file=/honest ";
+    for (unsigned round = 0; round < 30; round++) {
+        struct writer w = prog(NOBODY);
+        struct scribbler s = {&w, UINT64_C(0x9e3779b97f4a7c15) * (round + 1), 0};
+        uint64_t until = clock_now_mono() + 50000000;
+        struct proc *p = attach(&w);
+        pthread_t t;
+
+        assert_int_equal(pthread_create(&t, NULL, scribble, &s), 0);
+        while (clock_now_mono() < until) {
+            writer_put(&honest, REC_CALL, OP_unlink, 0, NULL, 0, ITEMS(TEXT(ITEM_PATH, "/honest")));
+            deletes++;
+            segments_drain(&c, true);
+            core_turn(&c);
+            core_process(&c, clock_now_mono() + 1000000);
+        }
+        __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
+        pthread_join(t, NULL);
+        run();
+        for (struct proc *q = c.procs; q; q = q->next)
+            if (q->pid != (uint32_t)getpid())
+                proc_died(q);
+        (void)p;
+        c.stopping = true;
+        for (int i = 0; i < 5 && c.proc_count > 1; i++)
+            run();
+        c.stopping = false;
+        assert_int_equal(c.proc_count, 1);
+        broken += (unsigned)c.lost[LK_SEGMENT];
+        assert_int_equal(count("fs.delete", "file=/honest"), deletes);
+        told_clear();
+        deletes = 0;
+        writer_free(&w);
+    }
+    told_only = NULL;
+    assert_true(broken > 0);
+    assert_int_equal(honest.h->loss[LOSS_RECORD], 0);
+    writer_free(&honest);
+}
+
+/* --- clock and queue --- */
+
+static void test_clock(void **state)
+{
+    struct clock_map m = {.count = 2, .ns_per_tick = 0.5};
+    uint64_t base = UINT64_C(1700000000000000000), far = base * 2;
+
+    (void)state;
+    /* a second passed; meanwhile the wall clock was set back by an hour */
+    m.anchor[0] = (struct clock_anchor){1000, 10, 500, base};
+    m.anchor[1] = (struct clock_anchor){1000 + 2000000000, 1000000010, 1000000500, base - UINT64_C(3600000000000)};
+    assert_int_equal(clock_to_real(&m, SEG_CLOCK_TSC, 1000 + 200, far), base + 100);
+    assert_int_equal(clock_to_real(&m, SEG_CLOCK_TSC, 1000 + 2000000000 + 200, far), base - UINT64_C(3600000000000) + 100);
+    assert_int_equal(clock_to_real(&m, SEG_CLOCK_TSC, 0, far), base - 500);
+    assert_int_equal(clock_to_real(&m, SEG_CLOCK_MONO, 700, far), base + 200);
+    assert_int_equal(clock_to_real(&m, SEG_CLOCK_MONO, 300, far), base - 200);
+    assert_int_equal(clock_to_real(&m, SEG_CLOCK_NONE, 700, 42), 42);
+    assert_int_equal(clock_to_real(&m, SEG_CLOCK_TSC, UINT64_MAX, base + 5), base + 5); /* not in the future */
+    assert_int_equal(clock_ticks_ns(&m, SEG_CLOCK_TSC, 10), 5);
+    assert_int_equal(clock_ticks_ns(&m, SEG_CLOCK_TSC, UINT64_MAX), 0);
+    clock_init(&m);
+    poll(NULL, 0, 20);
+    clock_sample(&m);
+    {
+        uint64_t real = clock_now_real(), first = m.anchor[0].real, got = clock_to_real(&m, SEG_CLOCK_TSC, m.anchor[0].tsc + (uint64_t)(1e7 / m.ns_per_tick), UINT64_MAX);
+
+        assert_true(got > first + 9990000 && got < first + 10010000 && got < real);
+    }
+}
+
+static void test_backlog(void **state)
+{
+    struct backlog b = {0};
+    struct backlog_entry *e;
+    uint32_t n = 0;
+    void *data;
+
+    (void)state;
+    for (uint32_t i = 0; i < 5000; i++)
+        *(uint32_t *)backlog_add(&b, BL_RECORD, NULL, i, i % 7 == 0 ? 3 << 20 : 4 + i % 900) = i;
+    while ((e = backlog_peek(&b, &data))) {
+        assert_int_equal(*(uint32_t *)data, n);
+        assert_int_equal(e->arrival, n);
+        n++;
+        backlog_pop(&b);
+    }
+    assert_int_equal(n, 5000);
+    assert_int_equal(b.bytes, 0);
+    backlog_free(&b);
+}
+
+/* --- the whole process, over its socket --- */
+
+static int join(const char *name, enum join_type type, int fd, struct join_reply *reply)
+{
+    struct join_request req = {.magic = JOIN_MAGIC, .type = type, .table_hash = syscall_table_hash()};
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct iovec iov = {&req, offsetof(struct join_request, path)};
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {{0}};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    ssize_t n = 0;
+
+    snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "%s%s", name, type == JOIN_SEGMENT ? "" : JOIN_REQUESTS);
+    if (connect(sock, (struct sockaddr *)&addr,
+                (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(addr.sun_path + 1))))
+        return -errno;
+    if (type == JOIN_PLAN)
+        strcpy(req.key, "../evil");
+    if (fd >= 0) {
+        m.msg_control = control.bytes;
+        m.msg_controllen = sizeof(control.bytes);
+        CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
+        CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
+        CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &fd, sizeof(fd));
+    }
+    assert_true(sendmsg(sock, &m, MSG_NOSIGNAL) > 0);
+    if (reply)
+        n = recv(sock, reply, sizeof(*reply), 0);
+    close(sock);
+    return (int)n;
+}
+
+static void test_over_the_socket(void **state)
+{
+    char name[64], text[65536], ready;
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), out[2], go[2], status;
+    struct join_reply reply = {0};
+    pid_t collector, joiner;
+    ssize_t n;
+
+    (void)state;
+    snprintf(name, sizeof(name), "scope-test-%d", (int)getpid());
+    strcpy(addr.sun_path + 1, name);
+    assert_int_equal(bind(listener, (struct sockaddr *)&addr,
+                          (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))), 0);
+    assert_int_equal(listen(listener, 16), 0);
+    assert_int_equal(pipe(out), 0);
+    assert_int_equal(pipe(go), 0);
+    collector = fork();
+    if (collector == 0) {
+        struct collector_options o = {.config = options.config, .listen_fd = listener, .ready_fd = go[1],
+                                      .linger_ms = 300, .plan_dir = "/nonexistent"};
+
+        fake_fd = out[1];
+        close(out[0]);
+        _exit(collector_run(&o));
+    }
+    close(listener);
+    close(out[1]);
+    close(go[1]);
+    assert_int_equal(read(go[0], &ready, 1), 1);
+    joiner = fork();
+    if (joiner == 0) {
+        struct writer w = prog((uint32_t)getpid());
+
+        join(name, JOIN_SEGMENT, w.fd, NULL);
+        put_open(&w, 3, 1, "/joined", 0);
+        join(name, JOIN_SYNC, -1, &reply);
+        put_open(&w, 4, 1, "/afterwards", 0);
+        kill(getpid(), SIGKILL);
+    }
+    waitpid(joiner, &status, 0);
+    assert_int_equal(join(name, JOIN_PLAN, out[0], &reply), sizeof(reply));
+    assert_int_equal(reply.status, -EINVAL); /* the key would leave the directory */
+    assert_int_equal(join(name, JOIN_SYNC, -1, &reply), sizeof(reply));
+    assert_int_equal(reply.magic, JOIN_MAGIC);
+    assert_int_equal(reply.status, 0);
+    n = read(out[0], text, sizeof(text) - 1);
+    assert_true(n > 0);
+    text[n] = 0;
+    assert_non_null(strstr(text, "file=/joined"));
+    assert_non_null(strstr(text, "file=/afterwards")); /* SIGKILL doesn't lose what was recorded */
+    assert_non_null(strstr(text, "signal=SIGKILL"));
+    assert_non_null(strstr(text, "end pid="));
+    waitpid(collector, &status, 0); /* nobody is left */
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    close(out[0]);
+    close(go[0]);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_per_operation), T(test_console),
+        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_upgrade), T(test_exec_behind_a_stall), T(test_short_life),
+        T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_claims_about_others),
+        cmocka_unit_test_setup_teardown(test_syscalls, setup_syscalls, teardown),
+        T(test_wrap_and_full), T(test_torn), T(test_bad_headers), T(test_scribble), T(test_clock), T(test_backlog),
+        T(test_over_the_socket),
+    };
+
+    log_setup(stderr, LOGL_NONE, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
