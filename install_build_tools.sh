@@ -1,0 +1,185 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs what building and testing AppScope need, on Debian (12 or newer) and Ubuntu (24.04 or newer).
+#
+#   ./install_build_tools.sh            everything: build, tests, benchmarks
+#   ./install_build_tools.sh --build    only what `make all` and `make run` need
+#   ./install_build_tools.sh --list     prints the packages and which are missing; installs nothing
+#
+# Needs root or sudo, and only if something is missing. Packages that are there
+# are left as they are. Servers that this script installs are neither started
+# nor enabled: the tests run private copies of them.
+#
+# Exit status: 0 if everything is there in the end, 1 otherwise.
+# shellcheck disable=SC2086,SC2015 # lists are split on purpose
+set -eu
+
+# What is built with. "a|b": the first that the distribution has.
+BUILD_PACKAGES="make meson ninja-build gcc libc6-dev pkg-config git ca-certificates python3
+  libcapstone-dev libevent-dev libssl-dev libyaml-dev libpcre2-dev libjansson-dev libmujs-dev
+  curl"
+
+# What the tests and benchmarks run: a second C library, checkers, and the programs that are observed.
+TEST_PACKAGES="musl-tools gcc-multilib libcmocka-dev python3-jsonschema clang clang-tidy libclang-rt-dev
+  liburing-dev strace jq
+  bash dash findutils perl ed vim sqlite3 mawk tar gzip xz-utils
+  nginx-light|nginx apache2 apache2-utils redis-server redis-tools haproxy postgresql
+  openssh-server openssh-client nodejs default-jdk-headless wrk"
+
+# Servers among them, by the name of their service.
+SERVICES="nginx apache2 redis-server haproxy postgresql ssh"
+
+die()
+{
+    echo "install_build_tools.sh: $*" >&2
+    exit 1
+}
+
+# Names of all installed packages, one per line, with a newline before the first and after the last.
+installed=
+scan()
+{
+    installed="
+$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/ installed$//p')
+"
+}
+
+# Prints the entries among $* of which no alternative is installed.
+missing()
+{
+    for entry in "$@"; do
+        found=
+        for name in $(echo "$entry" | tr '|' ' '); do
+            case $installed in
+                *"
+$name
+"*) found=1 ;;
+            esac
+        done
+        [ -n "$found" ] || echo "$entry"
+    done
+}
+
+what=all
+mode=install
+for arg in "$@"; do
+    case $arg in
+        --build) what=build ;;
+        --list) mode=list ;;
+        -h | --help)
+            sed -n '4,14s/^# \{0,1\}//p' "$0"
+            exit 0
+            ;;
+        *) die "unknown argument '$arg' (see --help)" ;;
+    esac
+done
+
+packages=$BUILD_PACKAGES
+[ "$what" = build ] || packages="$packages $TEST_PACKAGES"
+
+command -v dpkg-query >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1 ||
+    die "this is neither Debian nor Ubuntu: install these by hand (names as in Debian 12):" $packages
+
+scan
+lacking=$(missing $packages)
+
+if [ "$mode" = list ]; then
+    for entry in $packages; do
+        if [ -n "$(missing "$entry")" ]; then
+            echo "$entry missing"
+        else
+            echo "$entry installed"
+        fi
+    done
+    exit 0
+fi
+[ -n "$lacking" ] || exit 0
+
+if [ "$(id -u)" = 0 ]; then
+    as_root=
+elif command -v sudo >/dev/null 2>&1; then
+    as_root=sudo
+else
+    die "missing:" $lacking "- run this as root, or install sudo"
+fi
+
+echo "install_build_tools.sh: installing" $lacking >&2
+
+apt()
+{
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@"
+}
+
+log=$(mktemp)
+policy=/usr/sbin/policy-rc.d
+aside=
+ours=
+
+# While packages are being configured, invoke-rc.d asks policy-rc.d whether it may start a service: no.
+restore()
+{
+    rm -f "$log"
+    [ -z "$ours" ] || $as_root rm -f "$policy"
+    [ -z "$aside" ] || $as_root mv -f "$aside" "$policy"
+    ours=
+    aside=
+}
+trap restore EXIT
+trap 'exit 1' HUP INT TERM
+
+# A policy that was there is kept beside it and put back. One left by a run that was killed is ours already.
+if [ -e "$policy" ] && ! grep -q 'install_build_tools' "$policy"; then
+    $as_root mv -f "$policy" "$policy.before-install_build_tools"
+    aside=$policy.before-install_build_tools
+elif [ -e "$policy.before-install_build_tools" ]; then
+    aside=$policy.before-install_build_tools
+fi
+printf '#!/bin/sh\n# install_build_tools.sh: nothing is started\nexit 101\n' | $as_root tee "$policy" >/dev/null
+ours=1
+$as_root chmod 755 "$policy"
+
+# Slim images lack the directories in which some packages place links.
+$as_root mkdir -p /usr/share/man/man1 /usr/share/man/man7
+
+apt update -q >"$log" 2>&1 || {
+    tail -n 20 "$log" >&2
+    die "apt-get update failed (above): is the network there, and are the sources in /etc/apt right?"
+}
+
+# Of alternatives take the first that can be installed.
+wanted=
+for entry in $lacking; do
+    choice=
+    for name in $(echo "$entry" | tr '|' ' '); do
+        if apt-cache show "$name" >/dev/null 2>&1; then
+            choice=$name
+            break
+        fi
+    done
+    [ -n "$choice" ] || die "no package '$entry' in the configured sources (on Ubuntu, enable universe)"
+    wanted="$wanted $choice"
+done
+
+for name in $SERVICES; do
+    eval "had_$(echo "$name" | tr '-' '_')=\$(test -e /lib/systemd/system/$name.service && echo 1 || true)"
+done
+
+apt install -q -y --no-install-recommends $wanted >"$log" 2>&1 || {
+    tail -n 40 "$log" >&2
+    die "apt-get install failed (above)"
+}
+
+# Nor at the next boot, unless they were there before.
+if command -v systemctl >/dev/null 2>&1; then
+    for name in $SERVICES; do
+        eval "had=\$had_$(echo "$name" | tr '-' '_')"
+        if [ -z "$had" ] && [ -e "/lib/systemd/system/$name.service" ]; then
+            $as_root systemctl disable "$name.service" >/dev/null 2>&1 || true
+        fi
+    done
+fi
+
+scan
+lacking=$(missing $packages)
+[ -z "$lacking" ] || die "still missing after installation:" $lacking
