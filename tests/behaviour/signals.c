@@ -2,6 +2,7 @@
 /* Signals that come in the middle of calls: small stacks, restart, jumps out of handlers, cancellation, death. */
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -138,26 +139,50 @@ static int jumps(int argc, char **argv)
     return 0;
 }
 
-/* A handler interrupts the program at any instruction, with deep frames, from another process. */
+/*
+ * What the sender of a bombardment sees of its target. It never has more than AHEAD signals under way, nor more than
+ * DEEPEST handlers inside one another: what bombards must not overflow the stack of a program that runs alone.
+ */
+enum { SENT = 20000, AHEAD = 64, DEEPEST = 200 };
+static struct {
+    atomic_int entered, depth;
+} *target;
+
+static void nested_io(int unused)
+{
+    target->entered++;
+    target->depth++;
+    some_io(unused);
+    target->depth--;
+}
+
+/* A handler interrupts the program, and itself, at any instruction, from another process. */
 static int bombarded(int argc, char **argv)
 {
-    struct sigaction sa = {.sa_handler = some_io, .sa_flags = SA_RESTART | SA_NODEFER};
+    struct sigaction sa = {.sa_handler = nested_io, .sa_flags = SA_RESTART | SA_NODEFER};
     pid_t parent = getpid(), child;
     int fd = open("/dev/zero", O_RDONLY), status;
     char b[8];
 
     (void)argc, (void)argv;
-    MUST(sigaction(SIGUSR1, &sa, NULL) == 0);
+    target = mmap(NULL, sizeof(*target), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    /* A real-time signal: each one that is sent arrives. */
+    MUST(target != MAP_FAILED && sigaction(SIGRTMIN, &sa, NULL) == 0);
     child = fork();
     if (child == 0) {
-        for (int i = 0; i < 20000; i++)
-            kill(parent, SIGUSR1);
+        for (int i = 0; i < SENT; i++) {
+            while (i - target->entered >= AHEAD || target->depth >= DEEPEST)
+                sched_yield();
+            kill(parent, SIGRTMIN);
+        }
         _exit(0);
     }
     while (waitpid(child, &status, WNOHANG) == 0)
         for (int i = 0; i < 100; i++)
             MUST(read(fd, b, 8) == 8);
-    printf("child %x, hit %d\n", status, hits > 0);
+    while (target->entered < SENT)
+        sched_yield();
+    printf("child %x, %d handled\n", status, hits);
     return 0;
 }
 
