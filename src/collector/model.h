@@ -56,6 +56,7 @@ struct file {
     unsigned refs;
     uint8_t kind;             /* enum fd_kind */
     bool has_stat;
+    bool read_only;           /* as it was opened: nothing can be written through it */
     uint32_t perms, uid, gid;
     uint32_t path_len, path_cap;
     char *path;               /* not terminated */
