@@ -933,6 +933,8 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
         if (op == OP_NONE)
             return;
         if (op_table[op].shape == SHP_CLONE && ret == 0) {
+            if (clone_flags(r, op) & CLONE_VFORK) /* the parent comes here next, at the same stack pointer */
+                call_push(t, r->sp, nr, began);
             born(r, op);
             return;
         }
