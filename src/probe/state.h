@@ -102,6 +102,8 @@ void thread_forget(struct thread *t);
 void call_push(struct thread *t, uint64_t sp, int64_t nr, uint64_t time);
 /* The number pushed for sp, or -1. */
 int64_t call_pop(struct thread *t, uint64_t sp, uint64_t *ret_time);
+/* Drops what a vfork child has left: the exec that it never returned from. */
+void call_drop_child(struct thread *t);
 
 /* The segment to write to, or NULL when nothing shall be recorded. Detects a
  * fork: the child then borrows the parent's segment. */
