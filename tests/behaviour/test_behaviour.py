@@ -445,9 +445,9 @@ def collector_suspended(ctx):
 
 # --- goroutines ---
 
-# Collections that stop the world, memory that is overwritten once it is free, no preemption by signals: other moments
+# Collections that stop the world, memory that is overwritten once it is free, stacks that never shrink: other moments
 # at which stacks are looked at.
-GO_RUNS = [{}, {}, {}, {"GODEBUG": "gcstoptheworld=1"}, {"GODEBUG": "clobberfree=1"}, {"GODEBUG": "asyncpreemptoff=1"}]
+GO_RUNS = [{}, {}, {"GODEBUG": "gcstoptheworld=1"}, {"GODEBUG": "clobberfree=1"}, {"GODEBUG": "gcshrinkstackoff=1"}]
 
 
 def go_stress(ctx, variant):
