@@ -595,10 +595,16 @@ static void born(const struct regs *r, enum op_id op)
         return;
     }
     if (flags & CLONE_VFORK) { /* runs on the parent thread's slot until it execs or exits */
-        t = thread_get(p);
-        if (t && !probe.sandboxed) {
-            t->child_tid = (uint32_t)SYS1(__NR_gettid, 0);
-            t->child_pid = (uint32_t)SYS1(__NR_getpid, 0);
+        uint32_t tid, pid;
+
+        if (probe.sandboxed)
+            return;
+        tid = (uint32_t)SYS1(__NR_gettid, 0);
+        pid = (uint32_t)SYS1(__NR_getpid, 0);
+        t = tid == pid ? thread_get(p) : NULL; /* else a thread, whose creator went on and wrote over clone3's flags */
+        if (t) {
+            t->child_tid = tid;
+            t->child_pid = pid;
         }
         return;
     }
