@@ -27,9 +27,10 @@ void scope_stack_guard(struct stack_head *head);
 HIDDEN int stacks_open(void)
 {
     size_t size = STACK_COUNT * STACK_SIZE;
+    uint64_t none = 0;
     long at;
 
-    if (scope_stacks)
+    if (__atomic_load_n(&scope_stacks, __ATOMIC_ACQUIRE))
         return 0;
     at = SYS6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (sys_failed(at))
@@ -37,8 +38,14 @@ HIDDEN int stacks_open(void)
     /* A stack that another thread holds during a fork would never become free in the child. */
     SYS3(__NR_madvise, at, size, MADV_WIPEONFORK);
     SYS3(__NR_madvise, at, size, MADV_NOHUGEPAGE); /* a page of each is all that is needed */
-    scope_stacks_end = (uint64_t)at + size;
-    scope_stacks = (uint64_t)at;
+    if (__atomic_compare_exchange_n(&scope_stacks_end, &none, (uint64_t)at + size, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED)) {
+        __atomic_store_n(&scope_stacks, (uint64_t)at, __ATOMIC_RELEASE);
+        return 0;
+    }
+    SYS2(__NR_munmap, at, size); /* another thread, which loads Go code too, is about to store its own */
+    while (!__atomic_load_n(&scope_stacks, __ATOMIC_ACQUIRE))
+        ;
     return 0;
 }
 

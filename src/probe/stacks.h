@@ -11,7 +11,9 @@
  * makes calls) included. The thread pointer says where the search begins, so
  * that a thread finds its last one again, still in its cache. The program's
  * memory grows by a page, seldom two, for each of STACK_STARTS places that its
- * threads begin at: by 1 MiB at most, whatever the number of threads.
+ * threads begin at, so by 1 MiB at most, whatever the number of threads; by more
+ * only where threads that begin at the same place are in hooks at once. Where all
+ * are taken, the hook is left out and counted (LOSS_SLOT).
  *
  * Who leaves a hook by siglongjmp(3) takes its stack with him. Go never does.
  */
