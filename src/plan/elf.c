@@ -304,7 +304,8 @@ void elf_each_relative(const struct elf_image *elf, void (*fn)(void *arg, uint64
         if (is_relative(elf, rela.r_info))
             fn(arg, rela.r_offset, (uint64_t)rela.r_addend);
     }
-    /* DT_RELR keeps values in the data. gABI, "Relative Relocation Table": an even entry is an address, an odd one a bitmap of the 63 words after. */
+    /* DT_RELR keeps values in the data. gABI, "Relative Relocation Table": an even entry is an address, an odd one a
+     * bitmap of the 63 words after. */
     table = dynamic_value(elf, DT_RELR_);
     size = dynamic_value(elf, DT_RELRSZ_);
     p = table ? elf_at(elf, table, size, NULL) : NULL;
@@ -488,8 +489,9 @@ size_t elf_note(const void *image, size_t size, const char *owner, uint32_t type
             if (desc > ph.p_filesz || note.n_descsz > ph.p_filesz - desc)
                 break;
             /* Go pads its owner's name with a zero that it counts. */
-            if (note.n_type == type && note.n_namesz >= owner_size && note.n_namesz <= ((owner_size + 3) & ~(size_t)3) &&
-                note.n_descsz && memcmp(p + ph.p_offset + name, owner, owner_size) == 0) {
+            if (note.n_type == type && note.n_namesz >= owner_size &&
+                note.n_namesz <= ((owner_size + 3) & ~(size_t)3) && note.n_descsz &&
+                memcmp(p + ph.p_offset + name, owner, owner_size) == 0) {
                 *ret = p + ph.p_offset + desc;
                 return note.n_descsz;
             }
