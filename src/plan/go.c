@@ -3,6 +3,11 @@
 
 #include <string.h>
 
+/* A program has one table and one module, and may carry a few more in its data. Only a file made to waste time has more
+ * than this. */
+#define MAX_TABLES 8
+#define MAX_MODULES 8
+
 #define NOTE_GO_BUILD_ID 4 /* cmd/link/internal/ld/elf.go: ELF_NOTE_GOBUILDID_TAG */
 
 /* The first word of a function table on x86-64: magic number, two zeroes, size of an instruction, of a pointer. */
@@ -44,6 +49,7 @@ struct table {
     uint64_t vaddr, count, functions; /* address of the table, number of functions, address of their list */
     unsigned entry;                   /* bytes of an entry of the list */
     uint64_t text;                    /* what distances count from */
+    unsigned modules;                 /* looked at in vain */
     struct elf_addresses *out;
 };
 
@@ -95,7 +101,7 @@ static void take_text(void *arg, uint64_t place, uint64_t value)
     struct table *t = arg;
     uint64_t text;
 
-    if (t->text || value != t->vaddr)
+    if (t->text || value != t->vaddr || t->modules++ >= MAX_MODULES)
         return;
     text = address_at(t->elf, place + TEXT);
     if (text && address_at(t->elf, place + MINPC) == text + function_at(t, 0) &&
@@ -195,6 +201,7 @@ struct go_text go_read(const struct elf_image *elf, struct elf_addresses *functi
     struct go_text go = {0, 0}, all = {0, 0};
     const uint8_t *id;
     uint64_t vaddr;
+    unsigned tables = 0;
     int found =
         elf_note(elf->image, elf->size, "Go", NOTE_GO_BUILD_ID, &id) > 0 || elf_section(elf, ".go.buildinfo", &vaddr);
 
@@ -216,7 +223,8 @@ struct go_text go_read(const struct elf_image *elf, struct elf_addresses *functi
             if ((uint32_t)head < 0xfffffff0 && (uint8_t)head != 0xff)
                 continue;
             found |= is_build_info(s->bytes + off, s->size - off);
-            if (format_of(head) != GO_NONE && !take_table(elf, s->vaddr + off, &go, functions))
+            if (format_of(head) != GO_NONE &&
+                (++tables > MAX_TABLES || !take_table(elf, s->vaddr + off, &go, functions)))
                 return all;
         }
     }

@@ -1366,12 +1366,14 @@ static void test_mutated(void **state)
     struct planned p;
     struct image *mutant = xmalloc(sizeof(*mutant));
 
-    image_make(&p.image, caller_leaf, (size_t)(caller_leaf_end - caller_leaf), NULL, 0, NULL);
-    for (unsigned round = 0; round < 6000; round++) {
+    go_image(&p.image, caller_leaf, (size_t)(caller_leaf_end - caller_leaf), GO_TABLE_MODULE,
+             CODE + (uint64_t)(caller_leaf_end - caller_leaf));
+    for (unsigned round = 0; round < 8000; round++) {
         static const struct {
             unsigned lo, size;
-        } parts[] = {{0, 64 + 3 * 56}, {CODE, 128}, {0x3000, 5 * 64}, {0x3400, 72}, {0x800, 36}};
-        unsigned part = (unsigned)(next_random() % 5), changes = 1 + (unsigned)(next_random() % 4);
+        } parts[] = {{0, 64 + 4 * 56},       {CODE, 128},           {0x3000, 5 * 64},    {0x3400, 72}, {0x800, 36},
+                     {GO_TABLE, 9 * 8 + 20}, {GO_TABLE + 256, 184}, {DATA + 0x600, 0xe0}};
+        unsigned part = (unsigned)(next_random() % 8), changes = 1 + (unsigned)(next_random() % 4);
 
         *mutant = p.image;
         while (changes--)
