@@ -9,6 +9,7 @@
 
 #include "join.h"
 #include "ring.h"
+#include "stacks.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -20,6 +21,7 @@
 #define PHDRS 24
 
 extern char scope_entry_exit[] HIDDEN, scope_entry_enter[] HIDDEN, scope_entry_call[] HIDDEN;
+extern char scope_entry_go_exit[] HIDDEN, scope_entry_go_enter[] HIDDEN;
 extern char scope_pool[] HIDDEN, scope_pool_end[] HIDDEN;
 extern const Elf64_Dyn _DYNAMIC[] HIDDEN;
 
@@ -245,6 +247,8 @@ static void blob_fill(char *blob, const struct plan_header *h, const struct imag
     entry[PLAN_ENTRY_EXIT] = (uint64_t)scope_entry_exit;
     entry[PLAN_ENTRY_ENTER] = (uint64_t)scope_entry_enter;
     entry[PLAN_ENTRY_CALL] = (uint64_t)scope_entry_call;
+    entry[PLAN_ENTRY_GO_EXIT] = (uint64_t)scope_entry_go_exit;
+    entry[PLAN_ENTRY_GO_ENTER] = (uint64_t)scope_entry_go_enter;
     for (uint32_t o = PLAN_SLOT; o < h->blob_size; o += PLAN_SLOT) {
         struct plan_slot *slot = (struct plan_slot *)(void *)(blob + o);
 
@@ -343,6 +347,18 @@ static int plan_apply(const struct plan_header *h, const struct image *im)
     return ret < 0 ? (int)ret : done;
 }
 
+/* What Go code needs besides a plan: stacks for its hooks, and the thread pointer from the CPU, as Go's own threads
+ * keep something else where the ABI has a copy of it. 0 or -errno. */
+static int plan_go(const struct plan_header *h)
+{
+    const struct plan_site *site = (const void *)((const char *)h + h->site_off);
+
+    for (uint32_t i = 0; i < h->site_count; i++)
+        if ((site[i].flags & PLAN_F_GO) && site[i].method != PLAN_NONE)
+            return probe_fsgsbase ? stacks_open() : -EOPNOTSUPP;
+    return 0;
+}
+
 static void image_patch(struct segment_header *s, int plans, const struct image *im, int fd, const char *name)
 {
     size_t size;
@@ -356,7 +372,9 @@ static void image_patch(struct segment_header *s, int plans, const struct image 
         ring_note(s, NOTE_IMAGE_NOPLAN, name, 0);
         return;
     }
-    done = h->patch_count ? plan_apply(h, im) : 0;
+    done = plan_go(h);
+    if (!done && h->patch_count)
+        done = plan_apply(h, im);
     for (uint32_t i = 0; i < h->site_count; i++) {
         const struct plan_site *site = (const struct plan_site *)(const void *)((const char *)h + h->site_off) + i;
 
@@ -365,7 +383,7 @@ static void image_patch(struct segment_header *s, int plans, const struct image 
     if (h != &plan_empty)
         SYS2(__NR_munmap, h, size);
     if (done < 0) {
-        ring_note(s, NOTE_IMAGE_PATCH, name, (uint64_t)-done);
+        ring_note(s, done == -EOPNOTSUPP ? NOTE_IMAGE_GO : NOTE_IMAGE_PATCH, name, (uint64_t)-done);
         return;
     }
     s->images++;

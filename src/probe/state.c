@@ -139,6 +139,13 @@ int64_t call_pop_slow(struct thread *t, uint64_t sp, uint64_t *ret_time)
     return -1;
 }
 
+void call_drop_child(struct thread *t)
+{
+    for (int i = 0; i < THREAD_CALLS; i++)
+        if (t->call[i].key & CALL_CHILD)
+            t->call[i].key = 0;
+}
+
 #define OWN_FDS 32
 static int own_fds[OWN_FDS]; /* descriptor + 1; 0: free */
 

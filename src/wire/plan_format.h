@@ -43,7 +43,7 @@
 #include <stdint.h>
 
 #define PLAN_MAGIC   UINT64_C(0x316e616c50706353) /* "ScpPlan1" */
-#define PLAN_VERSION 2u     /* raised whenever a plan made by an older planner must not be applied */
+#define PLAN_VERSION 3u     /* raised whenever a plan made by an older planner must not be applied */
 #define PLAN_SLOT    128u   /* bytes per trampoline slot */
 #define PLAN_SLOT_CODE 32u  /* code starts here in a slot */
 #define PLAN_KEY_MAX 64u    /* bytes of plan_header.key, NUL included */
@@ -56,6 +56,8 @@ enum plan_entry {
     PLAN_ENTRY_EXIT,      /* after a syscall: rcx = slot */
     PLAN_ENTRY_ENTER,     /* before a syscall: rcx = slot */
     PLAN_ENTRY_CALL,      /* instead of a call to a leaf that makes the syscall (musl): rax = slot */
+    PLAN_ENTRY_GO_EXIT,   /* as the first two, from code that has no stack to spare (PLAN_F_GO) */
+    PLAN_ENTRY_GO_ENTER,
     PLAN_ENTRY_MAX = 16,  /* the table is exactly one slot: 16 * 8 == PLAN_SLOT */
 };
 
@@ -93,6 +95,7 @@ enum plan_flag {
     PLAN_F_CHECK_ORIGIN = 1u << 3, /* exit stub proves (rcx) that it came from the syscall */
     PLAN_F_SP_BIAS8     = 1u << 4, /* enter hook sees sp 8 lower than the exit hook (PLAN_CALLER) */
     PLAN_F_NORETURN     = 1u << 5,
+    PLAN_F_GO           = 1u << 6, /* may run on a goroutine's stack: the hooks run on one of the probe's */
 };
 
 /* plan_patch.when: the condition under which the probe applies a patch. */
