@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "inject/load.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "inject/launch.h"
+
+#define PAGE UINT64_C(4096)
+#define REACH UINT64_C(0x7ff00000) /* of a jump with 32 bits, less the largest pool of trampolines */
+#define LOWEST UINT64_C(0x10000)   /* vm.mmap_min_addr, as most have it */
+#define PLACES 64                  /* that are tried */
+#define STACK_NEED 65536u          /* several times what the probe's start uses */
+#define PHDR_MAX 128
+
+int load_possible(void)
+{
+    return arch_probe_runs_early() ? 0 : -ENOTSUP;
+}
+
+/* --- the program --- */
+
+struct target {
+    uint64_t vdso, execfn, bias;
+    uint64_t lo, text_hi;          /* where its image begins, and its code ends */
+};
+
+static int read_auxv(pid_t pid, Elf64_auxv_t aux[64], size_t *ret_count)
+{
+    char path[64];
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/auxv", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    n = read(fd, aux, 64 * sizeof(*aux));
+    close(fd);
+    *ret_count = n > 0 ? (size_t)n / sizeof(*aux) : 0;
+    return n > 0 ? 0 : -EIO;
+}
+
+/* What the headers of the program's file say; entry: where it begins in memory. */
+static int read_image(int fd, uint64_t entry, struct target *ret)
+{
+    Elf64_Phdr ph[PHDR_MAX];
+    Elf64_Ehdr eh;
+    size_t size;
+    char packed[4] = "";
+
+    if (pread(fd, &eh, sizeof(eh), 0) != (ssize_t)sizeof(eh) || memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0 ||
+        eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_phentsize != sizeof(*ph) || !eh.e_phnum || eh.e_phnum > PHDR_MAX)
+        return -ENOEXEC;
+    size = eh.e_phnum * sizeof(*ph);
+    if (eh.e_phoff > INT_MAX || pread(fd, ph, size, (off_t)eh.e_phoff) != (ssize_t)size)
+        return -ENOEXEC;
+    ret->bias = entry - eh.e_entry;
+    ret->lo = UINT64_MAX;
+    ret->text_hi = 0;
+    for (unsigned i = 0; i < eh.e_phnum; i++) {
+        if (ph[i].p_type == PT_INTERP)
+            return -ENOEXEC;
+        if (ph[i].p_type != PT_LOAD)
+            continue;
+        if ((ph[i].p_flags & PF_X) && (ph[i].p_flags & PF_W))
+            return -ETXTBSY;
+        if (ret->bias + ph[i].p_vaddr < ret->lo)
+            ret->lo = ret->bias + ph[i].p_vaddr;
+        if ((ph[i].p_flags & PF_X) && ret->bias + ph[i].p_vaddr + ph[i].p_memsz > ret->text_hi)
+            ret->text_hi = ret->bias + ph[i].p_vaddr + ph[i].p_memsz;
+    }
+    if (!ret->text_hi || ret->bias % PAGE || ret->lo >= ret->text_hi)
+        return -ENOEXEC;
+    /* UPX leaves its mark behind the program headers: struct l_info in its src/stub/src/include/linux.h */
+    if (pread(fd, packed, sizeof(packed), (off_t)(eh.e_phoff + size + 4)) == (ssize_t)sizeof(packed) &&
+        memcmp(packed, "UPX!", sizeof(packed)) == 0)
+        return -ETXTBSY;
+    return 0;
+}
+
+static int read_target(pid_t pid, struct target *ret)
+{
+    Elf64_auxv_t aux[64];
+    uint64_t entry = 0;
+    char path[64];
+    size_t count = 0;
+    int fd, rc = read_auxv(pid, aux, &count);
+
+    if (rc < 0)
+        return rc;
+    *ret = (struct target){0};
+    for (size_t i = 0; i < count && aux[i].a_type != AT_NULL; i++) {
+        if (aux[i].a_type == AT_ENTRY)
+            entry = aux[i].a_un.a_val;
+        else if (aux[i].a_type == AT_SYSINFO_EHDR)
+            ret->vdso = aux[i].a_un.a_val;
+        else if (aux[i].a_type == AT_EXECFN)
+            ret->execfn = aux[i].a_un.a_val;
+        else if (aux[i].a_type == AT_SECURE && aux[i].a_un.a_val)
+            return -EPERM;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    rc = read_image(fd, entry, ret);
+    close(fd);
+    return rc;
+}
+
+/* Whether the probe's start has room on the stack; the name of the file is the topmost on it. */
+static bool stack_has_room(pid_t pid, uint64_t sp, uint64_t execfn)
+{
+    struct rlimit lim;
+
+    if (prlimit(pid, RLIMIT_STACK, NULL, &lim) < 0 || execfn < sp)
+        return false;
+    return lim.rlim_cur == RLIM_INFINITY || lim.rlim_cur >= execfn - sp + PATH_MAX + STACK_NEED;
+}
+
+/* --- the probe --- */
+
+struct probe_image {
+    const Elf64_Ehdr *eh;
+    const Elf64_Phdr *ph;
+    unsigned char *bytes;          /* as in memory, relative to address 0 */
+    size_t span;
+};
+
+/* Within [0, size): a range of the file, or of the image. */
+static bool inside(uint64_t at, uint64_t len, uint64_t size)
+{
+    return at <= size && len <= size - at;
+}
+
+/* Lays out the segments. It is our own file, but whoever changes how it is built shall not find out the hard way. */
+static int probe_lay_out(struct probe_image *im)
+{
+    size_t size;
+    const unsigned char *file = launch_probe(&size);
+
+    if (!size)
+        return -ENOENT;
+    im->eh = (const Elf64_Ehdr *)(const void *)file;
+    if (size < sizeof(*im->eh) || im->eh->e_phentsize != sizeof(*im->ph) ||
+        !inside(im->eh->e_phoff, im->eh->e_phnum * sizeof(*im->ph), size))
+        return -ELIBBAD;
+    im->ph = (const Elf64_Phdr *)(const void *)(file + im->eh->e_phoff);
+    for (unsigned i = 0; i < im->eh->e_phnum; i++) {
+        const Elf64_Phdr *p = &im->ph[i];
+
+        if (p->p_type == PT_TLS || p->p_type == PT_INTERP || (p->p_flags & (PF_W | PF_X)) == (PF_W | PF_X))
+            return -ELIBBAD;
+        if (p->p_type != PT_LOAD)
+            continue;
+        if (!inside(p->p_offset, p->p_filesz, size) || p->p_filesz > p->p_memsz || !inside(p->p_vaddr, p->p_memsz, INT_MAX))
+            return -ELIBBAD;
+        if (p->p_vaddr + p->p_memsz > im->span)
+            im->span = p->p_vaddr + p->p_memsz;
+    }
+    im->bytes = xcalloc(im->span + 1, 1);
+    for (unsigned i = 0; i < im->eh->e_phnum; i++)
+        if (im->ph[i].p_type == PT_LOAD)
+            memcpy(im->bytes + im->ph[i].p_vaddr, file + im->ph[i].p_offset, im->ph[i].p_filesz);
+    return 0;
+}
+
+/* Relocations that need no symbol; there are no others. */
+static int probe_relocate(struct probe_image *im, uint64_t base)
+{
+    uint64_t rela = 0, size = 0;
+
+    for (unsigned i = 0; i < im->eh->e_phnum; i++) {
+        const Elf64_Dyn *d = (const Elf64_Dyn *)(const void *)(im->bytes + im->ph[i].p_vaddr);
+
+        if (im->ph[i].p_type != PT_DYNAMIC)
+            continue;
+        if (!inside(im->ph[i].p_vaddr, im->ph[i].p_memsz, im->span))
+            return -ELIBBAD;
+        for (size_t n = im->ph[i].p_memsz / sizeof(*d); n && d->d_tag != DT_NULL; n--, d++) {
+            switch (d->d_tag) {
+            case DT_RELA:
+                rela = d->d_un.d_ptr;
+                break;
+            case DT_RELASZ:
+                size = d->d_un.d_val;
+                break;
+            case DT_NEEDED:
+            case DT_REL:
+            case DT_RELR:
+            case DT_JMPREL:
+            case DT_TEXTREL:
+                return -ELIBBAD;
+            }
+        }
+    }
+    if (!inside(rela, size, im->span))
+        return -ELIBBAD;
+    for (uint64_t at = rela; size >= sizeof(Elf64_Rela); at += sizeof(Elf64_Rela), size -= sizeof(Elf64_Rela)) {
+        Elf64_Rela r;
+        uint64_t value;
+
+        memcpy(&r, im->bytes + at, sizeof(r));
+        if (ELF64_R_TYPE(r.r_info) != ARCH_RELATIVE || !inside(r.r_offset, sizeof(value), im->span))
+            return -ELIBBAD;
+        value = base + (uint64_t)r.r_addend;
+        memcpy(im->bytes + r.r_offset, &value, sizeof(value));
+    }
+    return 0;
+}
+
+/* --- the two together --- */
+
+/* Writes what isn't zero: the memory is new, and most of the probe is room. */
+static int write_image(const struct trace *t, uint64_t base, const unsigned char *bytes, size_t size)
+{
+    static const unsigned char zero[PAGE];
+    size_t at = 0;
+
+    while (at < size) {
+        size_t from = at;
+
+        while (at < size && memcmp(bytes + at, zero, size - at < PAGE ? size - at : PAGE) != 0)
+            at += PAGE;
+        if (at > size)
+            at = size;
+        if (at > from) {
+            int ret = trace_write(t, base + from, bytes + from, at - from);
+
+            if (ret < 0)
+                return ret;
+        } else {
+            at += PAGE;
+        }
+    }
+    return 0;
+}
+
+/* Fresh memory below the image. */
+static int map_below(struct trace *t, struct trace_thread *th, const struct target *target, size_t size, uint64_t *ret_base)
+{
+    uint64_t at = target->lo & ~(PAGE - 1);
+
+    for (int i = 0; i < PLACES; i++) {
+        int64_t got;
+        int ret;
+
+        if (at < LOWEST + size || target->text_hi - (at - size) > REACH)
+            return -ENOSPC;
+        at -= size;
+        ret = trace_call(t, th, SYS_mmap,
+                         (const uint64_t[6]){at, size, PROT_READ | PROT_WRITE,
+                                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, UINT64_MAX, 0},
+                         &got);
+        if (ret < 0)
+            return ret;
+        if ((uint64_t)got == at) {
+            *ret_base = at;
+            return 0;
+        }
+        if (got >= 0) { /* Linux before 4.17 takes the address for a wish */
+            ret = trace_call(t, th, SYS_munmap, (const uint64_t[6]){(uint64_t)got, size}, &got);
+            if (ret < 0)
+                return ret;
+        } else if (got != -EEXIST) {
+            return (int)got;
+        }
+    }
+    return -ENOSPC;
+}
+
+static int protect(struct trace *t, struct trace_thread *th, const struct probe_image *im, uint64_t base)
+{
+    for (unsigned i = 0; i < im->eh->e_phnum; i++) {
+        const Elf64_Phdr *p = &im->ph[i];
+        uint64_t from = p->p_vaddr & ~(PAGE - 1), to = (p->p_vaddr + p->p_memsz + PAGE - 1) & ~(PAGE - 1);
+        int prot = ((p->p_flags & PF_R) ? PROT_READ : 0) | ((p->p_flags & PF_X) ? PROT_EXEC : 0);
+        int64_t got;
+        int ret;
+
+        if (p->p_type != PT_LOAD || (p->p_flags & PF_W))
+            continue;
+        ret = trace_call(t, th, SYS_mprotect, (const uint64_t[6]){base + from, to - from, (uint64_t)prot}, &got);
+        if (ret < 0 || got < 0)
+            return ret < 0 ? ret : (int)got;
+    }
+    return 0;
+}
+
+/* Fills the mapping; a borrowed thread. */
+static int fill(struct trace *t, struct trace_thread *th, struct probe_image *im, uint64_t base, const char *lib)
+{
+    int ret = probe_relocate(im, base);
+
+    if (ret == 0)
+        ret = write_image(t, base, im->bytes, im->span);
+    if (ret == 0)
+        ret = trace_write(t, base + im->span, lib, strlen(lib) + 1);
+    return ret < 0 ? ret : protect(t, th, im, base);
+}
+
+int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
+{
+    struct probe_image im = {0};
+    struct target target;
+    uint64_t base = 0;
+    size_t size;
+    int64_t got;
+    int ret = read_target(t->pid, &target);
+
+    if (ret == 0)
+        ret = probe_lay_out(&im);
+    if (ret == 0)
+        ret = trace_borrow(t, th, target.vdso);
+    if (ret < 0)
+        goto out;
+    size = (im.span + strlen(lib) + 1 + PAGE - 1) & ~(size_t)(PAGE - 1);
+    ret = stack_has_room(t->pid, arch_sp(&th->regs), target.execfn) ? map_below(t, th, &target, size, &base) : -ENOMEM;
+    if (ret == 0)
+        ret = fill(t, th, &im, base, lib);
+    if (ret == 0)
+        ret = trace_enter(t, th, base + im.eh->e_entry,
+                          (const uint64_t[3]){arch_sp(&th->regs), target.bias, base + im.span});
+    if (ret < 0) {
+        int undo = base ? trace_call(t, th, SYS_munmap, (const uint64_t[6]){base, size}, &got) : 0;
+
+        if (undo == 0)
+            undo = trace_return(t, th);
+        if (undo < 0)
+            ret = -ESRCH;
+    }
+out:
+    free(im.bytes);
+    return ret;
+}
+
+const char *load_reason(int err)
+{
+    switch (err) {
+    case EPERM:
+    case EACCES:
+        return "it may not be traced by this user (kernel.yama.ptrace_scope above 1, or a sandbox without ptrace, "
+               "for which containers have --cap-add SYS_PTRACE)";
+    case EBUSY:
+        return "it is traced already (by a debugger or strace)";
+    case ENOTSUP:
+        return "this kernel or CPU can't do it (needed: FSGSBASE, Linux 5.9; a vDSO)";
+    case ETXTBSY:
+        return "its code is packed or writable";
+    case ENOSPC:
+        return "there is no free memory below its image";
+    case ENOMEM:
+        return "there is too little memory or stack (ulimit -v, ulimit -s)";
+    case EAGAIN:
+        return "too many were started at once";
+    case ETIMEDOUT:
+        return "the collector did not answer in time";
+    default:
+        return strerror(err);
+    }
+}
