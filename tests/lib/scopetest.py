@@ -272,6 +272,11 @@ class Context:
         # The kernel's headers (linux/...) come behind musl's own.
         "musl": ["musl-gcc", "-O2", "-idirafter", "/usr/include", "-idirafter", f"/usr/include/{MACHINE}-linux-gnu"],
         "static": ["gcc", "-O2", "-static"],
+        "static-pie": ["gcc", "-O2", "-fPIE", "-static-pie"],
+        "musl-static": ["musl-gcc", "-O2", "-static", "-idirafter", "/usr/include", "-idirafter",
+                        f"/usr/include/{MACHINE}-linux-gnu"],
+        "musl-static-pie": ["musl-gcc", "-O2", "-fPIE", "-static-pie", "-idirafter", "/usr/include", "-idirafter",
+                            f"/usr/include/{MACHINE}-linux-gnu"],
     }
     _compile_lock = threading.Lock()
     _compile_locks = {}
@@ -335,7 +340,7 @@ def _load(path):
 
 
 def collect():
-    for area in ("cli", "programs", "behaviour", "conformance", "apps"):
+    for area in ("cli", "programs", "behaviour", "static", "conformance", "apps"):
         for path in sorted((TESTS / area).glob("test_*.py")):
             _load(path)
     return _found
