@@ -132,10 +132,12 @@ static bool stack_has_room(pid_t pid, uint64_t sp, uint64_t execfn)
 /* --- the probe --- */
 
 struct probe_image {
+    const unsigned char *file;
     const Elf64_Ehdr *eh;
     const Elf64_Phdr *ph;
-    unsigned char *bytes;          /* as in memory, relative to address 0 */
-    size_t span;
+    uint64_t span;                 /* from address 0, where its first segment lies, to the end of its last */
+    const Elf64_Phdr *data_ph;     /* the writable segment */
+    unsigned char *data;           /* a copy of it, to be relocated; its end, which is zero, is left out */
 };
 
 /* Within [0, size): a range of the file, or of the image. */
@@ -144,19 +146,19 @@ static bool inside(uint64_t at, uint64_t len, uint64_t size)
     return at <= size && len <= size - at;
 }
 
-/* Lays out the segments. It is our own file, but whoever changes how it is built shall not find out the hard way. */
-static int probe_lay_out(struct probe_image *im)
+/* It is our own file, but whoever changes how it is built shall not find out the hard way. */
+static int probe_open(struct probe_image *im)
 {
     size_t size;
-    const unsigned char *file = launch_probe(&size);
 
+    im->file = launch_probe(&size);
     if (!size)
         return -ENOENT;
-    im->eh = (const Elf64_Ehdr *)(const void *)file;
+    im->eh = (const Elf64_Ehdr *)(const void *)im->file;
     if (size < sizeof(*im->eh) || im->eh->e_phentsize != sizeof(*im->ph) ||
         !inside(im->eh->e_phoff, im->eh->e_phnum * sizeof(*im->ph), size))
         return -ELIBBAD;
-    im->ph = (const Elf64_Phdr *)(const void *)(file + im->eh->e_phoff);
+    im->ph = (const Elf64_Phdr *)(const void *)(im->file + im->eh->e_phoff);
     for (unsigned i = 0; i < im->eh->e_phnum; i++) {
         const Elf64_Phdr *p = &im->ph[i];
 
@@ -164,58 +166,72 @@ static int probe_lay_out(struct probe_image *im)
             return -ELIBBAD;
         if (p->p_type != PT_LOAD)
             continue;
-        if (!inside(p->p_offset, p->p_filesz, size) || p->p_filesz > p->p_memsz || !inside(p->p_vaddr, p->p_memsz, INT_MAX))
+        if (!inside(p->p_offset, p->p_filesz, size) || p->p_filesz > p->p_memsz || !inside(p->p_vaddr, p->p_memsz, INT_MAX) ||
+            ((p->p_flags & PF_W) && im->data_ph))
             return -ELIBBAD;
+        if (p->p_flags & PF_W)
+            im->data_ph = p;
         if (p->p_vaddr + p->p_memsz > im->span)
             im->span = p->p_vaddr + p->p_memsz;
     }
-    im->bytes = xcalloc(im->span + 1, 1);
-    for (unsigned i = 0; i < im->eh->e_phnum; i++)
-        if (im->ph[i].p_type == PT_LOAD)
-            memcpy(im->bytes + im->ph[i].p_vaddr, file + im->ph[i].p_offset, im->ph[i].p_filesz);
+    if (!im->data_ph)
+        return -ELIBBAD;
+    im->data = xmalloc(im->data_ph->p_filesz + 1);
+    memcpy(im->data, im->file + im->data_ph->p_offset, im->data_ph->p_filesz);
     return 0;
 }
 
-/* Relocations that need no symbol; there are no others. */
+/* What lies at an address of the image as bytes of the file, of at least len; NULL if it isn't there. */
+static const void *probe_at(const struct probe_image *im, uint64_t vaddr, uint64_t len)
+{
+    for (unsigned i = 0; i < im->eh->e_phnum; i++)
+        if (im->ph[i].p_type == PT_LOAD && vaddr >= im->ph[i].p_vaddr &&
+            inside(vaddr - im->ph[i].p_vaddr, len, im->ph[i].p_filesz))
+            return im->file + im->ph[i].p_offset + (vaddr - im->ph[i].p_vaddr);
+    return NULL;
+}
+
+/* Relocations of data that need no symbol; there are no others. */
 static int probe_relocate(struct probe_image *im, uint64_t base)
 {
-    uint64_t rela = 0, size = 0;
+    const Elf64_Dyn *d = NULL;
+    const unsigned char *rela;
+    uint64_t at = 0, size = 0;
 
-    for (unsigned i = 0; i < im->eh->e_phnum; i++) {
-        const Elf64_Dyn *d = (const Elf64_Dyn *)(const void *)(im->bytes + im->ph[i].p_vaddr);
-
-        if (im->ph[i].p_type != PT_DYNAMIC)
-            continue;
-        if (!inside(im->ph[i].p_vaddr, im->ph[i].p_memsz, im->span))
+    for (unsigned i = 0; i < im->eh->e_phnum; i++)
+        if (im->ph[i].p_type == PT_DYNAMIC)
+            d = probe_at(im, im->ph[i].p_vaddr, im->ph[i].p_memsz);
+    if (!d)
+        return -ELIBBAD;
+    for (; d->d_tag != DT_NULL; d++) { /* the linker ends it */
+        switch (d->d_tag) {
+        case DT_RELA:
+            at = d->d_un.d_ptr;
+            break;
+        case DT_RELASZ:
+            size = d->d_un.d_val;
+            break;
+        case DT_NEEDED:
+        case DT_REL:
+        case DT_RELR:
+        case DT_JMPREL:
+        case DT_TEXTREL:
             return -ELIBBAD;
-        for (size_t n = im->ph[i].p_memsz / sizeof(*d); n && d->d_tag != DT_NULL; n--, d++) {
-            switch (d->d_tag) {
-            case DT_RELA:
-                rela = d->d_un.d_ptr;
-                break;
-            case DT_RELASZ:
-                size = d->d_un.d_val;
-                break;
-            case DT_NEEDED:
-            case DT_REL:
-            case DT_RELR:
-            case DT_JMPREL:
-            case DT_TEXTREL:
-                return -ELIBBAD;
-            }
         }
     }
-    if (!inside(rela, size, im->span))
-        return -ELIBBAD;
-    for (uint64_t at = rela; size >= sizeof(Elf64_Rela); at += sizeof(Elf64_Rela), size -= sizeof(Elf64_Rela)) {
+    rela = probe_at(im, at, size);
+    if (!rela)
+        return size ? -ELIBBAD : 0;
+    for (; size >= sizeof(Elf64_Rela); rela += sizeof(Elf64_Rela), size -= sizeof(Elf64_Rela)) {
         Elf64_Rela r;
         uint64_t value;
 
-        memcpy(&r, im->bytes + at, sizeof(r));
-        if (ELF64_R_TYPE(r.r_info) != ARCH_RELATIVE || !inside(r.r_offset, sizeof(value), im->span))
+        memcpy(&r, rela, sizeof(r));
+        if (ELF64_R_TYPE(r.r_info) != ARCH_RELATIVE || r.r_offset < im->data_ph->p_vaddr ||
+            !inside(r.r_offset - im->data_ph->p_vaddr, sizeof(value), im->data_ph->p_filesz))
             return -ELIBBAD;
         value = base + (uint64_t)r.r_addend;
-        memcpy(im->bytes + r.r_offset, &value, sizeof(value));
+        memcpy(im->data + (r.r_offset - im->data_ph->p_vaddr), &value, sizeof(value));
     }
     return 0;
 }
@@ -223,7 +239,7 @@ static int probe_relocate(struct probe_image *im, uint64_t base)
 /* --- the two together --- */
 
 /* Writes what isn't zero: the memory is new, and most of the probe is room. */
-static int write_image(const struct trace *t, uint64_t base, const unsigned char *bytes, size_t size)
+static int write_segment(const struct trace *t, uint64_t base, const unsigned char *bytes, size_t size)
 {
     static const unsigned char zero[PAGE];
     size_t at = 0;
@@ -303,8 +319,10 @@ static int fill(struct trace *t, struct trace_thread *th, struct probe_image *im
 {
     int ret = probe_relocate(im, base);
 
-    if (ret == 0)
-        ret = write_image(t, base, im->bytes, im->span);
+    for (unsigned i = 0; ret == 0 && i < im->eh->e_phnum; i++)
+        if (im->ph[i].p_type == PT_LOAD)
+            ret = write_segment(t, base + im->ph[i].p_vaddr,
+                                &im->ph[i] == im->data_ph ? im->data : im->file + im->ph[i].p_offset, im->ph[i].p_filesz);
     if (ret == 0)
         ret = trace_write(t, base + im->span, lib, strlen(lib) + 1);
     return ret < 0 ? ret : protect(t, th, im, base);
@@ -320,7 +338,7 @@ int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
     int ret = read_target(t->pid, &target);
 
     if (ret == 0)
-        ret = probe_lay_out(&im);
+        ret = probe_open(&im);
     if (ret == 0)
         ret = trace_borrow(t, th, target.vdso);
     if (ret < 0)
@@ -341,7 +359,7 @@ int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
             ret = -ESRCH;
     }
 out:
-    free(im.bytes);
+    free(im.data);
     return ret;
 }
 
