@@ -20,7 +20,7 @@
 #define REACH UINT64_C(0x7ff00000) /* of a jump with 32 bits, less the largest pool of trampolines */
 #define LOWEST UINT64_C(0x10000)   /* vm.mmap_min_addr, as most have it */
 #define PLACES 64                  /* that are tried */
-#define STACK_NEED 65536u          /* several times what the probe's start uses */
+#define STACK_NEED 32768u          /* several times what the probe's start uses */
 #define PHDR_MAX 128
 
 int load_possible(void)
@@ -117,16 +117,6 @@ static int read_target(pid_t pid, struct target *ret)
     rc = read_image(fd, entry, ret);
     close(fd);
     return rc;
-}
-
-/* Whether the probe's start has room on the stack; the name of the file is the topmost on it. */
-static bool stack_has_room(pid_t pid, uint64_t sp, uint64_t execfn)
-{
-    struct rlimit lim;
-
-    if (prlimit(pid, RLIMIT_STACK, NULL, &lim) < 0 || execfn < sp)
-        return false;
-    return lim.rlim_cur == RLIM_INFINITY || lim.rlim_cur >= execfn - sp + PATH_MAX + STACK_NEED;
 }
 
 /* --- the probe --- */
@@ -263,6 +253,22 @@ static int write_segment(const struct trace *t, uint64_t base, const unsigned ch
     return 0;
 }
 
+/* Whether the probe's start has room on the stack; the name of the file is the topmost on it. Asked by the thread
+ * itself: others need CAP_SYS_RESOURCE if it has become another user. */
+static int check_stack(struct trace *t, struct trace_thread *th, uint64_t execfn)
+{
+    uint64_t sp = arch_sp(&th->regs), at = th->frame - 64;
+    struct rlimit lim;
+    int64_t got;
+    int ret = trace_call(t, th, SYS_prlimit64, (const uint64_t[6]){0, RLIMIT_STACK, 0, at}, &got);
+
+    if (ret == 0)
+        ret = got < 0 ? (int)got : trace_read(t, at, &lim, sizeof(lim));
+    if (ret < 0)
+        return ret;
+    return lim.rlim_cur == RLIM_INFINITY || (execfn >= sp && lim.rlim_cur >= execfn - sp + PATH_MAX + STACK_NEED) ? 0 : -ENOMEM;
+}
+
 /* Fresh memory below the image. */
 static int map_below(struct trace *t, struct trace_thread *th, const struct target *target, size_t size, uint64_t *ret_base)
 {
@@ -344,7 +350,9 @@ int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
     if (ret < 0)
         goto out;
     size = (im.span + strlen(lib) + 1 + PAGE - 1) & ~(size_t)(PAGE - 1);
-    ret = stack_has_room(t->pid, arch_sp(&th->regs), target.execfn) ? map_below(t, th, &target, size, &base) : -ENOMEM;
+    ret = check_stack(t, th, target.execfn);
+    if (ret == 0)
+        ret = map_below(t, th, &target, size, &base);
     if (ret == 0)
         ret = fill(t, th, &im, base, lib);
     if (ret == 0)

@@ -494,6 +494,8 @@ HIDDEN void image_alone(struct segment_header *s, const void *phdr, size_t phnum
 
     if (image_from_headers(&im, bias, phdr, phnum, "/proc/self/exe"))
         image_patch(s, plans, &im, -1, "/proc/self/exe");
+    else /* its identity isn't to be had: a jail without /proc */
+        ring_note(s, NOTE_IMAGE_NOPLAN, s->exe, 0);
     if (plans >= 0)
         own_close(plans);
     if (s->images && !s->sites_patched)
