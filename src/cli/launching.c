@@ -371,16 +371,36 @@ static void unshield(void)
     sigaction(SIGPIPE, &saved_pipe, NULL);
 }
 
+/* A program and how it will be observed. */
+struct prepared {
+    char **env;        /* NULL: not at all */
+    char *socket, *lib;
+};
+
+/* execve(2), with the collector's help where no dynamic loader gives it. Returns errno. */
+static int exec_observed(const struct prepared *p, const char *path, char **argv)
+{
+    enum exe_kind kind = EXE_UNKNOWN;
+    int trace = -1, err;
+
+    if (p->env && launch_classify(path, &kind, NULL) == 0 && kind == EXE_STATIC)
+        trace = launch_trace(p->socket, path, p->lib);
+    execve(path, argv, p->env ? p->env : environ);
+    err = errno;
+    if (trace >= 0)
+        launch_trace_end(trace);
+    return err;
+}
+
 /* Only returns if it fails. */
-static int exec_program(const char *path, char **argv, char **envp)
+static int exec_program(const struct prepared *p, const char *path, char **argv)
 {
     char **script;
     size_t n = 0;
     int err;
 
     unshield();
-    execve(path, argv, envp);
-    err = errno;
+    err = exec_observed(p, path, argv);
     if (err == ENOEXEC) { /* a script without "#!": execvp(3) and shells give it to sh */
         while (argv[n])
             n++;
@@ -388,7 +408,7 @@ static int exec_program(const char *path, char **argv, char **envp)
         script[0] = (char *)"/bin/sh";
         script[1] = (char *)path;
         memcpy(script + 2, argv + 1, n * sizeof(char *));
-        execve(script[0], script, envp);
+        exec_observed(p, script[0], script);
         free(script);
     }
     cli_error("%s: %s", path, strerror(err));
@@ -425,10 +445,10 @@ static struct config *config_of_program(const struct config_sources *config, con
     return c;
 }
 
-/* What can be prepared before the program runs; with a session or without. Returns the environment, or NULL after a
- * message that says why the program will not be observed. */
-static char **prepare(const struct args *a, struct config_sources *config, const struct buf *problems,
-                      struct session *s, const char *path, char **argv)
+/* What can be prepared before the program runs; with a session or without. Without an environment after a message that
+ * says why the program will not be observed. */
+static struct prepared prepare(const struct args *a, struct config_sources *config, const struct buf *problems,
+                               struct session *s, const char *path, char **argv)
 {
     char *lib = NULL, *plans = NULL, *what = NULL, *socket = NULL, *image = NULL, **env = NULL;
     enum exe_kind kind = EXE_UNKNOWN;
@@ -441,7 +461,7 @@ static char **prepare(const struct args *a, struct config_sources *config, const
         if (!args_has(a, "librarypath"))
             cli_hint("--librarypath DIR puts it elsewhere");
         free(what);
-        return NULL;
+        return (struct prepared){0};
     }
     launch_classify(path, &kind, &image);
     effective = config_of_program(config, path, argv);
@@ -457,7 +477,7 @@ static char **prepare(const struct args *a, struct config_sources *config, const
         if (s)
             cli_hint("%s/scope.log may say why", s->dir);
     } else {
-        if (kind == EXE_DYNAMIC)
+        if (kind == EXE_DYNAMIC || kind == EXE_STATIC)
             launch_prewarm(image, plans, PREWARM_MS);
         env = launch_environ((const char *const *)environ, launch_preloads(kind) ? lib : NULL, socket, plans,
                              launch_mode(effective));
@@ -465,10 +485,8 @@ static char **prepare(const struct args *a, struct config_sources *config, const
     config_free(effective);
     free(ctx.note);
     free(image);
-    free(socket);
     free(plans);
-    free(lib);
-    return env;
+    return (struct prepared){env, socket, lib};
 }
 
 /* URL of a destination for people and for the commands that read sessions: files with their whole path. */
@@ -559,7 +577,8 @@ int cli_run_program(const struct args *a, const char *kind)
     const char *user_config = args_get(a, "userconfig");
     struct session s = {0};
     struct buf problems = BUF_INIT;
-    char *path = NULL, *what = NULL, **env = NULL;
+    char *path = NULL, *what = NULL;
+    struct prepared p = {0};
     bool fatal = false;
     int rc = cli_apply_flags(a, config);
 
@@ -593,13 +612,13 @@ int cli_run_program(const struct args *a, const char *kind)
         cli_hint("SCOPE_HOME names another directory for sessions; `scope doctor` checks this one");
     } else {
         warn_sudo(s.dir);
-        env = prepare(a, config, &problems, &s, path, a->words);
+        p = prepare(a, config, &problems, &s, path, a->words);
     }
     /* The program matters more than watching it. */
-    if (!env)
+    if (!p.env)
         cli_error("%s runs unobserved", a->words[0]);
     fflush(NULL);
-    rc = exec_program(path, a->words, env ? env : environ);
+    rc = exec_program(&p, path, a->words);
 out:
     free(path);
     free(what);
@@ -613,7 +632,8 @@ int cli_run_passthrough(const struct args *a)
 {
     struct config_sources *config;
     struct buf problems = BUF_INIT;
-    char *path = NULL, **env;
+    char *path = NULL;
+    struct prepared p;
     int rc = 0;
 
     for (size_t i = 0; i < a->value_count; i++) {
@@ -631,11 +651,11 @@ int cli_run_passthrough(const struct args *a)
         return rc;
     shield();
     config = search_config(quiet_problem, &problems);
-    env = prepare(a, config, &problems, NULL, path, a->words);
-    if (!env)
+    p = prepare(a, config, &problems, NULL, path, a->words);
+    if (!p.env)
         cli_error("%s runs unobserved", a->words[0]);
     fflush(NULL);
-    rc = exec_program(path, a->words, env ? env : environ);
+    rc = exec_program(&p, path, a->words);
     free(path);
     buf_free(&problems);
     config_sources_free(config);

@@ -20,6 +20,7 @@
 #include "collector/core.h"
 #include "collector/planner.h"
 #include "collector/procinfo.h"
+#include "collector/tracer.h"
 #include "wire/join.h"
 
 #ifndef SO_PEERPIDFD
@@ -53,6 +54,7 @@ struct loop {
     struct client *clients;
     unsigned client_count;
     struct planner *planner;
+    struct tracer *tracer;
     int lock_fd;
     bool save_failed;
 };
@@ -260,7 +262,7 @@ static bool serve(struct client *cl)
     if (req.type != JOIN_SYNC && req.table_hash != syscall_table_hash()) {
         log_warning("process %d uses a probe of another build: it is not observed; start it with this build's tool",
                     (int)cl->peer.pid);
-        if (req.type == JOIN_PLAN)
+        if (req.type == JOIN_PLAN || req.type == JOIN_TRACE)
             planner_reply(cl->fd, -EPROTO, -1);
         goto drop;
     }
@@ -280,6 +282,13 @@ static bool serve(struct client *cl)
         }
         planner_reply(cl->fd, -EBADF, -1);
         break;
+    case JOIN_TRACE:
+        if (fd >= 0)
+            close(fd);
+        req.path[sizeof(req.path) - 1] = '\0';
+        tracer_request(l->tracer, cl->fd, cl->peer.pid, &req);
+        client_free(cl, false);
+        return true;
     case JOIN_SYNC:
         if (fd >= 0)
             close(fd);
@@ -453,7 +462,7 @@ static bool finished(const struct loop *l)
     const struct collector *c = &l->c;
 
     return root_gone(c) && !c->procs && !c->segments && !c->backlog.bytes && !l->clients && !planner_busy(l->planner) &&
-           c->alone_since && clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS;
+           !tracer_busy(l->tracer) && c->alone_since && clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS;
 }
 
 /* Joining processes: looked for each turn while any process is observed, waited for otherwise (wire/join.h). */
@@ -516,6 +525,7 @@ static void on_child(evutil_socket_t sig, short what, void *arg)
     (void)sig;
     (void)what;
     planner_reap(((struct loop *)arg)->planner);
+    tracer_reap(((struct loop *)arg)->tracer);
 }
 
 /* A pidfd for each process. */
@@ -640,6 +650,7 @@ int collector_run(const struct collector_options *opt)
     if (s && s->pid > 0)
         l.c.root_pidfd = pi_pidfd(s->pid);
     l.planner = planner_new(opt->plan_dir);
+    l.tracer = tracer_new();
     if (start(&l, opt)) {
         save_session(&l);
         if (opt->ready_fd >= 0) {
@@ -672,6 +683,7 @@ int collector_run(const struct collector_options *opt)
         client_free(cl, true);
     }
     planner_free(l.planner);
+    tracer_free(l.tracer);
     core_free(&l.c);
     free_events(&l);
     event_base_free(base);

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/close_range.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -18,6 +19,7 @@
 #include "collector/core.h"
 #include "collector/owner.h"
 #include "collector/procinfo.h"
+#include "inject/load.h"
 
 #define ERRNO_MAX 4095
 
@@ -1118,12 +1120,18 @@ static void noted(struct ctx *x)
         [NOTE_IO_URING] = "uses io_uring with rings that can't be read: what is submitted through them is not observed",
         [NOTE_NO_SEGMENT] = "a child got no memory for a segment of its own: it shares its parent's",
         [NOTE_IMAGE_GO] = "Go code needs Linux 5.9 and a CPU with FSGSBASE: calls made in this image are not observed",
+        [NOTE_IMAGE_NO_SITE] = "no system call was found that can be observed: the program is packed or makes its code as it runs",
     };
     uint64_t code = x->r->arg[0];
     const char *text = code < sizeof(texts) / sizeof(texts[0]) && texts[code] ? texts[code] : "something is not observed";
     const char *file = x->in.path;
     size_t len = x->in.path_len;
+    char why[256];
 
+    if (code == NOTE_EXEC_STATIC && x->r->arg[1] <= ERRNO_MAX) {
+        snprintf(why, sizeof(why), "%s: %s", text, load_reason((int)x->r->arg[1]));
+        text = why;
+    }
     if (code >= NOTE_EXEC_STATIC && code <= NOTE_EXEC_LIB) {
         if (file)
             file = decode_path(x->p, x->p->exec_op == OP_execveat ? (int32_t)x->p->exec_args[0] : AT_FDCWD, file, len, 0,

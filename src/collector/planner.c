@@ -47,7 +47,7 @@ struct planner *planner_new(const char *plan_dir)
     return pl;
 }
 
-void planner_reply(int sock, int32_t status, int fd)
+int planner_reply(int sock, int32_t status, int fd)
 {
     struct join_reply reply = {JOIN_MAGIC, status};
     struct iovec iov = {&reply, sizeof(reply)};
@@ -65,8 +65,13 @@ void planner_reply(int sock, int32_t status, int fd)
         CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof(int));
         memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &fd, sizeof(fd));
     }
-    if (sendmsg(sock, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-        log_debug("an asker for a plan didn't wait: %s", strerror(errno));
+    if (sendmsg(sock, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+        int err = errno;
+
+        log_debug("an asker didn't wait: %s", strerror(err));
+        return -err;
+    }
+    return 0;
 }
 
 static _Noreturn void work(const struct planner *pl, const struct job *job)

@@ -24,7 +24,7 @@ void planner_request(struct planner *pl, int sock, int image_fd, const char key[
 void planner_reap(struct planner *pl);
 bool planner_busy(const struct planner *pl);
 
-/* Sends a join_reply, with a descriptor if fd >= 0 (stays the caller's). */
-void planner_reply(int sock, int32_t status, int fd);
+/* Sends a join_reply, with a descriptor if fd >= 0 (stays the caller's). 0 or -errno, logged. */
+int planner_reply(int sock, int32_t status, int fd);
 
 #endif

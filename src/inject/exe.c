@@ -243,8 +243,6 @@ int launch_classify(const char *path, enum exe_kind *ret_kind, char **ret_image)
 const char *launch_reason(enum exe_kind kind)
 {
     switch (kind) {
-    case EXE_STATIC:
-        return "is statically linked";
     case EXE_32BIT:
         return "is a 32-bit program";
     case EXE_OTHER_ARCH:
@@ -252,6 +250,7 @@ const char *launch_reason(enum exe_kind kind)
     case EXE_SETID:
         return "changes its user, group or capabilities when it starts";
     case EXE_DYNAMIC:
+    case EXE_STATIC:
     case EXE_UNKNOWN:
         break;
     }

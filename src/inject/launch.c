@@ -519,6 +519,46 @@ char **launch_environ(const char *const *envp, const char *lib, const char *sock
     return env;
 }
 
+/* Yama's rule that only ancestors may trace, and who we name (Documentation/admin-guide/LSM/Yama.rst). */
+static bool yama_asks(void)
+{
+    FILE *f = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
+    int c = f ? fgetc(f) : EOF;
+
+    if (f)
+        fclose(f);
+    return c == '1';
+}
+
+int launch_trace(const char *socket, const char *path, const char *lib)
+{
+    const char *name = strrchr(path, '/');
+    struct join_request req = {.type = JOIN_TRACE, .tid = (uint32_t)gettid(), .unobserved = 1};
+    bool yama = yama_asks();
+    int fd;
+
+    if (strlen(lib) >= sizeof(req.path))
+        return -ENAMETOOLONG;
+    memcpy(req.path, lib, strlen(lib) + 1);
+    snprintf(req.key, sizeof(req.key), "%s", name ? name + 1 : path);
+    if (yama) /* our collector, whose pid we never learn: until the answer is there */
+        prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+    fd = session_request(socket, &req, JOIN_WAIT_MS);
+    if (yama)
+        prctl(PR_SET_PTRACER, 0, 0, 0, 0);
+    return fd;
+}
+
+void launch_trace_end(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    shutdown(fd, SHUT_WR);
+    while (poll(&p, 1, JOIN_WAIT_MS) < 0 && errno == EINTR)
+        ;
+    close(fd);
+}
+
 /* Whether the kernel keeps time with the CPU's counter: then it is constant, synchronous and not trapped, and each
  * observed process needn't find out by itself. */
 static bool kernel_uses_tsc(void)

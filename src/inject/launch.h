@@ -69,6 +69,13 @@ void launch_detach(const struct config *config, const int *keep_fds, size_t keep
 char **launch_environ(const char *const *envp, const char *lib, const char *socket, const char *plan_dir,
                       uint32_t mode);
 
+/* Has the collector observe a static program that the calling thread execs next, as there is no loader to do it
+ * (wire/join.h, TRACE). path: of the program, for messages; lib: of libscope.so. A descriptor to be kept open, close-on-exec, until then; or -errno:
+ * the collector's log tells why, and exec runs the program unobserved. */
+int launch_trace(const char *socket, const char *path, const char *lib);
+/* That exec failed: returns when nobody traces this thread any more. Closes the descriptor. */
+void launch_trace_end(int fd);
+
 /* Initial segment_header.mode for a configuration. */
 uint32_t launch_mode(const struct config *);
 

@@ -572,6 +572,8 @@ static void after_clone(struct call *c, struct thread *t, bool constant)
         if (t) {
             t->child_pid = 0;
             call_drop_child(t);
+            if (t->traced && (flags & CLONE_FILES)) /* the exec gave the child a table of its own */
+                own_close(t->traced - 1);
             exec_release(t);
         }
         __atomic_fetch_sub(&process->vforks, 1, __ATOMIC_RELAXED);

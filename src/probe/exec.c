@@ -7,6 +7,7 @@
 #include <linux/mman.h>
 #include <linux/stat.h>
 
+#include "join.h"
 #include "ring.h"
 
 #define HIDDEN __attribute__((visibility("hidden")))
@@ -57,6 +58,16 @@ static enum image_class classify(int fd, char *interp, size_t size)
     return IMG_STATIC;
 }
 
+/* Whether exec of this file changes the program's rights (execve(2)). */
+static bool changes_rights(int fd, const struct statx *st)
+{
+    uint32_t euid = (uint32_t)SYS1(__NR_geteuid, 0);
+
+    return ((st->stx_mode & 04000) && st->stx_uid != euid) ||
+           ((st->stx_mode & 02010) == 02010 && st->stx_gid != (uint32_t)SYS1(__NR_getegid, 0)) ||
+           (euid != 0 && SYS4(__NR_fgetxattr, fd, "security.capability", 0, 0) > 0);
+}
+
 /* What exec of path will run: 0 if the dynamic loader will see our environment, else why not. */
 static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip)
 {
@@ -67,6 +78,7 @@ static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip)
     for (int depth = 0; depth <= MAX_INTERPRETERS; depth++) {
         enum image_class c;
         struct statx st;
+        bool rights;
 
         /* Not regular (a FIFO would block): the kernel refuses it. Not readable: assume the usual. */
         if (SYS6(__NR_statx, dirfd, path, flags, STATX_BASIC_STATS, &st, 0) < 0 || !S_ISREG_(st.stx_mode))
@@ -78,6 +90,7 @@ static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip)
         if (fd < 0)
             return 0;
         c = classify(fd, interp, sizeof(interp));
+        rights = changes_rights(fd, &st);
         own_close(fd);
         if (interp[0]) {
             path = interp;
@@ -85,20 +98,15 @@ static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip)
             flags = 0;
             continue;
         }
-        if (c == IMG_STATIC)
-            return NOTE_EXEC_STATIC;
         if (c == IMG_32BIT || c == IMG_ARCH) {
             *ret_strip = true; /* its loader would complain about a library of another kind */
             return c == IMG_32BIT ? NOTE_EXEC_32BIT : NOTE_EXEC_ARCH;
         }
-        if (((st.stx_mode & 04000) && st.stx_uid != (uint32_t)SYS1(__NR_geteuid, 0)) ||
-            ((st.stx_mode & 02010) == 02010 && st.stx_gid != (uint32_t)SYS1(__NR_getegid, 0)) ||
-            (SYS1(__NR_geteuid, 0) != 0 &&
-             SYS4(__NR_getxattr, path, "security.capability", 0, 0) > 0)) {
+        if (rights) {
             *ret_strip = true;
             return NOTE_EXEC_SETID;
         }
-        return 0;
+        return c == IMG_STATIC ? NOTE_EXEC_STATIC : 0;
     }
     return 0;
 }
@@ -194,8 +202,9 @@ static long env_count(char *const *env)
     }
 }
 
-/* A copy of env, in memory of its own, with what the new image's probe needs (or without it). NULL: leave it. */
-static char **env_complete(struct thread *t, char *const *env, bool strip)
+/* Makes a copy of env, in memory of its own (t->scratch), with what the new image's probe needs (or without it): 1.
+ * 0: nothing has to be changed; -1: it can't be. */
+static int env_complete(struct thread *t, char *const *env, bool strip)
 {
     static const char *const names[] = {"LD_PRELOAD=", ENV_SOCKET "=", ENV_PLANS "=", ENV_MODE "="};
     const char *have[4] = {NULL, NULL, NULL, NULL};
@@ -208,7 +217,7 @@ static char **env_complete(struct thread *t, char *const *env, bool strip)
     long at;
 
     if (n < 0)
-        return NULL;
+        return -1;
     for (long i = 0; i < n; i++)
         for (int k = 0; k < 4; k++) {
             const char *v = env_after(env[i], names[k]);
@@ -216,22 +225,22 @@ static char **env_complete(struct thread *t, char *const *env, bool strip)
             if (!v)
                 continue;
             if (mem_string(v, PRELOAD_MAX) >= PRELOAD_MAX)
-                return NULL; /* no terminator, or too long for us and the kernel */
+                return -1; /* no terminator, or too long for us and the kernel */
             again |= k && have[k];
             if (!have[k] || !k) /* of several the loader takes the last LD_PRELOAD, getenv(3) the first of others */
                 have[k] = v;
         }
     str_add_hex(mode, 0, sizeof(mode), probe.mode);
     if (strip && (!have[0] || !preloads_us(have[0])))
-        return NULL;
+        return 0;
     if (!strip && !again && have[0] && preloads_us(have[0]) && have[1] && str_eq(have[1], probe.socket) && have[2] &&
         str_eq(have[2], probe.plans) && have[3] && str_eq(have[3], mode))
-        return NULL;
+        return 0;
     preload = have[0] ? str_len(have[0], PRELOAD_MAX) : 0;
     size = ROUND_UP((size_t)(n + 6) * sizeof(char *) + preload + sizeof(probe.lib) + sizeof(probe.plans) + 512, PROBE_PAGE);
     at = SYS6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (sys_failed(at))
-        return NULL;
+        return -1;
     out = (char **)at;
     b = (struct builder){.p = (char *)(out + n + 6), .size = size - (size_t)(n + 6) * sizeof(char *)};
     for (long i = 0; i < n; i++) {
@@ -258,7 +267,7 @@ static char **env_complete(struct thread *t, char *const *env, bool strip)
     out[keep] = NULL;
     t->scratch_size = size;
     t->scratch = out;
-    return out;
+    return 1;
 }
 
 /* A program that entered seccomp execs: the probe in the new image must not make system calls at its start,
@@ -293,6 +302,7 @@ HIDDEN void exec_enter(struct segment_header *s, struct thread *t, enum op_id op
     uint32_t note = 0;
     bool strip = false, readable = len != MEM_BAD;
     uint64_t signals;
+    int complete, sock = 0;
 
     if (readable)
         item.len = (uint32_t)len;
@@ -311,16 +321,33 @@ HIDDEN void exec_enter(struct segment_header *s, struct thread *t, enum op_id op
         note = NOTE_EXEC_LIB;
         strip = true;
     }
+    complete = env_complete(t, (char *const *)*env_register(op, r), strip);
+    if (complete > 0) {
+        t->scratch_was = *env_register(op, r);
+        *env_register(op, r) = (uint64_t)t->scratch;
+    }
+    if (note == NOTE_EXEC_STATIC) { /* no loader will load the probe: a tracer does */
+        signals = signals_block();
+        sock = complete < 0 ? -EFAULT : join_trace();
+        signals_restore(signals);
+        if (sock >= 0) {
+            t->traced = sock + 1;
+            note = 0;
+        }
+    }
     if (note)
-        ring_note(s, note, path, 0);
-    if (!env_complete(t, (char *const *)*env_register(op, r), strip))
-        return;
-    t->scratch_was = *env_register(op, r);
-    *env_register(op, r) = (uint64_t)t->scratch;
+        ring_note(s, note, path, (uint64_t)-sock);
 }
 
 HIDDEN int64_t exec_failed(struct thread *t, enum op_id op, struct regs *r)
 {
+    if (t && t->traced) {
+        uint64_t signals = signals_block();
+
+        join_trace_end(t->traced - 1);
+        signals_restore(signals);
+        t->traced = 0;
+    }
     if (t && t->scratch && *env_register(op, r) == (uint64_t)t->scratch) {
         *env_register(op, r) = t->scratch_was;
         exec_release(t);
@@ -333,6 +360,7 @@ HIDDEN int64_t exec_failed(struct thread *t, enum op_id op, struct regs *r)
 
 HIDDEN void exec_release(struct thread *t)
 {
+    t->traced = 0; /* closed by the exec */
     if (!t->scratch || probe.sandboxed)
         return;
     SYS2(__NR_munmap, t->scratch, t->scratch_size);

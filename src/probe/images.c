@@ -505,6 +505,21 @@ HIDDEN void images_loaded(struct segment_header *s, const void *phdr, size_t phn
         own_close(plans);
 }
 
+HIDDEN void image_alone(struct segment_header *s, const void *phdr, size_t phnum, uint64_t bias)
+{
+    struct image im;
+    int plans = plans_open();
+
+    if (image_from_headers(&im, bias, phdr, phnum, "/proc/self/exe"))
+        image_patch(s, plans, &im, -1, "/proc/self/exe");
+    else /* its identity isn't to be had: a jail without /proc */
+        ring_note(s, NOTE_IMAGE_NOPLAN, s->exe, 0);
+    if (plans >= 0)
+        own_close(plans);
+    if (s->images && !s->sites_patched)
+        ring_note(s, NOTE_IMAGE_NO_SITE, s->exe, 0);
+}
+
 HIDDEN void image_mapped(struct segment_header *s, uint64_t addr, size_t len, int fd, uint64_t offset)
 {
     struct image im = {0};

@@ -14,6 +14,9 @@
 void images_loaded(struct segment_header *s, const void *phdr, size_t phnum, uint64_t vdso);
 void images_find_self(const void *phdr, size_t phnum);
 
+/* The same for a static program, which has but one image, whose addresses differ by bias from those in its headers. */
+void image_alone(struct segment_header *s, const void *phdr, size_t phnum, uint64_t bias);
+
 /* A file was mapped executable (dlopen): patches it before the caller of mmap
  * gets to know the address. */
 void image_mapped(struct segment_header *s, uint64_t addr, size_t len, int fd, uint64_t offset);

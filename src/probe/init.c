@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The probe's start: the dynamic loader runs this before any other constructor
- * (-z initfirst). If anything is missing the program runs unobserved.
+ * (-z initfirst); in a static program the kernel seems to (inject/load.h). If
+ * anything is missing the program runs unobserved.
  */
 #include <linux/auxvec.h>
 #include <linux/fcntl.h>
@@ -21,7 +22,19 @@
 struct start {
     const char *const *envp;
     const uint64_t *auxv;
+    bool alone;     /* a static program: no loader, no other image */
+    uint64_t bias;  /* ... and its own, which has no symbols of the loader to tell it */
 };
+
+/* ... from where it begins: the kernel's struct is argc, argv, NULL, envp, NULL, auxv (System V ABI, 3.4.1). */
+static void start_from_stack(struct start *st, const char *const *argv, const char *const *envp)
+{
+    probe.argv = argv;
+    st->envp = envp;
+    while (*envp)
+        envp++;
+    st->auxv = (const uint64_t *)(const void *)(envp + 1);
+}
 
 /* musl passes nothing to constructors: read what the kernel keeps. The buffers stay for the process's life only
  * in so far as they are used below. */
@@ -135,7 +148,7 @@ static bool configure(const struct start *st)
     probe_no_ticks = probe.clock != SEG_CLOCK_TSC;
     probe.timing = (probe.mode & SEG_M_TIMING) && !probe_no_ticks;
     probe_fsgsbase = (aux_get(st->auxv, AT_HWCAP2) & ARCH_HWCAP2_FSGSBASE) != 0;
-    return socket || join_spawn(env_get(st->envp, "SCOPE_EXEC_PATH"), st->envp);
+    return socket || (!st->alone && join_spawn(env_get(st->envp, "SCOPE_EXEC_PATH"), st->envp));
 }
 
 static void start(const struct start *st)
@@ -147,7 +160,8 @@ static void start(const struct start *st)
 
     if (!phdr || aux_get(st->auxv, AT_SECURE))
         return;
-    images_find_self(phdr, phnum);
+    if (!st->alone)
+        images_find_self(phdr, phnum);
     probe.table_hash = syscall_table_hash();
     probe.euid = (uint32_t)aux_get(st->auxv, AT_EUID);
     if (!configure(st))
@@ -169,7 +183,24 @@ static void start(const struct start *st)
     process->pid = s->pid;
     probe.segment = s;
     process->segment = s;
-    images_loaded(s, phdr, phnum, aux_get(st->auxv, AT_SYSINFO_EHDR));
+    if (st->alone)
+        image_alone(s, phdr, phnum, st->bias);
+    else
+        images_loaded(s, phdr, phnum, aux_get(st->auxv, AT_SYSINFO_EHDR));
+}
+
+/* Called by scope_entry_exec before the first instruction of a static program, with the stack pointer that the kernel
+ * gave it, the difference between the addresses of its image in memory and in its file, and the path of this library. */
+void scope_start_exec(const char *const *sp, uint64_t bias, const char *lib) __attribute__((used, visibility("hidden")));
+
+void scope_start_exec(const char *const *sp, uint64_t bias, const char *lib)
+{
+    struct start st = {.alone = true, .bias = bias};
+    const char *const *argv = sp + 1;
+
+    str_add(probe.lib, 0, sizeof(probe.lib), lib);
+    start_from_stack(&st, argv, argv + (uintptr_t)sp[0] + 1);
+    start(&st);
 }
 
 #define ENV_TEXT (256u << 10)
@@ -179,20 +210,14 @@ static void start(const struct start *st)
 /* glibc calls constructors with main's arguments, musl without any. */
 __attribute__((constructor)) static void scope_init(int argc, char **argv, char **envp)
 {
-    struct start st;
+    struct start st = {0};
     long at = 0;
     size_t size = ENV_TEXT + ENV_COUNT * sizeof(char *) + AUX_BYTES;
 
     if (process)
         return;
     if (argv && argc >= 0 && envp == argv + argc + 1 && !argv[argc]) {
-        char **p = envp;
-
-        while (*p)
-            p++;
-        probe.argv = (const char *const *)argv;
-        st.envp = (const char *const *)envp;
-        st.auxv = (const uint64_t *)(void *)(p + 1);
+        start_from_stack(&st, (const char *const *)argv, (const char *const *)envp);
         start(&st);
         return;
     }

@@ -6,6 +6,7 @@
 #include <linux/memfd.h>
 #include <linux/mman.h>
 #include <linux/poll.h>
+#include <linux/prctl.h>
 #include <linux/random.h>
 #include <linux/resource.h>
 #include <linux/time_types.h>
@@ -22,6 +23,10 @@
 #define MSG_NOSIGNAL 0x4000
 #define MFD_NOEXEC_SEAL_ 8 /* what vm.memfd_noexec asks for */
 #define MSG_CMSG_CLOEXEC 0x40000000
+#define SO_PEERCRED 17
+#define SHUT_WR 1
+
+#define HIDDEN __attribute__((visibility("hidden")))
 
 struct iovec {
     void *base;
@@ -78,18 +83,24 @@ static int join_connect(enum join_type type)
 
 #define JOIN_REQUEST_HEAD offsetof(struct join_request, path)
 
-/* Sends a request with a descriptor. Little stack: this may run in a signal handler. */
+/* Sends a request, with a descriptor unless it is -1. Little stack: this may run in a signal handler. */
 static int join_send(int sock, enum join_type type, const char *key, const char *path, int fd)
 {
     struct {
         uint32_t magic, type;
         uint64_t table_hash;
+        uint32_t tid, unobserved;
         char key[PLAN_KEY_MAX];
-    } head = {JOIN_MAGIC, type, probe.table_hash, {0}};
+    } head = {JOIN_MAGIC, type, probe.table_hash, 0, 0, {0}};
     struct one_fd c = {.len = offsetof(struct one_fd, pad), .level = SOL_SOCKET, .type = SCM_RIGHTS, .fd = fd};
     struct iovec iov[2] = {{&head, sizeof(head)}, {(void *)(uintptr_t)path, str_len(path, SEG_PATH_MAX - 1) + 1}};
-    struct msghdr m = {.iov = iov, .iovlen = type == JOIN_PLAN ? 2 : 1, .control = &c, .controllen = sizeof(c)};
+    struct msghdr m = {.iov = iov, .iovlen = type == JOIN_SEGMENT ? 1 : 2, .control = &c, .controllen = sizeof(c)};
     long ret;
+
+    if (fd < 0)
+        m.controllen = 0;
+    if (type == JOIN_TRACE)
+        head.tid = (uint32_t)SYS1(__NR_gettid, 0);
 
     _Static_assert(sizeof(head) == JOIN_REQUEST_HEAD, "head is the start of a join_request");
     str_add(head.key, 0, sizeof(head.key), key);
@@ -177,7 +188,7 @@ static void describe(struct segment_header *s, enum seg_start start)
         describe_cmdline(s);
 }
 
-__attribute__((visibility("hidden"))) struct segment_header *join_segment(enum seg_start start)
+HIDDEN struct segment_header *join_segment(enum seg_start start)
 {
     size_t size = ROUND_UP(sizeof(struct segment_header), PROBE_PAGE) +
                   ROUND_UP((size_t)probe.fd_cap * sizeof(struct fd_entry), PROBE_PAGE) + (size_t)RING_CELLS * RING_CELL;
@@ -216,49 +227,115 @@ out:
     return s;
 }
 
-/* Plans that did not come in time: a process doesn't wait more often than that, however many images it has. */
-#define PLANS_LATE_MAX 3u
-static uint32_t plans_late;
+/* Answers that did not come in time: a process doesn't wait more often than that, however many images it has. */
+#define LATE_MAX 3u
+static uint32_t answers_late;
 
-__attribute__((visibility("hidden"))) int join_plan(int image_fd, const char *key, const char *path)
+/* Waits for the socket to have something to read, or to be hung up. */
+static long wait_readable(int sock)
+{
+    struct __kernel_timespec wait = {JOIN_WAIT_MS / 1000, JOIN_WAIT_MS % 1000 * 1000000l};
+    struct pollfd pfd = {.fd = sock, .events = POLLIN};
+    long n;
+
+    do /* the kernel leaves in `wait` what remains of it */
+        n = SYS6(__NR_ppoll, &pfd, 1, &wait, 0, 0, 0);
+    while (n == -EINTR);
+    if (n == 0)
+        __atomic_fetch_add(&answers_late, 1, __ATOMIC_RELAXED);
+    return n ? n : -ETIMEDOUT;
+}
+
+/* The answer to a request: its status. A descriptor that came with it is put into *ret_fd (-1: none). */
+static int join_answer(int sock, int *ret_fd)
 {
     struct join_reply reply = {0, 0};
     struct one_fd c = {0};
     struct iovec iov = {&reply, sizeof(reply)};
     struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &c, .controllen = sizeof(c)};
-    struct __kernel_timespec wait = {JOIN_WAIT_MS / 1000, JOIN_WAIT_MS % 1000 * 1000000l};
-    struct pollfd pfd;
-    int sock, ret;
-    long n;
+    long n = wait_readable(sock);
 
-    if (__atomic_load_n(&plans_late, __ATOMIC_RELAXED) >= PLANS_LATE_MAX)
+    *ret_fd = -1;
+    if (n < 0)
+        return (int)n;
+    n = SYS3(__NR_recvmsg, sock, &m, MSG_CMSG_CLOEXEC);
+    if (n != (long)sizeof(reply) || reply.magic != JOIN_MAGIC)
+        return -EPROTO;
+    if (m.controllen >= offsetof(struct one_fd, pad) && c.level == SOL_SOCKET && c.type == SCM_RIGHTS)
+        *ret_fd = own_fd(c.fd);
+    return reply.status > 0 ? -EPROTO : reply.status;
+}
+
+HIDDEN int join_plan(int image_fd, const char *key, const char *path)
+{
+    int sock, ret, fd = -1;
+
+    if (__atomic_load_n(&answers_late, __ATOMIC_RELAXED) >= LATE_MAX)
         return -ETIMEDOUT;
     sock = join_connect(JOIN_PLAN);
     if (sock < 0)
         return sock;
     ret = join_send(sock, JOIN_PLAN, key, path, image_fd);
-    if (ret < 0)
-        goto out;
-    pfd = (struct pollfd){.fd = sock, .events = POLLIN};
-    do /* the kernel leaves in `wait` what remains of it */
-        n = SYS6(__NR_ppoll, &pfd, 1, &wait, 0, 0, 0);
-    while (n == -EINTR);
-    if (n <= 0) {
-        __atomic_fetch_add(&plans_late, 1, __ATOMIC_RELAXED);
-        ret = n < 0 ? (int)n : -ETIMEDOUT;
-        goto out;
-    }
-    n = SYS3(__NR_recvmsg, sock, &m, MSG_CMSG_CLOEXEC);
-    ret = -EPROTO;
-    if (n == (long)sizeof(reply) && reply.magic == JOIN_MAGIC) {
-        if (reply.status)
-            ret = reply.status < 0 ? reply.status : -EPROTO;
-        else if (m.controllen >= offsetof(struct one_fd, pad) && c.level == SOL_SOCKET && c.type == SCM_RIGHTS)
-            ret = own_fd(c.fd);
-    }
-out:
+    if (ret == 0)
+        ret = join_answer(sock, &fd);
     own_close(sock);
+    if (ret == 0)
+        return fd >= 0 ? fd : -EPROTO;
+    if (fd >= 0)
+        own_close(fd);
     return ret;
+}
+
+/* ---- being traced for the length of an exec ---- */
+
+/* Yama (the kernel's Documentation/admin-guide/LSM/Yama.rst) lets a process be traced by its ancestors and by who it
+ * names: the collector, or 0 for nobody. */
+static void set_tracer(int sock, bool on)
+{
+    struct {
+        int pid;
+        unsigned uid, gid;
+    } peer = {0, 0, 0};
+    int len = sizeof(peer);
+
+    if (SYS6(__NR_getsockopt, sock, SOL_SOCKET, SO_PEERCRED, &peer, &len, 0) == 0 && peer.pid > 0)
+        SYS2(__NR_prctl, PR_SET_PTRACER, on ? peer.pid : 0);
+}
+
+HIDDEN int join_trace(void)
+{
+    bool named = false;
+
+    if (__atomic_load_n(&answers_late, __ATOMIC_RELAXED) >= LATE_MAX)
+        return -ETIMEDOUT;
+    for (;;) {
+        int sock = join_connect(JOIN_TRACE), fd = -1, ret;
+
+        if (sock < 0)
+            return sock;
+        if (named)
+            set_tracer(sock, true);
+        ret = join_send(sock, JOIN_TRACE, "", probe.lib, -1);
+        if (ret == 0)
+            ret = join_answer(sock, &fd);
+        if (named)
+            set_tracer(sock, false);
+        if (fd >= 0)
+            own_close(fd);
+        if (ret == 0)
+            return sock;
+        own_close(sock);
+        if (ret != -EPERM || named)
+            return ret;
+        named = true;
+    }
+}
+
+HIDDEN void join_trace_end(int sock)
+{
+    SYS2(__NR_shutdown, sock, SHUT_WR);
+    wait_readable(sock);
+    own_close(sock);
 }
 
 /* ---- a collector of our own ---- */
@@ -284,7 +361,7 @@ static void spawn_exec(const char *path, int listener, int ready, const char *co
     SYS3(__NR_execve, path, argv, env);
 }
 
-__attribute__((visibility("hidden"))) bool join_spawn(const char *exec_path, const char *const *envp)
+HIDDEN bool join_spawn(const char *exec_path, const char *const *envp)
 {
     char path[4096];
     struct sockaddr_un at = {.sun_family = AF_UNIX};

@@ -14,6 +14,12 @@ struct segment_header *join_segment(enum seg_start start);
  * file. Returns a descriptor of the plan or -errno; waits at most JOIN_WAIT_MS. */
 int join_plan(int image_fd, const char *key, const char *path);
 
+/* Asks the collector to trace the calling thread through the exec of a static program that comes next (wire/join.h,
+ * TRACE). A descriptor to be kept until then, or -errno; waits at most JOIN_WAIT_MS, twice under Yama. */
+int join_trace(void);
+/* The exec failed: returns when the thread isn't traced any more, at latest after JOIN_WAIT_MS. Closes the descriptor. */
+void join_trace_end(int sock);
+
 /* Starts a collector when there is none ($SCOPE_SOCKET is not set): from
  * $SCOPE_EXEC_PATH, else `scope` beside this library. Fills probe.socket and
  * returns true when it accepts processes. */

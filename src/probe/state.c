@@ -16,6 +16,7 @@ static void thread_identify(struct process *p, struct thread *t)
     t->tid = probe.sandboxed ? 0 : (uint32_t)SYS1(__NR_gettid, 0);
     t->child_pid = 0;
     t->scratch = NULL;
+    t->traced = 0;
     if ((p->slow & SLOW_FOREIGN) && !probe.sandboxed) {
         uint32_t pid = (uint32_t)SYS1(__NR_getpid, 0);
 

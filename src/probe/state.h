@@ -83,6 +83,7 @@ struct thread {
     void *scratch;                  /* environment built for an exec */
     size_t scratch_size;
     uint64_t scratch_was;           /* the program's own register */
+    int traced;                     /* join_trace()'s descriptor + 1 while an exec is under way; 0: none */
     /* Calls between enter and exit hook. key is one store, sp << 16 | nr + 1: a handler that interrupts
      * anywhere can't tear it. time belongs to it but a wrong one does no harm. */
     struct {

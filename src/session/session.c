@@ -618,15 +618,15 @@ static int connect_socket(const char *name, uint64_t deadline)
     return fd;
 }
 
-/* One SYNC request and its answer. */
-static int sync_request(int fd, uint64_t deadline)
+/* Sends a request and waits for its answer: the status in it, -ETIMEDOUT, or -errno. */
+static int ask(int fd, const struct join_request *req, uint64_t deadline)
 {
-    struct join_request req = {.magic = JOIN_MAGIC, .type = JOIN_SYNC, .table_hash = syscall_table_hash()};
     struct join_reply reply;
     struct pollfd p = {.fd = fd, .events = POLLIN};
+    size_t path = strnlen(req->path, sizeof(req->path) - 1);
     ssize_t n;
 
-    if (send(fd, &req, offsetof(struct join_request, path) + 1, MSG_NOSIGNAL) < 0)
+    if (send(fd, req, offsetof(struct join_request, path) + path + 1, MSG_NOSIGNAL) < 0)
         return -errno;
     for (;;) {
         int left = remaining_ms(deadline), rc = poll(&p, 1, left);
@@ -646,22 +646,37 @@ static int sync_request(int fd, uint64_t deadline)
     }
 }
 
-int session_sync(const struct session *s, unsigned timeout_ms)
+int session_request(const char *socket, struct join_request *req, unsigned timeout_ms)
 {
     uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u;
-    int fd, rc;
+    int fd = connect_socket(socket, deadline), rc;
+
+    if (fd < 0)
+        return fd;
+    req->magic = JOIN_MAGIC;
+    req->table_hash = syscall_table_hash();
+    rc = ask(fd, req, deadline);
+    if (rc == 0)
+        return fd;
+    close(fd);
+    return rc;
+}
+
+int session_sync(const struct session *s, unsigned timeout_ms)
+{
+    struct join_request req = {.type = JOIN_SYNC};
+    uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u;
+    int fd;
 
     if (!session_running(s))
         return 0;
-    fd = s->socket ? connect_socket(s->socket, deadline) : -ECONNREFUSED;
+    fd = s->socket ? session_request(s->socket, &req, timeout_ms) : -ECONNREFUSED;
     if (fd >= 0) {
-        rc = sync_request(fd, deadline);
         close(fd);
-        if (rc == 0 || rc == -ETIMEDOUT)
-            return rc;
-    } else if (fd == -ETIMEDOUT) {
-        return fd;
+        return 0;
     }
+    if (fd == -ETIMEDOUT)
+        return fd;
     /* The collector is ending: it no longer listens, but may still be writing. */
     while (session_running(s)) {
         int left = remaining_ms(deadline);

@@ -65,5 +65,10 @@ bool session_running(const struct session *s);
 /* Asks the session's collector to write out everything recorded so far and waits at most timeout_ms.
  * 0: done or no collector; -ETIMEDOUT. */
 int session_sync(const struct session *s, unsigned timeout_ms);
+/* Sends a request, of which all but magic and table_hash is the caller's, to the collector that listens at this socket
+ * (wire/join.h), and waits at most timeout_ms for its answer. The connection (close-on-exec, non-blocking) if the
+ * answer is good, else its status, -ETIMEDOUT, or the error of the socket. */
+struct join_request;
+int session_request(const char *socket, struct join_request *req, unsigned timeout_ms);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * What passes between probe and collector over the session's unix socket
  * (AF_UNIX, SOCK_SEQPACKET, abstract name in $SCOPE_SOCKET without the leading
- * NUL). Each message is one packet. PLAN and SYNC, which want an answer, go to a
+ * NUL). Each message is one packet. PLAN, TRACE and SYNC, which want an answer, go to a
  * second socket, whose name has JOIN_REQUESTS appended: the collector looks for
  * joining processes when it comes round (at most every JOIN_POLL_MS) and isn't
  * woken by them, which would cost the joining process more than all the rest.
@@ -13,6 +13,13 @@
  * PLAN    probe -> collector, one descriptor: the image, open for reading. The
  *         answer is one join_reply, with a sealed memfd that holds the plan if
  *         status is 0. Used when the plan isn't in $SCOPE_PLANS.
+ * TRACE   a thread that is about to exec a static program -> collector. A worker of the
+ *         collector becomes its tracer, answers with a join_reply, brings the probe into the
+ *         new image (inject/load.h) and lets go of it. The asker keeps the socket, close-on-exec,
+ *         until then; if its exec fails it shuts the socket down for writing (shutdown(2)) and
+ *         waits for the hang-up: then it isn't traced any more. Answers other than 0 leave it
+ *         untraced: -EPERM where Yama wants prctl(PR_SET_PTRACER) first, -EBUSY if it is traced
+ *         by another, -ENOTSUP if nothing static can be observed here, else the error of ptrace(2).
  * SYNC    cli -> collector. Answer: join_reply, sent once everything recorded
  *         before the request has been written to its destinations (or could
  *         not be, which the loss counters tell).
@@ -27,16 +34,19 @@
 #define JOIN_MAGIC    0x314e4a53u /* "SJN1" */
 #define JOIN_REQUESTS "+"
 #define JOIN_POLL_MS  20u
-#define JOIN_WAIT_MS  1000u       /* the probe waits at most this long for a plan */
+#define JOIN_WAIT_MS  1000u       /* the probe waits at most this long for an answer */
 
-enum join_type { JOIN_SEGMENT = 1, JOIN_PLAN = 2, JOIN_SYNC = 3 };
+enum join_type { JOIN_SEGMENT = 1, JOIN_PLAN = 2, JOIN_SYNC = 3, JOIN_TRACE = 4 };
 
 struct join_request {
     uint32_t magic;
     uint32_t type;            /* enum join_type */
     uint64_t table_hash;
-    char key[PLAN_KEY_MAX];   /* PLAN: identity of the image */
-    char path[4096];          /* PLAN: its name, for people; may be cut short in the packet */
+    uint32_t tid;             /* TRACE: the calling thread, as it sees itself */
+    uint32_t unobserved;      /* TRACE: 1 if the asker has no segment for a NOTE_EXEC_STATIC: the collector's log tells */
+    char key[PLAN_KEY_MAX];   /* PLAN: identity of the image; TRACE: name of the program, for people, or empty */
+    char path[4096];          /* PLAN: its name, for people; TRACE: the probe's file, for the environment of the new
+                               * image's children; may be cut short in the packet */
 };
 
 struct join_reply {

@@ -75,7 +75,7 @@ struct rec_usage { /* getrusage(2), RUSAGE_SELF: since the process (pid) began, 
 };
 
 enum note_code {
-    NOTE_EXEC_STATIC = 1, /* the new image is static: will not be observed */
+    NOTE_EXEC_STATIC = 1, /* the new image is static and could not be traced (arg[1]: errno): will not be observed */
     NOTE_EXEC_32BIT,
     NOTE_EXEC_SETID,      /* setuid/setgid or file capabilities */
     NOTE_EXEC_ARCH,       /* other architecture */
@@ -86,6 +86,7 @@ enum note_code {
     NOTE_IO_URING,        /* io_uring in use whose rings can't be read: its I/O is not seen */
     NOTE_NO_SEGMENT,      /* a child could not get a segment of its own: arg[1] errno */
     NOTE_IMAGE_GO,        /* Go code, and the kernel doesn't let programs read the thread pointer (FSGSBASE) */
+    NOTE_IMAGE_NO_SITE,   /* a static program without a call that can be observed: packed, or making its code as it runs */
 };
 
 struct record {

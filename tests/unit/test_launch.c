@@ -218,7 +218,8 @@ static void test_setid(void **state)
     assert_false(launch_preloads(EXE_SETID));
     assert_false(launch_preloads(EXE_32BIT));
     assert_true(launch_preloads(EXE_STATIC));
-    assert_non_null(launch_reason(EXE_STATIC));
+    assert_null(launch_reason(EXE_STATIC));
+    assert_non_null(launch_reason(EXE_32BIT));
     assert_null(launch_reason(EXE_DYNAMIC));
 }
 

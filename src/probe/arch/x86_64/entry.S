@@ -297,6 +297,26 @@ scope_entry_call:
         .cfi_endproc
         .size   scope_entry_call, . - scope_entry_call
 
+/* The ELF entry point of this library: where a static program starts that was stopped at the end of its exec
+ * (inject/load.h). rdi, rsi, rdx: the arguments of scope_start_exec(). rsp: a struct ucontext with the registers that
+ * the kernel had given to the program, for rt_sigreturn(2); nothing is above it in this call chain. */
+        .globl  scope_entry_exec
+        .hidden scope_entry_exec
+        .type   scope_entry_exec, @function
+scope_entry_exec:
+        .cfi_startproc
+        .cfi_undefined rip
+        endbr64
+        mov     %rsp, %rbx
+        and     $-16, %rsp
+        call    scope_start_exec
+        mov     %rbx, %rsp
+        mov     $15, %eax               /* rt_sigreturn */
+        syscall
+        hlt
+        .cfi_endproc
+        .size   scope_entry_exec, . - scope_entry_exec
+
 /* The trampoline pool. In it the slot is PC & -128 and resume_pc its first word:
  * DW_OP_breg16 (rip) 0, DW_OP_const1s -128, DW_OP_and, DW_OP_deref. */
         .globl  scope_pool

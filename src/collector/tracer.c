@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "collector/tracer.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "collector/planner.h"
+#include "inject/load.h"
+#include "wire/join.h"
+
+#define WORKERS_MAX 512u
+#define TRACE_MS 10000u  /* from the answer until the new image is loaded; then it is let go of */
+
+struct job {
+    struct job *next;
+    int sock;
+    pid_t worker, pid;
+    char *name;              /* of the program, for people: PATH_MAX bytes that the worker shares */
+};
+
+struct tracer {
+    struct job *jobs;
+    unsigned running;
+};
+
+struct tracer *tracer_new(void)
+{
+    return xcalloc(1, sizeof(struct tracer));
+}
+
+/* --- in the worker --- */
+
+/* A line of /proc/PID/task/TID/status, from behind its name and the tab: false if there is none. */
+static bool status_line(pid_t pid, pid_t tid, const char *name, char *buf, size_t size)
+{
+    char path[64];
+    size_t len = strlen(name);
+    bool found = false;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/status", (int)pid, (int)tid);
+    f = fopen(path, "re");
+    while (f && !found && fgets(buf, (int)size, f))
+        found = strncmp(buf, name, len) == 0;
+    if (f)
+        fclose(f);
+    if (found)
+        memmove(buf, buf + len, strlen(buf + len) + 1);
+    return found;
+}
+
+/* A thread's number as it sees itself: the last of the line NSpid (proc(5)). 0 if it can't be read. */
+static uint64_t inner_tid(pid_t pid, pid_t tid)
+{
+    char line[512], *last;
+
+    if (!status_line(pid, tid, "NSpid:", line, sizeof(line)))
+        return 0;
+    last = strrchr(line, '\t');
+    return last ? strtoull(last + 1, NULL, 10) : 0;
+}
+
+/* Our number of a thread of pid, or -ESRCH. */
+static pid_t find_thread(pid_t pid, uint32_t tid)
+{
+    pid_t found = -ESRCH;
+    char path[64];
+    struct dirent *e;
+    DIR *d;
+
+    if (tid && tid <= INT_MAX && inner_tid(pid, (pid_t)tid) == tid)
+        return (pid_t)tid;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    d = opendir(path);
+    while (d && found < 0 && (e = readdir(d))) {
+        pid_t t = (pid_t)strtol(e->d_name, NULL, 10);
+
+        if (t > 0 && inner_tid(pid, t) == tid)
+            found = t;
+    }
+    if (d)
+        closedir(d);
+    return found;
+}
+
+/* EPERM means: Yama would allow it if the process asked for it. */
+static int refused(pid_t pid, pid_t tid)
+{
+    char line[64];
+    FILE *f;
+    int scope;
+
+    if (status_line(pid, tid, "TracerPid:", line, sizeof(line)) && strtol(line, NULL, 10) != 0)
+        return -EBUSY;
+    f = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
+    scope = f ? fgetc(f) : EOF;
+    if (f)
+        fclose(f);
+    return scope == '1' ? -EPERM : -EACCES;
+}
+
+/* Until the probe is in the new image: 0, also if no exec came; or -errno. */
+static int follow(struct trace *t, struct trace_thread *th, int sock, const char *lib, char *name)
+{
+    int ret = trace_until_exec(t, th, sock);
+    char link[64];
+    ssize_t n;
+
+    if (ret == -ECANCELED || ret == -ESRCH)
+        return 0;
+    if (ret < 0)
+        return ret;
+    snprintf(link, sizeof(link), "/proc/%d/exe", (int)t->pid);
+    n = readlink(link, name, PATH_MAX - 1);
+    if (n > 0)
+        name[n] = '\0';
+    ret = load_at_exec(t, th, lib);
+    if (trace_detach(th) < 0 && ret == 0)
+        ret = -ESRCH;
+    return ret == -ENOEXEC ? 0 : ret; /* another file than the asker saw: it has a loader, or can't be helped */
+}
+
+/* Its exit status is what the collector has to tell, 0 or an errno. */
+static _Noreturn void work(const struct job *job, const struct join_request *req)
+{
+    struct trace t;
+    struct trace_thread th;
+    int ret = load_possible(), sock = 0;
+    pid_t thread;
+
+    /* Nothing of the collector's is held longer than by itself: its lock, sockets, files. */
+    if (dup2(job->sock, sock) < 0)
+        _exit(EBADF);
+    close_range(1, ~0u, 0);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    trace_init(&t, job->pid, TRACE_MS);
+    thread = find_thread(job->pid, req->tid);
+    if (ret == 0)
+        ret = thread < 0 ? thread : trace_seize(&th, thread);
+    if (ret == -EPERM)
+        ret = refused(job->pid, thread);
+    if (planner_reply(sock, ret, -1) < 0 || (ret < 0 && !req->unobserved))
+        _exit(0);
+    _exit(ret < 0 ? -ret : -follow(&t, &th, sock, req->path, job->name));
+}
+
+/* --- in the collector --- */
+
+static void job_free(struct tracer *tr, struct job *job)
+{
+    struct job **at = &tr->jobs;
+
+    while (*at != job)
+        at = &(*at)->next;
+    *at = job->next;
+    tr->running--;
+    munmap(job->name, PATH_MAX);
+    close(job->sock); /* who waits for the end of being traced sees it now: the worker has ended */
+    free(job);
+}
+
+void tracer_request(struct tracer *tr, int sock, pid_t pid, const struct join_request *req)
+{
+    struct job *job;
+
+    char *name = MAP_FAILED;
+
+    if (pid > 0 && tr->running < WORKERS_MAX)
+        name = mmap(NULL, PATH_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (name == MAP_FAILED) {
+        planner_reply(sock, pid <= 0 ? -ESRCH : -EAGAIN, -1);
+        close(sock);
+        return;
+    }
+    snprintf(name, PATH_MAX, "%.*s", (int)sizeof(req->key), req->key);
+    job = xcalloc(1, sizeof(*job));
+    *job = (struct job){.next = tr->jobs, .sock = sock, .pid = pid, .name = name};
+    tr->jobs = job;
+    tr->running++;
+    job->worker = fork();
+    if (job->worker == 0)
+        work(job, req);
+    if (job->worker < 0) {
+        log_warning("can't start a process to trace an exec: %s", strerror(errno));
+        planner_reply(sock, -EAGAIN, -1);
+        job_free(tr, job);
+    }
+}
+
+void tracer_reap(struct tracer *tr)
+{
+    struct job *job, *next;
+    int status;
+
+    for (job = tr->jobs; job; job = next) {
+        next = job->next;
+        if (waitpid(job->worker, &status, WNOHANG) != job->worker)
+            continue;
+        if (WIFEXITED(status) && WEXITSTATUS(status))
+            log_warning("process %d starts a static program: not observed: %s: %s", (int)job->pid,
+                        load_reason(WEXITSTATUS(status)), job->name);
+        else if (WIFSIGNALED(status))
+            log_warning("process %d starts a static program: perhaps not observed: its tracer was killed (signal %d): %s",
+                        (int)job->pid, WTERMSIG(status), job->name);
+        job_free(tr, job);
+    }
+}
+
+bool tracer_busy(const struct tracer *tr)
+{
+    return tr->jobs != NULL;
+}
+
+void tracer_free(struct tracer *tr)
+{
+    while (tr->jobs) {
+        struct job *job = tr->jobs;
+
+        kill(job->worker, SIGKILL);
+        waitpid(job->worker, NULL, 0);
+        job_free(tr, job);
+    }
+    free(tr);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Answers TRACE requests (wire/join.h): a worker process for each becomes the
+ * tracer of the thread, for as long as its exec takes, and brings the probe into
+ * the new image. It may die at any moment without harm to the program
+ * (inject/trace.h). Single-threaded.
+ */
+#ifndef SCOPE_COLLECTOR_TRACER_H
+#define SCOPE_COLLECTOR_TRACER_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct tracer;
+
+struct tracer *tracer_new(void);
+/* Ends running workers. */
+void tracer_free(struct tracer *tr);
+/* sock, on which the answer is sent, is taken. pid: the asker's in our pid namespace. What fails after the answer is
+ * logged. */
+struct join_request;
+void tracer_request(struct tracer *tr, int sock, pid_t pid, const struct join_request *req);
+/* Call on SIGCHLD. */
+void tracer_reap(struct tracer *tr);
+bool tracer_busy(const struct tracer *tr);
+
+#endif

@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "inject/load.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "inject/launch.h"
+
+#define PAGE UINT64_C(4096)
+#define REACH UINT64_C(0x7ff00000) /* of a jump with 32 bits, less the largest pool of trampolines */
+#define LOWEST UINT64_C(0x10000)   /* vm.mmap_min_addr, as most have it */
+#define PLACES 64                  /* that are tried */
+#define STACK_NEED 32768u          /* several times what the probe's start uses */
+#define PHDR_MAX 128
+
+int load_possible(void)
+{
+    return arch_probe_runs_early() ? 0 : -ENOTSUP;
+}
+
+/* --- the program --- */
+
+struct target {
+    uint64_t vdso, execfn, bias;
+    uint64_t lo, text_hi;          /* where its image begins, and its code ends */
+};
+
+static int read_auxv(pid_t pid, Elf64_auxv_t aux[64], size_t *ret_count)
+{
+    char path[64];
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/auxv", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    n = read(fd, aux, 64 * sizeof(*aux));
+    close(fd);
+    *ret_count = n > 0 ? (size_t)n / sizeof(*aux) : 0;
+    return n > 0 ? 0 : -EIO;
+}
+
+/* What the headers of the program's file say; entry: where it begins in memory. */
+static int read_image(int fd, uint64_t entry, struct target *ret)
+{
+    Elf64_Phdr ph[PHDR_MAX];
+    Elf64_Ehdr eh;
+    size_t size;
+    char packed[4] = "";
+
+    if (pread(fd, &eh, sizeof(eh), 0) != (ssize_t)sizeof(eh) || memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0 ||
+        eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_phentsize != sizeof(*ph) || !eh.e_phnum || eh.e_phnum > PHDR_MAX)
+        return -ENOEXEC;
+    size = eh.e_phnum * sizeof(*ph);
+    if (eh.e_phoff > INT_MAX || pread(fd, ph, size, (off_t)eh.e_phoff) != (ssize_t)size)
+        return -ENOEXEC;
+    ret->bias = entry - eh.e_entry;
+    ret->lo = UINT64_MAX;
+    ret->text_hi = 0;
+    for (unsigned i = 0; i < eh.e_phnum; i++) {
+        if (ph[i].p_type == PT_INTERP)
+            return -ENOEXEC;
+        if (ph[i].p_type != PT_LOAD)
+            continue;
+        if ((ph[i].p_flags & PF_X) && (ph[i].p_flags & PF_W))
+            return -ETXTBSY;
+        if (ret->bias + ph[i].p_vaddr < ret->lo)
+            ret->lo = ret->bias + ph[i].p_vaddr;
+        if ((ph[i].p_flags & PF_X) && ret->bias + ph[i].p_vaddr + ph[i].p_memsz > ret->text_hi)
+            ret->text_hi = ret->bias + ph[i].p_vaddr + ph[i].p_memsz;
+    }
+    if (!ret->text_hi || ret->bias % PAGE || ret->lo >= ret->text_hi)
+        return -ENOEXEC;
+    /* UPX leaves its mark behind the program headers: struct l_info in its src/stub/src/include/linux.h */
+    if (pread(fd, packed, sizeof(packed), (off_t)(eh.e_phoff + size + 4)) == (ssize_t)sizeof(packed) &&
+        memcmp(packed, "UPX!", sizeof(packed)) == 0)
+        return -ETXTBSY;
+    return 0;
+}
+
+static int read_target(pid_t pid, struct target *ret)
+{
+    Elf64_auxv_t aux[64];
+    uint64_t entry = 0;
+    char path[64];
+    size_t count = 0;
+    int fd, rc = read_auxv(pid, aux, &count);
+
+    if (rc < 0)
+        return rc;
+    *ret = (struct target){0};
+    for (size_t i = 0; i < count && aux[i].a_type != AT_NULL; i++) {
+        if (aux[i].a_type == AT_ENTRY)
+            entry = aux[i].a_un.a_val;
+        else if (aux[i].a_type == AT_SYSINFO_EHDR)
+            ret->vdso = aux[i].a_un.a_val;
+        else if (aux[i].a_type == AT_EXECFN)
+            ret->execfn = aux[i].a_un.a_val;
+        else if (aux[i].a_type == AT_SECURE && aux[i].a_un.a_val)
+            return -EPERM;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    rc = read_image(fd, entry, ret);
+    close(fd);
+    return rc;
+}
+
+/* --- the probe --- */
+
+struct probe_image {
+    const unsigned char *file;
+    const Elf64_Ehdr *eh;
+    const Elf64_Phdr *ph;
+    uint64_t span;                 /* from address 0, where its first segment lies, to the end of its last */
+    const Elf64_Phdr *data_ph;     /* the writable segment */
+    unsigned char *data;           /* a copy of it, to be relocated; its end, which is zero, is left out */
+};
+
+/* Within [0, size): a range of the file, or of the image. */
+static bool inside(uint64_t at, uint64_t len, uint64_t size)
+{
+    return at <= size && len <= size - at;
+}
+
+/* It is our own file, but whoever changes how it is built shall not find out the hard way. */
+static int probe_open(struct probe_image *im)
+{
+    size_t size;
+
+    im->file = launch_probe(&size);
+    if (!size)
+        return -ENOENT;
+    im->eh = (const Elf64_Ehdr *)(const void *)im->file;
+    if (size < sizeof(*im->eh) || im->eh->e_phentsize != sizeof(*im->ph) ||
+        !inside(im->eh->e_phoff, im->eh->e_phnum * sizeof(*im->ph), size))
+        return -ELIBBAD;
+    im->ph = (const Elf64_Phdr *)(const void *)(im->file + im->eh->e_phoff);
+    for (unsigned i = 0; i < im->eh->e_phnum; i++) {
+        const Elf64_Phdr *p = &im->ph[i];
+
+        if (p->p_type == PT_TLS || p->p_type == PT_INTERP || (p->p_flags & (PF_W | PF_X)) == (PF_W | PF_X))
+            return -ELIBBAD;
+        if (p->p_type != PT_LOAD)
+            continue;
+        if (!inside(p->p_offset, p->p_filesz, size) || p->p_filesz > p->p_memsz || !inside(p->p_vaddr, p->p_memsz, INT_MAX) ||
+            ((p->p_flags & PF_W) && im->data_ph))
+            return -ELIBBAD;
+        if (p->p_flags & PF_W)
+            im->data_ph = p;
+        if (p->p_vaddr + p->p_memsz > im->span)
+            im->span = p->p_vaddr + p->p_memsz;
+    }
+    if (!im->data_ph)
+        return -ELIBBAD;
+    im->data = xmalloc(im->data_ph->p_filesz + 1);
+    memcpy(im->data, im->file + im->data_ph->p_offset, im->data_ph->p_filesz);
+    return 0;
+}
+
+/* What lies at an address of the image as bytes of the file, of at least len; NULL if it isn't there. */
+static const void *probe_at(const struct probe_image *im, uint64_t vaddr, uint64_t len)
+{
+    for (unsigned i = 0; i < im->eh->e_phnum; i++)
+        if (im->ph[i].p_type == PT_LOAD && vaddr >= im->ph[i].p_vaddr &&
+            inside(vaddr - im->ph[i].p_vaddr, len, im->ph[i].p_filesz))
+            return im->file + im->ph[i].p_offset + (vaddr - im->ph[i].p_vaddr);
+    return NULL;
+}
+
+/* Relocations of data that need no symbol; there are no others. */
+static int probe_relocate(struct probe_image *im, uint64_t base)
+{
+    const Elf64_Dyn *d = NULL;
+    const unsigned char *rela;
+    uint64_t at = 0, size = 0;
+
+    for (unsigned i = 0; i < im->eh->e_phnum; i++)
+        if (im->ph[i].p_type == PT_DYNAMIC)
+            d = probe_at(im, im->ph[i].p_vaddr, im->ph[i].p_memsz);
+    if (!d)
+        return -ELIBBAD;
+    for (; d->d_tag != DT_NULL; d++) { /* the linker ends it */
+        switch (d->d_tag) {
+        case DT_RELA:
+            at = d->d_un.d_ptr;
+            break;
+        case DT_RELASZ:
+            size = d->d_un.d_val;
+            break;
+        case DT_NEEDED:
+        case DT_REL:
+        case DT_RELR:
+        case DT_JMPREL:
+        case DT_TEXTREL:
+            return -ELIBBAD;
+        }
+    }
+    rela = probe_at(im, at, size);
+    if (!rela)
+        return size ? -ELIBBAD : 0;
+    for (; size >= sizeof(Elf64_Rela); rela += sizeof(Elf64_Rela), size -= sizeof(Elf64_Rela)) {
+        Elf64_Rela r;
+        uint64_t value;
+
+        memcpy(&r, rela, sizeof(r));
+        if (ELF64_R_TYPE(r.r_info) != ARCH_RELATIVE || r.r_offset < im->data_ph->p_vaddr ||
+            !inside(r.r_offset - im->data_ph->p_vaddr, sizeof(value), im->data_ph->p_filesz))
+            return -ELIBBAD;
+        value = base + (uint64_t)r.r_addend;
+        memcpy(im->data + (r.r_offset - im->data_ph->p_vaddr), &value, sizeof(value));
+    }
+    return 0;
+}
+
+/* --- the two together --- */
+
+/* Writes what isn't zero: the memory is new, and most of the probe is room. */
+static int write_segment(const struct trace *t, uint64_t base, const unsigned char *bytes, size_t size)
+{
+    static const unsigned char zero[PAGE];
+    size_t at = 0;
+
+    while (at < size) {
+        size_t from = at;
+
+        while (at < size && memcmp(bytes + at, zero, size - at < PAGE ? size - at : PAGE) != 0)
+            at += PAGE;
+        if (at > size)
+            at = size;
+        if (at > from) {
+            int ret = trace_write(t, base + from, bytes + from, at - from);
+
+            if (ret < 0)
+                return ret;
+        } else {
+            at += PAGE;
+        }
+    }
+    return 0;
+}
+
+/* Whether the probe's start has room on the stack; the name of the file is the topmost on it. Asked by the thread
+ * itself: others need CAP_SYS_RESOURCE if it has become another user. */
+static int check_stack(struct trace *t, struct trace_thread *th, uint64_t execfn)
+{
+    uint64_t sp = arch_sp(&th->regs), at = th->frame - 64;
+    struct rlimit lim;
+    int64_t got;
+    int ret = trace_call(t, th, SYS_prlimit64, (const uint64_t[6]){0, RLIMIT_STACK, 0, at}, &got);
+
+    if (ret == 0)
+        ret = got < 0 ? (int)got : trace_read(t, at, &lim, sizeof(lim));
+    if (ret < 0)
+        return ret;
+    return lim.rlim_cur == RLIM_INFINITY || (execfn >= sp && lim.rlim_cur >= execfn - sp + PATH_MAX + STACK_NEED) ? 0 : -ENOMEM;
+}
+
+/* Fresh memory below the image. */
+static int map_below(struct trace *t, struct trace_thread *th, const struct target *target, size_t size, uint64_t *ret_base)
+{
+    uint64_t at = target->lo & ~(PAGE - 1);
+
+    for (int i = 0; i < PLACES; i++) {
+        int64_t got;
+        int ret;
+
+        if (at < LOWEST + size || target->text_hi - (at - size) > REACH)
+            return -ENOSPC;
+        at -= size;
+        ret = trace_call(t, th, SYS_mmap,
+                         (const uint64_t[6]){at, size, PROT_READ | PROT_WRITE,
+                                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, UINT64_MAX, 0},
+                         &got);
+        if (ret < 0)
+            return ret;
+        if ((uint64_t)got == at) {
+            *ret_base = at;
+            return 0;
+        }
+        if (got >= 0) { /* Linux before 4.17 takes the address for a wish */
+            ret = trace_call(t, th, SYS_munmap, (const uint64_t[6]){(uint64_t)got, size}, &got);
+            if (ret < 0)
+                return ret;
+        } else if (got != -EEXIST) {
+            return (int)got;
+        }
+    }
+    return -ENOSPC;
+}
+
+static int protect(struct trace *t, struct trace_thread *th, const struct probe_image *im, uint64_t base)
+{
+    for (unsigned i = 0; i < im->eh->e_phnum; i++) {
+        const Elf64_Phdr *p = &im->ph[i];
+        uint64_t from = p->p_vaddr & ~(PAGE - 1), to = (p->p_vaddr + p->p_memsz + PAGE - 1) & ~(PAGE - 1);
+        int prot = ((p->p_flags & PF_R) ? PROT_READ : 0) | ((p->p_flags & PF_X) ? PROT_EXEC : 0);
+        int64_t got;
+        int ret;
+
+        if (p->p_type != PT_LOAD || (p->p_flags & PF_W))
+            continue;
+        ret = trace_call(t, th, SYS_mprotect, (const uint64_t[6]){base + from, to - from, (uint64_t)prot}, &got);
+        if (ret < 0 || got < 0)
+            return ret < 0 ? ret : (int)got;
+    }
+    return 0;
+}
+
+/* Fills the mapping; a borrowed thread. */
+static int fill(struct trace *t, struct trace_thread *th, struct probe_image *im, uint64_t base, const char *lib)
+{
+    int ret = probe_relocate(im, base);
+
+    for (unsigned i = 0; ret == 0 && i < im->eh->e_phnum; i++)
+        if (im->ph[i].p_type == PT_LOAD)
+            ret = write_segment(t, base + im->ph[i].p_vaddr,
+                                &im->ph[i] == im->data_ph ? im->data : im->file + im->ph[i].p_offset, im->ph[i].p_filesz);
+    if (ret == 0)
+        ret = trace_write(t, base + im->span, lib, strlen(lib) + 1);
+    return ret < 0 ? ret : protect(t, th, im, base);
+}
+
+int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
+{
+    struct probe_image im = {0};
+    struct target target;
+    uint64_t base = 0;
+    size_t size;
+    int64_t got;
+    int ret = read_target(t->pid, &target);
+
+    if (ret == 0)
+        ret = probe_open(&im);
+    if (ret == 0)
+        ret = trace_borrow(t, th, target.vdso);
+    if (ret < 0)
+        goto out;
+    size = (im.span + strlen(lib) + 1 + PAGE - 1) & ~(size_t)(PAGE - 1);
+    ret = check_stack(t, th, target.execfn);
+    if (ret == 0)
+        ret = map_below(t, th, &target, size, &base);
+    if (ret == 0)
+        ret = fill(t, th, &im, base, lib);
+    if (ret == 0)
+        ret = trace_enter(t, th, base + im.eh->e_entry,
+                          (const uint64_t[3]){arch_sp(&th->regs), target.bias, base + im.span});
+    if (ret < 0) {
+        int undo = base ? trace_call(t, th, SYS_munmap, (const uint64_t[6]){base, size}, &got) : 0;
+
+        if (undo == 0)
+            undo = trace_return(t, th);
+        if (undo < 0)
+            ret = -ESRCH;
+    }
+out:
+    free(im.data);
+    return ret;
+}
+
+const char *load_reason(int err)
+{
+    switch (err) {
+    case EPERM:
+    case EACCES:
+        return "it may not be traced by this user (kernel.yama.ptrace_scope above 1, or a sandbox without ptrace, "
+               "for which containers have --cap-add SYS_PTRACE)";
+    case EBUSY:
+        return "it is traced already (by a debugger or strace)";
+    case ENOTSUP:
+        return "this kernel or CPU can't do it (needed: FSGSBASE, Linux 5.9; a vDSO)";
+    case ETXTBSY:
+        return "its code is packed or writable";
+    case ENOSPC:
+        return "there is no free memory below its image";
+    case ENOMEM:
+        return "there is too little memory or stack (ulimit -v, ulimit -s)";
+    case EAGAIN:
+        return "too many were started at once";
+    case ETIMEDOUT:
+        return "the collector did not answer in time";
+    default:
+        return strerror(err);
+    }
+}

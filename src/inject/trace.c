@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "inject/trace.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define NS_PER_MS UINT64_C(1000000)
+#define SYSCALL_STOP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
+#define ALL_SIGNALS (~UINT64_C(0))
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 * NS_PER_MS + (uint64_t)ts.tv_nsec;
+}
+
+static void on_child(int sig)
+{
+    (void)sig; /* it is enough that it interrupts ppoll() */
+}
+
+void trace_init(struct trace *t, pid_t pid, unsigned timeout_ms)
+{
+    struct sigaction act = {.sa_handler = on_child};
+    sigset_t child;
+
+    *t = (struct trace){.pid = pid, .deadline = now_ns() + timeout_ms * NS_PER_MS};
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, NULL);
+    sigaction(SIGCHLD, &act, NULL);
+}
+
+int trace_seize(struct trace_thread *th, pid_t tid)
+{
+    *th = (struct trace_thread){.tid = tid};
+    return ptrace(PTRACE_SEIZE, tid, NULL, PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD) < 0 ? -errno : 0;
+}
+
+int trace_detach(struct trace_thread *th)
+{
+    return ptrace(PTRACE_DETACH, th->tid, NULL, NULL) < 0 ? -errno : 0;
+}
+
+/* --- stops --- */
+
+/* Waits for the next report of a tracee: 0. sock (-1: none): -ECANCELED when it was shut down. A hang-up ends looking
+ * at it: *sock becomes -1. */
+static int next_stop(const struct trace *t, int *sock, pid_t *ret_tid, int *ret_status)
+{
+    sigset_t mask;
+
+    sigprocmask(SIG_SETMASK, NULL, &mask);
+    sigdelset(&mask, SIGCHLD);
+    for (;;) {
+        struct pollfd pfd = {.fd = *sock, .events = POLLRDHUP};
+        uint64_t now = now_ns(), left = now < t->deadline ? t->deadline - now : 0;
+        struct timespec wait = {(time_t)(left / 1000 / NS_PER_MS), (long)(left % (1000 * NS_PER_MS))};
+        pid_t tid = waitpid(-1, ret_status, __WALL | WNOHANG);
+
+        if (tid > 0) {
+            *ret_tid = tid;
+            return 0;
+        }
+        if (tid < 0)
+            return errno == ECHILD ? -ESRCH : -errno;
+        if (!left)
+            return -ETIMEDOUT;
+        if (ppoll(&pfd, 1, &wait, &mask) < 0 && errno != EINTR)
+            return -errno;
+        if (pfd.revents & POLLHUP)
+            *sock = -1;
+        else if (pfd.revents & (POLLRDHUP | POLLERR | POLLNVAL))
+            return -ECANCELED;
+    }
+}
+
+static bool ended(int status)
+{
+    return WIFEXITED(status) || WIFSIGNALED(status);
+}
+
+/* Whether a stopped thread stands because its process was stopped by a signal (ptrace(2), "Group-stop"). */
+static bool is_group_stop(int status)
+{
+    int sig = WSTOPSIG(status);
+
+    return status >> 16 == PTRACE_EVENT_STOP && (sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU);
+}
+
+/* Lets a thread go on from a stop that isn't the one waited for: as it would without us. request: PTRACE_CONT, or
+ * PTRACE_SYSCALL. */
+static int pass(pid_t tid, int status, int request)
+{
+    int sig = status >> 16 ? 0 : WSTOPSIG(status);
+
+    if (is_group_stop(status))
+        request = PTRACE_LISTEN;
+    return ptrace((enum __ptrace_request)request, tid, NULL, (void *)(long)sig) < 0 ? -errno : 0;
+}
+
+/* From a stop to the next entry or end of a system call. The thread's signals are blocked or can't arrive there,
+ * except SIGSTOP, and what our own doings bring about, which it must never get: -EFAULT. */
+static int next_call_stop(struct trace *t, struct trace_thread *th)
+{
+    int none = -1, status = 0, ret;
+    pid_t tid = 0;
+
+    if (ptrace(PTRACE_SYSCALL, th->tid, NULL, NULL) < 0)
+        return -errno;
+    for (;;) {
+        ret = next_stop(t, &none, &tid, &status);
+        if (ret < 0)
+            return ret;
+        if (tid != th->tid)
+            continue;
+        if (ended(status))
+            return -ESRCH;
+        if (WSTOPSIG(status) == SYSCALL_STOP)
+            return 0;
+        if (!(status >> 16) && WSTOPSIG(status) != SIGSTOP)
+            return -EFAULT;
+        ret = pass(tid, status, PTRACE_SYSCALL);
+        if (ret < 0)
+            return ret;
+    }
+}
+
+int trace_until_exec(struct trace *t, struct trace_thread *th, int sock)
+{
+    int status = 0, ret;
+    pid_t tid = 0;
+
+    for (;;) {
+        ret = next_stop(t, &sock, &tid, &status);
+        if (ret < 0)
+            return ret;
+        if (ended(status)) {
+            if (tid == th->tid)
+                return -ESRCH;
+            continue;
+        }
+        if (status >> 8 == (SIGTRAP | PTRACE_EVENT_EXEC << 8))
+            break;
+        ret = pass(tid, status, PTRACE_CONT);
+        if (ret < 0)
+            return ret;
+    }
+    th->tid = tid;
+    return next_call_stop(t, th); /* until then the kernel would put the result of execve into a register */
+}
+
+/* --- memory --- */
+
+static int transfer(const struct trace *t, uint64_t addr, void *ours, size_t len, bool write)
+{
+    char *p = ours;
+
+    while (len) {
+        struct iovec local = {p, len}, remote = {(void *)(uintptr_t)addr, len}; // NOLINT(performance-no-int-to-ptr)
+        ssize_t n = write ? process_vm_writev(t->pid, &local, 1, &remote, 1, 0)
+                          : process_vm_readv(t->pid, &local, 1, &remote, 1, 0);
+
+        if (n <= 0)
+            return n < 0 ? -errno : -EFAULT;
+        p += n;
+        addr += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+int trace_read(const struct trace *t, uint64_t addr, void *to, size_t len)
+{
+    return transfer(t, addr, to, len, false);
+}
+
+int trace_write(const struct trace *t, uint64_t addr, const void *from, size_t len)
+{
+    return transfer(t, addr, (void *)(uintptr_t)from, len, true); // NOLINT(performance-no-int-to-ptr)
+}
+
+/* Two words, also where the program itself may not write. */
+static int poke(const struct trace_thread *th, uint64_t addr, const uint64_t word[2])
+{
+    for (int i = 0; i < 2; i++)
+        if (ptrace(PTRACE_POKEDATA, th->tid, (void *)(uintptr_t)(addr + 8 * (uint64_t)i), (void *)(uintptr_t)word[i]) < 0)
+            return -errno;
+    return 0;
+}
+
+/* --- borrowing a thread --- */
+
+static int gadget_place(struct trace *t, const struct trace_thread *th, uint64_t vdso)
+{
+    uint64_t at = vdso + offsetof(Elf64_Ehdr, e_shoff), with[2];
+    char magic[SELFMAG];
+    int ret;
+
+    _Static_assert(sizeof(arch_gadget) <= sizeof(Elf64_Off) + sizeof(Elf64_Word), "covers e_shoff and e_flags");
+    if (t->borrowed++)
+        return 0;
+    t->gadget = at;
+    ret = !vdso ? -ENOTSUP : trace_read(t, vdso, magic, sizeof(magic));
+    if (ret == 0 && memcmp(magic, ELFMAG, SELFMAG) != 0)
+        ret = -ENOTSUP;
+    if (ret == 0)
+        ret = trace_read(t, at, t->gadget_was, sizeof(t->gadget_was));
+    if (ret == 0) {
+        memcpy(with, t->gadget_was, sizeof(with));
+        memcpy(with, arch_gadget, sizeof(arch_gadget));
+        ret = poke(th, at, with);
+    }
+    if (ret < 0)
+        t->borrowed--;
+    return ret;
+}
+
+/* The thread's registers don't lead there any more. */
+static int gadget_remove(struct trace *t, const struct trace_thread *th)
+{
+    return --t->borrowed ? 0 : poke(th, t->gadget, t->gadget_was);
+}
+
+static int set_mask(const struct trace_thread *th, uint64_t mask)
+{
+    return ptrace(PTRACE_SETSIGMASK, th->tid, (void *)sizeof(mask), &mask) < 0 ? -errno : 0;
+}
+
+int trace_borrow(struct trace *t, struct trace_thread *th, uint64_t vdso)
+{
+    struct arch_frame frame;
+    struct arch_regs regs;
+    int ret = arch_get_regs(th->tid, &th->regs);
+
+    if (ret == 0 && ptrace(PTRACE_GETSIGMASK, th->tid, (void *)sizeof(th->mask), &th->mask) < 0)
+        ret = -errno;
+    if (ret < 0)
+        return ret;
+    th->frame = (arch_sp(&th->regs) - ARCH_RED_ZONE - sizeof(frame)) & ~(uint64_t)(_Alignof(struct arch_frame) - 1);
+    arch_frame(&frame, &th->regs, th->mask);
+    ret = trace_write(t, th->frame, &frame, sizeof(frame));
+    if (ret == 0)
+        ret = gadget_place(t, th, vdso);
+    if (ret < 0)
+        return ret;
+    regs = th->regs;
+    arch_regs_enter(&regs, t->gadget + ARCH_GADGET_RETURN, th->frame, (const uint64_t[3]){0, 0, 0});
+    ret = arch_set_regs(th->tid, &regs); /* before the mask: from now on it would come back by itself */
+    if (ret == 0)
+        ret = set_mask(th, ALL_SIGNALS);
+    if (ret < 0 && trace_return(t, th) < 0) {
+        /* It goes back to its registers when it runs. */
+    }
+    return ret;
+}
+
+int trace_call(struct trace *t, struct trace_thread *th, long nr, const uint64_t arg[6], int64_t *ret_result)
+{
+    struct arch_regs regs = th->regs;
+    int ret;
+
+    arch_regs_call(&regs, t->gadget, th->frame, nr, arg);
+    ret = arch_set_regs(th->tid, &regs);
+    if (ret == 0)
+        ret = next_call_stop(t, th); /* entry */
+    if (ret == 0)
+        ret = next_call_stop(t, th); /* end */
+    if (ret == 0)
+        ret = arch_get_regs(th->tid, &regs);
+    if (ret == 0)
+        *ret_result = arch_result(&regs);
+    return ret;
+}
+
+int trace_return(struct trace *t, struct trace_thread *th)
+{
+    int ret = set_mask(th, th->mask); /* while its registers still lead to the frame, which would do the same */
+
+    if (ret == 0)
+        ret = arch_set_regs(th->tid, &th->regs);
+    return ret < 0 ? ret : gadget_remove(t, th);
+}
+
+int trace_enter(struct trace *t, struct trace_thread *th, uint64_t pc, const uint64_t arg[3])
+{
+    struct arch_regs regs = th->regs;
+    int ret;
+
+    arch_regs_enter(&regs, pc, th->frame, arg);
+    ret = arch_set_regs(th->tid, &regs);
+    if (ret == 0)
+        ret = gadget_remove(t, th);
+    return ret < 0 ? ret : set_mask(th, th->mask);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A process under ptrace(2), for as short as can be.
+ *
+ * The tracer may be killed at any moment, and the program must go on as if
+ * nothing had been. The kernel lets the tracees of a dead tracer run on with the
+ * registers that they have, hence the rules that everything here follows:
+ *
+ * - A thread's registers always lead back to what it was doing. System calls are
+ *   made in it with a few bytes of code that go on with rt_sigreturn(2), and with
+ *   a frame on its stack that holds all its registers and its signal mask. So
+ *   whenever nobody is there to stop it after the call, it restores itself.
+ * - That code is put where it does no harm if it stays: over e_shoff and e_flags
+ *   in the ELF header of the vDSO, which nobody reads. Every process has a vDSO;
+ *   a gadget that is there by chance is not needed. (Only if the kernel was
+ *   started with vdso=0 there is none: -ENOTSUP.)
+ * - Threads are stopped at system calls, with PTRACE_O_TRACESYSGOOD, never by
+ *   single-stepping: of a stop with SIGTRAP the dead tracer's thread would get
+ *   the signal, and die; the number of these stops is no signal (send_sig() in
+ *   ptrace_report_syscall() of the kernel refuses it).
+ *
+ * Functions return 0 or -errno; -ESRCH means that the thread has ended. All of
+ * them must be called by the thread that called trace_init(). Threads of one
+ * process are traced by one struct; the caller owns it and its array.
+ */
+#ifndef SCOPE_INJECT_TRACE_H
+#define SCOPE_INJECT_TRACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "regs.h"
+
+struct trace_thread {
+    pid_t tid;
+    struct arch_regs regs;    /* its own, since trace_borrow() */
+    uint64_t mask;            /* its own blocked signals, 1 << (N - 1) */
+    uint64_t frame;           /* address of the struct arch_frame that holds both */
+};
+
+struct trace {
+    pid_t pid;                /* in our pid namespace */
+    unsigned borrowed;        /* threads */
+    uint64_t gadget;          /* address of arch_gadget, which is there while any is borrowed */
+    uint64_t gadget_was[2];   /* what was there */
+    uint64_t deadline;        /* CLOCK_MONOTONIC ns: waiting beyond it is -ETIMEDOUT */
+};
+
+#define TRACE_CHECK __attribute__((warn_unused_result))
+
+/* Prepares the calling process, whose only children and tracees are from now on those of t: SIGCHLD is blocked but
+ * while waiting. timeout_ms bounds everything that follows. */
+void trace_init(struct trace *t, pid_t pid, unsigned timeout_ms);
+
+/* Becomes the tracer of a thread that goes on running. -EPERM: not allowed, or traced by another. Undone by
+ * trace_detach(), or by the end of this process wherever the thread is. */
+TRACE_CHECK int trace_seize(struct trace_thread *th, pid_t tid);
+
+/* Lets the thread run until it has exec'ed; it stands then, with its new registers, at the end of the system call. Its
+ * signals reach it as ever. th->tid is the process's pid afterwards (ptrace(2), "execve(2) under ptrace"). sock: a
+ * connection whose end by shutdown(2) means that no exec will come: -ECANCELED, the thread runs. A socket that is
+ * hung up ends by the exec itself. Undo: trace_detach(). */
+TRACE_CHECK int trace_until_exec(struct trace *t, struct trace_thread *th, int sock);
+
+/* Memory of the process while a thread of it stands. Exactly len bytes, -EFAULT if they aren't there or, for
+ * trace_write(), not writable for the program itself. */
+TRACE_CHECK int trace_read(const struct trace *t, uint64_t addr, void *to, size_t len);
+TRACE_CHECK int trace_write(const struct trace *t, uint64_t addr, const void *from, size_t len);
+
+/* Takes a standing thread's registers into our care: afterwards it can make calls for us. vdso: AT_SYSINFO_EHDR. It
+ * must stand where no system call is going to be restarted, and without a shadow stack; its vector registers are
+ * initial (struct arch_frame). Leaves less than 1 KiB below the red zone of its stack written. Its signals are
+ * blocked. If it fails nothing has changed. Undo: trace_return(). */
+TRACE_CHECK int trace_borrow(struct trace *t, struct trace_thread *th, uint64_t vdso);
+/* A system call in a borrowed thread; *ret_result is what it returned. */
+TRACE_CHECK int trace_call(struct trace *t, struct trace_thread *th, long nr, const uint64_t arg[6], int64_t *ret_result);
+/* It stands where and as it stood. After an error it may run on from its frame: the same, as it sees it. */
+TRACE_CHECK int trace_return(struct trace *t, struct trace_thread *th);
+/* Instead of that: it will run code at pc, with its stack pointer at the frame, which that code must end with
+ * (rt_sigreturn(2)). */
+TRACE_CHECK int trace_enter(struct trace *t, struct trace_thread *th, uint64_t pc, const uint64_t arg[3]);
+
+/* A standing thread runs on, untraced. */
+TRACE_CHECK int trace_detach(struct trace_thread *th);
+
+#endif
