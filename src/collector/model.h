@@ -175,6 +175,8 @@ struct proc {
     struct collector *c;
     struct tm_process tm;             /* strings are owned by this object */
     struct pipeline *pl;              /* NULL before telemetry started */
+    const struct config_sources *config; /* NULL: the session's */
+    bool command_refused;             /* a command file that can't be trusted was told of */
     struct segment *seg;              /* own, or the one that is borrowed */
     struct proc *parent;              /* NULL if unknown or gone */
     unsigned live_children;

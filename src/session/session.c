@@ -618,16 +618,57 @@ static int connect_socket(const char *name, uint64_t deadline)
     return fd;
 }
 
-/* Sends a request and waits for its answer: the status in it, -ETIMEDOUT, or -errno. */
-static int ask(int fd, const struct join_request *req, uint64_t deadline)
+union one_fd {
+    char bytes[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr align;
+};
+
+static int send_request(int sock, const struct join_request *req, int send_fd)
+{
+    size_t path = strnlen(req->path, sizeof(req->path) - 1);
+    struct iovec iov = {(void *)(uintptr_t)req, offsetof(struct join_request, path) + path + 1};
+    union one_fd control = {{0}};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+
+    if (send_fd >= 0) {
+        m.msg_control = control.bytes;
+        m.msg_controllen = sizeof(control.bytes);
+        CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
+        CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
+        CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &send_fd, sizeof(send_fd));
+    }
+    return sendmsg(sock, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* The status of an answer, or -errno; a descriptor that came with it. */
+static int receive_reply(int sock, int *ret_fd)
 {
     struct join_reply reply;
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    size_t path = strnlen(req->path, sizeof(req->path) - 1);
-    ssize_t n;
+    struct iovec iov = {&reply, sizeof(reply)};
+    union one_fd control;
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *h = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
 
-    if (send(fd, req, offsetof(struct join_request, path) + path + 1, MSG_NOSIGNAL) < 0)
+    if (n < 0)
         return -errno;
+    if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
+        memcpy(ret_fd, CMSG_DATA(h), sizeof(*ret_fd));
+    if (n != (ssize_t)sizeof(reply) || reply.magic != JOIN_MAGIC)
+        return -ECONNRESET;
+    return reply.status > 0 ? -EPROTO : reply.status;
+}
+
+/* Sends a request and waits for its answer: the status in it, -ETIMEDOUT, or -errno. */
+static int ask(int fd, const struct join_request *req, int send_fd, int *ret_fd, uint64_t deadline)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int status = send_request(fd, req, send_fd);
+
+    *ret_fd = -1;
+    if (status < 0)
+        return status;
     for (;;) {
         int left = remaining_ms(deadline), rc = poll(&p, 1, left);
 
@@ -637,29 +678,54 @@ static int ask(int fd, const struct join_request *req, uint64_t deadline)
             return -errno;
         if (rc <= 0)
             continue;
-        n = recv(fd, &reply, sizeof(reply), 0);
-        if (n == (ssize_t)sizeof(reply) && reply.magic == JOIN_MAGIC)
-            return reply.status > 0 ? -EPROTO : reply.status;
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            continue;
-        return n < 0 ? -errno : -ECONNRESET;
+        status = receive_reply(fd, ret_fd);
+        if (status != -EAGAIN && status != -EINTR)
+            return status;
     }
 }
 
-int session_request(const char *socket, struct join_request *req, unsigned timeout_ms)
+/* Connects, asks, and returns the connection, or -errno. */
+static int request(const char *socket, struct join_request *req, int send_fd, int *ret_fd, unsigned timeout_ms)
 {
     uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u;
     int fd = connect_socket(socket, deadline), rc;
 
+    *ret_fd = -1;
     if (fd < 0)
         return fd;
     req->magic = JOIN_MAGIC;
     req->table_hash = syscall_table_hash();
-    rc = ask(fd, req, deadline);
+    rc = ask(fd, req, send_fd, ret_fd, deadline);
     if (rc == 0)
         return fd;
     close(fd);
+    if (*ret_fd >= 0)
+        close(*ret_fd);
+    *ret_fd = -1;
     return rc;
+}
+
+int session_request(const char *socket, struct join_request *req, unsigned timeout_ms)
+{
+    int got, fd = request(socket, req, -1, &got, timeout_ms);
+
+    if (got >= 0)
+        close(got);
+    return fd;
+}
+
+int session_ask(const char *socket, struct join_request *req, int send_fd, int *ret_fd, unsigned timeout_ms)
+{
+    int got, fd = request(socket, req, send_fd, &got, timeout_ms);
+
+    if (ret_fd)
+        *ret_fd = got;
+    else if (got >= 0)
+        close(got);
+    if (fd < 0)
+        return fd;
+    close(fd);
+    return 0;
 }
 
 int session_sync(const struct session *s, unsigned timeout_ms)
