@@ -511,7 +511,7 @@ def go_under_load(ctx, variant):
     lost_nothing(server.session)
 
 
-for _variant in ("cgo", "cgo-external-pie", "pie"):
+for _variant in ("cgo", "cgo-external-pie", "pie", "static", "cgo-static"):
     add_test("apps", f"go-under-load/{_variant}", lambda ctx, v=_variant: go_under_load(ctx, v), timeout=400)
 
 

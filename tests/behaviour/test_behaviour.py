@@ -459,7 +459,7 @@ def go_stress(ctx, variant):
         nothing_lost(both(ctx, [p], env={**env, **more}, code=0))
 
 
-for _variant in ("cgo", "cgo-stripped", "cgo-external-pie", "pie", "race"):
+for _variant in ("cgo", "cgo-stripped", "cgo-external-pie", "pie", "static", "static-stripped", "race"):
     add_test("behaviour", f"go-stress/{_variant}", lambda ctx, v=_variant: go_stress(ctx, v), timeout=600)
 
 

@@ -180,7 +180,7 @@ COMMANDS = [
             tools=["curl"], in_pieces=["recvfrom"]),
     *(Command(f"go-{variant}", "./files >out", go_files(variant), in_pieces=["read"], timeout=400,
               by_chance=["clone", "clone3", ("read", -errno.EAGAIN)])
-      for variant in ("cgo", "cgo-stripped", "cgo-external-pie", "pie")),
+      for variant in ("cgo", "cgo-stripped", "cgo-external-pie", "pie", "static", "static-stripped")),
     Command("busybox", "busybox tar cf a.tar dir0 dir1 dir2 && busybox mkdir x && busybox tar xf a.tar -C x &&"
                        "busybox ls -lR . >list && busybox gzip -c dir1/file9.txt >z && busybox cp -a dir3 copy &&"
                        "busybox find . -name 'file*' -exec busybox wc -c {} + >sizes && busybox sort -o sorted sizes &&"

@@ -303,12 +303,15 @@ class Context:
                 os.rename(f"{out}.new", out)
         return out
 
-    # How Go programs are linked. All are dynamic: with cgo through the C library, without because of PIE.
+    # How Go programs are linked: with cgo through the C library, without it statically unless as PIE.
     GO_VARIANTS = {
         "cgo": ("1", []),
         "cgo-stripped": ("1", ["-ldflags=-s -w"]),
         "cgo-external-pie": ("1", ["-ldflags=-linkmode=external", "-buildmode=pie"]),
         "pie": ("0", ["-buildmode=pie"]),
+        "static": ("0", []),
+        "static-stripped": ("0", ["-ldflags=-s -w"]),
+        "cgo-static": ("1", ["-ldflags=-linkmode=external -extldflags=-static"]),
         "race": ("1", ["-race"]),
         "plugin": ("1", ["-buildmode=plugin"]),
     }
