@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -30,6 +31,8 @@
 #define MS UINT64_C(1000000)
 #define TURN_MAX_NS (100 * MS)
 #define TURN_DYING_NS (2 * MS)
+#define TURN_MAIL_NS (MS / 2)
+#define MAIL_BUSY_NS (100 * MS)
 #define CLIENTS_MAX 4096u
 #define CLIENT_WAIT_MS 2000u    /* for the request of a connection */
 #define SYNC_WAIT_NS (3000 * MS)
@@ -44,6 +47,7 @@ struct client {
     struct ucred peer;
     struct event *event;
     bool sync, reached;         /* wants to know; everything before it was processed */
+    bool mail;                  /* didn't connect: we went for it */
     uint64_t since;             /* CLOCK_MONOTONIC ns */
 };
 
@@ -56,6 +60,7 @@ struct loop {
     unsigned client_count;
     struct planner *planner;
     struct tracer *tracer;
+    uint64_t mail_ns;           /* CLOCK_MONOTONIC: when a connection was last fetched, or waited for; 0: never */
     int lock_fd;
     bool save_failed;
 };
@@ -191,8 +196,8 @@ static bool allowed(const struct ucred *peer)
 {
     uid_t me = geteuid();
 
-    /* a collector of root serves whoever root's programs become */
-    return peer->uid == me || peer->uid == 0 || me == 0;
+    /* a collector of root serves whoever root's programs become; and ours have other numbers in a namespace of ours */
+    return peer->uid == me || peer->uid == 0 || me == 0 || pi_in_own_userns(peer->pid);
 }
 
 /* Takes the descriptors of a message; the first is returned, others are closed. */
@@ -232,7 +237,7 @@ static void serve_control(struct loop *l, const struct client *cl, const struct 
 {
     int ret, found = -1;
 
-    if (cl->peer.uid != 0 && cl->peer.uid != geteuid())
+    if (cl->mail || (cl->peer.uid != 0 && cl->peer.uid != geteuid()))
         ret = -EPERM;
     else if (req->type == JOIN_UPDATE)
         ret = fd < 0 ? -EBADF : control_update(&l->c, (pid_t)req->tid, fd);
@@ -241,6 +246,15 @@ static void serve_control(struct loop *l, const struct client *cl, const struct 
     planner_reply(cl->fd, ret < 0 ? ret : 0, found);
     if (found >= 0)
         close(found);
+}
+
+/* The program of an asker that has no /proc to open it by. */
+static int open_exe(pid_t pid)
+{
+    char path[40];
+
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    return open(path, O_RDONLY | O_CLOEXEC);
 }
 
 static int accept_all(struct loop *l, int fd);
@@ -292,6 +306,8 @@ static bool serve(struct client *cl)
         turn_in(l, 0);
         break;
     case JOIN_PLAN:
+        if (fd < 0)
+            fd = open_exe(cl->peer.pid);
         if (fd >= 0) {
             planner_request(l->planner, cl->fd, fd, req.key, cl->peer.uid == geteuid() || cl->peer.uid == 0);
             client_free(cl, false);
@@ -355,10 +371,74 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
     turn_in(l, 0);
 }
 
+static struct client *client_new(struct loop *l, int sock)
+{
+    struct client *cl = xcalloc(1, sizeof(*cl));
+
+    *cl = (struct client){.next = l->clients, .loop = l, .fd = sock, .since = clock_now_mono()};
+    l->clients = cl;
+    l->client_count++;
+    return cl;
+}
+
+/* Serves a client now, if its request is there, or when it comes. */
+static void client_start(struct client *cl)
+{
+    struct timeval wait = {CLIENT_WAIT_MS / 1000, CLIENT_WAIT_MS % 1000 * 1000};
+
+    if (serve(cl)) /* the request usually came with the connection */
+        return;
+    cl->event = event_new(cl->loop->c.base, cl->fd, EV_READ | EV_PERSIST, on_client, cl);
+    if (!cl->event || event_add(cl->event, &wait))
+        client_free(cl, true);
+}
+
+/* Fetches a connection from a process that can't reach our name (wire/join.h). The process may have made the socket
+ * when it was another user, or got it from one: only the process itself is believed, and what it is now. */
+static void take_mail(void *ctx, pid_t pid, uint64_t mail)
+{
+    struct loop *l = ctx;
+    struct client *cl;
+    socklen_t len = sizeof(struct ucred);
+    int sock = l->client_count < CLIENTS_MAX ? pi_get_socket(pid, (int)(uint32_t)mail, mail >> 32) : -EMFILE;
+
+    l->mail_ns = clock_now_mono();
+    if (sock < 0) {
+        log_warning("process %d can't be reached: its connection: %s", (int)pid, strerror(-sock));
+        return;
+    }
+    fcntl(sock, F_SETFL, O_NONBLOCK);
+    cl = client_new(l, sock);
+    cl->mail = true;
+    if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cl->peer, &len) || cl->peer.pid != pid) {
+        client_free(cl, true);
+        return;
+    }
+    cl->peer.uid = pi_euid(pid);
+    client_start(cl);
+}
+
+/* Looks where such processes leave word. */
+static void take_mails(struct loop *l)
+{
+    for (struct segment *seg = l->c.segments; seg; seg = seg->next) {
+        uint64_t *at = &segment_hdr(&seg->map)->mail, mail = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+        pid_t pid;
+
+        if (!mail || seg->broken)
+            continue;
+        pid = pi_find_socket(seg->host_pid, (int)(uint32_t)mail, mail >> 32, seg->map.ino);
+        if (pid > 0)
+            take_mail(l, pid, mail);
+        __atomic_compare_exchange_n(at, &mail, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+    }
+    if (tracer_mail(l->tracer, take_mail, l))
+        l->mail_ns = clock_now_mono();
+}
+
 /* Takes the connections that wait on a listening socket, at most ACCEPT_BATCH: how many. */
 static int accept_all(struct loop *l, int fd)
 {
-    struct timeval wait = {CLIENT_WAIT_MS / 1000, CLIENT_WAIT_MS % 1000 * 1000};
     int i;
 
     for (i = 0; i < ACCEPT_BATCH; i++) {
@@ -381,19 +461,12 @@ static int accept_all(struct loop *l, int fd)
             close(sock);
             continue;
         }
-        cl = xcalloc(1, sizeof(*cl));
-        *cl = (struct client){.next = l->clients, .loop = l, .fd = sock, .since = clock_now_mono()};
-        l->clients = cl;
-        l->client_count++;
+        cl = client_new(l, sock);
         if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cl->peer, &len)) {
             client_free(cl, true);
             continue;
         }
-        if (serve(cl)) /* the request usually came with the connection */
-            continue;
-        cl->event = event_new(l->c.base, sock, EV_READ | EV_PERSIST, on_client, cl);
-        if (!cl->event || event_add(cl->event, &wait))
-            client_free(cl, true);
+        client_start(cl);
     }
     return i;
 }
@@ -515,6 +588,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     if (c->stopping)
         return;
     take_joins(l);
+    take_mails(l);
     segments_drain(c, false);
     core_turn(c);
     empty = core_process(c, clock_now_mono() + SLICE_NS);
@@ -528,6 +602,8 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
         next = l->listen_woken ? TURN_MAX_NS : JOIN_POLL_MS * MS;
     if ((c->dying || l->clients) && next > TURN_DYING_NS)
         next = TURN_DYING_NS;
+    if (l->mail_ns && clock_now_mono() - l->mail_ns < MAIL_BUSY_NS && next > TURN_MAIL_NS)
+        next = TURN_MAIL_NS; /* who left word once has more to ask: it waits for us */
     turn_in(l, next);
 }
 
@@ -547,6 +623,7 @@ static void on_child(evutil_socket_t sig, short what, void *arg)
     (void)what;
     planner_reap(((struct loop *)arg)->planner);
     tracer_reap(((struct loop *)arg)->tracer);
+    turn_in(arg, 0);
 }
 
 /* A pidfd for each process. */

@@ -1113,7 +1113,7 @@ static void noted(struct ctx *x)
         [NOTE_EXEC_32BIT] = "starts a 32-bit program: not observed",
         [NOTE_EXEC_SETID] = "starts a program with set-user-ID, set-group-ID or file capabilities: left alone",
         [NOTE_EXEC_ARCH] = "starts a program for another architecture: not observed",
-        [NOTE_EXEC_LIB] = "starts a program that can't reach the probe's file (other root or permissions): not observed",
+        [NOTE_EXEC_LIB] = "starts a program that can't reach the probe's file or the collector (other root, namespace or permissions): not observed",
         [NOTE_IMAGE_NOPLAN] = "no patch plan in time: calls made in this image are not observed",
         [NOTE_IMAGE_PATCH] = "code could not be made writable: calls made in this image are not observed",
         [NOTE_SECCOMP] = "entered seccomp: its children share its ring, paths may be missing",
@@ -1128,7 +1128,7 @@ static void noted(struct ctx *x)
     size_t len = x->in.path_len;
     char why[256];
 
-    if (code == NOTE_EXEC_STATIC && x->r->arg[1] <= ERRNO_MAX) {
+    if ((code == NOTE_EXEC_STATIC || code == NOTE_EXEC_LIB) && x->r->arg[1] && x->r->arg[1] <= ERRNO_MAX) {
         snprintf(why, sizeof(why), "%s: %s", text, load_reason((int)x->r->arg[1]));
         text = why;
     }

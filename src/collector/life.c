@@ -97,8 +97,8 @@ static char **identify(struct proc *p, const struct segment_info *info)
     tm->groupname = pi_group(tm->gid);
     tm->host = pi_host();
     tm->machine_id = pi_machine_id();
-    tm->exe = xstrdup(info->exe);
-    tm->proc = base_name(info->argv[0] ? info->argv : info->exe);
+    tm->exe = info->exe[0] || p->host_pid <= 0 ? xstrdup(info->exe) : pi_exe(p->host_pid);
+    tm->proc = base_name(info->argv[0] ? info->argv : tm->exe);
     tm->cmd = command_line(info);
     tm->cgroup = p->host_pid > 0 ? pi_cgroup(p->host_pid) : xstrdup("");
     tm->k8s_pod = xstrdup(environ_get(env, "CRIBL_K8S_POD"));
@@ -284,9 +284,14 @@ static void watch(struct proc *p)
 static struct proc *by_inner_pid(struct collector *c, const struct segment *seg)
 {
     const struct segment_info *info = &seg->map.info;
+    struct pi_stat st = {0};
+
+    if (!info->ppid) /* its parent is outside, and has another number here */
+        pi_stat(seg->host_pid, &st);
 
     for (struct proc *p = c->procs; p; p = p->next)
-        if (p->host_pid <= 0 && p->pid == info->pid && p->tm.ppid == info->ppid && !p->dead)
+        if (p->host_pid <= 0 && p->pid == info->pid && !p->dead &&
+            (p->tm.ppid == info->ppid || (st.ppid && p->parent && p->parent->host_pid == st.ppid)))
             return p;
     return NULL;
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/nsfs.h>
 #include <linux/types.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -329,6 +330,115 @@ const char *pi_machine_id(void)
     else if (!card_id(id))
         memset(id, '0', 32);
     return id;
+}
+
+uint32_t pi_euid(pid_t pid)
+{
+    char path[40], buf[2048], *line;
+    unsigned euid;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    if (read_file(path, buf, sizeof(buf)) <= 0 || !(line = strstr(buf, "\nUid:\t")) ||
+        sscanf(line, "\nUid:\t%*u\t%u", &euid) != 1)
+        return UINT32_MAX;
+    return euid;
+}
+
+bool pi_in_own_userns(pid_t pid)
+{
+    char path[40];
+    bool own = false;
+    int ns;
+
+    snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);
+    ns = open(path, O_RDONLY | O_CLOEXEC);
+    while (ns >= 0 && !own) {
+        uid_t owner;
+        int parent;
+
+        if (ioctl(ns, NS_GET_OWNER_UID, &owner) < 0)
+            break;
+        own = owner == geteuid();
+        parent = ioctl(ns, NS_GET_PARENT); /* not beyond our own */
+        close(ns);
+        ns = parent;
+    }
+    if (ns >= 0)
+        close(ns);
+    return own;
+}
+
+char *pi_exe(pid_t pid)
+{
+    char path[40], buf[4096];
+
+    snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+    return xstrdup(read_link(path, buf, sizeof(buf)) < 0 ? "" : buf);
+}
+
+static bool has_socket(pid_t pid, int fd, uint64_t ino)
+{
+    char text[64];
+    unsigned long long found;
+
+    return pi_fd_link(pid, fd, text, sizeof(text), NULL) > 0 && sscanf(text, "socket:[%llu]", &found) == 1 && found == ino;
+}
+
+/* proc_pid_maps(5): the inode is the fifth word. */
+static bool maps(pid_t pid, uint64_t ino)
+{
+    char path[40], *line = NULL;
+    unsigned long long found;
+    bool yes = false;
+    size_t size = 0;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+    f = fopen(path, "re");
+    while (f && !yes && getline(&line, &size, f) > 0)
+        yes = strstr(line, "/memfd:") && sscanf(line, "%*s %*s %*s %*s %llu", &found) == 1 && found == ino;
+    free(line);
+    if (f)
+        fclose(f);
+    return yes;
+}
+
+pid_t pi_find_socket(pid_t first, int fd, uint64_t ino, uint64_t mapped)
+{
+    pid_t found = 0;
+    struct dirent *d;
+    DIR *dir;
+
+    if (has_socket(first, fd, ino))
+        return first;
+    dir = opendir("/proc");
+    while (dir && !found && (d = readdir(dir))) {
+        pid_t pid = isdigit((unsigned char)d->d_name[0]) ? (pid_t)strtol(d->d_name, NULL, 10) : 0;
+
+        if (pid > 0 && has_socket(pid, fd, ino) && maps(pid, mapped))
+            found = pid;
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+int pi_get_socket(pid_t pid, int fd, uint64_t ino)
+{
+    int pidfd = pi_pidfd(pid), got;
+    struct stat st;
+
+    if (pidfd < 0)
+        return pidfd;
+    got = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+    if (got < 0)
+        got = -errno;
+    close(pidfd);
+    if (got >= 0 && (fstat(got, &st) || !S_ISSOCK(st.st_mode) || st.st_ino != ino)) {
+        close(got);
+        return -ESTALE;
+    }
+    return got;
 }
 
 int pi_pidfd(pid_t pid)

@@ -53,6 +53,18 @@ const char *pi_group(uint32_t gid);
 const char *pi_host(void);       /* gethostname(2), at most 255 bytes */
 const char *pi_machine_id(void); /* 32 hex digits: /etc/machine-id, else derived from a network card, else zeros */
 
+/* Effective user, as we see it; UINT32_MAX if unknown. */
+uint32_t pi_euid(pid_t pid);
+/* Whether it is in a user namespace, or one inside another, that this user has made (ioctl_ns(2)). */
+bool pi_in_own_userns(pid_t pid);
+/* The target of /proc/PID/exe; malloc'ed, "" if unknown. */
+char *pi_exe(pid_t pid);
+/* The process that shares the memory with inode `mapped` (a memfd) and has the socket `ino` open as descriptor fd:
+ * `first`, or any other that we can see. 0 if there is none. */
+pid_t pi_find_socket(pid_t first, int fd, uint64_t ino, uint64_t mapped);
+/* A copy of a process's descriptor (pidfd_getfd(2)), if that is the socket `ino`: or -errno. */
+int pi_get_socket(pid_t pid, int fd, uint64_t ino);
+
 /* pidfd_open(2): a descriptor or -errno. */
 int pi_pidfd(pid_t pid);
 /* The wait status of an ended process, once it was reaped (Linux 6.15, PIDFD_GET_INFO) or while it is a zombie

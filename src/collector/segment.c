@@ -90,6 +90,7 @@ int segment_map(struct segment_map *m, int fd, const char **ret_why)
         return -EINVAL;
     *ret_why = "can't be mapped";
     m->size = (size_t)st.st_size;
+    m->ino = st.st_ino;
     m->base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (m->base == MAP_FAILED)
         return -errno;

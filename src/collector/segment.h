@@ -46,6 +46,7 @@ struct ring {
 struct segment_map {
     uint8_t *base;                   /* shared mapping */
     size_t size;
+    uint64_t ino;                    /* of the memfd */
     uint32_t fd_off, fd_cap, ring_off, ring_cells;
     struct segment_info info;
     bool lossless;                   /* nothing may be given up lightly */

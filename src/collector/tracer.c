@@ -9,11 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "collector/clock.h"
 #include "collector/planner.h"
 #include "inject/load.h"
 #include "wire/join.h"
@@ -21,11 +23,18 @@
 #define WORKERS_MAX 512u
 #define TRACE_MS 10000u  /* from the answer until the new image is loaded; then it is let go of */
 
+/* What the worker tells the collector. */
+struct shared {
+    uint64_t mail;           /* address of the new image's join_load.mail; 0: not loaded */
+    char name[PATH_MAX];     /* of the program, for people */
+};
+
 struct job {
     struct job *next;
     int sock;
-    pid_t worker, pid;
-    char *name;              /* of the program, for people: PATH_MAX bytes that the worker shares */
+    pid_t worker, pid;       /* worker 0: it has done its work */
+    uint64_t done_ns;        /* CLOCK_MONOTONIC, then */
+    struct shared *shared;
 };
 
 struct tracer {
@@ -110,9 +119,10 @@ static int refused(pid_t pid, pid_t tid)
 }
 
 /* Until the probe is in the new image: 0, also if no exec came; or -errno. */
-static int follow(struct trace *t, struct trace_thread *th, int sock, const char *lib, char *name)
+static int follow(struct trace *t, struct trace_thread *th, int sock, const struct join_request *req, struct shared *shared)
 {
     int ret = trace_until_exec(t, th, sock);
+    uint64_t mail = 0;
     char link[64];
     ssize_t n;
 
@@ -121,10 +131,12 @@ static int follow(struct trace *t, struct trace_thread *th, int sock, const char
     if (ret < 0)
         return ret;
     snprintf(link, sizeof(link), "/proc/%d/exe", (int)t->pid);
-    n = readlink(link, name, PATH_MAX - 1);
+    n = readlink(link, shared->name, sizeof(shared->name) - 1);
     if (n > 0)
-        name[n] = '\0';
-    ret = load_at_exec(t, th, lib);
+        shared->name[n] = '\0';
+    ret = load_at_exec(t, th, req->flags & JOIN_F_LOADER, req->path, &mail);
+    if (ret == 0)
+        shared->mail = mail;
     if (trace_detach(th) < 0 && ret == 0)
         ret = -ESRCH;
     return ret == -ENOEXEC ? 0 : ret; /* another file than the asker saw: it has a loader, or can't be helped */
@@ -150,9 +162,9 @@ static _Noreturn void work(const struct job *job, const struct join_request *req
         ret = thread < 0 ? thread : trace_seize(&th, thread);
     if (ret == -EPERM)
         ret = refused(job->pid, thread);
-    if (planner_reply(sock, ret, -1) < 0 || (ret < 0 && !req->unobserved))
+    if (planner_reply(sock, ret, -1) < 0 || (ret < 0 && !(req->flags & JOIN_F_TELL)))
         _exit(0);
-    _exit(ret < 0 ? -ret : -follow(&t, &th, sock, req->path, job->name));
+    _exit(ret < 0 ? -ret : -follow(&t, &th, sock, req, job->shared));
 }
 
 /* --- in the collector --- */
@@ -165,27 +177,26 @@ static void job_free(struct tracer *tr, struct job *job)
         at = &(*at)->next;
     *at = job->next;
     tr->running--;
-    munmap(job->name, PATH_MAX);
+    munmap(job->shared, sizeof(*job->shared));
     close(job->sock); /* who waits for the end of being traced sees it now: the worker has ended */
     free(job);
 }
 
 void tracer_request(struct tracer *tr, int sock, pid_t pid, const struct join_request *req)
 {
+    struct shared *shared = MAP_FAILED;
     struct job *job;
 
-    char *name = MAP_FAILED;
-
     if (pid > 0 && tr->running < WORKERS_MAX)
-        name = mmap(NULL, PATH_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (name == MAP_FAILED) {
+        shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) {
         planner_reply(sock, pid <= 0 ? -ESRCH : -EAGAIN, -1);
         close(sock);
         return;
     }
-    snprintf(name, PATH_MAX, "%.*s", (int)sizeof(req->key), req->key);
+    snprintf(shared->name, sizeof(shared->name), "%.*s", (int)sizeof(req->key), req->key);
     job = xcalloc(1, sizeof(*job));
-    *job = (struct job){.next = tr->jobs, .sock = sock, .pid = pid, .name = name};
+    *job = (struct job){.next = tr->jobs, .sock = sock, .pid = pid, .shared = shared};
     tr->jobs = job;
     tr->running++;
     job->worker = fork();
@@ -205,16 +216,43 @@ void tracer_reap(struct tracer *tr)
 
     for (job = tr->jobs; job; job = next) {
         next = job->next;
-        if (waitpid(job->worker, &status, WNOHANG) != job->worker)
+        if (!job->worker || waitpid(job->worker, &status, WNOHANG) != job->worker)
             continue;
+        job->worker = 0;
+        job->done_ns = clock_now_mono();
         if (WIFEXITED(status) && WEXITSTATUS(status))
-            log_warning("process %d starts a static program: not observed: %s: %s", (int)job->pid,
-                        load_reason(WEXITSTATUS(status)), job->name);
+            log_warning("process %d starts a program that is not observed: %s: %s", (int)job->pid,
+                        load_reason(WEXITSTATUS(status)), job->shared->name);
         else if (WIFSIGNALED(status))
-            log_warning("process %d starts a static program: perhaps not observed: its tracer was killed (signal %d): %s",
-                        (int)job->pid, WTERMSIG(status), job->name);
-        job_free(tr, job);
+            log_warning("process %d starts a program that is perhaps not observed: its tracer was killed (signal %d): %s",
+                        (int)job->pid, WTERMSIG(status), job->shared->name);
+        if (!job->shared->mail)
+            job_free(tr, job);
     }
+}
+
+bool tracer_mail(struct tracer *tr, void (*fn)(void *ctx, pid_t pid, uint64_t mail), void *ctx)
+{
+    struct job *job, *next;
+
+    for (job = tr->jobs; job; job = next) {
+        uint64_t at = __atomic_load_n(&job->shared->mail, __ATOMIC_ACQUIRE), mail = 0, none = 0;
+        struct iovec ours = {&mail, sizeof(mail)}, theirs = {(void *)(uintptr_t)at, sizeof(mail)}; // NOLINT(performance-no-int-to-ptr)
+        bool over;
+
+        next = job->next;
+        if (!at)
+            continue;
+        over = process_vm_readv(job->pid, &ours, 1, &theirs, 1, 0) != (ssize_t)sizeof(mail) || mail == JOIN_MAIL_NONE;
+        if (!over && mail) {
+            fn(ctx, job->pid, mail);
+            ours.iov_base = &none;
+            over = process_vm_writev(job->pid, &ours, 1, &theirs, 1, 0) != (ssize_t)sizeof(mail);
+        }
+        if (!job->worker && (over || clock_now_mono() - job->done_ns > JOIN_WAIT_MS * UINT64_C(1000000)))
+            job_free(tr, job);
+    }
+    return tr->jobs != NULL;
 }
 
 bool tracer_busy(const struct tracer *tr)
@@ -227,8 +265,10 @@ void tracer_free(struct tracer *tr)
     while (tr->jobs) {
         struct job *job = tr->jobs;
 
-        kill(job->worker, SIGKILL);
-        waitpid(job->worker, NULL, 0);
+        if (job->worker) {
+            kill(job->worker, SIGKILL);
+            waitpid(job->worker, NULL, 0);
+        }
         job_free(tr, job);
     }
     free(tr);

@@ -533,7 +533,7 @@ static bool yama_asks(void)
 int launch_trace(const char *socket, const char *path, const char *lib)
 {
     const char *name = strrchr(path, '/');
-    struct join_request req = {.type = JOIN_TRACE, .tid = (uint32_t)gettid(), .unobserved = 1};
+    struct join_request req = {.type = JOIN_TRACE, .tid = (uint32_t)gettid(), .flags = JOIN_F_TELL};
     bool yama = yama_asks();
     int fd;
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 
 #include "base/mem.h"
 #include "inject/launch.h"
+#include "wire/join.h"
 
 #define PAGE UINT64_C(4096)
 #define REACH UINT64_C(0x7ff00000) /* of a jump with 32 bits, less the largest pool of trampolines */
@@ -32,6 +34,7 @@ int load_possible(void)
 
 struct target {
     uint64_t vdso, execfn, bias;
+    uint64_t loader;               /* where that lies; 0: there is none */
     uint64_t lo, text_hi;          /* where its image begins, and its code ends */
 };
 
@@ -69,8 +72,6 @@ static int read_image(int fd, uint64_t entry, struct target *ret)
     ret->lo = UINT64_MAX;
     ret->text_hi = 0;
     for (unsigned i = 0; i < eh.e_phnum; i++) {
-        if (ph[i].p_type == PT_INTERP)
-            return -ENOEXEC;
         if (ph[i].p_type != PT_LOAD)
             continue;
         if ((ph[i].p_flags & PF_X) && (ph[i].p_flags & PF_W))
@@ -107,6 +108,8 @@ static int read_target(pid_t pid, struct target *ret)
             ret->vdso = aux[i].a_un.a_val;
         else if (aux[i].a_type == AT_EXECFN)
             ret->execfn = aux[i].a_un.a_val;
+        else if (aux[i].a_type == AT_BASE)
+            ret->loader = aux[i].a_un.a_val;
         else if (aux[i].a_type == AT_SECURE && aux[i].a_un.a_val)
             return -EPERM;
     }
@@ -269,6 +272,20 @@ static int check_stack(struct trace *t, struct trace_thread *th, uint64_t execfn
     return lim.rlim_cur == RLIM_INFINITY || (execfn >= sp && lim.rlim_cur >= execfn - sp + PATH_MAX + STACK_NEED) ? 0 : -ENOMEM;
 }
 
+/* Fresh memory where the kernel likes to have it: near the loader. */
+static int map_anywhere(struct trace *t, struct trace_thread *th, size_t size, uint64_t *ret_base)
+{
+    int64_t got;
+    int ret = trace_call(t, th, SYS_mmap,
+                         (const uint64_t[6]){0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, UINT64_MAX, 0},
+                         &got);
+
+    if (ret < 0 || got < 0)
+        return ret < 0 ? ret : (int)got;
+    *ret_base = (uint64_t)got;
+    return 0;
+}
+
 /* Fresh memory below the image. */
 static int map_below(struct trace *t, struct trace_thread *th, const struct target *target, size_t size, uint64_t *ret_base)
 {
@@ -320,6 +337,12 @@ static int protect(struct trace *t, struct trace_thread *th, const struct probe_
     return 0;
 }
 
+/* Where the join_load lies. */
+static uint64_t load_offset(const struct probe_image *im)
+{
+    return (im->span + _Alignof(struct join_load) - 1) & ~(uint64_t)(_Alignof(struct join_load) - 1);
+}
+
 /* Fills the mapping; a borrowed thread. */
 static int fill(struct trace *t, struct trace_thread *th, struct probe_image *im, uint64_t base, const char *lib)
 {
@@ -330,11 +353,11 @@ static int fill(struct trace *t, struct trace_thread *th, struct probe_image *im
             ret = write_segment(t, base + im->ph[i].p_vaddr,
                                 &im->ph[i] == im->data_ph ? im->data : im->file + im->ph[i].p_offset, im->ph[i].p_filesz);
     if (ret == 0)
-        ret = trace_write(t, base + im->span, lib, strlen(lib) + 1);
+        ret = trace_write(t, base + load_offset(im) + offsetof(struct join_load, lib), lib, strlen(lib) + 1);
     return ret < 0 ? ret : protect(t, th, im, base);
 }
 
-int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
+int load_at_exec(struct trace *t, struct trace_thread *th, bool loader, const char *lib, uint64_t *ret_mail)
 {
     struct probe_image im = {0};
     struct target target;
@@ -343,21 +366,24 @@ int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
     int64_t got;
     int ret = read_target(t->pid, &target);
 
+    if (ret == 0 && loader != (target.loader != 0))
+        ret = -ENOEXEC;
     if (ret == 0)
         ret = probe_open(&im);
     if (ret == 0)
         ret = trace_borrow(t, th, target.vdso);
     if (ret < 0)
         goto out;
-    size = (im.span + strlen(lib) + 1 + PAGE - 1) & ~(size_t)(PAGE - 1);
+    size = (load_offset(&im) + offsetof(struct join_load, lib) + strlen(lib) + 1 + PAGE - 1) & ~(size_t)(PAGE - 1);
     ret = check_stack(t, th, target.execfn);
     if (ret == 0)
-        ret = map_below(t, th, &target, size, &base);
+        ret = loader ? map_anywhere(t, th, size, &base) : map_below(t, th, &target, size, &base);
     if (ret == 0)
         ret = fill(t, th, &im, base, lib);
     if (ret == 0)
         ret = trace_enter(t, th, base + im.eh->e_entry,
-                          (const uint64_t[3]){arch_sp(&th->regs), target.bias, base + im.span});
+                          (const uint64_t[3]){arch_sp(&th->regs), target.bias, base + load_offset(&im)});
+    *ret_mail = base + load_offset(&im);
     if (ret < 0) {
         int undo = base ? trace_call(t, th, SYS_munmap, (const uint64_t[6]){base, size}, &got) : 0;
 

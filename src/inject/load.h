@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Getting the probe into static programs, which have no dynamic loader that
- * would: a tracer maps it when the program has been exec'ed and has not run yet,
- * and has the program itself run the probe's start. Everything else (joining the
+ * would, and into those whose loader can't reach it (another root or network
+ * namespace): a tracer maps it when the program has been exec'ed and has not run
+ * yet, and has the program itself run the probe's start. Everything else (joining the
  * collector, planning, patching) is the same as in a program with a loader.
  */
 #ifndef SCOPE_INJECT_LOAD_H
@@ -10,15 +11,16 @@
 
 #include "inject/trace.h"
 
-/* Whether static programs can be observed on this machine: 0 or -ENOTSUP. */
+/* Whether that can be done on this machine: 0 or -ENOTSUP. */
 TRACE_CHECK int load_possible(void);
 
 /*
- * Maps the embedded probe into a process that stands at the end of its exec (trace_until_exec()), below the image and
- * in reach of its text, so that the heap can grow as ever, and makes the thread begin with the probe's entry point
- * (src/probe/arch: scope_entry_exec). lib: path of the probe's file for the environment of children. Afterwards
- * there is nothing to do but trace_detach(). If it fails the process is as it was:
- *   -ENOEXEC   no static program for this machine
+ * Maps the embedded probe into a process that stands at the end of its exec (trace_until_exec()), and makes the thread
+ * begin with the probe's entry point (src/probe/arch: scope_entry_exec): below a static image and in reach of its text,
+ * so that the heap can grow as ever; of a program with a loader, near that, where libraries will be. lib: path of the
+ * probe's file for the environment of children. *ret_mail: the address of its join_load.mail. Afterwards there is
+ * nothing to do but trace_detach(). If it fails the process is as it was:
+ *   -ENOEXEC   no program for this machine, or with a loader where loader is false, or the reverse
  *   -EPERM     it has other rights than who started it
  *   -ETXTBSY   it is packed, or its code is writable: not ours to touch
  *   -ENOSPC    no room below its image; -ENOMEM: too little memory or stack
@@ -26,9 +28,9 @@ TRACE_CHECK int load_possible(void);
  *   or the error of a system call here or there.
  * After -ESRCH or -ETIMEDOUT the caller must end, which lets go of the process.
  */
-TRACE_CHECK int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib);
+TRACE_CHECK int load_at_exec(struct trace *t, struct trace_thread *th, bool loader, const char *lib, uint64_t *ret_mail);
 
-/* For people: why a static program could not be observed, and the remedy if there is one. err: positive, of ptrace(2),
+/* For people: why a program could not be observed, and the remedy if there is one. err: positive, of ptrace(2),
  * load_at_exec() or a JOIN_TRACE answer. */
 const char *load_reason(int err);
 

@@ -68,13 +68,14 @@ static bool changes_rights(int fd, const struct statx *st)
            (euid != 0 && SYS4(__NR_fgetxattr, fd, "security.capability", 0, 0) > 0);
 }
 
-/* What exec of path will run: 0 if the dynamic loader will see our environment, else why not. */
-static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip)
+/* What exec of path will run: 0 if the dynamic loader will see our environment, else why not. loads: there certainly
+ * is one. */
+static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip, bool *ret_loads)
 {
     char interp[256];
     int fd;
 
-    *ret_strip = false;
+    *ret_strip = *ret_loads = false;
     for (int depth = 0; depth <= MAX_INTERPRETERS; depth++) {
         enum image_class c;
         struct statx st;
@@ -106,6 +107,7 @@ static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip)
             *ret_strip = true;
             return NOTE_EXEC_SETID;
         }
+        *ret_loads = c == IMG_DYNAMIC;
         return c == IMG_STATIC ? NOTE_EXEC_STATIC : 0;
     }
     return 0;
@@ -202,16 +204,22 @@ static long env_count(char *const *env)
     }
 }
 
-/* Makes a copy of env, in memory of its own (t->scratch), with what the new image's probe needs (or without it): 1.
- * 0: nothing has to be changed; -1: it can't be. */
-static int env_complete(struct thread *t, char *const *env, bool strip)
+enum env_form {
+    ENV_ALL,      /* with what the new image's probe and the loader need */
+    ENV_UNLOADED, /* with what the probe needs; a tracer loads it */
+    ENV_NONE,     /* the loader is told nothing */
+};
+
+/* Makes a copy of env, in memory of its own (t->scratch), in one of these forms: 1. 0: nothing has to be changed;
+ * -1: it can't be. */
+static int env_complete(struct thread *t, char *const *env, enum env_form form)
 {
     static const char *const names[] = {"LD_PRELOAD=", ENV_SOCKET "=", ENV_PLANS "=", ENV_MODE "="};
     const char *have[4] = {NULL, NULL, NULL, NULL};
     char mode[24];
     struct builder b;
     long n = env_count(env), keep = 0;
-    bool again = false;
+    bool again = false, preloaded;
     size_t size, preload;
     char **out;
     long at;
@@ -231,9 +239,10 @@ static int env_complete(struct thread *t, char *const *env, bool strip)
                 have[k] = v;
         }
     str_add_hex(mode, 0, sizeof(mode), probe.mode);
-    if (strip && (!have[0] || !preloads_us(have[0])))
+    preloaded = have[0] && preloads_us(have[0]);
+    if (form == ENV_NONE && !preloaded)
         return 0;
-    if (!strip && !again && have[0] && preloads_us(have[0]) && have[1] && str_eq(have[1], probe.socket) && have[2] &&
+    if (form != ENV_NONE && !again && preloaded == (form == ENV_ALL) && have[1] && str_eq(have[1], probe.socket) && have[2] &&
         str_eq(have[2], probe.plans) && have[3] && str_eq(have[3], mode))
         return 0;
     preload = have[0] ? str_len(have[0], PRELOAD_MAX) : 0;
@@ -246,20 +255,21 @@ static int env_complete(struct thread *t, char *const *env, bool strip)
     for (long i = 0; i < n; i++) {
         bool ours = false;
 
-        for (int k = 0; k < (strip ? 1 : 4); k++)
+        for (int k = 0; k < (form == ENV_NONE ? 1 : 4); k++)
             if (k ? env_after(env[i], names[k]) != NULL : have[0] && env[i] == have[0] - (sizeof("LD_PRELOAD=") - 1))
                 ours = true;
         if (!ours)
             out[keep++] = env[i];
     }
-    if (strip) {
+    if (form == ENV_ALL) {
+        out[keep++] = preloaded ? (char *)(have[0] - (sizeof("LD_PRELOAD=") - 1)) : build(&b, names[0], probe.lib, have[0]);
+    } else if (have[0]) {
         out[keep++] = b.p + b.len;
         preload_without_us(&b, have[0]);
         if (!out[keep - 1][sizeof("LD_PRELOAD=") - 1])
             keep--;
-    } else {
-        out[keep++] = have[0] && preloads_us(have[0]) ? (char *)(have[0] - (sizeof("LD_PRELOAD=") - 1))
-                                                       : build(&b, names[0], probe.lib, have[0]);
+    }
+    if (form != ENV_NONE) {
         out[keep++] = build(&b, names[1], probe.socket, NULL);
         out[keep++] = build(&b, names[2], probe.plans, NULL);
         out[keep++] = build(&b, names[3], mode, NULL);
@@ -300,9 +310,9 @@ HIDDEN void exec_enter(struct segment_header *s, struct thread *t, enum op_id op
     struct ring_item item = {ITEM_PATH, 0, path};
     size_t len = !probe.sandboxed ? mem_string(path, SEG_PATH_MAX) : mem_plausible(path) ? str_len(path, SEG_PATH_MAX) : MEM_BAD;
     uint32_t note = 0;
-    bool strip = false, readable = len != MEM_BAD;
+    bool strip = false, loads = false, unloaded = false, readable = len != MEM_BAD;
     uint64_t signals;
-    int complete, sock = 0;
+    int complete, sock = -ENOENT;
 
     if (readable)
         item.len = (uint32_t)len;
@@ -315,25 +325,27 @@ HIDDEN void exec_enter(struct segment_header *s, struct thread *t, enum op_id op
         return;
     }
     signals = signals_block();
-    note = look(dirfd, path, flags, &strip);
-    signals_restore(signals);
-    if (!note && SYS3(__NR_faccessat, AT_FDCWD, probe.lib, 4 /* R_OK */) < 0) {
+    note = look(dirfd, path, flags, &strip, &loads);
+    if (!note && (SYS3(__NR_faccessat, AT_FDCWD, probe.lib, 4 /* R_OK */) < 0 || (loads && !join_reachable()))) {
         note = NOTE_EXEC_LIB;
+        unloaded = loads;
         strip = true;
     }
-    complete = env_complete(t, (char *const *)*env_register(op, r), strip);
+    if (note == NOTE_EXEC_STATIC || unloaded) /* no loader will load the probe: a tracer does */
+        sock = join_trace(unloaded);
+    complete = env_complete(t, (char *const *)*env_register(op, r), !strip ? ENV_ALL : sock >= 0 ? ENV_UNLOADED : ENV_NONE);
+    if (complete < 0 && sock >= 0) {
+        join_trace_end(sock);
+        sock = -EFAULT;
+    }
+    signals_restore(signals);
     if (complete > 0) {
         t->scratch_was = *env_register(op, r);
         *env_register(op, r) = (uint64_t)t->scratch;
     }
-    if (note == NOTE_EXEC_STATIC) { /* no loader will load the probe: a tracer does */
-        signals = signals_block();
-        sock = complete < 0 ? -EFAULT : join_trace();
-        signals_restore(signals);
-        if (sock >= 0) {
-            t->traced = sock + 1;
-            note = 0;
-        }
+    if (sock >= 0) {
+        t->traced = sock + 1;
+        note = 0;
     }
     if (note)
         ring_note(s, note, path, (uint64_t)-sock);

@@ -43,6 +43,9 @@ struct image {
     char key[PLAN_KEY_MAX];
 };
 
+/* The program itself, where there is a /proc. */
+static const char exe_link[] = "/proc/self/exe";
+
 /* ---- identity: the same as plan_key() in src/plan ---- */
 
 static bool note_build_id(const char *p, size_t n, char *key)
@@ -158,7 +161,7 @@ static const struct plan_header *plan_get(int plans, const char *key, int image_
         opened = own_fd(SYS4(__NR_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
         image_fd = opened;
     }
-    if (image_fd >= 0) {
+    if (image_fd >= 0 || path == exe_link) { /* without a /proc here the collector opens it there */
         fd = join_plan(image_fd, key, path);
         if (fd >= 0) {
             h = plan_map(fd, ret_size);
@@ -486,14 +489,14 @@ HIDDEN void images_loaded(struct segment_header *s, const void *phdr, size_t phn
 
     for (struct link_map *m = link_maps(exe, phnum); m; m = m->next, first = false) {
         const Elf64_Ehdr *e = (const Elf64_Ehdr *)m->addr;
-        const char *name = m->name && m->name[0] ? m->name : "/proc/self/exe";
+        const char *name = m->name && m->name[0] ? m->name : exe_link;
         struct image im;
 
         if (m->ld == _DYNAMIC || (vdso && m->addr == vdso))
             continue;
         if (first) {
-            if (image_from_headers(&im, m->addr, exe, phnum, "/proc/self/exe"))
-                image_patch(s, plans, &im, -1, "/proc/self/exe");
+            if (image_from_headers(&im, m->addr, exe, phnum, exe_link))
+                image_patch(s, plans, &im, -1, exe_link);
             continue;
         }
         if (!e || memcmp(e->e_ident, ELFMAG, SELFMAG) || e->e_phentsize != sizeof(Elf64_Phdr))
@@ -505,19 +508,40 @@ HIDDEN void images_loaded(struct segment_header *s, const void *phdr, size_t phn
         own_close(plans);
 }
 
-HIDDEN void image_alone(struct segment_header *s, const void *phdr, size_t phnum, uint64_t bias)
+/* The loader as the program's headers name it. */
+static const char *interpreter_of(const Elf64_Phdr *ph, size_t phnum, uint64_t bias)
 {
+    for (size_t i = 0; i < phnum; i++)
+        if (ph[i].p_type == PT_INTERP && is_loaded(&ph[i], ph, phnum))
+            return (const char *)(bias + ph[i].p_vaddr);
+    return "";
+}
+
+HIDDEN void images_alone(struct segment_header *s, const void *phdr, size_t phnum, uint64_t bias, uint64_t base, const char *file)
+{
+    const Elf64_Ehdr *e = (const Elf64_Ehdr *)base;
     struct image im;
     int plans = plans_open();
 
-    if (image_from_headers(&im, bias, phdr, phnum, "/proc/self/exe"))
-        image_patch(s, plans, &im, -1, "/proc/self/exe");
-    else /* its identity isn't to be had: a jail without /proc */
-        ring_note(s, NOTE_IMAGE_NOPLAN, s->exe, 0);
+    if (s->exe[0] || !file)
+        file = exe_link;
+    if (image_from_headers(&im, bias, phdr, phnum, file))
+        image_patch(s, plans, &im, -1, exe_link);
+    else
+        ring_note(s, NOTE_IMAGE_NOPLAN, file, 0);
+    if (base) {
+        const char *name = interpreter_of(phdr, phnum, bias);
+
+        if (!memcmp(e->e_ident, ELFMAG, SELFMAG) && e->e_phentsize == sizeof(Elf64_Phdr) &&
+            image_from_headers(&im, base, (const Elf64_Phdr *)(base + e->e_phoff), e->e_phnum, name))
+            image_patch(s, plans, &im, -1, name);
+        else
+            ring_note(s, NOTE_IMAGE_NOPLAN, name, 0);
+    }
     if (plans >= 0)
         own_close(plans);
-    if (s->images && !s->sites_patched)
-        ring_note(s, NOTE_IMAGE_NO_SITE, s->exe, 0);
+    if (!base && s->images && !s->sites_patched)
+        ring_note(s, NOTE_IMAGE_NO_SITE, file, 0);
 }
 
 HIDDEN void image_mapped(struct segment_header *s, uint64_t addr, size_t len, int fd, uint64_t offset)

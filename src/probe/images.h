@@ -14,8 +14,10 @@
 void images_loaded(struct segment_header *s, const void *phdr, size_t phnum, uint64_t vdso);
 void images_find_self(const void *phdr, size_t phnum);
 
-/* The same for a static program, which has but one image, whose addresses differ by bias from those in its headers. */
-void image_alone(struct segment_header *s, const void *phdr, size_t phnum, uint64_t bias);
+/* The same before anything has run: there is the program's image, whose addresses differ by bias from those in its
+ * headers, and its loader's at `base` (AT_BASE; 0: a static program). What that maps comes to image_mapped(). file: a
+ * name of the program where there is no /proc. */
+void images_alone(struct segment_header *s, const void *phdr, size_t phnum, uint64_t bias, uint64_t base, const char *file);
 
 /* A file was mapped executable (dlopen): patches it before the caller of mmap
  * gets to know the address. */

@@ -22,8 +22,8 @@
 struct start {
     const char *const *envp;
     const uint64_t *auxv;
-    bool alone;     /* a static program: no loader, no other image */
-    uint64_t bias;  /* ... and its own, which has no symbols of the loader to tell it */
+    bool alone;     /* a tracer brought us: the loader, if there is any, has not run yet */
+    uint64_t bias;  /* ... and the program's own, which no loader can tell */
 };
 
 /* ... from where it begins: the kernel's struct is argc, argv, NULL, envp, NULL, auxv (System V ABI, 3.4.1). */
@@ -184,23 +184,25 @@ static void start(const struct start *st)
     probe.segment = s;
     process->segment = s;
     if (st->alone)
-        image_alone(s, phdr, phnum, st->bias);
+        images_alone(s, phdr, phnum, st->bias, aux_get(st->auxv, AT_BASE), (const char *)aux_get(st->auxv, AT_EXECFN));
     else
         images_loaded(s, phdr, phnum, aux_get(st->auxv, AT_SYSINFO_EHDR));
 }
 
-/* Called by scope_entry_exec before the first instruction of a static program, with the stack pointer that the kernel
- * gave it, the difference between the addresses of its image in memory and in its file, and the path of this library. */
-void scope_start_exec(const char *const *sp, uint64_t bias, const char *lib) __attribute__((used, visibility("hidden")));
+/* Called by scope_entry_exec before the first instruction of a program, with the stack pointer that the kernel gave it,
+ * the difference between the addresses of its image in memory and in its file, and what the tracer left. */
+void scope_start_exec(const char *const *sp, uint64_t bias, struct join_load *load) __attribute__((used, visibility("hidden")));
 
-void scope_start_exec(const char *const *sp, uint64_t bias, const char *lib)
+void scope_start_exec(const char *const *sp, uint64_t bias, struct join_load *load)
 {
     struct start st = {.alone = true, .bias = bias};
     const char *const *argv = sp + 1;
 
-    str_add(probe.lib, 0, sizeof(probe.lib), lib);
+    str_add(probe.lib, 0, sizeof(probe.lib), load->lib);
+    probe.mail = &load->mail;
     start_from_stack(&st, argv, argv + (uintptr_t)sp[0] + 1);
     start(&st);
+    __atomic_store_n(&load->mail, JOIN_MAIL_NONE, __ATOMIC_RELEASE); /* from now on there is the segment's, if any */
 }
 
 #define ENV_TEXT (256u << 10)

@@ -9,6 +9,7 @@
 #include <linux/prctl.h>
 #include <linux/random.h>
 #include <linux/resource.h>
+#include <linux/stat.h>
 #include <linux/time_types.h>
 #include <linux/un.h>
 #include <linux/wait.h>
@@ -25,6 +26,8 @@
 #define MSG_CMSG_CLOEXEC 0x40000000
 #define SO_PEERCRED 17
 #define SHUT_WR 1
+#define SO_NETNS_COOKIE 71 /* Linux 5.14 */
+#define MAIL_US 100
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
@@ -57,9 +60,89 @@ static void sleep_us(long us)
     SYS2(__NR_nanosleep, &t, 0);
 }
 
-/* Connected to the collector's socket for this type of request, or -errno. Waits only while its backlog is full. */
+struct ucred {
+    int pid;
+    uint32_t uid, gid;
+};
+
+static struct ucred peer_of(int sock)
+{
+    struct ucred peer = {0, ~0u, ~0u};
+    int len = sizeof(peer);
+
+    SYS6(__NR_getsockopt, sock, SOL_SOCKET, SO_PEERCRED, &peer, &len, 0);
+    return peer;
+}
+
+/* Identity of the network namespace in which a socket was made; 0: this kernel doesn't tell. */
+static uint64_t netns_of(int sock)
+{
+    uint64_t cookie = 0;
+    int len = sizeof(cookie);
+
+    SYS6(__NR_getsockopt, sock, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len, 0);
+    return cookie;
+}
+
+HIDDEN bool join_reachable(void)
+{
+    int fd = own_fd(SYS3(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    uint64_t here;
+
+    if (fd < 0)
+        return true;
+    here = netns_of(fd);
+    own_close(fd);
+    return !here || here == probe.netns;
+}
+
+/* Answers that did not come in time: a process doesn't wait more often than that, however many images it has. */
+#define LATE_MAX 3u
+static uint32_t answers_late;
+
+/* Connected without a name: the collector comes for it. A descriptor or -errno; waits at most JOIN_WAIT_MS. */
+static int connect_by_mail(uint64_t *mail)
+{
+    bool put = false, taken = false;
+    struct statx st = {0};
+    uint64_t word, none;
+    int pair[2];
+    long ret;
+
+    if (__atomic_load_n(&answers_late, __ATOMIC_RELAXED) >= LATE_MAX)
+        return -ETIMEDOUT;
+    ret = SYS4(__NR_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair);
+    if (ret < 0)
+        return (int)ret;
+    own_fd(pair[0]);
+    own_fd(pair[1]);
+    SYS6(__NR_statx, pair[1], "", AT_EMPTY_PATH, STATX_INO, &st, 0);
+    word = JOIN_MAIL(pair[1], st.stx_ino);
+    for (unsigned us = 0; us < JOIN_WAIT_MS * 1000 && !taken; us += MAIL_US) {
+        none = 0;
+        if (!put) /* others may be waiting, too */
+            put = __atomic_compare_exchange_n(mail, &none, word, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+        else
+            taken = __atomic_load_n(mail, __ATOMIC_ACQUIRE) != word;
+        if (!taken)
+            sleep_us(MAIL_US);
+    }
+    none = word;
+    if (put && !taken)
+        taken = !__atomic_compare_exchange_n(mail, &none, 0, false, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE);
+    own_close(pair[1]);
+    if (taken)
+        return pair[0];
+    own_close(pair[0]);
+    __atomic_fetch_add(&answers_late, 1, __ATOMIC_RELAXED);
+    return -ETIMEDOUT;
+}
+
+/* Connected to the collector's socket for this type of request, or -errno. Waits only while its backlog is full, or
+ * where its name doesn't reach. */
 static int join_connect(enum join_type type)
 {
+    uint64_t *mail = probe.segment ? &probe.segment->mail : probe.mail;
     struct sockaddr_un to = {.sun_family = AF_UNIX};
     size_t n = str_add(to.sun_path + 1, 0, sizeof(to.sun_path) - 1, probe.socket);
     long ret;
@@ -75,23 +158,32 @@ static int join_connect(enum join_type type)
             break;
         sleep_us(500);
     }
-    if (ret == 0)
-        return fd;
+    if (ret == 0) {
+        struct ucred peer = peer_of(fd);
+
+        if (!probe.netns)
+            probe.netns = netns_of(fd);
+        if (peer.uid == 0 || peer.uid == probe.euid)
+            return fd;
+        ret = -EACCES; /* of a user who has no number here; or somebody who took the name of a collector that is gone */
+    } else if (ret == -ECONNREFUSED && netns_of(fd) != probe.netns) {
+        ret = -EACCES;
+    }
     own_close(fd);
-    return (int)ret;
+    return ret == -EACCES && mail ? connect_by_mail(mail) : (int)ret;
 }
 
 #define JOIN_REQUEST_HEAD offsetof(struct join_request, path)
 
 /* Sends a request, with a descriptor unless it is -1. Little stack: this may run in a signal handler. */
-static int join_send(int sock, enum join_type type, const char *key, const char *path, int fd)
+static int join_send(int sock, enum join_type type, uint32_t flags, const char *key, const char *path, int fd)
 {
     struct {
         uint32_t magic, type;
         uint64_t table_hash;
-        uint32_t tid, unobserved;
+        uint32_t tid, flags;
         char key[PLAN_KEY_MAX];
-    } head = {JOIN_MAGIC, type, probe.table_hash, 0, 0, {0}};
+    } head = {JOIN_MAGIC, type, probe.table_hash, 0, flags, {0}};
     struct one_fd c = {.len = offsetof(struct one_fd, pad), .level = SOL_SOCKET, .type = SCM_RIGHTS, .fd = fd};
     struct iovec iov[2] = {{&head, sizeof(head)}, {(void *)(uintptr_t)path, str_len(path, SEG_PATH_MAX - 1) + 1}};
     struct msghdr m = {.iov = iov, .iovlen = type == JOIN_SEGMENT ? 1 : 2, .control = &c, .controllen = sizeof(c)};
@@ -216,7 +308,7 @@ HIDDEN struct segment_header *join_segment(enum seg_start start)
     sock = join_connect(JOIN_SEGMENT);
     if (sock >= 0)
         describe(s, start);
-    if (sock < 0 || join_send(sock, JOIN_SEGMENT, "", "", fd) < 0) {
+    if (sock < 0 || join_send(sock, JOIN_SEGMENT, 0, "", "", fd) < 0) {
         SYS2(__NR_munmap, s, size);
         s = NULL;
     }
@@ -226,10 +318,6 @@ out:
     own_close(fd);
     return s;
 }
-
-/* Answers that did not come in time: a process doesn't wait more often than that, however many images it has. */
-#define LATE_MAX 3u
-static uint32_t answers_late;
 
 /* Waits for the socket to have something to read, or to be hung up. */
 static long wait_readable(int sock)
@@ -275,7 +363,7 @@ HIDDEN int join_plan(int image_fd, const char *key, const char *path)
     sock = join_connect(JOIN_PLAN);
     if (sock < 0)
         return sock;
-    ret = join_send(sock, JOIN_PLAN, key, path, image_fd);
+    ret = join_send(sock, JOIN_PLAN, 0, key, path, image_fd);
     if (ret == 0)
         ret = join_answer(sock, &fd);
     own_close(sock);
@@ -292,17 +380,13 @@ HIDDEN int join_plan(int image_fd, const char *key, const char *path)
  * names: the collector, or 0 for nobody. */
 static void set_tracer(int sock, bool on)
 {
-    struct {
-        int pid;
-        unsigned uid, gid;
-    } peer = {0, 0, 0};
-    int len = sizeof(peer);
+    struct ucred peer = peer_of(sock);
 
-    if (SYS6(__NR_getsockopt, sock, SOL_SOCKET, SO_PEERCRED, &peer, &len, 0) == 0 && peer.pid > 0)
+    if (peer.pid > 0)
         SYS2(__NR_prctl, PR_SET_PTRACER, on ? peer.pid : 0);
 }
 
-HIDDEN int join_trace(void)
+HIDDEN int join_trace(bool loader)
 {
     bool named = false;
 
@@ -315,7 +399,7 @@ HIDDEN int join_trace(void)
             return sock;
         if (named)
             set_tracer(sock, true);
-        ret = join_send(sock, JOIN_TRACE, "", probe.lib, -1);
+        ret = join_send(sock, JOIN_TRACE, loader ? JOIN_F_LOADER : 0, "", probe.lib, -1);
         if (ret == 0)
             ret = join_answer(sock, &fd);
         if (named)

@@ -14,9 +14,12 @@ struct segment_header *join_segment(enum seg_start start);
  * file. Returns a descriptor of the plan or -errno; waits at most JOIN_WAIT_MS. */
 int join_plan(int image_fd, const char *key, const char *path);
 
-/* Asks the collector to trace the calling thread through the exec of a static program that comes next (wire/join.h,
- * TRACE). A descriptor to be kept until then, or -errno; waits at most JOIN_WAIT_MS, twice under Yama. */
-int join_trace(void);
+/* Whether the collector's name can be reached from the network namespace that the calling thread is in. */
+bool join_reachable(void);
+
+/* Asks the collector to trace the calling thread through the exec that comes next (wire/join.h, TRACE), of a static
+ * program or of one with a loader. A descriptor to be kept until then, or -errno; waits at most JOIN_WAIT_MS, twice under Yama. */
+int join_trace(bool loader);
 /* The exec failed: returns when the thread isn't traced any more, at latest after JOIN_WAIT_MS. Closes the descriptor. */
 void join_trace_end(int sock);
 

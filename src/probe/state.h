@@ -59,6 +59,8 @@ struct probe {
     uint8_t sandboxed;              /* seccomp was entered: no system calls of our own */
     char lib[4096];                 /* path of this library, as LD_PRELOAD shall name it */
     char socket[128];               /* SCOPE_SOCKET */
+    uint64_t netns;                 /* cookie of the network namespace where the name was reached; 0: none so far */
+    uint64_t *mail;                 /* join_load.mail; NULL: the loader has brought us */
     char plans[4096];               /* SCOPE_PLANS */
 };
 extern struct probe probe;

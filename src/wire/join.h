@@ -13,13 +13,15 @@
  * PLAN    probe -> collector, one descriptor: the image, open for reading. The
  *         answer is one join_reply, with a sealed memfd that holds the plan if
  *         status is 0. Used when the plan isn't in $SCOPE_PLANS.
- * TRACE   a thread that is about to exec a static program -> collector. A worker of the
+ * TRACE   a thread that is about to exec a program into which no loader can bring the probe -> collector: a static one,
+ *         or one from where the probe's file or the collector's name can't be reached. A worker of the
  *         collector becomes its tracer, answers with a join_reply, brings the probe into the
  *         new image (inject/load.h) and lets go of it. The asker keeps the socket, close-on-exec,
  *         until then; if its exec fails it shuts the socket down for writing (shutdown(2)) and
  *         waits for the hang-up: then it isn't traced any more. Answers other than 0 leave it
  *         untraced: -EPERM where Yama wants prctl(PR_SET_PTRACER) first, -EBUSY if it is traced
  *         by another, -ENOTSUP if nothing static can be observed here, else the error of ptrace(2).
+ *         Such an image finds a struct join_load behind the probe.
  * INSPECT cli -> collector, tid: a process in the collector's pid namespace, 0 for all. The
  *         answer comes with a memfd that holds a JSON array, an object for each (docs/cli.md,
  *         "scope inspect"). -ESRCH: it observes no such process.
@@ -29,6 +31,12 @@
  * SYNC    cli -> collector. Answer: join_reply, sent once everything recorded
  *         before the request has been written to its destinations (or could
  *         not be, which the loss counters tell).
+ *
+ * An abstract name belongs to a network namespace, and who answers to it must be root or this user as seen from the
+ * asker's user namespace. Where that fails the collector comes for the connection: the probe makes a socketpair(2),
+ * writes one end's JOIN_MAIL into a word of memory that the collector looks at when it comes round (segment_header.mail;
+ * join_load.mail before there is a segment), and closes that end when the word is 0 again: then the collector has got
+ * it by pidfd_getfd(2), and the other end is what connect(2) would have given.
  */
 #ifndef SCOPE_WIRE_JOIN_H
 #define SCOPE_WIRE_JOIN_H
@@ -44,12 +52,27 @@
 
 enum join_type { JOIN_SEGMENT = 1, JOIN_PLAN = 2, JOIN_SYNC = 3, JOIN_TRACE = 4, JOIN_INSPECT = 5, JOIN_UPDATE = 6 };
 
+enum join_flags {
+    JOIN_F_TELL = 1,          /* the asker has no segment for a NOTE_EXEC_STATIC: the collector's log tells */
+    JOIN_F_LOADER = 2,        /* the program has a loader, which is not told about the probe; without this flag, none */
+};
+
+/* What a tracer leaves behind the probe that it has mapped (inject/load.h), at the next multiple of its alignment. */
+struct join_load {
+    uint64_t mail;            /* JOIN_MAIL, 0, or JOIN_MAIL_NONE: there will be no more */
+    char lib[4096];           /* the probe's file, for the environment of children; cut off behind its end */
+};
+
+/* A socket's descriptor and its inode, which proves that it is the one that was meant. */
+#define JOIN_MAIL(fd, ino) ((uint64_t)(uint32_t)(ino) << 32 | (uint32_t)(fd))
+#define JOIN_MAIL_NONE     UINT64_MAX
+
 struct join_request {
     uint32_t magic;
     uint32_t type;            /* enum join_type */
     uint64_t table_hash;
     uint32_t tid;             /* TRACE: the calling thread, as it sees itself; INSPECT, UPDATE: a process */
-    uint32_t unobserved;      /* TRACE: 1 if the asker has no segment for a NOTE_EXEC_STATIC: the collector's log tells */
+    uint32_t flags;           /* TRACE: enum join_flags */
     char key[PLAN_KEY_MAX];   /* PLAN: identity of the image; TRACE: name of the program, for people, or empty */
     char path[4096];          /* PLAN: its name, for people; TRACE: the probe's file, for the environment of the new
                                * image's children; may be cut short in the packet */

@@ -79,7 +79,7 @@ enum note_code {
     NOTE_EXEC_32BIT,
     NOTE_EXEC_SETID,      /* setuid/setgid or file capabilities */
     NOTE_EXEC_ARCH,       /* other architecture */
-    NOTE_EXEC_LIB,        /* the probe's file can't be reached from there */
+    NOTE_EXEC_LIB,        /* the probe's file, or the collector, can't be reached from there, nor could it be traced (likewise) */
     NOTE_IMAGE_NOPLAN,    /* no plan for an image in time */
     NOTE_IMAGE_PATCH,     /* text could not be made writable */
     NOTE_SECCOMP,         /* the program entered seccomp: no new segment for its children */

@@ -153,6 +153,7 @@ struct segment_header {
     uint64_t loss[LOSS_MAX] __attribute__((aligned(64)));
     uint64_t fd_high __attribute__((aligned(64))); /* highest descriptor used so far, plus one */
     uint32_t images, sites_patched, sites_left, uring_seen;
+    uint64_t mail;            /* JOIN_MAIL (wire/join.h), 0 when the collector has come for it */
     struct op_counter op[OP_MAX] __attribute__((aligned(64)));
 
     /* --- written once by the probe, long and mostly empty: untouched pages cost nothing --- */
