@@ -68,8 +68,8 @@ static bool changes_rights(int fd, const struct statx *st)
            (euid != 0 && SYS4(__NR_fgetxattr, fd, "security.capability", 0, 0) > 0);
 }
 
-/* What exec of path will run: 0 if the dynamic loader will see our environment, else why not. loads: there certainly
- * is one. */
+/* What exec of path will run: 0 if the dynamic loader will see our environment, else why not. loads: there is a file
+ * that one will load. */
 static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip, bool *ret_loads)
 {
     char interp[256];
@@ -88,8 +88,10 @@ static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip, bo
             fd = own_fd(SYS3(__NR_fcntl, dirfd, 1030 /* F_DUPFD_CLOEXEC */, 0));
         else
             fd = own_fd(SYS4(__NR_openat, dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0));
-        if (fd < 0)
+        if (fd < 0) {
+            *ret_loads = true;
             return 0;
+        }
         c = classify(fd, interp, sizeof(interp));
         rights = changes_rights(fd, &st);
         own_close(fd);
@@ -326,10 +328,9 @@ HIDDEN void exec_enter(struct segment_header *s, struct thread *t, enum op_id op
     }
     signals = signals_block();
     note = look(dirfd, path, flags, &strip, &loads);
-    if (!note && (SYS3(__NR_faccessat, AT_FDCWD, probe.lib, 4 /* R_OK */) < 0 || (loads && !join_reachable()))) {
+    if (!note && loads && (SYS3(__NR_faccessat, AT_FDCWD, probe.lib, 4 /* R_OK */) < 0 || !join_reachable())) {
         note = NOTE_EXEC_LIB;
-        unloaded = loads;
-        strip = true;
+        unloaded = strip = true;
     }
     if (note == NOTE_EXEC_STATIC || unloaded) /* no loader will load the probe: a tracer does */
         sock = join_trace(unloaded);
