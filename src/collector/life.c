@@ -100,7 +100,7 @@ static char **identify(struct proc *p, const struct segment_info *info)
     tm->exe = info->exe[0] || p->host_pid <= 0 ? xstrdup(info->exe) : pi_exe(p->host_pid);
     tm->proc = base_name(info->argv[0] ? info->argv : tm->exe);
     tm->cmd = command_line(info);
-    tm->cgroup = p->host_pid > 0 ? pi_cgroup(p->host_pid) : xstrdup("");
+    tm->cgroup = p->host_pid > 0 ? pi_cgroup(p->host_pid, tm->container) : xstrdup("");
     tm->k8s_pod = xstrdup(environ_get(env, "CRIBL_K8S_POD"));
     uuid_text(info->uuid, tm->uuid);
     make_id(tm);
@@ -532,6 +532,12 @@ struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pi
     struct proc *known;
     pid_t ppid = 0;
 
+    for (known = seg->borrowers; known; known = known->borrow_next)
+        if (known->pl && known->pid == (uint32_t)known->host_pid && pi_inner_pid(known->host_pid) == pid) {
+            known->pid = known->tm.pid = pid; /* its parent's number of it: it is in a pid namespace of its own */
+            telemetry_process_start(known->pl->tm, &known->tm);
+            return known;
+        }
     /* one that has moved to a segment of its own meanwhile */
     known = seg->host_pid == (pid_t)seg->map.info.pid ? proc_by_host_pid(c, (pid_t)pid) : NULL;
     if (known && known->origin == seg->id && !known->dead && known->pid == pid && !known->borrowed)
@@ -567,6 +573,17 @@ void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t
         f = f->next;
     if (!f) /* a thread, or its beginning was lost */
         return;
+    if (child > 0 && f->child && f->child != (uint32_t)child && parent->host_pid == (pid_t)parent->pid && parent->seg) {
+        p = segment_find(parent->seg, f->child);
+        if (p && p->pl && p->host_pid <= 0 && pi_inner_pid((pid_t)child) == p->pid) { /* in a pid namespace of its own */
+            proc_set_host_pid(p, (pid_t)child);
+            p->tm.host_pid = (uint32_t)child;
+            telemetry_process_start(p->pl->tm, &p->tm);
+            watch(p);
+            fork_drop(parent, f);
+            return;
+        }
+    }
     while (taken && (child <= 0 || taken->child != (uint32_t)child))
         taken = taken->next;
     if (taken) { /* known by its own records; it may even be over */

@@ -85,13 +85,28 @@ char *pi_name(pid_t pid)
     return xstrndup(buf, strcspn(buf, "\n"));
 }
 
-char *pi_cgroup(pid_t pid)
+/* The last 64 hex digits in a row that stand between others: /docker/ID, docker-ID.scope, .../pod.../ID. */
+static void find_container(const char *text, char id[65])
+{
+    id[0] = '\0';
+    for (size_t n; *text; text += n ? n : 1) {
+        n = strspn(text, "0123456789abcdef");
+        if (n == 64) {
+            memcpy(id, text, 64);
+            id[64] = '\0';
+        }
+    }
+}
+
+char *pi_cgroup(pid_t pid, char container[65])
 {
     char path[40], buf[8192], *line, *end;
 
+    container[0] = '\0';
     snprintf(path, sizeof(path), "/proc/%d/cgroup", pid);
     if (read_file(path, buf, sizeof(buf)) <= 0)
         return xstrdup("");
+    find_container(buf, container);
     for (line = buf; line; line = end) {
         end = strchr(line, '\n');
         if (end)
@@ -330,6 +345,19 @@ const char *pi_machine_id(void)
     else if (!card_id(id))
         memset(id, '0', 32);
     return id;
+}
+
+uint32_t pi_inner_pid(pid_t pid)
+{
+    char path[40], buf[2048], *p, *end;
+    uint32_t inner = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    if (read_file(path, buf, sizeof(buf)) <= 0 || !(p = strstr(buf, "\nNSpid:")))
+        return 0;
+    for (p += strlen("\nNSpid:"); *p == '\t'; p = end) /* from ours to its own */
+        inner = (uint32_t)strtoul(p, &end, 10);
+    return inner;
 }
 
 uint32_t pi_euid(pid_t pid)

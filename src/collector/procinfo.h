@@ -27,8 +27,13 @@ int pi_stat(pid_t pid, struct pi_stat *ret);
 /* The short name (comm); malloc'ed, "" if unknown. */
 char *pi_name(pid_t pid);
 
-/* The line of the unified hierarchy ("0::/..."), without newline; malloc'ed, "" if unknown. */
-char *pi_cgroup(pid_t pid);
+/* The line of the unified hierarchy ("0::/..."), without newline; malloc'ed, "" if unknown. container: the id that
+ * Docker, Podman, containerd and Kubernetes name a container's control group after, in any hierarchy: 64 hex digits,
+ * or "". */
+char *pi_cgroup(pid_t pid, char container[65]);
+
+/* A process's number in the innermost pid namespace that it is in: as it sees itself. 0 if unknown. */
+uint32_t pi_inner_pid(pid_t pid);
 
 /* The environment that the program was started with: NULL-terminated array in one malloc'ed block; NULL if unreadable. */
 char **pi_environ(pid_t pid);

@@ -187,6 +187,10 @@ void report_start(struct proc *p, const char *start, uint64_t time_ns)
             add_str(&f, "username", 0, p->tm.username);
         if (p->tm.groupname)
             add_str(&f, "groupname", 0, p->tm.groupname);
+        if (tm_two_pids(&p->tm))
+            add_uint(&f, "hostPid", 0, p->tm.host_pid);
+        if (p->tm.container[0])
+            add_str(&f, "containerId", 0, p->tm.container);
         add_str(&f, "uuid", 0, p->tm.uuid);
         add_str(&f, "start", 0, start);
         event(p, CFG_EW_PROCESS, "proc.start", 0, time_ns, &f);

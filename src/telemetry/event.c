@@ -33,6 +33,10 @@ void event_prepare(struct process *p)
     buf_json_str(&p->body, who->cmd && who->cmd[0] ? who->cmd : "none");
     LITERAL(&p->body, ",\"pid\":");
     buf_uint(&p->body, who->pid);
+    if (tm_two_pids(who)) {
+        LITERAL(&p->body, ",\"hostPid\":");
+        buf_uint(&p->body, who->host_pid);
+    }
 }
 
 /* Everything up to the value of `data`. */
@@ -250,6 +254,8 @@ void event_start_message(struct telemetry *t, struct process *p, struct buf *b)
         LITERAL(b, ",\"breaker\":\"Cribl - Do Not Break Ruleset\"");
     LITERAL(b, ",\"info\":{\"process\":{\"libscopever\":\"" SCOPE_VERSION "\"");
     buf_printf(b, ",\"pid\":%" PRIu32 ",\"ppid\":%" PRIu32 ",\"gid\":%" PRIu32, who->pid, who->ppid, who->gid);
+    if (tm_two_pids(who))
+        buf_printf(b, ",\"hostPid\":%" PRIu32, who->host_pid);
     if (who->groupname)
         member(b, "groupname", who->groupname);
     buf_printf(b, ",\"uid\":%" PRIu32, who->uid);
@@ -261,6 +267,8 @@ void event_start_message(struct telemetry *t, struct process *p, struct buf *b)
         member(b, "cmd", who->cmd);
     member(b, "id", who->id);
     member(b, "cgroup", who->cgroup);
+    if (who->container[0])
+        member(b, "containerId", who->container);
     member(b, "machine_id", who->machine_id);
     member(b, "uuid", who->uuid);
     LITERAL(b, "},\"configuration\":{\"current\":");

@@ -143,6 +143,8 @@ static void gather(struct tags *tags, const struct tm_process *who, const struct
     tags->count = 0;
     add_str(tags, "proc", 4, who->proc ? who->proc : "");
     add_uint(tags, "pid", 4, who->pid);
+    if (tm_two_pids(who))
+        add_uint(tags, "hostPid", 4, who->host_pid);
     for (; i < w->field_count && before_host(w->fields[i].name); i++)
         add(tags, &w->fields[i]);
     if (w->def == &metric_defs[TM_PROC_START] && !w->field_count) {

@@ -281,7 +281,7 @@ void telemetry_process_end(struct telemetry *t, struct tm_process *who, uint64_t
 
 static bool reserved_tag(const char *name)
 {
-    static const char *const names[] = {"sourcetype", "_time",   "source",       "host",   "proc", "cmd",    "pid",
+    static const char *const names[] = {"sourcetype", "_time",   "source",       "host",   "proc", "cmd",    "pid",  "hostPid",
                                         "data",       "_metric", "_metric_type", "_value", "unit", "summary"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)

@@ -24,15 +24,22 @@ struct telemetry;
 /* Who observed it. Owned by the collector; valid until telemetry_process_end(). */
 struct tm_process {
     uint32_t pid, ppid, uid, gid;   /* in the process's own namespace */
-    uint32_t host_pid;              /* in the collector's */
+    uint32_t host_pid;              /* in the collector's; 0: unknown */
     const char *username, *groupname; /* NULL if unknown */
     const char *host, *proc, *cmd, *cgroup, *exe;
     const char *machine_id;         /* 32 hex digits */
+    char container[65];             /* id, or "" */
     char uuid[37];
     char id[512];                   /* HOST-PROC-CMD as docs/data-model.md says */
     const char *k8s_pod;            /* value of CRIBL_K8S_POD, or NULL */
     void *aggregate;                /* private to telemetry */
 };
+
+/* Whether the process has two numbers: it is in a pid namespace of its own. */
+static inline bool tm_two_pids(const struct tm_process *p)
+{
+    return p->host_pid && p->host_pid != p->pid;
+}
 
 enum tm_type { TM_STR, TM_INT, TM_UINT, TM_NUM, TM_BOOL, TM_STRLIST };
 
