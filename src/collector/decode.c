@@ -780,6 +780,8 @@ static void do_names(struct ctx *x)
     default:
         break;
     }
+    if ((x->op == OP_unshare && x->r->arg[0] & CLONE_NEWPID) || x->op == OP_setns)
+        x->p->new_pids = true;
     if (x->op == OP_chroot || x->op == OP_setns || x->op == OP_unshare)
         x->p->root = ROOT_UNKNOWN;
     if (x->op == OP_chdir && x->file)
@@ -962,7 +964,7 @@ static void do_wait(struct ctx *x)
         if (p->parent == x->p && p->pid == pid && !p->waited) {
             p->waited = true;
             p->wait_status = x->in.status;
-            if (p->host_pid <= 0) /* nothing else would tell */
+            if (p->host_pid <= 0 && !p->exec_op) /* nothing else would tell; but see core_turn() */
                 proc_died(p);
             return;
         }

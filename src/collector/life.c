@@ -18,6 +18,7 @@
 #define MS UINT64_C(1000000)
 #define STATUS_WAIT_NS (500 * MS) /* for the wait status of a process that died without a word */
 #define CHECK_NS (100 * MS)
+#define SHARED_LOOK_NS (1000 * MS)
 #define PROC_NAME_MAX 128
 #define ID_CMD 32
 
@@ -523,6 +524,14 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     return p;
 }
 
+/* Whether a child has this number in a pid namespace of its own; one that is gone already can't be asked. */
+static bool is_inner(const struct proc *parent, pid_t host_pid, uint32_t pid)
+{
+    uint32_t inner = pi_inner_pid(host_pid);
+
+    return inner ? inner == pid && inner != (uint32_t)host_pid : parent && parent->new_pids;
+}
+
 /* The first sign of an unknown guest in a ring: who forked it? */
 struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pid, bool vfork, uint64_t time_ns)
 {
@@ -533,7 +542,7 @@ struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pi
     pid_t ppid = 0;
 
     for (known = seg->borrowers; known; known = known->borrow_next)
-        if (known->pl && known->pid == (uint32_t)known->host_pid && pi_inner_pid(known->host_pid) == pid) {
+        if (known->pl && known->pid == (uint32_t)known->host_pid && is_inner(known->parent, known->host_pid, pid)) {
             known->pid = known->tm.pid = pid; /* its parent's number of it: it is in a pid namespace of its own */
             telemetry_process_start(known->pl->tm, &known->tm);
             return known;
@@ -575,7 +584,7 @@ void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t
         return;
     if (child > 0 && f->child && f->child != (uint32_t)child && parent->host_pid == (pid_t)parent->pid && parent->seg) {
         p = segment_find(parent->seg, f->child);
-        if (p && p->pl && p->host_pid <= 0 && pi_inner_pid((pid_t)child) == p->pid) { /* in a pid namespace of its own */
+        if (p && p->pl && p->host_pid <= 0 && is_inner(parent, (pid_t)child, p->pid)) { /* in a pid namespace of its own */
             proc_set_host_pid(p, (pid_t)child);
             p->tm.host_pid = (uint32_t)child;
             telemetry_process_start(p->pl->tm, &p->tm);
@@ -815,6 +824,15 @@ static void summaries(struct collector *c, uint64_t now)
         segment_losses(c, seg);
 }
 
+/* Whether a segment without owner is mapped by no process any more. */
+static bool nobody_shares(struct segment *seg, uint64_t now)
+{
+    if (seg->owner || now - seg->shared_look < SHARED_LOOK_NS)
+        return false;
+    seg->shared_look = now;
+    return !pi_any_maps(seg->map.ino);
+}
+
 void core_turn(struct collector *c)
 {
     uint64_t now = clock_now_mono();
@@ -844,10 +862,16 @@ void core_turn(struct collector *c)
         segment_leave(c, seg);
     }
     /* A process whose pid in our namespace isn't known can't be watched: it is over when it has said so, or when
-     * nobody shares its ring any more. */
-    for (struct proc *p = c->procs; p; p = p->next)
-        if (p->host_pid <= 0 && !p->dead && (p->exit_recorded || p->waited || !p->seg))
+     * nobody shares its ring any more. If it has exec'ed, and what was waited for was the new image, that has joined by
+     * the next time we look. */
+    for (struct proc *p = c->procs; p; p = p->next) {
+        if (p->host_pid > 0 || p->dead || !(p->exit_recorded || p->waited || !p->seg || nobody_shares(p->seg, now)))
+            continue;
+        if (p->exec_op && !p->over && !c->stopping)
+            p->over = true;
+        else
             proc_died(p);
+    }
     if (c->procs || c->backlog.bytes)
         c->alone_since = 0;
     else if (!c->alone_since)

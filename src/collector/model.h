@@ -164,6 +164,7 @@ struct segment {
     bool orphans;             /* the owner left while it was forking: unknown borrowers may follow */
     uint64_t queued, queued_bytes; /* records in the backlog */
     uint64_t next_poll, interval; /* CLOCK_MONOTONIC ns */
+    uint64_t shared_look;     /* CLOCK_MONOTONIC ns: when it was last asked whether anybody still has it mapped */
     uint64_t loss_seen[LOSS_MAX], torn_seen;
     uint64_t op_seen[OP_MAX], ebadf_seen[OP_MAX];
 };
@@ -181,6 +182,8 @@ struct proc {
     struct proc *parent;              /* NULL if unknown or gone */
     unsigned live_children;
     uint32_t pid;                     /* as the process sees it */
+    bool over;                        /* seems to have ended, but had begun an exec */
+    bool new_pids;                    /* its children may be in a pid namespace of their own */
     pid_t host_pid;                   /* ours; 0 if unknown */
     uint64_t start_ticks;             /* pi_stat.start_ticks, 0 if unknown */
     bool borrowed;                    /* seg is somebody else's */

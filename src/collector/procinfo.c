@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "wire/segment.h"
 
 /* <linux/pidfd.h> of Linux 6.15; older headers lack it. */
 struct pidfd_info_v1 {
@@ -363,13 +364,12 @@ uint32_t pi_inner_pid(pid_t pid)
 uint32_t pi_euid(pid_t pid)
 {
     char path[40], buf[2048], *line;
-    unsigned euid;
 
     snprintf(path, sizeof(path), "/proc/%d/status", pid);
     if (read_file(path, buf, sizeof(buf)) <= 0 || !(line = strstr(buf, "\nUid:\t")) ||
-        sscanf(line, "\nUid:\t%*u\t%u", &euid) != 1)
+        !(line = strchr(line + strlen("\nUid:\t"), '\t'))) /* behind the real one */
         return UINT32_MAX;
-    return euid;
+    return (uint32_t)strtoul(line, NULL, 10);
 }
 
 bool pi_in_own_userns(pid_t pid)
@@ -407,24 +407,25 @@ char *pi_exe(pid_t pid)
 static bool has_socket(pid_t pid, int fd, uint64_t ino)
 {
     char text[64];
-    unsigned long long found;
+    char want[64];
 
-    return pi_fd_link(pid, fd, text, sizeof(text), NULL) > 0 && sscanf(text, "socket:[%llu]", &found) == 1 && found == ino;
+    snprintf(want, sizeof(want), "socket:[%llu]", (unsigned long long)ino);
+    return pi_fd_link(pid, fd, text, sizeof(text), NULL) > 0 && !strcmp(text, want);
 }
 
-/* proc_pid_maps(5): the inode is the fifth word. */
+/* proc_pid_maps(5). Whether it is a memfd's inode: nothing else has that name and a number between blanks. */
 static bool maps(pid_t pid, uint64_t ino)
 {
-    char path[40], *line = NULL;
-    unsigned long long found;
+    char path[40], want[40], *line = NULL;
     bool yes = false;
     size_t size = 0;
     FILE *f;
 
     snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+    snprintf(want, sizeof(want), " %llu ", (unsigned long long)ino);
     f = fopen(path, "re");
     while (f && !yes && getline(&line, &size, f) > 0)
-        yes = strstr(line, "/memfd:") && sscanf(line, "%*s %*s %*s %*s %llu", &found) == 1 && found == ino;
+        yes = strstr(line, "/memfd:" SEG_NAME) && strstr(line, want);
     free(line);
     if (f)
         fclose(f);
@@ -449,6 +450,22 @@ pid_t pi_find_socket(pid_t first, int fd, uint64_t ino, uint64_t mapped)
     if (dir)
         closedir(dir);
     return found;
+}
+
+bool pi_any_maps(uint64_t ino)
+{
+    struct dirent *d;
+    DIR *dir = opendir("/proc");
+    bool any = false;
+
+    while (dir && !any && (d = readdir(dir))) {
+        pid_t pid = isdigit((unsigned char)d->d_name[0]) ? (pid_t)strtol(d->d_name, NULL, 10) : 0;
+
+        any = pid > 0 && pid != getpid() && maps(pid, ino);
+    }
+    if (dir)
+        closedir(dir);
+    return any;
 }
 
 int pi_get_socket(pid_t pid, int fd, uint64_t ino)

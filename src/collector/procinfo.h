@@ -67,6 +67,8 @@ char *pi_exe(pid_t pid);
 /* The process that shares the memory with inode `mapped` (a memfd) and has the socket `ino` open as descriptor fd:
  * `first`, or any other that we can see. 0 if there is none. */
 pid_t pi_find_socket(pid_t first, int fd, uint64_t ino, uint64_t mapped);
+/* Whether any process that we can see has the memory with this inode (a memfd) mapped, other than ourselves. */
+bool pi_any_maps(uint64_t ino);
 /* A copy of a process's descriptor (pidfd_getfd(2)), if that is the socket `ino`: or -errno. */
 int pi_get_socket(pid_t pid, int fd, uint64_t ino);
 

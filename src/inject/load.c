@@ -261,7 +261,7 @@ static int write_segment(const struct trace *t, uint64_t base, const unsigned ch
 static int check_stack(struct trace *t, struct trace_thread *th, uint64_t execfn)
 {
     uint64_t sp = arch_sp(&th->regs), at = th->frame - 64;
-    struct rlimit lim;
+    struct rlimit lim = {0};
     int64_t got;
     int ret = trace_call(t, th, SYS_prlimit64, (const uint64_t[6]){0, RLIMIT_STACK, 0, at}, &got);
 
