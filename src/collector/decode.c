@@ -780,9 +780,7 @@ static void do_names(struct ctx *x)
     default:
         break;
     }
-    if ((x->op == OP_unshare && x->r->arg[0] & CLONE_NEWPID) || x->op == OP_setns)
-        x->p->new_pids = true;
-    if (x->op == OP_chroot || x->op == OP_setns || x->op == OP_unshare)
+    if (x->op == OP_chroot)
         x->p->root = ROOT_UNKNOWN;
     if (x->op == OP_chdir && x->file)
         set_cwd(x->p, file, len);
@@ -973,6 +971,10 @@ static void do_wait(struct ctx *x)
 
 static void completed(struct ctx *x)
 {
+    if (x->op == OP_setns || x->op == OP_unshare) {
+        x->p->root = ROOT_UNKNOWN;
+        x->p->new_pids |= x->op == OP_setns || (x->r->arg[0] & CLONE_NEWPID);
+    }
     switch (x->desc->shape) {
     case SHP_OPEN:
         do_open(x);

@@ -234,6 +234,7 @@ void tracer_reap(struct tracer *tr)
 bool tracer_mail(struct tracer *tr, void (*fn)(void *ctx, pid_t pid, uint64_t mail), void *ctx)
 {
     struct job *job, *next;
+    bool more = false;
 
     for (job = tr->jobs; job; job = next) {
         uint64_t at = __atomic_load_n(&job->shared->mail, __ATOMIC_ACQUIRE), mail = 0, none = 0;
@@ -251,8 +252,10 @@ bool tracer_mail(struct tracer *tr, void (*fn)(void *ctx, pid_t pid, uint64_t ma
         }
         if (!job->worker && (over || clock_now_mono() - job->done_ns > JOIN_WAIT_MS * UINT64_C(1000000)))
             job_free(tr, job);
+        else
+            more = true;
     }
-    return tr->jobs != NULL;
+    return more;
 }
 
 bool tracer_busy(const struct tracer *tr)

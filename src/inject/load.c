@@ -372,7 +372,7 @@ int load_at_exec(struct trace *t, struct trace_thread *th, bool loader, const ch
         ret = probe_open(&im);
     if (ret == 0)
         ret = trace_borrow(t, th, target.vdso);
-    if (ret < 0)
+    if (ret != 0)
         goto out;
     size = (load_offset(&im) + offsetof(struct join_load, lib) + strlen(lib) + 1 + PAGE - 1) & ~(size_t)(PAGE - 1);
     ret = check_stack(t, th, target.execfn);

@@ -68,6 +68,17 @@ static bool changes_rights(int fd, const struct statx *st)
            (euid != 0 && SYS4(__NR_fgetxattr, fd, "security.capability", 0, 0) > 0);
 }
 
+/* Whether the loader can load our file, and it can join by itself. Where the file's owner is neither root nor this
+ * user, as seen from here, in a user namespace, nor is the collector's; join_connect() wouldn't believe that. */
+static bool can_load(void)
+{
+    struct statx st;
+
+    return SYS3(__NR_faccessat, AT_FDCWD, probe.lib, 4 /* R_OK */) == 0 &&
+           SYS6(__NR_statx, AT_FDCWD, probe.lib, 0, STATX_UID, &st, 0) == 0 &&
+           (st.stx_uid == 0 || st.stx_uid == (uint32_t)SYS1(__NR_geteuid, 0)) && join_reachable();
+}
+
 /* What exec of path will run: 0 if the dynamic loader will see our environment, else why not. loads: there is a file
  * that one will load. */
 static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip, bool *ret_loads)
@@ -328,7 +339,7 @@ HIDDEN void exec_enter(struct segment_header *s, struct thread *t, enum op_id op
     }
     signals = signals_block();
     note = look(dirfd, path, flags, &strip, &loads);
-    if (!note && loads && (SYS3(__NR_faccessat, AT_FDCWD, probe.lib, 4 /* R_OK */) < 0 || !join_reachable())) {
+    if (!note && loads && !can_load()) {
         note = NOTE_EXEC_LIB;
         unloaded = strip = true;
     }

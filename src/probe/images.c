@@ -100,8 +100,9 @@ static bool key_of_file(int dirfd, const char *path, int flags, char *key)
 /* Most images have nothing to patch; their plans all look like this one. */
 static const struct plan_header plan_empty = {.magic = PLAN_MAGIC};
 
-/* Maps a plan read-only; NULL if it can't be trusted. */
-static const struct plan_header *plan_map(int fd, size_t *ret_size)
+/* Maps a plan read-only; NULL if it can't be trusted. sent: by the collector, which has looked itself, and whose user
+ * may have no number in our user namespace. */
+static const struct plan_header *plan_map(int fd, bool sent, size_t *ret_size)
 {
     struct plan_header head;
     struct statx st;
@@ -110,15 +111,9 @@ static const struct plan_header *plan_map(int fd, size_t *ret_size)
     if (SYS6(__NR_statx, fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st, 0) < 0 ||
         st.stx_size < sizeof(head) || st.stx_size > 64u << 20)
         return NULL;
-    /* Whoever may write the plan may write our code: a file of root's or our own, or memory that nobody can change. */
-    if (st.stx_uid != 0 && st.stx_uid != probe.euid)
+    /* Whoever may write the plan may write our code: only root or ourselves. */
+    if (!sent && ((st.stx_uid != 0 && st.stx_uid != probe.euid) || (st.stx_mode & 0022)))
         return NULL;
-    if (st.stx_mode & 0022) {
-        long seals = SYS2(__NR_fcntl, fd, F_GET_SEALS);
-
-        if (seals < 0 || !(seals & F_SEAL_WRITE))
-            return NULL;
-    }
     if (SYS4(__NR_pread64, fd, &head, sizeof(head), 0) != (long)sizeof(head) || head.magic != PLAN_MAGIC ||
         head.version != PLAN_VERSION || head.arch != PROBE_ARCH || head.table_hash != probe.table_hash)
         return NULL;
@@ -151,7 +146,7 @@ static const struct plan_header *plan_get(int plans, const char *key, int image_
     if (plans >= 0) {
         fd = own_fd(SYS4(__NR_openat, plans, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0));
         if (fd >= 0) {
-            h = plan_map(fd, ret_size);
+            h = plan_map(fd, false, ret_size);
             own_close(fd);
             if (h)
                 return h;
@@ -164,7 +159,7 @@ static const struct plan_header *plan_get(int plans, const char *key, int image_
     if (image_fd >= 0 || path == exe_link) { /* without a /proc here the collector opens it there */
         fd = join_plan(image_fd, key, path);
         if (fd >= 0) {
-            h = plan_map(fd, ret_size);
+            h = plan_map(fd, true, ret_size);
             own_close(fd);
         }
     }

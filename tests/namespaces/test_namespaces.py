@@ -201,6 +201,21 @@ def test_other_user(ctx):
 
 
 @test()
+def test_user_of_root(ctx):
+    """A user namespace in which the collector's user has no number, so that nothing can be seen to be root's."""
+    check(os.geteuid() == 0, "needs root, to become another user")
+    program = ctx.compile("namespaces/inner.c", "glibc-O2")
+    file = ctx.dir / "greeting"
+    file.write_text("from inside\n")
+    os.chmod(ctx.options.work, 0o755)
+    for flags in ("-Ur", "-Urn"):
+        shutil.rmtree(ctx.home, ignore_errors=True)
+        result = both(ctx, [ctx.tool("setpriv"), "--reuid", "65000", "--regid", "65000", "--clear-groups",
+                            ctx.tool("unshare"), flags, program, file, 1])
+        followed(result, str(program), str(file), 2)
+
+
+@test()
 def test_server_and_client(ctx):
     """A server inside a network namespace, and a client that comes later by its own way, like `ip netns exec`."""
     server = ("import socket,sys\ns=socket.create_server(('127.0.0.1',5000))\nprint('ready',flush=True)\n"
