@@ -9,31 +9,30 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "collector/clock.h"
 #include "collector/planner.h"
 #include "inject/load.h"
 #include "wire/join.h"
 
 #define WORKERS_MAX 512u
+#define MAIL_US 300u
 #define TRACE_MS 10000u  /* from the answer until the new image is loaded; then it is let go of */
 
 /* What the worker tells the collector. */
 struct shared {
-    uint64_t mail;           /* address of the new image's join_load.mail; 0: not loaded */
+    uint64_t mail;           /* the new image's JOIN_MAIL; 0 again when the collector has taken it */
+    bool loaded;             /* there may be some */
     char name[PATH_MAX];     /* of the program, for people */
 };
 
 struct job {
     struct job *next;
     int sock;
-    pid_t worker, pid;       /* worker 0: it has done its work */
-    uint64_t done_ns;        /* CLOCK_MONOTONIC, then */
+    pid_t worker, pid;
     struct shared *shared;
 };
 
@@ -118,6 +117,28 @@ static int refused(pid_t pid, pid_t tid)
     return scope == '1' ? -EPERM : -EACCES;
 }
 
+/* Passes on what the new image, which runs by now, leaves behind the probe for the collector, until it has joined. */
+static void carry_mail(const struct trace *t, uint64_t addr, struct shared *shared)
+{
+    const uint64_t none = 0;
+    uint64_t mail = 0, carried = 0;
+
+    shared->loaded = true;
+    for (unsigned us = 0; us < JOIN_WAIT_MS * 1000; us += MAIL_US) {
+        if (trace_read(t, addr, &mail, sizeof(mail)) < 0 || mail == JOIN_MAIL_NONE)
+            return;
+        if (mail && mail == carried && !__atomic_load_n(&shared->mail, __ATOMIC_ACQUIRE)) {
+            if (trace_write(t, addr, &none, sizeof(none)) < 0)
+                return;
+            carried = 0;
+        } else if (mail && mail != carried) {
+            carried = mail;
+            __atomic_store_n(&shared->mail, mail, __ATOMIC_RELEASE);
+        }
+        usleep(MAIL_US);
+    }
+}
+
 /* Until the probe is in the new image: 0, also if no exec came; or -errno. */
 static int follow(struct trace *t, struct trace_thread *th, int sock, const struct join_request *req, struct shared *shared)
 {
@@ -135,10 +156,10 @@ static int follow(struct trace *t, struct trace_thread *th, int sock, const stru
     if (n > 0)
         shared->name[n] = '\0';
     ret = load_at_exec(t, th, req->flags & JOIN_F_LOADER, req->path, &mail);
-    if (ret == 0)
-        shared->mail = mail;
     if (trace_detach(th) < 0 && ret == 0)
         ret = -ESRCH;
+    if (ret == 0)
+        carry_mail(t, mail, shared);
     return ret == -ENOEXEC ? 0 : ret; /* another file than the asker saw: it has a loader, or can't be helped */
 }
 
@@ -216,44 +237,30 @@ void tracer_reap(struct tracer *tr)
 
     for (job = tr->jobs; job; job = next) {
         next = job->next;
-        if (!job->worker || waitpid(job->worker, &status, WNOHANG) != job->worker)
+        if (waitpid(job->worker, &status, WNOHANG) != job->worker)
             continue;
-        job->worker = 0;
-        job->done_ns = clock_now_mono();
         if (WIFEXITED(status) && WEXITSTATUS(status))
             log_warning("process %d starts a program that is not observed: %s: %s", (int)job->pid,
                         load_reason(WEXITSTATUS(status)), job->shared->name);
         else if (WIFSIGNALED(status))
             log_warning("process %d starts a program that is perhaps not observed: its tracer was killed (signal %d): %s",
                         (int)job->pid, WTERMSIG(status), job->shared->name);
-        if (!job->shared->mail)
-            job_free(tr, job);
+        job_free(tr, job);
     }
 }
 
 bool tracer_mail(struct tracer *tr, void (*fn)(void *ctx, pid_t pid, uint64_t mail), void *ctx)
 {
-    struct job *job, *next;
     bool more = false;
 
-    for (job = tr->jobs; job; job = next) {
-        uint64_t at = __atomic_load_n(&job->shared->mail, __ATOMIC_ACQUIRE), mail = 0, none = 0;
-        struct iovec ours = {&mail, sizeof(mail)}, theirs = {(void *)(uintptr_t)at, sizeof(mail)}; // NOLINT(performance-no-int-to-ptr)
-        bool over;
+    for (const struct job *job = tr->jobs; job; job = job->next) {
+        uint64_t mail = __atomic_load_n(&job->shared->mail, __ATOMIC_ACQUIRE);
 
-        next = job->next;
-        if (!at)
+        more |= __atomic_load_n(&job->shared->loaded, __ATOMIC_RELAXED);
+        if (!mail)
             continue;
-        over = process_vm_readv(job->pid, &ours, 1, &theirs, 1, 0) != (ssize_t)sizeof(mail) || mail == JOIN_MAIL_NONE;
-        if (!over && mail) {
-            fn(ctx, job->pid, mail);
-            ours.iov_base = &none;
-            over = process_vm_writev(job->pid, &ours, 1, &theirs, 1, 0) != (ssize_t)sizeof(mail);
-        }
-        if (!job->worker && (over || clock_now_mono() - job->done_ns > JOIN_WAIT_MS * UINT64_C(1000000)))
-            job_free(tr, job);
-        else
-            more = true;
+        fn(ctx, job->pid, mail);
+        __atomic_store_n(&job->shared->mail, 0, __ATOMIC_RELEASE);
     }
     return more;
 }
@@ -268,10 +275,8 @@ void tracer_free(struct tracer *tr)
     while (tr->jobs) {
         struct job *job = tr->jobs;
 
-        if (job->worker) {
-            kill(job->worker, SIGKILL);
-            waitpid(job->worker, NULL, 0);
-        }
+        kill(job->worker, SIGKILL);
+        waitpid(job->worker, NULL, 0);
         job_free(tr, job);
     }
     free(tr);

@@ -24,7 +24,7 @@ void tracer_request(struct tracer *tr, int sock, pid_t pid, const struct join_re
 /* Call on SIGCHLD. */
 void tracer_reap(struct tracer *tr);
 bool tracer_busy(const struct tracer *tr);
-/* Calls fn with each JOIN_MAIL that a new image has put into its join_load since. True: there may be more soon. */
+/* Calls fn with each JOIN_MAIL that a new image has left in its join_load. True: there may be more soon. */
 bool tracer_mail(struct tracer *tr, void (*fn)(void *ctx, pid_t pid, uint64_t mail), void *ctx);
 
 #endif
