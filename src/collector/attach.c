@@ -120,21 +120,19 @@ static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, ui
     return n;
 }
 
-/* How soon to look again, by how much was there: between once a millisecond, when the busiest program fills a good
- * part of the ring meanwhile, and the longest that such a program needs to fill it all from silence. Each look takes
- * a CPU away from somebody. */
+/* The busiest program fills its ring from silence in some 12 ms (2 MiB, an open and a close in 2 us), and whoever looks
+ * may have to wait for a CPU. */
+#define LOOK_MAX_NS (5 * MS)
+
+/* How soon to look again, by how much was there: at least once a millisecond where a good part of the ring fills
+ * meanwhile. Each look takes a CPU away from somebody. */
 static void schedule(struct segment *seg, uint64_t now, uint64_t cells)
 {
-    uint64_t quiet = now - seg->last_data;
-    uint64_t limit = quiet < 60000 * MS ? 10 * MS : quiet < 600000 * MS ? 20 * MS : 50 * MS;
-
-    if (cells)
-        seg->last_data = now;
     if (cells > seg->map.ring_cells / 16)
         seg->interval = cells > seg->map.ring_cells / 4 ? MS : seg->interval / 2;
     else if (cells < seg->map.ring_cells / 64)
         seg->interval *= 2;
-    seg->interval = seg->interval < MS ? MS : seg->interval > limit ? limit : seg->interval;
+    seg->interval = seg->interval < MS ? MS : seg->interval > LOOK_MAX_NS ? LOOK_MAX_NS : seg->interval;
     seg->next_poll = now + seg->interval;
 }
 
@@ -223,7 +221,7 @@ int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)
 {
     struct segment *seg;
     const char *why = "too many processes at once";
-    uint64_t real = clock_now_real();
+    uint64_t real = clock_now_real(), now;
     int ret = -EMFILE;
 
     seg = xcalloc(1, sizeof(*seg));
@@ -239,14 +237,14 @@ int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)
     }
     /* Whatever led to this (its parent's fork, its own exec) lies in rings that must be read first. */
     segments_drain(c, true);
+    now = clock_now_mono();
     seg->id = ++c->last_segment;
     seg->host_pid = host_pid;
     seg->pidfd = pidfd;
     seg->refs = 2; /* the list, the entry */
     seg->interval = MS;
-    seg->last_data = clock_now_mono();
     seg->held = seg->map.info.start == SEG_START_FORK;
-    seg->held_until = seg->last_data + HOLD_NS;
+    seg->held_until = now + HOLD_NS;
     wait_for(c, seg);
     seg->listed = true;
     seg->next = c->segments;
@@ -257,7 +255,7 @@ int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)
     c->attaching++;
     c->seen_process = true;
     c->alone_since = 0;
-    ring_release(&seg->map, seg->last_data);
+    ring_release(&seg->map, now);
     backlog_add(&c->backlog, BL_ATTACH, seg, real, 0);
     return 0;
 }

@@ -334,6 +334,7 @@ static void do_open(struct ctx *x)
         if (S_ISDIR(x->in.stat.mode))
             f->kind = FDK_DIR;
     }
+    f->read_only = x->op != OP_openat2 && (flags & O_ACCMODE) == O_RDONLY;
     d = fds_open(x->p, x->r->ret, f, made_gen(x), cloexec, x->time);
     if (!d)
         return;

@@ -97,6 +97,9 @@ void fds_decide(struct proc *p, int64_t fd, struct desc *d)
         want = FDW_CAPTURE;
     }
     d->want = (uint8_t)want;
+    /* Nothing can be written there. The probe's entry is in its CPU's cache and is better left alone. */
+    if (f->read_only && want == FDW_NONE)
+        return;
     if (p->seg && !p->borrowed && !p->seg->broken)
         segment_want(&p->seg->map, (uint64_t)fd, d->gen, want);
 }

@@ -56,6 +56,7 @@ struct file {
     unsigned refs;
     uint8_t kind;             /* enum fd_kind */
     bool has_stat;
+    bool read_only;           /* as it was opened: nothing can be written through it */
     uint32_t perms, uid, gid;
     uint32_t path_len, path_cap;
     char *path;               /* not terminated */
@@ -163,7 +164,6 @@ struct segment {
     bool orphans;             /* the owner left while it was forking: unknown borrowers may follow */
     uint64_t queued, queued_bytes; /* records in the backlog */
     uint64_t next_poll, interval; /* CLOCK_MONOTONIC ns */
-    uint64_t last_data;       /* CLOCK_MONOTONIC ns of the last record */
     uint64_t loss_seen[LOSS_MAX], torn_seen;
     uint64_t op_seen[OP_MAX], ebadf_seen[OP_MAX];
 };

@@ -135,13 +135,10 @@ static void call_paths(struct call *c)
 {
     enum item_type type = ITEM_PATH;
 
-    for (unsigned i = 0; i < 6; i++) {
-        const char *p;
+    for (unsigned left = c->desc->paths; left; left &= left - 1) {
+        const char *p = (const char *)regs_arg(c->r, (unsigned)__builtin_ctz(left));
         size_t n;
 
-        if (!(c->desc->paths & PATH_ARG(i)))
-            continue;
-        p = (const char *)regs_arg(c->r, i);
         if (path_was_read(c->ret, c->desc->paths)) {
             n = p ? str_len(p, SEG_PATH_MAX) : 0; /* NULL is legal for some *at calls */
         } else {
@@ -199,14 +196,14 @@ static uint32_t fd_begin(struct segment_header *s, int64_t fd, enum fd_kind kind
     e->undecided = 0;
     e->unsaid = 0;
     e->state = (uint8_t)(FDS_OPEN | (cloexec ? FDS_CLOEXEC : 0) | (writable ? FDS_WRITABLE : 0));
-    return __atomic_add_fetch(&e->gen, 1, __ATOMIC_RELAXED);
+    return add32(&e->gen, 1);
 }
 
 static void fd_end(struct fd_entry *e)
 {
     e->state = 0;
     e->kind = FDK_UNKNOWN;
-    __atomic_fetch_add(&e->gen, 1, __ATOMIC_RELAXED);
+    add32(&e->gen, 1);
 }
 
 /* The call made one descriptor, its result. */
@@ -884,6 +881,15 @@ static __attribute__((noinline)) void call_end(struct call *c)
     call_record(c, REC_CALL);
 }
 
+/* Successful calls of which nothing but the number is wanted: most. */
+static inline bool only_counted(enum op_id op, uint32_t mode)
+{
+    const struct op_desc *d = &op_table[op];
+
+    return d->shape <= SHP_PATHS && !(d->flags & SCF_RECORD) && op != OP_io_uring_register &&
+           !(mode & (SEG_M_REC_RW | SEG_M_REC_SEEK | SEG_M_REC_STAT | SEG_M_REC_ALL));
+}
+
 HIDDEN void call_completed(struct segment_header *s, enum op_id op, struct regs *r, int64_t ret)
 {
     struct call c = {.op = op, .desc = &op_table[op], .r = r, .s = s, .ret = ret,
@@ -947,6 +953,10 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
     if (unlikely(p->slow & SLOW_BORROWED))
         s = process_borrow(s);
     c.desc = &op_table[op];
+    if (ret >= 0 && only_counted(op, c.mode)) {
+        add64(&s->op[op].calls, 1);
+        return;
+    }
     c.ticks = 0;
     if (began && (c.desc->flags & SCF_TIMED)) {
         uint64_t end = now();
@@ -983,8 +993,13 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
     if (op == OP_close) {
         if (!t)
             t = thread_get(p);
-        if (t && call_pop(t, ~r->sp, &began) == 1)
+        if (t && call_pop(t, ~r->sp, &began) == 1) {
             c.flags |= REC_F_SAID;
+            if (ret >= 0 && !(c.mode & SEG_M_REC_ALL)) {
+                add64(&s->op[OP_close].calls, 1);
+                return;
+            }
+        }
     }
     if ((op == OP_prctl || op == OP_seccomp) && ret < 0 && probe.sandboxed == 2)
         probe.sandboxed = 0;

@@ -15,6 +15,25 @@ HIDDEN int memcmp(const void *a, const void *b, size_t n)
     return 0;
 }
 
+HIDDEN size_t str_len(const char *s, size_t max)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    unsigned before = (uintptr_t)s & 7; /* bytes of the first word that aren't the string's */
+    const char *w = s - before;
+    uint64_t v = *(const volatile uint64_t *)(const void *)w | ((UINT64_C(1) << 8 * before) - 1);
+
+    for (;;) {
+        uint64_t z = (v - ones) & ~v & (ones << 7); /* its lowest bit is that of the first zero byte */
+
+        if (z)
+            return MIN((size_t)(w - s) + (unsigned)__builtin_ctzll(z) / 8, max);
+        w += 8;
+        if ((size_t)(w - s) >= max)
+            return max;
+        v = *(const volatile uint64_t *)(const void *)w;
+    }
+}
+
 HIDDEN bool mem_readable(const void *p, size_t n)
 {
     uintptr_t at = (uintptr_t)p, end = at + n;

@@ -61,24 +61,8 @@ static inline void copy_padded(void *dst, const void *src, size_t n)
     }
 }
 
-/* Length of a string, at most max. Reads aligned words only: never touches a page that the string isn't on. */
-static inline size_t str_len(const char *s, size_t max)
-{
-    const char *p = s;
-    const uint64_t *w;
-
-    for (; (uintptr_t)p & 7; p++)
-        if (!*p || (size_t)(p - s) >= max)
-            return MIN((size_t)(p - s), max);
-    for (w = (const uint64_t *)(const void *)p; (size_t)((const char *)w - s) < max; w++) {
-        uint64_t v = *(const volatile uint64_t *)w;
-        uint64_t z = (v - UINT64_C(0x0101010101010101)) & ~v & UINT64_C(0x8080808080808080);
-
-        if (z)
-            return MIN((size_t)((const char *)w - s) + (unsigned)__builtin_ctzll(z) / 8, max);
-    }
-    return max;
-}
+/* Length of a string, at most max. Never touches a page that the string isn't on. */
+size_t str_len(const char *s, size_t max);
 
 static inline bool str_eq(const char *a, const char *b)
 {

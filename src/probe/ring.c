@@ -127,6 +127,7 @@ bool ring_write(struct segment_header *s, struct record *r, const struct ring_it
     }
     to = (struct record *)(void *)(ring_base(s) + (size_t)(pos % RING_CELLS) * RING_CELL);
     r->size = size;
+#pragma GCC unroll 11
     for (unsigned i = 1; i < sizeof(*r) / 8; i++) /* all but seq */
         ((uint64_t *)to)[i] = ((const uint64_t *)r)[i];
     w = (char *)(to + 1);
@@ -147,6 +148,7 @@ bool ring_write(struct segment_header *s, struct record *r, const struct ring_it
     }
     __atomic_store_n(&to->seq, pos + 1, __ATOMIC_RELEASE);
     /* The next record's cells have long left the cache. */
+#pragma GCC unroll 4
     for (unsigned i = 0; i < 4; i++)
         __builtin_prefetch((char *)to + ROUND_UP(size, RING_CELL) + i * 64, 1);
     return true;

@@ -4,10 +4,9 @@
 #include "join.h"
 #include "ring.h"
 
-#define THREADS 4096 /* a power of two */
 #define PROBES 64
 
-static struct thread threads[THREADS]; /* touched page by page as threads appear */
+struct thread threads[THREADS];
 struct process *process;
 struct probe probe;
 uint8_t probe_no_ticks, probe_fsgsbase;
@@ -29,11 +28,6 @@ static void thread_identify(struct process *p, struct thread *t)
     t->owner = p->pid;
 }
 
-static uint32_t thread_hash(uint64_t key)
-{
-    return (uint32_t)((key * UINT64_C(0x9e3779b97f4a7c15)) >> 52);
-}
-
 void thread_stale(uint64_t thread_pointer)
 {
     uint64_t key = thread_pointer | 1;
@@ -49,9 +43,8 @@ void thread_stale(uint64_t thread_pointer)
     }
 }
 
-struct thread *thread_get(struct process *p)
+struct thread *thread_find(struct process *p, uint64_t key)
 {
-    uint64_t key = arch_thread_pointer() | 1;
     uint32_t h = thread_hash(key);
     struct thread *gone = NULL;
 
@@ -95,14 +88,7 @@ void thread_forget(struct thread *t)
     __atomic_store_n(&t->key, THREAD_GONE, __ATOMIC_RELEASE);
 }
 
-/* A vfork child runs on its parent's slot and may call at the very stack pointer of the parent's vfork: its
- * entries are marked. */
-#define CALL_CHILD 0x8000u
-#define CALL_KEY(sp, nr, mark) ((sp) << 16 | (uint16_t)(((nr) + 1) | (mark)))
-#define CALL_MATCHES(k, sp, mark) \
-    ((k) && (k) >> 16 == ((sp) & UINT64_C(0xffffffffffff)) && ((k) & CALL_CHILD) == (mark))
-
-void call_push(struct thread *t, uint64_t sp, int64_t nr, uint64_t time)
+void call_push_slow(struct thread *t, uint64_t sp, int64_t nr, uint64_t time)
 {
     uint32_t mark = t->child_pid ? CALL_CHILD : 0; /* the parent is suspended meanwhile */
     int at = -1;
@@ -135,7 +121,7 @@ void call_push(struct thread *t, uint64_t sp, int64_t nr, uint64_t time)
     *(volatile uint64_t *)&t->call[at].key = CALL_KEY(sp, nr, mark);
 }
 
-int64_t call_pop(struct thread *t, uint64_t sp, uint64_t *ret_time)
+int64_t call_pop_slow(struct thread *t, uint64_t sp, uint64_t *ret_time)
 {
     uint32_t mark = 0;
 

@@ -93,16 +93,68 @@ struct thread {
 };
 #define THREAD_GONE 2
 
+#define THREADS 4096 /* a power of two */
+extern struct thread threads[THREADS]; /* touched page by page as threads appear */
+
+/* Where the search for a thread's slot begins. */
+static inline uint32_t thread_hash(uint64_t key)
+{
+    return (uint32_t)((key * UINT64_C(0x9e3779b97f4a7c15)) >> 52);
+}
+
+struct thread *thread_find(struct process *p, uint64_t key);
+
 /* The calling thread's slot, or NULL when the table is full (counted as LOSS_SLOT). */
-struct thread *thread_get(struct process *p);
+static inline struct thread *thread_get(struct process *p)
+{
+    uint64_t key = arch_thread_pointer() | 1;
+    struct thread *t = &threads[thread_hash(key)];
+
+    if (likely(__atomic_load_n(&t->key, __ATOMIC_ACQUIRE) == key && t->owner == p->pid))
+        return t;
+    return thread_find(p, key);
+}
+
 /* The slot of this thread pointer, if any, belongs to a thread that is about to be made. */
 void thread_stale(uint64_t thread_pointer);
 /* Frees the slot of a thread that is about to exit. */
 void thread_forget(struct thread *t);
-/* Between enter and exit hook of a call whose number isn't constant. */
-void call_push(struct thread *t, uint64_t sp, int64_t nr, uint64_t time);
+/* What the enter hook leaves for the exit hook of the same call: number (below 0x7fff) and time. */
+void call_push_slow(struct thread *t, uint64_t sp, int64_t nr, uint64_t time);
+int64_t call_pop_slow(struct thread *t, uint64_t sp, uint64_t *ret_time);
+
+/* A vfork child runs on its parent's slot and may call at the very stack pointer of the parent's vfork: its
+ * entries are marked. */
+#define CALL_CHILD 0x8000u
+#define CALL_KEY(sp, nr, mark) ((sp) << 16 | (uint16_t)(((nr) + 1) | (mark)))
+#define CALL_MATCHES(k, sp, mark) \
+    ((k) && (k) >> 16 == ((sp) & UINT64_C(0xffffffffffff)) && ((k) & CALL_CHILD) == (mark))
+
+/* Nearly always no other call is under way: the first place is free. */
+static inline void call_push(struct thread *t, uint64_t sp, int64_t nr, uint64_t time)
+{
+    uint64_t k = *(volatile uint64_t *)&t->call[0].key;
+
+    if (likely((!k || CALL_MATCHES(k, sp, 0u)) && !t->child_pid && !(process->slow & SLOW_FOREIGN))) {
+        t->call[0].time = time;
+        *(volatile uint64_t *)&t->call[0].key = CALL_KEY(sp, nr, 0u);
+        return;
+    }
+    call_push_slow(t, sp, nr, time);
+}
+
 /* The number pushed for sp, or -1. */
-int64_t call_pop(struct thread *t, uint64_t sp, uint64_t *ret_time);
+static inline int64_t call_pop(struct thread *t, uint64_t sp, uint64_t *ret_time)
+{
+    uint64_t k = *(volatile uint64_t *)&t->call[0].key;
+
+    if (likely(CALL_MATCHES(k, sp, 0u) && !t->child_pid)) {
+        *ret_time = t->call[0].time;
+        *(volatile uint64_t *)&t->call[0].key = 0;
+        return (int64_t)(k & (CALL_CHILD - 1)) - 1;
+    }
+    return call_pop_slow(t, sp, ret_time);
+}
 
 /* The segment to write to, or NULL when nothing shall be recorded. Detects a
  * fork: the child then borrows the parent's segment. */
@@ -144,6 +196,12 @@ static inline void add64(uint64_t *p, uint64_t n)
         __atomic_fetch_add(p, n, __ATOMIC_RELAXED);
     else
         arch_add64(p, n);
+}
+
+/* The same with the result of the addition; for generations. */
+static inline uint32_t add32(uint32_t *p, uint32_t n)
+{
+    return process->multi ? __atomic_add_fetch(p, n, __ATOMIC_RELAXED) : arch_add32(p, n);
 }
 
 static inline void count_loss(struct segment_header *s, enum seg_loss kind, uint64_t n)

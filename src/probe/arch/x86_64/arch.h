@@ -59,6 +59,15 @@ static inline void arch_add64(uint64_t *p, uint64_t n)
     __asm__ volatile("addq %1, %0" : "+m"(*p) : "er"(n) : "cc");
 }
 
+/* Likewise; returns the sum. */
+static inline uint32_t arch_add32(uint32_t *p, uint32_t n)
+{
+    uint32_t was = n;
+
+    __asm__ volatile("xaddl %0, %1" : "+r"(was), "+m"(*p) : : "cc");
+    return was + n;
+}
+
 static inline uint64_t arch_ticks(void)
 {
     uint32_t lo, hi;
