@@ -13,8 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "base/mem.h"
-#include "inject/launch.h"
+#include "inject/probe_image.h"
 
 #define PAGE UINT64_C(4096)
 #define REACH UINT64_C(0x7ff00000) /* of a jump with 32 bits, less the largest pool of trampolines */
@@ -129,123 +128,7 @@ static bool stack_has_room(pid_t pid, uint64_t sp, uint64_t execfn)
     return lim.rlim_cur == RLIM_INFINITY || lim.rlim_cur >= execfn - sp + PATH_MAX + STACK_NEED;
 }
 
-/* --- the probe --- */
-
-struct probe_image {
-    const Elf64_Ehdr *eh;
-    const Elf64_Phdr *ph;
-    unsigned char *bytes;          /* as in memory, relative to address 0 */
-    size_t span;
-};
-
-/* Within [0, size): a range of the file, or of the image. */
-static bool inside(uint64_t at, uint64_t len, uint64_t size)
-{
-    return at <= size && len <= size - at;
-}
-
-/* Lays out the segments. It is our own file, but whoever changes how it is built shall not find out the hard way. */
-static int probe_lay_out(struct probe_image *im)
-{
-    size_t size;
-    const unsigned char *file = launch_probe(&size);
-
-    if (!size)
-        return -ENOENT;
-    im->eh = (const Elf64_Ehdr *)(const void *)file;
-    if (size < sizeof(*im->eh) || im->eh->e_phentsize != sizeof(*im->ph) ||
-        !inside(im->eh->e_phoff, im->eh->e_phnum * sizeof(*im->ph), size))
-        return -ELIBBAD;
-    im->ph = (const Elf64_Phdr *)(const void *)(file + im->eh->e_phoff);
-    for (unsigned i = 0; i < im->eh->e_phnum; i++) {
-        const Elf64_Phdr *p = &im->ph[i];
-
-        if (p->p_type == PT_TLS || p->p_type == PT_INTERP || (p->p_flags & (PF_W | PF_X)) == (PF_W | PF_X))
-            return -ELIBBAD;
-        if (p->p_type != PT_LOAD)
-            continue;
-        if (!inside(p->p_offset, p->p_filesz, size) || p->p_filesz > p->p_memsz || !inside(p->p_vaddr, p->p_memsz, INT_MAX))
-            return -ELIBBAD;
-        if (p->p_vaddr + p->p_memsz > im->span)
-            im->span = p->p_vaddr + p->p_memsz;
-    }
-    im->bytes = xcalloc(im->span + 1, 1);
-    for (unsigned i = 0; i < im->eh->e_phnum; i++)
-        if (im->ph[i].p_type == PT_LOAD)
-            memcpy(im->bytes + im->ph[i].p_vaddr, file + im->ph[i].p_offset, im->ph[i].p_filesz);
-    return 0;
-}
-
-/* Relocations that need no symbol; there are no others. */
-static int probe_relocate(struct probe_image *im, uint64_t base)
-{
-    uint64_t rela = 0, size = 0;
-
-    for (unsigned i = 0; i < im->eh->e_phnum; i++) {
-        const Elf64_Dyn *d = (const Elf64_Dyn *)(const void *)(im->bytes + im->ph[i].p_vaddr);
-
-        if (im->ph[i].p_type != PT_DYNAMIC)
-            continue;
-        if (!inside(im->ph[i].p_vaddr, im->ph[i].p_memsz, im->span))
-            return -ELIBBAD;
-        for (size_t n = im->ph[i].p_memsz / sizeof(*d); n && d->d_tag != DT_NULL; n--, d++) {
-            switch (d->d_tag) {
-            case DT_RELA:
-                rela = d->d_un.d_ptr;
-                break;
-            case DT_RELASZ:
-                size = d->d_un.d_val;
-                break;
-            case DT_NEEDED:
-            case DT_REL:
-            case DT_RELR:
-            case DT_JMPREL:
-            case DT_TEXTREL:
-                return -ELIBBAD;
-            }
-        }
-    }
-    if (!inside(rela, size, im->span))
-        return -ELIBBAD;
-    for (uint64_t at = rela; size >= sizeof(Elf64_Rela); at += sizeof(Elf64_Rela), size -= sizeof(Elf64_Rela)) {
-        Elf64_Rela r;
-        uint64_t value;
-
-        memcpy(&r, im->bytes + at, sizeof(r));
-        if (ELF64_R_TYPE(r.r_info) != ARCH_RELATIVE || !inside(r.r_offset, sizeof(value), im->span))
-            return -ELIBBAD;
-        value = base + (uint64_t)r.r_addend;
-        memcpy(im->bytes + r.r_offset, &value, sizeof(value));
-    }
-    return 0;
-}
-
 /* --- the two together --- */
-
-/* Writes what isn't zero: the memory is new, and most of the probe is room. */
-static int write_image(const struct trace *t, uint64_t base, const unsigned char *bytes, size_t size)
-{
-    static const unsigned char zero[PAGE];
-    size_t at = 0;
-
-    while (at < size) {
-        size_t from = at;
-
-        while (at < size && memcmp(bytes + at, zero, size - at < PAGE ? size - at : PAGE) != 0)
-            at += PAGE;
-        if (at > size)
-            at = size;
-        if (at > from) {
-            int ret = trace_write(t, base + from, bytes + from, at - from);
-
-            if (ret < 0)
-                return ret;
-        } else {
-            at += PAGE;
-        }
-    }
-    return 0;
-}
 
 /* Fresh memory below the image. */
 static int map_below(struct trace *t, struct trace_thread *th, const struct target *target, size_t size, uint64_t *ret_base)
@@ -280,34 +163,16 @@ static int map_below(struct trace *t, struct trace_thread *th, const struct targ
     return -ENOSPC;
 }
 
-static int protect(struct trace *t, struct trace_thread *th, const struct probe_image *im, uint64_t base)
-{
-    for (unsigned i = 0; i < im->eh->e_phnum; i++) {
-        const Elf64_Phdr *p = &im->ph[i];
-        uint64_t from = p->p_vaddr & ~(PAGE - 1), to = (p->p_vaddr + p->p_memsz + PAGE - 1) & ~(PAGE - 1);
-        int prot = ((p->p_flags & PF_R) ? PROT_READ : 0) | ((p->p_flags & PF_X) ? PROT_EXEC : 0);
-        int64_t got;
-        int ret;
-
-        if (p->p_type != PT_LOAD || (p->p_flags & PF_W))
-            continue;
-        ret = trace_call(t, th, SYS_mprotect, (const uint64_t[6]){base + from, to - from, (uint64_t)prot}, &got);
-        if (ret < 0 || got < 0)
-            return ret < 0 ? ret : (int)got;
-    }
-    return 0;
-}
-
 /* Fills the mapping; a borrowed thread. */
 static int fill(struct trace *t, struct trace_thread *th, struct probe_image *im, uint64_t base, const char *lib)
 {
-    int ret = probe_relocate(im, base);
+    int ret = probe_image_relocate(im, base);
 
     if (ret == 0)
-        ret = write_image(t, base, im->bytes, im->span);
+        ret = probe_image_write(t, im, base);
     if (ret == 0)
         ret = trace_write(t, base + im->span, lib, strlen(lib) + 1);
-    return ret < 0 ? ret : protect(t, th, im, base);
+    return ret < 0 ? ret : probe_image_protect(t, th, im, base);
 }
 
 int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
@@ -320,7 +185,7 @@ int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
     int ret = read_target(t->pid, &target);
 
     if (ret == 0)
-        ret = probe_lay_out(&im);
+        ret = probe_image_make(&im);
     if (ret == 0)
         ret = trace_borrow(t, th, target.vdso);
     if (ret < 0)
@@ -330,7 +195,7 @@ int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
     if (ret == 0)
         ret = fill(t, th, &im, base, lib);
     if (ret == 0)
-        ret = trace_enter(t, th, base + im.eh->e_entry,
+        ret = trace_enter(t, th, base + im.entry,
                           (const uint64_t[3]){arch_sp(&th->regs), target.bias, base + im.span});
     if (ret < 0) {
         int undo = base ? trace_call(t, th, SYS_munmap, (const uint64_t[6]){base, size}, &got) : 0;
@@ -341,7 +206,7 @@ int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
             ret = -ESRCH;
     }
 out:
-    free(im.bytes);
+    probe_image_free(&im);
     return ret;
 }
 

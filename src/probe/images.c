@@ -15,11 +15,9 @@
 #endif
 
 #define HIDDEN __attribute__((visibility("hidden")))
-#define SLOT_F_TIMED_ONLY 0x8000u /* as in entry.S */
 #define NEAR 0x7ff00000l          /* how far a rel32 reaches, less the size of any pool */
 #define PHDRS 24
 
-extern char scope_entry_exit[] HIDDEN, scope_entry_enter[] HIDDEN, scope_entry_call[] HIDDEN;
 extern char scope_pool[] HIDDEN, scope_pool_end[] HIDDEN;
 extern const Elf64_Dyn _DYNAMIC[] HIDDEN;
 
@@ -212,46 +210,6 @@ static uint64_t blob_place(const struct image *im, uint64_t size)
     return 0;
 }
 
-static void blob_fill(char *blob, const struct plan_header *h, const struct image *im)
-{
-    const struct plan_fixup *fix = (const void *)((const char *)h + h->fix_off);
-    uint64_t *entry = (uint64_t *)(void *)blob;
-    uint64_t disp = im->bias - (uint64_t)blob;
-
-    memcpy(blob, (const char *)h + h->blob_off, h->blob_size);
-    for (uint32_t i = 0; i < h->fix_count; i++) {
-        char *at = blob + fix[i].at;
-
-        switch (fix[i].kind) {
-        case PLAN_FIX_ABS64:
-            if (fix[i].at <= h->blob_size - 8)
-                *(uint64_t *)(void *)at += im->bias;
-            break;
-        case PLAN_FIX_BLOB64:
-            if (fix[i].at <= h->blob_size - 8)
-                *(uint64_t *)(void *)at += (uint64_t)blob;
-            break;
-        case PLAN_FIX_TEXT32:
-            if (fix[i].at <= h->blob_size - 4) {
-                uint32_t v;
-
-                __builtin_memcpy(&v, at, 4);
-                v += (uint32_t)disp;
-                __builtin_memcpy(at, &v, 4);
-            }
-            break;
-        }
-    }
-    entry[PLAN_ENTRY_EXIT] = (uint64_t)scope_entry_exit;
-    entry[PLAN_ENTRY_ENTER] = (uint64_t)scope_entry_enter;
-    entry[PLAN_ENTRY_CALL] = (uint64_t)scope_entry_call;
-    for (uint32_t o = PLAN_SLOT; o < h->blob_size; o += PLAN_SLOT) {
-        struct plan_slot *slot = (struct plan_slot *)(void *)(blob + o);
-
-        slot->flags = (slot->flags & 0xffffu) | (uint32_t)op_of_nr(slot->nr) << 24;
-    }
-}
-
 /* Whether this patch is for this process and stays in the segment. */
 static bool patch_wanted(const struct plan_patch *p, const struct image *im)
 {
@@ -267,36 +225,11 @@ static bool patch_fits(const struct plan_patch *p, const struct image *im)
     return !memcmp((const void *)(im->bias + p->vaddr), p->old, p->len);
 }
 
-/* Calls that are hooked before the syscall only to time them take the short way in entry.S. */
-static void blob_mark_timed(char *blob, const struct plan_header *h)
-{
-    const struct plan_patch *patch = (const void *)((const char *)h + h->patch_off);
-
-    for (uint32_t i = 0; i < h->patch_count; i++) {
-        const struct plan_patch *p = &patch[i];
-        uint32_t rel, slot;
-
-        if (p->when != PLAN_TIMING || p->rel_at > PLAN_PATCH_MAX - 4)
-            continue;
-        __builtin_memcpy(&rel, p->new_ + p->rel_at, 4);
-        slot = (rel + (uint32_t)p->vaddr + p->rel_at + 4) & ~(PLAN_SLOT - 1);
-        if (slot < h->blob_size)
-            ((struct plan_slot *)(void *)(blob + slot))->flags |= SLOT_F_TIMED_ONLY;
-    }
-}
-
 static void patch_apply(const struct plan_patch *p, const struct image *im, uint64_t blob)
 {
     uint8_t bytes[PLAN_PATCH_MAX];
 
-    __builtin_memcpy(bytes, p->new_, sizeof(bytes));
-    if (p->rel_at <= PLAN_PATCH_MAX - 4) {
-        uint32_t rel;
-
-        __builtin_memcpy(&rel, bytes + p->rel_at, 4);
-        rel += (uint32_t)(blob - im->bias);
-        __builtin_memcpy(bytes + p->rel_at, &rel, 4);
-    }
+    plan_patch_bytes(p, im->bias, blob, bytes);
     memcpy((void *)(im->bias + p->vaddr), bytes, p->len);
 }
 
@@ -317,8 +250,7 @@ static int plan_apply(const struct plan_header *h, const struct image *im)
     if (!blob)
         return -ENOMEM;
     populate((const void *)blob, size);
-    blob_fill((char *)blob, h, im);
-    blob_mark_timed((char *)blob, h);
+    plan_fill_blob(h, (char *)blob, blob, im->bias, scope_info.entry);
     ret = SYS3(__NR_mprotect, blob, size, PROT_READ | PROT_EXEC);
     if (ret < 0) /* no executable memory for us (SELinux execmem): nothing was changed yet */
         return (int)ret;

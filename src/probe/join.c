@@ -148,15 +148,8 @@ static void describe(struct segment_header *s, enum seg_start start)
     long n;
 
     s->start_time = now();
-    s->magic = SEG_MAGIC;
-    s->version = SEG_VERSION;
+    segment_layout(s, probe.fd_cap, probe.table_hash);
     s->start = start;
-    s->table_hash = probe.table_hash;
-    s->fd_cap = probe.fd_cap;
-    s->fd_off = (uint32_t)ROUND_UP(sizeof(*s), PROBE_PAGE);
-    s->ring_off = s->fd_off + (uint32_t)ROUND_UP((size_t)probe.fd_cap * sizeof(struct fd_entry), PROBE_PAGE);
-    s->ring_cells = RING_CELLS;
-    s->seg_size = s->ring_off + (uint64_t)RING_CELLS * RING_CELL;
     s->clock = probe.clock;
     s->mode = start == SEG_START_FORK ? __atomic_load_n(&parent->mode, __ATOMIC_RELAXED) : probe.mode;
     s->pid = (uint32_t)SYS1(__NR_getpid, 0);
@@ -190,8 +183,7 @@ static void describe(struct segment_header *s, enum seg_start start)
 
 HIDDEN struct segment_header *join_segment(enum seg_start start)
 {
-    size_t size = ROUND_UP(sizeof(struct segment_header), PROBE_PAGE) +
-                  ROUND_UP((size_t)probe.fd_cap * sizeof(struct fd_entry), PROBE_PAGE) + (size_t)RING_CELLS * RING_CELL;
+    size_t size = segment_size(probe.fd_cap);
     struct segment_header *s = NULL;
     struct rlimit64 limit;
     int sock = -1;

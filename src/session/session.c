@@ -618,16 +618,13 @@ static int connect_socket(const char *name, uint64_t deadline)
     return fd;
 }
 
-/* Sends a request and waits for its answer: the status in it, -ETIMEDOUT, or -errno. */
-static int ask(int fd, const struct join_request *req, uint64_t deadline)
+int session_answer(int fd, unsigned timeout_ms)
 {
+    uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u;
     struct join_reply reply;
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    size_t path = strnlen(req->path, sizeof(req->path) - 1);
     ssize_t n;
 
-    if (send(fd, req, offsetof(struct join_request, path) + path + 1, MSG_NOSIGNAL) < 0)
-        return -errno;
     for (;;) {
         int left = remaining_ms(deadline), rc = poll(&p, 1, left);
 
@@ -646,16 +643,46 @@ static int ask(int fd, const struct join_request *req, uint64_t deadline)
     }
 }
 
-int session_request(const char *socket, struct join_request *req, unsigned timeout_ms)
+int session_send(const char *socket, struct join_request *req, const int *fds, size_t count, unsigned timeout_ms)
 {
-    uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u;
-    int fd = connect_socket(socket, deadline), rc;
+    size_t path = strnlen(req->path, sizeof(req->path) - 1);
+    struct iovec iov = {req, offsetof(struct join_request, path) + path + 1};
+    union {
+        char bytes[CMSG_SPACE(2 * sizeof(int))];
+        struct cmsghdr align;
+    } control = {{0}};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    int fd = connect_socket(socket, clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u);
 
     if (fd < 0)
         return fd;
     req->magic = JOIN_MAGIC;
     req->table_hash = syscall_table_hash();
-    rc = ask(fd, req, deadline);
+    if (count) {
+        m.msg_control = control.bytes;
+        m.msg_controllen = CMSG_SPACE(count * sizeof(int));
+        CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
+        CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
+        CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fds, count * sizeof(int));
+    }
+    if (sendmsg(fd, &m, MSG_NOSIGNAL) < 0) {
+        int rc = -errno;
+
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+int session_request(const char *socket, struct join_request *req, unsigned timeout_ms)
+{
+    uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u;
+    int fd = session_send(socket, req, NULL, 0, timeout_ms), rc;
+
+    if (fd < 0)
+        return fd;
+    rc = session_answer(fd, (unsigned)remaining_ms(deadline));
     if (rc == 0)
         return fd;
     close(fd);

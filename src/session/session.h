@@ -70,5 +70,10 @@ int session_sync(const struct session *s, unsigned timeout_ms);
  * answer is good, else its status, -ETIMEDOUT, or the error of the socket. */
 struct join_request;
 int session_request(const char *socket, struct join_request *req, unsigned timeout_ms);
+/* The same in two steps: sends it, with `count` descriptors (at most 2, which stay the caller's): a connection or
+ * -errno ... */
+int session_send(const char *socket, struct join_request *req, const int *fds, size_t count, unsigned timeout_ms);
+/* ... and waits for the answer: its status, or -ETIMEDOUT. The connection stays open. */
+int session_answer(int fd, unsigned timeout_ms);
 
 #endif

@@ -184,6 +184,8 @@ scope_entry_call:
         .globl  scope_entry_exec
         .hidden scope_entry_exec
         .type   scope_entry_exec, @function
+        .long   scope_info - 0f         /* struct probe_info (wire/probe.h), for who looks at the image from outside */
+0:
 scope_entry_exec:
         .cfi_startproc
         .cfi_undefined rip
