@@ -720,24 +720,29 @@ static char **command_of(pid_t pid, const char *name)
     return argv;
 }
 
-/* Those that can be attached to, prepared; says why of the others. */
-static size_t prepare_processes(pid_t *pids, size_t count, const char *plans, uint32_t mode, struct attach **ret)
+/* Those that can be attached to, prepared; says why of the others. *ret_count: how many were meant. */
+static size_t prepare_processes(pid_t *pids, size_t *ret_count, const char *plans, uint32_t mode, struct attach **ret)
 {
-    size_t ready = 0;
+    size_t ready = 0, count = *ret_count;
 
     for (size_t i = 0; i < count; i++) {
         char *why = NULL;
 
-        if (attach_prepare(pids[i], plans, mode, &ret[ready], &why) < 0)
-            cli_error("can't attach to pid %d: %s", (int)pids[i], why);
-        else
+        int rc = attach_prepare(pids[i], plans, mode, &ret[ready], &why);
+
+        if (rc == 0)
             pids[ready++] = pids[i];
+        else if (rc == -ESRCH && *ret_count > 1) /* short-lived ones come and go */
+            --*ret_count;
+        else
+            cli_error("can't attach to pid %d: %s", (int)pids[i], why);
         free(why);
     }
     return ready;
 }
 
-static bool attach_one(struct attach *a, pid_t pid, const char *socket, const char *lib)
+/* 0, or -errno after a message. */
+static int attach_one(struct attach *a, pid_t pid, const char *socket, const char *lib)
 {
     struct attach_result r = {0};
     char *why = NULL;
@@ -754,7 +759,7 @@ static bool attach_one(struct attach *a, pid_t pid, const char *socket, const ch
             cli_hint("%u calls are not observed because a thread stood in their code", r.left);
     }
     free(why);
-    return rc == 0;
+    return rc;
 }
 
 int cli_attach(const struct args *a, pid_t *pids, size_t count)
@@ -781,7 +786,7 @@ int cli_attach(const struct args *a, pid_t *pids, size_t count)
     }
     argv = command_of(pids[0], "?");
     effective = config_of_program(config, argv[0], argv);
-    n = prepare_processes(pids, count, plans, launch_mode(effective), ready);
+    n = prepare_processes(pids, &count, plans, launch_mode(effective), ready);
     rc = EXIT_FAILED;
     if (!n)
         goto out;
@@ -809,8 +814,10 @@ int cli_attach(const struct args *a, pid_t *pids, size_t count)
         rc = EXIT_FAILED;
         goto out;
     }
-    for (size_t i = 0; i < n; i++)
-        done += attach_one(ready[i], pids[i], socket, lib);
+    for (size_t i = 0; i < n; i++) {
+        rc = attach_one(ready[i], pids[i], socket, lib);
+        done += rc == 0 || (rc == -ESRCH && n > 1);
+    }
     rc = done == count ? 0 : EXIT_FAILED;
 out:
     for (size_t i = 0; i < n; i++)

@@ -42,6 +42,7 @@ struct attach {
     struct texts texts;
     struct probe_image image;
     uint64_t base, page;      /* of the probe; of its struct process, behind it */
+    uint64_t segment;
     struct segment_header *header;
     const char *plan_dir;
 };
@@ -139,6 +140,9 @@ static int lay_out(struct attach *a, char **ret_why)
     a->base = process_maps_reserve(&a->maps, 0, 0, ((a->image.span + PAGE - 1) & ~(PAGE - 1)) + PAGE);
     if (!a->base)
         return -ENOSPC;
+    a->segment = process_maps_reserve(&a->maps, 0, 0, a->header->seg_size);
+    if (!a->segment)
+        return -ENOSPC;
     a->page = a->base + ((a->image.span + PAGE - 1) & ~(PAGE - 1));
     rc = probe_image_relocate(&a->image, a->base);
     if (rc < 0)
@@ -173,10 +177,6 @@ static int prepare(struct attach *a, char **ret_why)
     struct process_probe probe;
     int rc = process_facts(a->pid, &a->facts);
 
-    if (rc == -ESRCH) {
-        *ret_why = xstrdup("there is no such process");
-        return rc;
-    }
     if (rc < 0)
         return rc;
     *ret_why = process_objection(a->pid, &a->facts);
@@ -193,17 +193,12 @@ static int prepare(struct attach *a, char **ret_why)
         *ret_why = xstrdup("it is observed already; `scope ps` shows the session");
         return -EALREADY;
     }
-    for (size_t i = 0; i < a->seen.count; i++)
-        if (process_map_is_segment(&a->seen.v[i])) {
-            *ret_why = xstrdup("it is a collector");
-            return -ENOTSUP;
-        }
     rc = texts_read(a->pid, &a->seen, a->plan_dir, (a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC, &a->texts, ret_why);
     if (rc == 0)
         rc = texts_check(a->pid, &a->texts);
     if (rc == 0)
-        rc = lay_out(a, ret_why);
-    return rc < 0 ? rc : make_header(a);
+        rc = make_header(a);
+    return rc < 0 ? rc : lay_out(a, ret_why);
 }
 
 static void forget(struct attach *a)
@@ -225,6 +220,11 @@ int attach_prepare(pid_t pid, const char *plan_dir, uint32_t mode, struct attach
     *a = (struct attach){.pid = pid, .mode = mode, .clock = choose_clock(mode), .plan_dir = plan_dir};
     rc = prepare(a, ret_why);
     if (rc < 0) {
+        if (process_has_ended(pid)) { /* which makes the most different things fail */
+            rc = -ESRCH;
+            free(*ret_why);
+            *ret_why = NULL;
+        }
         attach_free(a);
         return worker_explain(rc, ret_why);
     }
@@ -262,13 +262,12 @@ static int call(struct job *j, long nr, const uint64_t arg[6], int64_t *ret_resu
     return rc < 0 ? rc : *ret_result < 0 && *ret_result >= -4095 ? (int)*ret_result : 0;
 }
 
-static int map_at(struct job *j, uint64_t at, uint64_t size, int prot)
+/* Maps memory, or a descriptor if it isn't -1, at a place that was chosen. -EAGAIN: it is taken by now. */
+static int map_at(struct job *j, uint64_t at, uint64_t size, int prot, int64_t fd)
 {
+    int flags = (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_FIXED_NOREPLACE;
     int64_t got;
-    int rc = call(j, SYS_mmap,
-                  (const uint64_t[6]){at, size, (uint64_t)prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                                      UINT64_MAX, 0},
-                  &got);
+    int rc = call(j, SYS_mmap, (const uint64_t[6]){at, size, (uint64_t)prot, (uint64_t)flags, (uint64_t)fd, 0}, &got);
 
     if (rc == 0 && (uint64_t)got != at) { /* Linux before 4.17 takes the address for a wish */
         rc = call(j, SYS_munmap, (const uint64_t[6]){(uint64_t)got, size}, &got);
@@ -278,12 +277,12 @@ static int map_at(struct job *j, uint64_t at, uint64_t size, int prot)
 }
 
 /* A memfd that the process makes and we take out of it. */
-static int make_segment(struct job *j, uint64_t *ret_at)
+static int make_segment(struct job *j)
 {
     const struct attach *a = j->a;
     uint64_t size = a->header->seg_size;
     int64_t fd, got;
-    int pidfd, rc = trace_write(&j->t, a->page, SEG_NAME, sizeof(SEG_NAME));
+    int pidfd, closed, rc = trace_write(&j->t, a->page, SEG_NAME, sizeof(SEG_NAME));
 
     if (rc == 0)
         rc = call(j, SYS_memfd_create, (const uint64_t[6]){a->page, MFD_CLOEXEC | MFD_ALLOW_SEALING}, &fd);
@@ -299,14 +298,9 @@ static int make_segment(struct job *j, uint64_t *ret_at)
                     pwrite(j->segment, a->header, sizeof(*a->header), 0) != (ssize_t)sizeof(*a->header)))
         rc = -errno;
     if (rc == 0)
-        rc = call(j, SYS_mmap, (const uint64_t[6]){0, size, PROT_READ | PROT_WRITE, MAP_SHARED, (uint64_t)fd, 0}, &got);
-    if (rc == 0)
-        *ret_at = (uint64_t)got;
-    {
-        int closed = call(j, SYS_close, (const uint64_t[6]){(uint64_t)fd}, &got);
-
-        return rc < 0 ? rc : closed;
-    }
+        rc = map_at(j, a->segment, size, PROT_READ | PROT_WRITE, fd);
+    closed = call(j, SYS_close, (const uint64_t[6]){(uint64_t)fd}, &got);
+    return rc < 0 ? rc : closed;
 }
 
 /* Whether the program can read the time stamp counter; prctl(2), PR_GET_TSC. */
@@ -325,7 +319,7 @@ static int has_counter(struct job *j, bool *ret)
 }
 
 /* What the probe's start would have found out; its struct process. */
-static void set_up(const struct job *j, uint64_t segment, bool counter)
+static void set_up(const struct job *j, bool counter)
 {
     const struct attach *a = j->a;
     const struct probe_info *info = probe_image_info(&a->image);
@@ -333,7 +327,7 @@ static void set_up(const struct job *j, uint64_t segment, bool counter)
     uint64_t *process = probe_image_at(&a->image, a->base, info->process);
     bool ticks = a->clock == SEG_CLOCK_TSC && counter && a->facts.seccomp != 1;
 
-    p->segment = (struct segment_header *)(uintptr_t)segment; // NOLINT(performance-no-int-to-ptr)
+    p->segment = (struct segment_header *)(uintptr_t)a->segment; // NOLINT(performance-no-int-to-ptr)
     p->table_hash = syscall_table_hash();
     p->euid = a->facts.euid;
     p->fd_cap = a->header->fd_cap;
@@ -349,9 +343,9 @@ static void set_up(const struct job *j, uint64_t segment, bool counter)
     *process = a->page;
 }
 
-static int write_process(const struct job *j, uint64_t segment)
+static int write_process(const struct job *j)
 {
-    struct process p = {.segment = (struct segment_header *)(uintptr_t)segment, // NOLINT(performance-no-int-to-ptr)
+    struct process p = {.segment = (struct segment_header *)(uintptr_t)j->a->segment, // NOLINT(performance-no-int-to-ptr)
                         .pid = j->a->facts.pid,
                         .multi = j->count > 1};
 
@@ -364,31 +358,30 @@ static int write_process(const struct job *j, uint64_t segment)
 static int bring(struct job *j)
 {
     struct attach *a = j->a;
-    uint64_t segment = 0;
     bool counter = false;
     int64_t got;
-    int rc = map_at(j, a->base, a->page + PAGE - a->base, PROT_READ | PROT_WRITE);
+    int rc = map_at(j, a->base, a->page + PAGE - a->base, PROT_READ | PROT_WRITE, -1);
 
     if (rc == 0)
         rc = call(j, SYS_madvise, (const uint64_t[6]){a->page, PAGE, MADV_WIPEONFORK}, &got);
     if (rc == 0)
         rc = has_counter(j, &counter);
     if (rc == 0)
-        rc = make_segment(j, &segment);
+        rc = make_segment(j);
     if (rc < 0)
         return rc;
-    set_up(j, segment, counter);
+    set_up(j, counter);
     rc = probe_image_write(&j->t, &a->image, a->base);
     if (rc == 0)
         rc = probe_image_protect(&j->t, j->th, &a->image, a->base);
     if (rc == 0)
-        rc = write_process(j, segment);
+        rc = write_process(j);
     for (size_t k = 0; k < a->texts.count && rc == 0; k++) {
         const struct text *x = &a->texts.v[k];
 
         if (!x->blob)
             continue;
-        rc = map_at(j, x->blob, SEG_ROUND(x->plan->blob_size), PROT_READ | PROT_EXEC);
+        rc = map_at(j, x->blob, SEG_ROUND(x->plan->blob_size), PROT_READ | PROT_EXEC, -1);
         if (rc == 0 && pwrite(j->mem, x->filled, x->plan->blob_size, (off_t)x->blob) != (ssize_t)x->plan->blob_size)
             rc = -EIO;
     }

@@ -38,10 +38,6 @@ static int prepare(struct job *j, const char *plan_dir, char **ret_why)
     bool passive = false;
     int rc = process_facts(j->pid, &j->facts);
 
-    if (rc == -ESRCH) {
-        *ret_why = xstrdup("there is no such process");
-        return rc;
-    }
     if (rc < 0)
         return rc;
     rc = process_maps(j->pid, &j->maps);

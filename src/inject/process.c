@@ -128,6 +128,13 @@ int process_facts(pid_t pid, struct process_facts *ret)
     return 0;
 }
 
+bool process_has_ended(pid_t pid)
+{
+    struct process_facts f;
+
+    return process_facts(pid, &f) == -ESRCH || f.state == 'Z' || f.state == 'X';
+}
+
 /* What kind of program it is, from its file. */
 static enum exe_kind kind_of(pid_t pid)
 {
@@ -148,6 +155,17 @@ static enum exe_kind kind_of(pid_t pid)
     return kind;
 }
 
+/* It maps the segments of others; a process that does may also be one that somebody was killed while attaching to. */
+static bool is_collector(pid_t pid, const struct process_facts *f)
+{
+    char *theirs = process_link(pid, "exe"), *ours = process_link(getpid(), "exe");
+    bool same = *theirs && strcmp(theirs, ours) == 0;
+
+    free(theirs);
+    free(ours);
+    return same || strcmp(f->name, "scope-collector") == 0;
+}
+
 char *process_objection(pid_t pid, const struct process_facts *f)
 {
     struct process_facts tracer;
@@ -155,8 +173,8 @@ char *process_objection(pid_t pid, const struct process_facts *f)
 
     if (f->kernel_thread)
         return xstrdup("it is a kernel thread");
-    if (f->state == 'Z' || f->state == 'X')
-        return xstrdup("it has ended and only waits for its parent to notice, or its first thread has ended");
+    if (f->state == 'Z' && f->threads > 1)
+        return xstrdup("its first thread has ended, with which its memory can't be seen any more");
     if (pid == getpid())
         return xstrdup("it is this very command");
     if (f->tracer) {
@@ -165,6 +183,8 @@ char *process_objection(pid_t pid, const struct process_facts *f)
         return xasprintf("it is traced by process %d%s%s%s; end that first", (int)f->tracer, *tracer.name ? " (" : "",
                          tracer.name, *tracer.name ? ")" : "");
     }
+    if (is_collector(pid, f))
+        return xstrdup("it is a collector");
     kind = kind_of(pid);
     if (launch_reason(kind))
         return xasprintf("it %s", launch_reason(kind));

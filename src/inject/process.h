@@ -27,6 +27,8 @@ struct process_facts {
 /* 0, or -ESRCH, or another error of reading /proc. */
 int process_facts(pid_t pid, struct process_facts *ret);
 
+bool process_has_ended(pid_t pid); /* or only waits for its parent to notice */
+
 /* Why a process can't be attached to or detached from: NULL, or a sentence (malloc'ed) that names cause and remedy. */
 char *process_objection(pid_t pid, const struct process_facts *f);
 

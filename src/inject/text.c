@@ -287,12 +287,15 @@ enum text_place texts_before(const struct texts *t, uint64_t pc, uint64_t *ret_t
         for (uint32_t i = 0; i < x->plan->patch_count; i++) {
             uint64_t at = x->bias + p[i].vaddr, text, slot;
 
-            if (!x->applied[i] || pc <= at || pc >= at + p[i].len)
+            /* Behind the last byte, too, if that is the call's: the kernel may let it begin again. */
+            if (!x->applied[i] || pc <= at || pc > at + p[i].len)
                 continue;
             if (moved_call(x, &p[i], &text, &slot) && (pc == text || pc == text - ARCH_SYSCALL_SIZE)) {
                 *ret_to = slot - (text - pc);
                 return TEXT_MOVES;
             }
+            if (pc == at + p[i].len)
+                continue;
             *ret_text = x;
             *ret_patch = i;
             return TEXT_INSIDE;

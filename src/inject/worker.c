@@ -61,7 +61,9 @@ static const char *error_text(int err)
         return "it may not be traced by this user: that takes root or CAP_SYS_PTRACE, or to be its owner where "
                "kernel.yama.ptrace_scope is 0";
     case ESRCH:
-        return "it has ended";
+        return "there is no such process (any more)";
+    case EINTR:
+        return "whoever was about to do it was killed; the process goes on as it was";
     case ENOSPC:
         return "there is no free memory near its code";
     case ENOMEM:

@@ -335,7 +335,7 @@ def _load(path):
 
 
 def collect():
-    for area in ("cli", "programs", "behaviour", "conformance", "apps"):
+    for area in ("cli", "programs", "behaviour", "attach", "conformance", "apps"):
         for path in sorted((TESTS / area).glob("test_*.py")):
             _load(path)
     return _found
