@@ -77,10 +77,11 @@ const struct cli_command command_detach = {
     .name = "detach",
     .summary = "Stop observing a process, which goes on",
     .usage = "[OPTIONS] PID|NAME|--all",
-    .description =
-        "Puts every changed byte of the process's code back, takes the library out of its memory, and compares its code "
-        "with the files that it was loaded from. The session ends with its last process; the process can be attached to "
-        "again. A library that the program was started with (scope run) stays mapped, without effect.",
+    .description = "Puts every changed byte of the process's code back, takes the library out of its memory, and "
+                   "compares its code "
+                   "with the files that it was loaded from. The session ends with its last process; the process can be "
+                   "attached to "
+                   "again. A library that the program was started with (scope run) stays mapped, without effect.",
     .options = options,
     .more_options = cli_target_options,
     .examples = examples,

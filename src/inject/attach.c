@@ -27,9 +27,9 @@
 #define MADV_WIPEONFORK 18
 #endif
 #define PAGE UINT64_C(4096)
-#define TRIES 20              /* when it execs, loads libraries, or can't be stopped just now */
+#define TRIES 20 /* when it execs, loads libraries, or can't be stopped just now */
 #define PAUSE_US 20000
-#define STOP_MS 250           /* for a thread to stop */
+#define STOP_MS 250 /* for a thread to stop */
 #define TOTAL_MS 10000
 #define ANSWER_MS 5000
 
@@ -41,7 +41,7 @@ struct attach {
     struct process_maps seen; /* as they were */
     struct texts texts;
     struct probe_image image;
-    uint64_t base, page;      /* of the probe; of its struct process, behind it */
+    uint64_t base, page; /* of the probe; of its struct process, behind it */
     uint64_t segment;
     struct segment_header *header;
     const char *plan_dir;
@@ -193,7 +193,8 @@ static int prepare(struct attach *a, char **ret_why)
         *ret_why = xstrdup("it is observed already; `scope ps` shows the session");
         return -EALREADY;
     }
-    rc = texts_read(a->pid, &a->seen, a->plan_dir, (a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC, &a->texts, ret_why);
+    rc = texts_read(a->pid, &a->seen, a->plan_dir, (a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC, &a->texts,
+                    ret_why);
     if (rc == 0)
         rc = texts_check(a->pid, &a->texts);
     if (rc == 0)
@@ -345,7 +346,8 @@ static void set_up(const struct job *j, bool counter)
 
 static int write_process(const struct job *j)
 {
-    struct process p = {.segment = (struct segment_header *)(uintptr_t)j->a->segment, // NOLINT(performance-no-int-to-ptr)
+    struct process p = {.segment =
+                            (struct segment_header *)(uintptr_t)j->a->segment, // NOLINT(performance-no-int-to-ptr)
                         .pid = j->a->facts.pid,
                         .multi = j->count > 1};
 
@@ -439,7 +441,8 @@ static int clear_way(struct job *j)
         if (rc < 0)
             return rc;
         for (size_t k = 0; k <= n; k++)
-            if (texts_before(&j->a->texts, k < n ? contexts[k].pc : arch_pc(&j->threads[i].regs), &to, &x, &patch) == TEXT_INSIDE) {
+            if (texts_before(&j->a->texts, k < n ? contexts[k].pc : arch_pc(&j->threads[i].regs), &to, &x, &patch) ==
+                TEXT_INSIDE) {
                 text_skip_site(x, patch);
                 j->result->left++;
             }

@@ -32,16 +32,16 @@ void attach_free(struct attach *a);
 const char *attach_name(const struct attach *a); /* of the process, for people */
 
 struct attach_result {
-    unsigned threads;         /* that were stopped */
-    uint64_t stopped_ns;      /* for so long */
-    uint32_t images, patched; /* patched sites, or bytes put back if detaching */
-    uint32_t left;            /* sites that were passed over because a thread stood in them */
-    uint64_t compared, differ;/* detach: bytes of code compared with files */
-    bool kept;                /* detach: the probe stays mapped, without effect: a hook did not end in time */
+    unsigned threads;          /* that were stopped */
+    uint64_t stopped_ns;       /* for so long */
+    uint32_t images, patched;  /* patched sites, or bytes put back if detaching */
+    uint32_t left;             /* sites that were passed over because a thread stood in them */
+    uint64_t compared, differ; /* detach: bytes of code compared with files */
+    bool kept;                 /* detach: the probe stays mapped, without effect: a hook did not end in time */
 };
 
-/* Attaches: afterwards the collector at `socket` observes it. lib: path of libscope.so, for programs that it starts. The
- * prepared state is used up. As attach_prepare(). */
+/* Attaches: afterwards the collector at `socket` observes it. lib: path of libscope.so, for programs that it starts.
+ * The prepared state is used up. As attach_prepare(). */
 int attach_run(struct attach *a, const char *socket, const char *lib, struct attach_result *ret, char **ret_why);
 
 /* Detaches: puts all code back as it is in its files, and unmaps what was mapped. plan_dir: where plans may be cached.

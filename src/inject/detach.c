@@ -13,7 +13,7 @@
 #include "session/session.h"
 #include "wire/join.h"
 
-#define TRIES 100            /* for a hook to end */
+#define TRIES 100 /* for a hook to end */
 #define PAUSE_US 1000
 #define STOP_MS 250
 #define TOTAL_MS 10000
@@ -21,10 +21,11 @@
 
 struct job {
     pid_t pid;
-    bool last;               /* what is in the way stays: don't try again */
+    bool last; /* what is in the way stays: don't try again */
     struct process_facts facts;
     struct process_maps maps;
     struct process_probe probe;
+    bool passive; /* another one is there, which may not have been left yet by all threads */
     struct texts texts;
     struct attach_result *result;
     struct trace t;
@@ -35,7 +36,6 @@ struct job {
 
 static int prepare(struct job *j, const char *plan_dir, char **ret_why)
 {
-    bool passive = false;
     int rc = process_facts(j->pid, &j->facts);
 
     if (rc < 0)
@@ -45,9 +45,9 @@ static int prepare(struct job *j, const char *plan_dir, char **ret_why)
         rc = -EPERM;
     if (rc < 0)
         return rc;
-    if (!process_find_probe(j->pid, &j->maps, &j->probe, &passive)) {
+    if (!process_find_probe(j->pid, &j->maps, &j->probe, &j->passive)) {
         *ret_why = xstrdup("it is not observed");
-        return passive ? -EALREADY : -ENOENT;
+        return j->passive ? -EALREADY : -ENOENT;
     }
     *ret_why = process_objection(j->pid, &j->facts);
     if (*ret_why)
@@ -68,7 +68,8 @@ static bool is_ours(const struct job *j, uint64_t pc, uint64_t *ret_to)
 {
     enum text_place place = texts_after(&j->texts, pc, ret_to);
 
-    return place == TEXT_INSIDE || (place == TEXT_ELSEWHERE && pc >= j->probe.base && pc < j->probe.base + j->probe.span);
+    return place == TEXT_INSIDE ||
+           (place == TEXT_ELSEWHERE && pc >= j->probe.base && pc < j->probe.base + j->probe.span);
 }
 
 static bool leaves_slot(const struct job *j, uint64_t pc, uint64_t *ret_to)
@@ -149,6 +150,7 @@ static int unmap(struct job *j, uint64_t at, uint64_t size)
 
 static int unmap_all(struct job *j)
 {
+    const uint64_t segment = (uint64_t)(uintptr_t)j->probe.probe.segment;
     void *none = NULL;
     int rc = 0;
 
@@ -166,7 +168,7 @@ static int unmap_all(struct job *j)
         rc = unmap(j, j->probe.base, j->probe.span + SEG_PAGE);
     }
     for (size_t i = 0; i < j->maps.count && rc == 0; i++)
-        if (process_map_is_segment(&j->maps.v[i]))
+        if (process_map_is_segment(&j->maps.v[i]) && (!j->passive || j->maps.v[i].lo == segment))
             rc = unmap(j, j->maps.v[i].lo, j->maps.v[i].hi - j->maps.v[i].lo);
     return rc;
 }

@@ -32,8 +32,7 @@ int probe_image_make(struct probe_image *im)
     if (!size)
         return -ENOENT;
     eh = (const Elf64_Ehdr *)(const void *)file;
-    if (size < sizeof(*eh) || eh->e_phentsize != sizeof(*ph) ||
-        !inside(eh->e_phoff, eh->e_phnum * sizeof(*ph), size))
+    if (size < sizeof(*eh) || eh->e_phentsize != sizeof(*ph) || !inside(eh->e_phoff, eh->e_phnum * sizeof(*ph), size))
         return -ELIBBAD;
     ph = (const Elf64_Phdr *)(const void *)(file + eh->e_phoff);
     for (unsigned i = 0; i < eh->e_phnum; i++) {
@@ -43,7 +42,8 @@ int probe_image_make(struct probe_image *im)
             return -ELIBBAD;
         if (p->p_type != PT_LOAD)
             continue;
-        if (!inside(p->p_offset, p->p_filesz, size) || p->p_filesz > p->p_memsz || !inside(p->p_vaddr, p->p_memsz, INT_MAX))
+        if (!inside(p->p_offset, p->p_filesz, size) || p->p_filesz > p->p_memsz ||
+            !inside(p->p_vaddr, p->p_memsz, INT_MAX))
             return -ELIBBAD;
         if (p->p_vaddr + p->p_memsz > im->span)
             im->span = p->p_vaddr + p->p_memsz;

@@ -25,6 +25,7 @@ void *probe_image_at(const struct probe_image *im, uint64_t base, const void *ad
 /* Writes the image to fresh memory at base that the program may write to. */
 TRACE_CHECK int probe_image_write(const struct trace *t, const struct probe_image *im, uint64_t base);
 /* Makes its code executable and read-only; by a borrowed thread. */
-TRACE_CHECK int probe_image_protect(struct trace *t, struct trace_thread *th, const struct probe_image *im, uint64_t base);
+TRACE_CHECK int probe_image_protect(struct trace *t, struct trace_thread *th, const struct probe_image *im,
+                                    uint64_t base);
 
 #endif

@@ -18,10 +18,10 @@
 #include "inject/exe.h"
 
 #define PAGE UINT64_C(4096)
-#define REACH UINT64_C(0x7ff00000)         /* of a jump with 32 bits, less the largest blob */
-#define LOWEST UINT64_C(0x10000)           /* vm.mmap_min_addr, as most have it */
+#define REACH UINT64_C(0x7ff00000) /* of a jump with 32 bits, less the largest blob */
+#define LOWEST UINT64_C(0x10000)   /* vm.mmap_min_addr, as most have it */
 #define HIGHEST UINT64_C(0x00007ffffffff000)
-#define PF_KTHREAD 0x00200000u             /* field "flags" of /proc/PID/stat */
+#define PF_KTHREAD 0x00200000u /* field "flags" of /proc/PID/stat */
 #define SEGMENT_NAME "/memfd:" SEG_NAME " (deleted)"
 #define LIB_NAME "/libscope.so"
 
@@ -212,7 +212,8 @@ int process_maps(pid_t pid, struct process_maps *ret)
 
         line[strcspn(line, "\n")] = '\0';
         // NOLINTNEXTLINE(cert-err34-c): the kernel wrote it
-        if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu %n", &m.lo, &m.hi, perms, &m.offset, &major, &minor, &m.inode, &name) < 7)
+        if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu %n", &m.lo, &m.hi, perms, &m.offset, &major, &minor, &m.inode,
+                   &name) < 7)
             continue;
         m.dev = makedev(major, minor);
         m.read = perms[0] == 'r';
@@ -407,20 +408,25 @@ static bool probe_at(pid_t pid, uint64_t base, struct process_probe *ret)
 
 bool process_find_probe(pid_t pid, const struct process_maps *m, struct process_probe *ret, bool *ret_passive)
 {
-    if (ret_passive)
-        *ret_passive = false;
+    struct process_probe probe;
+    bool active = false, passive = false;
+
     for (size_t i = 0; i < m->count; i++) {
         const struct process_map *v = &m->v[i];
         size_t len = strlen(v->name);
         bool lib = len >= sizeof(LIB_NAME) - 1 && strcmp(v->name + len - (sizeof(LIB_NAME) - 1), LIB_NAME) == 0;
 
-        if (!v->read || !v->execute || v->shared || v->offset || (!lib && *v->name) || !probe_at(pid, v->lo, ret))
+        if (!v->read || !v->execute || v->shared || v->offset || (!lib && *v->name) || !probe_at(pid, v->lo, &probe))
             continue;
-        ret->file = lib;
-        if (ret->probe.segment && !ret->probe.off)
-            return true;
-        if (ret_passive)
-            *ret_passive = true;
+        probe.file = lib;
+        if (!probe.probe.segment || probe.probe.off) {
+            passive = true;
+        } else if (!active) {
+            active = true;
+            *ret = probe;
+        }
     }
-    return false;
+    if (ret_passive)
+        *ret_passive = passive;
+    return active;
 }

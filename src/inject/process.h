@@ -15,14 +15,14 @@
 #include "wire/probe.h"
 
 struct process_facts {
-    char name[32];         /* comm */
-    char state;            /* R S D T t Z ... */
+    char name[32]; /* comm */
+    char state;    /* R S D T t Z ... */
     bool kernel_thread;
-    pid_t tracer;          /* 0: none */
-    uint32_t pid, ppid;    /* as it sees itself; ppid as we see it */
+    pid_t tracer;       /* 0: none */
+    uint32_t pid, ppid; /* as it sees itself; ppid as we see it */
     uint32_t uid, euid, gid, egid;
     unsigned threads;
-    int seccomp;           /* 0 none, 1 strict, 2 filter: the most of any thread */
+    int seccomp; /* 0 none, 1 strict, 2 filter: the most of any thread */
 };
 /* 0, or -ESRCH, or another error of reading /proc. */
 int process_facts(pid_t pid, struct process_facts *ret);
@@ -36,7 +36,7 @@ struct process_map {
     uint64_t lo, hi, offset, inode;
     dev_t dev;
     bool read, write, execute, shared;
-    char *name;            /* path, "[stack]", "/memfd:scope (deleted)", "" */
+    char *name; /* path, "[stack]", "/memfd:scope (deleted)", "" */
 };
 struct process_maps {
     struct process_map *v; /* by address */
@@ -68,13 +68,14 @@ int process_read(pid_t pid, uint64_t addr, void *to, size_t len);
 
 /* The probe that is in a process. */
 struct process_probe {
-    uint64_t base, span;     /* of its image; other mappings may lie inside */
-    bool file;               /* the dynamic loader mapped it */
+    uint64_t base, span; /* of its image; other mappings may lie inside */
+    bool file;           /* the dynamic loader mapped it */
     struct probe_info info;
     struct probe probe;
-    uint64_t process;        /* address of its struct process; 0: it never started */
+    uint64_t process; /* address of its struct process; 0: it never started */
 };
-/* True if there is one that observes. *ret_passive, which may be NULL, tells that there is one that does not (any more). */
+/* True if there is one that observes. *ret_passive, which may be NULL, tells that there is one that does not (any
+ * more). */
 bool process_find_probe(pid_t pid, const struct process_maps *m, struct process_probe *ret, bool *ret_passive);
 
 #endif

@@ -157,7 +157,8 @@ static bool is_library(const char *name)
     return slash && strncmp(slash, "/libscope.so", strlen("/libscope.so")) == 0;
 }
 
-int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool timing, struct texts *ret, char **ret_why)
+int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool timing, struct texts *ret,
+               char **ret_why)
 {
     *ret = (struct texts){0};
     for (size_t i = 0; i < m->count; i++) {
@@ -174,9 +175,10 @@ int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bo
         t.name = xstrdup(v->name);
         rc = locate(t.fd, v, &t, &go) ? get_plan(t.fd, plan_dir, &t) : -ENOEXEC;
         if (go) {
-            *ret_why = xasprintf("it contains Go code (%s), whose stacks are no place for hooks; `scope run` can't observe "
-                                 "it either",
-                                 t.name);
+            *ret_why =
+                xasprintf("it contains Go code (%s), whose stacks are no place for hooks; `scope run` can't observe "
+                          "it either",
+                          t.name);
             text_free(&t);
             texts_free(ret);
             return -ENOTSUP;
@@ -233,8 +235,8 @@ int texts_find_applied(pid_t pid, struct texts *t)
                 uint32_t target = plan_patch_target(x->plan, &p[i]), rel;
                 uint64_t at = x->bias + p[i].vaddr;
 
-                if (p[i].len > PLAN_PATCH_MAX || at < x->text_lo || at + p[i].len > x->text_hi || (pass == 0 && x->blob) ||
-                    (pass == 0 && target >= x->plan->blob_size))
+                if (p[i].len > PLAN_PATCH_MAX || at < x->text_lo || at + p[i].len > x->text_hi ||
+                    (pass == 0 && x->blob) || (pass == 0 && target >= x->plan->blob_size))
                     continue;
                 rc = process_read(pid, at, now, p[i].len);
                 if (rc < 0)
@@ -276,7 +278,8 @@ static bool moved_call(const struct text *t, const struct plan_patch *p, uint64_
     return true;
 }
 
-enum text_place texts_before(const struct texts *t, uint64_t pc, uint64_t *ret_to, struct text **ret_text, uint32_t *ret_patch)
+enum text_place texts_before(const struct texts *t, uint64_t pc, uint64_t *ret_to, struct text **ret_text,
+                             uint32_t *ret_patch)
 {
     for (size_t k = 0; k < t->count; k++) {
         struct text *x = &t->v[k];
@@ -344,7 +347,8 @@ int texts_write(const struct texts *t, int mem, bool undo)
             const struct plan_patch *p = patches(x->plan);
 
             for (uint32_t i = 0; i < x->plan->patch_count; i++) {
-                bool leads = p[i].rel_at <= PLAN_PATCH_MAX - 4; /* to a slot; else to another patch, with a short jump */
+                bool leads =
+                    p[i].rel_at <= PLAN_PATCH_MAX - 4; /* to a slot; else to another patch, with a short jump */
                 uint8_t bytes[PLAN_PATCH_MAX];
 
                 if (!x->applied[i] || leads != (pass == (undo ? 1 : 0)))

@@ -22,10 +22,10 @@ struct text {
     uint64_t lo, hi, offset;   /* the mapping */
     uint64_t text_lo, text_hi; /* what of it is the image's text */
     uint64_t bias;
-    struct plan_header *plan;  /* private and checked */
-    uint64_t blob;             /* where its slots are, or will be; 0: nowhere */
-    char *filled;              /* the blob as it is, or will be, there */
-    uint8_t *applied;          /* for each patch: it is to be made, or was found */
+    struct plan_header *plan; /* private and checked */
+    uint64_t blob;            /* where its slots are, or will be; 0: nowhere */
+    char *filled;             /* the blob as it is, or will be, there */
+    uint8_t *applied;         /* for each patch: it is to be made, or was found */
 };
 struct texts {
     struct text *v;
@@ -33,11 +33,11 @@ struct texts {
 };
 
 /*
- * Those of a process, without the probe's own. Plans that aren't in the cache are made and stored there. timing: whether
- * patches are wanted that serve only that. 0, or -errno with *ret_why, a sentence (malloc'ed).
+ * Those of a process, without the probe's own. Plans that aren't in the cache are made and stored there. timing:
+ * whether patches are wanted that serve only that. 0, or -errno with *ret_why, a sentence (malloc'ed).
  */
-TRACE_CHECK int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool timing, struct texts *ret,
-                           char **ret_why);
+TRACE_CHECK int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool timing,
+                           struct texts *ret, char **ret_why);
 void texts_free(struct texts *t);
 
 /* Drops the patches whose bytes in memory aren't those that the plan was made from. The process may run. */
@@ -51,7 +51,8 @@ enum text_place {
     TEXT_INSIDE,    /* in the middle of what *ret_text and *ret_patch replace */
 };
 /* A program counter, before the patches that are marked as applied are made. */
-enum text_place texts_before(const struct texts *t, uint64_t pc, uint64_t *ret_to, struct text **ret_text, uint32_t *ret_patch);
+enum text_place texts_before(const struct texts *t, uint64_t pc, uint64_t *ret_to, struct text **ret_text,
+                             uint32_t *ret_patch);
 /* ... and while they are in place. TEXT_INSIDE: in a slot (other results are not told). */
 enum text_place texts_after(const struct texts *t, uint64_t pc, uint64_t *ret_to);
 /* Gives up all patches of the site that a patch belongs to. */

@@ -13,7 +13,7 @@
 
 #include "base/mem.h"
 
-#define STACKS_MAX 8          /* that a thread may be on at once: its own, alternate ones */
+#define STACKS_MAX 8 /* that a thread may be on at once: its own, alternate ones */
 #define CHUNK_WORDS 8192u
 
 uint64_t worker_now(void)
@@ -75,7 +75,8 @@ static const char *error_text(int err)
     case ENOEXEC:
         return "it runs code of another kind";
     case ETIMEDOUT:
-        return "one of its threads can't be stopped: it waits for a device or for a child that has not exec'ed yet; try "
+        return "one of its threads can't be stopped: it waits for a device or for a child that has not exec'ed yet; "
+               "try "
                "again";
     case EAGAIN:
         return "it keeps starting programs or loading libraries; try again";
@@ -127,7 +128,8 @@ static int scan(const struct trace *t, uint64_t sp, uint64_t end, struct worker_
     static uint64_t words[CHUNK_WORDS];
 
     while (end - sp >= 3 * sizeof(*words)) {
-        size_t n = (end - sp) / sizeof(*words) < CHUNK_WORDS ? (size_t)((end - sp) / sizeof(*words)) : CHUNK_WORDS, i = 0;
+        size_t n = (end - sp) / sizeof(*words) < CHUNK_WORDS ? (size_t)((end - sp) / sizeof(*words)) : CHUNK_WORDS,
+               i = 0;
         uint64_t saved_sp = 0;
         int rc = trace_read(t, sp, words, n * sizeof(*words));
 

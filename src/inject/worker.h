@@ -16,8 +16,8 @@ void worker_done_(void **shared, size_t size);
 /* Passes rc on; for an error that has no reason yet, makes one (malloc'ed). */
 int worker_explain(int rc, char **ret_why);
 
-uint64_t worker_now(void);       /* CLOCK_MONOTONIC ns */
-int worker_open_mem(pid_t pid);  /* /proc/PID/mem for writing, also where the process itself may not write */
+uint64_t worker_now(void);      /* CLOCK_MONOTONIC ns */
+int worker_open_mem(pid_t pid); /* /proc/PID/mem for writing, also where the process itself may not write */
 
 /* Borrows the thread that suits best: *ret. */
 TRACE_CHECK int worker_borrow(struct trace *t, struct trace_thread *threads, size_t count, uint64_t vdso,
@@ -25,7 +25,7 @@ TRACE_CHECK int worker_borrow(struct trace *t, struct trace_thread *threads, siz
 
 /* A program counter that a signal frame on a thread's stack holds: where it will go on when handlers return. */
 struct worker_context {
-    uint64_t at;  /* address of the saved value */
+    uint64_t at; /* address of the saved value */
     uint64_t pc;
 };
 /* Those of a standing thread, from its stack pointer to the end of that mapping, and of the stacks that those frames in

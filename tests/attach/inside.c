@@ -2,7 +2,8 @@
 /*
  * Makes one system call again and again, from an instruction of its own whose surroundings are known to the test: 10
  * bytes behind the label `number` (which, as any label, is a place that others may jump to) is the middle of the bytes
- * that are replaced. Ends when SIGTERM comes. SIGUSR1 has a handler that waits for the file named by the argument to be gone.
+ * that are replaced. Ends when SIGTERM comes. SIGUSR1 has a handler that waits for the file named by the argument to be
+ * gone.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -34,7 +35,7 @@ __attribute__((noinline, noclone)) static long call(long *count)
                      "number: mov $8, %%eax\n" /* lseek */
                      "syscall\n"
                      "mov %%rax, %%rbx\n"
-                     "lea 1(%1), %1\n"         /* here */
+                     "lea 1(%1), %1\n" /* here */
                      "mov %%rbx, %0\n"
                      : "=r"(ret), "+r"(*count)
                      : "D"(0), "S"(0), "d"(1)

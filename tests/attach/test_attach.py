@@ -223,15 +223,16 @@ def ptrace(request, pid, addr=0, data=0):
         raise OSError(ctypes.get_errno(), f"ptrace {request:#x}")
 
 
-def park(pid, address, sig):
-    """Lets the process run to an address, then leaves it with a signal that it gets there."""
+def park(pid, arrived, sig):
+    """Lets the process run until its program counter is where it should be, then leaves it with a signal that it gets
+    there."""
     regs = (ctypes.c_ulonglong * 27)()
     ptrace(PTRACE_SEIZE, pid)
     ptrace(PTRACE_INTERRUPT, pid)
     for _ in range(100_000):
         os.waitpid(pid, 0x40000000)
         ptrace(PTRACE_GETREGS, pid, 0, ctypes.addressof(regs))
-        if regs[16] == address:
+        if arrived(regs[16]):
             ptrace(PTRACE_DETACH, pid, 0, sig)
             return
         ptrace(PTRACE_SINGLESTEP, pid)
@@ -248,7 +249,8 @@ def inside(ctx, by_handler):
     program, flag = ctx.compile("attach/inside.c", "static", ["-no-pie"]), ctx.dir / "flag"
     process = start(ctx, [program, flag])
     flag.touch()
-    park(process.pid, symbol(program, "number") + 10, signal.SIGUSR1 if by_handler else signal.SIGSTOP)
+    middle = symbol(program, "number") + 10
+    park(process.pid, lambda pc: pc == middle, signal.SIGUSR1 if by_handler else signal.SIGSTOP)
     if not by_handler:
         ctx.wait_for(lambda: status(process.pid, "State").startswith("T"), "stopped")
     time.sleep(0.1)
@@ -265,8 +267,42 @@ def inside(ctx, by_handler):
     ends_well(process, b"went on well")
 
 
+@test("inside/hook")
+def inside_hook(ctx):
+    """A thread that does not leave a hook: the library stays, without effect; later it can all be done again."""
+    process = start(ctx, [ctx.compile("attach/inside.c", "static", ["-no-pie"]), "x"])
+    attach(ctx, process.pid)
+    with open(f"/proc/{process.pid}/maps", encoding="ascii") as f:
+        rows = [line.split(None, 5) for line in f]
+    probe = max((tuple(int(x, 16) for x in r[0].split("-")) for r in rows if "x" in r[1] and len(r) < 6),
+                key=lambda r: r[1] - r[0])
+    park(process.pid, lambda pc: probe[0] <= pc < probe[1], signal.SIGSTOP)
+    ctx.wait_for(lambda: status(process.pid, "State").startswith("T"), "stopped")
+    result = ctx.run([ctx.scope, "detach", process.pid], check_code=0)
+    check(b"stays in its memory" in result.err and b"differ" not in result.err, "it was taken away", result.describe())
+    process.send_signal(signal.SIGCONT)
+    session = attach(ctx, process.pid).session
+    time.sleep(0.2)
+    ctx.run([ctx.scope, "detach", process.pid], check_code=0)
+    session.wait_end()
+    ends_well(process, b"went on well")
+
+
 add_test("attach", "inside/thread", lambda ctx: inside(ctx, False))
 add_test("attach", "inside/handler", lambda ctx: inside(ctx, True))
+
+
+def filtered(ctx, variant):
+    """A sandbox in which nothing that attaching needs is allowed: root can suspend it for that moment."""
+    if os.geteuid() != 0:
+        return
+    process = start(ctx, [ctx.compile("attach/filtered.c", variant, ["-Wno-unused-result"])])
+    for _ in range(3):
+        session = attach(ctx, process.pid).session
+        ctx.wait_for(lambda s=session: opens(s) > 3, "events", 10)
+        detach(ctx, process.pid)
+    equal(status(process.pid, "Seccomp"), "2", "the filter")
+    ends_well(process, b"went on well")
 
 
 @test("run-then-detach")
@@ -507,4 +543,5 @@ def vanishing(ctx):
 
 for _variant in VARIANTS:
     add_test("attach", f"threads/{_variant}", lambda ctx, v=_variant: threads(ctx, v), timeout=120)
+    add_test("attach", f"filtered/{_variant}", lambda ctx, v=_variant: filtered(ctx, v))
     add_test("attach", f"descriptors/{_variant}", lambda ctx, v=_variant: descriptors(ctx, v))

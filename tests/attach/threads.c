@@ -29,9 +29,9 @@ struct worker {
     pid_t tid;
     void (*run)(struct worker *);
     const char *name;
-    int in, out;       /* of a socket pair: messages come in */
+    int in, out; /* of a socket pair: messages come in */
     uint64_t sent, got;
-    uint32_t word;     /* of a futex */
+    uint32_t word; /* of a futex */
 };
 
 static volatile int stop;
