@@ -755,6 +755,9 @@ static int attach_one(struct attach *a, pid_t pid, const char *socket, const cha
     } else {
         cli_error("pid %d (%s): %u thread%s stood still for %.1f ms; %u places in %u files patched", (int)pid,
                   attach_name(a), r.threads, r.threads == 1 ? "" : "s", (double)r.stopped_ns / 1e6, r.patched, r.images);
+        if (r.unknown)
+            cli_hint("%u files could not be read as they were loaded, or planned: calls in them are not observed",
+                     r.unknown);
         if (r.left)
             cli_hint("%u calls are not observed because a thread stood in their code", r.left);
     }

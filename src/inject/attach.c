@@ -349,10 +349,9 @@ static int write_process(const struct job *j)
     struct process p = {.segment =
                             (struct segment_header *)(uintptr_t)j->a->segment, // NOLINT(performance-no-int-to-ptr)
                         .pid = j->a->facts.pid,
-                        .multi = j->count > 1};
+                        .multi = j->count > 1,
+                        .begun = (uint32_t)j->count /* at most */};
 
-    for (size_t i = 0; i < j->count; i++)
-        p.begun += arch_in_call(&j->threads[i].regs) != 0;
     return trace_write(&j->t, j->a->page, &p, sizeof(p));
 }
 
@@ -515,6 +514,7 @@ static int work_stopped(struct job *j)
         rc = texts_write(&a->texts, j->mem, false);
     j->result->images = a->header->images;
     j->result->patched = a->header->sites_patched;
+    j->result->unknown = (uint32_t)a->texts.unknown;
     return rc;
 }
 

@@ -21,6 +21,7 @@
 
 struct job {
     pid_t pid;
+    bool foreign;            /* code differs from its files in other ways than ours, or can't be compared */
     bool last; /* what is in the way stays: don't try again */
     struct process_facts facts;
     struct process_maps maps;
@@ -36,6 +37,7 @@ struct job {
 
 static int prepare(struct job *j, const char *plan_dir, char **ret_why)
 {
+    uint64_t bytes, differ = 0;
     int rc = process_facts(j->pid, &j->facts);
 
     if (rc < 0)
@@ -52,7 +54,13 @@ static int prepare(struct job *j, const char *plan_dir, char **ret_why)
     *ret_why = process_objection(j->pid, &j->facts);
     if (*ret_why)
         return -ENOTSUP;
-    return texts_read(j->pid, &j->maps, plan_dir, true, &j->texts, ret_why);
+    rc = texts_read(j->pid, &j->maps, plan_dir, true, &j->texts, ret_why); /* whatever it was told to time */
+    if (rc == 0)
+        rc = texts_find_applied(j->pid, &j->texts);
+    if (rc == 0)
+        rc = texts_compare(j->pid, &j->texts, true, &bytes, &differ);
+    j->foreign = differ || j->texts.unknown;
+    return rc;
 }
 
 static void forget(struct job *j)
@@ -186,13 +194,14 @@ static int work_stopped(struct job *j)
     j->maps = now;
     if (!same)
         return -EAGAIN;
+    j->result->kept = true; /* what may still be used; jumps of another build's plan may lead there, too */
     rc = texts_find_applied(j->pid, &j->texts);
     if (rc == 0)
         rc = look_for_hooks(j);
-    if (rc == -EBUSY && j->last) {
-        j->result->kept = true;
+    if (rc == -EBUSY && j->last)
         rc = 0;
-    }
+    else if (rc == 0 && !j->foreign)
+        j->result->kept = false;
     if (rc == 0)
         rc = texts_write(&j->texts, j->mem, true);
     if (rc == 0)
@@ -226,10 +235,11 @@ static int work(void *arg)
         return rc;
     rc = work_stopped(j);
     j->result->threads = (unsigned)j->count;
+    j->result->unknown = (uint32_t)j->texts.unknown;
     trace_let_go(j->threads, j->count);
     j->result->stopped_ns = worker_now() - began;
     if (rc == 0)
-        rc = texts_verify(j->pid, &j->texts, &j->result->compared, &j->result->differ);
+        rc = texts_compare(j->pid, &j->texts, false, &j->result->compared, &j->result->differ);
     return rc;
 }
 

@@ -170,21 +170,25 @@ int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bo
         if (!v->execute || v->write || v->shared || !v->inode || *v->name != '/' || is_library(v->name))
             continue;
         t.fd = process_open_map(pid, v);
-        if (t.fd < 0)
-            continue; /* replaced since it was started: it stays unpatched, as an image without a plan does */
+        if (t.fd < 0) { /* replaced since it was loaded */
+            ret->unknown++;
+            continue;
+        }
         t.name = xstrdup(v->name);
-        rc = locate(t.fd, v, &t, &go) ? get_plan(t.fd, plan_dir, &t) : -ENOEXEC;
+        if (!locate(t.fd, v, &t, &go)) {
+            text_free(&t);
+            continue;
+        }
         if (go) {
-            *ret_why =
-                xasprintf("it contains Go code (%s), whose stacks are no place for hooks; `scope run` can't observe "
-                          "it either",
-                          t.name);
+            *ret_why = xasprintf("it contains Go code (%s), for which attaching is not built yet", t.name);
             text_free(&t);
             texts_free(ret);
             return -ENOTSUP;
         }
+        rc = get_plan(t.fd, plan_dir, &t);
         if (rc < 0) {
             text_free(&t);
+            ret->unknown++;
             continue;
         }
         mark_wanted(&t, timing);
@@ -256,9 +260,10 @@ int texts_find_applied(pid_t pid, struct texts *t)
         if (!x->blob)
             continue;
         x->filled = xmalloc(x->plan->blob_size + 1);
-        rc = process_read(pid, x->blob, x->filled, x->plan->blob_size);
-        if (rc < 0)
-            return rc;
+        if (process_read(pid, x->blob, x->filled, x->plan->blob_size) < 0) { /* somebody else's jump led elsewhere */
+            memset(x->applied, 0, x->plan->patch_count);
+            x->blob = 0;
+        }
     }
     return 0;
 }
@@ -365,7 +370,18 @@ int texts_write(const struct texts *t, int mem, bool undo)
     return 0;
 }
 
-int texts_verify(pid_t pid, const struct texts *t, uint64_t *ret_bytes, uint64_t *ret_differ)
+/* Puts old bytes into a piece of memory, [at, at + n), where a patch is in place. */
+static void without_patches(const struct text *x, uint64_t at, size_t n, char *memory)
+{
+    const struct plan_patch *p = patches(x->plan);
+
+    for (uint32_t i = 0; i < x->plan->patch_count; i++)
+        for (unsigned k = 0; x->applied[i] && k < p[i].len; k++)
+            if (x->bias + p[i].vaddr + k - at < n)
+                memory[x->bias + p[i].vaddr + k - at] = (char)p[i].old[k];
+}
+
+int texts_compare(pid_t pid, const struct texts *t, bool patched, uint64_t *ret_bytes, uint64_t *ret_differ)
 {
     char *file = xmalloc(CHUNK), *memory = xmalloc(CHUNK);
     int rc = 0;
@@ -380,8 +396,11 @@ int texts_verify(pid_t pid, const struct texts *t, uint64_t *ret_bytes, uint64_t
             rc = process_read(pid, at, memory, n);
             if (rc == 0 && !pread_all(x->fd, file, n, x->offset + (at - x->lo)))
                 rc = -EIO;
-            for (size_t i = 0; rc == 0 && i < n; i++)
-                *ret_differ += file[i] != memory[i];
+            if (rc == 0 && patched)
+                without_patches(x, at, n, memory);
+            if (rc == 0 && memcmp(file, memory, n) != 0)
+                for (size_t i = 0; i < n; i++)
+                    *ret_differ += file[i] != memory[i];
             *ret_bytes += n;
             at += n;
         }

@@ -30,6 +30,7 @@ struct text {
 struct texts {
     struct text *v;
     size_t count;
+    size_t unknown; /* files whose contents or plan could not be got: what is in their code can't be told */
 };
 
 /*
@@ -62,7 +63,9 @@ void text_skip_site(struct text *t, uint32_t patch);
  * those that others lead to first (last). 0 or -errno: then none was lost, but some may not be made. */
 TRACE_CHECK int texts_write(const struct texts *t, int mem, bool undo);
 
-/* Compares all code with its files: *ret_bytes that were compared, *ret_differ of them that differ. */
-TRACE_CHECK int texts_verify(pid_t pid, const struct texts *t, uint64_t *ret_bytes, uint64_t *ret_differ);
+/* Compares all code with its files, or (patched) what it would be without the patches that are marked as applied:
+ * *ret_bytes that were compared, *ret_differ of them that differ. */
+TRACE_CHECK int texts_compare(pid_t pid, const struct texts *t, bool patched, uint64_t *ret_bytes,
+                              uint64_t *ret_differ);
 
 #endif
