@@ -322,6 +322,21 @@ def run_then_detach(ctx):
     check(process.poll() is None, "it has ended")
 
 
+@test("changed-by-others")
+def changed_by_others(ctx):
+    """Code that differs from its file in other ways is told of and left alone."""
+    program = ctx.compile("attach/inside.c", "static", ["-no-pie"])
+    process = start(ctx, [program, "x"])
+    with open(f"/proc/{process.pid}/mem", "r+b", buffering=0) as f:
+        f.seek(symbol(program, "on_usr1"))  # never called here
+        f.write(b"\xcc")
+    attach(ctx, process.pid)
+    result = ctx.run([ctx.scope, "detach", process.pid], check_code=0)
+    check(re.search(rb": 1 bytes of code differ", result.err) and b"stays in its memory" in result.err, "the message",
+          result.describe())
+    ends_well(process, b"went on well")
+
+
 # --- under load ---
 
 class Load:
