@@ -385,7 +385,7 @@ static int exec_observed(const struct prepared *p, const char *path, char **argv
     int trace = -1, err;
 
     if (p->env && launch_classify(path, &kind, NULL) == 0 && kind == EXE_STATIC)
-        trace = launch_trace(p->socket, p->lib);
+        trace = launch_trace(p->socket, path, p->lib);
     execve(path, argv, p->env ? p->env : environ);
     err = errno;
     if (trace >= 0)

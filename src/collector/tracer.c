@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@ struct job {
     struct job *next;
     int sock;
     pid_t worker, pid;
+    char *name;              /* of the program, for people: PATH_MAX bytes that the worker shares */
 };
 
 struct tracer {
@@ -108,14 +110,20 @@ static int refused(pid_t pid, pid_t tid)
 }
 
 /* Until the probe is in the new image: 0, also if no exec came; or -errno. */
-static int follow(struct trace *t, struct trace_thread *th, int sock, const char *lib)
+static int follow(struct trace *t, struct trace_thread *th, int sock, const char *lib, char *name)
 {
     int ret = trace_until_exec(t, th, sock);
+    char link[64];
+    ssize_t n;
 
     if (ret == -ECANCELED || ret == -ESRCH)
         return 0;
     if (ret < 0)
         return ret;
+    snprintf(link, sizeof(link), "/proc/%d/exe", (int)t->pid);
+    n = readlink(link, name, PATH_MAX - 1);
+    if (n > 0)
+        name[n] = '\0';
     ret = load_at_exec(t, th, lib);
     if (trace_detach(th) < 0 && ret == 0)
         ret = -ESRCH;
@@ -144,7 +152,7 @@ static _Noreturn void work(const struct job *job, const struct join_request *req
         ret = refused(job->pid, thread);
     if (planner_reply(sock, ret, -1) < 0 || (ret < 0 && !req->unobserved))
         _exit(0);
-    _exit(ret < 0 ? -ret : -follow(&t, &th, sock, req->path));
+    _exit(ret < 0 ? -ret : -follow(&t, &th, sock, req->path, job->name));
 }
 
 /* --- in the collector --- */
@@ -157,6 +165,7 @@ static void job_free(struct tracer *tr, struct job *job)
         at = &(*at)->next;
     *at = job->next;
     tr->running--;
+    munmap(job->name, PATH_MAX);
     close(job->sock); /* who waits for the end of being traced sees it now: the worker has ended */
     free(job);
 }
@@ -165,13 +174,18 @@ void tracer_request(struct tracer *tr, int sock, pid_t pid, const struct join_re
 {
     struct job *job;
 
-    if (pid <= 0 || tr->running >= WORKERS_MAX) {
+    char *name = MAP_FAILED;
+
+    if (pid > 0 && tr->running < WORKERS_MAX)
+        name = mmap(NULL, PATH_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (name == MAP_FAILED) {
         planner_reply(sock, pid <= 0 ? -ESRCH : -EAGAIN, -1);
         close(sock);
         return;
     }
+    snprintf(name, PATH_MAX, "%.*s", (int)sizeof(req->key), req->key);
     job = xcalloc(1, sizeof(*job));
-    *job = (struct job){.next = tr->jobs, .sock = sock, .pid = pid};
+    *job = (struct job){.next = tr->jobs, .sock = sock, .pid = pid, .name = name};
     tr->jobs = job;
     tr->running++;
     job->worker = fork();
@@ -184,17 +198,6 @@ void tracer_request(struct tracer *tr, int sock, pid_t pid, const struct join_re
     }
 }
 
-static void tell(pid_t pid, int err)
-{
-    char link[64], name[PATH_MAX];
-    ssize_t n;
-
-    snprintf(link, sizeof(link), "/proc/%d/exe", (int)pid);
-    n = readlink(link, name, sizeof(name) - 1);
-    name[n > 0 ? n : 0] = '\0';
-    log_warning("process %d (%s): a static program is not observed: %s", (int)pid, name, load_reason(err));
-}
-
 void tracer_reap(struct tracer *tr)
 {
     struct job *job, *next;
@@ -205,10 +208,11 @@ void tracer_reap(struct tracer *tr)
         if (waitpid(job->worker, &status, WNOHANG) != job->worker)
             continue;
         if (WIFEXITED(status) && WEXITSTATUS(status))
-            tell(job->pid, WEXITSTATUS(status));
+            log_warning("process %d starts a static program: not observed: %s: %s", (int)job->pid,
+                        load_reason(WEXITSTATUS(status)), job->name);
         else if (WIFSIGNALED(status))
-            log_warning("process %d: its tracer was killed (signal %d): a static program may be unobserved", (int)job->pid,
-                        WTERMSIG(status));
+            log_warning("process %d starts a static program: perhaps not observed: its tracer was killed (signal %d): %s",
+                        (int)job->pid, WTERMSIG(status), job->name);
         job_free(tr, job);
     }
 }

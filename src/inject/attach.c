@@ -256,6 +256,11 @@ struct job {
     int mem, segment, conn;
 };
 
+static struct segment_header *at_address(uint64_t address)
+{
+    return (struct segment_header *)(uintptr_t)address; // NOLINT(performance-no-int-to-ptr)
+}
+
 static int call(struct job *j, long nr, const uint64_t arg[6], int64_t *ret_result)
 {
     int rc = trace_call(&j->t, j->th, nr, arg, ret_result);
@@ -319,40 +324,39 @@ static int has_counter(struct job *j, bool *ret)
     return 0;
 }
 
-/* What the probe's start would have found out; its struct process. */
-static void set_up(const struct job *j, bool counter)
+/* What the probe's start would have found out, into the image that was written. */
+static int set_up(const struct job *j, bool counter)
 {
     const struct attach *a = j->a;
     const struct probe_info *info = probe_image_info(&a->image);
-    struct probe *p = probe_image_at(&a->image, a->base, info->probe);
-    uint64_t *process = probe_image_at(&a->image, a->base, info->process);
     bool ticks = a->clock == SEG_CLOCK_TSC && counter && a->facts.seccomp != 1;
+    const uint8_t no_ticks = !ticks, fsgsbase = arch_probe_runs_early() != 0;
+    const struct process process = {.segment = at_address(a->segment),
+                                    .pid = a->facts.pid,
+                                    .multi = j->count > 1,
+                                    .begun = (uint32_t)j->count /* at most */};
+    static struct probe p;
+    int rc;
 
-    p->segment = (struct segment_header *)(uintptr_t)a->segment; // NOLINT(performance-no-int-to-ptr)
-    p->table_hash = syscall_table_hash();
-    p->euid = a->facts.euid;
-    p->fd_cap = a->header->fd_cap;
-    p->mode = a->mode;
-    p->clock = a->clock;
-    p->timing = (a->mode & SEG_M_TIMING) && ticks;
-    p->sandboxed = a->facts.seccomp != 0;
-    snprintf(p->lib, sizeof(p->lib), "%s", j->lib);
-    snprintf(p->socket, sizeof(p->socket), "%s", j->socket);
-    snprintf(p->plans, sizeof(p->plans), "%s", a->plan_dir);
-    *(uint8_t *)probe_image_at(&a->image, a->base, info->no_ticks) = !ticks;
-    *(uint8_t *)probe_image_at(&a->image, a->base, info->fsgsbase) = arch_probe_runs_early() != 0;
-    *process = a->page;
-}
-
-static int write_process(const struct job *j)
-{
-    struct process p = {.segment =
-                            (struct segment_header *)(uintptr_t)j->a->segment, // NOLINT(performance-no-int-to-ptr)
-                        .pid = j->a->facts.pid,
-                        .multi = j->count > 1,
-                        .begun = (uint32_t)j->count /* at most */};
-
-    return trace_write(&j->t, j->a->page, &p, sizeof(p));
+    p = (struct probe){.segment = at_address(a->segment),
+                       .table_hash = syscall_table_hash(),
+                       .euid = a->facts.euid,
+                       .fd_cap = a->header->fd_cap,
+                       .mode = a->mode,
+                       .clock = a->clock,
+                       .timing = (a->mode & SEG_M_TIMING) && ticks,
+                       .sandboxed = a->facts.seccomp != 0};
+    snprintf(p.lib, sizeof(p.lib), "%s", j->lib);
+    snprintf(p.socket, sizeof(p.socket), "%s", j->socket);
+    snprintf(p.plans, sizeof(p.plans), "%s", a->plan_dir);
+    rc = trace_write(&j->t, a->page, &process, sizeof(process));
+    if (rc == 0)
+        rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->process, &a->page, sizeof(a->page));
+    if (rc == 0)
+        rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->no_ticks, &no_ticks, sizeof(no_ticks));
+    if (rc == 0)
+        rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->fsgsbase, &fsgsbase, sizeof(fsgsbase));
+    return rc < 0 ? rc : trace_write(&j->t, (uint64_t)(uintptr_t)info->probe, &p, sizeof(p));
 }
 
 /* Everything but the patches. */
@@ -371,12 +375,11 @@ static int bring(struct job *j)
         rc = make_segment(j);
     if (rc < 0)
         return rc;
-    set_up(j, counter);
     rc = probe_image_write(&j->t, &a->image, a->base);
     if (rc == 0)
         rc = probe_image_protect(&j->t, j->th, &a->image, a->base);
     if (rc == 0)
-        rc = write_process(j);
+        rc = set_up(j, counter);
     for (size_t k = 0; k < a->texts.count && rc == 0; k++) {
         const struct text *x = &a->texts.v[k];
 

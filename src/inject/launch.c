@@ -530,8 +530,9 @@ static bool yama_asks(void)
     return c == '1';
 }
 
-int launch_trace(const char *socket, const char *lib)
+int launch_trace(const char *socket, const char *path, const char *lib)
 {
+    const char *name = strrchr(path, '/');
     struct join_request req = {.type = JOIN_TRACE, .tid = (uint32_t)gettid(), .unobserved = 1};
     bool yama = yama_asks();
     int fd;
@@ -539,6 +540,7 @@ int launch_trace(const char *socket, const char *lib)
     if (strlen(lib) >= sizeof(req.path))
         return -ENAMETOOLONG;
     memcpy(req.path, lib, strlen(lib) + 1);
+    snprintf(req.key, sizeof(req.key), "%s", name ? name + 1 : path);
     if (yama) /* our collector, whose pid we never learn: until the answer is there */
         prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
     fd = session_request(socket, &req, JOIN_WAIT_MS);

@@ -70,9 +70,9 @@ char **launch_environ(const char *const *envp, const char *lib, const char *sock
                       uint32_t mode);
 
 /* Has the collector observe a static program that the calling thread execs next, as there is no loader to do it
- * (wire/join.h, TRACE). lib: path of libscope.so. A descriptor to be kept open, close-on-exec, until then; or -errno:
+ * (wire/join.h, TRACE). path: of the program, for messages; lib: of libscope.so. A descriptor to be kept open, close-on-exec, until then; or -errno:
  * the collector's log tells why, and exec runs the program unobserved. */
-int launch_trace(const char *socket, const char *lib);
+int launch_trace(const char *socket, const char *path, const char *lib);
 /* That exec failed: returns when nobody traces this thread any more. Closes the descriptor. */
 void launch_trace_end(int fd);
 

@@ -13,13 +13,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "inject/exe.h"
 #include "inject/probe_image.h"
 
 #define PAGE UINT64_C(4096)
 #define REACH UINT64_C(0x7ff00000) /* of a jump with 32 bits, less the largest pool of trampolines */
 #define LOWEST UINT64_C(0x10000)   /* vm.mmap_min_addr, as most have it */
 #define PLACES 64                  /* that are tried */
-#define STACK_NEED 65536u          /* several times what the probe's start uses */
+#define STACK_NEED 32768u          /* several times what the probe's start uses */
 #define PHDR_MAX 128
 
 int load_possible(void)
@@ -55,11 +56,17 @@ static int read_image(int fd, uint64_t entry, struct target *ret)
 {
     Elf64_Phdr ph[PHDR_MAX];
     Elf64_Ehdr eh;
+    struct exe e;
     size_t size;
     char packed[4] = "";
+    int rc = exe_read(fd, &e);
 
-    if (pread(fd, &eh, sizeof(eh), 0) != (ssize_t)sizeof(eh) || memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0 ||
-        eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_phentsize != sizeof(*ph) || !eh.e_phnum || eh.e_phnum > PHDR_MAX)
+    if (rc == 0 && e.kind != EXE_STATIC)
+        rc = -ENOEXEC;
+    exe_clear(&e);
+    if (rc < 0)
+        return rc;
+    if (pread(fd, &eh, sizeof(eh), 0) != (ssize_t)sizeof(eh) || !eh.e_phnum || eh.e_phnum > PHDR_MAX)
         return -ENOEXEC;
     size = eh.e_phnum * sizeof(*ph);
     if (eh.e_phoff > INT_MAX || pread(fd, ph, size, (off_t)eh.e_phoff) != (ssize_t)size)
@@ -68,8 +75,6 @@ static int read_image(int fd, uint64_t entry, struct target *ret)
     ret->lo = UINT64_MAX;
     ret->text_hi = 0;
     for (unsigned i = 0; i < eh.e_phnum; i++) {
-        if (ph[i].p_type == PT_INTERP)
-            return -ENOEXEC;
         if (ph[i].p_type != PT_LOAD)
             continue;
         if ((ph[i].p_flags & PF_X) && (ph[i].p_flags & PF_W))
@@ -118,17 +123,23 @@ static int read_target(pid_t pid, struct target *ret)
     return rc;
 }
 
-/* Whether the probe's start has room on the stack; the name of the file is the topmost on it. */
-static bool stack_has_room(pid_t pid, uint64_t sp, uint64_t execfn)
-{
-    struct rlimit lim;
-
-    if (prlimit(pid, RLIMIT_STACK, NULL, &lim) < 0 || execfn < sp)
-        return false;
-    return lim.rlim_cur == RLIM_INFINITY || lim.rlim_cur >= execfn - sp + PATH_MAX + STACK_NEED;
-}
-
 /* --- the two together --- */
+
+/* Whether the probe's start has room on the stack; the name of the file is the topmost on it. Asked by the thread
+ * itself: others need CAP_SYS_RESOURCE if it has become another user. */
+static int check_stack(struct trace *t, struct trace_thread *th, uint64_t execfn)
+{
+    uint64_t sp = arch_sp(&th->regs), at = th->frame - 64;
+    struct rlimit lim = {0};
+    int64_t got;
+    int ret = trace_call(t, th, SYS_prlimit64, (const uint64_t[6]){0, RLIMIT_STACK, 0, at}, &got);
+
+    if (ret == 0)
+        ret = got < 0 ? (int)got : trace_read(t, at, &lim, sizeof(lim));
+    if (ret < 0)
+        return ret;
+    return lim.rlim_cur == RLIM_INFINITY || (execfn >= sp && lim.rlim_cur >= execfn - sp + PATH_MAX + STACK_NEED) ? 0 : -ENOMEM;
+}
 
 /* Fresh memory below the image. */
 static int map_below(struct trace *t, struct trace_thread *th, const struct target *target, size_t size, uint64_t *ret_base)
@@ -191,11 +202,13 @@ int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
     if (ret < 0)
         goto out;
     size = (im.span + strlen(lib) + 1 + PAGE - 1) & ~(size_t)(PAGE - 1);
-    ret = stack_has_room(t->pid, arch_sp(&th->regs), target.execfn) ? map_below(t, th, &target, size, &base) : -ENOMEM;
+    ret = check_stack(t, th, target.execfn);
+    if (ret == 0)
+        ret = map_below(t, th, &target, size, &base);
     if (ret == 0)
         ret = fill(t, th, &im, base, lib);
     if (ret == 0)
-        ret = trace_enter(t, th, base + im.entry,
+        ret = trace_enter(t, th, base + im.eh->e_entry,
                           (const uint64_t[3]){arch_sp(&th->regs), target.bias, base + im.span});
     if (ret < 0) {
         int undo = base ? trace_call(t, th, SYS_munmap, (const uint64_t[6]){base, size}, &got) : 0;

@@ -3,24 +3,27 @@
 #ifndef SCOPE_INJECT_PROBE_IMAGE_H
 #define SCOPE_INJECT_PROBE_IMAGE_H
 
+#include <elf.h>
+
 #include "inject/trace.h"
 #include "wire/probe.h"
 
 struct probe_image {
-    unsigned char *bytes; /* as in memory, relative to address 0 */
-    size_t span;          /* bytes */
-    uint64_t entry;       /* e_entry */
+    const unsigned char *file;
+    const Elf64_Ehdr *eh;
+    const Elf64_Phdr *ph;
+    uint64_t span;                 /* from address 0, where its first segment lies, to the end of its last */
+    const Elf64_Phdr *data_ph;     /* the writable segment */
+    unsigned char *data;           /* a copy of it, to be relocated; its end, which is zero, is left out */
 };
 
-/* Lays out the segments. -ENOENT: built without a probe; -ELIBBAD: with one that isn't simple enough. */
+/* Checks it and makes the copy. -ENOENT: built without a probe; -ELIBBAD: with one that isn't simple enough. */
 TRACE_CHECK int probe_image_make(struct probe_image *ret);
 void probe_image_free(struct probe_image *im);
 /* Once, for the address that it will have: 0 or -ELIBBAD. */
 TRACE_CHECK int probe_image_relocate(struct probe_image *im, uint64_t base);
-/* What the relocated image says about itself, or NULL. Its addresses are those in the other process; see below. */
+/* What the relocated image says about itself, or NULL. Its addresses are those in the other process. */
 const struct probe_info *probe_image_info(const struct probe_image *im);
-/* Our copy of what will be at that address. */
-void *probe_image_at(const struct probe_image *im, uint64_t base, const void *address);
 
 /* Writes the image to fresh memory at base that the program may write to. */
 TRACE_CHECK int probe_image_write(const struct trace *t, const struct probe_image *im, uint64_t base);

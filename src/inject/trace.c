@@ -135,8 +135,8 @@ static int pass(pid_t tid, int status, int request)
  * except SIGSTOP, and what our own doings bring about, which it must never get: -EFAULT. */
 static int next_call_stop(struct trace *t, struct trace_thread *th)
 {
-    int none = -1, status, ret;
-    pid_t tid;
+    int none = -1, status = 0, ret;
+    pid_t tid = 0;
 
     if (ptrace(PTRACE_SYSCALL, th->tid, NULL, NULL) < 0)
         return -errno;
@@ -186,8 +186,8 @@ static int next_return_stop(struct trace *t, struct trace_thread *th)
 
 int trace_until_exec(struct trace *t, struct trace_thread *th, int sock)
 {
-    int status, ret;
-    pid_t tid;
+    int status = 0, ret;
+    pid_t tid = 0;
 
     for (;;) {
         ret = next_stop(t, &sock, &tid, &status);

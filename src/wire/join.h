@@ -50,7 +50,7 @@ struct join_request {
     uint64_t table_hash;
     uint32_t tid;             /* TRACE: the calling thread, as it sees itself; ATTACH, LEAVE: the process */
     uint32_t unobserved;      /* TRACE: 1 if the asker has no segment for a NOTE_EXEC_STATIC: the collector's log tells */
-    char key[PLAN_KEY_MAX];   /* PLAN: identity of the image */
+    char key[PLAN_KEY_MAX];   /* PLAN: identity of the image; TRACE: name of the program, for people, or empty */
     char path[4096];          /* PLAN: its name, for people; TRACE: the probe's file, for the environment of the new
                                * image's children; may be cut short in the packet */
 };

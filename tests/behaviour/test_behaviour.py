@@ -10,7 +10,8 @@ import time
 
 from scopetest import TESTS, add_test, check, equal, test
 
-VARIANTS = ["glibc-O0", "glibc-O2", "musl"]
+DYNAMIC = ["glibc-O0", "glibc-O2", "musl"]
+VARIANTS = [*DYNAMIC, "static", "musl-static-pie"]
 
 
 def program(ctx, name, variant):
@@ -187,7 +188,7 @@ def text_relocations(ctx):
 for _name in ("small-stack", "restart", "interrupted", "bombarded", "cancel-blocked", "fault-handler"):
     case("signals", _name, plain("signals", _name, code=0))
 for _name in ("cancel-deferred", "cancel-async"):
-    case("signals", _name, plain("signals", _name, code=0), ["glibc-O2", "musl"], timeout=240, serial=True)
+    case("signals", _name, plain("signals", _name, code=0), ["glibc-O2", "musl", "static"], timeout=240, serial=True)
 
 
 def jumps(ctx, variant):
@@ -272,7 +273,7 @@ def exec_with(how):
 
 
 for _how in ("own", "none", "null", "preload", "clearenv", "at", "fd", "fexecve", "memfd", "deleted"):
-    case("exec", _how, exec_with(_how), ["glibc-O2", "musl"])
+    case("exec", _how, exec_with(_how), ["glibc-O2", "musl", "static", "static-pie", "musl-static", "musl-static-pie"])
 case("exec", "from-a-thread", plain("trees", "exec-thread", code=17))
 
 
@@ -314,8 +315,7 @@ def scripts(ctx):
 
 @test("exec/not-observable")
 def not_observable(ctx):
-    """Static, 32-bit and setuid children run untouched, without a word on stderr, and the log names them."""
-    static = ctx.compile("behaviour/state.c", "static", [f"-I{TESTS}/behaviour"])
+    """32-bit and setuid children run untouched, without a word on stderr, and the log names them."""
     thirty_two = ctx.dir / "thirty-two"
     ctx.run([ctx.tool("gcc"), "-m32", "-D_GNU_SOURCE", f"-I{TESTS}/behaviour", TESTS / "behaviour/state.c", "-o",
              thirty_two], timeout=60, check_code=0)
@@ -325,7 +325,7 @@ def not_observable(ctx):
         os.chown(setuid, 65534, 65534)
     os.chmod(setuid, 0o6755)
     check(os.stat(setuid).st_mode & stat.S_ISUID, "no setuid bit here")
-    for path, word in ((static, "static"), (thirty_two, "32"), (setuid, "set")):
+    for path in (thirty_two, setuid):
         result = both(ctx, ["/bin/sh", "-c", f"{path} status; {path} limits; echo $? >done; cat done"], code=0)
         notes = " ".join(str(b["data"]) for b in of(result, "process", "proc.note"))
         check(path.name in result.session.log() or path.name in notes, f"neither log nor proc.note names {path.name}",
@@ -391,7 +391,7 @@ def open_late(ctx, variant):
           "what the library read")
 
 
-case("loader", "open-late", open_late)
+case("loader", "open-late", open_late, DYNAMIC)
 
 # --- faults around the program ---
 

@@ -167,6 +167,11 @@ COMMANDS = [
             table, tools=["awk", "sort"], in_pieces=["read", "write"]),
     Command("curl", "for i in 1 2 3; do curl -s -o out$i http://127.0.0.1:$PORT/file$i || exit 9; done; cat out1 out2 >both", None,
             tools=["curl"], in_pieces=["recvfrom"]),
+    Command("busybox", "busybox tar cf a.tar dir0 dir1 dir2 && busybox mkdir x && busybox tar xf a.tar -C x &&"
+                       "busybox ls -lR . >list && busybox gzip -c dir1/file9.txt >z && busybox cp -a dir3 copy &&"
+                       "busybox find . -name 'file*' -exec busybox wc -c {} + >sizes && busybox sort -o sorted sizes &&"
+                       "busybox sh -c 'for i in 1 2 3; do echo $i >f$i; (cat f$i); done; busybox rm -r x; exec busybox md5sum sorted' >out",
+            tree, tools=["busybox"]),
     Command("initdb", None, None, tools=[], in_pieces=["read", "write"], timeout=400,
             random=[(r"xlogtemp\.\d+", "xlogtemp.N"), (r"/PostgreSQL\.\d+", "/PostgreSQL.N"), (r"pgsql_tmp\w+", "pgsql_tmp")]),
 ]

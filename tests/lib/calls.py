@@ -5,8 +5,10 @@ print. Which argument is a path comes from src/wire/syscalls.def.
 """
 
 import errno
+import functools
 import json
 import re
+import struct
 from collections import Counter, namedtuple
 
 from scopetest import TOP
@@ -161,6 +163,22 @@ def strace_line(line, tid):
 STRACE_SET = ",".join("?" + op for op in sorted(TABLE)) + ",munmap"
 
 
+@functools.lru_cache(None)
+def has_loader(path):
+    """False for a file that is known to be a static program."""
+    if path == "/proc/self/exe":  # busybox runs itself so
+        return False
+    try:
+        with open(path, "rb") as f:
+            head = f.read(4096)
+    except (OSError, TypeError):
+        return True
+    if head[:5] != b"\x7fELF\x02":
+        return True
+    phoff, phentsize, phnum = *struct.unpack_from("<Q", head, 32), *struct.unpack_from("<HH", head, 54)
+    return any(struct.unpack_from("<I", head, phoff + i * phentsize)[0] == 3 for i in range(phnum))  # PT_INTERP
+
+
 def strace_calls(directory, prefix, images=True):
     """Calls of `strace -ff -o DIRECTORY/PREFIX`, thread by thread: {tid: [Call]}.
 
@@ -169,6 +187,7 @@ def strace_calls(directory, prefix, images=True):
     the loader. The rule: everything from exec to the munmap of /etc/ld.so.cache,
     which is the last thing that glibc's loader does before it runs constructors
     (glibc, elf/rtld.c: dl_main ends with _dl_unload_cache, _dl_init follows).
+    Programs without a loader are seen from their first call.
     """
     threads = {}
     for path in sorted(directory.glob(prefix + ".*")):
@@ -178,7 +197,7 @@ def strace_calls(directory, prefix, images=True):
             if images and line.startswith("execve") and line.rstrip().endswith("= 0"):
                 call = strace_line(line, tid)
                 calls.append(call)
-                loading, cache, fd = True, None, None
+                loading, cache, fd = has_loader(call.path), None, None
                 continue
             if loading:
                 if line.startswith("munmap(") and cache and line.split("(")[1].split(",")[0] == cache:

@@ -29,6 +29,8 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 TOP = TESTS.parent
 MACHINE = os.uname().machine
+# The kernel's headers (linux/...) come behind musl's own.
+MUSL_KERNEL = ["-idirafter", "/usr/include", "-idirafter", f"/usr/include/{MACHINE}-linux-gnu"]
 
 
 class Skip(Exception):
@@ -269,9 +271,13 @@ class Context:
     VARIANTS = {
         "glibc-O0": ["gcc", "-O0"],
         "glibc-O2": ["gcc", "-O2", "-fPIE", "-pie"],
-        # The kernel's headers (linux/...) come behind musl's own.
-        "musl": ["musl-gcc", "-O2", "-idirafter", "/usr/include", "-idirafter", f"/usr/include/{MACHINE}-linux-gnu"],
+        "musl": ["musl-gcc", "-O2", *MUSL_KERNEL],
         "static": ["gcc", "-O2", "-static"],
+        "static-pie": ["gcc", "-O2", "-fPIE", "-static-pie"],
+        "musl-static": ["musl-gcc", "-O2", "-static", *MUSL_KERNEL],
+        # musl-gcc knows nothing of -static-pie.
+        "musl-static-pie": ["musl-gcc", "-O2", "-fPIE", "-static", "-nostartfiles", "-Wl,-pie", "-Wl,--no-dynamic-linker",
+                            *(f"/usr/lib/{MACHINE}-linux-musl/{o}.o" for o in ("rcrt1", "crti", "crtn")), *MUSL_KERNEL],
     }
     _compile_lock = threading.Lock()
     _compile_locks = {}
@@ -335,7 +341,7 @@ def _load(path):
 
 
 def collect():
-    for area in ("cli", "programs", "behaviour", "attach", "conformance", "apps"):
+    for area in ("cli", "programs", "behaviour", "static", "attach", "conformance", "apps"):
         for path in sorted((TESTS / area).glob("test_*.py")):
             _load(path)
     return _found

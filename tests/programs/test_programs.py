@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each observed system call, made by programs that print what they expect.
 
-Every program is built for glibc (without and with optimisation) and musl, and
-makes its calls from its own text or through libc's syscall(2). Beside scope,
-strace is asked once per program: it must agree with the expectations too, so
-that a wrong expectation can't hide a wrong event.
+Every program is built for glibc (without and with optimisation) and musl, with
+and without a dynamic loader, and makes its calls from its own text or through
+libc's syscall(2). Beside scope, strace is asked once per program: it must agree
+with the expectations too, so that a wrong expectation can't hide a wrong event.
 """
 
 import json
@@ -13,7 +13,7 @@ from calls import FD_FIRST, TABLE, from_event, strace_calls
 from scopetest import Failure, add_test, check, test
 
 PROGRAMS = ["open", "transfer", "stat", "names", "attributes", "descriptors", "network", "processes", "uring"]
-VARIANTS = ["glibc-O0", "glibc-O2", "musl"]
+VARIANTS = ["glibc-O0", "glibc-O2", "musl", "static", "static-pie", "musl-static", "musl-static-pie"]
 BEGIN, END = "/scope-test-begin", "/scope-test-end"
 
 # Rows that no program can make succeed, or fail, everywhere; each with its reason.
