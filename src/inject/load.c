@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "inject/exe.h"
 #include "inject/launch.h"
 
 #define PAGE UINT64_C(4096)
@@ -56,11 +57,17 @@ static int read_image(int fd, uint64_t entry, struct target *ret)
 {
     Elf64_Phdr ph[PHDR_MAX];
     Elf64_Ehdr eh;
+    struct exe e;
     size_t size;
     char packed[4] = "";
+    int rc = exe_read(fd, &e);
 
-    if (pread(fd, &eh, sizeof(eh), 0) != (ssize_t)sizeof(eh) || memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0 ||
-        eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_phentsize != sizeof(*ph) || !eh.e_phnum || eh.e_phnum > PHDR_MAX)
+    if (rc == 0 && e.kind != EXE_STATIC)
+        rc = -ENOEXEC;
+    exe_clear(&e);
+    if (rc < 0)
+        return rc;
+    if (pread(fd, &eh, sizeof(eh), 0) != (ssize_t)sizeof(eh) || !eh.e_phnum || eh.e_phnum > PHDR_MAX)
         return -ENOEXEC;
     size = eh.e_phnum * sizeof(*ph);
     if (eh.e_phoff > INT_MAX || pread(fd, ph, size, (off_t)eh.e_phoff) != (ssize_t)size)
@@ -69,8 +76,6 @@ static int read_image(int fd, uint64_t entry, struct target *ret)
     ret->lo = UINT64_MAX;
     ret->text_hi = 0;
     for (unsigned i = 0; i < eh.e_phnum; i++) {
-        if (ph[i].p_type == PT_INTERP)
-            return -ENOEXEC;
         if (ph[i].p_type != PT_LOAD)
             continue;
         if ((ph[i].p_flags & PF_X) && (ph[i].p_flags & PF_W))
@@ -258,7 +263,7 @@ static int write_segment(const struct trace *t, uint64_t base, const unsigned ch
 static int check_stack(struct trace *t, struct trace_thread *th, uint64_t execfn)
 {
     uint64_t sp = arch_sp(&th->regs), at = th->frame - 64;
-    struct rlimit lim;
+    struct rlimit lim = {0};
     int64_t got;
     int ret = trace_call(t, th, SYS_prlimit64, (const uint64_t[6]){0, RLIMIT_STACK, 0, at}, &got);
 

@@ -18,7 +18,7 @@ TRACE_CHECK int load_possible(void);
  * in reach of its text, so that the heap can grow as ever, and makes the thread begin with the probe's entry point
  * (src/probe/arch: scope_entry_exec). lib: path of the probe's file for the environment of children. Afterwards
  * there is nothing to do but trace_detach(). If it fails the process is as it was:
- *   -ENOEXEC   no static program for this machine
+ *   -ENOEXEC   no static program for this machine, or a dynamic loader
  *   -EPERM     it has other rights than who started it
  *   -ETXTBSY   it is packed, or its code is writable: not ours to touch
  *   -ENOSPC    no room below its image; -ENOMEM: too little memory or stack

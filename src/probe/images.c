@@ -407,15 +407,28 @@ static const Elf64_Dyn *dynamic_find(const Elf64_Dyn *d, int64_t tag)
     return NULL;
 }
 
-static struct link_map *link_maps(const Elf64_Phdr *ph, size_t phnum)
+/* The bias of the program, by its headers in memory. Not all have a PT_PHDR: musl's loader, started by hand. */
+static uint64_t bias_of(const Elf64_Phdr *ph, size_t phnum)
 {
-    uint64_t bias = 0;
-    const Elf64_Dyn *dyn = NULL, *debug;
-    const struct r_debug *r;
+    const Elf64_Ehdr *e = (const Elf64_Ehdr *)((uint64_t)ph & ~(PROBE_PAGE - 1));
 
     for (size_t i = 0; i < phnum; i++)
         if (ph[i].p_type == PT_PHDR)
-            bias = (uint64_t)ph - ph[i].p_vaddr;
+            return (uint64_t)ph - ph[i].p_vaddr;
+    if (memcmp(e->e_ident, ELFMAG, SELFMAG) || e->e_type != ET_DYN)
+        return 0;
+    for (size_t i = 0; i < phnum; i++)
+        if (ph[i].p_type == PT_LOAD && ph[i].p_offset == 0)
+            return (uint64_t)e - ph[i].p_vaddr;
+    return 0;
+}
+
+static struct link_map *link_maps(const Elf64_Phdr *ph, size_t phnum)
+{
+    uint64_t bias = bias_of(ph, phnum);
+    const Elf64_Dyn *dyn = NULL, *debug;
+    const struct r_debug *r;
+
     for (size_t i = 0; i < phnum; i++)
         if (ph[i].p_type == PT_DYNAMIC)
             dyn = (const Elf64_Dyn *)(bias + ph[i].p_vaddr);
