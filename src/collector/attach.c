@@ -75,19 +75,24 @@ static void give_up(struct collector *c, struct segment *seg)
     report_loss(c, seg->owner ? seg->owner : seg->borrowers, LK_SEGMENT, 1);
 }
 
-/* A reservation stays uncommitted: who can have made it? */
+/* A reservation stays uncommitted: who can have made it? The only thread of a process that sleeps in a system call has
+ * left it behind: writing needs none. One that waits for a CPU, or was stopped, will go on. */
 static void look_into_stall(struct segment *seg, uint64_t now)
 {
     struct pi_stat st;
 
     if (!seg->map.ring.stalled_ns) {
-        seg->stall_seen = seg->map.single = false;
+        seg->map.single = false;
+        seg->stall_look = 0;
         return;
     }
-    if (seg->stall_seen || now - seg->map.ring.stalled_ns < RING_SINGLE_MS / 2 * MS)
+    if (!seg->stall_look)
+        seg->stall_look = now + RING_SINGLE_MS / 2 * MS;
+    if (seg->map.single || now < seg->stall_look)
         return;
-    seg->stall_seen = true;
-    seg->map.single = seg->owner && !seg->borrowers && !pi_stat(seg->host_pid, &st) && st.threads == 1;
+    seg->stall_look = now + RING_SINGLE_MS / 2 * MS;
+    seg->map.single =
+        seg->owner && !seg->borrowers && !pi_stat(seg->host_pid, &st) && st.threads == 1 && st.state == 'S';
 }
 
 /* One ring into the backlog. Returns the number of records. */

@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "collector/control.h"
 #include "collector/core.h"
 #include "collector/planner.h"
 #include "collector/procinfo.h"
@@ -240,9 +241,25 @@ static int peer_pidfd(int sock)
     return getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) ? -1 : fd;
 }
 
-/* Reads a client's request. False: nothing there yet. */
+/* Who may make root's collector a process may not tell it where to write. */
+static void serve_control(struct loop *l, const struct client *cl, const struct join_request *req, int fd)
+{
+    int ret, found = -1;
+
+    if (!injects(&cl->peer))
+        ret = -EPERM;
+    else if (req->type == JOIN_UPDATE)
+        ret = fd < 0 ? -EBADF : control_update(&l->c, (pid_t)req->tid, fd);
+    else
+        ret = found = control_inspect(&l->c, (pid_t)req->tid);
+    planner_reply(cl->fd, ret < 0 ? ret : 0, found);
+    if (found >= 0)
+        close(found);
+}
+
 static int accept_all(struct loop *l, int fd);
 
+/* Reads a client's request. False: nothing there yet. */
 static bool serve(struct client *cl)
 {
     static struct join_request req;
@@ -275,7 +292,8 @@ static bool serve(struct client *cl)
                     (unsigned)cl->peer.uid);
         goto drop;
     }
-    if (req.type != JOIN_SYNC && req.table_hash != syscall_table_hash()) {
+    if ((req.type == JOIN_SEGMENT || req.type == JOIN_PLAN || req.type == JOIN_TRACE || req.type == JOIN_ATTACH) &&
+        req.table_hash != syscall_table_hash()) {
         log_warning("process %d uses a probe of another build: it is not observed; start it with this build's tool",
                     (int)cl->peer.pid);
         if (req.type != JOIN_SEGMENT)
@@ -314,6 +332,10 @@ static bool serve(struct client *cl)
         tracer_request(l->tracer, cl->fd, cl->peer.pid, &req);
         client_free(cl, false);
         return true;
+    case JOIN_INSPECT:
+    case JOIN_UPDATE:
+        serve_control(l, cl, &req, fd);
+        break;
     case JOIN_LEAVE:
         if (!injects(&cl->peer)) {
             planner_reply(cl->fd, -EPERM, -1);

@@ -35,6 +35,7 @@ struct collector {
     unsigned free_file_count;
     uint64_t last_channel;
     struct pipeline *pipelines;
+    struct config_list *configs;      /* of processes that have got another than the session's */
     uint64_t processes;               /* that were observed so far */
     uint64_t lost[LK_MAX];
     uint64_t records;
@@ -101,6 +102,10 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival);
 struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pid, bool vfork, uint64_t time_ns);
 void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t child, uint64_t time_ns);
 void life_upgrade(struct proc *p);
+/* The configuration of a process: the session's, or what was laid over it since. */
+const struct config_sources *life_config(const struct proc *p);
+/* Another one for it and the children that it will have; taken, and kept for the session. The session's totals go on. */
+void life_reconfigure(struct proc *p, struct config_sources *config);
 /* Tells the end of a process; false if its status isn't known yet and may still come. */
 bool life_end(struct proc *p, bool force);
 
@@ -139,7 +144,7 @@ const char *fds_name(const struct desc *d, size_t *ret_len); /* for events: path
 void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns); /* DF_PORT or DF_CONN begins */
 
 /* --- what is told (report.c) --- */
-struct pipeline *pipeline_for(struct collector *c, const struct cfg_process *who);
+struct pipeline *pipeline_for(struct collector *c, const struct config_sources *config, const struct cfg_process *who);
 void report_start(struct proc *p, const char *start, uint64_t time_ns);
 void report_exit(struct proc *p, bool known, int wait_status, uint64_t time_ns);
 void report_note(struct proc *p, const char *text, const char *file, size_t file_len, uint64_t time_ns);

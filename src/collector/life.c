@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "collector/control.h"
 #include "collector/core.h"
 #include "collector/procinfo.h"
 
@@ -154,7 +155,18 @@ static void configure(struct proc *p, char **env)
     for (int i = 0; top->outer && top->outer[i] && n < ANCESTORS_MAX; i++)
         names[n++] = top->outer[i];
     names[n] = NULL;
-    p->pl = pipeline_for(p->c, &who);
+    p->pl = pipeline_for(p->c, life_config(p), &who);
+}
+
+/* All live as long as the collector: descendants may have any of them, and there are few. */
+struct config_list {
+    struct config_list *next;
+    struct config_sources *sources;
+};
+
+const struct config_sources *life_config(const struct proc *p)
+{
+    return p->config ? p->config : p->c->opt->config;
 }
 
 /* --- telemetry of an image begins and ends --- */
@@ -288,6 +300,7 @@ static void adopt(struct collector *c, struct proc *p, pid_t ppid)
     if (!parent || !parent->pl)
         return;
     proc_set_parent(p, parent);
+    p->config = parent->config;
     for (f = parent->forks; f && f->child; f = f->next)
         ;
     if (!f)
@@ -315,6 +328,17 @@ static void exec_succeeded(struct proc *p, uint64_t time_ns)
         }
         report_syscall(p, &call, time_ns);
     }
+}
+
+/* The probe's part of a configuration. */
+static void apply_mode(struct proc *p)
+{
+    struct segment *seg = p->seg;
+
+    if (!seg || p->borrowed || seg->broken)
+        return;
+    __atomic_store_n(&segment_hdr(&seg->map)->mode, p->pl->mode, __ATOMIC_RELAXED);
+    seg->map.lossless = p->pl->mode & SEG_M_LOSSLESS;
 }
 
 void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
@@ -404,10 +428,34 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
     }
     if (attached)
         fds_attached(p, seg->pidfd >= 0 ? seg->pidfd : p->pidfd, time);
-    __atomic_store_n(&segment_hdr(&seg->map)->mode, p->pl->mode, __ATOMIC_RELAXED);
-    seg->map.lossless = p->pl->mode & SEG_M_LOSSLESS;
+    apply_mode(p);
     fd_table_each(&p->fds, decide_one, p);
     watch(p);
+}
+
+void life_reconfigure(struct proc *p, struct config_sources *config)
+{
+    struct config_list *l = xcalloc(1, sizeof(*l));
+    uint64_t now = clock_now_real(), period;
+    char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
+
+    *l = (struct config_list){p->c->configs, config};
+    p->c->configs = l;
+    account_settle(p, false);
+    if (p->seg && !p->borrowed)
+        take_op_counters(p->c, p->seg, p);
+    report_period(p, now, false); /* what was counted so far belongs to the old destinations */
+    telemetry_process_end(p->pl->tm, &p->tm, now);
+    p->tm.aggregate = NULL;
+    p->config = config;
+    configure(p, env);
+    free(env);
+    telemetry_process_start(p->pl->tm, &p->tm);
+    period = (uint64_t)p->pl->cfg->libscope.summaryperiod * 1000 * MS;
+    p->last_summary = clock_now_mono();
+    p->next_summary = p->last_summary + (period ? period : 10000 * MS);
+    apply_mode(p);
+    fd_table_each(&p->fds, decide_one, p);
 }
 
 /* --- forks --- */
@@ -467,6 +515,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     p->cpu_at_ns = mono_of(time_ns);
     identify_child(p, parent);
     p->pl = parent->pl;
+    p->config = parent->config;
     c->processes++;
     begin(p, "fork", time_ns);
     watch(p);
@@ -772,6 +821,7 @@ static void summaries(struct collector *c, uint64_t now)
         period = (uint64_t)p->pl->cfg->libscope.summaryperiod * 1000 * MS;
         p->last_summary = now;
         p->next_summary = now + (period ? period : 10000 * MS);
+        control_command_file(p);
     }
     for (struct segment *seg = c->segments; seg; seg = seg->next)
         segment_losses(c, seg);
@@ -865,6 +915,13 @@ void core_free(struct collector *c)
         telemetry_free(pl->tm, 0);
         config_free(pl->cfg);
         free(pl);
+    }
+    while (c->configs) {
+        struct config_list *l = c->configs;
+
+        c->configs = l->next;
+        config_sources_free(l->sources);
+        free(l);
     }
     if (c->diag_fd >= 0)
         close(c->diag_fd);

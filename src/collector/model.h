@@ -160,7 +160,7 @@ struct segment {
     bool attach_again;        /* BL_ATTACH was put off */
     struct segment *after;    /* where its process wrote before; NULL: nothing of that is missing */
     uint64_t after_head;      /* ring position up to which that must be read first */
-    bool stall_seen;          /* the present stall of the ring was looked into */
+    uint64_t stall_look;      /* CLOCK_MONOTONIC ns: when to look into the present stall of the ring; 0: there is none */
     bool orphans;             /* the owner left while it was forking: unknown borrowers may follow */
     uint64_t queued, queued_bytes; /* records in the backlog */
     uint64_t next_poll, interval; /* CLOCK_MONOTONIC ns */
@@ -175,6 +175,8 @@ struct proc {
     struct collector *c;
     struct tm_process tm;             /* strings are owned by this object */
     struct pipeline *pl;              /* NULL before telemetry started */
+    const struct config_sources *config; /* NULL: the session's */
+    bool command_refused;             /* a command file that can't be trusted was told of */
     struct segment *seg;              /* own, or the one that is borrowed */
     struct proc *parent;              /* NULL if unknown or gone */
     unsigned live_children;

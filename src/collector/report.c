@@ -96,9 +96,9 @@ static uint32_t mode_for(const struct pipeline *pl)
     return mode;
 }
 
-struct pipeline *pipeline_for(struct collector *c, const struct cfg_process *who)
+struct pipeline *pipeline_for(struct collector *c, const struct config_sources *config, const struct cfg_process *who)
 {
-    struct config *cfg = config_for(c->opt->config, who);
+    struct config *cfg = config_for(config, who);
     struct pipeline *pl;
 
     for (pl = c->pipelines; pl; pl = pl->next) {

@@ -40,7 +40,7 @@ struct ring {
 /* How long a reservation may stay uncommitted before it is given up: RING_STALL_MS when the ring is filling up behind
  * it, else longer, since on a busy machine its writer may just be waiting for a processor. */
 #define RING_PATIENT_MS 2000u
-#define RING_SINGLE_MS 50u   /* the only writer was interrupted by a signal handler that did not return */
+#define RING_SINGLE_MS 50u   /* the only writer sleeps in a system call: a signal handler did not return to its record */
 #define RING_LOSSLESS_MS 900u /* writers that wait for room give up after SEG_WAIT_MS */
 
 struct segment_map {

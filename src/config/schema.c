@@ -157,7 +157,10 @@ const struct key schema[] = {
     {.path = "libscope.summaryperiod", .kind = KEY_UINT, AT(libscope.summaryperiod), .min = 1, .max = 31536000,
      .def = "10", .env = "SCOPE_SUMMARY_PERIOD", .help = "Seconds over which metrics are summed up."},
     {.path = "libscope.commanddir", .kind = KEY_PATH, AT(libscope.commanddir), .def = "/tmp", .env = "SCOPE_CMD_DIR",
-     .missing = "changing the configuration at run time", .help = "Directory for changes at run time."},
+     .help = "Where command files are looked for: once a summary period, scope.PID for each observed process. Lines "
+             "NAME=value, with the variables of this table, are laid over its configuration; SCOPE_CONF_RELOAD=FILE "
+             "reads a scope.yml first. The file must belong to root or the collector's user, and nobody else may be "
+             "able to write it; it is removed. `scope update` does the same at once."},
     {.path = "libscope.lossless", .kind = KEY_BOOL, AT(libscope.lossless), .def = "false", .env = "SCOPE_LOSSLESS",
      .help = "Let the program wait, for a short bounded time, when the collector can't keep up, rather than drop "
              "records. What is dropped is counted and told in either case."},

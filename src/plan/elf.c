@@ -291,8 +291,7 @@ static int is_relative(const struct elf_image *elf, uint64_t info)
     return ELF64_R_TYPE(info) == (elf->machine == EM_AARCH64 ? R_AARCH64_RELATIVE : R_X86_64_RELATIVE);
 }
 
-/* Calls fn with place and value of every relative relocation (DT_RELA; DT_RELR keeps values in the data). */
-static void each_relative(const struct elf_image *elf, void (*fn)(void *arg, uint64_t place, uint64_t value), void *arg)
+void elf_each_relative(const struct elf_image *elf, void (*fn)(void *arg, uint64_t place, uint64_t value), void *arg)
 {
     uint64_t table = dynamic_value(elf, DT_RELA), size = dynamic_value(elf, DT_RELASZ), place = 0;
     const uint8_t *p = table ? elf_at(elf, table, size, NULL) : NULL;
@@ -305,7 +304,8 @@ static void each_relative(const struct elf_image *elf, void (*fn)(void *arg, uin
         if (is_relative(elf, rela.r_info))
             fn(arg, rela.r_offset, (uint64_t)rela.r_addend);
     }
-    /* gABI, "Relative Relocation Table": an even entry is an address, an odd one a bitmap of the 63 words after. */
+    /* DT_RELR keeps values in the data. gABI, "Relative Relocation Table": an even entry is an address, an odd one a
+     * bitmap of the 63 words after. */
     table = dynamic_value(elf, DT_RELR_);
     size = dynamic_value(elf, DT_RELRSZ_);
     p = table ? elf_at(elf, table, size, NULL) : NULL;
@@ -356,7 +356,7 @@ int elf_address_constants(const struct elf_image *elf, struct elf_addresses *out
 
     if (dynamic_value(elf, DT_RELASZ) > ELF_MAX_TABLE || dynamic_value(elf, DT_RELRSZ_) > ELF_MAX_TABLE)
         return -EFBIG;
-    each_relative(elf, add_constant, &arg);
+    elf_each_relative(elf, add_constant, &arg);
     if (!elf->position_dependent)
         return 0;
     for (unsigned i = 0; i < elf->segment_count; i++) {
@@ -391,6 +391,46 @@ static void relocate_rseq(void *arg, uint64_t place, uint64_t value)
         memcpy(a->copy + (place - a->addr), &value, sizeof(value));
 }
 
+/* The name of a section, cut to what fits. */
+static void section_name(const struct elf_image *elf, const Elf64_Shdr *names, const Elf64_Shdr *sh, char *to,
+                         size_t size)
+{
+    size_t n = size - 1;
+
+    to[0] = 0;
+    if (sh->sh_name >= names->sh_size || names->sh_offset + sh->sh_name < names->sh_offset)
+        return;
+    if (n > names->sh_size - sh->sh_name)
+        n = (size_t)(names->sh_size - sh->sh_name);
+    if (!get(elf, names->sh_offset + sh->sh_name, to, n))
+        n = 0;
+    to[n] = 0;
+}
+
+int elf_section(const struct elf_image *elf, const char *name, uint64_t *ret_vaddr)
+{
+    Elf64_Ehdr eh;
+    Elf64_Shdr names, sh;
+    unsigned n = section_count(elf, &eh);
+
+    if (!n || eh.e_shstrndx >= n)
+        return 0;
+    section(elf, &eh, eh.e_shstrndx, &names);
+    for (unsigned i = 0; i < n; i++) {
+        char found[64];
+        size_t len;
+
+        section(elf, &eh, i, &sh);
+        section_name(elf, &names, &sh, found, sizeof(found));
+        len = strlen(found);
+        if (len >= strlen(name) && strcmp(found + len - strlen(name), name) == 0) {
+            *ret_vaddr = sh.sh_addr;
+            return 1;
+        }
+    }
+    return 0;
+}
+
 size_t elf_rseq(const struct elf_image *elf, struct elf_rseq *out, size_t max)
 {
     Elf64_Ehdr eh;
@@ -404,15 +444,15 @@ size_t elf_rseq(const struct elf_image *elf, struct elf_rseq *out, size_t max)
     section(elf, &eh, eh.e_shstrndx, &names);
     for (unsigned i = 0; i < n; i++) {
         struct rseq_arg arg;
-        char name[16] = "";
+        char name[16];
 
         section(elf, &eh, i, &sh);
-        if (sh.sh_type != SHT_PROGBITS || sh.sh_name >= names.sh_size || names.sh_size - sh.sh_name < 11 ||
-            names.sh_offset + sh.sh_name < names.sh_offset || !get(elf, names.sh_offset + sh.sh_name, name, 11) ||
-            strcmp(name, "__rseq_cs") != 0 || !inside(elf->size, sh.sh_offset, sh.sh_size))
+        section_name(elf, &names, &sh, name, sizeof(name));
+        if (sh.sh_type != SHT_PROGBITS || strcmp(name, "__rseq_cs") != 0 ||
+            !inside(elf->size, sh.sh_offset, sh.sh_size))
             continue;
         arg = (struct rseq_arg){sh.sh_addr, sh.sh_size, xmemdup(elf->image + sh.sh_offset, sh.sh_size)};
-        each_relative(elf, relocate_rseq, &arg);
+        elf_each_relative(elf, relocate_rseq, &arg);
         for (uint64_t off = 0; off + 32 <= sh.sh_size && count < max; off += 32) {
             uint64_t v[4]; /* version and flags, start_ip, post_commit_offset, abort_ip */
 
@@ -425,8 +465,9 @@ size_t elf_rseq(const struct elf_image *elf, struct elf_rseq *out, size_t max)
     return count;
 }
 
-size_t elf_build_id(const void *image, size_t size, const uint8_t **ret_id)
+size_t elf_note(const void *image, size_t size, const char *owner, uint32_t type, const uint8_t **ret)
 {
+    size_t owner_size = strlen(owner) + 1;
     const uint8_t *p = image;
     Elf64_Ehdr eh;
 
@@ -447,13 +488,20 @@ size_t elf_build_id(const void *image, size_t size, const uint8_t **ret_id)
             desc = name + ((note.n_namesz + UINT64_C(3)) & ~UINT64_C(3));
             if (desc > ph.p_filesz || note.n_descsz > ph.p_filesz - desc)
                 break;
-            if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && note.n_descsz &&
-                memcmp(p + ph.p_offset + name, "GNU", 4) == 0) {
-                *ret_id = p + ph.p_offset + desc;
+            /* Go pads its owner's name with a zero that it counts. */
+            if (note.n_type == type && note.n_namesz >= owner_size &&
+                note.n_namesz <= ((owner_size + 3) & ~(size_t)3) && note.n_descsz &&
+                memcmp(p + ph.p_offset + name, owner, owner_size) == 0) {
+                *ret = p + ph.p_offset + desc;
                 return note.n_descsz;
             }
             off = desc + ((note.n_descsz + UINT64_C(3)) & ~UINT64_C(3));
         }
     }
     return 0;
+}
+
+size_t elf_build_id(const void *image, size_t size, const uint8_t **ret_id)
+{
+    return elf_note(image, size, "GNU", NT_GNU_BUILD_ID, ret_id);
 }

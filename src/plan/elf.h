@@ -68,6 +68,12 @@ int elf_is_exported(const struct elf_image *elf, uint64_t vaddr);
  * search than any program has. */
 int elf_address_constants(const struct elf_image *elf, struct elf_addresses *out);
 
+/* Calls fn with place and value of every relative relocation (DT_RELA, DT_RELR). */
+void elf_each_relative(const struct elf_image *elf, void (*fn)(void *arg, uint64_t place, uint64_t value), void *arg);
+
+/* Whether there is a section whose name ends so, and its address. Stripped files have names, too. */
+int elf_section(const struct elf_image *elf, const char *name, uint64_t *ret_vaddr);
+
 /* A restartable sequence (linux/rseq.h, struct rseq_cs) as found in section __rseq_cs. */
 struct elf_rseq {
     uint64_t start, size, abort;
@@ -75,7 +81,9 @@ struct elf_rseq {
 /* Fills up to max; returns their number. */
 size_t elf_rseq(const struct elf_image *elf, struct elf_rseq *out, size_t max);
 
-/* The GNU build-id note: returns its length and where, 0 if there is none. */
+/* The first note of that owner and type: returns the length of its contents and where they are, 0 if there is none. */
+size_t elf_note(const void *image, size_t size, const char *owner, uint32_t type, const uint8_t **ret);
+/* The GNU build-id note, likewise. */
 size_t elf_build_id(const void *image, size_t size, const uint8_t **ret_id);
 
 void elf_addresses_add(struct elf_addresses *a, uint64_t v);

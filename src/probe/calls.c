@@ -571,6 +571,7 @@ static void after_clone(struct call *c, struct thread *t, bool constant)
     if ((flags & (CLONE_VM | CLONE_VFORK)) == (CLONE_VM | CLONE_VFORK)) { /* the child is gone or has exec'ed */
         if (t) {
             t->child_pid = 0;
+            call_drop_child(t);
             if (t->traced && (flags & CLONE_FILES)) /* the exec gave the child a table of its own */
                 own_close(t->traced - 1);
             exec_release(t);
@@ -594,10 +595,16 @@ static void born(const struct regs *r, enum op_id op)
         return;
     }
     if (flags & CLONE_VFORK) { /* runs on the parent thread's slot until it execs or exits */
-        t = thread_get(p);
-        if (t && !probe.sandboxed) {
-            t->child_tid = (uint32_t)SYS1(__NR_gettid, 0);
-            t->child_pid = (uint32_t)SYS1(__NR_getpid, 0);
+        uint32_t tid, pid;
+
+        if (probe.sandboxed)
+            return;
+        tid = (uint32_t)SYS1(__NR_gettid, 0);
+        pid = (uint32_t)SYS1(__NR_getpid, 0);
+        t = tid == pid ? thread_get(p) : NULL; /* else a thread, whose creator went on and wrote over clone3's flags */
+        if (t) {
+            t->child_tid = tid;
+            t->child_pid = pid;
         }
         return;
     }
@@ -944,6 +951,8 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
         if (op == OP_NONE)
             return;
         if (op_table[op].shape == SHP_CLONE && ret == 0) {
+            if (clone_flags(r, op) & CLONE_VFORK) /* the parent comes here next, at the same stack pointer */
+                call_push(t, r->sp, nr, began);
             born(r, op);
             return;
         }

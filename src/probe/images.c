@@ -9,6 +9,7 @@
 
 #include "join.h"
 #include "ring.h"
+#include "stacks.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -275,6 +276,18 @@ static int plan_apply(const struct plan_header *h, const struct image *im)
     return ret < 0 ? (int)ret : done;
 }
 
+/* What Go code needs besides a plan: stacks for its hooks, and the thread pointer from the CPU, as Go's own threads
+ * keep something else where the ABI has a copy of it. 0 or -errno. */
+static int plan_go(const struct plan_header *h)
+{
+    const struct plan_site *site = (const void *)((const char *)h + h->site_off);
+
+    for (uint32_t i = 0; i < h->site_count; i++)
+        if ((site[i].flags & PLAN_F_GO) && site[i].method != PLAN_NONE)
+            return probe_fsgsbase ? stacks_open() : -EOPNOTSUPP;
+    return 0;
+}
+
 static void image_patch(struct segment_header *s, int plans, const struct image *im, int fd, const char *name)
 {
     size_t size;
@@ -288,7 +301,9 @@ static void image_patch(struct segment_header *s, int plans, const struct image 
         ring_note(s, NOTE_IMAGE_NOPLAN, name, 0);
         return;
     }
-    done = h->patch_count ? plan_apply(h, im) : 0;
+    done = plan_go(h);
+    if (!done && h->patch_count)
+        done = plan_apply(h, im);
     for (uint32_t i = 0; i < h->site_count; i++) {
         const struct plan_site *site = (const struct plan_site *)(const void *)((const char *)h + h->site_off) + i;
 
@@ -297,7 +312,7 @@ static void image_patch(struct segment_header *s, int plans, const struct image 
     if (h != &plan_empty)
         SYS2(__NR_munmap, h, size);
     if (done < 0) {
-        ring_note(s, NOTE_IMAGE_PATCH, name, (uint64_t)-done);
+        ring_note(s, done == -EOPNOTSUPP ? NOTE_IMAGE_GO : NOTE_IMAGE_PATCH, name, (uint64_t)-done);
         return;
     }
     s->images++;

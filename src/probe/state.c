@@ -13,6 +13,7 @@ struct probe probe;
 uint8_t probe_no_ticks, probe_fsgsbase;
 
 extern char scope_entry_exit[] HIDDEN, scope_entry_enter[] HIDDEN, scope_entry_call[] HIDDEN;
+extern char scope_entry_go_exit[] HIDDEN, scope_entry_go_enter[] HIDDEN;
 
 struct probe_info scope_info = {
     .magic = PROBE_INFO_MAGIC,
@@ -20,7 +21,9 @@ struct probe_info scope_info = {
     .process_size = sizeof(struct process),
     .entry = {[PLAN_ENTRY_EXIT] = (uint64_t)scope_entry_exit,
               [PLAN_ENTRY_ENTER] = (uint64_t)scope_entry_enter,
-              [PLAN_ENTRY_CALL] = (uint64_t)scope_entry_call},
+              [PLAN_ENTRY_CALL] = (uint64_t)scope_entry_call,
+              [PLAN_ENTRY_GO_EXIT] = (uint64_t)scope_entry_go_exit,
+              [PLAN_ENTRY_GO_ENTER] = (uint64_t)scope_entry_go_enter},
     .probe = &probe,
     .process = &process,
     .no_ticks = &probe_no_ticks,
@@ -154,6 +157,13 @@ int64_t call_pop_slow(struct thread *t, uint64_t sp, uint64_t *ret_time)
         }
     }
     return -1;
+}
+
+void call_drop_child(struct thread *t)
+{
+    for (int i = 0; i < THREAD_CALLS; i++)
+        if (t->call[i].key & CALL_CHILD)
+            t->call[i].key = 0;
 }
 
 #define OWN_FDS 32

@@ -123,6 +123,8 @@ static inline int64_t call_pop(struct thread *t, uint64_t sp, uint64_t *ret_time
     }
     return call_pop_slow(t, sp, ret_time);
 }
+/* Drops what a vfork child has left: the exec that it never returned from. */
+void call_drop_child(struct thread *t);
 
 /* The segment to write to, or NULL when nothing shall be recorded. Detects a
  * fork: the child then borrows the parent's segment. */

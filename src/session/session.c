@@ -618,39 +618,18 @@ static int connect_socket(const char *name, uint64_t deadline)
     return fd;
 }
 
-int session_answer(int fd, unsigned timeout_ms)
-{
-    uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u;
-    struct join_reply reply;
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    ssize_t n;
+#define FDS_MAX 2
 
-    for (;;) {
-        int left = remaining_ms(deadline), rc = poll(&p, 1, left);
-
-        if (rc == 0)
-            return -ETIMEDOUT;
-        if (rc < 0 && errno != EINTR)
-            return -errno;
-        if (rc <= 0)
-            continue;
-        n = recv(fd, &reply, sizeof(reply), 0);
-        if (n == (ssize_t)sizeof(reply) && reply.magic == JOIN_MAGIC)
-            return reply.status > 0 ? -EPROTO : reply.status;
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            continue;
-        return n < 0 ? -errno : -ECONNRESET;
-    }
-}
+union some_fds {
+    char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
+    struct cmsghdr align;
+};
 
 int session_send(const char *socket, struct join_request *req, const int *fds, size_t count, unsigned timeout_ms)
 {
     size_t path = strnlen(req->path, sizeof(req->path) - 1);
     struct iovec iov = {req, offsetof(struct join_request, path) + path + 1};
-    union {
-        char bytes[CMSG_SPACE(2 * sizeof(int))];
-        struct cmsghdr align;
-    } control = {{0}};
+    union some_fds control = {{0}};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
     int fd = connect_socket(socket, clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u);
 
@@ -675,18 +654,95 @@ int session_send(const char *socket, struct join_request *req, const int *fds, s
     return fd;
 }
 
-int session_request(const char *socket, struct join_request *req, unsigned timeout_ms)
+/* The status of an answer, or -errno; a descriptor that came with it. */
+static int receive_reply(int sock, int *ret_fd)
+{
+    struct join_reply reply;
+    struct iovec iov = {&reply, sizeof(reply)};
+    union some_fds control;
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_SPACE(sizeof(int))};
+    ssize_t n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *h = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
+
+    if (n < 0)
+        return -errno;
+    if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
+        memcpy(ret_fd, CMSG_DATA(h), sizeof(*ret_fd));
+    if (n != (ssize_t)sizeof(reply) || reply.magic != JOIN_MAGIC)
+        return -ECONNRESET;
+    return reply.status > 0 ? -EPROTO : reply.status;
+}
+
+/* Waits for an answer: the status in it, -ETIMEDOUT, or -errno. */
+static int answer(int fd, int *ret_fd, uint64_t deadline)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    *ret_fd = -1;
+    for (;;) {
+        int left = remaining_ms(deadline), rc = poll(&p, 1, left), status;
+
+        if (rc == 0)
+            return -ETIMEDOUT;
+        if (rc < 0 && errno != EINTR)
+            return -errno;
+        if (rc <= 0)
+            continue;
+        status = receive_reply(fd, ret_fd);
+        if (status != -EAGAIN && status != -EINTR)
+            return status;
+    }
+}
+
+int session_answer(int fd, unsigned timeout_ms)
+{
+    int got, rc = answer(fd, &got, clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u);
+
+    if (got >= 0)
+        close(got);
+    return rc;
+}
+
+/* Connects, asks, and returns the connection, or -errno. */
+static int request(const char *socket, struct join_request *req, int send_fd, int *ret_fd, unsigned timeout_ms)
 {
     uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u;
-    int fd = session_send(socket, req, NULL, 0, timeout_ms), rc;
+    int fd = session_send(socket, req, &send_fd, send_fd >= 0, timeout_ms), rc;
 
+    *ret_fd = -1;
     if (fd < 0)
         return fd;
-    rc = session_answer(fd, (unsigned)remaining_ms(deadline));
+    rc = answer(fd, ret_fd, deadline);
     if (rc == 0)
         return fd;
     close(fd);
+    if (*ret_fd >= 0)
+        close(*ret_fd);
+    *ret_fd = -1;
     return rc;
+}
+
+int session_request(const char *socket, struct join_request *req, unsigned timeout_ms)
+{
+    int got, fd = request(socket, req, -1, &got, timeout_ms);
+
+    if (got >= 0)
+        close(got);
+    return fd;
+}
+
+int session_ask(const char *socket, struct join_request *req, int send_fd, int *ret_fd, unsigned timeout_ms)
+{
+    int got, fd = request(socket, req, send_fd, &got, timeout_ms);
+
+    if (ret_fd)
+        *ret_fd = got;
+    else if (got >= 0)
+        close(got);
+    if (fd < 0)
+        return fd;
+    close(fd);
+    return 0;
 }
 
 int session_sync(const struct session *s, unsigned timeout_ms)

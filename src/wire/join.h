@@ -26,6 +26,12 @@
  *         when this is sent and runs when the answer is read.
  * LEAVE   injector -> collector: the probe has been taken out of process tid, which goes on. From the same. Answered as
  *         SYNC.
+ * INSPECT cli -> collector, tid: a process in the collector's pid namespace, 0 for all. The
+ *         answer comes with a memfd that holds a JSON array, an object for each (docs/cli.md,
+ *         "scope inspect"). -ESRCH: it observes no such process.
+ * UPDATE  cli -> collector, tid likewise (not 0), one descriptor: a scope.yml, open for reading.
+ *         It takes the place of the process's configuration, and of that of the children that it
+ *         will have. -EINVAL: not YAML or a value that can't be; nothing was changed.
  * SYNC    cli -> collector. Answer: join_reply, sent once everything recorded
  *         before the request has been written to its destinations (or could
  *         not be, which the loss counters tell).
@@ -42,13 +48,14 @@
 #define JOIN_POLL_MS  20u
 #define JOIN_WAIT_MS  1000u       /* the probe waits at most this long for an answer */
 
-enum join_type { JOIN_SEGMENT = 1, JOIN_PLAN = 2, JOIN_SYNC = 3, JOIN_TRACE = 4, JOIN_ATTACH = 5, JOIN_LEAVE = 6 };
+enum join_type { JOIN_SEGMENT = 1, JOIN_PLAN = 2, JOIN_SYNC = 3, JOIN_TRACE = 4, JOIN_INSPECT = 5, JOIN_UPDATE = 6,
+                 JOIN_ATTACH = 7, JOIN_LEAVE = 8 };
 
 struct join_request {
     uint32_t magic;
     uint32_t type;            /* enum join_type */
     uint64_t table_hash;
-    uint32_t tid;             /* TRACE: the calling thread, as it sees itself; ATTACH, LEAVE: the process */
+    uint32_t tid;             /* TRACE: the calling thread, as it sees itself; INSPECT, UPDATE, ATTACH, LEAVE: a process */
     uint32_t unobserved;      /* TRACE: 1 if the asker has no segment for a NOTE_EXEC_STATIC: the collector's log tells */
     char key[PLAN_KEY_MAX];   /* PLAN: identity of the image; TRACE: name of the program, for people, or empty */
     char path[4096];          /* PLAN: its name, for people; TRACE: the probe's file, for the environment of the new

@@ -50,7 +50,7 @@ void *memcpy(void *dst, const void *src, size_t n);
 #include "wire/syscalls.h"
 
 #define PLAN_MAGIC   UINT64_C(0x316e616c50706353) /* "ScpPlan1" */
-#define PLAN_VERSION 2u     /* raised whenever a plan made by an older planner must not be applied */
+#define PLAN_VERSION 3u     /* raised whenever a plan made by an older planner must not be applied */
 #define PLAN_SLOT    128u   /* bytes per trampoline slot */
 #define PLAN_SLOT_CODE 32u  /* code starts here in a slot */
 #define PLAN_KEY_MAX 64u    /* bytes of plan_header.key, NUL included */
@@ -63,6 +63,9 @@ enum plan_entry {
     PLAN_ENTRY_EXIT,      /* after a syscall: rcx = slot */
     PLAN_ENTRY_ENTER,     /* before a syscall: rcx = slot */
     PLAN_ENTRY_CALL,      /* instead of a call to a leaf that makes the syscall (musl): rax = slot */
+    PLAN_ENTRY_GO_EXIT,   /* as the first two, from code that has no stack to spare (PLAN_F_GO) */
+    PLAN_ENTRY_GO_ENTER,
+    PLAN_ENTRIES,
     PLAN_ENTRY_MAX = 16,  /* the table is exactly one slot: 16 * 8 == PLAN_SLOT */
 };
 
@@ -100,6 +103,7 @@ enum plan_flag {
     PLAN_F_CHECK_ORIGIN = 1u << 3, /* exit stub proves (rcx) that it came from the syscall */
     PLAN_F_SP_BIAS8     = 1u << 4, /* enter hook sees sp 8 lower than the exit hook (PLAN_CALLER) */
     PLAN_F_NORETURN     = 1u << 5,
+    PLAN_F_GO           = 1u << 6, /* may run on a goroutine's stack: the hooks run on one of the probe's */
 };
 
 /* plan_patch.when: the condition under which the probe applies a patch. */
@@ -264,7 +268,7 @@ static inline void plan_patch_bytes(const struct plan_patch *p, uint64_t bias, u
  * Makes the plan's blob ready for address `blob`, beside an image at bias: `to` has room for blob_size bytes and is that
  * place or a copy for it. entry: addresses of the probe's entry points, by enum plan_entry.
  */
-static inline void plan_fill_blob(const struct plan_header *h, char *to, uint64_t blob, uint64_t bias, const uint64_t entry[3])
+static inline void plan_fill_blob(const struct plan_header *h, char *to, uint64_t blob, uint64_t bias, const uint64_t entry[PLAN_ENTRIES])
 {
     const struct plan_fixup *fix = (const struct plan_fixup *)(const void *)((const char *)h + h->fix_off);
     const struct plan_patch *patch = (const struct plan_patch *)(const void *)((const char *)h + h->patch_off);
@@ -281,7 +285,7 @@ static inline void plan_fill_blob(const struct plan_header *h, char *to, uint64_
         v += fix[i].kind == PLAN_FIX_ABS64 ? bias : fix[i].kind == PLAN_FIX_BLOB64 ? blob : bias - blob;
         __builtin_memcpy(at, &v, width);
     }
-    for (uint32_t i = 0; i < 3 && h->blob_size; i++)
+    for (uint32_t i = 0; i < PLAN_ENTRIES && h->blob_size; i++)
         ((uint64_t *)(void *)to)[i] = entry[i];
     for (uint32_t o = PLAN_SLOT; o < h->blob_size; o += PLAN_SLOT) {
         struct plan_slot *slot = (struct plan_slot *)(void *)(to + o);

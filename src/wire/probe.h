@@ -59,7 +59,7 @@ struct probe {
 struct probe_info {
     uint64_t magic;
     uint32_t probe_size, process_size; /* of the structs: a probe of another build may have others */
-    uint64_t entry[3];              /* for the entry table of a blob: enum plan_entry */
+    uint64_t entry[PLAN_ENTRIES];              /* for the entry table of a blob: enum plan_entry */
     struct probe *probe;
     struct process **process;
     uint8_t *no_ticks, *fsgsbase;   /* reading the counter faults; the thread pointer can be read with an instruction */

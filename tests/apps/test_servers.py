@@ -41,6 +41,7 @@ class Server:
 
     stop_signal = signal.SIGTERM
     stop_status = (0, -15)
+    flags = ()  # of scope run
 
     def __init__(self, ctx, kind):
         self.ctx, self.kind, self.port = ctx, kind, free_port()
@@ -64,7 +65,7 @@ class Server:
         argv = self.command()
         if self.kind == "scoped":
             before = set(self.ctx.sessions())
-            argv = self.ctx.scope_argv(argv)
+            argv = self.ctx.scope_argv(argv, self.flags)
         with open(self.dir / "output", "wb") as out:
             self.process = self.ctx.start(argv, cwd=self.dir, env=self.env(), stdout=out, stderr=out)
 
@@ -289,6 +290,16 @@ class Java(Web):
         return [self.ctx.tool("java"), "-Xmx128m", "-cp", self.dir, "Server", self.port]
 
 
+class Go(Web):
+    stop_status = (0,)
+
+    def prepare(self):
+        self.files(self.dir / "root")
+
+    def command(self):
+        return [self.ctx.go_build("server"), self.port]
+
+
 class Redis(Server):
     stop_status = (0,)
     connections = 8
@@ -439,7 +450,7 @@ def both(ctx, kind):
     lost_nothing(server.session)
 
 
-for _kind in (Nginx, Apache, HaProxy, PythonHttp, Node, Java, Redis, Postgres, Sshd):
+for _kind in (Nginx, Apache, HaProxy, PythonHttp, Node, Java, Go, Redis, Postgres, Sshd):
     add_test("apps", _kind.__name__.lower(), lambda ctx, k=_kind: both(ctx, k), timeout=240)
 
 
@@ -473,6 +484,107 @@ def load(port, threads=4):
         state["stop"] = True
         for w in workers:
             w.join()
+
+
+def wrk(ctx, port, name):
+    """All the requests that wrk can make in a second; none may fail. Their number."""
+    said = ctx.run([ctx.tool("wrk"), "-t1", "-c64", "-d1s", f"http://127.0.0.1:{port}/{name}"], check_code=0).out.decode()
+    check("Non-2xx" not in said and "Socket errors" not in said, "requests failed", said)
+    return int(re.search(r"(\d+) requests in", said)[1])
+
+
+def go_under_load(ctx, variant):
+    """A Go server under full load, bare and observed: no request fails, and each connection is told."""
+    class Loaded(Go):
+        flags = ("--lossless",)
+
+        def command(self):
+            return [self.ctx.go_build("server", variant), self.port]
+
+    for how in ("bare", "scoped"):
+        server = Loaded(ctx, how)
+        server.start()
+        counts = [wrk(ctx, server.port, name) for name in ("small", "large")]
+        time.sleep(0.3)  # a thread that dies while it writes a record loses it
+        server.stop()
+        check(min(counts) > 20, f"{counts} requests", server.output())
+        check("panic" not in server.output() and "fatal" not in server.output(), "complaints of Go", server.output())
+    opened, closed = connections_of(server)
+    check(sum(opened.values()) >= 128, f"{sum(opened.values())} net.open events of 128 connections and more")
+    equal(closed, opened, "net.close events")
+    lost_nothing(server.session)
+
+
+for _variant in ("cgo", "cgo-external-pie", "pie", "static", "cgo-static"):
+    add_test("apps", f"go-under-load/{_variant}", lambda ctx, v=_variant: go_under_load(ctx, v), timeout=400)
+
+
+# As src/probe/stacks.h has it.
+STACK_SIZE, STACK_COUNT, HEAD_TAKEN = 16384, 256, 16384 - 128 + 96
+
+
+def hook_stacks(pid):
+    """Where a process has its stacks for hooks, and how much of them is in memory (KiB). Nothing else in a Go program
+    is wiped on fork and kept from huge pages."""
+    parts, rss = [], 0
+    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as f:
+        for line in f:
+            name, _, value = line.partition(":")
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                area, size = [int(x, 16) for x in line.split()[0].split("-")], 0
+            elif name == "Rss":
+                size = int(value.split()[0])
+            elif name == "VmFlags" and {"wf", "nh"} <= set(value.split()):
+                parts.append(area)
+                rss += size
+    check(parts, "no stacks for hooks")
+    equal(parts[-1][1] - parts[0][0], STACK_SIZE * STACK_COUNT, "size of the stacks for hooks")
+    return parts[0][0], rss
+
+
+@contextmanager
+def standing_still(pid):
+    """The process stopped, and its memory."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        while open(f"/proc/{pid}/stat", encoding="utf-8").read().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
+        with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+            yield memory
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@test("go-without-stacks", timeout=300)
+def go_without_stacks(ctx):
+    """Hooks of Go code take little memory; where they find no stack the program goes on, and what isn't seen counts."""
+    server = Go(ctx, "scoped")
+    server.start()
+    pid = server.process.pid
+    wrk(ctx, server.port, "small")
+    base, rss = hook_stacks(pid)
+    check(rss <= 1024, f"{rss} KiB of stacks")
+    taken = []
+    with standing_still(pid) as memory:
+        for at in range(base + HEAD_TAKEN, base + STACK_SIZE * STACK_COUNT, STACK_SIZE):
+            memory.seek(at)
+            if memory.read(4) == bytes(4):
+                memory.seek(at)
+                memory.write(b"\1\0\0\0")
+                taken.append(at)
+    for _ in range(10):
+        equal(fetch(server.port, "/middle")[::2], (200, 20_000), "answer")
+    with standing_still(pid) as memory:
+        for at in taken:
+            memory.seek(at)
+            memory.write(bytes(4))
+    before = sum(connections_of(server)[0].values())
+    equal(fetch(server.port, "/middle")[::2], (200, 20_000), "answer")
+    server.session.sync()
+    after = sum(connections_of(server)[0].values())
+    equal(after - before, 1, "net.open events of a connection made afterwards")
+    server.stop()
+    check(server.session.lost().get("slot", 0) >= 20, "losses", server.session.lost())
 
 
 @test("collector-killed-under-load", timeout=120)

@@ -443,6 +443,26 @@ def collector_suspended(ctx):
           session.lost())
 
 
+# --- goroutines ---
+
+# Collections that stop the world, memory that is overwritten once it is free, stacks that never shrink: other moments
+# at which stacks are looked at.
+GO_RUNS = [{}, {}, {"GODEBUG": "gcstoptheworld=1"}, {"GODEBUG": "clobberfree=1"}, {"GODEBUG": "gcshrinkstackoff=1"}]
+
+
+def go_stress(ctx, variant):
+    """Everything that a hook on a goroutine's stack would break, over and over (tests/go/stress)."""
+    p = ctx.go_build("stress", variant)
+    # Only programs built alike can open it.
+    env = {"PLUGIN": ctx.go_build("plugin", "plugin") if variant == "cgo" else None}
+    for more in GO_RUNS:
+        nothing_lost(both(ctx, [p], env={**env, **more}, code=0))
+
+
+for _variant in ("cgo", "cgo-stripped", "cgo-external-pie", "pie", "static", "static-stripped", "race"):
+    add_test("behaviour", f"go-stress/{_variant}", lambda ctx, v=_variant: go_stress(ctx, v), timeout=600)
+
+
 @test("faults/program-killed")
 def program_killed(ctx):
     """What a program did before it was killed is there."""

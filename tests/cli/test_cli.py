@@ -764,3 +764,94 @@ def doctor(ctx):
     line = [json.loads(text) for text in result.out.splitlines() if b'"sessions"' in text][0]
     equal(line["verdict"], "bad")
     check("SCOPE_HOME" in line["remedy"], line)
+
+
+def observed_shell(ctx):
+    """A shell, observed, that appends a line to a file whenever it gets one on the way named `go`."""
+    go = ctx.dir / "go"
+    os.mkfifo(go)
+    shell = ctx.start(ctx.scope_argv(["sh", "-c", f"exec 3<>{go}; while read -r line <&3; do echo $line >>{ctx.dir}/$line; done"]))
+    ctx.wait_for(lambda: ctx.sessions() and ctx.tool_run("inspect", shell.pid, check_code=None).code == 0, "shell observed")
+    return shell, lambda word: (go.write_text(word + "\n"), ctx.wait_for((ctx.dir / word).exists, word))
+
+
+def inspected(ctx, *argv):
+    return json.loads(out(ctx, "inspect", *argv))
+
+
+@test()
+def inspect(ctx):
+    shell, _ = observed_shell(ctx)
+    one = inspected(ctx, shell.pid)
+    equal(one["process"]["pid"], shell.pid)
+    equal(one["process"]["exe"], os.path.realpath("/bin/sh"))
+    equal(sorted(i["name"] for i in one["interfaces"]), ["events", "metrics"])
+    check(all(i["connected"] for i in one["interfaces"]), "connected", one["interfaces"])
+    check(one["probe"]["sites_patched"] > 100, "sites", one["probe"])
+    equal(set(one["probe"]["lost"].values()), {0}, "lost")
+    equal(one["cfg"]["current"]["metric"]["format"]["verbosity"], 4)
+    equal([o["process"]["pid"] for o in inspected(ctx, "--all")], [shell.pid])
+    equal(json.loads(out(ctx, "inspect", "-a", "-j"))["process"], one["process"])
+    equal(inspected(ctx, "sh")["process"], one["process"])
+    check("not observed" in err(ctx, "inspect", "1", code=1), "another process")
+    check("is called nobody-is" in err(ctx, "inspect", "nobody-is", code=1), "a name")
+    err(ctx, "inspect", code=2)
+    err(ctx, "inspect", "0", code=2)
+    err(ctx, "inspect", "--all", "sh", code=2)
+
+
+@test()
+def update(ctx):
+    shell, step = observed_shell(ctx)
+    step("one")
+    new, other = ctx.dir / "new.yml", ctx.dir / "other.json"
+    new.write_text(f"event:\n  transport: {{type: file, path: {other}}}\n  watch: [{{type: fs, name: fs.close}}]\n")
+    check("success" in err(ctx, "update", str(shell.pid), "-c", str(new), code=0), "message")
+    step("two")
+    equal(inspected(ctx, shell.pid)["cfg"]["current"]["event"]["transport"]["path"], str(other))
+    equal(inspected(ctx, shell.pid)["cfg"]["current"]["metric"]["format"]["type"], "ndjson", "what was not named stays")
+    for text, word in (("event: [", "YAML"), ("metric: {format: {verbosity: x}}", "verbosity"), ("nothing: 1", "nothing")):
+        new.write_text(text)
+        check(word in err(ctx, "update", str(shell.pid), "-c", str(new), code=1), text)
+    equal(inspected(ctx, shell.pid)["cfg"]["current"]["event"]["transport"]["path"], str(other), "nothing was changed")
+    check("not observed" in err(ctx, "update", "1", "-c", "/dev/null", code=1), "another process")
+    session = ctx.session()
+    session.sync()
+    before = [e for e in session.events("fs", "fs.open") if e["data"]["file"] == f"{ctx.dir}/one"]
+    check(before, "before the update")
+    equal([e for e in session.events() if "/two" in json.dumps(e)], [], "after it, at the old place")
+    lines = [json.loads(line) for line in other.read_text().splitlines()]
+    after = [e["body"] for e in lines if e.get("type") == "evt"]
+    equal({e["source"] for e in after}, {"fs.close"}, "after it, at the new place")
+    check(any(e["data"]["file"] == f"{ctx.dir}/two" for e in after), "the file that was written after it")
+    shell.kill()
+    shell.wait()
+    session.wait_end()
+    opened = sum(m["_value"] for m in session.metrics() if m["_metric"] == "fs.open")
+    closed = sum(m["_value"] for m in session.metrics() if m["_metric"] == "fs.close")
+    check(opened >= 2 and closed >= 2, "totals go on", opened, closed)
+
+
+@test()
+def command_file(ctx):
+    shell, step = observed_shell(ctx)
+    directory = ctx.session().dir / "cmd"
+    new, loose = directory / f"scope.{shell.pid}", ctx.dir / "loose"
+    (directory / "scope.1").write_text("SCOPE_METRIC_VERBOSITY=2\n")
+    new.write_text("SCOPE_SUMMARY_PERIOD=1\n")
+    ctx.wait_for(lambda: not new.exists(), "command file read")
+    equal(inspected(ctx, shell.pid)["cfg"]["current"]["libscope"]["summaryperiod"], 1)
+    loose.write_text("SCOPE_METRIC_VERBOSITY=3\n")
+    loose.chmod(0o666)
+    loose.rename(new)
+    ctx.wait_for(lambda: "not read" in ctx.session().log(), "a file that others may write")
+    new.unlink()
+    (ctx.dir / "more.yml").write_text("metric: {format: {statsdprefix: hello}}\n")
+    loose.write_text(f"SCOPE_CONF_RELOAD={ctx.dir}/more.yml\nSCOPE_METRIC_VERBOSITY=5\n")
+    loose.chmod(0o600)
+    loose.rename(new)
+    ctx.wait_for(lambda: not new.exists(), "second command file read")
+    got = inspected(ctx, shell.pid)["cfg"]["current"]["metric"]["format"]
+    equal((got["verbosity"], got["statsdprefix"]), (5, "hello."))
+    check((directory / "scope.1").exists(), "a file for another process")
+    step("still-alive")

@@ -19,10 +19,13 @@ fresh directory of the same name, prepared alike. Compared is the multiset of
 4. Commands that read from a pipe or a connection get what is there at that
    moment, in as many pieces as it happens: for the calls named as in_pieces the
    sum of the bytes is compared instead of each call's.
-5. mmap of no file, and the commands of fcntl and ioctl that neither make nor
+5. How many threads a Go program starts, and how often it looks in vain whether a
+   pipe has something to read (EAGAIN), is up to its scheduler: by_chance.
+6. mmap of no file, and the commands of fcntl and ioctl that neither make nor
    mark a descriptor: not observed (calls.observed).
 """
 
+import errno
 import os
 import shutil
 import threading
@@ -39,9 +42,11 @@ RUNS = 3
 class Command:
     """A command line, how its directory is prepared, and what differs from run to run."""
 
-    def __init__(self, name, line, prepare=None, random=(), in_pieces=(), tools=(), stable=STABLE, timeout=180):
+    def __init__(self, name, line, prepare=None, random=(), in_pieces=(), tools=(), stable=STABLE, timeout=180,
+                 by_chance=()):
         self.name, self.line, self.prepare, self.random = name, line, prepare, random
         self.in_pieces, self.tools, self.stable, self.timeout = in_pieces, tools, stable, timeout
+        self.by_chance = by_chance  # operations, or (operation, result)
 
 
 def tree(ctx, work):
@@ -122,6 +127,12 @@ def table(ctx, work):
     (work / "in").write_text("".join(f"{i * 7919 % 1000} {i}\n" for i in range(3000)))
 
 
+def go_files(variant):
+    def prepare(ctx, work):
+        shutil.copy2(ctx.go_build("files", variant), work / "files")
+    return prepare
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -167,6 +178,9 @@ COMMANDS = [
             table, tools=["awk", "sort"], in_pieces=["read", "write"]),
     Command("curl", "for i in 1 2 3; do curl -s -o out$i http://127.0.0.1:$PORT/file$i || exit 9; done; cat out1 out2 >both", None,
             tools=["curl"], in_pieces=["recvfrom"]),
+    *(Command(f"go-{variant}", "./files >out", go_files(variant), in_pieces=["read"], timeout=400,
+              by_chance=["clone", "clone3", ("read", -errno.EAGAIN)])
+      for variant in ("cgo", "cgo-stripped", "cgo-external-pie", "pie", "static", "static-stripped")),
     Command("busybox", "busybox tar cf a.tar dir0 dir1 dir2 && busybox mkdir x && busybox tar xf a.tar -C x &&"
                        "busybox ls -lR . >list && busybox gzip -c dir1/file9.txt >z && busybox cp -a dir3 copy &&"
                        "busybox find . -name 'file*' -exec busybox wc -c {} + >sizes && busybox sort -o sorted sizes &&"
@@ -215,7 +229,8 @@ def seen_by_strace(ctx, command, line, number, env):
 
 
 def counted(all_calls, command):
-    kept = [c for c in all_calls if c.op in calls.TABLE]
+    kept = [c for c in all_calls if c.op in calls.TABLE and c.op not in command.by_chance
+            and (c.op, c.result) not in command.by_chance]
     found = calls.multiset(kept, command.random, command.in_pieces)
     for op in command.in_pieces:
         found[(op, "sum of bytes", None, None, sum(c.bytes or 0 for c in kept if c.op == op))] = 1

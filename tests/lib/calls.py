@@ -188,16 +188,18 @@ def strace_calls(directory, prefix, images=True):
     which is the last thing that glibc's loader does before it runs constructors
     (glibc, elf/rtld.c: dl_main ends with _dl_unload_cache, _dl_init follows).
     Programs without a loader are seen from their first call.
+    An image without libraries doesn't need the cache: there it ends with the
+    look for /etc/ld.so.preload.
     """
     threads = {}
     for path in sorted(directory.glob(prefix + ".*")):
         tid = int(path.name.rsplit(".", 1)[1])
-        calls, loading, cache, fd = [], False, None, None
+        calls, loading, cache, fd, no_libraries = [], False, None, None, []
         for line in path.read_text(errors="replace").splitlines():
             if images and line.startswith("execve") and line.rstrip().endswith("= 0"):
                 call = strace_line(line, tid)
-                calls.append(call)
-                loading, cache, fd = has_loader(call.path), None, None
+                calls += [*no_libraries, call] if loading else [call]
+                loading, cache, fd, no_libraries = has_loader(call.path), None, None, []
                 continue
             if loading:
                 if line.startswith("munmap(") and cache and line.split("(")[1].split(",")[0] == cache:
@@ -207,11 +209,13 @@ def strace_calls(directory, prefix, images=True):
                     fd = str(call.result)
                 elif call and call.op == "mmap" and fd and _split(line[5:line.rindex(")")])[4] == fd:
                     cache, fd = line.rsplit("= ", 1)[1].strip(), None
+                if call:
+                    no_libraries = [] if cache or fd or call.path == "/etc/ld.so.preload" else [*no_libraries, call]
                 continue
             call = strace_line(line, tid)
             if call:
                 calls.append(call)
-        threads[tid] = calls
+        threads[tid] = calls + no_libraries if loading else calls
     return threads
 
 

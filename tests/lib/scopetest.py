@@ -303,6 +303,35 @@ class Context:
                 os.rename(f"{out}.new", out)
         return out
 
+    # How Go programs are linked: with cgo through the C library, without it statically unless as PIE.
+    GO_VARIANTS = {
+        "cgo": ("1", []),
+        "cgo-stripped": ("1", ["-ldflags=-s -w"]),
+        "cgo-external-pie": ("1", ["-ldflags=-linkmode=external", "-buildmode=pie"]),
+        "pie": ("0", ["-buildmode=pie"]),
+        "static": ("0", []),
+        "static-stripped": ("0", ["-ldflags=-s -w"]),
+        "cgo-static": ("1", ["-ldflags=-linkmode=external -extldflags=-static"]),
+        "race": ("1", ["-race"]),
+        "plugin": ("1", ["-buildmode=plugin"]),
+    }
+
+    def go_build(self, package, variant="cgo"):
+        """Builds tests/go/PACKAGE once per run; returns the path of the program. Uses the standard library only."""
+        cgo, flags = self.GO_VARIANTS[variant]
+        out = Path(self.options.work) / "programs" / f"go-{package}.{variant}"
+        with Context._compile_lock:
+            lock = Context._compile_locks.setdefault(str(out), threading.Lock())
+        with lock:
+            if not out.exists():
+                out.parent.mkdir(exist_ok=True)
+                cache = Path(self.options.work) / "go-cache"
+                self.run([self.tool("go"), "build", *flags, "-o", f"{out}.new", "."], cwd=TESTS / "go" / package,
+                         env=self.env(CGO_ENABLED=cgo, GO111MODULE="off", GOFLAGS="", GOCACHE=cache, GOTOOLCHAIN="local"),
+                         timeout=300, check_code=0)
+                os.rename(f"{out}.new", out)
+        return out
+
     # --- the end ---
 
     def finish(self):

@@ -119,6 +119,33 @@ CASE(data_in_text, "mov $32,%eax\n syscall\n cmp $-4096,%rax\n ret\n .byte 6,6,6
                    "nopl (%rax)\n ret");
 CASE(rseq_section, "nop\n 1: mov $32,%eax\n syscall\n cmp $-4096,%rax\n ret\n nop");
 CASE(timing_gives_way, "mov $3,%eax\n mov %rsi,%r8\n syscall\n mov %r8,%rsi\n xor %eax,%eax\n syscall\n cmp $-4096,%rax\n ret");
+/* Go's assembly (src/runtime/internal/syscall, syscall, runtime: *_linux_amd64.s), each behind a few instructions that
+ * a C program can call. Functions are padded with int3. */
+CASE(go_syscall6, "push %rbx\n mov %rdi,%rax\n mov %rsi,%rbx\n xor %ecx,%ecx\n xor %edi,%edi\n xor %esi,%esi\n call 1f\n"
+                  "mov %rcx,%rax\n pop %rbx\n ret\n .p2align 5,0xcc\n"
+                  "1: mov %rsi,%r10\n mov %rdi,%rdx\n mov %rcx,%rsi\n mov %rbx,%rdi\n syscall\n"
+                  "cmp $0xfffffffffffff001,%rax\n jbe 2f\n neg %rax\n mov %rax,%rcx\n mov $-1,%rax\n mov $0,%rbx\n ret\n"
+                  "2: mov %rdx,%rbx\n mov $0,%rcx\n ret\n .p2align 5,0xcc\n");
+CASE(go_raw_vfork_syscall, "push %r12\n sub $32,%rsp\n mov %rdi,(%rsp)\n mov %rsi,8(%rsp)\n call 1f\n mov 24(%rsp),%rax\n"
+                           "add $32,%rsp\n pop %r12\n ret\n .p2align 5,0xcc\n"
+                           "1: mov 16(%rsp),%rdi\n mov $0,%rsi\n mov $0,%rdx\n mov $0,%r10\n mov $0,%r8\n mov $0,%r9\n"
+                           "mov 8(%rsp),%rax\n pop %r12\n syscall\n push %r12\n cmp $0xfffffffffffff001,%rax\n jbe 2f\n"
+                           "movq $-1,24(%rsp)\n neg %rax\n mov %rax,32(%rsp)\n ret\n"
+                           "2: mov %rax,24(%rsp)\n movq $0,32(%rsp)\n ret\n .p2align 5,0xcc\n");
+CASE(go_syscall_1_11, "sub $8,%rsp\n call 1f\n add $8,%rsp\n ret\n .p2align 4,0xcc\n"
+                      "1: mov %rdi,%rax\n mov %rsi,%rdi\n xor %esi,%esi\n xor %edx,%edx\n mov $0,%r10\n mov $0,%r8\n"
+                      "mov $0,%r9\n syscall\n cmp $0xfffffffffffff001,%rax\n jbe 2f\n neg %rax\n call 3f\n ret\n"
+                      "2: call 3f\n ret\n .p2align 4,0xcc\n 3: ret\n .p2align 4,0xcc\n");
+CASE(go_runtime_read, "call 1f\n ret\n .p2align 4,0xcc\n"
+              "1: mov $0,%esi\n mov $0,%edx\n mov $0,%eax\n syscall\n mov %eax,-8(%rsp)\n ret\n .p2align 4,0xcc\n");
+CASE(go_exit_thread, "mov %rsp,%rax\n movl $0,(%rax)\n mov $0,%edi\n mov $60,%eax\n syscall\n .byte 0xcd,3\n 1: jmp 1b\n"
+                     ".p2align 4,0xcc\n");
+CASE(go_clone, "push %r12\n push %r13\n mov $0,%edx\n mov $0,%r10\n mov $0,%r8\n test %rdi,%rdi\n je 1f\n"
+               "or $0x80000,%rdi\n 1: mov $56,%eax\n syscall\n cmp $0,%rax\n je 2f\n pop %r13\n pop %r12\n ret\n"
+               "2: mov %rsi,%rsp\n 3: jmp 3b\n .p2align 4,0xcc\n");
+/* Two functions, 64 bytes apart; the second is linked into the same text by a C compiler. */
+CASE(go_and_c, "mov $32,%eax\n syscall\n cmp $-4096,%rax\n ret\n .p2align 6,0xcc\n"
+               "mov $32,%eax\n syscall\n cmp $-4096,%rax\n ret\n .p2align 6,0xcc\n");
 CASE(nothing, "mov $32,%eax\n ret\n nopl 0(%rax)");
 
 /* clang-format on */
@@ -141,7 +168,7 @@ static const uint8_t test_id[20] = {0xde, 0xad, 0xbe, 0xef, 1, 2, 3, 4, 5, 6, 7,
 static void image_make(struct image *im, const uint8_t *code, size_t size, const struct symbol *more, size_t more_count,
                        const uint64_t rseq[4])
 {
-    static const char names[] = "\0.text\0__rseq_cs\0.symtab";
+    static const char names[] = "\0.text\0__rseq_cs\0.symtab\0.go.buildinfo\0.data.rel.ro.gopclntab";
     Elf64_Ehdr *eh = (Elf64_Ehdr *)(void *)im->bytes;
     Elf64_Phdr *ph = (Elf64_Phdr *)(void *)(im->bytes + sizeof(*eh));
     Elf64_Shdr *sh = (Elf64_Shdr *)(void *)(im->bytes + 0x3000);
@@ -258,7 +285,7 @@ struct regs {
 };
 
 struct seen {
-    unsigned enter, exit, call;
+    unsigned enter, exit, call, go;
     int64_t nr; /* by the last enter hook, or the slot */
     int64_t ret;
     uint64_t arg[6]; /* at exit */
@@ -301,6 +328,18 @@ __attribute__((used)) static void saw_call(struct regs *r, struct plan_slot *slo
     seen->flags = slot->flags;
 }
 
+__attribute__((used)) static void saw_go_exit(struct regs *r, struct plan_slot *slot)
+{
+    seen->go++;
+    saw_exit(r, slot);
+}
+
+__attribute__((used)) static void saw_go_enter(struct regs *r, struct plan_slot *slot)
+{
+    seen->go++;
+    saw_enter(r, slot);
+}
+
 /* clang-format off */
 /* Like the probe's entry code, but it spoils all that may be spoiled: the arithmetic flags, r11, and rcx where that is
  * free. In: rcx (call: rax) = slot; the red zone is left alone. Offsets: struct plan_slot. */
@@ -316,8 +355,10 @@ __attribute__((used)) static void saw_call(struct regs *r, struct plan_slot *slo
 ENTRY("test_exit", "rcx", "saw_exit", "mov $0x5a5a,%ecx\n jmp *8(%r11)\n");
 ENTRY("test_enter", "rcx", "saw_enter", "mov 24(%r11),%rcx\n jmp *8(%r11)\n");
 ENTRY("test_call", "rax", "saw_call", "jmp *8(%r11)\n");
+ENTRY("test_go_exit", "rcx", "saw_go_exit", "mov $0x5a5a,%ecx\n jmp *8(%r11)\n");
+ENTRY("test_go_enter", "rcx", "saw_go_enter", "mov 24(%r11),%rcx\n jmp *8(%r11)\n");
 /* clang-format on */
-extern const char test_exit[], test_enter[], test_call[];
+extern const char test_exit[], test_enter[], test_call[], test_go_exit[], test_go_enter[];
 
 struct running {
     uint8_t *base; /* bias */
@@ -341,7 +382,11 @@ static void map_image(struct running *r, const struct planned *p, int patched, i
         return;
     memcpy(r->blob, plan + p->h->blob_off, p->h->blob_size);
     if (p->h->blob_size) {
-        const void *entries[] = {test_exit, test_enter, test_call};
+        const void *entries[] = {[PLAN_ENTRY_EXIT] = test_exit,
+                                 [PLAN_ENTRY_ENTER] = test_enter,
+                                 [PLAN_ENTRY_CALL] = test_call,
+                                 [PLAN_ENTRY_GO_EXIT] = test_go_exit,
+                                 [PLAN_ENTRY_GO_ENTER] = test_go_enter};
 
         memcpy(r->blob, entries, sizeof(entries));
     }
@@ -633,6 +678,212 @@ static void test_data_in_text(void **state)
     finish(&p);
 }
 
+/* --- Go -------------------------------------------------------------------------------------------------- */
+
+/* How an image shows that it is Go's. */
+enum go_mark {
+    GO_NOT,
+    GO_NOTE,         /* the linker's build id */
+    GO_SECTION_NAME, /* the name of a section */
+    GO_BUILD_INFO,   /* what `go version` reads */
+    GO_TABLE_1_2,    /* the function table, as a section or anywhere in data */
+    GO_TABLE_1_16,
+    GO_TABLE_1_18,
+    GO_TABLE_1_20,
+    GO_TABLE_SECTION,
+    GO_TABLE_RELOCATED, /* the start of the text is in a relocation */
+    GO_TABLE_MODULE,    /* the start of the text is in runtime.moduledata only */
+    GO_TABLE_TWO,       /* another one in data: of a program that is embedded, say */
+    GO_TABLE_BROKEN,    /* more functions than there is table */
+    GO_TABLE_CHANGED,   /* a section with a magic number that nobody knows (obfuscators) */
+    GO_MARKS,
+};
+
+#define GO_TABLE (DATA + 0x800u)
+
+/* A function table of functions at lo and lo + 16, up to hi; addresses are as in the file. */
+static void put_go_table(struct image *im, uint64_t at, uint32_t magic, uint64_t lo, uint64_t hi)
+{
+    uint64_t *head = (uint64_t *)(void *)(im->bytes + at);
+    uint64_t *list = head + (magic == 0xfffffffb ? 2 : magic == 0xfffffffa ? 8 : 9);
+    uint32_t *distances = (uint32_t *)(void *)list;
+
+    head[0] = UINT64_C(0x08010000) << 32 | magic;
+    head[1] = 2;
+    if (magic == 0xfffffffa)
+        head[7] = (uint64_t)((char *)list - (char *)head);
+    if (magic == 0xfffffff0 || magic == 0xfffffff1) {
+        head[3] = lo;
+        head[8] = (uint64_t)((char *)list - (char *)head);
+        distances[0] = 0;
+        distances[2] = 16;
+        distances[4] = (uint32_t)(hi - lo);
+        return;
+    }
+    list[0] = lo;
+    list[2] = lo + 16;
+    list[4] = hi;
+}
+
+static void go_image(struct image *im, const uint8_t *code, size_t size, enum go_mark mark, uint64_t hi)
+{
+    Elf64_Ehdr *eh = (Elf64_Ehdr *)(void *)im->bytes;
+    Elf64_Phdr *ph = (Elf64_Phdr *)(void *)(im->bytes + sizeof(*eh));
+    Elf64_Shdr *sh = (Elf64_Shdr *)(void *)(im->bytes + 0x3000);
+    uint64_t *table = (uint64_t *)(void *)(im->bytes + GO_TABLE), *module = table + 32;
+
+    image_make(im, code, size, NULL, 0, NULL);
+    switch (mark) {
+    case GO_NOT:
+    case GO_MARKS:
+        return;
+    case GO_NOTE: {
+        static const uint8_t note[] = {4, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 'G', 'o', 0, 0, 'i', 'd', 'i', 'd'};
+
+        memcpy(im->bytes + 0x800 + 36, note, sizeof(note));
+        ph[2].p_filesz = ph[2].p_memsz = 36 + sizeof(note);
+        return;
+    }
+    case GO_SECTION_NAME:
+        sh[4] = (Elf64_Shdr){.sh_name = 25, .sh_type = SHT_PROGBITS, .sh_addr = GO_TABLE, .sh_offset = GO_TABLE};
+        return;
+    case GO_BUILD_INFO:
+        memcpy(table, "\xff Go buildinf:", 14);
+        return;
+    case GO_TABLE_1_2:
+        put_go_table(im, GO_TABLE, 0xfffffffb, CODE, hi);
+        return;
+    case GO_TABLE_1_16:
+        put_go_table(im, GO_TABLE, 0xfffffffa, CODE, hi);
+        return;
+    case GO_TABLE_1_18:
+        put_go_table(im, GO_TABLE, 0xfffffff0, CODE, hi);
+        return;
+    default:
+        break;
+    }
+    put_go_table(im, GO_TABLE, 0xfffffff1, CODE, hi);
+    if (mark == GO_TABLE_SECTION || mark == GO_TABLE_CHANGED)
+        sh[4] = (Elf64_Shdr){.sh_name = 39, .sh_type = SHT_PROGBITS, .sh_addr = GO_TABLE, .sh_offset = GO_TABLE};
+    if (mark == GO_TABLE_CHANGED)
+        table[0] ^= 0x1234;
+    if (mark == GO_TABLE_BROKEN)
+        table[1] = 0x1000;
+    if (mark == GO_TABLE_TWO)
+        put_go_table(im, GO_TABLE - 0x100, 0xfffffff1, CODE, CODE + 16);
+    if (mark == GO_TABLE_RELOCATED || mark == GO_TABLE_MODULE) {
+        Elf64_Dyn *dyn = (Elf64_Dyn *)(void *)(im->bytes + DATA + 0x600);
+        Elf64_Rela *rela = (Elf64_Rela *)(void *)(im->bytes + DATA + 0x680);
+        const Elf64_Rela text = {GO_TABLE + 24, ELF64_R_INFO(0, R_X86_64_RELATIVE), CODE};
+        const Elf64_Rela of_module[] = {
+            {(uint64_t)((uint8_t *)module - im->bytes), ELF64_R_INFO(0, R_X86_64_RELATIVE), GO_TABLE},
+            {(uint64_t)((uint8_t *)module - im->bytes) + 160, ELF64_R_INFO(0, R_X86_64_RELATIVE), CODE},
+            {(uint64_t)((uint8_t *)module - im->bytes) + 168, ELF64_R_INFO(0, R_X86_64_RELATIVE), (int64_t)hi},
+            {(uint64_t)((uint8_t *)module - im->bytes) + 176, ELF64_R_INFO(0, R_X86_64_RELATIVE), CODE},
+        };
+
+        table[3] = 0;
+        if (mark == GO_TABLE_RELOCATED)
+            rela[0] = text;
+        else
+            memcpy(rela, of_module, sizeof(of_module));
+        dyn[0] = (Elf64_Dyn){.d_tag = DT_RELA, .d_un.d_ptr = DATA + 0x680};
+        dyn[1] = (Elf64_Dyn){.d_tag = DT_RELASZ,
+                             .d_un.d_val = mark == GO_TABLE_RELOCATED ? sizeof(text) : sizeof(of_module)};
+        eh->e_phnum = 4;
+        ph[3] = (Elf64_Phdr){
+            .p_type = PT_DYNAMIC, .p_offset = DATA + 0x600, .p_vaddr = DATA + 0x600, .p_filesz = 3 * sizeof(*dyn)};
+    }
+}
+
+/* Which of the two sites may run on a goroutine's stack: both, if it isn't known where Go's text ends. */
+static void test_go_marks(void **state)
+{
+    for (int mark = GO_NOT; mark < GO_MARKS; mark++)
+        for (int position_dependent = 0; position_dependent < 2; position_dependent++) {
+            struct planned p;
+            int all = (mark >= GO_NOTE && mark <= GO_BUILD_INFO) || mark >= GO_TABLE_BROKEN;
+
+            if (position_dependent && (mark == GO_TABLE_RELOCATED || mark == GO_TABLE_MODULE))
+                continue;
+            go_image(&p.image, go_and_c, (size_t)(go_and_c_end - go_and_c), (enum go_mark)mark, CODE + 64);
+            if (position_dependent)
+                ((Elf64_Ehdr *)(void *)p.image.bytes)->e_type = ET_EXEC;
+            print_message("  mark %d\n", mark);
+            plan_it(&p);
+            assert_int_equal(p.h->site_count, 2);
+            check_site(&p.sites[0], 32, PLAN_AFTER, PLAN_OK, EXIT_HOOK | (mark == GO_NOT ? 0 : PLAN_F_GO));
+            check_site(&p.sites[1], 32, PLAN_AFTER, PLAN_OK, EXIT_HOOK | (all ? PLAN_F_GO : 0));
+            assert_int_equal(call_both(&p, -1, 0, 0), -EBADF);
+            assert_int_equal(seen->exit, 1);
+            assert_int_equal(seen->go, mark != GO_NOT);
+            finish(&p);
+        }
+}
+
+/* What the start of the text in moduledata is good for in an executable at a fixed address. */
+static void test_go_module(void **state)
+{
+    struct planned p;
+    uint64_t *table = (uint64_t *)(void *)(p.image.bytes + GO_TABLE), *module = table + 32;
+
+    go_image(&p.image, go_and_c, (size_t)(go_and_c_end - go_and_c), GO_TABLE_1_20, CODE + 64);
+    ((Elf64_Ehdr *)(void *)p.image.bytes)->e_type = ET_EXEC;
+    table[3] = 0;
+    module[0] = GO_TABLE;
+    module[20] = module[22] = CODE;
+    module[21] = CODE + 64;
+    plan_it(&p);
+    assert_true(p.sites[0].flags & PLAN_F_GO);
+    assert_false(p.sites[1].flags & PLAN_F_GO);
+    finish(&p);
+    module[21]++; /* something else that looks like it */
+    plan_it(&p);
+    assert_true(p.sites[0].flags & p.sites[1].flags & PLAN_F_GO);
+    finish(&p);
+}
+
+/* Go's own ways to make a call. */
+static const struct simple_case go_cases[] = {
+    {SIMPLE(go_syscall6), -1, PLAN_AFTER, PLAN_OK, UNKNOWN_NR | PLAN_F_GO, 32, -1, EBADF, 1, 1, 32},
+    {SIMPLE(go_syscall6), -1, PLAN_AFTER, PLAN_OK, UNKNOWN_NR | PLAN_F_GO, 3, -1, EBADF, 1, 1, 3},
+    {SIMPLE(go_raw_vfork_syscall), -1, PLAN_AFTER, PLAN_OK, UNKNOWN_NR | PLAN_F_GO, 32, -1, EBADF, 1, 1, 32},
+    {SIMPLE(go_syscall_1_11), -1, PLAN_AFTER, PLAN_OK, UNKNOWN_NR | PLAN_F_GO, 32, -1, EBADF, 1, 1, 32},
+    /* Not even when calls are timed may the enter side leave something on the stack. */
+    {SIMPLE(go_runtime_read), 0, PLAN_AFTER, PLAN_OK, EXIT_HOOK | PLAN_F_GO, -1, 0, -EBADF, 0, 1, 0},
+};
+
+static void test_go_calls(void **state)
+{
+    struct planned p;
+
+    for (size_t i = 0; i < sizeof(go_cases) / sizeof(go_cases[0]); i++) {
+        const struct simple_case *c = &go_cases[i];
+
+        print_message("  %s\n", c->name);
+        go_image(&p.image, c->code, (size_t)(c->end - c->code), GO_NOTE, 0);
+        plan_it(&p);
+        check_site(only_site(&p), c->nr, c->method, c->reason, c->flags);
+        assert_int_equal(call_both(&p, c->a, c->b, 0), c->result);
+        assert_int_equal(seen->enter, c->enters);
+        assert_int_equal(seen->exit, c->exits);
+        assert_int_equal(seen->go, c->enters + c->exits);
+        assert_int_equal(seen->nr, c->seen_nr);
+        assert_int_equal(seen->arg[0], -1);
+        if (c->enters)
+            assert_int_equal(seen->enter_sp, seen->exit_sp);
+        finish(&p);
+    }
+    go_image(&p.image, go_exit_thread, (size_t)(go_exit_thread_end - go_exit_thread), GO_NOTE, 0);
+    plan_it(&p);
+    check_site(only_site(&p), 60, PLAN_BEFORE, PLAN_OK, PLAN_F_ENTER | PLAN_F_NORETURN | PLAN_F_GO);
+    finish(&p);
+    go_image(&p.image, go_clone, (size_t)(go_clone_end - go_clone), GO_NOTE, 0);
+    plan_it(&p);
+    check_site(only_site(&p), 56, PLAN_AFTER, PLAN_OK, BOTH_HOOKS | PLAN_F_GO);
+    finish(&p);
+}
+
 static void test_rseq(void **state)
 {
     const uint64_t descriptor[4] = {0, CODE + 1, 13, CODE + 14};
@@ -778,6 +1029,27 @@ static void test_data_in_text_with_unwind(void **state)
         plan_it(&p);
         assert_int_equal(p.h->site_count, 2);
         assert_int_equal(p.sites[1].reason == PLAN_R_DATA_IN_TEXT, !covered);
+        finish(&p);
+    }
+}
+
+/* Stripped, with data in its text, and unwind tables of the C part only: the function table says what is code. */
+static void test_go_data_in_text(void **state)
+{
+    for (int listed = 0; listed < 2; listed++) {
+        struct planned p;
+        Elf64_Ehdr *eh = (Elf64_Ehdr *)(void *)p.image.bytes;
+        uint32_t *distances = (uint32_t *)(void *)(p.image.bytes + GO_TABLE + 72);
+
+        go_image(&p.image, data_in_text, (size_t)(data_in_text_end - data_in_text), GO_TABLE_1_20,
+                 CODE + (uint64_t)(data_in_text_end - data_in_text));
+        add_unwind(&p.image, 14, 0);
+        distances[2] = listed ? 17 : 14; /* the nop before the second syscall, or the data before that */
+        eh->e_shnum = 0;
+        eh->e_entry = 0;
+        plan_it(&p);
+        assert_int_equal(p.h->site_count, 2);
+        assert_int_equal(p.sites[1].reason == PLAN_R_DATA_IN_TEXT, !listed);
         finish(&p);
     }
 }
@@ -1094,12 +1366,14 @@ static void test_mutated(void **state)
     struct planned p;
     struct image *mutant = xmalloc(sizeof(*mutant));
 
-    image_make(&p.image, caller_leaf, (size_t)(caller_leaf_end - caller_leaf), NULL, 0, NULL);
-    for (unsigned round = 0; round < 6000; round++) {
+    go_image(&p.image, caller_leaf, (size_t)(caller_leaf_end - caller_leaf), GO_TABLE_MODULE,
+             CODE + (uint64_t)(caller_leaf_end - caller_leaf));
+    for (unsigned round = 0; round < 8000; round++) {
         static const struct {
             unsigned lo, size;
-        } parts[] = {{0, 64 + 3 * 56}, {CODE, 128}, {0x3000, 5 * 64}, {0x3400, 72}, {0x800, 36}};
-        unsigned part = (unsigned)(next_random() % 5), changes = 1 + (unsigned)(next_random() % 4);
+        } parts[] = {{0, 64 + 4 * 56},       {CODE, 128},           {0x3000, 5 * 64},    {0x3400, 72}, {0x800, 36},
+                     {GO_TABLE, 9 * 8 + 20}, {GO_TABLE + 256, 184}, {DATA + 0x600, 0xe0}};
+        unsigned part = (unsigned)(next_random() % 8), changes = 1 + (unsigned)(next_random() % 4);
 
         *mutant = p.image;
         while (changes--)
@@ -1264,6 +1538,10 @@ int main(void)
         cmocka_unit_test(test_exits),
         cmocka_unit_test(test_caller_leaf),
         cmocka_unit_test(test_data_in_text),
+        cmocka_unit_test(test_go_marks),
+        cmocka_unit_test(test_go_module),
+        cmocka_unit_test(test_go_calls),
+        cmocka_unit_test(test_go_data_in_text),
         cmocka_unit_test(test_rseq),
         cmocka_unit_test(test_landing_pad),
         cmocka_unit_test(test_address_constants),

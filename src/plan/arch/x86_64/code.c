@@ -251,6 +251,7 @@ int code_sweep(const struct elf_image *elf, struct code *c)
         code_free(c);
         return r;
     }
+    c->go = go_read(elf, &c->functions);
     elf_functions(elf, 0, &c->functions);
     for (size_t i = 0; i < c->eh.count; i++)
         elf_addresses_add(&c->functions, c->eh.v[i].start);

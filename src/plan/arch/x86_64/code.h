@@ -10,6 +10,7 @@
 #include "plan/arch/x86_64/decode.h"
 #include "plan/eh_frame.h"
 #include "plan/elf.h"
+#include "plan/go.h"
 
 enum code_mark {
     CODE_START = 1 << 0,  /* first byte of an instruction of the sweep */
@@ -31,8 +32,9 @@ struct code {
     uint8_t *marks[ELF_MAX_TEXT]; /* of each text range */
     struct code_edge *edges;      /* sorted by target */
     size_t edge_count, edge_cap;
-    struct elf_addresses functions; /* symbols and unwind tables; sorted */
+    struct elf_addresses functions; /* symbols, unwind tables and Go's table; sorted */
     struct eh_functions eh;
+    struct go_text go;
     uint64_t bad_bytes; /* more than 0: there is data in the text */
 };
 

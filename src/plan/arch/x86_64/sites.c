@@ -57,10 +57,12 @@ static struct wish wish_for(int32_t nr)
 /* --- trampolines ------------------------------------------------------------ */
 
 /* lea slot(%rip),%rcx; jmp *entry(%rip). rcx and r11 hold nothing around a syscall. */
-static void emit_hook(struct emit *e, uint32_t slot, enum plan_entry entry)
+static void emit_hook(struct emit *e, uint32_t slot, enum plan_entry entry, unsigned flags)
 {
     static const uint8_t lea_rcx[] = {0x48, 0x8d, 0x0d}, lea_rax[] = {0x48, 0x8d, 0x05}, jmp[] = {0xff, 0x25};
 
+    if (flags & PLAN_F_GO)
+        entry = entry == PLAN_ENTRY_EXIT ? PLAN_ENTRY_GO_EXIT : PLAN_ENTRY_GO_ENTER;
     emit_code(e, entry == PLAN_ENTRY_CALL ? lea_rax : lea_rcx, 3);
     emit_rel_blob(e, slot, 0);
     emit_code(e, jmp, sizeof(jmp));
@@ -158,7 +160,7 @@ static enum plan_reason plan_exit(struct planner *p, uint64_t pc, const struct w
         emit_rel_blob(p->e, slot + offsetof(struct plan_slot, site_pc), 0);
         emit_code(p->e, jne_13, sizeof(jne_13));
     }
-    emit_hook(p->e, slot, PLAN_ENTRY_EXIT);
+    emit_hook(p->e, slot, PLAN_ENTRY_EXIT, flags);
     emit_tail_blob(p->e, slot, p->e->at);
     relocate(p->e, &p->code, &at->r, 1);
     if (p->e->overflow) {
@@ -178,7 +180,7 @@ static enum plan_reason plan_enter(struct planner *p, uint64_t pc, const struct 
 
     emit_tail_vaddr(p->e, slot, pc);
     relocate(p->e, &p->code, &at->r, 0);
-    emit_hook(p->e, slot, PLAN_ENTRY_ENTER);
+    emit_hook(p->e, slot, PLAN_ENTRY_ENTER, flags);
     if (p->e->overflow) {
         emit_rollback(p->e, mark);
         return PLAN_R_RELOCATE;
@@ -210,7 +212,7 @@ static enum plan_reason plan_moved(struct planner *p, uint64_t pc, const struct 
     slot = emit_slot(p->e, w->nr, flags, pc, pc + SYSCALL_SIZE);
     relocate(p->e, &p->code, before, 0);
     if (w->enter) {
-        emit_hook(p->e, slot, PLAN_ENTRY_ENTER);
+        emit_hook(p->e, slot, PLAN_ENTRY_ENTER, flags);
         emit_tail_blob(p->e, slot, p->e->at);
     } else {
         emit_tail_vaddr(p->e, slot, pc); /* no hook of this slot ever runs */
@@ -218,7 +220,7 @@ static enum plan_reason plan_moved(struct planner *p, uint64_t pc, const struct 
     emit_code(p->e, syscall_insn, sizeof(syscall_insn));
     here = p->e->at;
     if (w->exit)
-        emit_hook(p->e, slot2, PLAN_ENTRY_EXIT);
+        emit_hook(p->e, slot2, PLAN_ENTRY_EXIT, flags);
     else
         relocate(p->e, &p->code, after, 1);
     if (p->e->overflow || full) {
@@ -315,7 +317,7 @@ static enum plan_reason plan_caller(struct planner *p, uint64_t call, uint64_t l
     /* Stack and return address are those of a function that was just called: the leaf. */
     slot = emit_slot(p->e, -1, site->flags, leaf, call + JUMP_SIZE);
     emit_tail_vaddr(p->e, slot, leaf);
-    emit_hook(p->e, slot, PLAN_ENTRY_CALL);
+    emit_hook(p->e, slot, PLAN_ENTRY_CALL, 0);
     why = plan_exit(p, call + JUMP_SIZE, &w, site->flags, &after, index);
     if (why) {
         emit_rollback(p->e, mark);
@@ -365,13 +367,13 @@ static int plan_leaf(struct planner *p, uint64_t pc)
 
 /* Is this really an instruction? In text without any byte that can't be decoded the sweep is right; a known number
  * is proof enough, too. Otherwise it must belong to a function. */
-static int confirmed(const struct planner *p, uint64_t pc, int32_t nr)
+static int confirmed(const struct planner *p, uint64_t pc, int32_t nr, int returns)
 {
     const struct code *c = &p->code;
     uint64_t v = pc + SYSCALL_SIZE;
     struct x86_instr in;
 
-    for (unsigned i = 0; i < 4; i++) { /* what follows must be sane, whatever comes before */
+    for (unsigned i = 0; i < 4 && returns; i++) { /* what follows must be sane, whatever comes before */
         if (!code_decode(c, v, &in) || in.kind == X86_INT)
             return 0;
         if (x86_ends_flow(&in))
@@ -380,9 +382,9 @@ static int confirmed(const struct planner *p, uint64_t pc, int32_t nr)
     }
     if (!c->bad_bytes || nr >= 0)
         return 1;
-    if (c->eh.count)
+    if (c->eh.count && !go_text_at(&c->go, pc)) /* Go has no such tables, only its own list of functions */
         return eh_function_at(&c->eh, pc) != NULL;
-    /* Without unwind tables: decoded without a gap from a symbol. */
+    /* Without unwind tables: decoded without a gap from the start of a function. */
     for (v = pc; v && pc - v < 65536; v = code_prev(c, v, &in)) {
         size_t lo = 0, hi = c->functions.count;
 
@@ -487,14 +489,15 @@ static void plan_one(struct planner *p, uint64_t pc, const struct wish *w, struc
     site->reason = (uint8_t)(exit_why ? exit_why : enter_why);
 }
 
-/* Enter hooks that only time the call come last: they must not take the place of another site's hook. */
+/* Enter hooks that only time the call come last: they must not take the place of another site's hook. Such a hook
+ * leaves the time on the program's stack; the few calls with a constant number in Go's runtime go without. */
 static void plan_timing(struct planner *p, uint32_t index)
 {
     struct plan_site *site = (struct plan_site *)(void *)p->e->sites.p + index;
     struct wish w = wish_for(site->nr);
     struct place before;
 
-    if (!w.timing || (site->method != PLAN_AFTER && site->method != PLAN_SHORT))
+    if (!w.timing || (site->flags & PLAN_F_GO) || (site->method != PLAN_AFTER && site->method != PLAN_SHORT))
         return;
     if (place_before(&p->code, site->vaddr, &before) == PLAN_OK &&
         plan_enter(p, site->vaddr, &w, site->flags | PLAN_F_ENTER, &before, PLAN_TIMING, index) == PLAN_OK)
@@ -549,10 +552,12 @@ int x86_plan_sites(const struct elf_image *elf, struct emit *e)
             }
             site.nr = number_find(&p.finder, &p.code, pc);
             w = wish_for(site.nr);
+            if (go_text_at(&p.code.go, pc))
+                w.flags |= PLAN_F_GO;
             site.flags = (uint16_t)w.flags;
             if (!w.interesting)
                 site.reason = PLAN_R_UNINTERESTING;
-            else if (!confirmed(&p, pc, site.nr))
+            else if (!confirmed(&p, pc, site.nr, w.exit))
                 site.reason = PLAN_R_DATA_IN_TEXT;
             else if (site.nr == __NR_exit && after_unmap(&p, pc))
                 site.reason = PLAN_R_NO_STACK;

@@ -3,7 +3,7 @@
  * Where trampolines jump to, and the pool of memory that they live in.
  *
  * The hooks run on the program's stack, below its red zone (System V ABI,
- * 3.2.2). Every instruction here and in the pool has unwind information that
+ * 3.2.2); those of Go code run on one of the probe's (stacks.h). Every instruction here and in the pool has unwind information that
  * makes it look like a signal frame whose caller is the system call itself:
  * CFA = the program's stack pointer, return address = plan_slot.resume_pc. So
  * thread cancellation and exceptions pass through a hook as through the bare
@@ -12,6 +12,7 @@
  * DW_CFA_val_expression (0x16) gives register 16 (return address) a value:
  *   in registers  DW_OP_breg2 (rcx) 0, DW_OP_deref
  *   in the frame  DW_OP_breg7 (rsp) 56, DW_OP_deref, DW_OP_deref
+ * On a stack of the probe's the CFA is DW_OP_breg7 (rsp) 64, DW_OP_deref, too.
  * (DWARF 4, 2.5 and 6.4.2; x86-64 psABI table 3.36)
  */
 #define FRAME 224
@@ -20,28 +21,27 @@
 #define RA_R11   .cfi_escape 0x16, 0x10, 3, 0x7b, 0x00, 0x06
 #define RA_FRAME .cfi_escape 0x16, 0x10, 4, 0x77, 0x38, 0x06, 0x06
 
+#define CFA_FRAME .cfi_escape 0x0f, 4, 0x77, 0xc0, 0x00, 0x06
+
 #define SLOT_TAIL 8
 #define SLOT_FLAGS 20
 #define SLOT_SITE_PC 24
 #define SLOT_F_TIMED_ONLY 0x8000
 
-        .macro  save_frame
-        lea     -FRAME(%rsp), %rsp
-        .cfi_def_cfa_offset FRAME
-        mov     %rax, 0(%rsp)
-        mov     %rdi, 8(%rsp)
-        mov     %rsi, 16(%rsp)
-        mov     %rdx, 24(%rsp)
-        mov     %r10, 32(%rsp)
-        mov     %r8, 40(%rsp)
-        mov     %r9, 48(%rsp)
-        mov     %rcx, 56(%rsp)
-        RA_FRAME
-        lea     FRAME(%rsp), %rax
-        mov     %rax, 64(%rsp)
+/* The first members of struct regs, at `at`. */
+        .macro  save_regs at:vararg
+        mov     %rax, 0 + \at
+        mov     %rdi, 8 + \at
+        mov     %rsi, 16 + \at
+        mov     %rdx, 24 + \at
+        mov     %r10, 32 + \at
+        mov     %r8, 40 + \at
+        mov     %r9, 48 + \at
+        mov     %rcx, 56 + \at
         .endm
 
-        .macro  restore_frame
+/* ... and back, from where the stack pointer is; r11 = slot. */
+        .macro  restore_regs
         mov     0(%rsp), %rax
         mov     8(%rsp), %rdi
         mov     16(%rsp), %rsi
@@ -51,8 +51,77 @@
         mov     48(%rsp), %r9
         mov     56(%rsp), %r11
         RA_R11
+        .endm
+
+        .macro  save_frame
+        lea     -FRAME(%rsp), %rsp
+        .cfi_def_cfa_offset FRAME
+        save_regs 0(%rsp)
+        RA_FRAME
+        lea     FRAME(%rsp), %rax
+        mov     %rax, 64(%rsp)
+        .endm
+
+        .macro  restore_frame
+        restore_regs
         lea     FRAME(%rsp), %rsp
         .cfi_def_cfa_offset 0
+        .endm
+
+/* Changes to a free stack of the probe's (struct stack_head), with the program's
+ * registers in its head; goes to `lost` if there is none. Only r11 is free: the
+ * program may hold a value in any other register, and nothing may be written to
+ * its stack, not even below the red zone. rcx = slot. */
+#define STACK_SIZE 0x4000
+#define STACK_HEAD (STACK_SIZE - 128)
+#define HEAD_TAKEN 96
+#define HEAD_GUARDED 100
+#define SEGMENT_LOSS_SLOT 344 /* in struct segment_header */
+        .macro  take_stack lost
+        rdfsbase %r11
+        imul    $-0x61c88647, %r11, %r11    /* 2^32 divided by the golden ratio: neighbours begin far apart */
+        shr     $32 - 14, %r11
+        and     $127 << 14, %r11d
+        add     scope_stacks(%rip), %r11
+8:      lock btsl $0, STACK_HEAD + HEAD_TAKEN(%r11)
+        jnc     9f
+        add     $STACK_SIZE, %r11
+        cmp     scope_stacks_end(%rip), %r11
+        jb      8b
+        jmp     \lost
+9:      save_regs STACK_HEAD(%r11)
+        mov     %rsp, STACK_HEAD + 64(%r11)
+        movq    $0, STACK_HEAD + 80(%r11)   /* no time was left here: stash_key, stash_time */
+        movq    $0, STACK_HEAD + 88(%r11)
+        lea     STACK_HEAD(%r11), %rsp
+        CFA_FRAME
+        RA_FRAME
+        cmpl    $0, HEAD_GUARDED(%rsp)
+        jne     9f
+        mov     %rsp, %rdi
+        call    scope_stack_guard
+9:      mov     %rsp, %rdi
+        mov     56(%rsp), %rsi
+        .endm
+
+/* Back to the program's stack; r11 = slot. The stack may be another's as soon as it is marked free. */
+        .macro  give_stack
+        restore_regs
+        mov     %rsp, %rcx
+        mov     64(%rsp), %rsp
+        .cfi_def_cfa 7, 0
+        movl    $0, HEAD_TAKEN(%rcx)
+        .endm
+
+/* A call that no hook sees, for want of a stack. rcx = slot. */
+        .macro  count_lost
+        mov     process(%rip), %r11
+        mov     (%r11), %r11                /* process->segment */
+        test    %r11, %r11
+        jz      9f
+        lock incq SEGMENT_LOSS_SLOT(%r11)
+9:      mov     %rcx, %r11
+        RA_R11
         .endm
 
         .text
@@ -76,6 +145,28 @@ scope_entry_exit:
         jmp     *SLOT_TAIL(%r11)
         .cfi_endproc
         .size   scope_entry_exit, . - scope_entry_exit
+
+/* The same for Go code. */
+        .globl  scope_entry_go_exit
+        .hidden scope_entry_go_exit
+        .type   scope_entry_go_exit, @function
+        .balign 64
+scope_entry_go_exit:
+        .cfi_startproc simple
+        .cfi_signal_frame
+        .cfi_def_cfa 7, 0
+        RA_RCX
+        endbr64
+        .cfi_remember_state
+        take_stack 1f
+        call    scope_hook_exit
+        give_stack
+        jmp     *SLOT_TAIL(%r11)
+        .cfi_restore_state
+1:      count_lost
+        jmp     *SLOT_TAIL(%r11)
+        .cfi_endproc
+        .size   scope_entry_go_exit, . - scope_entry_go_exit
 
 /* Before a system call. Leaves with rcx = the address after the syscall
  * instruction, which is what the kernel would put there: on CPUs with FRED it
@@ -125,6 +216,29 @@ scope_entry_enter:
         jmp     *SLOT_TAIL(%r11)
         .cfi_endproc
         .size   scope_entry_enter, . - scope_entry_enter
+
+        .globl  scope_entry_go_enter
+        .hidden scope_entry_go_enter
+        .type   scope_entry_go_enter, @function
+        .balign 64
+scope_entry_go_enter:
+        .cfi_startproc simple
+        .cfi_signal_frame
+        .cfi_def_cfa 7, 0
+        RA_RCX
+        endbr64
+        .cfi_remember_state
+        take_stack 1f
+        call    scope_hook_enter
+        give_stack
+        mov     SLOT_SITE_PC(%r11), %rcx
+        jmp     *SLOT_TAIL(%r11)
+        .cfi_restore_state
+1:      count_lost
+        mov     SLOT_SITE_PC(%r11), %rcx
+        jmp     *SLOT_TAIL(%r11)
+        .cfi_endproc
+        .size   scope_entry_go_enter, . - scope_entry_go_enter
 
 /* Instead of `call leaf`, where the leaf (musl's __syscall_cp_asm, glibc's
  * __syscall_cancel_arch) makes the call inside a cancellation range. rax = slot.

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/commands.h"
+#include "cli/control.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct cli_option options[] = {
+    {"all", NULL, "All processes that are observed, of all sessions", NULL, 'a', false, false},
+    {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    {0},
+};
+
+static const struct cli_example examples[] = {
+    {"scope inspect 1234", "configuration, destinations and their state, and what the probe could not hook"},
+    {"scope inspect --all -j | jq .interfaces", "the destinations of everything that is observed"},
+    {0},
+};
+
+static void print(const json_t *object, bool json, bool *any)
+{
+    if (!json && *any)
+        fputs(",\n", stdout);
+    *any = true;
+    json_dumpf(object, stdout, json ? JSON_COMPACT : JSON_INDENT(3));
+    if (json)
+        putchar('\n');
+}
+
+static int run(struct args *a)
+{
+    bool json = args_has(a, "json"), all = args_has(a, "all"), any = false;
+    json_t *found;
+    pid_t pid = 0;
+    size_t i;
+    json_t *object;
+    int rc = 0;
+
+    if (all == (a->word_count > 0))
+        return cli_usage(a->command, "name a process, or --all");
+    if (!all)
+        rc = cli_observed_pid(a, &pid);
+    if (rc == 0)
+        rc = control_inspect_all(pid, &found);
+    if (rc)
+        return rc;
+    if (!json && all)
+        fputs("[\n", stdout);
+    json_array_foreach(found, i, object) print(object, json, &any);
+    if (!json)
+        fputs(all ? "\n]\n" : "\n", stdout);
+    json_decref(found);
+    return 0;
+}
+
+const struct cli_command command_inspect = {
+    .name = "inspect",
+    .summary = "Show how a process is observed",
+    .usage = "[OPTIONS] PID|NAME",
+    .description =
+        "Prints, as JSON, the configuration in effect (cfg.current), the destinations with their state (interfaces), "
+        "who "
+        "the process is (process), and what its probe says (probe): the system call sites that were patched and those "
+        "that had to be left alone, and what was lost, by kind. `scope logs` tells the reasons.",
+    .options = options,
+    .examples = examples,
+    .min_args = 0,
+    .max_args = 1,
+    .run = run,
+};

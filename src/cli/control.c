@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/control.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "wire/join.h"
+
+#define WAIT_MS 5000u
+
+/* Calls fn for each running session until it returns other than -ESRCH; that result. */
+static int each_session(int (*fn)(void *ctx, const struct session *s), void *ctx)
+{
+    struct session *list = NULL;
+    size_t count = 0;
+    int rc = session_list(&list, &count), ret = -ESRCH;
+
+    if (rc < 0) {
+        cli_error("can't read the sessions: %s", strerror(-rc));
+        return rc;
+    }
+    for (size_t i = count; i-- > 0;) {
+        if (ret == -ESRCH && list[i].socket && session_running(&list[i]))
+            ret = fn(ctx, &list[i]);
+        session_clear(&list[i]);
+    }
+    free(list);
+    return ret;
+}
+
+struct inspection {
+    pid_t pid;
+    json_t *found;
+};
+
+static int inspect_one(void *ctx, const struct session *s)
+{
+    struct inspection *in = ctx;
+    struct join_request req = {.type = JOIN_INSPECT, .tid = (uint32_t)in->pid};
+    json_t *array;
+    int fd, rc = session_ask(s->socket, &req, -1, &fd, WAIT_MS);
+
+    if (rc < 0)
+        return rc == -ECONNREFUSED ? -ESRCH : rc; /* it has just ended */
+    array = fd < 0 ? NULL : json_loadfd(fd, 0, NULL);
+    if (fd >= 0)
+        close(fd);
+    if (!json_is_array(array)) {
+        json_decref(array);
+        return -EPROTO;
+    }
+    json_array_extend(in->found, array);
+    json_decref(array);
+    return in->pid ? 0 : -ESRCH; /* of all: go on */
+}
+
+static int failed(pid_t pid, int rc)
+{
+    if (rc == -ESRCH && pid)
+        cli_error("process %d is not observed by a session of yours; `scope ps` lists those that are", (int)pid);
+    else if (rc == -ESRCH)
+        cli_error("nothing is observed now");
+    else if (rc == -EPERM)
+        cli_error("process %d is observed by another user's collector: only that user and root may ask it", (int)pid);
+    else if (rc == -EINVAL)
+        cli_error("the collector does not accept this configuration; `scope logs` says why");
+    else
+        cli_error("the collector does not answer: %s", strerror(-rc));
+    return EXIT_FAILED;
+}
+
+int control_inspect_all(pid_t pid, json_t **ret)
+{
+    struct inspection in = {pid, json_array()};
+    int rc = each_session(inspect_one, &in);
+
+    if (rc == -ESRCH && json_array_size(in.found))
+        rc = 0;
+    if (rc == 0) {
+        *ret = in.found;
+        return 0;
+    }
+    json_decref(in.found);
+    return failed(pid, rc);
+}
+
+struct update {
+    pid_t pid;
+    int fd;
+};
+
+static int update_one(void *ctx, const struct session *s)
+{
+    const struct update *u = ctx;
+    struct join_request req = {.type = JOIN_UPDATE, .tid = (uint32_t)u->pid};
+    int rc = session_ask(s->socket, &req, u->fd, NULL, WAIT_MS);
+
+    return rc == -ECONNREFUSED ? -ESRCH : rc;
+}
+
+int control_update_one(pid_t pid, int fd)
+{
+    struct update u = {pid, fd};
+    int rc = each_session(update_one, &u);
+
+    return rc < 0 ? failed(pid, rc) : 0;
+}
+
+/* The number of an object's process as we see it. */
+static pid_t pid_of(const json_t *object)
+{
+    const json_t *process = json_object_get(object, "process"), *pid = json_object_get(process, "hostPid");
+
+    return (pid_t)json_integer_value(pid ? pid : json_object_get(process, "pid"));
+}
+
+static bool is_named(pid_t pid, const char *name)
+{
+    char path[64], comm[64] = "";
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+    f = fopen(path, "re");
+    if (f) {
+        if (fgets(comm, sizeof(comm), f))
+            comm[strcspn(comm, "\n")] = '\0';
+        fclose(f);
+    }
+    return strcmp(comm, name) == 0;
+}
+
+int cli_observed_pid(const struct args *a, pid_t *ret_pid)
+{
+    const char *word = a->words[0];
+    char *end;
+    long number = strtol(word, &end, 10);
+    json_t *found, *object;
+    unsigned matches = 0;
+    size_t i;
+    int rc;
+
+    if (!*end && *word) {
+        if (number < 1 || number > INT32_MAX)
+            return cli_usage(a->command, "'%s' is no process id", word);
+        *ret_pid = (pid_t)number;
+        return 0;
+    }
+    rc = control_inspect_all(0, &found);
+    if (rc)
+        return rc;
+    json_array_foreach(found, i, object) if (is_named(pid_of(object), word))
+    {
+        *ret_pid = pid_of(object);
+        matches++;
+    }
+    json_decref(found);
+    if (matches == 1)
+        return 0;
+    if (matches)
+        cli_error("%u observed processes are called %s: name one by its number (`scope ps`)", matches, word);
+    else
+        cli_error("no observed process is called %s; `scope ps` lists those that are observed", word);
+    return EXIT_FAILED;
+}
