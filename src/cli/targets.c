@@ -167,7 +167,7 @@ int cli_targets(const struct args *a, const char *word, bool observed, pid_t **r
         each_process(match, &s);
         if (!s.found.count) {
             if (observed)
-                cli_error("no %sprocess %s%sis observed", word ? "" : "", word ? word : "", word ? " " : "");
+                cli_error("no process %s%sis observed", word ? word : "", word ? " " : "");
             else
                 cli_error("no process is called %s", word);
             if (observed)

@@ -10,7 +10,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -29,7 +28,6 @@
 #define PAGE UINT64_C(4096)
 #define TRIES 20 /* when it execs, loads libraries, or can't be stopped just now */
 #define PAUSE_US 20000
-#define STOP_MS 250 /* for a thread to stop */
 #define TOTAL_MS 10000
 #define ANSWER_MS 5000
 
@@ -88,15 +86,13 @@ static int make_header(struct attach *a)
     struct segment_header *h = a->header = xcalloc(1, sizeof(*h));
     const struct process_facts *f = &a->facts;
     char *exe = process_link(a->pid, "exe"), *cwd = process_link(a->pid, "cwd");
-    struct rlimit lim;
+    uint64_t files = process_max_files(a->pid);
 
     snprintf(h->exe, sizeof(h->exe), "%s", exe);
     snprintf(h->cwd, sizeof(h->cwd), "%s", cwd);
     free(exe);
     free(cwd);
-    if (prlimit(a->pid, RLIMIT_NOFILE, NULL, &lim) < 0)
-        return -errno;
-    segment_layout(h, lim.rlim_max < FD_CAP_MAX ? (uint32_t)lim.rlim_max : FD_CAP_MAX, syscall_table_hash());
+    segment_layout(h, files < FD_CAP_MAX ? (uint32_t)files : FD_CAP_MAX, syscall_table_hash());
     h->start = SEG_START_ATTACH;
     h->clock = a->clock;
     h->mode = a->mode;
@@ -193,8 +189,8 @@ static int prepare(struct attach *a, char **ret_why)
         *ret_why = xstrdup("it is observed already; `scope ps` shows the session");
         return -EALREADY;
     }
-    rc = texts_read(a->pid, &a->seen, a->plan_dir, (a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC, &a->texts,
-                    ret_why);
+    rc = texts_read(a->pid, &a->seen, a->plan_dir, process_is_trusted(&a->facts),
+                    (a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC, &a->texts, ret_why);
     if (rc == 0)
         rc = texts_check(a->pid, &a->texts);
     if (rc == 0)
@@ -263,8 +259,10 @@ static struct segment_header *at_address(uint64_t address)
 
 static int call(struct job *j, long nr, const uint64_t arg[6], int64_t *ret_result)
 {
-    int rc = trace_call(&j->t, j->th, nr, arg, ret_result);
+    int rc;
 
+    *ret_result = 0;
+    rc = trace_call(&j->t, j->th, nr, arg, ret_result);
     return rc < 0 ? rc : *ret_result < 0 && *ret_result >= -4095 ? (int)*ret_result : 0;
 }
 
@@ -287,7 +285,7 @@ static int make_segment(struct job *j)
 {
     const struct attach *a = j->a;
     uint64_t size = a->header->seg_size;
-    int64_t fd, got;
+    int64_t fd = -1, got = 0;
     int pidfd, closed, rc = trace_write(&j->t, a->page, SEG_NAME, sizeof(SEG_NAME));
 
     if (rc == 0)
@@ -550,10 +548,10 @@ static int work(void *arg)
 int attach_run(struct attach *a, const char *socket, const char *lib, struct attach_result *ret, char **ret_why)
 {
     struct job j = {.a = a, .socket = socket, .lib = lib};
-    int rc = 0;
+    int late = 0, rc = 0;
 
     *ret_why = NULL;
-    for (int i = 0; i < TRIES; i++) {
+    for (int i = 0; i < TRIES && late < LATE_MAX; i++) {
         if (i) { /* anew: what it has mapped has changed */
             usleep(PAUSE_US);
             forget(a);
@@ -566,6 +564,7 @@ int attach_run(struct attach *a, const char *socket, const char *lib, struct att
         rc = worker_run(work, &j, &j.result, sizeof(*j.result));
         if (rc != -EAGAIN && rc != -ETIMEDOUT)
             break;
+        late += rc == -ETIMEDOUT;
     }
     if (j.result)
         *ret = *j.result;

@@ -15,7 +15,6 @@
 
 #define TRIES 100 /* for a hook to end */
 #define PAUSE_US 1000
-#define STOP_MS 250
 #define TOTAL_MS 10000
 #define ANSWER_MS 5000
 
@@ -54,7 +53,7 @@ static int prepare(struct job *j, const char *plan_dir, char **ret_why)
     *ret_why = process_objection(j->pid, &j->facts);
     if (*ret_why)
         return -ENOTSUP;
-    rc = texts_read(j->pid, &j->maps, plan_dir, true, &j->texts, ret_why); /* whatever it was told to time */
+    rc = texts_read(j->pid, &j->maps, plan_dir, process_is_trusted(&j->facts), true, &j->texts, ret_why); /* whatever it was told to time */
     if (rc == 0)
         rc = texts_find_applied(j->pid, &j->texts);
     if (rc == 0)
@@ -262,11 +261,11 @@ static void take_leave(const struct job *j)
 int detach_run(pid_t pid, const char *plan_dir, struct attach_result *ret, char **ret_why)
 {
     struct job j = {.pid = pid};
-    int rc = -EAGAIN;
+    int late = 0, rc = -EAGAIN;
 
     *ret_why = NULL;
     *ret = (struct attach_result){0};
-    for (int i = 0; i < TRIES && (rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EBUSY); i++) {
+    for (int i = 0; i < TRIES && late < LATE_MAX && (rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EBUSY); i++) {
         if (i)
             usleep(PAUSE_US);
         if (rc == -EAGAIN) {
@@ -279,6 +278,7 @@ int detach_run(pid_t pid, const char *plan_dir, struct attach_result *ret, char 
         }
         j.last = i == TRIES - 1;
         rc = worker_run(work, &j, &j.result, sizeof(*j.result));
+        late += rc == -ETIMEDOUT;
     }
     if (j.result)
         *ret = *j.result;

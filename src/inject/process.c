@@ -128,6 +128,11 @@ int process_facts(pid_t pid, struct process_facts *ret)
     return 0;
 }
 
+bool process_is_trusted(const struct process_facts *f)
+{
+    return f->uid == 0 || f->uid == geteuid();
+}
+
 bool process_has_ended(pid_t pid)
 {
     struct process_facts f;
@@ -347,6 +352,20 @@ uint64_t process_auxv(pid_t pid, uint64_t type)
     if (f)
         fclose(f);
     return value;
+}
+
+uint64_t process_max_files(pid_t pid)
+{
+    FILE *f = open_proc(pid, "limits");
+    uint64_t max = UINT64_MAX;
+    char line[128], hard[32];
+
+    while (f && fgets(line, sizeof(line), f))
+        if (sscanf(line, "Max open files %*s %31s", hard) == 1 && strcmp(hard, "unlimited") != 0)
+            max = strtoull(hard, NULL, 10);
+    if (f)
+        fclose(f);
+    return max;
 }
 
 int process_open_map(pid_t pid, const struct process_map *m)

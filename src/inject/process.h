@@ -27,6 +27,7 @@ struct process_facts {
 /* 0, or -ESRCH, or another error of reading /proc. */
 int process_facts(pid_t pid, struct process_facts *ret);
 
+bool process_is_trusted(const struct process_facts *f); /* root's or our own: what it runs may go into our cache */
 bool process_has_ended(pid_t pid); /* or only waits for its parent to notice */
 
 /* Why a process can't be attached to or detached from: NULL, or a sentence (malloc'ed) that names cause and remedy. */
@@ -55,6 +56,9 @@ bool process_map_is_segment(const struct process_map *m);
  */
 uint64_t process_maps_reserve(struct process_maps *m, uint64_t lo, uint64_t hi, uint64_t size);
 
+/* The hard limit of open files, UINT64_MAX if there is none or it can't be known. (prlimit(2) of another user's process
+ * takes CAP_SYS_RESOURCE, which root has not got in containers.) */
+uint64_t process_max_files(pid_t pid);
 /* A value of the auxiliary vector; 0 if it isn't there. */
 uint64_t process_auxv(pid_t pid, uint64_t type);
 /* Target of a link in /proc/PID; malloc'ed, "" if unknown. */

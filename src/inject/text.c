@@ -105,23 +105,27 @@ static int key_of(int fd, char key[PLAN_KEY_MAX])
 }
 
 /* The image's plan, read into memory: what is applied is what was checked. */
-static int get_plan(int fd, const char *plan_dir, struct text *t)
+static int get_plan(int fd, const char *plan_dir, bool trusted, struct text *t)
 {
     char key[PLAN_KEY_MAX];
     struct stat st;
+    size_t size;
     int plan, rc = key_of(fd, key);
 
     if (rc < 0)
         return rc;
-    plan = plan_cache_get(plan_dir, fd, key);
+    plan = plan_cache_open(plan_dir, key);
+    if (plan < 0)
+        plan = plan_cache_get(trusted ? plan_dir : NULL, fd, key);
     if (plan < 0)
         return plan;
-    rc = fstat(plan, &st) < 0 ? -errno : 0;
-    if (rc == 0) {
-        t->plan = xmalloc((size_t)st.st_size);
-        if (!pread_all(plan, t->plan, (size_t)st.st_size, 0) || !plan_check(t->plan, (size_t)st.st_size) ||
-            t->plan->sum != plan_sum(t->plan, (size_t)st.st_size) || t->plan->table_hash != syscall_table_hash())
-            rc = -EINVAL;
+    rc = -EINVAL;
+    if (fstat(plan, &st) == 0 && st.st_size > 0) {
+        size = (size_t)st.st_size;
+        t->plan = xmalloc(size);
+        if (pread_all(plan, t->plan, size, 0) && plan_check(t->plan, size) && t->plan->sum == plan_sum(t->plan, size) &&
+            t->plan->table_hash == syscall_table_hash())
+            rc = 0;
     }
     close(plan);
     return rc;
@@ -157,8 +161,8 @@ static bool is_library(const char *name)
     return slash && strncmp(slash, "/libscope.so", strlen("/libscope.so")) == 0;
 }
 
-int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool timing, struct texts *ret,
-               char **ret_why)
+int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool trusted, bool timing,
+               struct texts *ret, char **ret_why)
 {
     *ret = (struct texts){0};
     for (size_t i = 0; i < m->count; i++) {
@@ -180,13 +184,13 @@ int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bo
             continue;
         }
         if (go) {
-            *ret_why = xasprintf("it contains Go code (%s), for which attaching is not built yet", t.name);
+            *ret_why = xasprintf("it contains Go code (%s), for which attaching and detaching are not built yet", t.name);
             text_free(&t);
             texts_free(ret);
             return -ENOTSUP;
         }
-        rc = get_plan(t.fd, plan_dir, &t);
-        if (rc < 0) {
+        rc = get_plan(t.fd, plan_dir, trusted, &t);
+        if (rc < 0 || !t.plan) {
             text_free(&t);
             ret->unknown++;
             continue;

@@ -34,10 +34,11 @@ struct texts {
 };
 
 /*
- * Those of a process, without the probe's own. Plans that aren't in the cache are made and stored there. timing:
- * whether patches are wanted that serve only that. 0, or -errno with *ret_why, a sentence (malloc'ed).
+ * Those of a process, without the probe's own. Plans that aren't in the cache are made, and stored there if the process
+ * is trusted: a file may claim to be another by its build id, and the cache serves all. timing: whether patches are
+ * wanted that serve only that. 0, or -errno with *ret_why, a sentence (malloc'ed).
  */
-TRACE_CHECK int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool timing,
+TRACE_CHECK int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool trusted, bool timing,
                            struct texts *ret, char **ret_why);
 void texts_free(struct texts *t);
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 from scopetest import TESTS, Failure, Session, add_test, check, equal, test
 
@@ -195,6 +196,18 @@ def sleep(ctx):
     equal(process.wait(10), 0, "status")
     took = time.monotonic() - began
     check(2 <= took < 3, f"took {took} s")
+
+
+@test("vfork")
+def vfork(ctx):
+    """Threads that wait for a vfork child can't be stopped before it has exec'ed; everything is done in between."""
+    process = start(ctx, [ctx.compile("attach/vforks.c", "glibc-O2")])
+    for _ in range(5):
+        session = attach(ctx, process.pid).session
+        ctx.wait_for(lambda s=session: [b for b in s.events("process", "proc.start") if b["data"]["start"] == "exec"],
+                     "a child's exec", 10)
+        detach(ctx, process.pid)
+    ends_well(process, b"all children ended well")
 
 
 @test("stopped")
@@ -530,6 +543,24 @@ def refused_other_user(ctx):
     ctx.run([*as_nobody, *scope, "attach", own.pid], check_code=0)
     ctx.run([*as_nobody, *scope, "detach", own.pid], check_code=0)
     equal(ours(own.pid), [], "mappings that are left")
+
+
+@test("cache")
+def cache(ctx):
+    """What another user's file says of itself does not get into root's cache of plans, which serves everybody."""
+    if os.geteuid() != 0:
+        return
+    build_id = os.urandom(20).hex()
+    program = ctx.compile("attach/inside.c", "static", ["-no-pie", f"-Wl,--build-id=0x{build_id}"], name=f"id-{build_id[:8]}")
+    for user, stored in ((65534, False), (0, True)):
+        process = start(ctx, [ctx.tool("setpriv"), f"--reuid={user}", "--clear-groups", program, "x"])
+        attach(ctx, process.pid)
+        detach(ctx, process.pid)
+        found = [p for d in ("/usr/lib/appscope", "/tmp/appscope-0", "/var/tmp/appscope-0")
+                 for p in Path(d).glob(f"*/plans/{build_id}.plan")]
+        equal(bool(found), stored, f"a plan of user {user} is in the cache")
+    for p in found:
+        p.unlink()
 
 
 @test("refused/collector")
