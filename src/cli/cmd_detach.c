@@ -42,8 +42,9 @@ static bool detach_one(pid_t pid, const char *plans)
                       (unsigned long long)r.differ);
         if (r.kept)
             cli_hint("the library stays in its memory, without effect: %s",
-                     r.differ || r.unknown ? "code that was changed by others, or can't be compared, may still lead there"
-                                           : "one of its hooks did not end");
+                     r.differ || r.unknown
+                         ? "code that was changed by others, or can't be compared, may still lead there"
+                         : "one of its hooks did not end");
     }
     free(why);
     return rc == 0;

@@ -20,8 +20,8 @@
 
 struct job {
     pid_t pid;
-    bool foreign;            /* code differs from its files in other ways than ours, or can't be compared */
-    bool last; /* what is in the way stays: don't try again */
+    bool foreign; /* code differs from its files in other ways than ours, or can't be compared */
+    bool last;    /* what is in the way stays: don't try again */
     struct process_facts facts;
     struct process_maps maps;
     struct process_probe probe;
@@ -53,7 +53,8 @@ static int prepare(struct job *j, const char *plan_dir, char **ret_why)
     *ret_why = process_objection(j->pid, &j->facts);
     if (*ret_why)
         return -ENOTSUP;
-    rc = texts_read(j->pid, &j->maps, plan_dir, process_is_trusted(&j->facts), true, &j->texts, ret_why); /* whatever it was told to time */
+    rc = texts_read(j->pid, &j->maps, plan_dir, process_is_trusted(&j->facts), true, &j->texts,
+                    ret_why); /* whatever it was told to time */
     if (rc == 0)
         rc = texts_find_applied(j->pid, &j->texts);
     if (rc == 0)

@@ -40,8 +40,8 @@ int probe_image_make(struct probe_image *im)
             return -ELIBBAD;
         if (p->p_type != PT_LOAD)
             continue;
-        if (!inside(p->p_offset, p->p_filesz, size) || p->p_filesz > p->p_memsz || !inside(p->p_vaddr, p->p_memsz, INT_MAX) ||
-            ((p->p_flags & PF_W) && im->data_ph))
+        if (!inside(p->p_offset, p->p_filesz, size) || p->p_filesz > p->p_memsz ||
+            !inside(p->p_vaddr, p->p_memsz, INT_MAX) || ((p->p_flags & PF_W) && im->data_ph))
             return -ELIBBAD;
         if (p->p_flags & PF_W)
             im->data_ph = p;
@@ -167,9 +167,9 @@ int probe_image_write(const struct trace *t, const struct probe_image *im, uint6
 
     for (unsigned i = 0; ret == 0 && i < im->eh->e_phnum; i++)
         if (im->ph[i].p_type == PT_LOAD)
-            ret = write_segment(t, base + im->ph[i].p_vaddr,
-                                &im->ph[i] == im->data_ph ? im->data : im->file + im->ph[i].p_offset,
-                                im->ph[i].p_filesz);
+            ret =
+                write_segment(t, base + im->ph[i].p_vaddr,
+                              &im->ph[i] == im->data_ph ? im->data : im->file + im->ph[i].p_offset, im->ph[i].p_filesz);
     return ret;
 }
 

@@ -12,9 +12,9 @@ struct probe_image {
     const unsigned char *file;
     const Elf64_Ehdr *eh;
     const Elf64_Phdr *ph;
-    uint64_t span;                 /* from address 0, where its first segment lies, to the end of its last */
-    const Elf64_Phdr *data_ph;     /* the writable segment */
-    unsigned char *data;           /* a copy of it, to be relocated; its end, which is zero, is left out */
+    uint64_t span;             /* from address 0, where its first segment lies, to the end of its last */
+    const Elf64_Phdr *data_ph; /* the writable segment */
+    unsigned char *data;       /* a copy of it, to be relocated; its end, which is zero, is left out */
 };
 
 /* Checks it and makes the copy. -ENOENT: built without a probe; -ELIBBAD: with one that isn't simple enough. */

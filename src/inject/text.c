@@ -184,7 +184,8 @@ int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bo
             continue;
         }
         if (go) {
-            *ret_why = xasprintf("it contains Go code (%s), for which attaching and detaching are not built yet", t.name);
+            *ret_why =
+                xasprintf("it contains Go code (%s), for which attaching and detaching are not built yet", t.name);
             text_free(&t);
             texts_free(ret);
             return -ENOTSUP;

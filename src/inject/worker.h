@@ -6,8 +6,8 @@
 #include "inject/process.h"
 #include "inject/trace.h"
 
-#define STOP_MS 100  /* for all threads to stop; meanwhile those that did stand */
-#define LATE_MAX 5   /* that often one may not */
+#define STOP_MS 100 /* for all threads to stop; meanwhile those that did stand */
+#define LATE_MAX 5  /* that often one may not */
 
 /* Runs fn(arg) in a child process and returns what it returned (0 or -errno; -EINTR: it was killed). *ret_shared, which
  * must be somewhere in *arg or known to it, becomes zeroed memory that both see. */
