@@ -203,7 +203,7 @@ static void print_ring(const struct segment_header *h)
 static void print_header(const struct segment_header *h)
 {
     printf("version %u, start by %s, %" PRIu64 " bytes, clock %u\n", h->version,
-           h->start == SEG_START_EXEC ? "exec" : h->start == SEG_START_FORK ? "fork" : "?", h->seg_size, h->clock);
+           h->start == SEG_START_EXEC ? "exec" : h->start == SEG_START_FORK ? "fork" : h->start == SEG_START_ATTACH ? "attach" : "?", h->seg_size, h->clock);
     printf("pid %u ppid %u uid %u gid %u\nexe ", h->pid, h->ppid, h->uid, h->gid);
     text((const uint8_t *)h->exe, strnlen(h->exe, sizeof(h->exe)));
     printf("\ncwd ");

@@ -167,6 +167,16 @@ void lines_seek(struct lines *l, uint64_t offset);
 int lines_next(struct lines *l, char **ret, size_t *ret_len);
 void lines_close(struct lines *l);
 
+/* --- targets.c: the processes that a command is about --- */
+
+/*
+ * A pid, or an exact name (of the process, or of its file). Several processes of that name: with --all-matches all, else
+ * a question on a terminal. With --children their descendants, too. observed: only processes that are observed now.
+ * word may be NULL: all that are observed. *ret is malloc'ed. 0, or an exit status after a message.
+ */
+int cli_targets(const struct args *a, const char *word, bool observed, pid_t **ret, size_t *ret_count);
+extern const struct cli_option cli_target_options[];
+
 /* --- launching, shared by run, watch, extract --- */
 
 extern const struct cli_option cli_run_options[]; /* flags that shape what is observed and where it goes */
@@ -181,6 +191,9 @@ int cli_apply_flags(const struct args *a, struct config_sources *config);
 int cli_run_program(const struct args *a, const char *kind);
 /* Options and program of a command line that will be run: 0, or the exit status after a message. */
 int cli_check_run(const struct args *a);
+/* Attaches to running processes, as one session: 0, or EXIT_FAILED after messages if one of them could not be. The array
+ * is changed. */
+int cli_attach(const struct args *a, pid_t *pids, size_t count);
 /* run -z. */
 int cli_run_passthrough(const struct args *a);
 

@@ -10,9 +10,8 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
-#include "wire/segment.h"
+#include "inject/process.h"
 
-#define SEGMENT_NAME "/memfd:" SEG_NAME " (deleted)"
 #define SEGMENTS_MAX 65536 /* of one collector */
 
 static const struct cli_option options[] = {
@@ -28,43 +27,28 @@ static const struct cli_example examples[] = {
 /* Both the probe and the collector map a process's segment: the inode of the memfd joins them. */
 struct segments {
     uint64_t *inode;
-    size_t count, cap;
-    bool library; /* libscope.so is mapped: an observed process, not a collector */
+    size_t count;
+    bool library; /* the probe is mapped: an observed process, not a collector */
 };
 
 static void read_maps(int pid, struct segments *ret)
 {
-    char path[64], *line = NULL;
-    size_t cap = 0;
-    FILE *f;
+    struct process_probe probe;
+    struct process_maps maps;
 
-    snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-    f = fopen(path, "re");
-    if (!f)
+    if (process_maps(pid, &maps) < 0)
         return;
-    while (getline(&line, &cap, f) > 0 && ret->count < SEGMENTS_MAX) {
-        char *name = strchr(line, '/'), *inode;
-
-        if (!name)
-            continue;
-        name[strcspn(name, "\n")] = '\0';
-        if (strcmp(name, SEGMENT_NAME) == 0) {
-            /* ADDRESSES MODE OFFSET DEVICE INODE PATH; proc_pid_maps(5) */
-            for (inode = name; inode > line && inode[-1] == ' ';)
-                inode--;
-            while (inode > line && inode[-1] != ' ')
-                inode--;
-            if (ret->count == ret->cap) {
-                ret->cap = ret->cap ? ret->cap * 2 : 8;
-                ret->inode = xrealloc(ret->inode, ret->cap, sizeof(uint64_t));
-            }
-            ret->inode[ret->count++] = strtoull(inode, NULL, 10);
-        } else if (strstr(name, "/libscope.so")) {
+    for (size_t i = 0; i < maps.count && ret->count < SEGMENTS_MAX; i++) {
+        if (process_map_is_segment(&maps.v[i])) {
+            ret->inode = xrealloc(ret->inode, ret->count + 1, sizeof(uint64_t));
+            ret->inode[ret->count++] = maps.v[i].inode;
+        } else if (strstr(maps.v[i].name, "/libscope.so")) {
             ret->library = true;
         }
     }
-    free(line);
-    fclose(f);
+    if (ret->count && !ret->library) /* brought in by attaching: it has no file */
+        ret->library = process_find_probe(pid, &maps, &probe, NULL);
+    process_maps_free(&maps);
 }
 
 static bool shares(const struct segments *a, const struct segments *b)

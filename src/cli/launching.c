@@ -18,6 +18,7 @@
 #include "cli/launching.h"
 #include "collector/collector.h"
 #include "config/config.h"
+#include "inject/attach.h"
 #include "inject/launch.h"
 
 /* A collector waits this long for a first or next process. Long enough for a slow start (a big program from a slow
@@ -445,6 +446,20 @@ static struct config *config_of_program(const struct config_sources *config, con
     return c;
 }
 
+static void no_library(const struct args *a, const char *what, int rc)
+{
+    cli_error("can't install the library: %s: %s", what, rc == -EPERM ? "belongs to somebody else" : strerror(-rc));
+    if (!args_has(a, "librarypath"))
+        cli_hint("--librarypath DIR puts it elsewhere");
+}
+
+static void no_collector(const struct session *s, int rc)
+{
+    cli_error("the collector did not start: %s", rc == -EPIPE ? "it ended before it was ready" : strerror(-rc));
+    if (s)
+        cli_hint("%s/scope.log may say why", s->dir);
+}
+
 /* What can be prepared before the program runs; with a session or without. Without an environment after a message that
  * says why the program will not be observed. */
 static struct prepared prepare(const struct args *a, struct config_sources *config, const struct buf *problems,
@@ -457,9 +472,7 @@ static struct prepared prepare(const struct args *a, struct config_sources *conf
     int rc = launch_install(args_get(a, "librarypath"), &lib, &plans, &what);
 
     if (rc < 0) {
-        cli_error("can't install the library: %s: %s", what, rc == -EPERM ? "belongs to somebody else" : strerror(-rc));
-        if (!args_has(a, "librarypath"))
-            cli_hint("--librarypath DIR puts it elsewhere");
+        no_library(a, what, rc);
         free(what);
         return (struct prepared){0};
     }
@@ -473,9 +486,7 @@ static struct prepared prepare(const struct args *a, struct config_sources *conf
                              launch_preloads(kind) ? "; programs that it starts are" : "");
     rc = launch_collector(effective, s, collector_main, &ctx, &socket);
     if (rc < 0) {
-        cli_error("the collector did not start: %s", rc == -EPIPE ? "it ended before it was ready" : strerror(-rc));
-        if (s)
-            cli_hint("%s/scope.log may say why", s->dir);
+        no_collector(s, rc);
     } else {
         if (kind == EXE_DYNAMIC || kind == EXE_STATIC)
             launch_prewarm(image, plans, PREWARM_MS);
@@ -505,20 +516,21 @@ static char *transport_text(const struct config *c, bool events)
 }
 
 /* Fills in a new session and writes its files. */
-static int new_session(const struct args *a, const char *kind, struct session *s, char **ret_what)
+static int new_session(char **argv, pid_t pid, const char *kind, struct session *s, char **ret_what)
 {
-    char **argv = a->words;
     const char *slash = strrchr(argv[0], '/');
-    int n = a->word_count;
+    size_t n = 0;
 
+    while (argv[n])
+        n++;
     *s = (struct session){.exit_code = -1};
     s->command = xstrdup(slash ? slash + 1 : argv[0]);
-    s->argv = xcalloc((size_t)n + 1, sizeof(char *));
-    for (int i = 0; i < n; i++)
+    s->argv = xcalloc(n + 1, sizeof(char *));
+    for (size_t i = 0; i < n; i++)
         s->argv[i] = xstrdup(argv[i]);
     s->cwd = getcwd(NULL, 0);
     s->kind = xstrdup(kind);
-    s->pid = getpid();
+    s->pid = pid;
     s->start_ns = realtime_ns();
     return session_create(s, ret_what);
 }
@@ -558,6 +570,32 @@ static void warn_sudo(const char *dir)
         cli_error("session history will be stored in %s and owned by root", dir);
 }
 
+static void no_session(const char *what, int rc)
+{
+    cli_error("can't store a session: %s: %s", what ? what : "", strerror(-rc));
+    cli_hint("SCOPE_HOME names another directory for sessions; `scope doctor` checks this one");
+}
+
+/* The user's scope.yml, if one is named, and the environment. -errno after a message. */
+static int add_sources(const struct args *a, struct config_sources *config, struct buf *problems)
+{
+    const char *user_config = args_get(a, "userconfig");
+    bool fatal = false;
+
+    if (user_config) {
+        int rc = config_add_file(config, user_config, cli_problem, &fatal);
+
+        if (rc < 0) {
+            cli_error("%s: %s", user_config, rc == -EINVAL ? "is not YAML" : strerror(-rc));
+            return rc;
+        }
+        if (fatal)
+            cli_hint("`scope config check %s` checks the whole file", user_config);
+    }
+    config_add_environ(config, (const char *const *)environ, quiet_problem, problems);
+    return 0;
+}
+
 int cli_check_run(const struct args *a)
 {
     struct config_sources *config = config_sources_new();
@@ -574,12 +612,10 @@ int cli_check_run(const struct args *a)
 int cli_run_program(const struct args *a, const char *kind)
 {
     struct config_sources *config = config_sources_new();
-    const char *user_config = args_get(a, "userconfig");
     struct session s = {0};
     struct buf problems = BUF_INIT;
     char *path = NULL, *what = NULL;
     struct prepared p = {0};
-    bool fatal = false;
     int rc = cli_apply_flags(a, config);
 
     if (rc == 0)
@@ -590,26 +626,18 @@ int cli_run_program(const struct args *a, const char *kind)
     if (rc >= 0)
         goto out;
     shield();
-    if (user_config) {
-        rc = config_add_file(config, user_config, cli_problem, &fatal);
-        if (rc < 0) {
-            cli_error("%s: %s", user_config, rc == -EINVAL ? "is not YAML" : strerror(-rc));
-            rc = EXIT_OURS;
-            goto out;
-        }
-        if (fatal)
-            cli_hint("`scope config check %s` checks the whole file", user_config);
+    if (add_sources(a, config, &problems) < 0) {
+        rc = EXIT_OURS;
+        goto out;
     }
-    config_add_environ(config, (const char *const *)environ, quiet_problem, &problems);
-    rc = new_session(a, kind, &s, &what);
+    rc = new_session(a->words, getpid(), kind, &s, &what);
     if (rc == 0) {
-        if (!user_config)
+        if (!args_has(a, "userconfig"))
             session_defaults(config, s.dir);
         rc = save_session(&s, config, path, a->words, &what);
     }
     if (rc < 0) {
-        cli_error("can't store a session: %s: %s", what ? what : "", strerror(-rc));
-        cli_hint("SCOPE_HOME names another directory for sessions; `scope doctor` checks this one");
+        no_session(what, rc);
     } else {
         warn_sudo(s.dir);
         p = prepare(a, config, &problems, &s, path, a->words);
@@ -658,6 +686,155 @@ int cli_run_passthrough(const struct args *a)
     rc = exec_program(&p, path, a->words);
     free(path);
     buf_free(&problems);
+    config_sources_free(config);
+    return rc;
+}
+
+/* --- processes that run already --- */
+
+/* Words of a process's command line, NULL-terminated, at least one; the array and what it points to are one block. */
+static char **command_of(pid_t pid, const char *name)
+{
+    char path[64], text[8192];
+    size_t n = 0, count = 0;
+    char **argv, *to;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+    f = fopen(path, "re");
+    if (f) {
+        n = fread(text, 1, sizeof(text) - 1, f);
+        fclose(f);
+    }
+    if (!n)
+        n = (size_t)snprintf(text, sizeof(text), "%s", name) + 1;
+    text[n] = '\0';
+    for (size_t i = 0; i < n; i += strlen(text + i) + 1)
+        count++;
+    argv = xmalloc((count + 1) * sizeof(char *) + n + 1);
+    to = (char *)(argv + count + 1);
+    memcpy(to, text, n + 1);
+    for (size_t i = 0; i < count; i++, to += strlen(to) + 1)
+        argv[i] = to;
+    argv[count] = NULL;
+    return argv;
+}
+
+/* Those that can be attached to, prepared; says why of the others. *ret_count: how many were meant. */
+static size_t prepare_processes(pid_t *pids, size_t *ret_count, const char *plans, uint32_t mode, struct attach **ret)
+{
+    size_t ready = 0, count = *ret_count;
+
+    for (size_t i = 0; i < count; i++) {
+        char *why = NULL;
+
+        int rc = attach_prepare(pids[i], plans, mode, &ret[ready], &why);
+
+        if (rc == 0)
+            pids[ready++] = pids[i];
+        else if (rc == -ESRCH && *ret_count > 1) /* short-lived ones come and go */
+            --*ret_count;
+        else
+            cli_error("can't attach to pid %d: %s", (int)pids[i], why);
+        free(why);
+    }
+    return ready;
+}
+
+/* 0, or -errno after a message. */
+static int attach_one(struct attach *a, pid_t pid, const char *socket, const char *lib)
+{
+    struct attach_result r = {0};
+    char *why = NULL;
+    int rc;
+
+    fprintf(stderr, "Attaching to pid %d\n", (int)pid);
+    rc = attach_run(a, socket, lib, &r, &why);
+    if (rc < 0) {
+        cli_error("can't attach to pid %d (%s): %s", (int)pid, attach_name(a), why);
+    } else {
+        cli_error("pid %d (%s): %u thread%s stood still for %.1f ms; %u places in %u files patched", (int)pid,
+                  attach_name(a), r.threads, r.threads == 1 ? "" : "s", (double)r.stopped_ns / 1e6, r.patched, r.images);
+        if (r.unknown)
+            cli_hint("%u files could not be read as they were loaded, or planned: calls in them are not observed",
+                     r.unknown);
+        if (r.left)
+            cli_hint("%u calls are not observed because a thread stood in their code", r.left);
+    }
+    free(why);
+    return rc;
+}
+
+int cli_attach(const struct args *a, pid_t *pids, size_t count)
+{
+    struct config_sources *config = config_sources_new();
+    struct attach **ready = xcalloc(count, sizeof(struct attach *));
+    struct buf problems = BUF_INIT;
+    struct session s = {0};
+    struct collector_ctx ctx = {0};
+    struct config *effective = NULL;
+    char *lib = NULL, *plans = NULL, *what = NULL, *socket = NULL, **argv = NULL;
+    size_t n = 0, done = 0;
+    int rc = cli_apply_flags(a, config);
+
+    if (rc)
+        goto out;
+    rc = EXIT_FAILED;
+    if (add_sources(a, config, &problems) < 0)
+        goto out;
+    if ((rc = launch_install(args_get(a, "librarypath"), &lib, &plans, &what)) < 0) {
+        no_library(a, what, rc);
+        rc = EXIT_FAILED;
+        goto out;
+    }
+    argv = command_of(pids[0], "?");
+    effective = config_of_program(config, argv[0], argv);
+    n = prepare_processes(pids, &count, plans, launch_mode(effective), ready);
+    rc = EXIT_FAILED;
+    if (!n)
+        goto out;
+    free(argv);
+    argv = command_of(pids[0], attach_name(ready[0]));
+    if ((rc = new_session(argv, pids[0], "attach", &s, &what)) == 0) {
+        if (!args_has(a, "userconfig"))
+            session_defaults(config, s.dir);
+        rc = save_session(&s, config, argv[0], argv, &what);
+    }
+    if (rc < 0) {
+        no_session(what, rc);
+        rc = EXIT_FAILED;
+        goto out;
+    }
+    warn_sudo(s.dir);
+    config_free(effective);
+    effective = config_of_program(config, argv[0], argv);
+    ctx.options = (struct collector_options){.config = config, .session = &s, .plan_dir = plans, .linger_ms = LINGER_MS};
+    ctx.config = effective;
+    ctx.problems = &problems;
+    rc = launch_collector(effective, &s, collector_main, &ctx, &socket);
+    if (rc < 0) {
+        no_collector(&s, rc);
+        rc = EXIT_FAILED;
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++) {
+        rc = attach_one(ready[i], pids[i], socket, lib);
+        done += rc == 0 || (rc == -ESRCH && n > 1);
+    }
+    rc = done == count ? 0 : EXIT_FAILED;
+out:
+    for (size_t i = 0; i < n; i++)
+        attach_free(ready[i]);
+    free(ready);
+    free(lib);
+    free(plans);
+    free(what);
+    free(socket);
+    free(argv);
+    if (effective)
+        config_free(effective);
+    buf_free(&problems);
+    session_clear(&s);
     config_sources_free(config);
     return rc;
 }

@@ -200,10 +200,23 @@ static bool allowed(const struct ucred *peer)
     return peer->uid == me || peer->uid == 0 || me == 0 || pi_in_own_userns(peer->pid);
 }
 
-/* Takes the descriptors of a message; the first is returned, others are closed. */
-static int take_fd(struct msghdr *m)
+/* Who may speak for other processes. */
+static bool injects(const struct ucred *peer)
 {
-    int fd = -1;
+    return peer->uid == 0 || peer->uid == geteuid();
+}
+
+static void close_fds(const int fds[2])
+{
+    for (int i = 0; i < 2; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+}
+
+/* Takes the descriptors of a message; the first two are returned (-1: none), others are closed. */
+static void take_fds(struct msghdr *m, int fds[2])
+{
+    fds[0] = fds[1] = -1;
 
     for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
         size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -214,13 +227,14 @@ static int take_fd(struct msghdr *m)
             int got;
 
             memcpy(&got, CMSG_DATA(h) + i * sizeof(int), sizeof(got));
-            if (fd < 0)
-                fd = got;
+            if (fds[0] < 0)
+                fds[0] = got;
+            else if (fds[1] < 0)
+                fds[1] = got;
             else
                 close(got);
         }
     }
-    return fd;
 }
 
 /* The pidfd of the peer, also if it has ended since (Linux 6.16); -1 if there is none. */
@@ -237,7 +251,7 @@ static void serve_control(struct loop *l, const struct client *cl, const struct 
 {
     int ret, found = -1;
 
-    if (cl->mail || (cl->peer.uid != 0 && cl->peer.uid != geteuid()))
+    if (!injects(&cl->peer))
         ret = -EPERM;
     else if (req->type == JOIN_UPDATE)
         ret = fd < 0 ? -EBADF : control_update(&l->c, (pid_t)req->tid, fd);
@@ -271,14 +285,16 @@ static bool serve(struct client *cl)
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
                        .msg_controllen = sizeof(control.bytes)};
     struct loop *l = cl->loop;
+    int fds[2] = {-1, -1}, fd, rc;
     ssize_t n;
-    int fd;
 
     memset(&req, 0, sizeof(req));
     n = recvmsg(cl->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
-    fd = n > 0 ? take_fd(&m) : -1;
+    if (n > 0)
+        take_fds(&m, fds);
+    fd = fds[0];
     if (n <= 0)
         goto drop;
     if ((size_t)n < offsetof(struct join_request, key) || req.magic != JOIN_MAGIC) {
@@ -290,11 +306,16 @@ static bool serve(struct client *cl)
                     (unsigned)cl->peer.uid);
         goto drop;
     }
-    if ((req.type == JOIN_SEGMENT || req.type == JOIN_PLAN || req.type == JOIN_TRACE) && req.table_hash != syscall_table_hash()) {
+    if ((req.type == JOIN_SEGMENT || req.type == JOIN_PLAN || req.type == JOIN_TRACE || req.type == JOIN_ATTACH) &&
+        req.table_hash != syscall_table_hash()) {
         log_warning("process %d uses a probe of another build: it is not observed; start it with this build's tool",
                     (int)cl->peer.pid);
-        if (req.type == JOIN_PLAN || req.type == JOIN_TRACE)
+        if (req.type != JOIN_SEGMENT)
             planner_reply(cl->fd, -EPROTO, -1);
+        goto drop;
+    }
+    if (cl->mail && req.type != JOIN_SEGMENT && req.type != JOIN_PLAN && req.type != JOIN_TRACE) {
+        planner_reply(cl->fd, -EPERM, -1); /* it speaks for itself only */
         goto drop;
     }
     switch (req.type) {
@@ -305,7 +326,17 @@ static bool serve(struct client *cl)
             segment_attach(&l->c, fd, cl->peer.pid, peer_pidfd(cl->fd));
         turn_in(l, 0);
         break;
+    case JOIN_ATTACH:
+        rc = !injects(&cl->peer) ? -EPERM : fd < 0 || fds[1] < 0 || (pid_t)req.tid <= 0 ? -EINVAL
+                                         : segment_attach(&l->c, fd, (pid_t)req.tid, fds[1]);
+        if (rc != -EPERM && rc != -EINVAL)
+            fds[1] = -1;
+        planner_reply(cl->fd, rc, -1);
+        turn_in(l, 0);
+        break;
     case JOIN_PLAN:
+        if (fds[1] >= 0)
+            close(fds[1]);
         if (fd < 0)
             fd = open_exe(cl->peer.pid);
         if (fd >= 0) {
@@ -316,8 +347,7 @@ static bool serve(struct client *cl)
         planner_reply(cl->fd, -EBADF, -1);
         break;
     case JOIN_TRACE:
-        if (fd >= 0)
-            close(fd);
+        close_fds(fds);
         req.path[sizeof(req.path) - 1] = '\0';
         tracer_request(l->tracer, cl->fd, cl->peer.pid, &req);
         client_free(cl, false);
@@ -326,12 +356,19 @@ static bool serve(struct client *cl)
     case JOIN_UPDATE:
         serve_control(l, cl, &req, fd);
         break;
+    case JOIN_LEAVE:
+        if (!injects(&cl->peer)) {
+            planner_reply(cl->fd, -EPERM, -1);
+            break;
+        }
+        /* fall through */
     case JOIN_SYNC:
-        if (fd >= 0)
-            close(fd);
+        close_fds(fds);
         accept_all(l, l->listen_fd);
         poll_deaths(&l->c);
         segments_drain(&l->c, true);
+        if (req.type == JOIN_LEAVE)
+            core_leave(&l->c, (pid_t)req.tid);
         cl->sync = true;
         if (cl->event)
             event_del(cl->event);
@@ -343,8 +380,7 @@ static bool serve(struct client *cl)
         break;
     }
 drop:
-    if (fd >= 0)
-        close(fd);
+    close_fds(fds);
     client_free(cl, true);
     return true;
 }
@@ -745,7 +781,7 @@ int collector_run(const struct collector_options *opt)
     core_init(&l.c, opt, base);
     l.c.sync_done = sync_done;
     l.c.watch_death = watch_death;
-    if (s && s->pid > 0)
+    if (s && s->pid > 0 && (!s->kind || strcmp(s->kind, "attach") != 0)) /* that one may be detached from */
         l.c.root_pidfd = pi_pidfd(s->pid);
     l.planner = planner_new(opt->plan_dir);
     l.tracer = tracer_new();

@@ -84,6 +84,8 @@ void segment_losses(struct collector *c, struct segment *seg);
 bool core_process(struct collector *c, uint64_t deadline);
 /* Periodic work: ends of processes, summaries, old segments. Call each turn. */
 void core_turn(struct collector *c);
+/* A process is no longer observed but goes on: it is forgotten once everything that it recorded was looked at. */
+void core_leave(struct collector *c, pid_t host_pid);
 /* A process was found dead: its end is queued behind everything that it recorded. */
 void proc_died(struct proc *p);
 /* True if something is still to be told about a process that died before. */
@@ -130,6 +132,8 @@ struct desc *fds_lookup(struct proc *p, int64_t fd);
 struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen); /* not inherited, but of that generation */
 /* Reads what a process that we know nothing about has open. */
 void fds_snapshot(struct proc *p, uint64_t time_ns);
+/* More about what it had open when it was attached to: close-on-exec, addresses of sockets. pidfd: of the process. */
+void fds_attached(struct proc *p, int pidfd, uint64_t time_ns);
 /* Close-on-exec; names the standard streams. */
 void fds_exec(struct proc *p, uint64_t time_ns);
 /* Everything that is still open at the end. */

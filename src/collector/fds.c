@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Descriptors coming and going. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "collector/core.h"
@@ -290,6 +292,73 @@ struct walk {
     uint64_t time_ns;
     const char *op;
 };
+
+struct attached {
+    struct proc *p;
+    int pidfd;
+    uint64_t time_ns;
+};
+
+/* A socket that is there already: what the calls that made it would have told. */
+static void socket_attached(struct attached *at, int fd, struct desc *d)
+{
+    struct file *f = d->file;
+    int own = pi_fd_copy(at->pidfd, fd), listening = 0, domain = 0, type = 0, protocol = 0;
+    union {
+        struct sockaddr_storage any;
+        struct sockaddr addr;
+    } a;
+    socklen_t len = sizeof(int);
+    struct sock *s;
+
+    if (own < 0)
+        return;
+    getsockopt(own, SOL_SOCKET, SO_DOMAIN, &domain, &len);
+    getsockopt(own, SOL_SOCKET, SO_TYPE, &type, &len);
+    getsockopt(own, SOL_SOCKET, SO_PROTOCOL, &protocol, &len);
+    getsockopt(own, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len);
+    s = f->sock;
+    s->domain = domain;
+    s->type = type;
+    s->protocol = protocol;
+    len = sizeof(a);
+    if (!getsockname(own, &a.addr, &len))
+        address_set(&s->local, &s->local_len, &a, len < sizeof(a) ? len : sizeof(a));
+    len = sizeof(a);
+    if (listening) {
+        s->flags |= SOCKF_LISTENING;
+    } else if (!getpeername(own, &a.addr, &len)) { /* its end will be told; its beginning was before our time */
+        address_set(&s->peer, &s->peer_len, &a, len < sizeof(a) ? len : sizeof(a));
+        s->flags |= SOCKF_OPEN;
+        s->open_ns = at->time_ns;
+    }
+    close(own);
+    if (listening && (domain == AF_INET || domain == AF_INET6))
+        fds_gauge(at->p, d, DF_PORT, fd, at->time_ns);
+    if (s->flags & SOCKF_OPEN)
+        fds_gauge(at->p, d, DF_CONN, fd, at->time_ns);
+}
+
+static void attached_one(void *ctx, int fd, struct desc *d)
+{
+    struct attached *at = ctx;
+    int flags = pi_fd_flags(at->p->host_pid, fd);
+
+    if (flags >= 0 && (flags & O_CLOEXEC))
+        d->flags |= DF_CLOEXEC;
+    if (flags >= 0 && d->file->kind == FDK_FILE && (flags & O_ACCMODE) == O_RDONLY)
+        d->file->read_only = true;
+    if (d->file->kind == FDK_SOCKET && d->file->sock)
+        socket_attached(at, fd, d);
+}
+
+void fds_attached(struct proc *p, int pidfd, uint64_t time_ns)
+{
+    struct attached at = {p, pidfd, time_ns};
+
+    if (p->host_pid > 0)
+        fd_table_each(&p->fds, attached_one, &at);
+}
 
 static void exec_one(void *ctx, int fd, struct desc *d)
 {

@@ -351,7 +351,8 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
 {
     const struct segment_info *info = &seg->map.info;
     struct proc *p;
-    uint64_t time = clock_to_real(&c->clock, info->clock, info->start_time, arrival);
+    bool attached = info->start == SEG_START_ATTACH; /* who made its segment did not look at the clock */
+    uint64_t time = attached ? arrival : clock_to_real(&c->clock, info->clock, info->start_time, arrival);
     bool fresh = false;
     struct pi_stat st = {0};
     char **env = NULL;
@@ -382,7 +383,10 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         p->cpu_at_ns = mono_of(time);
         if (info->start == SEG_START_EXEC)
             p->cpu_base_ns = p->cpu_seen_ns = info->start_cpu_us * 1000;
-        adopt(c, p, st.ppid);
+        if (attached && pi_cpu_ns(seg->host_pid, &p->cpu_base_ns))
+            p->cpu_seen_ns = p->cpu_base_ns;
+        if (!attached) /* its descriptors were long its own */
+            adopt(c, p, st.ppid);
         if (!p->parent)
             p->outer = outer_ancestors(st.ppid);
         c->processes++;
@@ -426,8 +430,10 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         env = identify(p, info);
         configure(p, env);
         free(env);
-        begin(p, info->start == SEG_START_EXEC ? "exec" : "fork", time);
+        begin(p, info->start == SEG_START_EXEC ? "exec" : attached ? "attach" : "fork", time);
     }
+    if (attached)
+        fds_attached(p, seg->pidfd >= 0 ? seg->pidfd : p->pidfd, time);
     apply_mode(p);
     fd_table_each(&p->fds, decide_one, p);
     watch(p);
@@ -723,6 +729,31 @@ bool life_end(struct proc *p, bool force)
     return true;
 }
 
+/* The probe was taken out of a process. */
+static void life_leave(struct collector *c, pid_t host_pid)
+{
+    struct proc *p = proc_by_host_pid(c, host_pid);
+    uint64_t time = clock_now_real();
+
+    if (!p || p->dead) /* its end is told in due course */
+        return;
+    if (p->pl) {
+        leave_segment(p);
+        proc_unborrow(p);
+        report_note(p, "detached: no longer observed", NULL, 0, time);
+        finish(p, time);
+    }
+    proc_free(p);
+    c->end_ns = time;
+}
+
+void core_leave(struct collector *c, pid_t host_pid)
+{
+    pid_t *pid = backlog_add(&c->backlog, BL_LEAVE, NULL, clock_now_real(), sizeof(*pid));
+
+    *pid = host_pid;
+}
+
 bool core_endings(const struct collector *c)
 {
     return c->dying || c->backlog.bytes;
@@ -763,6 +794,9 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
         p = e->owner;
         if (!life_end(p, clock_now_mono() - p->death_mono > STATUS_WAIT_NS || c->stopping))
             p->end_reached = true;
+        break;
+    case BL_LEAVE:
+        life_leave(c, *(const pid_t *)data);
         break;
     case BL_SYNC:
         c->sync_done(e->owner);

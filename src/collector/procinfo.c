@@ -348,6 +348,26 @@ const char *pi_machine_id(void)
     return id;
 }
 
+int pi_fd_flags(pid_t pid, int fd)
+{
+    char path[48], buf[512], *p;
+    ssize_t n;
+
+    snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
+    n = read_file(path, buf, sizeof(buf));
+    if (n < 0)
+        return (int)n;
+    p = strstr(buf, "flags:");
+    return p ? (int)strtol(p + strlen("flags:"), NULL, 8) : -EINVAL;
+}
+
+int pi_fd_copy(int pidfd, int fd)
+{
+    int copy = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+
+    return copy < 0 ? -errno : copy;
+}
+
 uint32_t pi_inner_pid(pid_t pid)
 {
     char path[40], buf[2048], *p, *end;

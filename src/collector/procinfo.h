@@ -48,6 +48,10 @@ int64_t pi_fd_count(pid_t pid);
 int pi_each_fd(pid_t pid, void (*fn)(void *ctx, int fd), void *ctx);
 /* Target of /proc/PID/fd/N as text into buf (terminated), and the file's stat (st_mode 0 if not known). Length or -errno. */
 int pi_fd_link(pid_t pid, int fd, char *buf, size_t size, struct stat *st);
+/* Its open(2) flags, O_CLOEXEC included; or -errno. */
+int pi_fd_flags(pid_t pid, int fd);
+/* A descriptor of ours for the same open file (pidfd_getfd(2)), or -errno. */
+int pi_fd_copy(int pidfd, int fd);
 /* The same for cwd. */
 int pi_cwd(pid_t pid, char *buf, size_t size);
 

@@ -66,9 +66,9 @@ static uint64_t file_offset(const Elf64_Phdr *ph, unsigned count, uint64_t vaddr
     return UINT64_MAX;
 }
 
-/* DT_NEEDED names; *ret_soname tells whether it is a shared object with a name of its own. */
+/* DT_NEEDED names; *ret_pie tells whether the linker made it as a program. */
 static void read_dynamic(int fd, const Elf64_Phdr *ph, unsigned count, const Elf64_Phdr *dyn, struct exe *ret,
-                         bool *ret_soname)
+                         bool *ret_pie)
 {
     size_t entries = dyn->p_filesz / sizeof(Elf64_Dyn);
     uint64_t strings = UINT64_MAX, size = 0;
@@ -84,8 +84,8 @@ static void read_dynamic(int fd, const Elf64_Phdr *ph, unsigned count, const Elf
             strings = file_offset(ph, count, d[i].d_un.d_ptr);
         else if (d[i].d_tag == DT_STRSZ)
             size = d[i].d_un.d_val;
-        else if (d[i].d_tag == DT_SONAME)
-            *ret_soname = true;
+        else if (d[i].d_tag == DT_FLAGS_1)
+            *ret_pie = d[i].d_un.d_val & DF_1_PIE;
     }
     if (strings != UINT64_MAX) {
         for (size_t i = 0; i < entries && d[i].d_tag != DT_NULL && ret->needed_count < NEEDED_MAX; i++) {
@@ -107,7 +107,7 @@ int exe_read(int fd, struct exe *ret)
     Elf64_Ehdr eh;
     Elf64_Phdr *ph;
     const Elf64_Phdr *dyn = NULL;
-    bool soname = false;
+    bool pie = false;
     ssize_t n;
 
     *ret = (struct exe){.kind = EXE_UNKNOWN};
@@ -139,9 +139,9 @@ int exe_read(int fd, struct exe *ret)
                 dyn = &ph[i];
         }
         if (dyn)
-            read_dynamic(fd, ph, eh.e_phnum, dyn, ret, &soname);
-        /* The dynamic loader itself can be run with a program as its argument: it has a name, a static PIE has none. */
-        ret->kind = ret->interpreter || soname ? EXE_DYNAMIC : EXE_STATIC;
+            read_dynamic(fd, ph, eh.e_phnum, dyn, ret, &pie);
+        /* The dynamic loader itself can be run with a program as its argument: it is a library, a static PIE is none. */
+        ret->kind = ret->interpreter || (eh.e_type == ET_DYN && !pie) ? EXE_DYNAMIC : EXE_STATIC;
     }
     free(ph);
     return 0;

@@ -14,8 +14,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "base/mem.h"
-#include "inject/launch.h"
+#include "inject/exe.h"
+#include "inject/probe_image.h"
 #include "wire/join.h"
 
 #define PAGE UINT64_C(4096)
@@ -59,11 +59,17 @@ static int read_image(int fd, uint64_t entry, struct target *ret)
 {
     Elf64_Phdr ph[PHDR_MAX];
     Elf64_Ehdr eh;
+    struct exe e;
     size_t size;
     char packed[4] = "";
+    int rc = exe_read(fd, &e);
 
-    if (pread(fd, &eh, sizeof(eh), 0) != (ssize_t)sizeof(eh) || memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0 ||
-        eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_phentsize != sizeof(*ph) || !eh.e_phnum || eh.e_phnum > PHDR_MAX)
+    if (rc == 0 && e.kind != (ret->loader ? EXE_DYNAMIC : EXE_STATIC))
+        rc = -ENOEXEC;
+    exe_clear(&e);
+    if (rc < 0)
+        return rc;
+    if (pread(fd, &eh, sizeof(eh), 0) != (ssize_t)sizeof(eh) || !eh.e_phnum || eh.e_phnum > PHDR_MAX)
         return -ENOEXEC;
     size = eh.e_phnum * sizeof(*ph);
     if (eh.e_phoff > INT_MAX || pread(fd, ph, size, (off_t)eh.e_phoff) != (ssize_t)size)
@@ -122,139 +128,7 @@ static int read_target(pid_t pid, struct target *ret)
     return rc;
 }
 
-/* --- the probe --- */
-
-struct probe_image {
-    const unsigned char *file;
-    const Elf64_Ehdr *eh;
-    const Elf64_Phdr *ph;
-    uint64_t span;                 /* from address 0, where its first segment lies, to the end of its last */
-    const Elf64_Phdr *data_ph;     /* the writable segment */
-    unsigned char *data;           /* a copy of it, to be relocated; its end, which is zero, is left out */
-};
-
-/* Within [0, size): a range of the file, or of the image. */
-static bool inside(uint64_t at, uint64_t len, uint64_t size)
-{
-    return at <= size && len <= size - at;
-}
-
-/* It is our own file, but whoever changes how it is built shall not find out the hard way. */
-static int probe_open(struct probe_image *im)
-{
-    size_t size;
-
-    im->file = launch_probe(&size);
-    if (!size)
-        return -ENOENT;
-    im->eh = (const Elf64_Ehdr *)(const void *)im->file;
-    if (size < sizeof(*im->eh) || im->eh->e_phentsize != sizeof(*im->ph) ||
-        !inside(im->eh->e_phoff, im->eh->e_phnum * sizeof(*im->ph), size))
-        return -ELIBBAD;
-    im->ph = (const Elf64_Phdr *)(const void *)(im->file + im->eh->e_phoff);
-    for (unsigned i = 0; i < im->eh->e_phnum; i++) {
-        const Elf64_Phdr *p = &im->ph[i];
-
-        if (p->p_type == PT_TLS || p->p_type == PT_INTERP || (p->p_flags & (PF_W | PF_X)) == (PF_W | PF_X))
-            return -ELIBBAD;
-        if (p->p_type != PT_LOAD)
-            continue;
-        if (!inside(p->p_offset, p->p_filesz, size) || p->p_filesz > p->p_memsz || !inside(p->p_vaddr, p->p_memsz, INT_MAX) ||
-            ((p->p_flags & PF_W) && im->data_ph))
-            return -ELIBBAD;
-        if (p->p_flags & PF_W)
-            im->data_ph = p;
-        if (p->p_vaddr + p->p_memsz > im->span)
-            im->span = p->p_vaddr + p->p_memsz;
-    }
-    if (!im->data_ph)
-        return -ELIBBAD;
-    im->data = xmalloc(im->data_ph->p_filesz + 1);
-    memcpy(im->data, im->file + im->data_ph->p_offset, im->data_ph->p_filesz);
-    return 0;
-}
-
-/* What lies at an address of the image as bytes of the file, of at least len; NULL if it isn't there. */
-static const void *probe_at(const struct probe_image *im, uint64_t vaddr, uint64_t len)
-{
-    for (unsigned i = 0; i < im->eh->e_phnum; i++)
-        if (im->ph[i].p_type == PT_LOAD && vaddr >= im->ph[i].p_vaddr &&
-            inside(vaddr - im->ph[i].p_vaddr, len, im->ph[i].p_filesz))
-            return im->file + im->ph[i].p_offset + (vaddr - im->ph[i].p_vaddr);
-    return NULL;
-}
-
-/* Relocations of data that need no symbol; there are no others. */
-static int probe_relocate(struct probe_image *im, uint64_t base)
-{
-    const Elf64_Dyn *d = NULL;
-    const unsigned char *rela;
-    uint64_t at = 0, size = 0;
-
-    for (unsigned i = 0; i < im->eh->e_phnum; i++)
-        if (im->ph[i].p_type == PT_DYNAMIC)
-            d = probe_at(im, im->ph[i].p_vaddr, im->ph[i].p_memsz);
-    if (!d)
-        return -ELIBBAD;
-    for (; d->d_tag != DT_NULL; d++) { /* the linker ends it */
-        switch (d->d_tag) {
-        case DT_RELA:
-            at = d->d_un.d_ptr;
-            break;
-        case DT_RELASZ:
-            size = d->d_un.d_val;
-            break;
-        case DT_NEEDED:
-        case DT_REL:
-        case DT_RELR:
-        case DT_JMPREL:
-        case DT_TEXTREL:
-            return -ELIBBAD;
-        }
-    }
-    rela = probe_at(im, at, size);
-    if (!rela)
-        return size ? -ELIBBAD : 0;
-    for (; size >= sizeof(Elf64_Rela); rela += sizeof(Elf64_Rela), size -= sizeof(Elf64_Rela)) {
-        Elf64_Rela r;
-        uint64_t value;
-
-        memcpy(&r, rela, sizeof(r));
-        if (ELF64_R_TYPE(r.r_info) != ARCH_RELATIVE || r.r_offset < im->data_ph->p_vaddr ||
-            !inside(r.r_offset - im->data_ph->p_vaddr, sizeof(value), im->data_ph->p_filesz))
-            return -ELIBBAD;
-        value = base + (uint64_t)r.r_addend;
-        memcpy(im->data + (r.r_offset - im->data_ph->p_vaddr), &value, sizeof(value));
-    }
-    return 0;
-}
-
 /* --- the two together --- */
-
-/* Writes what isn't zero: the memory is new, and most of the probe is room. */
-static int write_segment(const struct trace *t, uint64_t base, const unsigned char *bytes, size_t size)
-{
-    static const unsigned char zero[PAGE];
-    size_t at = 0;
-
-    while (at < size) {
-        size_t from = at;
-
-        while (at < size && memcmp(bytes + at, zero, size - at < PAGE ? size - at : PAGE) != 0)
-            at += PAGE;
-        if (at > size)
-            at = size;
-        if (at > from) {
-            int ret = trace_write(t, base + from, bytes + from, at - from);
-
-            if (ret < 0)
-                return ret;
-        } else {
-            at += PAGE;
-        }
-    }
-    return 0;
-}
 
 /* Whether the probe's start has room on the stack; the name of the file is the topmost on it. Asked by the thread
  * itself: others need CAP_SYS_RESOURCE if it has become another user. */
@@ -319,24 +193,6 @@ static int map_below(struct trace *t, struct trace_thread *th, const struct targ
     return -ENOSPC;
 }
 
-static int protect(struct trace *t, struct trace_thread *th, const struct probe_image *im, uint64_t base)
-{
-    for (unsigned i = 0; i < im->eh->e_phnum; i++) {
-        const Elf64_Phdr *p = &im->ph[i];
-        uint64_t from = p->p_vaddr & ~(PAGE - 1), to = (p->p_vaddr + p->p_memsz + PAGE - 1) & ~(PAGE - 1);
-        int prot = ((p->p_flags & PF_R) ? PROT_READ : 0) | ((p->p_flags & PF_X) ? PROT_EXEC : 0);
-        int64_t got;
-        int ret;
-
-        if (p->p_type != PT_LOAD || (p->p_flags & PF_W))
-            continue;
-        ret = trace_call(t, th, SYS_mprotect, (const uint64_t[6]){base + from, to - from, (uint64_t)prot}, &got);
-        if (ret < 0 || got < 0)
-            return ret < 0 ? ret : (int)got;
-    }
-    return 0;
-}
-
 /* Where the join_load lies. */
 static uint64_t load_offset(const struct probe_image *im)
 {
@@ -346,15 +202,13 @@ static uint64_t load_offset(const struct probe_image *im)
 /* Fills the mapping; a borrowed thread. */
 static int fill(struct trace *t, struct trace_thread *th, struct probe_image *im, uint64_t base, const char *lib)
 {
-    int ret = probe_relocate(im, base);
+    int ret = probe_image_relocate(im, base);
 
-    for (unsigned i = 0; ret == 0 && i < im->eh->e_phnum; i++)
-        if (im->ph[i].p_type == PT_LOAD)
-            ret = write_segment(t, base + im->ph[i].p_vaddr,
-                                &im->ph[i] == im->data_ph ? im->data : im->file + im->ph[i].p_offset, im->ph[i].p_filesz);
+    if (ret == 0)
+        ret = probe_image_write(t, im, base);
     if (ret == 0)
         ret = trace_write(t, base + load_offset(im) + offsetof(struct join_load, lib), lib, strlen(lib) + 1);
-    return ret < 0 ? ret : protect(t, th, im, base);
+    return ret < 0 ? ret : probe_image_protect(t, th, im, base);
 }
 
 int load_at_exec(struct trace *t, struct trace_thread *th, bool loader, const char *lib, uint64_t *ret_mail)
@@ -369,7 +223,7 @@ int load_at_exec(struct trace *t, struct trace_thread *th, bool loader, const ch
     if (ret == 0 && loader != (target.loader != 0))
         ret = -ENOEXEC;
     if (ret == 0)
-        ret = probe_open(&im);
+        ret = probe_image_make(&im);
     if (ret == 0)
         ret = trace_borrow(t, th, target.vdso);
     if (ret != 0)
@@ -393,7 +247,7 @@ int load_at_exec(struct trace *t, struct trace_thread *th, bool loader, const ch
             ret = -ESRCH;
     }
 out:
-    free(im.data);
+    probe_image_free(&im);
     return ret;
 }
 

@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "inject/trace.h"
 
+#include <dirent.h>
 #include <elf.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
+
+#include "base/mem.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 #define SYSCALL_STOP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
@@ -40,10 +45,28 @@ void trace_init(struct trace *t, pid_t pid, unsigned timeout_ms)
     sigaction(SIGCHLD, &act, NULL);
 }
 
-int trace_seize(struct trace_thread *th, pid_t tid)
+void trace_fault_point(void)
+{
+    static int left = -1;
+
+    if (left < 0) {
+        const char *n = getenv("SCOPE_FAULT");
+
+        left = n ? atoi(n) : 0; // NOLINT(cert-err34-c): what is no number is 0
+    }
+    if (left > 0 && --left == 0)
+        raise(SIGKILL);
+}
+
+static int seize(struct trace_thread *th, pid_t tid, long options)
 {
     *th = (struct trace_thread){.tid = tid};
-    return ptrace(PTRACE_SEIZE, tid, NULL, PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD) < 0 ? -errno : 0;
+    return ptrace(PTRACE_SEIZE, tid, NULL, options | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD) < 0 ? -errno : 0;
+}
+
+int trace_seize(struct trace_thread *th, pid_t tid)
+{
+    return seize(th, tid, 0);
 }
 
 int trace_detach(struct trace_thread *th)
@@ -129,9 +152,35 @@ static int next_call_stop(struct trace *t, struct trace_thread *th)
             return 0;
         if (!(status >> 16) && WSTOPSIG(status) != SIGSTOP)
             return -EFAULT;
-        ret = pass(tid, status, PTRACE_SYSCALL);
+        /* The call is made even while the process is stopped by job control: letting go of it stops it again. */
+        if (ptrace(PTRACE_SYSCALL, tid, NULL, (void *)(long)(status >> 16 ? 0 : SIGSTOP)) < 0)
+            return -errno;
+    }
+}
+
+/* From a stop at a system call to one on the way back to the program, which is where the kernel looks whether a call has
+ * to be restarted. No instruction of the program runs. */
+static int next_return_stop(struct trace *t, struct trace_thread *th)
+{
+    int none = -1, status, ret;
+    pid_t tid;
+
+    if (ptrace(PTRACE_INTERRUPT, th->tid, NULL, NULL) < 0 || ptrace(PTRACE_CONT, th->tid, NULL, NULL) < 0)
+        return -errno;
+    for (;;) {
+        ret = next_stop(t, &none, &tid, &status);
         if (ret < 0)
             return ret;
+        if (tid != th->tid)
+            continue;
+        if (ended(status))
+            return -ESRCH;
+        if (status >> 16 == PTRACE_EVENT_STOP)
+            return 0;
+        if (WSTOPSIG(status) != SIGSTOP)
+            return -EFAULT;
+        if (ptrace(PTRACE_CONT, tid, NULL, (void *)(long)SIGSTOP) < 0)
+            return -errno;
     }
 }
 
@@ -157,6 +206,196 @@ int trace_until_exec(struct trace *t, struct trace_thread *th, int sock)
     }
     th->tid = tid;
     return next_call_stop(t, th); /* until then the kernel would put the result of execve into a register */
+}
+
+/* --- all threads --- */
+
+/* Whether a signal is about to be delivered to the thread: then a call may well fail with EINTR. */
+static bool signal_waits(const struct trace *t, pid_t tid)
+{
+    uint64_t pending = 0, blocked = 0, v;
+    char path[64], line[256];
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/status", (int)t->pid, (int)tid);
+    f = fopen(path, "re");
+    while (f && fgets(line, sizeof(line), f)) {
+        char *value = strchr(line, ':');
+
+        if (!value)
+            continue;
+        v = strtoull(value + 1, NULL, 16);
+        if (strncmp(line, "SigPnd:", 7) == 0 || strncmp(line, "ShdPnd:", 7) == 0)
+            pending |= v;
+        else if (strncmp(line, "SigBlk:", 7) == 0)
+            blocked = v;
+    }
+    if (f)
+        fclose(f);
+    return (pending & ~blocked) != 0;
+}
+
+/* True for a thread that has ended but is still listed. */
+static bool has_ended(const struct trace *t, pid_t tid)
+{
+    char path[64], text[512], *p;
+    size_t n;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", (int)t->pid, (int)tid);
+    f = fopen(path, "re");
+    if (!f)
+        return true;
+    n = fread(text, 1, sizeof(text) - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    p = strrchr(text, ')');
+    return !p || !p[1] || strchr("ZXx", p[2]);
+}
+
+static struct trace_thread *find(struct trace_thread *threads, size_t count, pid_t tid)
+{
+    for (size_t i = 0; i < count; i++)
+        if (threads[i].tid == tid)
+            return &threads[i];
+    return NULL;
+}
+
+/* Seizes threads that are new. Returns how many, or -errno. */
+static int seize_new(const struct trace *t, struct trace_thread **threads, size_t *count)
+{
+    char path[64];
+    struct dirent *e;
+    int added = 0, ret;
+    DIR *d;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)t->pid);
+    d = opendir(path);
+    if (!d)
+        return -ESRCH;
+    while ((e = readdir(d))) {
+        pid_t tid = (pid_t)strtol(e->d_name, NULL, 10);
+        struct trace_thread th;
+
+        if (tid <= 0 || find(*threads, *count, tid))
+            continue;
+        ret = seize(&th, tid, t->unfiltered ? PTRACE_O_SUSPEND_SECCOMP : 0);
+        if (ret == 0 && ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0)
+            ret = -errno;
+        if (ret < 0) {
+            if (ret == -ESRCH || has_ended(t, tid))
+                continue;
+            closedir(d);
+            return ret;
+        }
+        *threads = xrealloc(*threads, *count + 1, sizeof(th));
+        (*threads)[(*count)++] = th;
+        added++;
+    }
+    closedir(d);
+    return added;
+}
+
+/* Until all that were seized stand or have ended. */
+static int await_all(struct trace *t, struct trace_thread *threads, size_t count)
+{
+    int none = -1, status, ret = 0;
+    struct trace_thread *th;
+    size_t left = 0;
+    pid_t tid;
+
+    for (size_t i = 0; i < count; i++)
+        left += !threads[i].stands && threads[i].tid > 0;
+    while (left) {
+        ret = next_stop(t, &none, &tid, &status);
+        if (ret == -ESRCH) /* none is left */
+            return 0;
+        if (ret < 0)
+            return ret;
+        th = find(threads, count, tid);
+        if (!th || th->stands)
+            continue;
+        if (ended(status)) {
+            th->tid = 0;
+            left--;
+        } else if (status >> 8 == (SIGTRAP | PTRACE_EVENT_EXEC << 8)) {
+            return -EAGAIN;
+        } else if (status >> 16 == PTRACE_EVENT_STOP) {
+            th->stands = true;
+            left--;
+        } else if (pass(tid, status, PTRACE_CONT) < 0) { /* its signal takes effect before it stops */
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+/* A thread stands now in its own registers. */
+static int look_at(const struct trace *t, struct trace_thread *th)
+{
+    int ret = arch_get_regs(th->tid, &th->regs);
+
+    if (ret == 0 && arch_interrupted(&th->regs) && !signal_waits(t, th->tid)) {
+        arch_rewind(&th->regs);
+        ret = arch_set_regs(th->tid, &th->regs);
+    }
+    return ret;
+}
+
+/* Those that do not stand can't be let go of but by the end of this process. */
+static void drop_all(struct trace_thread *threads, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (threads[i].tid > 0 && trace_detach(&threads[i]) < 0)
+            continue;
+}
+
+int trace_stop_all(struct trace *t, unsigned wait_ms, struct trace_thread **ret_threads, size_t *ret_count)
+{
+    struct trace_thread *threads = NULL;
+    uint64_t end = t->deadline;
+    size_t count = 0, alive = 0;
+    int ret;
+
+    t->deadline = now_ns() + wait_ms * NS_PER_MS;
+    while ((ret = seize_new(t, &threads, &count)) > 0 && (ret = await_all(t, threads, count)) == 0)
+        ;
+    t->deadline = end;
+    for (size_t i = 0; ret == 0 && i < count; i++)
+        if (threads[i].stands)
+            ret = look_at(t, &threads[i]);
+    if (ret == 0) {
+        for (size_t i = 0; i < count; i++)
+            if (threads[i].stands)
+                threads[alive++] = threads[i];
+        if (alive) {
+            *ret_threads = threads;
+            *ret_count = alive;
+            return 0;
+        }
+        ret = -ESRCH;
+    }
+    drop_all(threads, count);
+    free(threads);
+    return ret;
+}
+
+void trace_let_go(struct trace_thread *threads, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (trace_detach(&threads[i]) < 0) {
+            /* It has been killed. */
+        }
+    free(threads);
+}
+
+int trace_set_regs(struct trace_thread *th, const struct arch_regs *regs)
+{
+    int ret = arch_set_regs(th->tid, regs);
+
+    if (ret == 0)
+        th->regs = *regs;
+    return ret;
 }
 
 /* --- memory --- */
@@ -236,23 +475,43 @@ static int set_mask(const struct trace_thread *th, uint64_t mask)
     return ptrace(PTRACE_SETSIGMASK, th->tid, (void *)sizeof(mask), &mask) < 0 ? -errno : 0;
 }
 
+/* The memory that the frame was written over. */
+static int give_back(struct trace *t, struct trace_thread *th)
+{
+    int ret = th->below ? trace_write(t, th->frame, th->below, th->below_size) : 0;
+
+    free(th->below);
+    th->below = NULL;
+    return ret;
+}
+
 int trace_borrow(struct trace *t, struct trace_thread *th, uint64_t vdso)
 {
-    struct arch_frame frame;
+    static char frame[ARCH_FRAME_MAX];
     struct arch_regs regs;
     int ret = arch_get_regs(th->tid, &th->regs);
 
     if (ret == 0 && ptrace(PTRACE_GETSIGMASK, th->tid, (void *)sizeof(th->mask), &th->mask) < 0)
         ret = -errno;
+    if (ret == 0)
+        ret = arch_frame(th->tid, &th->regs, th->mask, frame, &th->frame, &th->below_size);
     if (ret < 0)
         return ret;
-    th->frame = (arch_sp(&th->regs) - ARCH_RED_ZONE - sizeof(frame)) & ~(uint64_t)(_Alignof(struct arch_frame) - 1);
-    arch_frame(&frame, &th->regs, th->mask);
-    ret = trace_write(t, th->frame, &frame, sizeof(frame));
+    th->below = xmalloc(th->below_size);
+    ret = trace_read(t, th->frame, th->below, th->below_size);
+    if (ret < 0) {
+        free(th->below);
+        th->below = NULL;
+        return ret;
+    }
+    ret = trace_write(t, th->frame, frame, th->below_size);
     if (ret == 0)
         ret = gadget_place(t, th, vdso);
-    if (ret < 0)
+    if (ret < 0) {
+        give_back(t, th);
         return ret;
+    }
+    trace_fault_point();
     regs = th->regs;
     arch_regs_enter(&regs, t->gadget + ARCH_GADGET_RETURN, th->frame, (const uint64_t[3]){0, 0, 0});
     ret = arch_set_regs(th->tid, &regs); /* before the mask: from now on it would come back by itself */
@@ -269,6 +528,7 @@ int trace_call(struct trace *t, struct trace_thread *th, long nr, const uint64_t
     struct arch_regs regs = th->regs;
     int ret;
 
+    trace_fault_point();
     arch_regs_call(&regs, t->gadget, th->frame, nr, arg);
     ret = arch_set_regs(th->tid, &regs);
     if (ret == 0)
@@ -284,11 +544,23 @@ int trace_call(struct trace *t, struct trace_thread *th, long nr, const uint64_t
 
 int trace_return(struct trace *t, struct trace_thread *th)
 {
-    int ret = set_mask(th, th->mask); /* while its registers still lead to the frame, which would do the same */
+    int ret;
 
+    trace_fault_point();
+    ret = next_return_stop(t, th);
+    if (ret == 0)
+        ret = set_mask(th, th->mask); /* while its registers still lead to the frame, which would do the same */
+    trace_fault_point();
     if (ret == 0)
         ret = arch_set_regs(th->tid, &th->regs);
-    return ret < 0 ? ret : gadget_remove(t, th);
+    trace_fault_point();
+    if (ret == 0)
+        ret = gadget_remove(t, th);
+    if (ret == 0)
+        ret = give_back(t, th);
+    free(th->below);
+    th->below = NULL;
+    return ret;
 }
 
 int trace_enter(struct trace *t, struct trace_thread *th, uint64_t pc, const uint64_t arg[3])
@@ -298,6 +570,8 @@ int trace_enter(struct trace *t, struct trace_thread *th, uint64_t pc, const uin
 
     arch_regs_enter(&regs, pc, th->frame, arg);
     ret = arch_set_regs(th->tid, &regs);
+    free(th->below); /* it has its frame there now */
+    th->below = NULL;
     if (ret == 0)
         ret = gadget_remove(t, th);
     return ret < 0 ? ret : set_mask(th, th->mask);

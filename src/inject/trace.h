@@ -37,7 +37,10 @@ struct trace_thread {
     pid_t tid;
     struct arch_regs regs;    /* its own, since trace_borrow() */
     uint64_t mask;            /* its own blocked signals, 1 << (N - 1) */
-    uint64_t frame;           /* address of the struct arch_frame that holds both */
+    uint64_t frame;           /* address of the signal frame that holds both and its vector registers */
+    void *below;              /* while borrowed: what was in the place of the frame; malloc'ed */
+    size_t below_size;
+    bool stands;              /* trace_stop_all(): else it has ended */
 };
 
 struct trace {
@@ -46,6 +49,7 @@ struct trace {
     uint64_t gadget;          /* address of arch_gadget, which is there while any is borrowed */
     uint64_t gadget_was[2];   /* what was there */
     uint64_t deadline;        /* CLOCK_MONOTONIC ns: waiting beyond it is -ETIMEDOUT */
+    bool unfiltered;          /* seccomp filters shall not apply to calls made for us: needs CAP_SYS_ADMIN */
 };
 
 #define TRACE_CHECK __attribute__((warn_unused_result))
@@ -64,23 +68,40 @@ TRACE_CHECK int trace_seize(struct trace_thread *th, pid_t tid);
  * hung up ends by the exec itself. Undo: trace_detach(). */
 TRACE_CHECK int trace_until_exec(struct trace *t, struct trace_thread *th, int sock);
 
+/*
+ * Stops all threads of a running process: *ret_threads (malloc'ed) are those that stand, registers included. A call that
+ * the stop alone has made fail with EINTR (no signal is pending) is made again when the thread goes on; the kernel itself
+ * sees to all others. A process that is stopped by job control (signal(7)) stays so. -EPERM: not allowed, or traced by
+ * another; -EAGAIN: it exec'ed meanwhile; -ETIMEDOUT: a thread can't be stopped (it waits for a device, or for a vfork
+ * child) within wait_ms; after any error the caller must end, which lets go of all. Undo: trace_let_go().
+ */
+TRACE_CHECK int trace_stop_all(struct trace *t, unsigned wait_ms, struct trace_thread **ret_threads, size_t *ret_count);
+/* All of them run on, untraced. Frees the array. */
+void trace_let_go(struct trace_thread *threads, size_t count);
+/* Changes a standing thread's own registers. */
+TRACE_CHECK int trace_set_regs(struct trace_thread *th, const struct arch_regs *regs);
+
 /* Memory of the process while a thread of it stands. Exactly len bytes, -EFAULT if they aren't there or, for
  * trace_write(), not writable for the program itself. */
 TRACE_CHECK int trace_read(const struct trace *t, uint64_t addr, void *to, size_t len);
 TRACE_CHECK int trace_write(const struct trace *t, uint64_t addr, const void *from, size_t len);
 
 /* Takes a standing thread's registers into our care: afterwards it can make calls for us. vdso: AT_SYSINFO_EHDR. It
- * must stand where no system call is going to be restarted, and without a shadow stack; its vector registers are
- * initial (struct arch_frame). Leaves less than 1 KiB below the red zone of its stack written. Its signals are
- * blocked. If it fails nothing has changed. Undo: trace_return(). */
+ * must be without a shadow stack. Up to ARCH_FRAME_MAX bytes below the red zone of its stack are written, and given back
+ * by trace_return(). Its signals are blocked. -EFAULT: its stack has no such room. If it fails nothing has changed.
+ * Undo: trace_return(). */
 TRACE_CHECK int trace_borrow(struct trace *t, struct trace_thread *th, uint64_t vdso);
 /* A system call in a borrowed thread; *ret_result is what it returned. */
 TRACE_CHECK int trace_call(struct trace *t, struct trace_thread *th, long nr, const uint64_t arg[6], int64_t *ret_result);
-/* It stands where and as it stood. After an error it may run on from its frame: the same, as it sees it. */
+/* It stands where and as it stood, and a call of its own that was to be restarted still will be. After an error it may run on from its frame: the same, as it sees it. */
 TRACE_CHECK int trace_return(struct trace *t, struct trace_thread *th);
 /* Instead of that: it will run code at pc, with its stack pointer at the frame, which that code must end with
  * (rt_sigreturn(2)). */
 TRACE_CHECK int trace_enter(struct trace *t, struct trace_thread *th, uint64_t pc, const uint64_t arg[3]);
+
+/* For tests: the tool dies at the Nth such point if $SCOPE_FAULT is N. There is one before each step that changes a
+ * process. */
+void trace_fault_point(void);
 
 /* A standing thread runs on, untraced. */
 TRACE_CHECK int trace_detach(struct trace_thread *th);

@@ -576,7 +576,8 @@ static void after_clone(struct call *c, struct thread *t, bool constant)
                 own_close(t->traced - 1);
             exec_release(t);
         }
-        __atomic_fetch_sub(&process->vforks, 1, __ATOMIC_RELAXED);
+        if (process->vforks) /* not one that began before we came */
+            __atomic_fetch_sub(&process->vforks, 1, __ATOMIC_RELAXED);
     }
     call_record(c, REC_CALL);
 }
@@ -940,6 +941,8 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
         if (nr < 0) {
             if (ret == 0 && __atomic_load_n(&p->clones, __ATOMIC_RELAXED))
                 __atomic_fetch_sub(&p->clones, 1, __ATOMIC_RELAXED);
+            else if (__atomic_load_n(&p->begun, __ATOMIC_RELAXED))
+                __atomic_fetch_sub(&p->begun, 1, __ATOMIC_RELAXED);
             else
                 count_loss(s, LOSS_NR, 1);
             return;

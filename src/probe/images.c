@@ -16,12 +16,9 @@
 #endif
 
 #define HIDDEN __attribute__((visibility("hidden")))
-#define SLOT_F_TIMED_ONLY 0x8000u /* as in entry.S */
 #define NEAR 0x7ff00000l          /* how far a rel32 reaches, less the size of any pool */
 #define PHDRS 24
 
-extern char scope_entry_exit[] HIDDEN, scope_entry_enter[] HIDDEN, scope_entry_call[] HIDDEN;
-extern char scope_entry_go_exit[] HIDDEN, scope_entry_go_enter[] HIDDEN;
 extern char scope_pool[] HIDDEN, scope_pool_end[] HIDDEN;
 extern const Elf64_Dyn _DYNAMIC[] HIDDEN;
 
@@ -212,48 +209,6 @@ static uint64_t blob_place(const struct image *im, uint64_t size)
     return 0;
 }
 
-static void blob_fill(char *blob, const struct plan_header *h, const struct image *im)
-{
-    const struct plan_fixup *fix = (const void *)((const char *)h + h->fix_off);
-    uint64_t *entry = (uint64_t *)(void *)blob;
-    uint64_t disp = im->bias - (uint64_t)blob;
-
-    memcpy(blob, (const char *)h + h->blob_off, h->blob_size);
-    for (uint32_t i = 0; i < h->fix_count; i++) {
-        char *at = blob + fix[i].at;
-
-        switch (fix[i].kind) {
-        case PLAN_FIX_ABS64:
-            if (fix[i].at <= h->blob_size - 8)
-                *(uint64_t *)(void *)at += im->bias;
-            break;
-        case PLAN_FIX_BLOB64:
-            if (fix[i].at <= h->blob_size - 8)
-                *(uint64_t *)(void *)at += (uint64_t)blob;
-            break;
-        case PLAN_FIX_TEXT32:
-            if (fix[i].at <= h->blob_size - 4) {
-                uint32_t v;
-
-                __builtin_memcpy(&v, at, 4);
-                v += (uint32_t)disp;
-                __builtin_memcpy(at, &v, 4);
-            }
-            break;
-        }
-    }
-    entry[PLAN_ENTRY_EXIT] = (uint64_t)scope_entry_exit;
-    entry[PLAN_ENTRY_ENTER] = (uint64_t)scope_entry_enter;
-    entry[PLAN_ENTRY_CALL] = (uint64_t)scope_entry_call;
-    entry[PLAN_ENTRY_GO_EXIT] = (uint64_t)scope_entry_go_exit;
-    entry[PLAN_ENTRY_GO_ENTER] = (uint64_t)scope_entry_go_enter;
-    for (uint32_t o = PLAN_SLOT; o < h->blob_size; o += PLAN_SLOT) {
-        struct plan_slot *slot = (struct plan_slot *)(void *)(blob + o);
-
-        slot->flags = (slot->flags & 0xffffu) | (uint32_t)op_of_nr(slot->nr) << 24;
-    }
-}
-
 /* Whether this patch is for this process and stays in the segment. */
 static bool patch_wanted(const struct plan_patch *p, const struct image *im)
 {
@@ -269,36 +224,11 @@ static bool patch_fits(const struct plan_patch *p, const struct image *im)
     return !memcmp((const void *)(im->bias + p->vaddr), p->old, p->len);
 }
 
-/* Calls that are hooked before the syscall only to time them take the short way in entry.S. */
-static void blob_mark_timed(char *blob, const struct plan_header *h)
-{
-    const struct plan_patch *patch = (const void *)((const char *)h + h->patch_off);
-
-    for (uint32_t i = 0; i < h->patch_count; i++) {
-        const struct plan_patch *p = &patch[i];
-        uint32_t rel, slot;
-
-        if (p->when != PLAN_TIMING || p->rel_at > PLAN_PATCH_MAX - 4)
-            continue;
-        __builtin_memcpy(&rel, p->new_ + p->rel_at, 4);
-        slot = (rel + (uint32_t)p->vaddr + p->rel_at + 4) & ~(PLAN_SLOT - 1);
-        if (slot < h->blob_size)
-            ((struct plan_slot *)(void *)(blob + slot))->flags |= SLOT_F_TIMED_ONLY;
-    }
-}
-
 static void patch_apply(const struct plan_patch *p, const struct image *im, uint64_t blob)
 {
     uint8_t bytes[PLAN_PATCH_MAX];
 
-    __builtin_memcpy(bytes, p->new_, sizeof(bytes));
-    if (p->rel_at <= PLAN_PATCH_MAX - 4) {
-        uint32_t rel;
-
-        __builtin_memcpy(&rel, bytes + p->rel_at, 4);
-        rel += (uint32_t)(blob - im->bias);
-        __builtin_memcpy(bytes + p->rel_at, &rel, 4);
-    }
+    plan_patch_bytes(p, im->bias, blob, bytes);
     memcpy((void *)(im->bias + p->vaddr), bytes, p->len);
 }
 
@@ -319,8 +249,7 @@ static int plan_apply(const struct plan_header *h, const struct image *im)
     if (!blob)
         return -ENOMEM;
     populate((const void *)blob, size);
-    blob_fill((char *)blob, h, im);
-    blob_mark_timed((char *)blob, h);
+    plan_fill_blob(h, (char *)blob, blob, im->bias, scope_info.entry);
     ret = SYS3(__NR_mprotect, blob, size, PROT_READ | PROT_EXEC);
     if (ret < 0) /* no executable memory for us (SELinux execmem): nothing was changed yet */
         return (int)ret;
@@ -405,15 +334,28 @@ static const Elf64_Dyn *dynamic_find(const Elf64_Dyn *d, int64_t tag)
     return NULL;
 }
 
-static struct link_map *link_maps(const Elf64_Phdr *ph, size_t phnum)
+/* The bias of the program, by its headers in memory. Not all have a PT_PHDR: musl's loader, started by hand. */
+static uint64_t bias_of(const Elf64_Phdr *ph, size_t phnum)
 {
-    uint64_t bias = 0;
-    const Elf64_Dyn *dyn = NULL, *debug;
-    const struct r_debug *r;
+    const Elf64_Ehdr *e = (const Elf64_Ehdr *)((uint64_t)ph & ~(PROBE_PAGE - 1));
 
     for (size_t i = 0; i < phnum; i++)
         if (ph[i].p_type == PT_PHDR)
-            bias = (uint64_t)ph - ph[i].p_vaddr;
+            return (uint64_t)ph - ph[i].p_vaddr;
+    if (memcmp(e->e_ident, ELFMAG, SELFMAG) || e->e_type != ET_DYN)
+        return 0;
+    for (size_t i = 0; i < phnum; i++)
+        if (ph[i].p_type == PT_LOAD && ph[i].p_offset == 0)
+            return (uint64_t)e - ph[i].p_vaddr;
+    return 0;
+}
+
+static struct link_map *link_maps(const Elf64_Phdr *ph, size_t phnum)
+{
+    uint64_t bias = bias_of(ph, phnum);
+    const Elf64_Dyn *dyn = NULL, *debug;
+    const struct r_debug *r;
+
     for (size_t i = 0; i < phnum; i++)
         if (ph[i].p_type == PT_DYNAMIC)
             dyn = (const Elf64_Dyn *)(bias + ph[i].p_vaddr);

@@ -84,18 +84,6 @@ static uint64_t netns_of(int sock)
     return cookie;
 }
 
-HIDDEN bool join_reachable(void)
-{
-    int fd = own_fd(SYS3(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    uint64_t here;
-
-    if (fd < 0)
-        return true;
-    here = netns_of(fd);
-    own_close(fd);
-    return !here || here == probe.netns;
-}
-
 /* Answers that did not come in time: a process doesn't wait more often than that, however many images it has. */
 #define LATE_MAX 3u
 static uint32_t answers_late;
@@ -173,6 +161,24 @@ static int join_connect(enum join_type type)
     return ret == -EACCES && mail ? connect_by_mail(mail) : (int)ret;
 }
 
+HIDDEN bool join_reachable(void)
+{
+    int fd;
+    uint64_t here;
+
+    if (!probe.netns && !probe.mail) { /* attached to: not tried yet */
+        fd = join_connect(JOIN_PLAN);
+        if (fd >= 0)
+            own_close(fd);
+    }
+    fd = own_fd(SYS3(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    if (fd < 0)
+        return true;
+    here = netns_of(fd);
+    own_close(fd);
+    return !here || here == probe.netns;
+}
+
 #define JOIN_REQUEST_HEAD offsetof(struct join_request, path)
 
 /* Sends a request, with a descriptor unless it is -1. Little stack: this may run in a signal handler. */
@@ -240,15 +246,8 @@ static void describe(struct segment_header *s, enum seg_start start)
     long n;
 
     s->start_time = now();
-    s->magic = SEG_MAGIC;
-    s->version = SEG_VERSION;
+    segment_layout(s, probe.fd_cap, probe.table_hash);
     s->start = start;
-    s->table_hash = probe.table_hash;
-    s->fd_cap = probe.fd_cap;
-    s->fd_off = (uint32_t)ROUND_UP(sizeof(*s), PROBE_PAGE);
-    s->ring_off = s->fd_off + (uint32_t)ROUND_UP((size_t)probe.fd_cap * sizeof(struct fd_entry), PROBE_PAGE);
-    s->ring_cells = RING_CELLS;
-    s->seg_size = s->ring_off + (uint64_t)RING_CELLS * RING_CELL;
     s->clock = probe.clock;
     s->mode = start == SEG_START_FORK ? __atomic_load_n(&parent->mode, __ATOMIC_RELAXED) : probe.mode;
     s->pid = (uint32_t)SYS1(__NR_getpid, 0);
@@ -282,8 +281,7 @@ static void describe(struct segment_header *s, enum seg_start start)
 
 HIDDEN struct segment_header *join_segment(enum seg_start start)
 {
-    size_t size = ROUND_UP(sizeof(struct segment_header), PROBE_PAGE) +
-                  ROUND_UP((size_t)probe.fd_cap * sizeof(struct fd_entry), PROBE_PAGE) + (size_t)RING_CELLS * RING_CELL;
+    size_t size = segment_size(probe.fd_cap);
     struct segment_header *s = NULL;
     struct rlimit64 limit;
     int sock = -1;

@@ -68,6 +68,9 @@ static uint64_t ring_reserve(struct segment_header *s, uint32_t n)
         uint32_t pad = at + n > RING_CELLS ? RING_CELLS - at : 0;
 
         if (head - tail + pad + n > RING_CELLS) {
+            /* Others, and the reader, may have gone on between the two loads. */
+            if (__atomic_load_n(&s->ring_head, __ATOMIC_RELAXED) != head)
+                continue;
             if (ring_wait(s, &w))
                 continue;
             return UINT64_MAX;

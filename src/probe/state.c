@@ -5,11 +5,30 @@
 #include "ring.h"
 
 #define PROBES 64
+#define HIDDEN __attribute__((visibility("hidden")))
 
 struct thread threads[THREADS];
 struct process *process;
 struct probe probe;
 uint8_t probe_no_ticks, probe_fsgsbase;
+
+extern char scope_entry_exit[] HIDDEN, scope_entry_enter[] HIDDEN, scope_entry_call[] HIDDEN;
+extern char scope_entry_go_exit[] HIDDEN, scope_entry_go_enter[] HIDDEN;
+
+struct probe_info scope_info = {
+    .magic = PROBE_INFO_MAGIC,
+    .probe_size = sizeof(struct probe),
+    .process_size = sizeof(struct process),
+    .entry = {[PLAN_ENTRY_EXIT] = (uint64_t)scope_entry_exit,
+              [PLAN_ENTRY_ENTER] = (uint64_t)scope_entry_enter,
+              [PLAN_ENTRY_CALL] = (uint64_t)scope_entry_call,
+              [PLAN_ENTRY_GO_EXIT] = (uint64_t)scope_entry_go_exit,
+              [PLAN_ENTRY_GO_ENTER] = (uint64_t)scope_entry_go_enter},
+    .probe = &probe,
+    .process = &process,
+    .no_ticks = &probe_no_ticks,
+    .fsgsbase = &probe_fsgsbase,
+};
 
 static void thread_identify(struct process *p, struct thread *t)
 {

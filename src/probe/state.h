@@ -9,26 +9,9 @@
 
 #include "lib.h"
 #include "wire/join.h"
+#include "wire/probe.h"
 #include "wire/record.h"
 #include "wire/segment.h"
-
-/* Process state that must not survive a fork. Lives on a page of its own with
- * MADV_WIPEONFORK (Linux 4.14): a child that finds `segment` NULL knows that it
- * is one, whatever instruction it was born at. */
-struct process {
-    struct segment_header *segment; /* NULL: just forked, or not observed */
-    /* Either not 0: ask whose call this is before counting. */
-    uint32_t slow __attribute__((aligned(8))); /* enum slow */
-    uint32_t vforks;                /* threads suspended in vfork: their children run in our memory */
-    uint32_t pid;
-    uint32_t multi;                 /* there is, or was, more than one thread */
-    uint32_t clones;                /* tasks cloned from a site whose number isn't constant, with a stack of their own,
-                                     * that haven't returned yet: nothing was pushed under their stack pointer */
-    uint32_t borrowed;              /* operations recorded in the parent's ring */
-    uint32_t upgrading;             /* a thread is making our own segment */
-    uint32_t gave_up;               /* lossless: waited in vain; don't again before the reader moves */
-    uint64_t gave_up_tail;
-};
 
 enum slow {
     SLOW_BORROWED = 1, /* the segment is the parent's */
@@ -45,25 +28,8 @@ static inline bool process_slow(void)
 /* First character of $SCOPE_MODE when the program before the exec had entered seccomp: stay away. */
 #define MODE_SANDBOXED 's'
 
-/* Constant after start, and what a fork child needs. */
-struct probe {
-    struct segment_header *segment; /* of this process, or of the parent it was forked from */
-    uint64_t table_hash;
-    uint32_t euid;                  /* at start */
-    uint32_t fd_cap;
-    const char *const *argv;        /* at start, on the initial stack; NULL: not known */
-    uint32_t mode;                  /* initial enum seg_mode */
-    uint32_t clock;                 /* enum seg_clock */
-    bool off;                       /* not observed: hooks return at once */
-    bool timing;
-    uint8_t sandboxed;              /* seccomp was entered: no system calls of our own */
-    char lib[4096];                 /* path of this library, as LD_PRELOAD shall name it */
-    char socket[128];               /* SCOPE_SOCKET */
-    uint64_t netns;                 /* cookie of the network namespace where the name was reached; 0: none so far */
-    uint64_t *mail;                 /* join_load.mail; NULL: the loader has brought us */
-    char plans[4096];               /* SCOPE_PLANS */
-};
 extern struct probe probe;
+extern struct probe_info scope_info __attribute__((visibility("hidden")));
 extern uint8_t probe_no_ticks;      /* reading the time stamp counter faults */
 
 /* Gives [p, p+size) memory of its own in one go: a fault for each page costs several times as much. Older kernels

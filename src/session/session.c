@@ -618,27 +618,40 @@ static int connect_socket(const char *name, uint64_t deadline)
     return fd;
 }
 
-union one_fd {
-    char bytes[CMSG_SPACE(sizeof(int))];
+#define FDS_MAX 2
+
+union some_fds {
+    char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
     struct cmsghdr align;
 };
 
-static int send_request(int sock, const struct join_request *req, int send_fd)
+int session_send(const char *socket, struct join_request *req, const int *fds, size_t count, unsigned timeout_ms)
 {
     size_t path = strnlen(req->path, sizeof(req->path) - 1);
-    struct iovec iov = {(void *)(uintptr_t)req, offsetof(struct join_request, path) + path + 1};
-    union one_fd control = {{0}};
+    struct iovec iov = {req, offsetof(struct join_request, path) + path + 1};
+    union some_fds control = {{0}};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    int fd = connect_socket(socket, clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u);
 
-    if (send_fd >= 0) {
+    if (fd < 0)
+        return fd;
+    req->magic = JOIN_MAGIC;
+    req->table_hash = syscall_table_hash();
+    if (count) {
         m.msg_control = control.bytes;
-        m.msg_controllen = sizeof(control.bytes);
+        m.msg_controllen = CMSG_SPACE(count * sizeof(int));
         CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
         CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
-        CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &send_fd, sizeof(send_fd));
+        CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fds, count * sizeof(int));
     }
-    return sendmsg(sock, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
+    if (sendmsg(fd, &m, MSG_NOSIGNAL) < 0) {
+        int rc = -errno;
+
+        close(fd);
+        return rc;
+    }
+    return fd;
 }
 
 /* The status of an answer, or -errno; a descriptor that came with it. */
@@ -646,8 +659,8 @@ static int receive_reply(int sock, int *ret_fd)
 {
     struct join_reply reply;
     struct iovec iov = {&reply, sizeof(reply)};
-    union one_fd control;
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control)};
+    union some_fds control;
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_SPACE(sizeof(int))};
     ssize_t n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
     const struct cmsghdr *h = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
 
@@ -660,17 +673,14 @@ static int receive_reply(int sock, int *ret_fd)
     return reply.status > 0 ? -EPROTO : reply.status;
 }
 
-/* Sends a request and waits for its answer: the status in it, -ETIMEDOUT, or -errno. */
-static int ask(int fd, const struct join_request *req, int send_fd, int *ret_fd, uint64_t deadline)
+/* Waits for an answer: the status in it, -ETIMEDOUT, or -errno. */
+static int answer(int fd, int *ret_fd, uint64_t deadline)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    int status = send_request(fd, req, send_fd);
 
     *ret_fd = -1;
-    if (status < 0)
-        return status;
     for (;;) {
-        int left = remaining_ms(deadline), rc = poll(&p, 1, left);
+        int left = remaining_ms(deadline), rc = poll(&p, 1, left), status;
 
         if (rc == 0)
             return -ETIMEDOUT;
@@ -684,18 +694,25 @@ static int ask(int fd, const struct join_request *req, int send_fd, int *ret_fd,
     }
 }
 
+int session_answer(int fd, unsigned timeout_ms)
+{
+    int got, rc = answer(fd, &got, clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u);
+
+    if (got >= 0)
+        close(got);
+    return rc;
+}
+
 /* Connects, asks, and returns the connection, or -errno. */
 static int request(const char *socket, struct join_request *req, int send_fd, int *ret_fd, unsigned timeout_ms)
 {
     uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u;
-    int fd = connect_socket(socket, deadline), rc;
+    int fd = session_send(socket, req, &send_fd, send_fd >= 0, timeout_ms), rc;
 
     *ret_fd = -1;
     if (fd < 0)
         return fd;
-    req->magic = JOIN_MAGIC;
-    req->table_hash = syscall_table_hash();
-    rc = ask(fd, req, send_fd, ret_fd, deadline);
+    rc = answer(fd, ret_fd, deadline);
     if (rc == 0)
         return fd;
     close(fd);

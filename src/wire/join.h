@@ -2,7 +2,7 @@
 /*
  * What passes between probe and collector over the session's unix socket
  * (AF_UNIX, SOCK_SEQPACKET, abstract name in $SCOPE_SOCKET without the leading
- * NUL). Each message is one packet. PLAN, TRACE and SYNC, which want an answer, go to a
+ * NUL). Each message is one packet. All but JOIN, which want an answer, go to a
  * second socket, whose name has JOIN_REQUESTS appended: the collector looks for
  * joining processes when it comes round (at most every JOIN_POLL_MS) and isn't
  * woken by them, which would cost the joining process more than all the rest.
@@ -22,6 +22,12 @@
  *         untraced: -EPERM where Yama wants prctl(PR_SET_PTRACER) first, -EBUSY if it is traced
  *         by another, -ENOTSUP if nothing static can be observed here, else the error of ptrace(2).
  *         Such an image finds a struct join_load behind the probe.
+ * ATTACH  injector -> collector, two descriptors: the segment of a running process into which it has just brought the
+ *         probe, and a pidfd of it; tid: its pid as the injector, which shares the collector's pid namespace, sees it.
+ *         Only from root or the collector's own user, who could do the same without asking. The process stands still
+ *         when this is sent and runs when the answer is read.
+ * LEAVE   injector -> collector: the probe has been taken out of process tid, which goes on. From the same. Answered as
+ *         SYNC.
  * INSPECT cli -> collector, tid: a process in the collector's pid namespace, 0 for all. The
  *         answer comes with a memfd that holds a JSON array, an object for each (docs/cli.md,
  *         "scope inspect"). -ESRCH: it observes no such process.
@@ -50,7 +56,8 @@
 #define JOIN_POLL_MS  20u
 #define JOIN_WAIT_MS  1000u       /* the probe waits at most this long for an answer */
 
-enum join_type { JOIN_SEGMENT = 1, JOIN_PLAN = 2, JOIN_SYNC = 3, JOIN_TRACE = 4, JOIN_INSPECT = 5, JOIN_UPDATE = 6 };
+enum join_type { JOIN_SEGMENT = 1, JOIN_PLAN = 2, JOIN_SYNC = 3, JOIN_TRACE = 4, JOIN_INSPECT = 5, JOIN_UPDATE = 6,
+                 JOIN_ATTACH = 7, JOIN_LEAVE = 8 };
 
 enum join_flags {
     JOIN_F_TELL = 1,          /* the asker has no segment for a NOTE_EXEC_STATIC: the collector's log tells */
@@ -71,7 +78,7 @@ struct join_request {
     uint32_t magic;
     uint32_t type;            /* enum join_type */
     uint64_t table_hash;
-    uint32_t tid;             /* TRACE: the calling thread, as it sees itself; INSPECT, UPDATE: a process */
+    uint32_t tid;             /* TRACE: the calling thread, as it sees itself; INSPECT, UPDATE, ATTACH, LEAVE: a process */
     uint32_t flags;           /* TRACE: enum join_flags */
     char key[PLAN_KEY_MAX];   /* PLAN: identity of the image; TRACE: name of the program, for people, or empty */
     char path[4096];          /* PLAN: its name, for people; TRACE: the probe's file, for the environment of the new

@@ -41,6 +41,13 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#if __STDC_HOSTED__
+#include <string.h>
+#else
+void *memcpy(void *dst, const void *src, size_t n);
+#endif
+
+#include "wire/syscalls.h"
 
 #define PLAN_MAGIC   UINT64_C(0x316e616c50706353) /* "ScpPlan1" */
 #define PLAN_VERSION 3u     /* raised whenever a plan made by an older planner must not be applied */
@@ -58,6 +65,7 @@ enum plan_entry {
     PLAN_ENTRY_CALL,      /* instead of a call to a leaf that makes the syscall (musl): rax = slot */
     PLAN_ENTRY_GO_EXIT,   /* as the first two, from code that has no stack to spare (PLAN_F_GO) */
     PLAN_ENTRY_GO_ENTER,
+    PLAN_ENTRIES,
     PLAN_ENTRY_MAX = 16,  /* the table is exactly one slot: 16 * 8 == PLAN_SLOT */
 };
 
@@ -172,6 +180,9 @@ _Static_assert(sizeof(struct plan_fixup) == 8, "plan_fixup is on disk");
 _Static_assert(sizeof(struct plan_patch) == 48, "plan_patch is on disk");
 _Static_assert(PLAN_ENTRY_MAX * 8 == PLAN_SLOT, "entry table fills one slot");
 
+/* plan_slot.flags of a blob that is in use, beside enum plan_flag: bits 24 to 31 hold the enum op_id of plan_slot.nr. */
+#define SLOT_F_TIMED_ONLY 0x8000u /* the hook before the syscall only takes the time (the probe's entry.S) */
+
 /*
  * A checksum against damaged files (not against malice: who may write a plan is
  * checked by owner and mode). Every observed process verifies its plans, so it
@@ -226,6 +237,67 @@ static inline int plan_check(const void *p, size_t size)
     if (h->blob_size % PLAN_SLOT)
         return 0;
     return 1;
+}
+
+/* The offset in the blob that a patch jumps or calls to; blob_size if it doesn't lead there. */
+static inline uint32_t plan_patch_target(const struct plan_header *h, const struct plan_patch *p)
+{
+    uint32_t rel;
+
+    if (p->rel_at > PLAN_PATCH_MAX - 4)
+        return h->blob_size;
+    __builtin_memcpy(&rel, p->new_ + p->rel_at, 4);
+    rel += (uint32_t)p->vaddr + p->rel_at + 4;
+    return rel < h->blob_size ? rel : h->blob_size;
+}
+
+/* The bytes that a patch puts into the text of an image at bias, with its blob at address blob. */
+static inline void plan_patch_bytes(const struct plan_patch *p, uint64_t bias, uint64_t blob, uint8_t ret[PLAN_PATCH_MAX])
+{
+    __builtin_memcpy(ret, p->new_, PLAN_PATCH_MAX);
+    if (p->rel_at <= PLAN_PATCH_MAX - 4) {
+        uint32_t rel;
+
+        __builtin_memcpy(&rel, ret + p->rel_at, 4);
+        rel += (uint32_t)(blob - bias);
+        __builtin_memcpy(ret + p->rel_at, &rel, 4);
+    }
+}
+
+/*
+ * Makes the plan's blob ready for address `blob`, beside an image at bias: `to` has room for blob_size bytes and is that
+ * place or a copy for it. entry: addresses of the probe's entry points, by enum plan_entry.
+ */
+static inline void plan_fill_blob(const struct plan_header *h, char *to, uint64_t blob, uint64_t bias, const uint64_t entry[PLAN_ENTRIES])
+{
+    const struct plan_fixup *fix = (const struct plan_fixup *)(const void *)((const char *)h + h->fix_off);
+    const struct plan_patch *patch = (const struct plan_patch *)(const void *)((const char *)h + h->patch_off);
+
+    memcpy(to, (const char *)h + h->blob_off, h->blob_size);
+    for (uint32_t i = 0; i < h->fix_count; i++) {
+        uint32_t width = fix[i].kind == PLAN_FIX_TEXT32 ? 4 : 8;
+        char *at = to + fix[i].at;
+        uint64_t v = 0;
+
+        if (h->blob_size < width || fix[i].at > h->blob_size - width)
+            continue;
+        __builtin_memcpy(&v, at, width);
+        v += fix[i].kind == PLAN_FIX_ABS64 ? bias : fix[i].kind == PLAN_FIX_BLOB64 ? blob : bias - blob;
+        __builtin_memcpy(at, &v, width);
+    }
+    for (uint32_t i = 0; i < PLAN_ENTRIES && h->blob_size; i++)
+        ((uint64_t *)(void *)to)[i] = entry[i];
+    for (uint32_t o = PLAN_SLOT; o < h->blob_size; o += PLAN_SLOT) {
+        struct plan_slot *slot = (struct plan_slot *)(void *)(to + o);
+
+        slot->flags = (slot->flags & 0xffffu) | (uint32_t)op_of_nr(slot->nr) << 24;
+    }
+    for (uint32_t i = 0; i < h->patch_count; i++) {
+        uint32_t target = plan_patch_target(h, &patch[i]) & ~(PLAN_SLOT - 1);
+
+        if (patch[i].when == PLAN_TIMING && target && target < h->blob_size)
+            ((struct plan_slot *)(void *)(to + target))->flags |= SLOT_F_TIMED_ONLY;
+    }
 }
 
 #endif

@@ -68,6 +68,7 @@ enum seg_clock { SEG_CLOCK_TSC = 1, SEG_CLOCK_MONO = 2, SEG_CLOCK_NONE = 3 };
 enum seg_start { /* why this segment exists */
     SEG_START_EXEC = 1,  /* a new image began */
     SEG_START_FORK = 2,  /* a forked child outgrew its parent's ring */
+    SEG_START_ATTACH = 3,/* the probe was brought into a running process */
 };
 
 /* Kinds of descriptor, as the probe can tell from the call that made it. */
@@ -163,5 +164,28 @@ struct segment_header {
 };
 
 _Static_assert(sizeof(struct fd_entry) == 64, "one cache line per descriptor");
+
+#define SEG_PAGE 4096u
+#define SEG_ROUND(n) (((uint64_t)(n) + SEG_PAGE - 1) & ~(uint64_t)(SEG_PAGE - 1))
+
+/* Size of a segment with so many descriptor entries. */
+static inline uint64_t segment_size(uint32_t fd_cap)
+{
+    return SEG_ROUND(sizeof(struct segment_header)) + SEG_ROUND((uint64_t)fd_cap * sizeof(struct fd_entry)) +
+           (uint64_t)RING_CELLS * RING_CELL;
+}
+
+/* What a header says of the segment's layout. */
+static inline void segment_layout(struct segment_header *h, uint32_t fd_cap, uint64_t table_hash)
+{
+    h->magic = SEG_MAGIC;
+    h->version = SEG_VERSION;
+    h->table_hash = table_hash;
+    h->fd_cap = fd_cap;
+    h->fd_off = (uint32_t)SEG_ROUND(sizeof(*h));
+    h->ring_off = h->fd_off + (uint32_t)SEG_ROUND((uint64_t)fd_cap * sizeof(struct fd_entry));
+    h->ring_cells = RING_CELLS;
+    h->seg_size = segment_size(fd_cap);
+}
 
 #endif

@@ -2,9 +2,9 @@
 """Each observed system call, made by programs that print what they expect.
 
 Every program is built for glibc (without and with optimisation) and musl, with
-and without a dynamic loader, and makes its calls from its own text or through libc's syscall(2). Beside scope,
-strace is asked once per program: it must agree with the expectations too, so
-that a wrong expectation can't hide a wrong event.
+and without a dynamic loader, and makes its calls from its own text or through
+libc's syscall(2). Beside scope, strace is asked once per program: it must agree
+with the expectations too, so that a wrong expectation can't hide a wrong event.
 """
 
 import json

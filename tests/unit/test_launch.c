@@ -125,11 +125,18 @@ static void test_kinds(void **state)
     free(dynamic);
 
     m = make_image(false);
+    m.eh.e_type = ET_EXEC;
     path = put("static", &m, sizeof(m), 0755);
     assert_int_equal(kind_of(path, NULL), EXE_STATIC);
     free(path);
+    m = make_image(false);
+    m.ph[1] = (Elf64_Phdr){.p_type = PT_DYNAMIC, .p_offset = offsetof(struct image, dyn), .p_filesz = sizeof(m.dyn)};
+    m.dyn[0] = (Elf64_Dyn){.d_tag = DT_FLAGS_1, .d_un.d_val = DF_1_PIE};
+    path = put("static-pie", &m, sizeof(m), 0755);
+    assert_int_equal(kind_of(path, NULL), EXE_STATIC);
+    free(path);
 
-    /* A named shared object without interpreter is the dynamic loader. */
+    /* A shared object that wasn't linked as a program and has no interpreter is the dynamic loader. */
     m.ph[1] = (Elf64_Phdr){.p_type = PT_DYNAMIC, .p_offset = offsetof(struct image, dyn), .p_filesz = sizeof(m.dyn)};
     m.dyn[0] = (Elf64_Dyn){.d_tag = DT_STRTAB, .d_un.d_ptr = offsetof(struct image, strings)};
     m.dyn[1] = (Elf64_Dyn){.d_tag = DT_STRSZ, .d_un.d_val = sizeof(m.strings)};
@@ -181,7 +188,7 @@ static void test_hostile_headers(void **state)
     m = make_image(false);
     m.ph[1] = (Elf64_Phdr){.p_type = PT_DYNAMIC, .p_offset = UINT64_MAX, .p_filesz = UINT64_MAX};
     path = put("dyn", &m, sizeof(m), 0755);
-    assert_int_equal(kind_of(path, NULL), EXE_STATIC);
+    assert_int_equal(kind_of(path, NULL), EXE_DYNAMIC);
     free(path);
     path = put("loop", "", 0, 0755);
     free(path);

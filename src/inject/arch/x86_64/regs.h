@@ -43,14 +43,35 @@ void arch_regs_call(struct arch_regs *regs, uint64_t pc, uint64_t sp, long nr, c
 #define ARCH_GADGET_RETURN 2 /* ... and the return alone */
 extern const unsigned char arch_gadget[9];
 
-/* The part of a signal frame that rt_sigreturn reads: the first members of the kernel's struct ucontext, which are
- * those of ucontext_t up to the first 64 signals of the mask. */
-struct arch_frame {
-    _Alignas(16) char ucontext[offsetof(ucontext_t, uc_sigmask) + 8];
-};
-/* A frame that gives a thread these registers and this signal mask, leaves its alternate stack as it is, and resets
- * its vector registers, as exec(2) has just done. */
-void arch_frame(struct arch_frame *ret, const struct arch_regs *regs, uint64_t mask);
+#define ARCH_XSTATE_MAX 16384u /* of the largest set of vector registers there is (with AMX: 11,008) */
+#define ARCH_FRAME_MAX (1024u + ARCH_XSTATE_MAX)
+
+/*
+ * Makes a frame for rt_sigreturn that gives a thread all the registers that it has now, vector registers included, and
+ * this signal mask, and leaves its alternate stack as it is. A system call that the kernel was about to restart is
+ * made again (one with a timeout that restart_syscall(2) would continue fails with EINTR instead: rt_sigreturn forgets
+ * how). buf: ARCH_FRAME_MAX bytes. *ret_at: the frame's address, below the red zone of the thread's stack, for the
+ * *ret_size bytes of buf. 0, or -errno of ptrace(2). The thread must stand.
+ */
+int arch_frame(pid_t tid, const struct arch_regs *regs, uint64_t mask, void *buf, uint64_t *ret_at, size_t *ret_size);
+
+/* Whether the registers are those of a call that has just failed with EINTR and would not be restarted by the kernel,
+ * but may be: it has had no effect. */
+int arch_interrupted(const struct arch_regs *regs);
+/* Whether only the kernel knows how to go on with its call (restart_syscall(2)). */
+int arch_restart_hidden(const struct arch_regs *regs);
+/* Whether it stands at the end of a system call. */
+int arch_in_call(const struct arch_regs *regs);
+/* Makes it begin its system call again. */
+void arch_rewind(struct arch_regs *regs);
+void arch_set_pc(struct arch_regs *regs, uint64_t pc);
+#define ARCH_SYSCALL_SIZE 2u
+
+/*
+ * Looks for signal frames in a piece of stack: the index of the word in words[from..count) that holds a saved program
+ * counter, or count if there is none. *ret_sp: the stack pointer saved with it.
+ */
+size_t arch_find_context(const uint64_t *words, size_t from, size_t count, uint64_t *ret_sp);
 
 /* True if the probe can run before the C library has set the thread pointer: it reads it with rdfsbase. */
 int arch_probe_runs_early(void);

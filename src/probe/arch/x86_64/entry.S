@@ -28,23 +28,20 @@
 #define SLOT_SITE_PC 24
 #define SLOT_F_TIMED_ONLY 0x8000
 
-        .macro  save_frame
-        lea     -FRAME(%rsp), %rsp
-        .cfi_def_cfa_offset FRAME
-        mov     %rax, 0(%rsp)
-        mov     %rdi, 8(%rsp)
-        mov     %rsi, 16(%rsp)
-        mov     %rdx, 24(%rsp)
-        mov     %r10, 32(%rsp)
-        mov     %r8, 40(%rsp)
-        mov     %r9, 48(%rsp)
-        mov     %rcx, 56(%rsp)
-        RA_FRAME
-        lea     FRAME(%rsp), %rax
-        mov     %rax, 64(%rsp)
+/* The first members of struct regs, at `at`. */
+        .macro  save_regs at:vararg
+        mov     %rax, 0 + \at
+        mov     %rdi, 8 + \at
+        mov     %rsi, 16 + \at
+        mov     %rdx, 24 + \at
+        mov     %r10, 32 + \at
+        mov     %r8, 40 + \at
+        mov     %r9, 48 + \at
+        mov     %rcx, 56 + \at
         .endm
 
-        .macro  restore_frame
+/* ... and back, from where the stack pointer is; r11 = slot. */
+        .macro  restore_regs
         mov     0(%rsp), %rax
         mov     8(%rsp), %rdi
         mov     16(%rsp), %rsi
@@ -54,6 +51,19 @@
         mov     48(%rsp), %r9
         mov     56(%rsp), %r11
         RA_R11
+        .endm
+
+        .macro  save_frame
+        lea     -FRAME(%rsp), %rsp
+        .cfi_def_cfa_offset FRAME
+        save_regs 0(%rsp)
+        RA_FRAME
+        lea     FRAME(%rsp), %rax
+        mov     %rax, 64(%rsp)
+        .endm
+
+        .macro  restore_frame
+        restore_regs
         lea     FRAME(%rsp), %rsp
         .cfi_def_cfa_offset 0
         .endm
@@ -79,14 +89,7 @@
         cmp     scope_stacks_end(%rip), %r11
         jb      8b
         jmp     \lost
-9:      mov     %rax, STACK_HEAD + 0(%r11)
-        mov     %rdi, STACK_HEAD + 8(%r11)
-        mov     %rsi, STACK_HEAD + 16(%r11)
-        mov     %rdx, STACK_HEAD + 24(%r11)
-        mov     %r10, STACK_HEAD + 32(%r11)
-        mov     %r8, STACK_HEAD + 40(%r11)
-        mov     %r9, STACK_HEAD + 48(%r11)
-        mov     %rcx, STACK_HEAD + 56(%r11)
+9:      save_regs STACK_HEAD(%r11)
         mov     %rsp, STACK_HEAD + 64(%r11)
         movq    $0, STACK_HEAD + 80(%r11)   /* no time was left here: stash_key, stash_time */
         movq    $0, STACK_HEAD + 88(%r11)
@@ -103,15 +106,7 @@
 
 /* Back to the program's stack; r11 = slot. The stack may be another's as soon as it is marked free. */
         .macro  give_stack
-        mov     0(%rsp), %rax
-        mov     8(%rsp), %rdi
-        mov     16(%rsp), %rsi
-        mov     24(%rsp), %rdx
-        mov     32(%rsp), %r10
-        mov     40(%rsp), %r8
-        mov     48(%rsp), %r9
-        mov     56(%rsp), %r11
-        RA_R11
+        restore_regs
         mov     %rsp, %rcx
         mov     64(%rsp), %rsp
         .cfi_def_cfa 7, 0
@@ -303,6 +298,8 @@ scope_entry_call:
         .globl  scope_entry_exec
         .hidden scope_entry_exec
         .type   scope_entry_exec, @function
+        .long   scope_info - 0f         /* struct probe_info (wire/probe.h), for who looks at the image from outside */
+0:
 scope_entry_exec:
         .cfi_startproc
         .cfi_undefined rip

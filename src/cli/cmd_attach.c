@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/commands.h"
+
+#include <stdlib.h>
+
+static const struct cli_example examples[] = {
+    {"scope attach 4242", "observe process 4242; `scope events -f` shows what it does"},
+    {"scope attach nginx --all-matches", "all processes called nginx, as one session"},
+    {"scope attach -e tcp://collector.example.org:9109 redis-server", "send it elsewhere"},
+    {"scope detach 4242", "stop observing it"},
+    {0},
+};
+
+static int run(struct args *a)
+{
+    pid_t *pids;
+    size_t count;
+    int rc = cli_targets(a, a->words[0], false, &pids, &count);
+
+    if (rc)
+        return rc;
+    rc = cli_attach(a, pids, count);
+    free(pids);
+    return rc;
+}
+
+const struct cli_command command_attach = {
+    .name = "attach",
+    .summary = "Observe a process that runs already",
+    .usage = "[OPTIONS] PID|NAME",
+    .description = "Brings the library into a running process and records what it does from then on, as a session. "
+                   "NAME is the exact "
+                   "name of the process or of its file. Programs that it starts are observed as well.\n"
+                   "The threads of the process are stopped for some milliseconds; the message tells for how long. "
+                   "Calls that they wait "
+                   "in go on as if nothing had been; a call with a timeout that the kernel does not restart by itself "
+                   "(epoll_wait and "
+                   "the like) begins its timeout anew. A process that is stopped by job control stays so.\n"
+                   "Needs the right to trace the process: root, CAP_SYS_PTRACE, or to be its owner where "
+                   "kernel.yama.ptrace_scope is "
+                   "0. Processes that are traced already, 32-bit programs and Go programs can't be attached to.",
+    .options = cli_target_options,
+    .more_options = cli_run_options,
+    .examples = examples,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

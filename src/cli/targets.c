@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/cli.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "inject/process.h"
+
+const struct cli_option cli_target_options[] = {
+    {"all-matches", NULL, "All processes of that name", NULL, 0, false, false},
+    {"children", NULL, "The processes that these have started, too", NULL, 0, false, false},
+    {"rootdir", "DIR", "Processes of another root (not built yet)", NULL, 'R', false, false},
+    {0},
+};
+
+struct found {
+    pid_t *v;
+    size_t count;
+};
+
+static void add(struct found *f, pid_t pid)
+{
+    for (size_t i = 0; i < f->count; i++)
+        if (f->v[i] == pid)
+            return;
+    f->v = xrealloc(f->v, f->count + 1, sizeof(pid));
+    f->v[f->count++] = pid;
+}
+
+/* Calls fn for each process but this one. */
+static void each_process(void (*fn)(pid_t pid, void *ctx), void *ctx)
+{
+    DIR *d = opendir("/proc");
+    struct dirent *e;
+
+    while (d && (e = readdir(d))) {
+        char *end;
+        long pid = strtol(e->d_name, &end, 10);
+
+        if (!*end && pid > 0 && pid != getpid())
+            fn((pid_t)pid, ctx);
+    }
+    if (d)
+        closedir(d);
+}
+
+static bool is_observed(pid_t pid)
+{
+    struct process_probe probe;
+    struct process_maps maps;
+    bool found;
+
+    if (process_maps(pid, &maps) < 0)
+        return false;
+    found = process_find_probe(pid, &maps, &probe, NULL);
+    process_maps_free(&maps);
+    return found;
+}
+
+struct search {
+    const char *name; /* NULL: any */
+    bool observed;
+    struct found found;
+};
+
+static bool has_name(pid_t pid, const struct process_facts *f, const char *name)
+{
+    char *exe, *base;
+    bool same;
+
+    if (strcmp(f->name, name) == 0)
+        return true;
+    exe = process_link(pid, "exe");
+    base = strrchr(exe, '/');
+    same = base && strcmp(base + 1, name) == 0;
+    free(exe);
+    return same;
+}
+
+static void match(pid_t pid, void *ctx)
+{
+    struct search *s = ctx;
+    struct process_facts f;
+
+    if (process_facts(pid, &f) < 0 || f.kernel_thread || (s->name && !has_name(pid, &f, s->name)) ||
+        (s->observed && !is_observed(pid)))
+        return;
+    add(&s->found, pid);
+}
+
+static void match_child(pid_t pid, void *ctx)
+{
+    struct search *s = ctx;
+    struct process_facts f;
+
+    if (process_facts(pid, &f) < 0 || f.kernel_thread || (s->observed && !is_observed(pid)))
+        return;
+    for (size_t i = 0; i < s->found.count; i++)
+        if ((uint32_t)s->found.v[i] == f.ppid) {
+            add(&s->found, pid);
+            return;
+        }
+}
+
+static void print(FILE *to, const struct found *f)
+{
+    static const char *const headers[] = {"ID", "PID", "USER", "COMMAND"};
+    struct table *t = table_new(headers, sizeof(headers) / sizeof(*headers));
+
+    for (size_t i = 0; i < f->count; i++) {
+        struct process_facts facts;
+        char user[64], *exe = process_link(f->v[i], "exe");
+
+        if (process_facts(f->v[i], &facts) < 0)
+            facts = (struct process_facts){0};
+        table_cellf(t, "%zu", i + 1);
+        table_cellf(t, "%d", (int)f->v[i]);
+        table_cell(t, text_user(facts.uid, user));
+        table_cell(t, *exe ? exe : facts.name);
+        free(exe);
+    }
+    table_print(t, to);
+}
+
+/* One of several, by the user. */
+static int choose(struct found *f, const char *word)
+{
+    char line[32], *end;
+    unsigned long n;
+
+    if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
+        cli_error("%zu processes are called %s; name one by its pid, or take --all-matches", f->count, word);
+        print(stderr, f);
+        return EXIT_FAILED;
+    }
+    print(stderr, f);
+    fputs("Select an ID from the list: ", stderr);
+    n = fgets(line, sizeof(line), stdin) ? strtoul(line, &end, 10) : 0;
+    if (!n || n > f->count) {
+        cli_error("there is no such ID");
+        return EXIT_FAILED;
+    }
+    f->v[0] = f->v[n - 1];
+    f->count = 1;
+    return 0;
+}
+
+int cli_targets(const struct args *a, const char *word, bool observed, pid_t **ret, size_t *ret_count)
+{
+    struct search s = {.name = word, .observed = observed};
+    char *end = NULL;
+    long pid = word && isdigit((unsigned char)*word) ? strtol(word, &end, 10) : 0;
+    size_t before;
+    int rc = 0;
+
+    if (args_has(a, "rootdir"))
+        return cli_usage(a->command, "--rootdir is not built yet");
+    if (end && !*end) {
+        if (pid < 1 || pid > 1 << 22)
+            return cli_usage(a->command, "%s is no process id", word);
+        add(&s.found, (pid_t)pid); /* whatever it is: what is wrong with it is told later */
+    } else {
+        each_process(match, &s);
+        if (!s.found.count) {
+            if (observed)
+                cli_error("no process %s%sis observed", word ? word : "", word ? " " : "");
+            else
+                cli_error("no process is called %s", word);
+            if (observed)
+                cli_hint("`scope ps` lists those that are");
+            return EXIT_FAILED;
+        }
+        if (word && s.found.count > 1 && !args_has(a, "all-matches"))
+            rc = choose(&s.found, word);
+    }
+    while (rc == 0 && args_has(a, "children")) {
+        before = s.found.count;
+        each_process(match_child, &s);
+        if (s.found.count == before)
+            break;
+    }
+    if (rc) {
+        free(s.found.v);
+        return rc;
+    }
+    *ret = s.found.v;
+    *ret_count = s.found.count;
+    return 0;
+}

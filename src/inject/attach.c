@@ -1,0 +1,573 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "inject/attach.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "inject/probe_image.h"
+#include "inject/worker.h"
+#include "session/session.h"
+#include "wire/join.h"
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+#define PAGE UINT64_C(4096)
+#define TRIES 20 /* when it execs, loads libraries, or can't be stopped just now */
+#define PAUSE_US 20000
+#define TOTAL_MS 10000
+#define ANSWER_MS 5000
+
+struct attach {
+    pid_t pid;
+    uint32_t mode, clock;
+    struct process_facts facts;
+    struct process_maps maps; /* with the places that are taken */
+    struct process_maps seen; /* as they were */
+    struct texts texts;
+    struct probe_image image;
+    uint64_t base, page; /* of the probe; of its struct process, behind it */
+    uint64_t segment;
+    struct segment_header *header;
+    const char *plan_dir;
+};
+
+/* --- preparation --- */
+
+/* As the probe's own start decides it. */
+static uint32_t choose_clock(uint32_t mode)
+{
+    char name[16] = "";
+    FILE *f;
+
+    if (mode & SEG_M_TSC)
+        return SEG_CLOCK_TSC;
+    f = fopen("/sys/devices/system/clocksource/clocksource0/current_clocksource", "re");
+    if (!f || !fgets(name, sizeof(name), f))
+        *name = '\0';
+    if (f)
+        fclose(f);
+    return strncmp(name, "tsc", 3) == 0 || strncmp(name, "kvm-clock", 9) == 0 || strncmp(name, "hyperv_", 7) == 0
+               ? SEG_CLOCK_TSC
+               : SEG_CLOCK_NONE;
+}
+
+static void read_cmdline(pid_t pid, struct segment_header *h)
+{
+    char path[64];
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    n = fd >= 0 ? read(fd, h->argv, sizeof(h->argv)) : 0;
+    if (fd >= 0)
+        close(fd);
+    h->argv_len = n > 0 ? (uint32_t)n : 0;
+    h->argv_cut = n == (ssize_t)sizeof(h->argv) && h->argv[n - 1] != 0;
+}
+
+/* What the probe's describe() would have written. Its time is the one at which the collector gets it. */
+static int make_header(struct attach *a)
+{
+    struct segment_header *h = a->header = xcalloc(1, sizeof(*h));
+    const struct process_facts *f = &a->facts;
+    char *exe = process_link(a->pid, "exe"), *cwd = process_link(a->pid, "cwd");
+    uint64_t files = process_max_files(a->pid);
+
+    snprintf(h->exe, sizeof(h->exe), "%s", exe);
+    snprintf(h->cwd, sizeof(h->cwd), "%s", cwd);
+    free(exe);
+    free(cwd);
+    segment_layout(h, files < FD_CAP_MAX ? (uint32_t)files : FD_CAP_MAX, syscall_table_hash());
+    h->start = SEG_START_ATTACH;
+    h->clock = a->clock;
+    h->mode = a->mode;
+    h->pid = f->pid;
+    h->ppid = f->ppid;
+    h->uid = f->uid;
+    h->gid = f->gid;
+    h->euid = f->euid;
+    h->egid = f->egid;
+    read_cmdline(a->pid, h);
+    if (getrandom(h->uuid, sizeof(h->uuid), 0) != (ssize_t)sizeof(h->uuid))
+        return -EIO;
+    h->uuid[6] = (uint8_t)((h->uuid[6] & 0x0f) | 0x40); /* RFC 9562, 5.4 */
+    h->uuid[8] = (uint8_t)((h->uuid[8] & 0x3f) | 0x80);
+    return 0;
+}
+
+static void count_sites(const struct texts *t, struct segment_header *h)
+{
+    for (size_t k = 0; k < t->count; k++) {
+        const struct plan_header *plan = t->v[k].plan;
+        const struct plan_site *s = (const struct plan_site *)(const void *)((const char *)plan + plan->site_off);
+
+        h->images++;
+        for (uint32_t i = 0; i < plan->site_count; i++)
+            h->sites_left += s[i].method == PLAN_NONE && s[i].reason != PLAN_R_UNINTERESTING;
+        for (uint32_t i = 0; i < plan->patch_count; i++)
+            h->sites_patched += t->v[k].applied[i];
+    }
+}
+
+/* Chooses addresses for everything and puts the bytes together. */
+static int lay_out(struct attach *a, char **ret_why)
+{
+    const struct probe_info *info;
+    bool any = false;
+    int rc = probe_image_make(&a->image);
+
+    if (rc < 0)
+        return rc;
+    a->base = process_maps_reserve(&a->maps, 0, 0, ((a->image.span + PAGE - 1) & ~(PAGE - 1)) + PAGE);
+    if (!a->base)
+        return -ENOSPC;
+    a->segment = process_maps_reserve(&a->maps, 0, 0, a->header->seg_size);
+    if (!a->segment)
+        return -ENOSPC;
+    a->page = a->base + ((a->image.span + PAGE - 1) & ~(PAGE - 1));
+    rc = probe_image_relocate(&a->image, a->base);
+    if (rc < 0)
+        return rc;
+    info = probe_image_info(&a->image);
+    if (!info)
+        return -ELIBBAD;
+    for (size_t k = 0; k < a->texts.count; k++) {
+        struct text *x = &a->texts.v[k];
+        bool wanted = false;
+
+        for (uint32_t i = 0; i < x->plan->patch_count; i++)
+            wanted |= x->applied[i];
+        if (!wanted)
+            continue;
+        any = true;
+        x->blob = process_maps_reserve(&a->maps, x->text_lo, x->text_hi, x->plan->blob_size);
+        if (!x->blob)
+            return -ENOSPC;
+        x->filled = xmalloc(x->plan->blob_size);
+        plan_fill_blob(x->plan, x->filled, x->blob, x->bias, info->entry);
+    }
+    if (!any) {
+        *ret_why = xstrdup("no system call in its code can be observed (it is packed, or makes its code as it runs)");
+        return -ENOTSUP;
+    }
+    return 0;
+}
+
+static int prepare(struct attach *a, char **ret_why)
+{
+    struct process_probe probe;
+    int rc = process_facts(a->pid, &a->facts);
+
+    if (rc < 0)
+        return rc;
+    *ret_why = process_objection(a->pid, &a->facts);
+    if (*ret_why)
+        return -ENOTSUP;
+    rc = process_maps(a->pid, &a->seen);
+    if (rc == 0)
+        rc = process_maps(a->pid, &a->maps);
+    if (rc == 0 && !a->seen.count) /* no memory is shown of what may not be traced */
+        rc = -EPERM;
+    if (rc < 0)
+        return rc;
+    if (process_find_probe(a->pid, &a->seen, &probe, NULL)) {
+        *ret_why = xstrdup("it is observed already; `scope ps` shows the session");
+        return -EALREADY;
+    }
+    rc = texts_read(a->pid, &a->seen, a->plan_dir, process_is_trusted(&a->facts),
+                    (a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC, &a->texts, ret_why);
+    if (rc == 0)
+        rc = texts_check(a->pid, &a->texts);
+    if (rc == 0)
+        rc = make_header(a);
+    return rc < 0 ? rc : lay_out(a, ret_why);
+}
+
+static void forget(struct attach *a)
+{
+    process_maps_free(&a->maps);
+    process_maps_free(&a->seen);
+    texts_free(&a->texts);
+    probe_image_free(&a->image);
+    free(a->header);
+    a->header = NULL;
+}
+
+int attach_prepare(pid_t pid, const char *plan_dir, uint32_t mode, struct attach **ret, char **ret_why)
+{
+    struct attach *a = xcalloc(1, sizeof(*a));
+    int rc;
+
+    *ret_why = NULL;
+    *a = (struct attach){.pid = pid, .mode = mode, .clock = choose_clock(mode), .plan_dir = plan_dir};
+    rc = prepare(a, ret_why);
+    if (rc < 0) {
+        if (process_has_ended(pid)) { /* which makes the most different things fail */
+            rc = -ESRCH;
+            free(*ret_why);
+            *ret_why = NULL;
+        }
+        attach_free(a);
+        return worker_explain(rc, ret_why);
+    }
+    *ret = a;
+    return 0;
+}
+
+void attach_free(struct attach *a)
+{
+    forget(a);
+    free(a);
+}
+
+const char *attach_name(const struct attach *a)
+{
+    return a->facts.name;
+}
+
+/* --- while it stands --- */
+
+struct job {
+    struct attach *a;
+    const char *socket, *lib;
+    struct attach_result *result;
+    struct trace t;
+    struct trace_thread *threads, *th; /* th: borrowed */
+    size_t count;
+    int mem, segment, conn;
+};
+
+static struct segment_header *at_address(uint64_t address)
+{
+    return (struct segment_header *)(uintptr_t)address; // NOLINT(performance-no-int-to-ptr)
+}
+
+static int call(struct job *j, long nr, const uint64_t arg[6], int64_t *ret_result)
+{
+    int rc;
+
+    *ret_result = 0;
+    rc = trace_call(&j->t, j->th, nr, arg, ret_result);
+    return rc < 0 ? rc : *ret_result < 0 && *ret_result >= -4095 ? (int)*ret_result : 0;
+}
+
+/* Maps memory, or a descriptor if it isn't -1, at a place that was chosen. -EAGAIN: it is taken by now. */
+static int map_at(struct job *j, uint64_t at, uint64_t size, int prot, int64_t fd)
+{
+    int flags = (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_FIXED_NOREPLACE;
+    int64_t got;
+    int rc = call(j, SYS_mmap, (const uint64_t[6]){at, size, (uint64_t)prot, (uint64_t)flags, (uint64_t)fd, 0}, &got);
+
+    if (rc == 0 && (uint64_t)got != at) { /* Linux before 4.17 takes the address for a wish */
+        rc = call(j, SYS_munmap, (const uint64_t[6]){(uint64_t)got, size}, &got);
+        return rc < 0 ? rc : -EAGAIN;
+    }
+    return rc == -EEXIST ? -EAGAIN : rc;
+}
+
+/* A memfd that the process makes and we take out of it. */
+static int make_segment(struct job *j)
+{
+    const struct attach *a = j->a;
+    uint64_t size = a->header->seg_size;
+    int64_t fd = -1, got = 0;
+    int pidfd, closed, rc = trace_write(&j->t, a->page, SEG_NAME, sizeof(SEG_NAME));
+
+    if (rc == 0)
+        rc = call(j, SYS_memfd_create, (const uint64_t[6]){a->page, MFD_CLOEXEC | MFD_ALLOW_SEALING}, &fd);
+    if (rc < 0)
+        return rc;
+    pidfd = (int)syscall(SYS_pidfd_open, a->pid, 0);
+    j->segment = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, (int)fd, 0);
+    rc = j->segment < 0 ? -errno : 0;
+    if (pidfd >= 0)
+        close(pidfd);
+    if (rc == 0 && (ftruncate(j->segment, (off_t)size) < 0 ||
+                    fcntl(j->segment, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 ||
+                    pwrite(j->segment, a->header, sizeof(*a->header), 0) != (ssize_t)sizeof(*a->header)))
+        rc = -errno;
+    if (rc == 0)
+        rc = map_at(j, a->segment, size, PROT_READ | PROT_WRITE, fd);
+    closed = call(j, SYS_close, (const uint64_t[6]){(uint64_t)fd}, &got);
+    return rc < 0 ? rc : closed;
+}
+
+/* Whether the program can read the time stamp counter; prctl(2), PR_GET_TSC. */
+static int has_counter(struct job *j, bool *ret)
+{
+    int64_t got;
+    int on = 0, rc = call(j, SYS_prctl, (const uint64_t[6]){PR_GET_TSC, j->a->page}, &got);
+
+    *ret = false;
+    if (rc == -ESRCH || rc == -ETIMEDOUT)
+        return rc;
+    if (rc == 0)
+        rc = trace_read(&j->t, j->a->page, &on, sizeof(on));
+    *ret = rc == 0 && on == PR_TSC_ENABLE;
+    return 0;
+}
+
+/* What the probe's start would have found out, into the image that was written. */
+static int set_up(const struct job *j, bool counter)
+{
+    const struct attach *a = j->a;
+    const struct probe_info *info = probe_image_info(&a->image);
+    bool ticks = a->clock == SEG_CLOCK_TSC && counter && a->facts.seccomp != 1;
+    const uint8_t no_ticks = !ticks, fsgsbase = arch_probe_runs_early() != 0;
+    const struct process process = {.segment = at_address(a->segment),
+                                    .pid = a->facts.pid,
+                                    .multi = j->count > 1,
+                                    .begun = (uint32_t)j->count /* at most */};
+    static struct probe p;
+    int rc;
+
+    p = (struct probe){.segment = at_address(a->segment),
+                       .table_hash = syscall_table_hash(),
+                       .euid = a->facts.euid,
+                       .fd_cap = a->header->fd_cap,
+                       .mode = a->mode,
+                       .clock = a->clock,
+                       .timing = (a->mode & SEG_M_TIMING) && ticks,
+                       .sandboxed = a->facts.seccomp != 0};
+    snprintf(p.lib, sizeof(p.lib), "%s", j->lib);
+    snprintf(p.socket, sizeof(p.socket), "%s", j->socket);
+    snprintf(p.plans, sizeof(p.plans), "%s", a->plan_dir);
+    rc = trace_write(&j->t, a->page, &process, sizeof(process));
+    if (rc == 0)
+        rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->process, &a->page, sizeof(a->page));
+    if (rc == 0)
+        rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->no_ticks, &no_ticks, sizeof(no_ticks));
+    if (rc == 0)
+        rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->fsgsbase, &fsgsbase, sizeof(fsgsbase));
+    return rc < 0 ? rc : trace_write(&j->t, (uint64_t)(uintptr_t)info->probe, &p, sizeof(p));
+}
+
+/* Everything but the patches. */
+static int bring(struct job *j)
+{
+    struct attach *a = j->a;
+    bool counter = false;
+    int64_t got;
+    int rc = map_at(j, a->base, a->page + PAGE - a->base, PROT_READ | PROT_WRITE, -1);
+
+    if (rc == 0)
+        rc = call(j, SYS_madvise, (const uint64_t[6]){a->page, PAGE, MADV_WIPEONFORK}, &got);
+    if (rc == 0)
+        rc = has_counter(j, &counter);
+    if (rc == 0)
+        rc = make_segment(j);
+    if (rc < 0)
+        return rc;
+    rc = probe_image_write(&j->t, &a->image, a->base);
+    if (rc == 0)
+        rc = probe_image_protect(&j->t, j->th, &a->image, a->base);
+    if (rc == 0)
+        rc = set_up(j, counter);
+    for (size_t k = 0; k < a->texts.count && rc == 0; k++) {
+        const struct text *x = &a->texts.v[k];
+
+        if (!x->blob)
+            continue;
+        rc = map_at(j, x->blob, SEG_ROUND(x->plan->blob_size), PROT_READ | PROT_EXEC, -1);
+        if (rc == 0 && pwrite(j->mem, x->filled, x->plan->blob_size, (off_t)x->blob) != (ssize_t)x->plan->blob_size)
+            rc = -EIO;
+    }
+    return rc;
+}
+
+/* Undoes what bring() may have done; what wasn't mapped yet isn't there to be hit: the places were free. */
+static void take_away(struct job *j)
+{
+    const struct attach *a = j->a;
+    struct process_maps now;
+    int64_t got;
+
+    if (process_maps(a->pid, &now) < 0)
+        return;
+    for (size_t i = 0; i < now.count; i++) {
+        const struct process_map *m = &now.v[i];
+        bool ours = process_map_is_segment(m) || (m->lo >= a->base && m->hi <= a->page + PAGE);
+
+        for (size_t k = 0; k < a->texts.count; k++)
+            ours |= a->texts.v[k].blob && m->lo == a->texts.v[k].blob && !m->inode;
+        if (ours && call(j, SYS_munmap, (const uint64_t[6]){m->lo, m->hi - m->lo}, &got) < 0)
+            break;
+    }
+    process_maps_free(&now);
+}
+
+static int hand_over(struct job *j)
+{
+    static struct join_request req;
+    int pidfd = (int)syscall(SYS_pidfd_open, j->a->pid, 0);
+
+    if (pidfd < 0)
+        return -errno;
+    req = (struct join_request){.type = JOIN_ATTACH, .tid = (uint32_t)j->a->pid};
+    j->conn = session_send(j->socket, &req, (const int[2]){j->segment, pidfd}, 2, 1000);
+    close(pidfd);
+    return j->conn < 0 ? j->conn : 0;
+}
+
+/* --- threads in the way --- */
+
+/* Sites in which a thread stands, or will when a signal handler returns, stay as they are. */
+static int clear_way(struct job *j)
+{
+    struct text *x;
+    uint64_t to;
+    uint32_t patch;
+
+    for (size_t i = 0; i < j->count; i++) {
+        struct worker_context *contexts;
+        size_t n;
+        int rc = worker_contexts(&j->t, &j->a->seen, &j->threads[i], &contexts, &n);
+
+        if (rc < 0)
+            return rc;
+        for (size_t k = 0; k <= n; k++)
+            if (texts_before(&j->a->texts, k < n ? contexts[k].pc : arch_pc(&j->threads[i].regs), &to, &x, &patch) ==
+                TEXT_INSIDE) {
+                text_skip_site(x, patch);
+                j->result->left++;
+            }
+        free(contexts);
+    }
+    return 0;
+}
+
+/* Threads that wait in a call that moves move along: before the text changes. */
+static int move_threads(struct job *j)
+{
+    struct text *x;
+    uint64_t to;
+    uint32_t patch;
+
+    for (size_t i = 0; i < j->count; i++) {
+        struct worker_context *contexts;
+        size_t n;
+        int rc = worker_contexts(&j->t, &j->a->seen, &j->threads[i], &contexts, &n);
+
+        for (size_t k = 0; rc == 0 && k < n; k++)
+            if (texts_before(&j->a->texts, contexts[k].pc, &to, &x, &patch) == TEXT_MOVES)
+                rc = trace_write(&j->t, contexts[k].at, &to, sizeof(to));
+        if (rc == 0 && texts_before(&j->a->texts, arch_pc(&j->threads[i].regs), &to, &x, &patch) == TEXT_MOVES) {
+            struct arch_regs regs = j->threads[i].regs;
+
+            arch_set_pc(&regs, to);
+            rc = trace_set_regs(&j->threads[i], &regs);
+        }
+        free(contexts);
+        if (rc < 0)
+            return rc;
+        trace_fault_point();
+    }
+    return 0;
+}
+
+/* --- the whole --- */
+
+static int work_stopped(struct job *j)
+{
+    struct attach *a = j->a;
+    struct process_maps now;
+    int undo, rc = process_maps(a->pid, &now);
+
+    if (rc < 0)
+        return rc;
+    rc = process_maps_same_code(&now, &a->seen) ? 0 : -EAGAIN;
+    process_maps_free(&a->seen);
+    a->seen = now; /* stacks may have grown */
+    if (rc == 0)
+        rc = clear_way(j);
+    if (rc == 0)
+        rc = worker_borrow(&j->t, j->threads, j->count, process_auxv(a->pid, AT_SYSINFO_EHDR), &j->th);
+    if (rc < 0)
+        return rc;
+    count_sites(&a->texts, a->header);
+    a->header->sites_left += j->result->left;
+    rc = bring(j);
+    if (rc == 0)
+        rc = hand_over(j);
+    if (rc < 0)
+        take_away(j);
+    undo = trace_return(&j->t, j->th);
+    if (rc == 0)
+        rc = undo;
+    if (rc == 0)
+        rc = move_threads(j);
+    if (rc == 0)
+        rc = texts_write(&a->texts, j->mem, false);
+    j->result->images = a->header->images;
+    j->result->patched = a->header->sites_patched;
+    j->result->unknown = (uint32_t)a->texts.unknown;
+    return rc;
+}
+
+static int work(void *arg)
+{
+    struct job *j = arg;
+    struct attach *a = j->a;
+    uint64_t began;
+    int rc;
+
+    trace_init(&j->t, a->pid, TOTAL_MS);
+    j->t.unfiltered = a->facts.seccomp != 0;
+    j->conn = j->segment = -1;
+    j->mem = worker_open_mem(a->pid);
+    if (j->mem < 0)
+        return j->mem;
+    began = worker_now();
+    rc = trace_stop_all(&j->t, STOP_MS, &j->threads, &j->count);
+    if (rc < 0)
+        return rc;
+    rc = work_stopped(j);
+    j->result->threads = (unsigned)j->count;
+    trace_let_go(j->threads, j->count);
+    j->result->stopped_ns = worker_now() - began;
+    if (rc == 0)
+        rc = session_answer(j->conn, ANSWER_MS);
+    return rc;
+}
+
+int attach_run(struct attach *a, const char *socket, const char *lib, struct attach_result *ret, char **ret_why)
+{
+    struct job j = {.a = a, .socket = socket, .lib = lib};
+    int late = 0, rc = 0;
+
+    *ret_why = NULL;
+    for (int i = 0; i < TRIES && late < LATE_MAX; i++) {
+        if (i) { /* anew: what it has mapped has changed */
+            usleep(PAUSE_US);
+            forget(a);
+            free(*ret_why);
+            *ret_why = NULL;
+            rc = prepare(a, ret_why);
+            if (rc < 0)
+                break;
+        }
+        rc = worker_run(work, &j, &j.result, sizeof(*j.result));
+        if (rc != -EAGAIN && rc != -ETIMEDOUT)
+            break;
+        late += rc == -ETIMEDOUT;
+    }
+    if (j.result)
+        *ret = *j.result;
+    worker_done(&j.result, sizeof(*j.result));
+    return worker_explain(rc, ret_why);
+}

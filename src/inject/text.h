@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The code of a running process that can be patched: each executable mapping of a
+ * file, with its plan, and where threads may stand in it.
+ *
+ * When patches are made or undone, nobody may find himself in the middle of the
+ * replaced bytes afterwards. Standing at their first byte is fine, and that is
+ * where a thread stands that waits in a system call: the bytes behind the call
+ * are replaced. Where the call itself moves into the slot of its hook, such a
+ * thread moves along: to behind the moved call, which begins two bytes before,
+ * as ever, if the kernel restarts it.
+ */
+#ifndef SCOPE_INJECT_TEXT_H
+#define SCOPE_INJECT_TEXT_H
+
+#include "inject/process.h"
+#include "inject/trace.h"
+
+struct text {
+    char *name;
+    int fd;                    /* its file */
+    uint64_t lo, hi, offset;   /* the mapping */
+    uint64_t text_lo, text_hi; /* what of it is the image's text */
+    uint64_t bias;
+    struct plan_header *plan; /* private and checked */
+    uint64_t blob;            /* where its slots are, or will be; 0: nowhere */
+    char *filled;             /* the blob as it is, or will be, there */
+    uint8_t *applied;         /* for each patch: it is to be made, or was found */
+};
+struct texts {
+    struct text *v;
+    size_t count;
+    size_t unknown; /* files whose contents or plan could not be got: what is in their code can't be told */
+};
+
+/*
+ * Those of a process, without the probe's own. Plans that aren't in the cache are made, and stored there if the process
+ * is trusted: a file may claim to be another by its build id, and the cache serves all. timing: whether patches are
+ * wanted that serve only that. 0, or -errno with *ret_why, a sentence (malloc'ed).
+ */
+TRACE_CHECK int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool trusted, bool timing,
+                           struct texts *ret, char **ret_why);
+void texts_free(struct texts *t);
+
+/* Drops the patches whose bytes in memory aren't those that the plan was made from. The process may run. */
+TRACE_CHECK int texts_check(pid_t pid, struct texts *t);
+/* Finds out which patches are in place, and the blobs that they lead to. The process may run. */
+TRACE_CHECK int texts_find_applied(pid_t pid, struct texts *t);
+
+enum text_place {
+    TEXT_ELSEWHERE, /* no matter of ours */
+    TEXT_MOVES,     /* goes to *ret_to */
+    TEXT_INSIDE,    /* in the middle of what *ret_text and *ret_patch replace */
+};
+/* A program counter, before the patches that are marked as applied are made. */
+enum text_place texts_before(const struct texts *t, uint64_t pc, uint64_t *ret_to, struct text **ret_text,
+                             uint32_t *ret_patch);
+/* ... and while they are in place. TEXT_INSIDE: in a slot (other results are not told). */
+enum text_place texts_after(const struct texts *t, uint64_t pc, uint64_t *ret_to);
+/* Gives up all patches of the site that a patch belongs to. */
+void text_skip_site(struct text *t, uint32_t patch);
+
+/* Makes or undoes all patches that are marked as applied, through a descriptor of /proc/PID/mem: each in one write, and
+ * those that others lead to first (last). 0 or -errno: then none was lost, but some may not be made. */
+TRACE_CHECK int texts_write(const struct texts *t, int mem, bool undo);
+
+/* Compares all code with its files, or (patched) what it would be without the patches that are marked as applied:
+ * *ret_bytes that were compared, *ret_differ of them that differ. */
+TRACE_CHECK int texts_compare(pid_t pid, const struct texts *t, bool patched, uint64_t *ret_bytes,
+                              uint64_t *ret_differ);
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "inject/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+#define STACKS_MAX 8 /* that a thread may be on at once: its own, alternate ones */
+#define CHUNK_WORDS 8192u
+
+uint64_t worker_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+int worker_run_(int (*fn)(void *), void *arg, void **ret_shared, size_t size)
+{
+    int status;
+    pid_t pid;
+
+    worker_done_(ret_shared, size);
+    *ret_shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (*ret_shared == MAP_FAILED) {
+        *ret_shared = NULL;
+        return -ENOMEM;
+    }
+    pid = fork();
+    if (pid == 0)
+        _exit(-fn(arg));
+    if (pid < 0)
+        return -errno;
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return WIFEXITED(status) ? -WEXITSTATUS(status) : -EINTR;
+}
+
+void worker_done_(void **shared, size_t size)
+{
+    if (*shared)
+        munmap(*shared, size);
+    *shared = NULL;
+}
+
+static const char *error_text(int err)
+{
+    switch (err) {
+    case EPERM:
+    case EACCES:
+        return "it may not be traced by this user: that takes root or CAP_SYS_PTRACE, or to be its owner where "
+               "kernel.yama.ptrace_scope is 0";
+    case ESRCH:
+        return "there is no such process (any more)";
+    case EINTR:
+        return "whoever was about to do it was killed; the process goes on as it was";
+    case ENOSPC:
+        return "there is no free memory near its code";
+    case ENOMEM:
+        return "it has too little memory (ulimit -v)";
+    case EMFILE:
+        return "it has no descriptor free (ulimit -n)";
+    case EFAULT:
+        return "its stacks have no room";
+    case ENOEXEC:
+        return "it runs code of another kind";
+    case ETIMEDOUT:
+        return "one of its threads can't be stopped: it waits for a device or for a child that has not exec'ed yet; "
+               "try "
+               "again";
+    case EAGAIN:
+        return "it keeps starting programs or loading libraries; try again";
+    case ENOTSUP:
+        return "this kernel or CPU can't do it (no vDSO)";
+    default:
+        return strerror(err);
+    }
+}
+
+int worker_explain(int rc, char **ret_why)
+{
+    if (rc < 0 && !*ret_why)
+        *ret_why = xstrdup(error_text(-rc));
+    return rc;
+}
+
+int worker_open_mem(pid_t pid)
+{
+    char path[64];
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/mem", (int)pid);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    return fd < 0 ? (errno == ENOENT ? -ESRCH : -errno) : fd;
+}
+
+int worker_borrow(struct trace *t, struct trace_thread *threads, size_t count, uint64_t vdso, struct trace_thread **ret)
+{
+    int rc = -ESRCH;
+
+    /* Should we be killed, a call that only the kernel can continue would fail with EINTR: such threads come last. */
+    for (int hidden = 0; hidden < 2; hidden++)
+        for (size_t i = 0; i < count; i++) {
+            if (arch_restart_hidden(&threads[i].regs) != hidden)
+                continue;
+            *ret = &threads[i];
+            rc = trace_borrow(t, &threads[i], vdso);
+            if (rc != -EFAULT && rc != -ENOEXEC)
+                return rc;
+        }
+    return rc;
+}
+
+/* Frames in [sp, end). *stacks gets stack pointers that lie elsewhere. */
+static int scan(const struct trace *t, uint64_t sp, uint64_t end, struct worker_context **list, size_t *count,
+                uint64_t stacks[STACKS_MAX], unsigned *stack_count)
+{
+    static uint64_t words[CHUNK_WORDS];
+
+    while (end - sp >= 3 * sizeof(*words)) {
+        size_t n = (end - sp) / sizeof(*words) < CHUNK_WORDS ? (size_t)((end - sp) / sizeof(*words)) : CHUNK_WORDS,
+               i = 0;
+        uint64_t saved_sp = 0;
+        int rc = trace_read(t, sp, words, n * sizeof(*words));
+
+        if (rc < 0)
+            return rc;
+        while ((i = arch_find_context(words, i, n, &saved_sp)) < n) {
+            *list = xrealloc(*list, *count + 1, sizeof(**list));
+            (*list)[(*count)++] = (struct worker_context){sp + i * sizeof(*words), words[i]};
+            if ((saved_sp < sp || saved_sp >= end) && *stack_count < STACKS_MAX)
+                stacks[(*stack_count)++] = saved_sp;
+            i++;
+        }
+        if (n < CHUNK_WORDS)
+            break;
+        sp += (n - 4) * sizeof(*words); /* a frame may lie across two pieces */
+    }
+    return 0;
+}
+
+int worker_contexts(const struct trace *t, const struct process_maps *m, const struct trace_thread *th,
+                    struct worker_context **ret, size_t *ret_count)
+{
+    uint64_t stacks[STACKS_MAX] = {arch_sp(&th->regs) & ~UINT64_C(7)};
+    unsigned n = 1;
+
+    *ret = NULL;
+    *ret_count = 0;
+    for (unsigned i = 0; i < n; i++) {
+        const struct process_map *v = process_map_at(m, stacks[i]);
+        int rc = v && v->read ? scan(t, stacks[i] & ~UINT64_C(7), v->hi, ret, ret_count, stacks, &n) : 0;
+
+        if (rc < 0 && rc != -EFAULT) {
+            free(*ret);
+            *ret = NULL;
+            return rc;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The probe's own state as far as an injector sets it up from outside, when it
+ * brings the probe into a program that runs already, or looks at it, to take the
+ * probe out again (inject/attach.h). In a program that is started observed the
+ * probe fills all of it by itself.
+ *
+ * Addresses are those of the observed program.
+ */
+#ifndef SCOPE_WIRE_PROBE_H
+#define SCOPE_WIRE_PROBE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wire/plan_format.h"
+#include "wire/segment.h"
+
+/* Process state that must not survive a fork. Lives on a page of its own with
+ * MADV_WIPEONFORK (Linux 4.14): a child that finds `segment` NULL knows that it
+ * is one, whatever instruction it was born at. */
+struct process {
+    struct segment_header *segment; /* NULL: just forked, or not observed */
+    /* Either not 0: ask whose call this is before counting. */
+    uint32_t slow __attribute__((aligned(8))); /* enum slow */
+    uint32_t vforks;                /* threads suspended in vfork: their children run in our memory */
+    uint32_t pid;
+    uint32_t multi;                 /* there is, or was, more than one thread */
+    uint32_t clones;                /* tasks cloned from a site whose number isn't constant, with a stack of their own,
+                                     * that haven't returned yet: nothing was pushed under their stack pointer */
+    uint32_t borrowed;              /* operations recorded in the parent's ring */
+    uint32_t upgrading;             /* a thread is making our own segment */
+    uint32_t begun;                 /* attached: calls that were under way, whose enter hooks did not run */
+    uint32_t gave_up;               /* lossless: waited in vain; don't again before the reader moves */
+    uint64_t gave_up_tail;
+};
+
+/* Constant after start, and what a fork child needs. */
+struct probe {
+    struct segment_header *segment; /* of this process, or of the parent it was forked from */
+    uint64_t table_hash;
+    uint32_t euid;                  /* at start */
+    uint32_t fd_cap;
+    const char *const *argv;        /* at start, on the initial stack; NULL: not known */
+    uint32_t mode;                  /* initial enum seg_mode */
+    uint32_t clock;                 /* enum seg_clock */
+    bool off;                       /* not observed: hooks return at once */
+    bool timing;
+    uint8_t sandboxed;              /* seccomp was entered: no system calls of our own */
+    char lib[4096];                 /* path of this library, as LD_PRELOAD shall name it */
+    char socket[128];               /* SCOPE_SOCKET */
+    uint64_t netns;                 /* cookie of the network namespace where the name was reached; 0: none so far */
+    uint64_t *mail;                 /* join_load.mail; NULL: the loader has brought us, or an injector */
+    char plans[4096];               /* SCOPE_PLANS */
+};
+/*
+ * Where in the probe's image these are, once it is relocated. The 4 bytes before the image's entry point (e_entry) are
+ * the distance from the entry point to this struct: the probe has no symbols.
+ */
+#define PROBE_INFO_MAGIC UINT64_C(0x316f666e49706353) /* "ScpInfo1" */
+struct probe_info {
+    uint64_t magic;
+    uint32_t probe_size, process_size; /* of the structs: a probe of another build may have others */
+    uint64_t entry[PLAN_ENTRIES];              /* for the entry table of a blob: enum plan_entry */
+    struct probe *probe;
+    struct process **process;
+    uint8_t *no_ticks, *fsgsbase;   /* reading the counter faults; the thread pointer can be read with an instruction */
+};
+
+#endif
