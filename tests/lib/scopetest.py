@@ -286,12 +286,12 @@ class Context:
         """Compiles C sources (paths below tests/) once per run; returns the path of the program."""
         sources = [TESTS / s for s in ([sources] if isinstance(sources, (str, Path)) else sources)]
         name = name or sources[0].stem
-        out = Path(self.options.work) / "programs" / f"{name}.{variant}"
+        out = Path(self.options.work) / "programs" / sources[0].parent.name / f"{name}.{variant}"
         with Context._compile_lock:
             lock = Context._compile_locks.setdefault(str(out), threading.Lock())
         with lock:
             if not out.exists():
-                out.parent.mkdir(exist_ok=True)
+                out.parent.mkdir(parents=True, exist_ok=True)
                 compiler = self.VARIANTS[variant]
                 if shared:
                     compiler = [w for w in compiler if w not in ("-fPIE", "-pie")] + ["-shared", "-fPIC"]
