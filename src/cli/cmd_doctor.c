@@ -4,12 +4,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -22,6 +24,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "inject/launch.h"
+#include "inject/load.h"
 #include "wire/join.h"
 
 #define LOW_SPACE (UINT64_C(100) << 20)
@@ -97,7 +100,7 @@ static const char *first_line(const char *path, char *text, size_t size)
 }
 
 /* A value of /proc/self/status, or -1. */
-static long status_value(const char *name)
+static long status_value(const char *name, int base)
 {
     char line[256];
     long value = -1;
@@ -105,7 +108,7 @@ static long status_value(const char *name)
 
     while (f && fgets(line, sizeof(line), f))
         if (strncmp(line, name, strlen(name)) == 0 && line[strlen(name)] == ':')
-            value = strtol(line + strlen(name) + 1, NULL, 10);
+            value = strtol(line + strlen(name) + 1, NULL, base);
     if (f)
         fclose(f);
     return value;
@@ -402,19 +405,64 @@ static void check_clock(struct report *r)
         tell(r, GOOD, "clock", NULL, "%s", *text ? text : "unknown");
 }
 
+/* Seizes a child: 0 or an errno. */
+static int try_tracing(void)
+{
+    pid_t pid = fork();
+    int err;
+
+    if (pid == 0) {
+        pause();
+        _exit(0);
+    }
+    if (pid < 0)
+        return errno;
+    err = ptrace(PTRACE_SEIZE, pid, NULL, NULL) < 0 ? errno : 0;
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    return err;
+}
+
+/* What static programs, other root directories and attaching need. */
+static void check_tracing(struct report *r)
+{
+    char scope[64];
+    bool privileged = (status_value("CapEff", 16) >> CAP_SYS_PTRACE) & 1;
+    int err = try_tracing();
+
+    if (err)
+        tell(r, NOTE, "tracing", "containers: --cap-add SYS_PTRACE, or a seccomp profile that allows ptrace",
+             "ptrace is refused (%s): static programs are not observed, and attaching is impossible", strerror(err));
+    else if (load_possible() < 0)
+        tell(r, NOTE, "tracing", NULL, "this CPU or kernel lacks FSGSBASE (Linux 5.9): static and Go programs are not observed");
+    else
+        tell(r, GOOD, "tracing", NULL, "works: static programs can be observed");
+    first_line("/proc/sys/kernel/yama/ptrace_scope", scope, sizeof(scope));
+    if (!*scope || strcmp(scope, "0") == 0)
+        tell(r, GOOD, "ptrace_scope", NULL, "%s", *scope ? "0" : "no restriction");
+    else if (strcmp(scope, "3") == 0)
+        tell(r, NOTE, "ptrace_scope", "only a restart of the machine takes it back",
+             "3: nobody may trace: static programs are not observed, and attaching is impossible");
+    else if (privileged)
+        tell(r, GOOD, "ptrace_scope", NULL, "%s, which does not concern us: we have CAP_SYS_PTRACE", scope);
+    else
+        tell(r, NOTE, "ptrace_scope", "run scope as root for that, or sysctl kernel.yama.ptrace_scope=0",
+             strcmp(scope, "1") == 0
+                 ? "%s: only root can attach to running processes"
+                 : "%s: static programs are not observed, and only root can attach to running processes",
+             scope);
+    if (!privileged)
+        tell(r, NOTE, "capabilities", "run scope as root for those", "without CAP_SYS_PTRACE only processes of user %u can be attached to",
+             (unsigned)geteuid());
+    else
+        tell(r, GOOD, "capabilities", NULL, "CAP_SYS_PTRACE: processes of all users can be attached to");
+}
+
 static void check_policies(struct report *r)
 {
     char text[256];
-    long seccomp = status_value("Seccomp"), no_new_privs = status_value("NoNewPrivs");
+    long seccomp = status_value("Seccomp", 10), no_new_privs = status_value("NoNewPrivs", 10);
 
-    first_line("/proc/sys/kernel/yama/ptrace_scope", text, sizeof(text));
-    if (*text && strcmp(text, "0") != 0 && strcmp(text, "1") != 0)
-        tell(r, NOTE, "ptrace_scope",
-             "sysctl kernel.yama.ptrace_scope=1, if you want to attach to processes as they run",
-             "%s: only privileged processes may trace%s; `scope run` does not need it", text,
-             strcmp(text, "3") == 0 ? ", in fact none" : "");
-    else
-        tell(r, GOOD, "ptrace_scope", NULL, "%s", *text ? text : "no restriction");
     if (seccomp > 0)
         tell(r, NOTE, "seccomp", NULL, "a filter applies to this process; the checks above were made under it");
     else
@@ -454,6 +502,7 @@ static int run(struct args *a)
     if (!r.bad)
         check_run(&r);
     check_clock(&r);
+    check_tracing(&r);
     check_policies(&r);
     if (!r.json)
         puts(r.bad ? "Something prevents observing here; see the lines marked bad."
@@ -467,7 +516,7 @@ const struct cli_command command_doctor = {
     .usage = "[OPTIONS]",
     .description =
         "Checks the kernel, /proc, shared memory, sockets, the directories for sessions and the library, tries the "
-        "library in a program and records a short run, and looks at security policies. Each line that isn't ok says "
+        "library in a program and records a short run, tries to trace, and looks at security policies. Each line that isn't ok says "
         "what to do. Exit status 1 if something prevents observing.",
     .options = options,
     .examples = examples,

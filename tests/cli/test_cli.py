@@ -754,7 +754,7 @@ def doctor(ctx):
     result = ctx.tool_run("doctor", "-j", check_code=None)
     got = {line["check"]: line for line in objects_of(result)}
     for name in ("kernel", "/proc", "shared memory", "sockets", "sessions", "library", "LD_PRELOAD", "observing", "clock",
-                 "ptrace_scope", "seccomp", "SELinux", "AppArmor"):
+                 "tracing", "capabilities", "ptrace_scope", "seccomp", "SELinux", "AppArmor"):
         check(name in got, f"nothing about {name}", result.describe())
     equal(result.code, 1 if any(line["verdict"] == "bad" for line in got.values()) else 0, "status")
     check(not ctx.sessions(), "it left sessions")
