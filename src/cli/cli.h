@@ -177,6 +177,12 @@ void lines_close(struct lines *l);
 int cli_targets(const struct args *a, const char *word, bool observed, pid_t **ret, size_t *ret_count);
 extern const struct cli_option cli_target_options[];
 
+/* --- rootdir.c --- */
+
+#define CLI_ROOTDIR_OPTION {"rootdir", "DIR", "Act on the host whose root directory is mounted at DIR", NULL, 'R', false, false}
+/* Goes over to the host of --rootdir, if that was given: 0, or an exit status after a message. */
+int cli_enter_root(const struct args *a);
+
 /* --- launching, shared by run, watch, extract --- */
 
 extern const struct cli_option cli_run_options[]; /* flags that shape what is observed and where it goes */

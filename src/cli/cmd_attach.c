@@ -15,8 +15,10 @@ static int run(struct args *a)
 {
     pid_t *pids;
     size_t count;
-    int rc = cli_targets(a, a->words[0], false, &pids, &count);
+    int rc = cli_enter_root(a);
 
+    if (rc == 0)
+        rc = cli_targets(a, a->words[0], false, &pids, &count);
     if (rc)
         return rc;
     rc = cli_attach(a, pids, count);
@@ -38,7 +40,9 @@ const struct cli_command command_attach = {
                    "the like) begins its timeout anew. A process that is stopped by job control stays so.\n"
                    "Needs the right to trace the process: root, CAP_SYS_PTRACE, or to be its owner where "
                    "kernel.yama.ptrace_scope is "
-                   "0. Processes that are traced already, 32-bit programs and Go programs can't be attached to.",
+                   "0. Processes that are traced already, 32-bit programs and Go programs can't be attached to.\n"
+                   "Processes in containers are attached to like others. From inside a container that shares the host's "
+                   "pid namespace, --rootdir acts on the host: files and paths are then the host's.",
     .options = cli_target_options,
     .more_options = cli_run_options,
     .examples = examples,

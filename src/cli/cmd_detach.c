@@ -62,7 +62,9 @@ static int run(struct args *a)
         return cli_usage(a->command, "--all takes no process");
     if (!word && !args_has(a, "all"))
         return cli_usage(a->command, "a process or --all is missing");
-    rc = cli_targets(a, word, true, &pids, &count);
+    rc = cli_enter_root(a);
+    if (rc == 0)
+        rc = cli_targets(a, word, true, &pids, &count);
     if (rc)
         return rc;
     if (launch_install(NULL, &lib, &plans, &what) < 0)

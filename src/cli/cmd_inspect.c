@@ -11,6 +11,7 @@
 static const struct cli_option options[] = {
     {"all", NULL, "All processes that are observed, of all sessions", NULL, 'a', false, false},
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    CLI_ROOTDIR_OPTION,
     {0},
 };
 
@@ -41,7 +42,8 @@ static int run(struct args *a)
 
     if (all == (a->word_count > 0))
         return cli_usage(a->command, "name a process, or --all");
-    if (!all)
+    rc = cli_enter_root(a);
+    if (rc == 0 && !all)
         rc = cli_observed_pid(a, &pid);
     if (rc == 0)
         rc = control_inspect_all(pid, &found);

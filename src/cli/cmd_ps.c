@@ -16,6 +16,7 @@
 
 static const struct cli_option options[] = {
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    CLI_ROOTDIR_OPTION,
     {0},
 };
 
@@ -111,12 +112,16 @@ static int run(struct args *a)
 {
     static const char *const headers[] = {"ID", "PID", "USER", "COMMAND", "SESSION"};
     bool json = args_has(a, "json");
-    struct table *t = json ? NULL : table_new(headers, sizeof(headers) / sizeof(*headers));
+    struct table *t;
     struct session *sessions;
     struct segments *collectors;
     size_t session_count = 0, pid_count, shown = 0;
-    int *pids, rc = session_list(&sessions, &session_count);
+    int *pids, rc = cli_enter_root(a);
 
+    if (rc)
+        return rc;
+    t = json ? NULL : table_new(headers, sizeof(headers) / sizeof(*headers));
+    rc = session_list(&sessions, &session_count);
     if (rc < 0)
         session_count = 0; /* processes may be observed without sessions */
     collectors = xcalloc(session_count, sizeof(*collectors));

@@ -13,6 +13,7 @@
 
 static const struct cli_option options[] = {
     {"config", "FILE", "The scope.yml to read; without it standard input is read", NULL, 'c', false, false},
+    CLI_ROOTDIR_OPTION,
     {0},
 };
 
@@ -81,7 +82,9 @@ static int run(struct args *a)
         rc = cli_usage(a->command, "name a file with -c, or give the configuration on standard input");
         return rc;
     }
-    rc = cli_observed_pid(a, &pid);
+    rc = cli_enter_root(a);
+    if (rc == 0)
+        rc = cli_observed_pid(a, &pid);
     if (rc == 0) {
         fd = slurp(from, &text, &len);
         if (fd < 0) {

@@ -13,7 +13,7 @@
 const struct cli_option cli_target_options[] = {
     {"all-matches", NULL, "All processes of that name", NULL, 0, false, false},
     {"children", NULL, "The processes that these have started, too", NULL, 0, false, false},
-    {"rootdir", "DIR", "Processes of another root (not built yet)", NULL, 'R', false, false},
+    CLI_ROOTDIR_OPTION,
     {0},
 };
 
@@ -157,8 +157,6 @@ int cli_targets(const struct args *a, const char *word, bool observed, pid_t **r
     size_t before;
     int rc = 0;
 
-    if (args_has(a, "rootdir"))
-        return cli_usage(a->command, "--rootdir is not built yet");
     if (end && !*end) {
         if (pid < 1 || pid > 1 << 22)
             return cli_usage(a->command, "%s is no process id", word);

@@ -5,6 +5,7 @@ They need root, or user namespaces for everybody; where there is neither they fa
 mount namespaces of their own, which end with the program.
 """
 
+import json
 import os
 import re
 import shutil
@@ -253,3 +254,32 @@ def test_collector_gone(ctx):
               + PIVOT.replace("set -e\n", ""))
     result = ctx.run(ctx.scope_argv([*unshare(ctx, "-mn"), ctx.tool("sh"), "-c", script, "sh", root, "/inner", "/greeting", 1]))
     equal((result.code, result.out.count(b"hello inside")), (0, 2), result.describe())
+
+
+@test("rootdir")
+def rootdir(ctx):
+    """From a container that shares the host's pid namespace: attach, ps, inspect, detach on the host."""
+    host, script = ctx.dir / "hostfs", ctx.dir / "container"
+    host.mkdir()
+    ctx.home.mkdir(exist_ok=True)
+    sleeper = ctx.start(["sleep", "60"])
+    script.write_text(f"""set -e
+mount --rbind / {host}
+mount -t tmpfs none {ctx.home}
+scope=$1
+"$scope" attach -R {host} {sleeper.pid}
+"$scope" ps -R {host} | grep -q ' {sleeper.pid} '
+"$scope" inspect -R {host} {sleeper.pid} >/dev/null
+echo 'metric: {{format: {{verbosity: 7}}}}' | "$scope" update -R {host} {sleeper.pid}
+ls {ctx.home}
+""")
+    result = ctx.run(["unshare", "--mount", "--net", "sh", script, ctx.scope], check_code=0)
+    equal(result.out, b"", "nothing is stored inside")
+    got = json.loads(ctx.tool_run("inspect", sleeper.pid).out)
+    equal(got["cfg"]["current"]["metric"]["format"]["verbosity"], 7, "updated, and seen from the host")
+    ctx.run(["unshare", "--mount", "sh", "-c", f'mount --rbind / {host}; exec {ctx.scope} detach -R {host} {sleeper.pid}'], check_code=0)
+    apart = ctx.run(["unshare", "--mount", "--pid", "--fork", "sh", "-c",
+                     f'mount --rbind / {host}; mount -t proc proc /proc; exec {ctx.scope} attach -R {host} {sleeper.pid}'])
+    equal(apart.code, 1)
+    check(b"--pid=host" in apart.err, "remedy", apart.describe())
+    check(b"no process with root" in ctx.run([ctx.scope, "ps", "-R", ctx.dir], check_code=1).err, "no such host")

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * --rootdir: a command of a container acts on the host whose root directory is mounted there. It joins the mount
+ * and network namespaces of a process that has that root (namespaces(7), setns(2)), so that the library, sessions,
+ * files and the collector's sockets are where the host's processes see them. A pid namespace can only be joined
+ * downwards: the container must share the host's (docker run --pid=host).
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "cli/cli.h"
+
+static int open_ns(const char *root, const char *pid, const char *name)
+{
+    char *path = xasprintf("%s/proc/%s/ns/%s", root, pid, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    free(path);
+    return fd;
+}
+
+static bool has_root(const char *root, const char *pid, const struct stat *want)
+{
+    char *path = xasprintf("%s/proc/%s/root/.", root, pid);
+    struct stat st;
+    bool yes = stat(path, &st) == 0 && st.st_dev == want->st_dev && st.st_ino == want->st_ino;
+
+    free(path);
+    return yes;
+}
+
+/* Joins the namespaces of the first process that has this root and lets us: false if none does. */
+static bool join_one(const char *root)
+{
+    char *path = xasprintf("%s/proc", root);
+    DIR *d = opendir(path);
+    bool joined = false;
+    struct dirent *e;
+    struct stat want;
+
+    free(path);
+    path = xasprintf("%s/.", root);
+    while (d && stat(path, &want) == 0 && !joined && (e = readdir(d))) {
+        int net, mnt;
+
+        if (!isdigit((unsigned char)*e->d_name) || !has_root(root, e->d_name, &want))
+            continue;
+        net = open_ns(root, e->d_name, "net");
+        mnt = open_ns(root, e->d_name, "mnt");
+        joined = net >= 0 && mnt >= 0 && setns(net, CLONE_NEWNET) == 0 && setns(mnt, CLONE_NEWNS) == 0;
+        if (net >= 0)
+            close(net);
+        if (mnt >= 0)
+            close(mnt);
+    }
+    if (d)
+        closedir(d);
+    free(path);
+    return joined;
+}
+
+int cli_enter_root(const struct args *a)
+{
+    const char *root = args_get(a, "rootdir");
+    char self[16];
+    ssize_t n;
+
+    if (!root)
+        return 0;
+    if (!join_one(root)) {
+        cli_error("--rootdir: there is no process with root directory %s that we may join", root);
+        cli_hint("the host's / and /proc must be mounted there (docker run -v /:DIR --privileged), and it takes root");
+        return EXIT_FAILED;
+    }
+    n = readlink("/proc/self", self, sizeof(self) - 1);
+    self[n > 0 ? n : 0] = '\0';
+    if (n <= 0 || atoi(self) != getpid()) { // NOLINT(cert-err34-c): what is no number isn't ours
+        cli_error("--rootdir: the processes of %s have other numbers than we: its pid namespace isn't ours", root);
+        cli_hint("start the container with the host's (docker run --pid=host)");
+        return EXIT_FAILED;
+    }
+    return 0;
+}
