@@ -198,7 +198,7 @@ int load_at_exec(struct trace *t, struct trace_thread *th, const char *lib)
     if (ret == 0)
         ret = probe_image_make(&im);
     if (ret == 0)
-        ret = trace_borrow(t, th, target.vdso);
+        ret = trace_borrow(t, th, target.vdso, 0);
     if (ret < 0)
         goto out;
     size = (im.span + strlen(lib) + 1 + PAGE - 1) & ~(size_t)(PAGE - 1);

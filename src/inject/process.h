@@ -55,6 +55,8 @@ bool process_map_is_segment(const struct process_map *m);
  */
 uint64_t process_maps_reserve(struct process_maps *m, uint64_t lo, uint64_t hi, uint64_t size);
 
+/* The stack pointer that its program began with; 0 if it isn't shown. */
+uint64_t process_start_stack(pid_t pid);
 /* A value of the auxiliary vector; 0 if it isn't there. */
 uint64_t process_auxv(pid_t pid, uint64_t type);
 /* Target of a link in /proc/PID; malloc'ed, "" if unknown. */
