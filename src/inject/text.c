@@ -86,7 +86,7 @@ static int get_plan(int fd, const char *plan_dir, struct text *t)
     plan = plan_cache_get(plan_dir, fd, key);
     if (plan < 0)
         return plan;
-    rc = fstat(plan, &st) < 0 ? -errno : 0;
+    rc = fstat(plan, &st) < 0 ? -EIO : 0;
     if (rc == 0) {
         t->plan = xmalloc((size_t)st.st_size);
         if (!pread_all(plan, t->plan, (size_t)st.st_size, 0) || !plan_check(t->plan, (size_t)st.st_size) ||
