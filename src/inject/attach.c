@@ -10,7 +10,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -46,6 +45,7 @@ struct attach {
     uint64_t stacks, stacks_size; /* for hooks of Go code; 0: none */
     struct segment_header *header;
     const char *plan_dir;
+    uint64_t prepared_ns;
 };
 
 /* --- preparation --- */
@@ -89,15 +89,17 @@ static int make_header(struct attach *a)
     struct segment_header *h = a->header = xcalloc(1, sizeof(*h));
     const struct process_facts *f = &a->facts;
     char *exe = process_link(a->pid, "exe"), *cwd = process_link(a->pid, "cwd");
-    struct rlimit lim;
+    uint64_t files;
+    int rc;
 
     snprintf(h->exe, sizeof(h->exe), "%s", exe);
     snprintf(h->cwd, sizeof(h->cwd), "%s", cwd);
     free(exe);
     free(cwd);
-    if (prlimit(a->pid, RLIMIT_NOFILE, NULL, &lim) < 0)
-        return -errno;
-    segment_layout(h, lim.rlim_max < FD_CAP_MAX ? (uint32_t)lim.rlim_max : FD_CAP_MAX, syscall_table_hash());
+    rc = process_file_limit(a->pid, &files);
+    if (rc < 0)
+        return rc;
+    segment_layout(h, files < FD_CAP_MAX ? (uint32_t)files : FD_CAP_MAX, syscall_table_hash());
     h->start = SEG_START_ATTACH;
     h->clock = a->clock;
     h->mode = a->mode;
@@ -224,6 +226,7 @@ static void forget(struct attach *a)
 int attach_prepare(pid_t pid, const char *plan_dir, uint32_t mode, struct attach **ret, char **ret_why)
 {
     struct attach *a = xcalloc(1, sizeof(*a));
+    uint64_t began = worker_now();
     int rc;
 
     *ret_why = NULL;
@@ -238,6 +241,7 @@ int attach_prepare(pid_t pid, const char *plan_dir, uint32_t mode, struct attach
         attach_free(a);
         return worker_explain(rc, ret_why);
     }
+    a->prepared_ns = worker_now() - began;
     *ret = a;
     return 0;
 }
@@ -601,6 +605,7 @@ int attach_run(struct attach *a, const char *socket, const char *lib, struct att
     }
     if (j.result)
         *ret = *j.result;
+    ret->prepared_ns = a->prepared_ns;
     worker_done(&j.result, sizeof(*j.result));
     return worker_explain(rc, ret_why);
 }

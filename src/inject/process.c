@@ -341,6 +341,24 @@ uint64_t process_maps_reserve(struct process_maps *m, uint64_t lo, uint64_t hi, 
     return 0;
 }
 
+/* Not by prlimit(2), which root of a container may not ask about another user's process: that takes CAP_SYS_RESOURCE. */
+int process_file_limit(pid_t pid, uint64_t *ret)
+{
+    FILE *f = open_proc(pid, "limits");
+    char line[256], hard[32];
+    int rc = -ENODATA;
+
+    if (!f)
+        return errno == ENOENT ? -ESRCH : -errno;
+    while (rc < 0 && fgets(line, sizeof(line), f))
+        if (sscanf(line, "Max open files %*s %31s", hard) == 1) {
+            *ret = strcmp(hard, "unlimited") == 0 ? UINT64_MAX : strtoull(hard, NULL, 10);
+            rc = 0;
+        }
+    fclose(f);
+    return rc;
+}
+
 uint64_t process_auxv(pid_t pid, uint64_t type)
 {
     FILE *f = open_proc(pid, "auxv");

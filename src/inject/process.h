@@ -57,6 +57,8 @@ uint64_t process_maps_reserve(struct process_maps *m, uint64_t lo, uint64_t hi, 
 
 /* The stack pointer that its program began with; 0 if it isn't shown. */
 uint64_t process_start_stack(pid_t pid);
+/* The hard limit of its open files: 0 or -errno. */
+int process_file_limit(pid_t pid, uint64_t *ret);
 /* A value of the auxiliary vector; 0 if it isn't there. */
 uint64_t process_auxv(pid_t pid, uint64_t type);
 /* Target of a link in /proc/PID; malloc'ed, "" if unknown. */

@@ -600,6 +600,9 @@ def refused_other_user(ctx):
     refused(ctx, process.pid, "may not be traced by this user", argv=as_nobody)
     own = ctx.start([*as_nobody, ctx.tool("sleep"), "1000"])
     time.sleep(0.5)
+    other = [ctx.tool("setpriv"), "--bounding-set=-sys_resource"]  # as root of a container may be
+    ctx.run([*other, ctx.scope, "attach", own.pid], check_code=0)
+    ctx.run([*other, ctx.scope, "detach", own.pid], check_code=0)
     scope = ["env", f"SCOPE_HOME={ctx.dir}/nobody", ctx.scope]
     ctx.run([*as_nobody, *scope, "attach", own.pid], check_code=0)
     ctx.run([*as_nobody, *scope, "detach", own.pid], check_code=0)
