@@ -38,7 +38,7 @@ const struct cli_command command_attach = {
                    "the like) begins its timeout anew. A process that is stopped by job control stays so.\n"
                    "Needs the right to trace the process: root, CAP_SYS_PTRACE, or to be its owner where "
                    "kernel.yama.ptrace_scope is "
-                   "0. Processes that are traced already, 32-bit programs and Go programs can't be attached to.",
+                   "0. Processes that are traced already and 32-bit programs can't be attached to.",
     .options = cli_target_options,
     .more_options = cli_run_options,
     .examples = examples,
