@@ -300,7 +300,7 @@ static int make_segment(struct job *j)
 {
     const struct attach *a = j->a;
     uint64_t size = a->header->seg_size;
-    int64_t fd, got;
+    int64_t fd = -1, got;
     int pidfd, closed, rc = trace_write(&j->t, a->page, SEG_NAME, sizeof(SEG_NAME));
 
     if (rc == 0)
