@@ -40,7 +40,7 @@ const struct cli_command command_attach = {
                    "the like) begins its timeout anew. A process that is stopped by job control stays so.\n"
                    "Needs the right to trace the process: root, CAP_SYS_PTRACE, or to be its owner where "
                    "kernel.yama.ptrace_scope is "
-                   "0. Processes that are traced already, 32-bit programs and Go programs can't be attached to.\n"
+                   "0. Processes that are traced already and 32-bit programs can't be attached to.\n"
                    "Processes in containers are attached to like others. From inside a container that shares the host's "
                    "pid namespace, --rootdir acts on the host: files and paths are then the host's.",
     .options = cli_target_options,

@@ -20,7 +20,8 @@ static const struct cli_example examples[] = {
     {0},
 };
 
-static bool detach_one(pid_t pid, const char *plans)
+/* one: no other was meant. */
+static bool detach_one(pid_t pid, const char *plans, bool one)
 {
     struct attach_result r;
     char *why = NULL;
@@ -29,6 +30,8 @@ static bool detach_one(pid_t pid, const char *plans)
     rc = detach_run(pid, plans, &r, &why);
     if (rc == -EALREADY) {
         fprintf(stderr, "Already detached from pid %d\n", (int)pid);
+        rc = 0;
+    } else if (rc == -ESRCH && !one) { /* short-lived ones come and go */
         rc = 0;
     } else if (rc < 0) {
         cli_error("can't detach from pid %d: %s", (int)pid, why);
@@ -70,7 +73,7 @@ static int run(struct args *a)
     if (launch_install(NULL, &lib, &plans, &what) < 0)
         plans = xstrdup("/nonexistent"); /* plans are made each time */
     for (size_t i = 0; i < count; i++)
-        done += detach_one(pids[i], plans);
+        done += detach_one(pids[i], plans, count == 1);
     free(lib);
     free(plans);
     free(what);

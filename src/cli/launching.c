@@ -753,8 +753,9 @@ static int attach_one(struct attach *a, pid_t pid, const char *socket, const cha
     if (rc < 0) {
         cli_error("can't attach to pid %d (%s): %s", (int)pid, attach_name(a), why);
     } else {
-        cli_error("pid %d (%s): %u thread%s stood still for %.1f ms; %u places in %u files patched", (int)pid,
-                  attach_name(a), r.threads, r.threads == 1 ? "" : "s", (double)r.stopped_ns / 1e6, r.patched, r.images);
+        cli_error("pid %d (%s): %u thread%s stood still for %.1f ms; %u places in %u files patched, prepared in %.1f ms",
+                  (int)pid, attach_name(a), r.threads, r.threads == 1 ? "" : "s", (double)r.stopped_ns / 1e6, r.patched,
+                  r.images, (double)r.prepared_ns / 1e6);
         if (r.unknown)
             cli_hint("%u files could not be read as they were loaded, or planned: calls in them are not observed",
                      r.unknown);

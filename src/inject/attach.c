@@ -26,7 +26,7 @@
 #define MADV_WIPEONFORK 18
 #endif
 #define PAGE UINT64_C(4096)
-#define TRIES 20 /* when it execs, loads libraries, or can't be stopped just now */
+#define TRIES 20 /* when it execs, loads libraries, or can't be stopped or borrowed from just now */
 #define PAUSE_US 20000
 #define TOTAL_MS 10000
 #define ANSWER_MS 5000
@@ -41,8 +41,10 @@ struct attach {
     struct probe_image image;
     uint64_t base, page; /* of the probe; of its struct process, behind it */
     uint64_t segment;
+    uint64_t stacks, stacks_size; /* for hooks of Go code; 0: none */
     struct segment_header *header;
     const char *plan_dir;
+    uint64_t prepared_ns;
 };
 
 /* --- preparation --- */
@@ -146,6 +148,12 @@ static int lay_out(struct attach *a, char **ret_why)
     info = probe_image_info(&a->image);
     if (!info)
         return -ELIBBAD;
+    if (a->texts.go) {
+        a->stacks_size = info->stacks_size;
+        a->stacks = process_maps_reserve(&a->maps, 0, 0, a->stacks_size);
+        if (!a->stacks)
+            return -ENOSPC;
+    }
     for (size_t k = 0; k < a->texts.count; k++) {
         struct text *x = &a->texts.v[k];
         bool wanted = false;
@@ -189,10 +197,13 @@ static int prepare(struct attach *a, char **ret_why)
         *ret_why = xstrdup("it is observed already; `scope ps` shows the session");
         return -EALREADY;
     }
-    rc = texts_read(a->pid, &a->seen, a->plan_dir, process_is_trusted(&a->facts),
-                    (a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC, &a->texts, ret_why);
-    if (rc == 0)
-        rc = texts_check(a->pid, &a->texts);
+    texts_read(a->pid, &a->seen, a->plan_dir, process_is_trusted(&a->facts),
+               (a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC, &a->texts);
+    if (a->texts.go && !arch_probe_runs_early()) {
+        *ret_why = xstrdup("it contains Go code, for which Linux 5.9 and a CPU with FSGSBASE are needed");
+        return -ENOTSUP;
+    }
+    rc = texts_check(a->pid, &a->texts);
     if (rc == 0)
         rc = make_header(a);
     return rc < 0 ? rc : lay_out(a, ret_why);
@@ -211,6 +222,7 @@ static void forget(struct attach *a)
 int attach_prepare(pid_t pid, const char *plan_dir, uint32_t mode, struct attach **ret, char **ret_why)
 {
     struct attach *a = xcalloc(1, sizeof(*a));
+    uint64_t began = worker_now();
     int rc;
 
     *ret_why = NULL;
@@ -225,6 +237,7 @@ int attach_prepare(pid_t pid, const char *plan_dir, uint32_t mode, struct attach
         attach_free(a);
         return worker_explain(rc, ret_why);
     }
+    a->prepared_ns = worker_now() - began;
     *ret = a;
     return 0;
 }
@@ -333,6 +346,7 @@ static int set_up(const struct job *j, bool counter)
                                     .pid = a->facts.pid,
                                     .multi = j->count > 1,
                                     .begun = (uint32_t)j->count /* at most */};
+    const uint64_t stacks_end = a->stacks + a->stacks_size;
     static struct probe p;
     int rc;
 
@@ -354,7 +368,25 @@ static int set_up(const struct job *j, bool counter)
         rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->no_ticks, &no_ticks, sizeof(no_ticks));
     if (rc == 0)
         rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->fsgsbase, &fsgsbase, sizeof(fsgsbase));
+    if (rc == 0)
+        rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->stacks, &a->stacks, sizeof(a->stacks));
+    if (rc == 0)
+        rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->stacks_end, &stacks_end, sizeof(stacks_end));
     return rc < 0 ? rc : trace_write(&j->t, (uint64_t)(uintptr_t)info->probe, &p, sizeof(p));
+}
+
+/* As stacks_open() of the probe makes them. */
+static int make_stacks(struct job *j)
+{
+    const struct attach *a = j->a;
+    int64_t got;
+    int rc = map_at(j, a->stacks, a->stacks_size, PROT_READ | PROT_WRITE, -1);
+
+    if (rc == 0)
+        rc = call(j, SYS_madvise, (const uint64_t[6]){a->stacks, a->stacks_size, MADV_WIPEONFORK}, &got);
+    if (rc == 0 && call(j, SYS_madvise, (const uint64_t[6]){a->stacks, a->stacks_size, MADV_NOHUGEPAGE}, &got) == -ESRCH)
+        rc = -ESRCH; /* that the kernel has no huge pages is no error */
+    return rc;
 }
 
 /* Everything but the patches. */
@@ -369,6 +401,8 @@ static int bring(struct job *j)
         rc = call(j, SYS_madvise, (const uint64_t[6]){a->page, PAGE, MADV_WIPEONFORK}, &got);
     if (rc == 0)
         rc = has_counter(j, &counter);
+    if (rc == 0 && a->stacks)
+        rc = make_stacks(j);
     if (rc == 0)
         rc = make_segment(j);
     if (rc < 0)
@@ -401,7 +435,8 @@ static void take_away(struct job *j)
         return;
     for (size_t i = 0; i < now.count; i++) {
         const struct process_map *m = &now.v[i];
-        bool ours = process_map_is_segment(m) || (m->lo >= a->base && m->hi <= a->page + PAGE);
+        bool ours = process_map_is_segment(m) || (m->lo >= a->base && m->hi <= a->page + PAGE) ||
+                    (m->lo >= a->stacks && m->hi <= a->stacks + a->stacks_size);
 
         for (size_t k = 0; k < a->texts.count; k++)
             ours |= a->texts.v[k].blob && m->lo == a->texts.v[k].blob && !m->inode;
@@ -436,7 +471,7 @@ static int clear_way(struct job *j)
     for (size_t i = 0; i < j->count; i++) {
         struct worker_context *contexts;
         size_t n;
-        int rc = worker_contexts(&j->t, &j->a->seen, &j->threads[i], &contexts, &n);
+        int rc = worker_contexts(&j->t, &j->a->seen, &j->threads[i], j->a->texts.go, &contexts, &n);
 
         if (rc < 0)
             return rc;
@@ -461,7 +496,7 @@ static int move_threads(struct job *j)
     for (size_t i = 0; i < j->count; i++) {
         struct worker_context *contexts;
         size_t n;
-        int rc = worker_contexts(&j->t, &j->a->seen, &j->threads[i], &contexts, &n);
+        int rc = worker_contexts(&j->t, &j->a->seen, &j->threads[i], j->a->texts.go, &contexts, &n);
 
         for (size_t k = 0; rc == 0 && k < n; k++)
             if (texts_before(&j->a->texts, contexts[k].pc, &to, &x, &patch) == TEXT_MOVES)
@@ -496,7 +531,8 @@ static int work_stopped(struct job *j)
     if (rc == 0)
         rc = clear_way(j);
     if (rc == 0)
-        rc = worker_borrow(&j->t, j->threads, j->count, process_auxv(a->pid, AT_SYSINFO_EHDR), &j->th);
+        rc = worker_borrow(&j->t, j->threads, j->count, &a->seen, a->texts.go, process_auxv(a->pid, AT_SYSINFO_EHDR),
+                           &j->th);
     if (rc < 0)
         return rc;
     count_sites(&a->texts, a->header);
@@ -562,12 +598,13 @@ int attach_run(struct attach *a, const char *socket, const char *lib, struct att
                 break;
         }
         rc = worker_run(work, &j, &j.result, sizeof(*j.result));
-        if (rc != -EAGAIN && rc != -ETIMEDOUT)
+        if (rc != -EAGAIN && rc != -ETIMEDOUT && rc != -EBUSY)
             break;
         late += rc == -ETIMEDOUT;
     }
     if (j.result)
         *ret = *j.result;
+    ret->prepared_ns = a->prepared_ns;
     worker_done(&j.result, sizeof(*j.result));
     return worker_explain(rc, ret_why);
 }

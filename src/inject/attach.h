@@ -34,6 +34,7 @@ const char *attach_name(const struct attach *a); /* of the process, for people *
 struct attach_result {
     unsigned threads;          /* that were stopped */
     uint64_t stopped_ns;       /* for so long */
+    uint64_t prepared_ns;      /* attach: what the first attach_prepare() took */
     uint32_t images, patched;  /* patched sites, or bytes put back if detaching */
     uint32_t left;             /* sites that were passed over because a thread stood in them */
     uint64_t compared, differ; /* detach: bytes of code compared with files */

@@ -53,10 +53,8 @@ static int prepare(struct job *j, const char *plan_dir, char **ret_why)
     *ret_why = process_objection(j->pid, &j->facts);
     if (*ret_why)
         return -ENOTSUP;
-    rc = texts_read(j->pid, &j->maps, plan_dir, process_is_trusted(&j->facts), true, &j->texts,
-                    ret_why); /* whatever it was told to time */
-    if (rc == 0)
-        rc = texts_find_applied(j->pid, &j->texts);
+    texts_read(j->pid, &j->maps, plan_dir, process_is_trusted(&j->facts), true, &j->texts); /* whatever it was told to time */
+    rc = texts_find_applied(j->pid, &j->texts);
     if (rc == 0)
         rc = texts_compare(j->pid, &j->texts, true, &bytes, &differ);
     j->foreign = differ || j->texts.unknown;
@@ -93,7 +91,7 @@ static int look_for_hooks(struct job *j)
     for (size_t i = 0; i < j->count; i++) {
         struct worker_context *contexts;
         size_t n;
-        int rc = worker_contexts(&j->t, &j->maps, &j->threads[i], &contexts, &n);
+        int rc = worker_contexts(&j->t, &j->maps, &j->threads[i], j->texts.go, &contexts, &n);
 
         if (rc == 0 && is_ours(j, arch_pc(&j->threads[i].regs), &to))
             rc = -EBUSY;
@@ -115,7 +113,7 @@ static int move_threads(struct job *j)
     for (size_t i = 0; i < j->count; i++) {
         struct worker_context *contexts;
         size_t n;
-        int rc = worker_contexts(&j->t, &j->maps, &j->threads[i], &contexts, &n);
+        int rc = worker_contexts(&j->t, &j->maps, &j->threads[i], j->texts.go, &contexts, &n);
 
         for (size_t k = 0; rc == 0 && k < n; k++)
             if (leaves_slot(j, contexts[k].pc, &to))
@@ -159,9 +157,14 @@ static int unmap(struct job *j, uint64_t at, uint64_t size)
 static int unmap_all(struct job *j)
 {
     const uint64_t segment = (uint64_t)(uintptr_t)j->probe.probe.segment;
+    uint64_t stacks = 0, stacks_end = 0;
     void *none = NULL;
-    int rc = 0;
+    int rc = trace_read(&j->t, (uint64_t)(uintptr_t)j->probe.info.stacks, &stacks, sizeof(stacks));
 
+    if (rc == 0)
+        rc = trace_read(&j->t, (uint64_t)(uintptr_t)j->probe.info.stacks_end, &stacks_end, sizeof(stacks_end));
+    if (rc == 0 && stacks)
+        rc = unmap(j, stacks, stacks_end - stacks);
     for (size_t k = 0; k < j->texts.count && rc == 0; k++) {
         const struct text *x = &j->texts.v[k];
 
@@ -198,6 +201,8 @@ static int work_stopped(struct job *j)
     rc = texts_find_applied(j->pid, &j->texts);
     if (rc == 0)
         rc = look_for_hooks(j);
+    if (rc == 0)
+        rc = worker_can_borrow(&j->t, j->threads, j->count, &j->maps, j->texts.go);
     if (rc == -EBUSY && j->last)
         rc = 0;
     else if (rc == 0 && !j->foreign)
@@ -210,7 +215,8 @@ static int work_stopped(struct job *j)
         rc = move_threads(j);
     if (rc < 0 || j->result->kept)
         return rc;
-    rc = worker_borrow(&j->t, j->threads, j->count, process_auxv(j->pid, AT_SYSINFO_EHDR), &j->th);
+    rc = worker_borrow(&j->t, j->threads, j->count, &j->maps, j->texts.go, process_auxv(j->pid, AT_SYSINFO_EHDR),
+                       &j->th);
     if (rc < 0)
         return rc;
     rc = unmap_all(j);

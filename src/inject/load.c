@@ -225,7 +225,7 @@ int load_at_exec(struct trace *t, struct trace_thread *th, bool loader, const ch
     if (ret == 0)
         ret = probe_image_make(&im);
     if (ret == 0)
-        ret = trace_borrow(t, th, target.vdso);
+        ret = trace_borrow(t, th, target.vdso, 0);
     if (ret != 0)
         goto out;
     size = (load_offset(&im) + offsetof(struct join_load, lib) + strlen(lib) + 1 + PAGE - 1) & ~(size_t)(PAGE - 1);

@@ -43,21 +43,27 @@ char *process_link(pid_t pid, const char *name)
     return xstrndup(to, n > 0 ? (size_t)n : 0);
 }
 
-static bool is_kernel_thread(pid_t pid)
+/* A number of /proc/PID/stat, by its place in proc(5); 0 if it isn't there. */
+static uint64_t stat_field(pid_t pid, int wanted)
 {
     char text[1024], *p;
     FILE *f = open_proc(pid, "stat");
     size_t n;
 
     if (!f)
-        return false;
+        return 0;
     n = fread(text, 1, sizeof(text) - 1, f);
     fclose(f);
     text[n] = '\0';
     p = strrchr(text, ')');
-    for (int field = 2; p && field < 9; field++)
+    for (int field = 2; p && field < wanted; field++)
         p = strchr(p + 1, ' ');
-    return p && (strtoul(p, NULL, 10) & PF_KTHREAD);
+    return p ? strtoull(p, NULL, 10) : 0;
+}
+
+uint64_t process_start_stack(pid_t pid)
+{
+    return stat_field(pid, 28);
 }
 
 /* Lines of a status file. all: of the process; else of another thread of it, of which only the filter matters. */
@@ -113,7 +119,7 @@ int process_facts(pid_t pid, struct process_facts *ret)
     rc = read_status(open_proc(pid, "status"), ret, true);
     if (rc < 0)
         return rc;
-    ret->kernel_thread = is_kernel_thread(pid);
+    ret->kernel_thread = (stat_field(pid, 9) & PF_KTHREAD) != 0;
     snprintf(name, sizeof(name), "/proc/%d/task", (int)pid);
     d = opendir(name);
     while (d && ret->threads > 1 && (e = readdir(d))) {

@@ -59,6 +59,8 @@ uint64_t process_maps_reserve(struct process_maps *m, uint64_t lo, uint64_t hi, 
 /* The hard limit of open files, UINT64_MAX if there is none or it can't be known. (prlimit(2) of another user's process
  * takes CAP_SYS_RESOURCE, which root has not got in containers.) */
 uint64_t process_max_files(pid_t pid);
+/* The stack pointer that its program began with; 0 if it isn't shown. */
+uint64_t process_start_stack(pid_t pid);
 /* A value of the auxiliary vector; 0 if it isn't there. */
 uint64_t process_auxv(pid_t pid, uint64_t type);
 /* Target of a link in /proc/PID; malloc'ed, "" if unknown. */

@@ -33,46 +33,16 @@ static bool pread_all(int fd, void *to, size_t len, uint64_t offset)
     return offset <= INT64_MAX && pread(fd, to, len, (off_t)offset) == (ssize_t)len;
 }
 
-/* True if the file's notes have one of this owner (elf(5)). */
-static bool has_note(int fd, const Elf64_Phdr *ph, unsigned count, const char *owner)
-{
-    char note[4096];
-
-    for (unsigned i = 0; i < count; i++) {
-        size_t size = ph[i].p_filesz < sizeof(note) ? ph[i].p_filesz : sizeof(note), at = 0;
-
-        if (ph[i].p_type != PT_NOTE || !pread_all(fd, note, size, ph[i].p_offset))
-            continue;
-        while (size - at >= sizeof(Elf64_Nhdr)) {
-            Elf64_Nhdr n;
-            size_t name, desc;
-
-            memcpy(&n, note + at, sizeof(n));
-            name = ((size_t)n.n_namesz + 3) & ~(size_t)3;
-            desc = ((size_t)n.n_descsz + 3) & ~(size_t)3;
-            at += sizeof(n);
-            if (name > size - at || desc > size - at - name)
-                break;
-            if (n.n_namesz == strlen(owner) + 1 && memcmp(note + at, owner, n.n_namesz) == 0)
-                return true;
-            at += name + desc;
-        }
-    }
-    return false;
-}
-
 /* Where the mapping lies in its image: false if it is no text of an ELF image. */
-static bool locate(int fd, const struct process_map *m, struct text *t, bool *ret_go)
+static bool locate(int fd, const struct process_map *m, struct text *t)
 {
     Elf64_Phdr ph[PHDR_MAX];
     Elf64_Ehdr eh;
 
-    *ret_go = false;
     if (!pread_all(fd, &eh, sizeof(eh), 0) || memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0 ||
         eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_phentsize != sizeof(*ph) || eh.e_phnum > PHDR_MAX ||
         !pread_all(fd, ph, eh.e_phnum * sizeof(*ph), eh.e_phoff))
         return false;
-    *ret_go = has_note(fd, ph, eh.e_phnum, "Go");
     for (unsigned i = 0; i < eh.e_phnum; i++) {
         const Elf64_Phdr *p = &ph[i];
         uint64_t start = p->p_offset & ~(PAGE - 1);
@@ -154,6 +124,14 @@ static void mark_wanted(struct text *t, bool timing)
     }
 }
 
+static bool has_go(const struct plan_header *h)
+{
+    for (uint32_t i = 0; i < h->site_count; i++)
+        if ((sites(h)[i].flags & PLAN_F_GO) && sites(h)[i].method != PLAN_NONE)
+            return true;
+    return false;
+}
+
 static bool is_library(const char *name)
 {
     const char *slash = strrchr(name, '/');
@@ -161,14 +139,13 @@ static bool is_library(const char *name)
     return slash && strncmp(slash, "/libscope.so", strlen("/libscope.so")) == 0;
 }
 
-int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool trusted, bool timing,
-               struct texts *ret, char **ret_why)
+void texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool trusted, bool timing,
+                struct texts *ret)
 {
     *ret = (struct texts){0};
     for (size_t i = 0; i < m->count; i++) {
         const struct process_map *v = &m->v[i];
         struct text t = {.lo = v->lo, .hi = v->hi, .offset = v->offset, .fd = -1};
-        bool go = false;
         int rc;
 
         if (!v->execute || v->write || v->shared || !v->inode || *v->name != '/' || is_library(v->name))
@@ -179,16 +156,9 @@ int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bo
             continue;
         }
         t.name = xstrdup(v->name);
-        if (!locate(t.fd, v, &t, &go)) {
+        if (!locate(t.fd, v, &t)) {
             text_free(&t);
             continue;
-        }
-        if (go) {
-            *ret_why =
-                xasprintf("it contains Go code (%s), for which attaching and detaching are not built yet", t.name);
-            text_free(&t);
-            texts_free(ret);
-            return -ENOTSUP;
         }
         rc = get_plan(t.fd, plan_dir, trusted, &t);
         if (rc < 0 || !t.plan) {
@@ -197,10 +167,10 @@ int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bo
             continue;
         }
         mark_wanted(&t, timing);
+        ret->go |= has_go(t.plan);
         ret->v = xrealloc(ret->v, ret->count + 1, sizeof(t));
         ret->v[ret->count++] = t;
     }
-    return 0;
 }
 
 void texts_free(struct texts *t)

@@ -30,16 +30,17 @@ struct text {
 struct texts {
     struct text *v;
     size_t count;
+    bool go;        /* some of it is Go's: threads run on small stacks that lie among other data (probe/stacks.h) */
     size_t unknown; /* files whose contents or plan could not be got: what is in their code can't be told */
 };
 
 /*
  * Those of a process, without the probe's own. Plans that aren't in the cache are made, and stored there if the process
  * is trusted: a file may claim to be another by its build id, and the cache serves all. timing: whether patches are
- * wanted that serve only that. 0, or -errno with *ret_why, a sentence (malloc'ed).
+ * wanted that serve only that.
  */
-TRACE_CHECK int texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool trusted, bool timing,
-                           struct texts *ret, char **ret_why);
+void texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool trusted, bool timing,
+                struct texts *ret);
 void texts_free(struct texts *t);
 
 /* Drops the patches whose bytes in memory aren't those that the plan was made from. The process may run. */

@@ -485,7 +485,7 @@ static int give_back(struct trace *t, struct trace_thread *th)
     return ret;
 }
 
-int trace_borrow(struct trace *t, struct trace_thread *th, uint64_t vdso)
+int trace_borrow(struct trace *t, struct trace_thread *th, uint64_t vdso, uint64_t sp)
 {
     static char frame[ARCH_FRAME_MAX];
     struct arch_regs regs;
@@ -494,7 +494,7 @@ int trace_borrow(struct trace *t, struct trace_thread *th, uint64_t vdso)
     if (ret == 0 && ptrace(PTRACE_GETSIGMASK, th->tid, (void *)sizeof(th->mask), &th->mask) < 0)
         ret = -errno;
     if (ret == 0)
-        ret = arch_frame(th->tid, &th->regs, th->mask, frame, &th->frame, &th->below_size);
+        ret = arch_frame(th->tid, &th->regs, sp ? sp : arch_sp(&th->regs), th->mask, frame, &th->frame, &th->below_size);
     if (ret < 0)
         return ret;
     th->below = xmalloc(th->below_size);

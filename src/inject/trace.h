@@ -87,10 +87,10 @@ TRACE_CHECK int trace_read(const struct trace *t, uint64_t addr, void *to, size_
 TRACE_CHECK int trace_write(const struct trace *t, uint64_t addr, const void *from, size_t len);
 
 /* Takes a standing thread's registers into our care: afterwards it can make calls for us. vdso: AT_SYSINFO_EHDR. It
- * must be without a shadow stack. Up to ARCH_FRAME_MAX bytes below the red zone of its stack are written, and given back
- * by trace_return(). Its signals are blocked. -EFAULT: its stack has no such room. If it fails nothing has changed.
+ * must be without a shadow stack. Up to ARCH_FRAME_MAX bytes below sp (0: its own stack pointer) and a red zone are
+ * written, and given back by trace_return(); whoever is killed before does not give them back. Its signals are blocked. -EFAULT: its stack has no such room. If it fails nothing has changed.
  * Undo: trace_return(). */
-TRACE_CHECK int trace_borrow(struct trace *t, struct trace_thread *th, uint64_t vdso);
+TRACE_CHECK int trace_borrow(struct trace *t, struct trace_thread *th, uint64_t vdso, uint64_t sp);
 /* A system call in a borrowed thread; *ret_result is what it returned. */
 TRACE_CHECK int trace_call(struct trace *t, struct trace_thread *th, long nr, const uint64_t arg[6], int64_t *ret_result);
 /* It stands where and as it stood, and a call of its own that was to be restarted still will be. After an error it may run on from its frame: the same, as it sees it. */

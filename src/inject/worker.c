@@ -14,7 +14,10 @@
 #include "base/mem.h"
 
 #define STACKS_MAX 8 /* that a thread may be on at once: its own, alternate ones */
-#define CHUNK_WORDS 8192u
+#define CHUNK_WORDS 8192u /* holds more than one of Go's alternate stacks, 32 KiB each */
+#define PAGE UINT64_C(4096)
+#define FRAME_ROOM ((ARCH_FRAME_MAX + ARCH_RED_ZONE + PAGE) & ~(PAGE - 1))
+#define GO_FIRST_STACK UINT64_C(0x10000) /* what Go uses of the stack that the kernel has made, from where it began */
 
 uint64_t worker_now(void)
 {
@@ -72,6 +75,8 @@ static const char *error_text(int err)
         return "it has no descriptor free (ulimit -n)";
     case EFAULT:
         return "its stacks have no room";
+    case EBUSY:
+        return "none of its threads is on a stack that has room, while it runs Go code; try again";
     case ENOEXEC:
         return "it runs code of another kind";
     case ETIMEDOUT:
@@ -104,21 +109,91 @@ int worker_open_mem(pid_t pid)
     return fd < 0 ? (errno == ENOENT ? -ESRCH : -errno) : fd;
 }
 
-int worker_borrow(struct trace *t, struct trace_thread *threads, size_t count, uint64_t vdso, struct trace_thread **ret)
+/* --- stacks --- */
+
+/* Whether a thread has its thread pointer from a C library. */
+static bool has_libc(const struct trace *t, const struct trace_thread *th)
 {
-    int rc = -ESRCH;
+    uint64_t tp = arch_thread_pointer(&th->regs), self;
+
+    return tp && trace_read(t, tp, &self, sizeof(self)) == 0 && self == tp;
+}
+
+/* Whether sp is on the stack that the kernel (first thread) or the C library has made for a thread; the latter keep
+ * what the thread pointer points to at the upper end of it. */
+static bool is_own_stack(const struct trace *t, const struct process_maps *m, const struct trace_thread *th, uint64_t sp)
+{
+    const struct process_map *v = process_map_at(m, sp);
+    uint64_t tp = arch_thread_pointer(&th->regs);
+
+    return v && (strcmp(v->name, "[stack]") == 0 || (sp < tp && tp < v->hi && has_libc(t, th)));
+}
+
+/* The upper end of what is never used at the lower end of the first thread's stack, if a Go runtime without a C library
+ * runs on it (rt0_go() in its src/runtime/asm_amd64.s); 0: nothing. */
+static uint64_t unused_stack(const struct trace *t, const struct process_maps *m)
+{
+    uint64_t start = process_start_stack(t->pid);
+    const struct process_map *v = start ? process_map_at(m, start) : NULL;
+
+    return v && start - v->lo >= GO_FIRST_STACK + FRAME_ROOM ? v->lo + FRAME_ROOM : 0;
+}
+
+enum where { OWN_STACK, UNUSED_STACK, ANY_STACK, WHERE_END };
+
+/* The stack pointer below which a frame may be written to borrow a thread; 0: not there. */
+static uint64_t room_for_frame(const struct trace *t, const struct process_maps *m, bool go,
+                               const struct trace_thread *th, enum where where)
+{
+    uint64_t sp = arch_sp(&th->regs);
+
+    switch (where) {
+    case OWN_STACK:
+        return is_own_stack(t, m, th, sp) ? sp : 0;
+    case UNUSED_STACK:
+        return go && !has_libc(t, th) ? unused_stack(t, m) : 0;
+    default:
+        return go ? 0 : sp;
+    }
+}
+
+int worker_can_borrow(const struct trace *t, const struct trace_thread *threads, size_t count,
+                      const struct process_maps *m, bool go)
+{
+    for (int where = 0; where < WHERE_END; where++)
+        for (size_t i = 0; i < count; i++)
+            if (room_for_frame(t, m, go, &threads[i], (enum where)where))
+                return 0;
+    return -EBUSY;
+}
+
+int worker_borrow(struct trace *t, struct trace_thread *threads, size_t count, const struct process_maps *m, bool go,
+                  uint64_t vdso, struct trace_thread **ret)
+{
+    int rc = -EBUSY;
 
     /* Should we be killed, a call that only the kernel can continue would fail with EINTR: such threads come last. */
-    for (int hidden = 0; hidden < 2; hidden++)
-        for (size_t i = 0; i < count; i++) {
-            if (arch_restart_hidden(&threads[i].regs) != hidden)
-                continue;
-            *ret = &threads[i];
-            rc = trace_borrow(t, &threads[i], vdso);
-            if (rc != -EFAULT && rc != -ENOEXEC)
-                return rc;
-        }
+    for (int where = 0; where < WHERE_END; where++)
+        for (int hidden = 0; hidden < 2; hidden++)
+            for (size_t i = 0; i < count; i++) {
+                uint64_t sp = room_for_frame(t, m, go, &threads[i], (enum where)where);
+
+                if (!sp || arch_restart_hidden(&threads[i].regs) != hidden)
+                    continue;
+                *ret = &threads[i];
+                rc = trace_borrow(t, &threads[i], vdso, sp);
+                if (rc != -EFAULT && rc != -ENOEXEC)
+                    return rc;
+            }
     return rc;
+}
+
+/* --- signal frames --- */
+
+static void add_context(struct worker_context **list, size_t *count, uint64_t at, uint64_t pc)
+{
+    *list = xrealloc(*list, *count + 1, sizeof(**list));
+    (*list)[(*count)++] = (struct worker_context){at, pc};
 }
 
 /* Frames in [sp, end). *stacks gets stack pointers that lie elsewhere. */
@@ -136,8 +211,7 @@ static int scan(const struct trace *t, uint64_t sp, uint64_t end, struct worker_
         if (rc < 0)
             return rc;
         while ((i = arch_find_context(words, i, n, &saved_sp)) < n) {
-            *list = xrealloc(*list, *count + 1, sizeof(**list));
-            (*list)[(*count)++] = (struct worker_context){sp + i * sizeof(*words), words[i]};
+            add_context(list, count, sp + i * sizeof(*words), words[i]);
             if ((saved_sp < sp || saved_sp >= end) && *stack_count < STACKS_MAX)
                 stacks[(*stack_count)++] = saved_sp;
             i++;
@@ -149,7 +223,28 @@ static int scan(const struct trace *t, uint64_t sp, uint64_t end, struct worker_
     return 0;
 }
 
-int worker_contexts(const struct trace *t, const struct process_maps *m, const struct trace_thread *th,
+/* Frames on the alternate stack that sp is on, if it is on one. */
+static int scan_alternate(const struct trace *t, uint64_t sp, uint64_t end, struct worker_context **list, size_t *count,
+                          uint64_t stacks[STACKS_MAX], unsigned *stack_count)
+{
+    static uint64_t words[CHUNK_WORDS];
+    size_t n = (end - sp) / sizeof(*words) < CHUNK_WORDS ? (size_t)((end - sp) / sizeof(*words)) : CHUNK_WORDS;
+    uint64_t saved_sp = 0;
+    int rc = trace_read(t, sp, words, n * sizeof(*words));
+
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; (i = arch_find_context(words, i, n, &saved_sp)) < n; i++) {
+        if (!arch_context_alternate(words, i, sp + i * sizeof(*words), sp)) /* left over from another's signal */
+            continue;
+        add_context(list, count, sp + i * sizeof(*words), words[i]);
+        if (*stack_count < STACKS_MAX)
+            stacks[(*stack_count)++] = saved_sp & ~UINT64_C(7);
+    }
+    return 0;
+}
+
+int worker_contexts(const struct trace *t, const struct process_maps *m, const struct trace_thread *th, bool go,
                     struct worker_context **ret, size_t *ret_count)
 {
     uint64_t stacks[STACKS_MAX] = {arch_sp(&th->regs) & ~UINT64_C(7)};
@@ -159,8 +254,11 @@ int worker_contexts(const struct trace *t, const struct process_maps *m, const s
     *ret_count = 0;
     for (unsigned i = 0; i < n; i++) {
         const struct process_map *v = process_map_at(m, stacks[i]);
-        int rc = v && v->read ? scan(t, stacks[i] & ~UINT64_C(7), v->hi, ret, ret_count, stacks, &n) : 0;
+        uint64_t sp = stacks[i] & ~UINT64_C(7);
+        int rc = 0;
 
+        if (v && v->read)
+            rc = (go && !is_own_stack(t, m, th, sp) ? scan_alternate : scan)(t, sp, v->hi, ret, ret_count, stacks, &n);
         if (rc < 0 && rc != -EFAULT) {
             free(*ret);
             *ret = NULL;

@@ -22,9 +22,17 @@ int worker_explain(int rc, char **ret_why);
 uint64_t worker_now(void);      /* CLOCK_MONOTONIC ns */
 int worker_open_mem(pid_t pid); /* /proc/PID/mem for writing, also where the process itself may not write */
 
-/* Borrows the thread that suits best: *ret. */
-TRACE_CHECK int worker_borrow(struct trace *t, struct trace_thread *threads, size_t count, uint64_t vdso,
-                              struct trace_thread **ret);
+/*
+ * Borrows the thread that suits best: *ret. What is written over below its stack pointer must be nobody's, as we may be
+ * killed before it is given back. Below that of a goroutine there is other data; so, if the process has Go code, the
+ * thread is one that runs on a stack of the kernel's or the C library's making; without a C library it is any of Go's
+ * own, with the end of the first thread's stack, which Go never uses. -EBUSY: just now there is none.
+ */
+TRACE_CHECK int worker_borrow(struct trace *t, struct trace_thread *threads, size_t count, const struct process_maps *m,
+                              bool go, uint64_t vdso, struct trace_thread **ret);
+/* Whether worker_borrow() would find one: 0 or -EBUSY. */
+TRACE_CHECK int worker_can_borrow(const struct trace *t, const struct trace_thread *threads, size_t count,
+                                  const struct process_maps *m, bool go);
 
 /* A program counter that a signal frame on a thread's stack holds: where it will go on when handlers return. */
 struct worker_context {
@@ -32,8 +40,9 @@ struct worker_context {
     uint64_t pc;
 };
 /* Those of a standing thread, from its stack pointer to the end of that mapping, and of the stacks that those frames in
- * turn have interrupted. *ret is malloc'ed, or NULL. */
+ * turn have interrupted. go: what lies above stacks in Go's heap is no matter of this thread, and Go's handlers run on
+ * alternate stacks, so only these are looked at there. *ret is malloc'ed, or NULL. */
 TRACE_CHECK int worker_contexts(const struct trace *t, const struct process_maps *m, const struct trace_thread *th,
-                                struct worker_context **ret, size_t *ret_count);
+                                bool go, struct worker_context **ret, size_t *ret_count);
 
 #endif

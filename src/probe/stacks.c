@@ -19,8 +19,7 @@ _Static_assert(offsetof(struct segment_header, loss) + LOSS_SLOT * sizeof(uint64
                "entry.S counts losses");
 _Static_assert(STACK_SIZE == 1 << 14 && STACK_STARTS == 1 << 7, "entry.S knows the sizes");
 
-/* Where they are: read by entry.S. */
-HIDDEN uint64_t scope_stacks, scope_stacks_end;
+uint64_t scope_stacks, scope_stacks_end;
 
 void scope_stack_guard(struct stack_head *head);
 

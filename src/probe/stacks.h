@@ -35,6 +35,9 @@ struct stack_head {
     uint64_t unused[3];
 };
 
+/* Where they are, 0: nowhere yet. Read by entry.S; an injector that has made them sets both. */
+extern uint64_t scope_stacks __attribute__((visibility("hidden"))), scope_stacks_end __attribute__((visibility("hidden")));
+
 /* Makes the stacks; memory comes when they are used. Calling again does nothing. 0 or -errno. */
 int stacks_open(void);
 

@@ -3,6 +3,7 @@
 
 #include "join.h"
 #include "ring.h"
+#include "stacks.h"
 
 #define PROBES 64
 #define HIDDEN __attribute__((visibility("hidden")))
@@ -28,6 +29,9 @@ struct probe_info scope_info = {
     .process = &process,
     .no_ticks = &probe_no_ticks,
     .fsgsbase = &probe_fsgsbase,
+    .stacks = &scope_stacks,
+    .stacks_end = &scope_stacks_end,
+    .stacks_size = STACK_COUNT * STACK_SIZE,
 };
 
 static void thread_identify(struct process *p, struct thread *t)

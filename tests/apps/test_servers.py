@@ -519,6 +519,56 @@ for _variant in ("cgo", "cgo-external-pie", "pie", "static", "cgo-static"):
     add_test("apps", f"go-under-load/{_variant}", lambda ctx, v=_variant: go_under_load(ctx, v), timeout=400)
 
 
+@contextmanager
+def transactions(server):
+    """pgbench without a pause; what fails is raised at the end."""
+    bench = [server.tool("pgbench"), "-h", "127.0.0.1", "-p", server.port, "-U", "postgres"]
+    server.ctx.run([*bench, "-i", "-q", "postgres"], cwd=server.dir, check_code=0, timeout=60)
+    done = threading.Event()
+
+    def client():
+        count = 0
+        while not done.is_set():
+            server.ctx.run([*bench, "-c", 2, "-t", 100, "-n", "postgres"], cwd=server.dir, check_code=0, timeout=60)
+            count += 1
+        return count
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(client)
+        try:
+            yield
+        finally:
+            done.set()
+        check(result.result() > 0, "no transactions")
+    same = server.sql("select sum(abalance) = (select sum(bbalance) from pgbench_branches) from pgbench_accounts")
+    equal(same.out, b"t\n", "balances")
+
+
+def attached_under_load(ctx, kind, count=20):
+    """Attached to and detached from, with all children, while clients make requests: none fails."""
+    def cycles():
+        for _ in range(count):
+            ctx.run([ctx.scope, "attach", "--children", server.process.pid], check_code=0)
+            time.sleep(0.05)
+            result = ctx.run([ctx.scope, "detach", "--children", server.process.pid], check_code=0)
+            check(b"differ" not in result.err and b"stays in" not in result.err, "not as before", result.describe())
+
+    server = kind(ctx, "bare")
+    server.start()
+    if kind is Postgres:
+        with transactions(server):
+            cycles()
+    else:
+        with load(server.port, 2) as state:
+            cycles()
+        equal(state["failures"], [], "failed requests")
+        check(state["answers"] > 2 * count, f"only {state['answers']} answers")
+    server.stop()
+
+
+for _kind in (Java, Postgres):
+    add_test("apps", f"attach-{_kind.__name__.lower()}", lambda ctx, k=_kind: attached_under_load(ctx, k), timeout=240)
+
+
 # As src/probe/stacks.h has it.
 STACK_SIZE, STACK_COUNT, HEAD_TAKEN = 16384, 256, 16384 - 128 + 96
 

@@ -38,11 +38,13 @@ def status(pid, key):
 
 
 def ours(pid):
-    """Mappings of the probe's making: the segment; code that is no file's."""
+    """Mappings of the probe's making: the segment; code that is no file's; stacks."""
     with open(f"/proc/{pid}/maps", encoding="ascii", errors="replace") as f:
         rows = [line.split(None, 5) for line in f]
-    return [" ".join(r).strip() for r in rows
-            if (len(r) > 5 and r[5].startswith("/memfd:scope")) or ("x" in r[1] and len(r) < 6)]
+    found = [" ".join(r).strip() for r in rows
+             if (len(r) > 5 and r[5].startswith("/memfd:scope")) or ("x" in r[1] and len(r) < 6)]
+    with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as f:  # stacks for hooks of Go code
+        return found + [line.strip() for line in f if line.startswith("VmFlags:") and {"wf", "nh"} <= set(line.split())]
 
 
 def start(ctx, argv, **how):
@@ -438,11 +440,82 @@ def nginx(ctx):
     cycles(ctx, process.pid, request, 50, "--children")
 
 
+@contextlib.contextmanager
+def go_server(ctx, variant):
+    """A Go server under the load that wrk makes, of which no request may fail; (process, port)."""
+    port, home = free_port(), ctx.fresh("go")
+    (home / "root").mkdir()
+    (home / "root/small").write_bytes(b"small" * 200)
+    process = ctx.start([ctx.go_build("server", variant), port], cwd=home, stderr=subprocess.PIPE)
+    ctx.wait_for(lambda: listens(port), "the server listens")
+    wrk = ctx.start([ctx.tool("wrk"), "-t1", "-c32", "-d600s", f"http://127.0.0.1:{port}/small"], stdout=subprocess.PIPE)
+    yield process, port
+    check(process.poll() is None, f"ended with {process.poll()}")
+    wrk.send_signal(signal.SIGINT)
+    said = wrk.communicate(timeout=30)[0].decode()
+    check("Non-2xx" not in said and "Socket errors" not in said, "requests failed", said)
+    check(int(re.search(r"(\d+) requests in", said)[1]) > 1000, "hardly any load", said)
+    process.send_signal(signal.SIGTERM)
+    _, complaints = process.communicate(timeout=30)
+    check(process.returncode == 0 and not complaints, f"ended with {process.returncode}", complaints[-3000:].decode())
+
+
+def go(ctx, variant, count=20):
+    """Each time, a connection that is made meanwhile is seen, and nothing is left."""
+    with go_server(ctx, variant) as (process, port):
+        for _ in range(count):
+            session = attach(ctx, process.pid, "--lossless").session
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as s:
+                mine = s.getsockname()[1]
+                s.sendall(b"GET /small HTTP/1.0\r\n\r\n")
+                while s.recv(65536):
+                    pass
+            session.sync()
+            detach(ctx, process.pid)
+            session.wait_end()
+            seen = [b["source"] for b in session.events("net", sync=False) if b["data"].get("net_peer_port") == mine]
+            equal(sorted(seen), ["net.close", "net.open"], "events of a connection")
+
+
+def go_stress(ctx, variant):
+    """What hooks in goroutines can break, while they come and go."""
+    process = ctx.start([ctx.go_build("stress", variant)], cwd=ctx.fresh("stress"), stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT)
+    times = 0
+    while process.poll() is None:
+        result = ctx.run([ctx.scope, "attach", process.pid])
+        check(result.code == 0 or b"no such process" in result.err or b"try again" in result.err, "another error",
+              result.describe())
+        time.sleep(0.05)
+        result = ctx.run([ctx.scope, "detach", process.pid])
+        check(b"differ" not in result.err and b"stays in" not in result.err, "not as before", result.describe())
+        times += result.code == 0
+    said = process.stdout.read().decode()
+    check(process.returncode == 0 and "deep: status 2" in said, f"ended with {process.returncode}", said[-3000:])
+    check(times > 5, f"only {times} times")
+
+
+for _variant in ("static", "static-stripped", "pie", "cgo", "cgo-stripped", "cgo-external-pie", "cgo-static"):
+    add_test("attach", f"go/{_variant}", lambda ctx, v=_variant: go(ctx, v), timeout=240)
+for _variant in ("static", "cgo"):
+    add_test("attach", f"go-stress/{_variant}", lambda ctx, v=_variant: go_stress(ctx, v), timeout=400)
+
+
 # --- being killed in the middle ---
 
+def killed_go(ctx, command):
+    with go_server(ctx, "static") as (process, _):
+        killed_each_step(ctx, process, command)
+
+
 def killed(ctx, command):
-    """The tool dies before each of its steps: the program goes on, and can be attached to and detached from."""
     process = start(ctx, [ctx.compile("attach/threads.c", "glibc-O2")])
+    killed_each_step(ctx, process, command)
+    ends_well(process, b"0 failures, signals sent")
+
+
+def killed_each_step(ctx, process, command):
+    """The tool dies before each of its steps: the program goes on, and can be attached to and detached from."""
     for step in range(1, 200):
         if command == "detach":
             attach(ctx, process.pid)
@@ -456,7 +529,6 @@ def killed(ctx, command):
     check(5 < step < 199, f"{step} steps")
     attach(ctx, process.pid)
     detach_anyhow(ctx, process.pid)
-    ends_well(process, b"0 failures, signals sent")
 
 
 def detach_anyhow(ctx, pid):
@@ -467,6 +539,8 @@ def detach_anyhow(ctx, pid):
 
 add_test("attach", "killed/attach", lambda ctx: killed(ctx, "attach"), timeout=240)
 add_test("attach", "killed/detach", lambda ctx: killed(ctx, "detach"), timeout=240)
+add_test("attach", "killed/go-attach", lambda ctx: killed_go(ctx, "attach"), timeout=240)
+add_test("attach", "killed/go-detach", lambda ctx: killed_go(ctx, "detach"), timeout=240)
 
 
 # --- what can't be done is told ---
@@ -539,6 +613,9 @@ def refused_other_user(ctx):
     refused(ctx, process.pid, "may not be traced by this user", argv=as_nobody)
     own = ctx.start([*as_nobody, ctx.tool("sleep"), "1000"])
     time.sleep(0.5)
+    other = [ctx.tool("setpriv"), "--bounding-set=-sys_resource"]  # as root of a container may be
+    ctx.run([*other, ctx.scope, "attach", own.pid], check_code=0)
+    ctx.run([*other, ctx.scope, "detach", own.pid], check_code=0)
     scope = ["env", f"SCOPE_HOME={ctx.dir}/nobody", ctx.scope]
     ctx.run([*as_nobody, *scope, "attach", own.pid], check_code=0)
     ctx.run([*as_nobody, *scope, "detach", own.pid], check_code=0)

@@ -100,7 +100,7 @@ static bool steps(pid_t pid, int go, int last)
     vdso = vdso_of(pid);
     assert_int_equal(arch_get_regs(pid, &before), 0);
     assert_int_equal(trace_read(&t, vdso, was, sizeof(was)), 0);
-    assert_int_equal(trace_borrow(&t, &th, vdso), 0);
+    assert_int_equal(trace_borrow(&t, &th, vdso, 0), 0);
     if (last == 2)
         return true;
     assert_int_equal(trace_call(&t, &th, SYS_getpid, (const uint64_t[6]){0}, &got), 0);

@@ -53,6 +53,11 @@ uint64_t arch_sp(const struct arch_regs *regs)
     return regs->user.rsp;
 }
 
+uint64_t arch_thread_pointer(const struct arch_regs *regs)
+{
+    return regs->user.fs_base;
+}
+
 int64_t arch_result(const struct arch_regs *regs)
 {
     return (int64_t)regs->user.rax;
@@ -151,7 +156,8 @@ static size_t xstate_needed(const unsigned char *xstate, size_t size, uint64_t *
     return need;
 }
 
-int arch_frame(pid_t tid, const struct arch_regs *regs, uint64_t mask, void *buf, uint64_t *ret_at, size_t *ret_size)
+int arch_frame(pid_t tid, const struct arch_regs *regs, uint64_t sp, uint64_t mask, void *buf, uint64_t *ret_at,
+               size_t *ret_size)
 {
     enum { UCONTEXT = offsetof(ucontext_t, uc_sigmask) + 8 }; /* the kernel's struct ucontext, with 64 signals */
     struct user_regs_struct u = regs->user;
@@ -174,7 +180,7 @@ int arch_frame(pid_t tid, const struct arch_regs *regs, uint64_t mask, void *buf
     sw.xfeatures = features;
     sw.extended_size = sw.xstate_size + (uint32_t)sizeof(magic2);
     memcpy(xstate + XSTATE_SW, &sw, sizeof(sw));
-    fp = (u.rsp - ARCH_RED_ZONE - sw.extended_size) & ~UINT64_C(63);
+    fp = (sp - ARCH_RED_ZONE - sw.extended_size) & ~UINT64_C(63);
     at = (fp - UCONTEXT) & ~UINT64_C(15);
 
     if (arch_in_call(regs)) {
@@ -232,6 +238,17 @@ size_t arch_find_context(const uint64_t *words, size_t from, size_t count, uint6
             return i;
         }
     return count;
+}
+
+int arch_context_alternate(const uint64_t *words, size_t at, uint64_t address, uint64_t sp)
+{
+    enum {
+        PC = offsetof(ucontext_t, uc_mcontext.gregs[REG_RIP]),
+        BASE = (PC - offsetof(ucontext_t, uc_stack.ss_sp)) / sizeof(*words),
+        SIZE = (PC - offsetof(ucontext_t, uc_stack.ss_size)) / sizeof(*words),
+    };
+
+    return at >= BASE && sp - words[at - BASE] < words[at - SIZE] && address - words[at - BASE] < words[at - SIZE];
 }
 
 int arch_probe_runs_early(void)

@@ -28,6 +28,7 @@ int arch_set_regs(pid_t tid, const struct arch_regs *regs);
 
 uint64_t arch_pc(const struct arch_regs *regs);
 uint64_t arch_sp(const struct arch_regs *regs);
+uint64_t arch_thread_pointer(const struct arch_regs *regs); /* where C libraries keep its own address; 0: none */
 int64_t arch_result(const struct arch_regs *regs);
 
 /* Registers for running code at pc with up to three arguments of a function, as if no system call had been. */
@@ -50,10 +51,11 @@ extern const unsigned char arch_gadget[9];
  * Makes a frame for rt_sigreturn that gives a thread all the registers that it has now, vector registers included, and
  * this signal mask, and leaves its alternate stack as it is. A system call that the kernel was about to restart is
  * made again (one with a timeout that restart_syscall(2) would continue fails with EINTR instead: rt_sigreturn forgets
- * how). buf: ARCH_FRAME_MAX bytes. *ret_at: the frame's address, below the red zone of the thread's stack, for the
- * *ret_size bytes of buf. 0, or -errno of ptrace(2). The thread must stand.
+ * how). buf: ARCH_FRAME_MAX bytes. *ret_at: the frame's address, below sp and a red zone, for the *ret_size bytes of
+ * buf. 0, or -errno of ptrace(2). The thread must stand.
  */
-int arch_frame(pid_t tid, const struct arch_regs *regs, uint64_t mask, void *buf, uint64_t *ret_at, size_t *ret_size);
+int arch_frame(pid_t tid, const struct arch_regs *regs, uint64_t sp, uint64_t mask, void *buf, uint64_t *ret_at,
+               size_t *ret_size);
 
 /* Whether the registers are those of a call that has just failed with EINTR and would not be restarted by the kernel,
  * but may be: it has had no effect. */
@@ -72,6 +74,9 @@ void arch_set_pc(struct arch_regs *regs, uint64_t pc);
  * counter, or count if there is none. *ret_sp: the stack pointer saved with it.
  */
 size_t arch_find_context(const uint64_t *words, size_t from, size_t count, uint64_t *ret_sp);
+/* Whether that frame, whose words[at] lies at this address, says that it is on an alternate stack which sp points into,
+ * too: it keeps what sigaltstack(2) was then. */
+int arch_context_alternate(const uint64_t *words, size_t at, uint64_t address, uint64_t sp);
 
 /* True if the probe can run before the C library has set the thread pointer: it reads it with rdfsbase. */
 int arch_probe_runs_early(void);
