@@ -342,12 +342,44 @@ static int look_at(const struct trace *t, struct trace_thread *th)
     return ret;
 }
 
-/* Those that do not stand can't be let go of but by the end of this process. */
-static void drop_all(struct trace_thread *threads, size_t count)
+/* A thread that stands runs on as if it had never been stopped. */
+static void drop(const struct trace *t, struct trace_thread *th)
 {
-    for (size_t i = 0; i < count; i++)
-        if (threads[i].tid > 0 && trace_detach(&threads[i]) < 0)
+    if (look_at(t, th) < 0 || trace_detach(th) < 0) {
+        /* It has been killed. */
+    }
+    th->tid = 0;
+}
+
+#define GRACE_MS 1000
+
+/* Gives up. Those that do not stand yet have been interrupted, too: they are waited for a little longer, since the end of
+ * this process would let go of them with calls that fail with EINTR. */
+static void drop_all(struct trace *t, struct trace_thread *threads, size_t count)
+{
+    uint64_t end = t->deadline;
+    int none = -1, status;
+    struct trace_thread *th;
+    size_t left = 0;
+    pid_t tid;
+
+    for (size_t i = 0; i < count; i++) {
+        if (threads[i].tid > 0 && threads[i].stands)
+            drop(t, &threads[i]);
+        left += threads[i].tid > 0;
+    }
+    t->deadline = now_ns() + GRACE_MS * NS_PER_MS;
+    while (left && next_stop(t, &none, &tid, &status) == 0) {
+        th = find(threads, count, tid);
+        if (!th)
             continue;
+        if (status >> 16 == PTRACE_EVENT_STOP)
+            drop(t, th);
+        else if (!ended(status) && pass(tid, status, PTRACE_CONT) == 0)
+            continue;
+        left--;
+    }
+    t->deadline = end;
 }
 
 int trace_stop_all(struct trace *t, unsigned wait_ms, struct trace_thread **ret_threads, size_t *ret_count)
@@ -375,7 +407,7 @@ int trace_stop_all(struct trace *t, unsigned wait_ms, struct trace_thread **ret_
         }
         ret = -ESRCH;
     }
-    drop_all(threads, count);
+    drop_all(t, threads, count);
     free(threads);
     return ret;
 }
