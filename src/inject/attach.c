@@ -142,7 +142,7 @@ static int lay_out(struct attach *a, char **ret_why)
     if (!a->segment)
         return -ENOSPC;
     a->page = a->base + ((a->image.span + PAGE - 1) & ~(PAGE - 1));
-    rc = probe_image_relocate(&a->image, a->base);
+    rc = probe_image_relocate(&a->image, a->base, a->page + PAGE - a->base);
     if (rc < 0)
         return rc;
     info = probe_image_info(&a->image);
@@ -263,6 +263,10 @@ struct job {
     struct trace_thread *threads, *th; /* th: borrowed */
     size_t count;
     int mem, segment, conn;
+    struct mapped {
+        uint64_t at, size;
+    } * mapped; /* by us, so far */
+    size_t mapped_count;
 };
 
 static struct segment_header *at_address(uint64_t address)
@@ -289,6 +293,10 @@ static int map_at(struct job *j, uint64_t at, uint64_t size, int prot, int64_t f
     if (rc == 0 && (uint64_t)got != at) { /* Linux before 4.17 takes the address for a wish */
         rc = call(j, SYS_munmap, (const uint64_t[6]){(uint64_t)got, size}, &got);
         return rc < 0 ? rc : -EAGAIN;
+    }
+    if (rc == 0) {
+        j->mapped = xrealloc(j->mapped, j->mapped_count + 1, sizeof(*j->mapped));
+        j->mapped[j->mapped_count++] = (struct mapped){at, size};
     }
     return rc == -EEXIST ? -EAGAIN : rc;
 }
@@ -424,26 +432,17 @@ static int bring(struct job *j)
     return rc;
 }
 
-/* Undoes what bring() may have done; what wasn't mapped yet isn't there to be hit: the places were free. */
+/* Undoes what bring() has done, and no more: the program may have taken a place that was free when it was chosen. */
 static void take_away(struct job *j)
 {
-    const struct attach *a = j->a;
-    struct process_maps now;
     int64_t got;
 
-    if (process_maps(a->pid, &now) < 0)
-        return;
-    for (size_t i = 0; i < now.count; i++) {
-        const struct process_map *m = &now.v[i];
-        bool ours = process_map_is_segment(m) || (m->lo >= a->base && m->hi <= a->page + PAGE) ||
-                    (m->lo >= a->stacks && m->hi <= a->stacks + a->stacks_size);
+    while (j->mapped_count) {
+        const struct mapped *m = &j->mapped[--j->mapped_count];
 
-        for (size_t k = 0; k < a->texts.count; k++)
-            ours |= a->texts.v[k].blob && m->lo == a->texts.v[k].blob && !m->inode;
-        if (ours && call(j, SYS_munmap, (const uint64_t[6]){m->lo, m->hi - m->lo}, &got) < 0)
+        if (call(j, SYS_munmap, (const uint64_t[6]){m->at, m->size}, &got) < 0)
             break;
     }
-    process_maps_free(&now);
 }
 
 static int hand_over(struct job *j)

@@ -173,11 +173,11 @@ static int unmap_all(struct job *j)
     }
     if (j->probe.file && rc == 0) { /* the loader's list names it: it stays */
         rc = trace_write(&j->t, (uint64_t)(uintptr_t)j->probe.info.process, &none, sizeof(none));
-        if (rc == 0 && j->probe.process)
-            rc = unmap(j, j->probe.process, SEG_PAGE);
-    } else if (rc == 0) { /* with the page of its struct process, which follows */
-        rc = unmap(j, j->probe.base, j->probe.span + SEG_PAGE);
+    } else if (rc == 0) {
+        rc = unmap(j, j->probe.base, j->probe.info.mapped);
     }
+    if (rc == 0 && j->probe.process && (j->probe.file || j->probe.process - j->probe.base >= j->probe.info.mapped))
+        rc = unmap(j, j->probe.process, SEG_PAGE);
     for (size_t i = 0; i < j->maps.count && rc == 0; i++)
         if (process_map_is_segment(&j->maps.v[i]) && (!j->passive || j->maps.v[i].lo == segment))
             rc = unmap(j, j->maps.v[i].lo, j->maps.v[i].hi - j->maps.v[i].lo);

@@ -200,9 +200,10 @@ static uint64_t load_offset(const struct probe_image *im)
 }
 
 /* Fills the mapping; a borrowed thread. */
-static int fill(struct trace *t, struct trace_thread *th, struct probe_image *im, uint64_t base, const char *lib)
+static int fill(struct trace *t, struct trace_thread *th, struct probe_image *im, uint64_t base, size_t size,
+                const char *lib)
 {
-    int ret = probe_image_relocate(im, base);
+    int ret = probe_image_relocate(im, base, size);
 
     if (ret == 0)
         ret = probe_image_write(t, im, base);
@@ -233,7 +234,7 @@ int load_at_exec(struct trace *t, struct trace_thread *th, bool loader, const ch
     if (ret == 0)
         ret = loader ? map_anywhere(t, th, size, &base) : map_below(t, th, &target, size, &base);
     if (ret == 0)
-        ret = fill(t, th, &im, base, lib);
+        ret = fill(t, th, &im, base, size, lib);
     if (ret == 0)
         ret = trace_enter(t, th, base + im.eh->e_entry,
                           (const uint64_t[3]){arch_sp(&th->regs), target.bias, base + load_offset(&im)});

@@ -66,7 +66,9 @@ static const void *probe_at(const struct probe_image *im, uint64_t vaddr, uint64
 }
 
 /* Relocations of data that need no symbol; there are no others. */
-int probe_image_relocate(struct probe_image *im, uint64_t base)
+static struct probe_info *find_info(const struct probe_image *im);
+
+int probe_image_relocate(struct probe_image *im, uint64_t base, uint64_t mapped)
 {
     const Elf64_Dyn *d = NULL;
     const unsigned char *rela;
@@ -94,8 +96,9 @@ int probe_image_relocate(struct probe_image *im, uint64_t base)
         }
     }
     rela = probe_at(im, at, size);
-    if (!rela)
-        return size ? -ELIBBAD : 0;
+    if (!rela || !find_info(im))
+        return -ELIBBAD;
+    find_info(im)->mapped = mapped;
     for (; size >= sizeof(Elf64_Rela); rela += sizeof(Elf64_Rela), size -= sizeof(Elf64_Rela)) {
         Elf64_Rela r;
         uint64_t value;
@@ -116,10 +119,10 @@ void probe_image_free(struct probe_image *im)
     im->data = NULL;
 }
 
-const struct probe_info *probe_image_info(const struct probe_image *im)
+static struct probe_info *find_info(const struct probe_image *im)
 {
     const void *before = probe_at(im, im->eh->e_entry - sizeof(int32_t), sizeof(int32_t));
-    const struct probe_info *info;
+    struct probe_info *info;
     int32_t distance;
     uint64_t at;
 
@@ -129,11 +132,16 @@ const struct probe_info *probe_image_info(const struct probe_image *im)
     at = im->eh->e_entry + (uint64_t)(int64_t)distance - im->data_ph->p_vaddr;
     if (!inside(at, sizeof(*info), im->data_ph->p_filesz))
         return NULL;
-    info = (const struct probe_info *)(const void *)(im->data + at);
+    info = (struct probe_info *)(void *)(im->data + at);
     return info->magic == PROBE_INFO_MAGIC && info->probe_size == sizeof(struct probe) &&
                    info->process_size == sizeof(struct process)
                ? info
                : NULL;
+}
+
+const struct probe_info *probe_image_info(const struct probe_image *im)
+{
+    return find_info(im);
 }
 
 /* Writes what isn't zero: the memory is new, and most of the probe is room. */

@@ -20,8 +20,8 @@ struct probe_image {
 /* Checks it and makes the copy. -ENOENT: built without a probe; -ELIBBAD: with one that isn't simple enough. */
 TRACE_CHECK int probe_image_make(struct probe_image *ret);
 void probe_image_free(struct probe_image *im);
-/* Once, for the address that it will have: 0 or -ELIBBAD. */
-TRACE_CHECK int probe_image_relocate(struct probe_image *im, uint64_t base);
+/* Once, for the address that it will have, and the size of the mapping: 0 or -ELIBBAD. */
+TRACE_CHECK int probe_image_relocate(struct probe_image *im, uint64_t base, uint64_t mapped);
 /* What the relocated image says about itself, or NULL. Its addresses are those in the other process. */
 const struct probe_info *probe_image_info(const struct probe_image *im);
 

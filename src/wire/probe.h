@@ -57,7 +57,7 @@ struct probe {
  * Where in the probe's image these are, once it is relocated. The 4 bytes before the image's entry point (e_entry) are
  * the distance from the entry point to this struct: the probe has no symbols.
  */
-#define PROBE_INFO_MAGIC UINT64_C(0x326f666e49706353) /* "ScpInfo2" */
+#define PROBE_INFO_MAGIC UINT64_C(0x336f666e49706353) /* "ScpInfo3" */
 struct probe_info {
     uint64_t magic;
     uint32_t probe_size, process_size; /* of the structs: a probe of another build may have others */
@@ -67,6 +67,7 @@ struct probe_info {
     uint8_t *no_ticks, *fsgsbase;   /* reading the counter faults; the thread pointer can be read with an instruction */
     uint64_t *stacks, *stacks_end;  /* hold where the stacks for hooks of Go code are (0: there are none yet) */
     uint64_t stacks_size;           /* of all of them: fresh memory that a fork wipes */
+    uint64_t mapped;                /* bytes mapped for the image by who brought it in from outside; 0: a loader did */
 };
 
 #endif

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attaching to running processes and detaching from them: they must not notice, and nothing of ours may stay."""
 
+import collections
 import contextlib
 import ctypes
 import os
@@ -335,6 +336,31 @@ def run_then_detach(ctx):
     ctx.wait_for(lambda: opens(again) > 3, "events", 10)
     detach(ctx, process.pid)
     check(process.poll() is None, "it has ended")
+
+
+def own_memory(pid):
+    """Bytes mapped, by rights and file; without what grows as needed. Code that was written to is mapped in pieces."""
+    sizes = collections.Counter()
+    with open(f"/proc/{pid}/maps", encoding="utf-8") as f:
+        for line in f:
+            addresses, rights, _, _, _, *name = line.split(maxsplit=5)
+            low, high = (int(a, 16) for a in addresses.split("-"))
+            sizes[rights, "".join(name).strip()] += high - low
+    return {k: v for k, v in sizes.items() if k[1] not in ("[heap]", "[stack]")}
+
+
+@test("static-then-detach")
+def static_then_detach(ctx):
+    """What was mapped at a static program's exec, right below its image, goes, and nothing else."""
+    program = ctx.compile("attach/inside.c", "static", ["-no-pie"])
+    here = ctx.fresh("here")
+    bare, observed = (start(ctx, argv, cwd=here) for argv in ([program, "x"], ctx.scope_argv([program, "x"])))
+    detach(ctx, observed.pid)
+    equal(own_memory(observed.pid), own_memory(bare.pid), "mappings")
+    detached = attach(ctx, observed.pid)
+    detach(ctx, observed.pid)
+    equal(own_memory(observed.pid), own_memory(bare.pid), "mappings, a second time")
+    check(observed.poll() is None, "it has ended", detached.describe())
 
 
 @test("changed-by-others")
