@@ -41,11 +41,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#if __STDC_HOSTED__
-#include <string.h>
-#else
-void *memcpy(void *dst, const void *src, size_t n);
-#endif
 
 #include "wire/syscalls.h"
 
@@ -273,7 +268,7 @@ static inline void plan_fill_blob(const struct plan_header *h, char *to, uint64_
     const struct plan_fixup *fix = (const struct plan_fixup *)(const void *)((const char *)h + h->fix_off);
     const struct plan_patch *patch = (const struct plan_patch *)(const void *)((const char *)h + h->patch_off);
 
-    memcpy(to, (const char *)h + h->blob_off, h->blob_size);
+    __builtin_memcpy(to, (const char *)h + h->blob_off, h->blob_size);
     for (uint32_t i = 0; i < h->fix_count; i++) {
         uint32_t width = fix[i].kind == PLAN_FIX_TEXT32 ? 4 : 8;
         char *at = to + fix[i].at;
