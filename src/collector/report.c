@@ -103,6 +103,8 @@ static uint32_t mode_for(const struct pipeline *pl)
         mode |= SEG_M_REC_SEEK;
     if (pl->per_op[TM_FS_STAT])
         mode |= SEG_M_REC_STAT;
+    if (pl->per_op[TM_FS_ERROR])
+        mode |= SEG_M_REC_ERROR;
     if (pl->event[CFG_EW_SYSCALL])
         mode |= SEG_M_REC_ALL;
     if (pl->event[CFG_EW_CONSOLE] || pl->event[CFG_EW_FILE])
@@ -539,6 +541,26 @@ static const char *const class_name[ERR_MAX] = {
     [ERR_CHANGE] = "change", [ERR_DESC] = "descriptor", [ERR_MAP] = "map", [ERR_CONNECTION] = "connection",
     [ERR_RX_TX] = "rx_tx",
 };
+
+enum err_class err_class_of(enum op_group group)
+{
+    switch (group) {
+    case OPG_OPEN_CLOSE: return ERR_OPEN_CLOSE;
+    case OPG_READ_WRITE: return ERR_READ_WRITE;
+    case OPG_SYNC: return ERR_SYNC;
+    case OPG_SEEK: return ERR_SEEK;
+    case OPG_STAT: return ERR_STAT;
+    case OPG_DELETE: return ERR_DELETE;
+    case OPG_CREATE: return ERR_CREATE;
+    case OPG_RENAME: return ERR_RENAME;
+    case OPG_CHANGE: return ERR_CHANGE;
+    case OPG_DESC: return ERR_DESC;
+    case OPG_MAP: return ERR_MAP;
+    case OPG_CONNECTION: return ERR_CONNECTION;
+    case OPG_RX_TX: return ERR_RX_TX;
+    default: return ERR_MAX;
+    }
+}
 
 void report_error(struct proc *p, enum err_class class_, const char *op, int err, const char *file, size_t len,
                   const struct sock *s, uint64_t time_ns)

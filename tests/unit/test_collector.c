@@ -258,7 +258,7 @@ static void test_names(void **state)
     writer_put(&w, REC_CALL, OP_unlink, -EACCES, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/x")));
     w.h->op[OP_fstat].calls = 4;
     w.h->op[OP_lseek].calls = 3;
-    w.h->op[OP_close].ebadf = 2;
+    w.h->op[OP_close].failed = 2;
     run();
     expect("fs.delete", "op=unlinkat file=/dir/f unit=operation");
     expect("fs.rename", "op=renameat2 file=/home/u/up/a file_to=/dir/b");
