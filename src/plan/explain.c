@@ -59,7 +59,7 @@ void plan_explain(const void *plan, size_t size, FILE *out)
         fprintf(out, "%#-18" PRIx64 " %-18s %-11s %-30s %s%s%s%s%s\n", s->vaddr, number, method_name(s->method),
                 reason_name(s->reason), s->flags & PLAN_F_ENTER ? "enter " : "", s->flags & PLAN_F_EXIT ? "exit " : "",
                 s->flags & PLAN_F_CHECK_ORIGIN ? "check-origin " : "", s->flags & PLAN_F_NORETURN ? "noreturn " : "",
-                s->flags & PLAN_F_GO ? "go" : "");
+                s->flags & PLAN_F_NR_KEPT ? "go, kept" : s->flags & PLAN_F_GO ? "go" : "");
         by_method[s->method & 15]++;
         if (s->reason == PLAN_R_UNINTERESTING)
             continue;

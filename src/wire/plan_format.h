@@ -45,7 +45,7 @@
 #include "wire/syscalls.h"
 
 #define PLAN_MAGIC   UINT64_C(0x316e616c50706353) /* "ScpPlan1" */
-#define PLAN_VERSION 3u     /* raised whenever a plan made by an older planner must not be applied */
+#define PLAN_VERSION 5u     /* raised whenever a plan made by an older planner must not be applied */
 #define PLAN_SLOT    128u   /* bytes per trampoline slot */
 #define PLAN_SLOT_CODE 32u  /* code starts here in a slot */
 #define PLAN_KEY_MAX 64u    /* bytes of plan_header.key, NUL included */
@@ -99,6 +99,8 @@ enum plan_flag {
     PLAN_F_SP_BIAS8     = 1u << 4, /* enter hook sees sp 8 lower than the exit hook (PLAN_CALLER) */
     PLAN_F_NORETURN     = 1u << 5,
     PLAN_F_GO           = 1u << 6, /* may run on a goroutine's stack: the hooks run on one of the probe's */
+    PLAN_F_NR_KEPT      = 1u << 8, /* with PLAN_F_NR_UNKNOWN: the enter side leaves what the exit side must know in two
+                                    * registers that nobody reads there (src/probe/arch) */
 };
 
 /* plan_patch.when: the condition under which the probe applies a patch. */
