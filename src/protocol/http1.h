@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* HTTP/1.0 and 1.1 over one connection (RFC 9112). What it tells: http.h. */
+#ifndef SCOPE_PROTOCOL_HTTP1_H
+#define SCOPE_PROTOCOL_HTTP1_H
+
+#include "protocol/http.h"
+
+struct http1;
+
+/* joined: bytes of the connection passed before, so it may begin within a message. sink is kept by reference, owner
+ * is passed to its functions. Never fails. An idle connection (nothing outstanding) takes at most 512 bytes. */
+struct http1 *http1_new(const struct http_sink *sink, void *owner, bool joined);
+/* Tells what is outstanding (`done`), then frees. NULL is fine. */
+void http1_free(struct http1 *h, uint64_t time_ns);
+
+/* len bytes that passed in this direction at time_ns (any clock, as long as it is one). data NULL: they passed but
+ * weren't captured. */
+void http1_feed(struct http1 *h, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
+/* This direction has ended: a body that lasts until then is complete. */
+void http1_end(struct http1 *h, enum proto_dir dir, uint64_t time_ns);
+
+/* How many of the next bytes in this direction the decoder needs the number of only, not the bytes: 0 if it needs
+ * them, UINT64_MAX if all that will ever come. So that bodies need not be captured. */
+uint64_t http1_skip(const struct http1 *h, enum proto_dir dir);
+
+/* Whether these first bytes of a direction can be HTTP/1: 1 yes, 0 no, -1 more bytes are needed to tell. */
+int http1_detect(const uint8_t *data, size_t len);
+
+#endif
