@@ -156,7 +156,8 @@ struct side {
     bool turned;      /* the other direction has followed */
     bool ended;       /* nothing more is looked at */
     size_t tried;     /* rules that are known not to fit, from the first on */
-    size_t next;      /* bytes with which it is worth while to look again */
+    unsigned looks;   /* of DETECT_LOOKS */
+    size_t next;      /* bytes with which it is worth while to look again, after those */
 };
 
 struct piece {
@@ -378,7 +379,8 @@ size_t detect_feed(struct detect *d, enum proto_dir dir, const uint8_t *data, si
     if (!data || d->datagrams || s->bytes.len == DETECT_BUDGET)
         s->ended = true;
     /* Not after each byte: that would be quadratic. */
-    if (s->ended || s->bytes.len >= s->next) {
+    if (s->ended || s->looks < DETECT_LOOKS || s->bytes.len >= s->next) {
+        s->looks++;
         s->next = s->bytes.len + s->bytes.len / 2 + 1;
         look(d);
     }
