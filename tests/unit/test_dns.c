@@ -829,6 +829,13 @@ static void test_detect(void **state)
     m.p[2] |= 0x28; /* NOTIFY and others */
     assert_false(dns_detect(m.p, m.len));
     m = *query(1, "www.example.com", 60000);
+    assert_true(dns_detect(m.p, m.len));
+    m = *query(1, "www.example.com", 0);
+    assert_false(dns_detect(m.p, m.len));
+    m = *query(1, "www.example.com", OPT);
+    assert_false(dns_detect(m.p, m.len));
+    m = *query(1, "www.example.com", A);
+    m.p[m.len - 1] = 7; /* a class that isn't used */
     assert_false(dns_detect(m.p, m.len));
     /* NBSTAT of NetBIOS has the number of SRV. */
     m = *query(1, "CKAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", SRV);
