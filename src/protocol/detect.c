@@ -174,7 +174,7 @@ struct detect {
     unsigned turns;
     struct side sides[PROTO_DIRS];
     struct piece *pieces;
-    size_t piece_count, piece_room;
+    size_t piece_count;
     struct detect_answer answer;
 };
 
@@ -184,7 +184,7 @@ static void forget(struct detect *d)
         buf_free(&d->sides[dir].bytes);
     free(d->pieces);
     d->pieces = NULL;
-    d->piece_count = d->piece_room = 0;
+    d->piece_count = 0;
 }
 
 struct detect *detect_new(const struct detect_rules *rules, bool datagrams)
@@ -335,10 +335,7 @@ static void note_piece(struct detect *d, enum proto_dir dir, uint64_t len, bool 
         last->len += len;
         return;
     }
-    if (d->piece_count == d->piece_room) {
-        d->piece_room = d->piece_room ? 2 * d->piece_room : 4;
-        d->pieces = xrealloc(d->pieces, d->piece_room, sizeof(*d->pieces));
-    }
+    d->pieces = xrealloc(d->pieces, d->piece_count + 1, sizeof(*d->pieces)); /* they are few */
     d->pieces[d->piece_count++] = (struct piece){len, time_ns, dir, missed};
 }
 
