@@ -307,15 +307,14 @@ static void look(struct detect *d)
 {
     enum proto_dir other = proto_other(d->first);
     const struct side *first = &d->sides[d->first];
-    enum verdict one, two = MAYBE;
+    enum verdict one, two;
 
     if (d->answer.state != DETECT_MORE || (!d->begun && !(first->ended && d->sides[other].ended)))
         return;
+    /* While bytes of the other direction have passed, only rules that are built in can be undecided about the first. */
     one = try_rules(d, d->first);
-    /* Rules of the user that can't say yet about the first direction are waited for. */
-    if (one == NO || (one == MAYBE && first->tried >= d->rules->count))
-        two = try_rules(d, other);
-    if (d->answer.state == DETECT_FOUND)
+    two = one == YES ? NO : try_rules(d, other);
+    if (one == YES || two == YES)
         return;
     if (one == NO && two == NO)
         d->answer.state = DETECT_NOTHING;

@@ -243,16 +243,19 @@ static void test_user_rules(void **state)
 /* The first byte of the answer ends what a rule sees of the question: the same wherever that is. */
 static void test_windows(void **state)
 {
-    static const struct detect_rule list[] = {{.name = "Two", .regex = "^a.*b$"}, {.name = "Late", .regex = "late"}};
+    static const struct detect_rule list[] = {
+        {.name = "Two", .regex = "^a.*b$"}, {.name = "Four", .regex = "^w.*w$", .len = 4}, {.name = "Late", .regex = "late"}};
     static char filler[DETECT_WINDOW + 4];
 
     use_rules(list, COUNT(list));
     EXPECT("user Two tx 0", TX("a"), TX("b"), RX("x"));
     EXPECT("at the end: nothing", TX("a"), RX("x"), TX("b"), RX("y"));
-    EXPECT("user Late rx 1", TX("a"), RX("late"), TX("b"));
+    EXPECT("user Four tx 1", TX("wxyw"));
+    EXPECT("user Four tx 1", TX("wxyw and more"));
+    EXPECT("user Late rx 2", TX("a"), RX("late"), TX("b"));
     memset(filler, '-', sizeof(filler));
     memcpy(filler + DETECT_WINDOW - 4, "late", 4);
-    EXPECT("user Late tx 1", {PROTO_TX, filler, sizeof(filler)});
+    EXPECT("user Late tx 2", {PROTO_TX, filler, sizeof(filler)});
     memset(filler, '-', sizeof(filler));
     memcpy(filler + DETECT_WINDOW - 3, "late", 4);
     EXPECT("at the end: nothing", {PROTO_TX, filler, sizeof(filler)});
@@ -262,6 +265,7 @@ static void test_replaced(void **state)
 {
     static const struct detect_rule list[] = {
         {.name = "http", .regex = "^(GET /api|PRI )"}, {.name = "Tls", .regex = "^160303", .binary = true, .len = 5}};
+    static const struct detect_rule api[] = {{.name = "HTTP", .regex = "^GET /api"}};
     static const struct detect_rule statsd[] = {{.name = "STATSD", .regex = "^x"}, {.name = "dns", .regex = "^y"}};
 
     use_rules(list, COUNT(list));
@@ -271,6 +275,8 @@ static void test_replaced(void **state)
     EXPECT("http1 http tx 0", TX("PRI * HTTP/1.1\r\n\r\n"));
     EXPECT("tls Tls tx 1", TX("\x16\3\3\0\xc8\1\0\0\xc4\3\3rrrrrrrr"));
     EXPECT("at the end: nothing", TX("\x16\3\1\0\xc8\1\0\0\xc4\3\3rrrrrrrr"), RX("x"), TX("y"));
+    use_rules(api, COUNT(api));
+    EXPECT("at the end: nothing", TX("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
     use_rules(statsd, COUNT(statsd));
     EXPECT("at the end: nothing", TX("a:1|c\n"));
     EXPECT("statsd STATSD tx 0", TX("x:1|c\n"));
@@ -418,7 +424,7 @@ static void test_bombs(void **state)
     static const struct detect_rule list[] = {
         {.name = "nested", .regex = "^(a+)+$"},          {.name = "scan", .regex = "a*b?a*b?a*c"},
         {.name = "hex", .regex = "(61|6161)*x", .binary = true}, {.name = "back", .regex = "(.*)(.*)\\1\\2x"},
-        {.name = "recurse", .regex = "(a(?1)?a?)+x"},
+        {.name = "recurse", .regex = "(a(?1)?a?)+x"},    {.name = "power", .regex = "(?:a?){22}[bc]"},
     };
     static char a[DETECT_BUDGET];
     double begin = cpu_seconds();

@@ -291,6 +291,16 @@ static void test_tls13(void **state)
     expect(&c, 1, &s, 1, want);
     expect(&c, 100, &s, 7, want);
     s.psk = c.psk = true;
+    s.session = "123456789012345678901234567890123"; /* longer than it may be */
+    expect(&c, 16384, &s, 16384,
+           "client tx 1 TLS 1.0 TLS 1.2 TLS 1.3 www.example.com h2 http/1.1 ech ticket\nunreadable -\n");
+    s.session = tls13.session;
+    c.session = "123456789012345678901234567890123";
+    c.psk = s.psk = false;
+    expect(&c, 16384, &s, 16384,
+           "server rx 2 0 TLS 1.2 TLS 1.3 TLS_AES_128_GCM_SHA256 new -\nunreadable -\n");
+    c.session = modern.session;
+    c.psk = s.psk = true;
     expect(&c, 16384, &s, 16384,
            "client tx 1 TLS 1.0 TLS 1.2 TLS 1.3 www.example.com h2 http/1.1 ech ticket\n"
            "server rx 2 1 TLS 1.2 TLS 1.3 TLS_AES_128_GCM_SHA256 resumed -\nhellos -\n");
@@ -333,6 +343,18 @@ static void test_sizes(void **state)
                "client tx 1 TLS 1.0 TLS 1.2 TLS 1.3 www.example.com h2 http/1.1 ech\n"
                "server rx 2 1 TLS 1.2 TLS 1.3 TLS_AES_128_GCM_SHA256 new -\nhellos -\n");
     }
+}
+
+/* Later records may state another version. */
+static void test_record_versions(void **state)
+{
+    struct buf out = records(client_hello(&modern), 100);
+    const struct passage p = {PROTO_TX, out.p, out.len};
+
+    for (size_t at = 105; at < out.len; at += 105)
+        out.p[at + 2] = 3;
+    expect_told(run, &p, 1, "client tx 1 TLS 1.0 TLS 1.2 TLS 1.3 www.example.com h2 http/1.1 ech\nclosed -\n");
+    buf_free(&out);
 }
 
 static void test_too_long(void **state)
@@ -388,11 +410,13 @@ static void test_alerts(void **state)
     static const char client[] = "client tx 1 TLS 1.0 TLS 1.2 TLS 1.3 www.example.com h2 http/1.1 ech\n";
     const struct passage refused[] = {{PROTO_TX, out.p, out.len}, RX("\x15\3\1\0\2\2\x28" "more")};
     const struct passage warned[] = {{PROTO_TX, out.p, out.len}, RX("\x15\3\1\0\2\1\x70"), {PROTO_RX, in.p, in.len}};
+    const struct passage both[] = {{PROTO_TX, out.p, out.len}, RX("\x15\3\1\0\2\1\x70\x15\3\1\0\2\2\x28")};
     const struct passage closed[] = {{PROTO_TX, out.p, out.len}, RX("\x15\3\1\0\1\1\x15\3\1\0\1\0")};
     char want[300];
 
     (void)snprintf(want, sizeof(want), "%salert handshake_failure\n", client);
     expect_told(run, refused, COUNT(refused), want);
+    expect_told(run, both, COUNT(both), want);
     (void)snprintf(want, sizeof(want), "%sserver rx 3 2 TLS 1.2 TLS 1.3 TLS_AES_128_GCM_SHA256 new -\nhellos -\n", client);
     expect_told(run, warned, COUNT(warned), want);
     (void)snprintf(want, sizeof(want), "%salert close_notify\n", client);
@@ -514,7 +538,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tls13),    cmocka_unit_test(test_tls12),  cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_too_long), cmocka_unit_test(test_retry),  cmocka_unit_test(test_alerts),
+        cmocka_unit_test(test_record_versions), cmocka_unit_test(test_too_long), cmocka_unit_test(test_retry),  cmocka_unit_test(test_alerts),
         cmocka_unit_test(test_ssl2),     cmocka_unit_test(test_unreadable), cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_many_protocols), cmocka_unit_test(test_detect),
     };
