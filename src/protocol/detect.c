@@ -241,7 +241,7 @@ static enum verdict fits_builtin(const struct detect *d, enum detect_protocol pr
     case DETECT_HTTP1:
         return d->datagrams ? NO : verdict_of(http1_detect(p, len), complete);
     case DETECT_DNS:
-        return d->datagrams ? dns_detect(p, len) : verdict_of(dns_detect_stream(p, len), complete);
+        return verdict_of(d->datagrams ? dns_detect(p, len) : dns_detect_stream(p, len), complete);
     default:
         return verdict_of(statsd_detect(p, len, complete), complete);
     }
@@ -362,20 +362,22 @@ size_t detect_feed(struct detect *d, enum proto_dir dir, const uint8_t *data, si
 {
     struct side *s = &d->sides[dir];
     size_t kept;
+    bool ended;
 
     if (d->answer.state != DETECT_MORE || len == 0)
         return 0;
     turn(d, dir);
     if (d->answer.state != DETECT_MORE)
         return 0;
-    kept = !data || s->ended ? 0 : DETECT_BUDGET - s->bytes.len < len ? DETECT_BUDGET - s->bytes.len : len;
+    ended = s->ended;
+    kept = !data || ended ? 0 : DETECT_BUDGET - s->bytes.len < len ? DETECT_BUDGET - s->bytes.len : len;
     if (kept)
         buf_add(&s->bytes, data, kept);
     note_piece(d, dir, kept, false, time_ns);
     if (!data || d->datagrams || s->bytes.len == DETECT_BUDGET)
         s->ended = true;
     /* Not after each byte: that would be quadratic. */
-    if (s->ended || s->looks < DETECT_LOOKS || s->bytes.len >= s->next) {
+    if (s->ended ? !ended : s->looks < DETECT_LOOKS || s->bytes.len >= s->next) {
         s->looks++;
         s->next = s->bytes.len + s->bytes.len / 2 + 1;
         look(d);

@@ -23,11 +23,14 @@ static int starts(const char *with, const uint8_t *data, size_t len)
     return memcmp(with, data, n) == 0;
 }
 
+static unsigned http1_calls;
+
 int http1_detect(const uint8_t *data, size_t len)
 {
     const uint8_t *end = memchr(data, '\n', len);
     int response = starts("HTTP/1.", data, len);
 
+    http1_calls++;
     if (response)
         return response;
     for (size_t i = 0; i < len && data[i] != ' '; i++)
@@ -443,6 +446,26 @@ static void test_bombs(void **state)
     assert_true(cpu_seconds() - begin < 60);
 }
 
+/* How often it is looked: not for each piece. */
+static void test_looks(void **state)
+{
+    struct detect *d;
+
+    use_rules(NULL, 0);
+    d = detect_new(rules, false);
+    http1_calls = 0;
+    for (unsigned i = 0; i < DETECT_BUDGET; i++)
+        detect_feed(d, PROTO_TX, (const uint8_t *)"G", 1, 1);
+    assert_in_range(http1_calls, 10, 50);
+    /* A direction that has ended is none to look for; what the other one has doesn't change by it. */
+    detect_feed(d, PROTO_RX, (const uint8_t *)"H", 1, 1);
+    http1_calls = 0;
+    for (unsigned i = 0; i < 10000; i++)
+        detect_feed(d, PROTO_TX, (const uint8_t *)"G", 1, 1);
+    assert_in_range(http1_calls, 0, 2);
+    detect_free(d);
+}
+
 static size_t problem_rule;
 
 static void on_problem(void *ctx, size_t rule, const char *text)
@@ -492,7 +515,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_builtin), TEST(test_long_request), TEST(test_user_rules), TEST(test_windows), TEST(test_replaced),
         TEST(test_datagrams), TEST(test_more), TEST(test_gaps), TEST(test_turns), TEST(test_revised), TEST(test_replay),
-        TEST(test_bombs), TEST(test_problem), TEST(test_random),
+        TEST(test_bombs), TEST(test_looks), TEST(test_problem), TEST(test_random),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
