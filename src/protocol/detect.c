@@ -15,7 +15,9 @@
 #include "protocol/statsd.h"
 #include "protocol/tls.h"
 
-#define HEAP_KIB 4096 /* of a match, as in src/telemetry/filter.c */
+/* Of a match, as in src/telemetry/filter.c. */
+#define MATCH_LIMIT 200000
+#define HEAP_KIB 4096
 
 enum verdict { NO, YES, MAYBE };
 
@@ -104,6 +106,7 @@ struct detect_rules *detect_rules_new(const struct detect_rule *rules, size_t co
     if (!r->match || !r->context)
         abort(); /* out of memory */
     pcre2_set_callout(r->context, step, r->steps);
+    pcre2_set_match_limit(r->context, MATCH_LIMIT);
     pcre2_set_heap_limit(r->context, HEAP_KIB);
     return r;
 }

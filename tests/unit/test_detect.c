@@ -248,6 +248,7 @@ static void test_windows(void **state)
 {
     static const struct detect_rule list[] = {
         {.name = "Two", .regex = "^a.*b$"}, {.name = "Four", .regex = "^w.*w$", .len = 4}, {.name = "Late", .regex = "late"}};
+    static const struct detect_rule anchored[] = {{.name = "Begin", .regex = "^abc|^\\Aabd"}};
     static char filler[DETECT_WINDOW + 4];
 
     use_rules(list, COUNT(list));
@@ -262,6 +263,10 @@ static void test_windows(void **state)
     memset(filler, '-', sizeof(filler));
     memcpy(filler + DETECT_WINDOW - 3, "late", 4);
     EXPECT("at the end: nothing", {PROTO_TX, filler, sizeof(filler)});
+    /* What can match at the first byte only is known not to match before the window is complete. */
+    use_rules(anchored, COUNT(anchored));
+    EXPECT("nothing", TX("\0\1\2\3"), RX("\0\1\2\3"));
+    EXPECT("at the end: nothing", TX("ab"), RX("\0\1\2\3"));
 }
 
 static void test_replaced(void **state)
