@@ -314,6 +314,7 @@ static void adopt(struct collector *c, struct proc *p, pid_t ppid)
     f->child = p->pid;
     p->fds = f->fds;
     f->fds = (struct fd_table){0};
+    p->images = images_ref(parent->images);
     p->birth_ns = f->time_ns;
     p->origin = parent->seg ? parent->seg->id : 0;
 }
@@ -406,6 +407,10 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
     } else {
         leave_segment(p); /* of a process that attaches twice without exec */
         proc_unborrow(p);
+    }
+    if (info->start != SEG_START_FORK) { /* records in its ring tell of the new ones */
+        images_unref(p->images);
+        p->images = NULL;
     }
     p->exec_op = 0;
     free(p->pending_exec);
@@ -517,6 +522,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
         p->cwd = xstrdup(parent->cwd);
     }
     p->root = parent->root;
+    p->images = images_ref(parent->images);
     p->birth_ns = time_ns;
     p->cpu_at_ns = mono_of(time_ns);
     identify_child(p, parent);

@@ -17,6 +17,7 @@
 
 #include "collector/backlog.h"
 #include "collector/clock.h"
+#include "collector/images.h"
 #include "collector/segment.h"
 #include "telemetry/telemetry.h"
 
@@ -226,6 +227,7 @@ struct proc {
     uint64_t next_look;                  /* ... at these, before the first summary; 0, 0, -1: not known */
     uint64_t peak_rss_kib;               /* 0: not known */
     int64_t known_rss, known_threads, known_fds;
+    struct images *images;               /* that it runs */
     unsigned gauge_port, gauge_conn[3];  /* tcp, udp, other */
     bool gauge_said[4];
     bool all_recorded;                /* table overflow was reported */

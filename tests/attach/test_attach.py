@@ -4,6 +4,7 @@
 import collections
 import contextlib
 import ctypes
+import json
 import os
 import re
 import signal
@@ -85,6 +86,14 @@ def ends_well(process, expect):
 
 def opens(session, file="/etc/hostname"):
     return len([b for b in session.events("fs", "fs.open") if b["data"].get("file") == file])
+
+
+def sites(ctx, pid, file):
+    """What became of the system call sites of a file: [patched by method, refused by reason]."""
+    probe = json.loads(ctx.tool_run("inspect", pid).out)["probe"]
+    for of_all, kind in (("sites_patched", "patched"), ("sites_left", "refused")):
+        equal(sum(sum(i[kind].values()) for i in probe["by_image"]), probe[of_all], kind)
+    return [(i["patched"], i["refused"]) for i in probe["by_image"] if os.path.basename(i["path"]) == os.path.basename(file)][0]
 
 
 # --- what is seen ---
@@ -273,12 +282,14 @@ def inside(ctx, by_handler):
     result = attach(ctx, process.pid)
     check(b"1 calls are not observed because a thread stood in their code" in result.err, "no thread was found there",
           result.describe())
+    equal(sites(ctx, process.pid, program)[1].get("a thread stood in it"), 1, "sites that are told of")
     flag.unlink()
     process.send_signal(signal.SIGCONT)
     time.sleep(0.2)
     check(process.poll() is None, f"ended with {process.poll()}")
     detach(ctx, process.pid)
     check(b"are not observed" not in attach(ctx, process.pid).err, "nobody stands there now")
+    check("a thread stood in it" not in sites(ctx, process.pid, program)[1], "nobody stands there now")
     detach(ctx, process.pid)
     ends_well(process, b"went on well")
 
@@ -376,6 +387,42 @@ def changed_by_others(ctx):
     check(re.search(rb": 1 bytes of code differ", result.err) and b"stays in its memory" in result.err, "the message",
           result.describe())
     ends_well(process, b"went on well")
+
+
+@test("changed-site")
+def changed_site(ctx):
+    """Bytes that are to be replaced are others than the planner saw: they stay, and `scope inspect` says so. First while
+    it runs; then in the file, whose build id, and with it the plan, is that of the file that it was made from."""
+    program = ctx.compile("attach/inside.c", "static", ["-no-pie"])
+    reason, where = "not the bytes of its file", symbol(program, "number") + 7
+    changed = b"\x48\x8b\xd8"  # mov %rax,%rbx in its other encoding
+    process = start(ctx, [program, "x"])
+    attach(ctx, process.pid)
+    patched, refused = sites(ctx, process.pid, program)
+    detach(ctx, process.pid)
+    check(reason not in refused, "changed before", refused)
+    with open(f"/proc/{process.pid}/mem", "r+b", buffering=0) as f:
+        f.seek(where)
+        equal(f.read(3), b"\x48\x89\xc3", "mov %rax,%rbx")
+        f.seek(where)
+        f.write(changed)
+    attach(ctx, process.pid)
+    now, now_refused = sites(ctx, process.pid, program)
+    equal((sum(now.values()), now_refused.get(reason)), (sum(patched.values()) - 1, 1), "sites, attached to")
+    ctx.run([ctx.scope, "detach", process.pid], check_code=0)
+    ends_well(process, b"went on well")
+
+    copy = ctx.dir / "copy"
+    code = bytearray(program.read_bytes())
+    at = code.find(b"\xb8\x08\0\0\0\x0f\x05\x48\x89\xc3")  # `number`
+    check(at > 0 and code.find(b"\xb8\x08\0\0\0\x0f\x05\x48\x89\xc3", at + 1) < 0, "the place in the file")
+    code[at + 7:at + 10] = changed
+    copy.write_bytes(code)
+    copy.chmod(0o755)
+    observed = start(ctx, ctx.scope_argv([copy, "x"]))
+    now, now_refused = ctx.wait_for(lambda: sites(ctx, observed.pid, copy), "the image")
+    equal((sum(now.values()), now_refused.get(reason)), (sum(patched.values()) - 1, 1), "sites, started with")
+    ends_well(observed, b"went on well")
 
 
 # --- under load ---

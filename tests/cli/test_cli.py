@@ -789,6 +789,12 @@ def inspect(ctx):
     check(all(i["connected"] for i in one["interfaces"]), "connected", one["interfaces"])
     check(one["probe"]["sites_patched"] > 100, "sites", one["probe"])
     equal(set(one["probe"]["lost"].values()), {0}, "lost")
+    images = {os.path.basename(i["path"]): i for i in one["probe"]["by_image"]}
+    equal(sum(sum(i["patched"].values()) for i in images.values()), one["probe"]["sites_patched"], "patched, of all images")
+    equal(sum(sum(i["refused"].values()) for i in images.values()), one["probe"]["sites_left"], "refused, of all images")
+    equal(one["probe"]["images_unlisted"], 0)
+    check(images["libc.so.6"]["patched"]["after"] > 100 and re.fullmatch("[0-9a-f]{40}", images["libc.so.6"]["build_id"]),
+          "the C library", one["probe"])
     equal(one["cfg"]["current"]["metric"]["format"]["verbosity"], 4)
     equal([o["process"]["pid"] for o in inspected(ctx, "--all")], [shell.pid])
     equal(json.loads(out(ctx, "inspect", "-a", "-j"))["process"], one["process"])

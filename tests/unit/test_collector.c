@@ -538,6 +538,90 @@ static void test_fork_borrow_exec(void **state)
     writer_free(&w2);
 }
 
+static void put_image(struct writer *w, const char *path, const char *key, uint32_t after, uint32_t no_room)
+{
+    struct rec_sites sites = {.sites = {.patched[PLAN_AFTER] = after, .refused[PLAN_R_NO_ROOM] = no_room}};
+
+    memcpy(sites.key, key, strnlen(key, sizeof(sites.key)));
+    assert_true(writer_put(w, REC_IMAGE, OP_NONE, 0, ARGS(0), 0,
+                           ITEMS({ITEM_PATH, path, strlen(path)}, {ITEM_SITES, &sites, sizeof(sites)})));
+}
+
+/* What is told of a process's images; the caller frees it. */
+static char *images_of(const struct proc *p)
+{
+    struct buf b = BUF_INIT;
+    char *text;
+
+    images_describe(p->images, &b);
+    text = xstrdup(buf_cstr(&b));
+    buf_free(&b);
+    return text;
+}
+
+#define IMAGE(path, key, after, no_room)                                                                               \
+    "{\"path\":\"" path "\"" key ",\"patched\":{\"after\":" after "},\"refused\":{\"no room\":" no_room                \
+    "},\"without_enter_hook\":0}"
+#define ID(key) ",\"build_id\":\"" key "\""
+
+static void assert_images(const struct proc *p, const char *expected)
+{
+    char *text = images_of(p);
+
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+/* Images are those of the process: a child has its parent's until it gets others, an exec has none of them. */
+static void test_images(void **state)
+{
+    pid_t child = idle_child();
+    struct writer w = prog((uint32_t)getpid()), guest = w, own;
+    struct proc *parent = attach(&w), *p;
+    char long_key[PLAN_KEY_MAX + 1];
+    unsigned unlisted;
+
+    (void)state;
+    memset(long_key, 'a', sizeof(long_key) - 1); /* without an end */
+    long_key[PLAN_KEY_MAX] = '\0';
+    guest.pid = (uint32_t)child;
+    put_image(&w, "/proc/self/exe", "0a1b", 3, 1);
+    put_image(&w, "/lib/l\"ibc.so", "f-1-2", 7, 2);
+    run();
+    assert_images(parent, "[" IMAGE("/usr/bin/prog", ID("0a1b"), "3", "1") ","
+                              IMAGE("/lib/l\\\"ibc.so", "", "7", "2") "]");
+    writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(SIGCHLD), 0, NULL);
+    writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD), 0, NULL);
+    run();
+    p = proc_by_host_pid(&c, child);
+    assert_ptr_equal(p->images, parent->images);
+    put_image(&guest, "/proc/self/exe", "0a1b", 4, 9); /* once more: nothing is doubled */
+    put_image(&guest, "/x", "../../etc", 1, 1);
+    put_image(&guest, "/y", long_key, 1, 1);
+    run();
+    assert_images(p, "[" IMAGE("/usr/bin/prog", ID("0a1b"), "4", "9") "," IMAGE("/lib/l\\\"ibc.so", "", "7", "2") ","
+                         IMAGE("/x", "", "1", "1") "," IMAGE("/y", "", "1", "1") "]");
+    assert_images(parent, "[" IMAGE("/usr/bin/prog", ID("0a1b"), "3", "1") ","
+                              IMAGE("/lib/l\\\"ibc.so", "", "7", "2") "]");
+    own = writer_new((uint32_t)child, SEG_START_EXEC, "/opt/new", 9);
+    attach(&own);
+    assert_images(p, "[]");
+    for (unsigned i = 0; i < IMAGES_MAX + 3; i++) {
+        char name[32];
+
+        snprintf(name, sizeof(name), "/lib/%u", i);
+        put_image(&own, name, "00", 1, 0);
+        run();
+    }
+    unlisted = images_unlisted(p->images);
+    assert_int_equal(unlisted, 3);
+    end_child(child);
+    proc_died(p);
+    run();
+    writer_free(&w);
+    writer_free(&own);
+}
+
 /* JOIN of a child that outgrew its parent's ring arrives before its last record there was written. */
 static void test_upgrade(void **state)
 {
@@ -1087,7 +1171,8 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_per_operation), T(test_console),
-        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_upgrade), T(test_exec_behind_a_stall), T(test_short_life),
+        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_upgrade),
+        T(test_exec_behind_a_stall), T(test_short_life),
         T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_claims_about_others),
         cmocka_unit_test_setup_teardown(test_syscalls, setup_syscalls, teardown),
         T(test_wrap_and_full), T(test_torn), T(test_bad_headers), T(test_scribble), T(test_clock), T(test_backlog),
