@@ -4,6 +4,7 @@
 import collections
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import re
@@ -208,6 +209,50 @@ def sleep(ctx):
     equal(process.wait(10), 0, "status")
     took = time.monotonic() - began
     check(2 <= took < 3, f"took {took} s")
+
+
+# What `waits` must say of calls that time out; not named: 0. The kernel begins the others anew for us after each stop,
+# which waits for the whole timeout again (docs/INTERNALS.md).
+TIMED_OUT = {"epoll_wait": 0, "epoll_pwait": 0, "epoll_pwait2": 0, "io_getevents": 0, "semtimedop": errno.EAGAIN,
+             "sigtimedwait": errno.EAGAIN, "recv": errno.EAGAIN, "recvmsg": errno.EAGAIN, "read": errno.EAGAIN,
+             "send": errno.EAGAIN, "write": errno.EAGAIN, "accept": errno.EAGAIN, "connect": errno.EAGAIN}
+TIMED_OUT_ONCE = {"futex": errno.ETIMEDOUT, "sem_timedwait": errno.ETIMEDOUT, "poll": 0, "ppoll": 0, "select": 0, "pselect": 0,
+                  "nanosleep": 0, "clock_nanosleep": 0, "clock_nanosleep_abs": 0}
+
+
+def waits(ctx, variant, *only):
+    """Calls with a timeout, interrupted again and again: they return as ever, and no earlier. Those that the kernel can
+    continue take as long as ever, too."""
+    timeout, slack, program = 4.0, 1.2, ctx.compile("attach/waits.c", variant, ["-pthread"])
+    began = time.monotonic()
+    waiting = [start(ctx, [program, int(timeout * 1000), *name]) for name in ([[n] for n in only] or [[]])]
+    while time.monotonic() - began < timeout / 2:
+        time.sleep(0.3)
+        for process in waiting:
+            attach(ctx, process.pid)
+        time.sleep(0.3)
+        for process in waiting:
+            detach(ctx, process.pid)
+    last = time.monotonic() - began
+    check(last > slack, "too quick for the test to tell")
+    check(last < timeout - 0.2, "too slow for the test: no call waits any more", last)
+    seen = set()
+    for process in waiting:
+        out, _ = process.communicate(timeout=30)
+        equal(process.returncode, 0, "status")
+        for line in out.decode().splitlines():
+            name, result, err, took = line.split()
+            seen.add(name)
+            expected = {**TIMED_OUT, **TIMED_OUT_ONCE}[name]
+            equal((int(result), int(err)), (-1 if expected else 0, expected), f"{name}: result and errno")
+            longest = timeout + slack + (last if name in TIMED_OUT else 0)
+            check(timeout - 0.01 <= int(took) / 1000 <= longest, f"{name} took {took} ms, at most {longest} s", out.decode())
+    equal(seen, set(only) or set(TIMED_OUT) | set(TIMED_OUT_ONCE), "calls")
+
+
+for v in VARIANTS:
+    add_test("attach", f"waits/{v}", lambda ctx, v=v: waits(ctx, v))
+add_test("attach", "waits/alone", lambda ctx: waits(ctx, "glibc-O2", "epoll_wait", "poll", "select", "semtimedop"))
 
 
 @test("vfork")
