@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/core.h"
+#include "collector/left.h"
 #include "collector/procinfo.h"
 
 #define MS UINT64_C(1000000)
@@ -242,6 +243,18 @@ int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)
     }
     /* Whatever led to this (its parent's fork, its own exec) lies in rings that must be read first. */
     segments_drain(c, true);
+    if (seg->map.info.start == SEG_START_ATTACH) {
+        left_remove(c, host_pid);
+    } else if (seg->map.info.start == SEG_START_EXEC && left_begot(c, host_pid)) {
+        log_info("process %d was started by one that was detached: it is not observed", (int)host_pid);
+        left_add(c, host_pid);
+        __atomic_store_n(&segment_hdr(&seg->map)->mode, 0, __ATOMIC_RELAXED);
+        segment_unmap(&seg->map);
+        if (pidfd >= 0)
+            close(pidfd);
+        free(seg);
+        return 0;
+    }
     now = clock_now_mono();
     seg->id = ++c->last_segment;
     seg->host_pid = host_pid;

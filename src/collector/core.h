@@ -35,6 +35,7 @@ struct collector {
     unsigned free_file_count;
     uint64_t last_channel;
     struct pipeline *pipelines;
+    struct left *left;                /* processes that go on without us */
     struct config_list *configs;      /* of processes that have got another than the session's */
     uint64_t processes;               /* that were observed so far */
     uint64_t lost[LK_MAX];
@@ -63,7 +64,7 @@ void core_free(struct collector *c);
 
 /* --- segments (attach.c) --- */
 /* Takes a segment that a process (its pid in our namespace) handed over. fd stays the caller's; pidfd (-1: none) is
- * taken. 0 or -errno, logged. */
+ * taken. 0 or -errno, logged. One that nobody wants any more (left.h) is switched off. */
 int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd);
 void segment_unref(struct collector *c, struct segment *seg);
 bool segment_waits(struct collector *c, struct segment *seg); /* for what its process recorded elsewhere before */

@@ -1047,6 +1047,15 @@ static void completed(struct ctx *x)
     }
 }
 
+/* flags: of clone(2) */
+static void begin_fork(const struct ctx *x, uint64_t flags)
+{
+    struct fork_pending *f = fork_begin(x->p, x->r->tid, x->op == OP_vfork || (flags & CLONE_VFORK),
+                                        (flags & CLONE_PARENT) != 0, x->time);
+
+    f->new_pids = (flags & CLONE_NEWPID) != 0;
+}
+
 static void entered(struct ctx *x)
 {
     struct proc *p = x->p;
@@ -1070,8 +1079,7 @@ static void entered(struct ctx *x)
         break;
     case SHP_CLONE:
         if (!(x->r->arg[0] & CLONE_THREAD) || x->op == OP_fork || x->op == OP_vfork)
-            fork_begin(p, x->r->tid, x->op == OP_vfork || (x->r->arg[0] & CLONE_VFORK),
-                       x->op != OP_fork && x->op != OP_vfork && (x->r->arg[0] & CLONE_PARENT), x->time);
+            begin_fork(x, x->op == OP_fork || x->op == OP_vfork ? 0 : x->r->arg[0]);
         break;
     case SHP_EXEC:
         free(p->pending_exec);

@@ -108,6 +108,7 @@ struct fork_pending {
     uint32_t tid;             /* of the caller */
     uint32_t child;           /* pid if already known, else 0 */
     bool vfork, parent_too;   /* CLONE_VFORK; CLONE_PARENT */
+    bool new_pids;            /* CLONE_NEWPID */
     uint64_t time_ns;
     struct fd_table fds;
     char *cwd;
@@ -185,6 +186,7 @@ struct proc {
     uint32_t pid;                     /* as the process sees it */
     bool over;                        /* seems to have ended, but had begun an exec */
     bool new_pids;                    /* its children may be in a pid namespace of their own */
+    bool inner_pid;                   /* its parent may know it by another number than it does itself */
     pid_t host_pid;                   /* ours; 0 if unknown */
     uint64_t start_ticks;             /* pi_stat.start_ticks, 0 if unknown */
     bool borrowed;                    /* seg is somebody else's */

@@ -790,6 +790,34 @@ static void test_killed_child(void **state)
     writer_free(&w);
 }
 
+/* A child in a pid namespace of its own, told of by itself (as 1) and by its parent, in either order, when it is gone: it
+ * is one child. */
+static void test_inner_child(void **state)
+{
+    for (int parent_first = 0; parent_first < 2; parent_first++) {
+        pid_t child = idle_child();
+        struct writer w = prog((uint32_t)getpid()), guest = w;
+        struct proc *parent = attach(&w);
+        unsigned before = count("begin", NULL);
+
+        end_child(child);
+        guest.pid = 1;
+        writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(SIGCHLD | CLONE_NEWPID), 0, NULL);
+        if (parent_first)
+            writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD | CLONE_NEWPID), 0, NULL);
+        writer_put(&guest, REC_CALL, OP_chdir, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/tmp")));
+        if (!parent_first)
+            writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD | CLONE_NEWPID), 0, NULL);
+        run();
+        assert_int_equal(count("begin", NULL), before + 1);
+        assert_null(parent->forks);
+        proc_died(parent);
+        run();
+        writer_free(&w);
+    }
+    (void)state;
+}
+
 /* Records may name anybody; other processes' models must not hear of it. */
 static void test_claims_about_others(void **state)
 {
@@ -1173,7 +1201,7 @@ int main(void)
         T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_per_operation), T(test_console),
         T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_upgrade),
         T(test_exec_behind_a_stall), T(test_short_life),
-        T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_claims_about_others),
+        T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_inner_child), T(test_claims_about_others),
         cmocka_unit_test_setup_teardown(test_syscalls, setup_syscalls, teardown),
         T(test_wrap_and_full), T(test_torn), T(test_bad_headers), T(test_scribble), T(test_clock), T(test_backlog),
         T(test_over_the_socket),
