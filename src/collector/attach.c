@@ -245,7 +245,8 @@ int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)
     segments_drain(c, true);
     if (seg->map.info.start == SEG_START_ATTACH) {
         left_remove(c, host_pid);
-    } else if (seg->map.info.start == SEG_START_EXEC && left_begot(c, host_pid)) {
+    } else if (seg->map.info.start == SEG_START_EXEC && 
+               left_begot(c, host_pid, (pid_t)seg->map.info.pid == host_pid ? (pid_t)seg->map.info.ppid : 0)) {
         log_info("process %d was started by one that was detached: it is not observed", (int)host_pid);
         left_add(c, host_pid);
         __atomic_store_n(&segment_hdr(&seg->map)->mode, 0, __ATOMIC_RELAXED);

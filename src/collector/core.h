@@ -36,6 +36,7 @@ struct collector {
     uint64_t last_channel;
     struct pipeline *pipelines;
     struct left *left;                /* processes that go on without us */
+    uint64_t left_sweep;              /* CLOCK_MONOTONIC ns: when to look which of them have ended */
     struct config_list *configs;      /* of processes that have got another than the session's */
     uint64_t processes;               /* that were observed so far */
     uint64_t lost[LK_MAX];

@@ -394,6 +394,57 @@ def run_then_detach(ctx):
     check(process.poll() is None, "it has ended")
 
 
+@test("detach-children")
+def detach_children(ctx):
+    """Children that come while their parent is being detached from are detached from as well."""
+    code = ("import os, signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: 0)\nprint('ready', flush=True)\n"
+            "signal.pause()\nfor i in range(400):\n if os.fork() == 0: signal.pause()\n time.sleep(0.001)\n"
+            "time.sleep(1000)")
+    parent = start(ctx, [PYTHON, "-c", code])
+    attach(ctx, parent.pid)
+
+    def children_now():
+        return [int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
+    parent.send_signal(signal.SIGUSR1)
+    result = ctx.run([ctx.scope, "detach", "--children", parent.pid], check_code=0)
+    check(1 < result.err.count(b"Detaching from pid") < 390, "it waited for the last of them, or there were none",
+          result.describe())
+    ctx.wait_for(lambda: len(children_now()) == 400, "all children")
+    for pid in [parent.pid, *children_now()]:
+        equal(ours(pid), [], f"mappings that are left in {pid}")
+
+
+@test("detached-parent")
+def detached_parent(ctx):
+    """Programs that a process starts after it was detached from are not observed, though its environment still names the
+    library; nor are those that these start. Other processes of the session are; and it can be attached to again."""
+    go = ctx.dir / "go"
+    os.mkfifo(go)
+    loop = f"exec 3<>{go}; sleep 1000 & while read -r file done <&3; do sh -c \"cat $file; :\" >/dev/null; echo >$done; done"
+    shell = ctx.start(ctx.scope_argv(["sh", "-c", loop]))
+
+    def read(file, name):
+        go.write_text(f"{file} {ctx.dir}/{name}\n")
+        ctx.wait_for((ctx.dir / name).exists, name)
+    read("/etc/hostname", "first")
+    session = ctx.session()
+    session.sync()
+    equal(opens(session), 1, "opens before")
+    ctx.run([ctx.scope, "detach", shell.pid], check_code=0)
+    read("/etc/passwd", "second")
+    session.sync()
+    equal([b for b in session.events("fs", "fs.open") if b["data"]["file"] == "/etc/passwd"], [], "opens after")
+    starts = len(session.events("process", "proc.start"))
+    check(any(b["proc"] == "sleep" for b in session.events("process", "proc.start")), "the other")
+    check(b"sleep" in ctx.tool_run("ps").out, "the other one is not observed any more")
+    again = attach(ctx, shell.pid).session
+    read("/etc/group", "third")
+    again.sync()
+    equal(opens(again, "/etc/group"), 1, "opens once attached to")
+    session.sync()
+    equal(len(session.events("process", "proc.start")), starts, "starts in the first session")
+
+
 def own_memory(pid):
     """Bytes mapped, by rights and file; without what grows as needed. Code that was written to is mapped in pieces."""
     sizes = collections.Counter()
