@@ -518,33 +518,14 @@ static int clear_way(struct job *j)
     return 0;
 }
 
-/* Threads that wait in a call that moves move along: before the text changes. */
-static int move_threads(struct job *j)
+/* A thread that waits in a call that moves moves along: before the text changes. */
+static bool moves_along(void *ctx, uint64_t pc, uint64_t *ret_to)
 {
+    const struct job *j = ctx;
     struct text *x;
-    uint64_t to;
     uint32_t patch;
 
-    for (size_t i = 0; i < j->count; i++) {
-        struct worker_context *contexts;
-        size_t n;
-        int rc = worker_contexts(&j->t, &j->a->seen, &j->threads[i], j->a->texts.go, &contexts, &n);
-
-        for (size_t k = 0; rc == 0 && k < n; k++)
-            if (texts_before(&j->a->texts, contexts[k].pc, &to, &x, &patch) == TEXT_MOVES)
-                rc = trace_write(&j->t, contexts[k].at, &to, sizeof(to));
-        if (rc == 0 && texts_before(&j->a->texts, arch_pc(&j->threads[i].regs), &to, &x, &patch) == TEXT_MOVES) {
-            struct arch_regs regs = j->threads[i].regs;
-
-            arch_set_pc(&regs, to);
-            rc = trace_set_regs(&j->threads[i], &regs);
-        }
-        free(contexts);
-        if (rc < 0)
-            return rc;
-        trace_fault_point();
-    }
-    return 0;
+    return texts_before(&j->a->texts, pc, ret_to, &x, &patch) == TEXT_MOVES;
 }
 
 /* --- the whole --- */
@@ -576,7 +557,7 @@ static int work_stopped(struct job *j)
     if (rc == 0)
         rc = undo;
     if (rc == 0)
-        rc = move_threads(j);
+        rc = worker_move_threads(&j->t, &a->seen, j->threads, j->count, a->texts.go, moves_along, j);
     if (rc == 0)
         rc = texts_write(&a->texts, j->mem, false);
     j->result->images = a->header->images;
