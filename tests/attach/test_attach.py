@@ -255,6 +255,25 @@ for v in VARIANTS:
 add_test("attach", "waits/alone", lambda ctx: waits(ctx, "glibc-O2", "epoll_wait", "poll", "select", "semtimedop"))
 
 
+def cancels(ctx, variant, *flags):
+    """Cancellations in the middle of hooks. Where stacks are unwound for them, some end at the hook, whose unwind
+    information the C library does not know: such a thread ends without its clean-up (docs/INTERNALS.md), and the program
+    goes on."""
+    process = start(ctx, [ctx.compile("attach/cancels.c", variant, ["-pthread", *flags]), "300"])
+    attach(ctx, process.pid)
+    process.send_signal(signal.SIGUSR1)
+    out, _ = process.communicate(timeout=60)
+    equal(process.returncode, 0, "status")
+    cancelled, cleaned = map(int, re.fullmatch(rb"(\d+) cancelled, (\d+) cleaned up\n", out).groups())
+    equal(cancelled, 300, "cancelled")
+    check(cleaned == 300 or (flags and 0 < cleaned <= 300), f"{cleaned} of 300 ran their clean-up handler")
+
+
+for v in VARIANTS:
+    add_test("attach", f"cancels/{v}", lambda ctx, v=v: cancels(ctx, v))
+add_test("attach", "cancels/unwinding", lambda ctx: cancels(ctx, "glibc-O2", "-fexceptions"))
+
+
 @test("vfork")
 def vfork(ctx):
     """Threads that wait for a vfork child can't be stopped before it has exec'ed; everything is done in between."""
