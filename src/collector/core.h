@@ -71,6 +71,10 @@ void segment_unref(struct collector *c, struct segment *seg);
 bool segment_waits(struct collector *c, struct segment *seg); /* for what its process recorded elsewhere before */
 /* Reads what the rings hold into the backlog; all: also those that aren't due. Returns the number of records. */
 uint64_t segments_drain(struct collector *c, bool all);
+/* Tells the writers of all segments that nobody looks soon, if all have been quiet for a while, and can and need do no
+ * more than wake us. Returns how many words are to be waited for (doze.h), at most max; 0: not now. */
+size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max);
+void segments_wake(struct collector *c);
 /* ns until the next ring is due. */
 uint64_t segments_due(const struct collector *c);
 /* Nobody writes any more: reads the rest, takes the loss counters and lets go. */

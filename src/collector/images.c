@@ -55,9 +55,9 @@ static struct images *own(struct images *from)
     return l;
 }
 
-void images_add(struct images **at, const char *name, size_t len, const struct rec_sites *sites)
+void images_add(struct images **list, const char *name, size_t len, const struct rec_sites *sites)
 {
-    struct images *l = *at = own(*at);
+    struct images *l = *list = own(*list);
     struct image new = {.what = *sites};
     size_t key = strnlen(sites->key, sizeof(sites->key));
 

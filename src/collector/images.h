@@ -23,7 +23,7 @@ void images_unref(struct images *l);
 /* Adds an image, or replaces the one of that name and key. Name and sites come from the observed program: what can't be
  * a key is left out; IMAGES_MAX are kept and the rest counted. */
 #define IMAGES_MAX 1024u
-void images_add(struct images **l, const char *name, size_t len, const struct rec_sites *sites);
+void images_add(struct images **list, const char *name, size_t len, const struct rec_sites *sites);
 
 /* A JSON array with an object for each image, as docs/cli.md ("scope inspect") has it. */
 void images_describe(const struct images *l, struct buf *b);

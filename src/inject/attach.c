@@ -100,6 +100,7 @@ static int make_header(struct attach *a)
     h->start = SEG_START_ATTACH;
     h->clock = a->clock;
     h->mode = a->mode;
+    h->wakes = f->seccomp == 0;
     h->pid = f->pid;
     h->ppid = f->ppid;
     h->uid = f->uid;

@@ -807,6 +807,28 @@ def inspect(ctx):
 
 
 @test()
+def idle(ctx):
+    """A collector of programs that do nothing does next to nothing, and is there as soon as they do something."""
+    shell, step = observed_shell(ctx)
+    collector = ctx.session().collector_pid()
+
+    def wakes():
+        status = Path(f"/proc/{collector}/status").read_text()
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)$", status, re.M).group(1))
+
+    def quiet():
+        before = wakes()
+        time.sleep(1)
+        return wakes() - before < 40
+    ctx.wait_for(quiet, "the collector sleeps")
+    step("one")
+    ctx.wait_for(quiet, "the collector sleeps again")
+    check(b'"pid"' in ctx.tool_run("inspect", shell.pid).out, "it answers while it sleeps")
+    go = [b["data"]["file"] for b in ctx.session().events("fs", "fs.open")]
+    check(str(ctx.dir / "one") in go, "what was done in between", go[-3:])
+
+
+@test()
 def update(ctx):
     shell, step = observed_shell(ctx)
     step("one")

@@ -2,6 +2,7 @@
 /* The collector with synthetic segments: what is read, modelled and told, and what a hostile writer can do (nothing). */
 #include <errno.h>
 #include <linux/close_range.h>
+#include <linux/futex.h>
 #include <netinet/in.h>
 #include <arpa/inet.h>
 #include <poll.h>
@@ -12,8 +13,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -21,6 +24,7 @@
 
 #include "collector_fake.h"
 #include "base/log.h"
+#include "collector/doze.h"
 #include "wire/join.h"
 
 #define NOBODY 4100000u /* no such process: above the kernel's usual pid_max, below its limit */
@@ -622,6 +626,97 @@ static void test_images(void **state)
     writer_free(&own);
 }
 
+/* Writers are told that nobody looks only if all have been quiet, can wake us, and have written nothing meanwhile. */
+static void test_sleep(void **state)
+{
+    pid_t child = idle_child();
+    struct writer w = prog((uint32_t)getpid()), other = prog((uint32_t)child);
+    uint32_t *words[2];
+
+    (void)state;
+    w.h->wakes = other.h->wakes = 1;
+    attach(&w);
+    attach(&other);
+    assert_int_equal(segments_sleep(&c, words, 2), 0); /* not quiet for long */
+    for (struct segment *seg = c.segments; seg; seg = seg->next)
+        seg->busy_ns = 0;
+    assert_int_equal(segments_sleep(&c, words, 1), 0); /* too many to wait for */
+    assert_int_equal(w.h->asleep | other.h->asleep, 0);
+    assert_int_equal(segments_sleep(&c, words, 2), 2);
+    assert_int_equal(w.h->asleep, 1);
+    assert_int_equal(other.h->asleep, 1);
+    assert_int_equal(*words[0] + *words[1], 2);
+    segments_wake(&c);
+    assert_int_equal(w.h->asleep | other.h->asleep, 0);
+    put_open(&other, 3, 1, "/x", 0); /* just before it could see the word */
+    assert_int_equal(segments_sleep(&c, words, 2), 0);
+    assert_int_equal(w.h->asleep | other.h->asleep, 0);
+    run();
+    assert_int_equal(segments_sleep(&c, words, 2), 0); /* busy just now */
+    for (struct segment *seg = c.segments; seg; seg = seg->next)
+        seg->busy_ns = 0;
+    other.h->wakes = 0; /* in a sandbox */
+    assert_int_equal(segments_sleep(&c, words, 2), 0);
+    other.h->wakes = 1;
+    assert_int_equal(segments_sleep(&c, words, 2), 2);
+    end_child(child);
+    writer_free(&w);
+    writer_free(&other);
+}
+
+static bool readable(const struct doze *d, int ms)
+{
+    struct pollfd p = {.fd = doze_fd(d), .events = POLLIN};
+    uint64_t n;
+
+    return poll(&p, 1, ms) == 1 && read(p.fd, &n, sizeof(n)) == sizeof(n);
+}
+
+/* What a writer in another process does is noticed; so is what was done before, and memory that is gone. */
+static void test_doze(void **state)
+{
+    struct doze *d = doze_new();
+    uint32_t *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint32_t *words[2] = {page, page + 1};
+    int status;
+    pid_t pid;
+
+    (void)state;
+    if (!d) { /* before Linux 5.16 */
+        assert_int_equal(syscall(449, NULL, 0, 0, NULL, 0), -1);
+        assert_int_not_equal(errno, EINVAL);
+        skip();
+    }
+    for (int i = 0; i < 2; i++) {
+        page[0] = page[1] = 1;
+        doze_wait(d, words, 2);
+        assert_false(readable(d, 30));
+        pid = fork();
+        if (pid == 0) {
+            __atomic_store_n(&page[i], 0, __ATOMIC_SEQ_CST);
+            _exit(syscall(SYS_futex, &page[i], FUTEX_WAKE, 1, NULL, NULL, 0) < 0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        assert_true(readable(d, 5000));
+        assert_false(readable(d, 30)); /* once */
+    }
+    page[0] = 1;
+    page[1] = 0;
+    doze_wait(d, words, 2);
+    assert_true(readable(d, 5000));
+    page[1] = 1;
+    doze_wait(d, words, 2);
+    doze_wait(d, NULL, 0);
+    page[0] = 0;
+    syscall(SYS_futex, &page[0], FUTEX_WAKE, 1, NULL, NULL, 0);
+    assert_false(readable(d, 30)); /* nobody waits for it any more */
+    munmap(page, 8192);
+    doze_wait(d, words, 2);
+    assert_true(readable(d, 5000));
+    doze_free(d);
+}
+
 /* JOIN of a child that outgrew its parent's ring arrives before its last record there was written. */
 static void test_upgrade(void **state)
 {
@@ -1199,7 +1294,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_per_operation), T(test_console),
-        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_upgrade),
+        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_sleep), T(test_doze), T(test_upgrade),
         T(test_exec_behind_a_stall), T(test_short_life),
         T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_inner_child), T(test_claims_about_others),
         cmocka_unit_test_setup_teardown(test_syscalls, setup_syscalls, teardown),

@@ -288,8 +288,7 @@ static void test_find_context(void **state)
     assert_false(arch_context_alternate(caught.words, i, caught.address + i * 8, caught.sp)); /* another stack */
     assert_false(arch_context_alternate(caught.words, i, caught.address + size, caught.address));
     assert_false(arch_context_alternate(caught.words, 1, caught.address + i * 8, caught.address)); /* cut off in front */
-    assert_int_equal(arch_find_context(caught.words, i + 1, caught.count, &sp), caught.count); /* the only one */
-    assert_int_equal(arch_find_context(caught.words, 0, i + 2, &sp), i + 2);                   /* cut off behind */
+    assert_int_equal(arch_find_context(caught.words, 0, i + 2, &sp), i + 2); /* cut off behind */
     sigaction(SIGUSR1, &was, NULL);
     sigaltstack(&(stack_t){.ss_flags = SS_DISABLE}, NULL);
     free(stack.ss_sp);
