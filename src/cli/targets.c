@@ -151,8 +151,8 @@ static int choose(struct found *f, const char *word)
     return 0;
 }
 
-/* Those that the ones found have started, and so on: a process is nearly always listed behind its parent, which may go on
- * starting others for ever. */
+/* Those that the ones found have started, and so on: a process is nearly always listed behind its parent, which may go
+ * on starting others for ever. */
 static void add_children(struct search *s)
 {
     size_t before;

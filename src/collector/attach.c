@@ -184,7 +184,8 @@ static bool may_sleep(const struct segment *seg, uint64_t now)
 {
     const struct segment_header *h = segment_hdr(&seg->map);
 
-    return !seg->held && seg->attached && now - seg->busy_ns >= QUIET_NS && __atomic_load_n(&h->wakes, __ATOMIC_RELAXED);
+    return !seg->held && seg->attached && now - seg->busy_ns >= QUIET_NS &&
+           __atomic_load_n(&h->wakes, __ATOMIC_RELAXED);
 }
 
 size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max)
@@ -289,7 +290,7 @@ int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)
     segments_drain(c, true);
     if (seg->map.info.start == SEG_START_ATTACH) {
         left_remove(c, host_pid);
-    } else if (seg->map.info.start == SEG_START_EXEC && 
+    } else if (seg->map.info.start == SEG_START_EXEC &&
                left_begot(c, host_pid, (pid_t)seg->map.info.pid == host_pid ? (pid_t)seg->map.info.ppid : 0)) {
         log_info("process %d was started by one that was detached: it is not observed", (int)host_pid);
         left_add(c, host_pid);

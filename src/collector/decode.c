@@ -1050,8 +1050,8 @@ static void completed(struct ctx *x)
 /* flags: of clone(2) */
 static void begin_fork(const struct ctx *x, uint64_t flags)
 {
-    struct fork_pending *f = fork_begin(x->p, x->r->tid, x->op == OP_vfork || (flags & CLONE_VFORK),
-                                        (flags & CLONE_PARENT) != 0, x->time);
+    struct fork_pending *f =
+        fork_begin(x->p, x->r->tid, x->op == OP_vfork || (flags & CLONE_VFORK), (flags & CLONE_PARENT) != 0, x->time);
 
     f->new_pids = (flags & CLONE_NEWPID) != 0;
 }

@@ -22,7 +22,8 @@ struct doze *doze_new(void);
 void doze_free(struct doze *d);
 /* Readable (eventfd(2)) once one of the words isn't 1 any more, or can't be waited for. The reader empties it. */
 int doze_fd(const struct doze *d);
-/* From now on these are waited for, until one is found; 0: nothing is. Memory that is unmapped meanwhile counts as found. */
+/* From now on these are waited for, until one is found; 0: nothing is. Memory that is unmapped meanwhile counts as
+ * found. */
 void doze_wait(struct doze *d, uint32_t *const words[], size_t count);
 
 #endif

@@ -9,7 +9,7 @@
 
 #define GENERATIONS 64 /* of unobserved processes in between */
 
-/* A process may have ended when the children that it had started join: the collector comes round once in JOIN_POLL_MS. */
+/* A process may have ended when the children that it had started join: the collector looks once in JOIN_POLL_MS. */
 #define KEEP_NS UINT64_C(3000000000)
 #define SWEEP_NS UINT64_C(1000000000)
 

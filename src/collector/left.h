@@ -15,7 +15,8 @@ struct collector;
 void left_add(struct collector *c, pid_t pid);
 void left_remove(struct collector *c, pid_t pid); /* it is observed again */
 /* Whether a process that joins descends from one that was left, with none in between that is observed. ppid: its parent
- * as it says itself, in case that it has ended; 0: not known. One whose starter has ended before it descends from nobody. */
+ * as it says itself, in case that it has ended; 0: not known. One whose starter has ended before it descends from
+ * nobody. */
 bool left_begot(struct collector *c, pid_t pid, pid_t ppid);
 void left_free(struct collector *c);
 

@@ -300,10 +300,13 @@ static char *put_item(char *at, enum item_type type, const void *data, size_t le
     return at + sizeof(item) + ((len + 7) & ~(size_t)7);
 }
 
+#define IMAGE_RECORD_MAX                                                                                               \
+    (sizeof(struct record) + 2 * sizeof(struct rec_item) + SEG_PATH_MAX + sizeof(struct rec_sites))
+
 /* What the probe's image_patch() would have counted and recorded, at the start of the ring. 0, or -1 with errno. */
 static int write_images(int segment, const struct texts *t, struct segment_header *h)
 {
-    _Alignas(8) char bytes[sizeof(struct record) + 2 * sizeof(struct rec_item) + SEG_PATH_MAX + sizeof(struct rec_sites)];
+    _Alignas(struct record) char bytes[IMAGE_RECORD_MAX];
 
     for (size_t k = 0; k < t->count; k++) {
         const struct text *x = &t->v[k];
@@ -325,8 +328,11 @@ static int write_images(int segment, const struct texts *t, struct segment_heade
         memcpy(sites.key, x->plan->key, sizeof(sites.key));
         end = put_item(bytes + sizeof(*r), ITEM_PATH, x->name, strnlen(x->name, SEG_PATH_MAX));
         end = put_item(end, ITEM_SITES, &sites, sizeof(sites));
-        *r = (struct record){.seq = h->ring_head + 1, .size = (uint32_t)(end - bytes), .kind = REC_IMAGE,
-                             .pid = h->pid, .arg = {x->bias}};
+        *r = (struct record){.seq = h->ring_head + 1,
+                             .size = (uint32_t)(end - bytes),
+                             .kind = REC_IMAGE,
+                             .pid = h->pid,
+                             .arg = {x->bias}};
         if (pwrite(segment, bytes, r->size, (off_t)(h->ring_off + h->ring_head * RING_CELL)) != (ssize_t)r->size)
             return -1;
         h->ring_head += (r->size + RING_CELL - 1) / RING_CELL;

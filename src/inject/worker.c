@@ -289,8 +289,8 @@ static int move_thread(struct trace *t, const struct process_maps *m, struct tra
     return rc;
 }
 
-int worker_move_threads(struct trace *t, const struct process_maps *m, struct trace_thread *threads, size_t count, bool go,
-                        bool (*move)(void *ctx, uint64_t pc, uint64_t *ret_to), void *ctx)
+int worker_move_threads(struct trace *t, const struct process_maps *m, struct trace_thread *threads, size_t count,
+                        bool go, bool (*move)(void *ctx, uint64_t pc, uint64_t *ret_to), void *ctx)
 {
     int rc = 0;
 

@@ -61,9 +61,9 @@ void plan_explain(const void *plan, size_t size, FILE *out)
                                    : "#%.0s%d",
                  op_name(op_of_nr(s->nr)), s->nr);
         fprintf(out, "%#-18" PRIx64 " %-18s %-11s %-30s %s%s%s%s%s\n", s->vaddr, number, plan_method_name(s->method),
-                plan_reason_name(s->reason), s->flags & PLAN_F_ENTER ? "enter " : "", s->flags & PLAN_F_EXIT ? "exit " : "",
-                s->flags & PLAN_F_CHECK_ORIGIN ? "check-origin " : "", s->flags & PLAN_F_NORETURN ? "noreturn " : "",
-                s->flags & PLAN_F_GO ? "go" : "");
+                plan_reason_name(s->reason), s->flags & PLAN_F_ENTER ? "enter " : "",
+                s->flags & PLAN_F_EXIT ? "exit " : "", s->flags & PLAN_F_CHECK_ORIGIN ? "check-origin " : "",
+                s->flags & PLAN_F_NORETURN ? "noreturn " : "", s->flags & PLAN_F_GO ? "go" : "");
         by_method[s->method & 15]++;
         if (s->reason == PLAN_R_UNINTERESTING)
             continue;

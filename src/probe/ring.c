@@ -76,7 +76,8 @@ static uint64_t ring_reserve(struct segment_header *s, uint32_t n)
                 continue;
             return UINT64_MAX;
         }
-        if (!__atomic_compare_exchange_n(&s->ring_head, &head, head + pad + n, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+        if (!__atomic_compare_exchange_n(&s->ring_head, &head, head + pad + n, true, __ATOMIC_SEQ_CST,
+                                         __ATOMIC_RELAXED))
             continue;
         if (pad) { /* a cell has no room for a whole struct record */
             struct record *r = (struct record *)(void *)(ring_base(s) + (size_t)at * RING_CELL);

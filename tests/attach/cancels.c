@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Cancels threads that read single bytes without a pause, so that many a cancellation comes in the middle of what is
- * around a call. Waits for SIGUSR1, and says how many were cancelled, and how many ran their clean-up handler. Built with
- * -fexceptions that runs by unwinding the stack, else from a list (pthread_cleanup_push(3)). Argument: how many.
+ * around a call. Waits for SIGUSR1, and says how many were cancelled, and how many ran their clean-up handler. Built
+ * with -fexceptions that runs by unwinding the stack, else from a list (pthread_cleanup_push(3)). Argument: how many.
  */
 #include <fcntl.h>
 #include <pthread.h>

@@ -254,12 +254,18 @@ static const struct call {
     const char *name;
     long (*fn)(void);
 } calls[] = {
-#define CALL(name) {#name, do_##name}
-    CALL(poll),           CALL(ppoll),       CALL(select),          CALL(pselect),          CALL(nanosleep),
-    CALL(clock_nanosleep), CALL(futex),      CALL(sem_timedwait),   CALL(clock_nanosleep_abs), CALL(epoll_wait),
-    CALL(epoll_pwait),    CALL(epoll_pwait2), CALL(sigtimedwait),   CALL(semtimedop),       CALL(io_getevents),
-    CALL(recv),           CALL(recvmsg),     CALL(read),            CALL(send),             CALL(write),
-    CALL(accept),         CALL(connect),
+#define CALL(name) \
+    { \
+#name, do_##name \
+    }
+    CALL(poll),         CALL(ppoll),         CALL(select),
+    CALL(pselect),      CALL(nanosleep),     CALL(clock_nanosleep),
+    CALL(futex),        CALL(sem_timedwait), CALL(clock_nanosleep_abs),
+    CALL(epoll_wait),   CALL(epoll_pwait),   CALL(epoll_pwait2),
+    CALL(sigtimedwait), CALL(semtimedop),    CALL(io_getevents),
+    CALL(recv),         CALL(recvmsg),       CALL(read),
+    CALL(send),         CALL(write),         CALL(accept),
+    CALL(connect),
 };
 #define CALLS (sizeof(calls) / sizeof(*calls))
 

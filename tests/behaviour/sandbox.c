@@ -67,8 +67,8 @@ static void filter(const int *allowed, int n, unsigned otherwise)
     MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0);
 }
 
-/* Quiet long enough for the collector to sleep; then most of what a ring holds, and again as soon as one who is awake must
- * have read that. Several times: one who sleeps comes round now and then. */
+/* Quiet long enough for the collector to sleep; then most of what a ring holds, and again as soon as one who is awake
+ * must have read that. Several times: one who sleeps comes round now and then. */
 static void quiet_then_busy(void)
 {
     for (long round = 0; round < 4; round++) {

@@ -102,7 +102,7 @@ void telemetry_process_start(struct telemetry *t, struct tm_process *p)
 
     (void)t;
     if (p->aggregate && p->aggregate != (void *)p)
-        abort(); /* another's */
+        abort();                                                                       /* another's */
     buf_printf(&b, "%s pid=%u %s", p->aggregate ? "again" : "begin", p->pid, p->proc); /* with another number or name */
     p->aggregate = (void *)p;
     tell(&b);

@@ -195,12 +195,12 @@ static void test_frame(void **state)
     static const struct {
         long orig, result, pc, rax;
     } cases[] = {
-        {SYS_read, -512, 0x400000, SYS_read},    /* ERESTARTSYS: made again */
-        {SYS_read, -513, 0x400000, SYS_read},    /* ERESTARTNOINTR */
+        {SYS_read, -512, 0x400000, SYS_read},     /* ERESTARTSYS: made again */
+        {SYS_read, -513, 0x400000, SYS_read},     /* ERESTARTNOINTR */
         {SYS_select, -514, 0x400000, SYS_select}, /* ERESTARTNOHAND */
-        {SYS_poll, -516, 0x400002, -EINTR},      /* ERESTART_RESTARTBLOCK: rt_sigreturn forgets how */
+        {SYS_poll, -516, 0x400002, -EINTR},       /* ERESTART_RESTARTBLOCK: rt_sigreturn forgets how */
         {SYS_read, 7, 0x400002, 7},
-        {-1, -512, 0x400002, -512},              /* in no call */
+        {-1, -512, 0x400002, -512}, /* in no call */
     };
     static char buf[ARCH_FRAME_MAX];
     const uint64_t sp = 0x7fff12345678, mask = UINT64_C(0x8000000000000205);
@@ -287,8 +287,9 @@ static void test_find_context(void **state)
     assert_true(arch_context_alternate(caught.words, i, caught.address + i * 8, caught.address));
     assert_false(arch_context_alternate(caught.words, i, caught.address + i * 8, caught.sp)); /* another stack */
     assert_false(arch_context_alternate(caught.words, i, caught.address + size, caught.address));
-    assert_false(arch_context_alternate(caught.words, 1, caught.address + i * 8, caught.address)); /* cut off in front */
-    assert_int_equal(arch_find_context(caught.words, 0, i + 2, &sp), i + 2); /* cut off behind */
+    assert_false(
+        arch_context_alternate(caught.words, 1, caught.address + i * 8, caught.address)); /* cut off in front */
+    assert_int_equal(arch_find_context(caught.words, 0, i + 2, &sp), i + 2);              /* cut off behind */
     sigaction(SIGUSR1, &was, NULL);
     sigaltstack(&(stack_t){.ss_flags = SS_DISABLE}, NULL);
     free(stack.ss_sp);
