@@ -1033,8 +1033,10 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
             }
         }
     }
-    if ((op == OP_prctl || op == OP_seccomp) && ret < 0 && probe.sandboxed == 2)
+    if ((op == OP_prctl || op == OP_seccomp) && ret < 0 && probe.sandboxed == 2) {
         probe.sandboxed = 0;
+        s->wakes = 1;
+    }
     if ((op == OP_prctl || op == OP_seccomp) && ret >= 0 && probe.sandboxed == 2)
         probe.sandboxed = 1;
     call_end(&c);
@@ -1166,6 +1168,7 @@ static void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
         ring_note(s, NOTE_SECCOMP, NULL, 0);
         if (uring_count)
             ring_note(s, NOTE_IO_URING, NULL, 0);
+        s->wakes = 0;
         probe.sandboxed = 2; /* until the result is known */
     }
 }

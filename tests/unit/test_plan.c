@@ -1544,9 +1544,57 @@ static void test_cache(void **state)
     finish(&p);
 }
 
+/* Every way and every reason has a name, of its own. */
+static void test_words(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < PLAN_METHODS; i++)
+        for (unsigned k = 0; k <= i; k++)
+            assert_int_equal(strcmp(plan_method_name(i), k < i ? plan_method_name(k) : "?") != 0, 1);
+    for (unsigned i = PLAN_OK + 1; i < PLAN_REASON_MAX; i++)
+        for (unsigned k = PLAN_OK; k <= i; k++)
+            assert_int_equal(strcmp(plan_reason_name(i), k < i ? plan_reason_name(k) : "?") != 0, 1);
+    assert_string_equal(plan_method_name(PLAN_METHODS), "?");
+    assert_string_equal(plan_reason_name(PLAN_REASON_MAX), "?");
+}
+
+/* What was refused when a plan was applied counts as refused, whatever the method. */
+static void test_count_sites(void **state)
+{
+    struct {
+        struct plan_header h;
+        struct plan_site s[5];
+    } plan = {.h = {.site_off = sizeof(plan.h), .site_count = 5},
+              .s = {{.method = PLAN_AFTER},
+                    {.method = PLAN_AFTER, .reason = PLAN_R_ENTER_ONLY},
+                    {.method = PLAN_MOVE, .reason = PLAN_R_OCCUPIED},
+                    {.method = PLAN_NONE, .reason = PLAN_R_RSEQ},
+                    {.method = PLAN_NONE, .reason = PLAN_R_UNINTERESTING}}};
+    struct plan_sites n;
+
+    (void)state;
+    plan_count_sites(&plan.h, PLAN_OK, &n);
+    assert_int_equal(n.patched[PLAN_AFTER], 2);
+    assert_int_equal(n.partly, 1);
+    assert_int_equal(n.refused[PLAN_R_OCCUPIED], 1);
+    assert_int_equal(n.refused[PLAN_R_RSEQ], 1);
+    assert_int_equal(plan_sites_patched(&n), 2);
+    assert_int_equal(plan_sites_refused(&n), 2);
+    plan_count_sites(&plan.h, PLAN_R_PROTECTED, &n);
+    assert_int_equal(plan_sites_patched(&n), 0);
+    assert_int_equal(n.partly, 0);
+    assert_int_equal(n.refused[PLAN_R_PROTECTED], 3);
+    assert_int_equal(n.refused[PLAN_R_RSEQ], 1);
+    plan.s[0].method = plan.s[1].reason = 200; /* of no plan that we make */
+    plan_count_sites(&plan.h, PLAN_OK, &n);
+    assert_int_equal(plan_sites_patched(&n), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_count_sites),
         cmocka_unit_test(test_simple_cases),
         cmocka_unit_test(test_unsure),
         cmocka_unit_test(test_table_into_region),
