@@ -761,10 +761,10 @@ static void keep_text(struct side *s, const uint8_t *p, size_t n)
             struct http_field field;
             bool folded;
 
-            if (e->len == sizeof(e->line))
-                e->framing.odd |= HTTP_ODD_LINE; /* and what it says at its end isn't known */
             if (e->len > 2 || (e->line[0] != '\n' && e->line[0] != '\r'))
                 http1_field_line(e->line, e->len, &e->framing, &field, &folded);
+            if (e->len == sizeof(e->line) && e->framing.last)
+                e->framing.odd |= HTTP_ODD_LINE; /* what it says at its end isn't known */
             e->len = 0;
         }
         p += k;

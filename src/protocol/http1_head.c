@@ -316,6 +316,7 @@ bool http1_parse_head(const char *p, size_t len, int minor, struct http_head *he
                       struct http1_framing *f)
 {
     const char *end = p + len, *line_end = memchr(p, '\n', len);
+    const struct http_field *host = NULL;
     size_t count = 0;
     bool last_kept = false;
 
@@ -346,8 +347,8 @@ bool http1_parse_head(const char *p, size_t len, int minor, struct http_head *he
             else if (!last_kept && !count)
                 f->odd |= HTTP_ODD_LINE;
         } else if (count < HTTP_FIELDS_MAX) {
-            if (f->last == FIELD_HOST && !head->host.p)
-                head->host = field.value;
+            if (f->last == FIELD_HOST && !host)
+                host = &fields[count];
             fields[count++] = field;
             last_kept = true;
         } else {
@@ -355,6 +356,8 @@ bool http1_parse_head(const char *p, size_t len, int minor, struct http_head *he
             last_kept = false;
         }
     }
+    if (host)
+        head->host = host->value;
     head->fields = fields;
     head->field_count = count;
     return true;

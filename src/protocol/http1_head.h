@@ -11,7 +11,7 @@ struct http1_framing {
     bool chunked;              /* the last transfer coding is chunked */
     bool close, keep_alive;    /* options of Connection */
     bool upgrade;              /* an Upgrade field is there */
-    uint8_t last;              /* which field came last, for a folded line that continues it */
+    uint8_t last;              /* which field came last, for a folded line that continues it; 0: one of no concern */
     uint32_t odd;              /* enum http_oddity */
     int64_t length;            /* Content-Length, if has_length and not HTTP_ODD_LENGTHS */
 };
