@@ -59,6 +59,8 @@ static bool next(struct input *in, struct step *s)
     in->left -= 3;
     in->now += 10;
     s->bytes = in->p;
+    if (s->kind == GAP)
+        s->len &= 0xffff;
     if (s->kind == BYTES_RX || s->kind == BYTES_TX) {
         s->len = s->len < in->left ? s->len : in->left;
         in->p += s->len;

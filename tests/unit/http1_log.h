@@ -53,9 +53,10 @@ static inline void log_bytes(struct http1_log *l, char kind, char of, const uint
         l->open_of = of;
     }
     if (p)
-        buf_add(&l->text, p, n);
-    for (; !p && n; n--)
-        buf_char(&l->text, '_');
+        memcpy(buf_room(&l->text, n), p, n);
+    else
+        memset(buf_room(&l->text, n), '_', n);
+    l->text.len += n;
 }
 
 static inline void log_slice(struct http1_log *l, const char *name, struct slice s)
