@@ -1109,6 +1109,93 @@ static const struct conversation conversations[] = {
      "D kept=1 status=0 q=0 a=0 @10-0-20\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @10-10\n"
      "D kept=2 status=0 q=0 a=0 @10-0-10\n"},
+    {"a folded length", false,
+     {Q("POST /1 HTTP/1.1\r\nContent-Length:\r\n 2\r\n \r\n\r\nabPOST /2 HTTP/1.1\r\nContent-Length:\r\n \r\nA: b\r\n\r\nab"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
+     "Q POST /1 1 host=(none) length=2 fields=1 odd=10 @10-10\n"
+     "B q ab\n"
+     "Q POST /2 1 host=(none) length=-1 fields=2 odd=11 @10-10\n"
+     "B q ab\n"
+     "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
+     "D kept=1 status=200 q=2 a=0 complete odd=10 @10-20-20\n"
+     "D kept=2 status=0 q=2 a=0 odd=11 @10-0-1000\n"},
+    {"white space in a status line", false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+      A("HTTP/1.1 \t200\r\nContent-Length: 0\r\n\r\n"),
+      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+      A("HTTP/1.1200 OK\r\n\r\n")},
+     "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
+     "A 200  1 length=0 fields=1 odd=8 kept=1 duration=10 @20-20\n"
+     "D kept=1 status=200 q=0 a=0 complete odd=8 @10-20-20\n"
+     "Q GET / 1 host=a length=-1 fields=1 @30-30\n"
+     "D kept=2 status=0 q=0 a=0 @30-0-40\n"
+     "N not-http 0\n"},
+    {"an upgrade that is given up while it is being sent holds nothing", false,
+     {Q("POST /1 HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 2\r\n\r\na"),
+      AGAP(3),
+      Q("bGET /2 HTTP/1.1\r\n\r\n"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2")},
+     "Q POST /1 1 host=(none) length=2 fields=2 @10-10\n"
+     "B q ab\n"
+     "D kept=1 status=0 q=2 a=0 gap @10-0-30\n"
+     "Q GET /2 1 host=(none) length=-1 fields=0 @30-30\n"
+     "N lost 3\n"
+     "A 200 OK 1 length=1 fields=1 kept=2 duration=10 @40-40\n"
+     "B a 2\n"
+     "D kept=2 status=200 q=0 a=1 complete @30-40-40\n"},
+    {"answers nobody asked for, all the time", false,
+     {A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+      QEND,
+      AEND},
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "D kept=0 status=200 q=0 a=0 @0-10-10\n"},
+    {"answers behind the end of requests", false,
+     {QEND,
+      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @20-20\n"
+     "D kept=0 status=200 q=0 a=0 @0-20-20\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @30-30\n"
+     "D kept=0 status=200 q=0 a=0 @0-30-30\n"},
+    {"chunk extensions", false,
+     {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;a;b=c\r\nx\r\n1;\r\r\ny\r\n0\r\n\r\n"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
+     "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
+     "B q xy\n"
+     "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
+     "D kept=1 status=200 q=2 a=0 complete odd=20 @10-20-20\n"},
     {"joined between messages", true,
      {Q("GET /1 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"),
@@ -1468,6 +1555,34 @@ static void single_bytes_take_linear_time(void **state)
         }
 }
 
+/* A piece of half a megabyte that a decoder could look through again and again. */
+static void large_pieces_take_linear_time(void **state)
+{
+    static const char *const begins[] = {"", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n",
+                                         "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+                                         "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"};
+    static const char *const fills[] = {"\r", "\n", "\rx", "a:\r\n", "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n"};
+    static const struct http_sink nothing;
+
+    for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
+        for (size_t k = 0; k < sizeof(fills) / sizeof(fills[0]); k++)
+            for (int joined = 0; joined < 2; joined++) {
+                struct http1 *h = http1_new(&nothing, NULL, joined);
+                struct buf text = BUF_INIT;
+                clock_t start;
+
+                while (text.len < 500000)
+                    buf_str(&text, fills[k]);
+                start = clock();
+                feed_text(h, PROTO_TX, begins[i]);
+                http1_feed(h, PROTO_TX, (const uint8_t *)text.p, text.len, 10);
+                feed_text(h, PROTO_RX, OK_EMPTY OK_EMPTY OK_EMPTY);
+                http1_free(h, 20);
+                assert_in_range(clock() - start, 0, 2 * CLOCKS_PER_SEC);
+                buf_free(&text);
+            }
+}
+
 static void too_many_requests_are_forgotten(void **state)
 {
     struct http1_log l = {.swapped = PROTO_TX};
@@ -1684,6 +1799,7 @@ int main(void)
         cmocka_unit_test(idle_connections_are_small),
         cmocka_unit_test(hostile_input_takes_bounded_memory),
         cmocka_unit_test(single_bytes_take_linear_time),
+        cmocka_unit_test(large_pieces_take_linear_time),
         cmocka_unit_test(too_many_requests_are_forgotten),
         cmocka_unit_test(any_depth_of_pipeline_pairs),
         cmocka_unit_test(fields_are_told_as_sent),
