@@ -106,12 +106,12 @@ static double http1_body(struct bench *b)
 /* 16 MiB in chunks of 8 KiB; GB. */
 static double http1_chunks(struct bench *b)
 {
-    static const char size[] = "2000\r\n";
+    static const char size[] = "2000\r\n", end[] = {'\r', '\n'};
 
     http1_bytes(b, PROTO_RX, TEXT(wrk_request));
     http1_bytes(b, PROTO_TX, TEXT("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"));
     memcpy(b->block, size, sizeof(size) - 1);
-    memcpy(b->block + sizeof(size) - 1 + 8192, "\r\n", 2);
+    memcpy(b->block + sizeof(size) - 1 + 8192, end, sizeof(end));
     for (int i = 0; i < 2048; i++)
         http1_bytes(b, PROTO_TX, b->block, sizeof(size) - 1 + 8192 + 2);
     http1_bytes(b, PROTO_TX, TEXT("0\r\n\r\n"));

@@ -107,8 +107,8 @@ struct http1 {
     bool never_hold; /* more was held once than there is room for */
     unsigned count;  /* of exchanges */
     struct exchange *first, **last_next;
-    struct exchange *unanswered; /* the first one whose response is to come */
-    struct exchange *unasked;    /* the first one whose request is to come */
+    struct exchange *unanswered; /* the first one whose response is to come; so are those of all behind it */
+    struct exchange *unasked;    /* the first one whose request is to come; the same */
 };
 
 static void release(struct http1 *h, uint64_t now);
@@ -288,6 +288,7 @@ static void lose_step(struct http1 *h, struct side *s, uint64_t now)
     s->state = FIND;
     s->left = 0;
     if (h->known && carries_responses(h, s)) {
+        give_up_unasked(h, true, now);
         if (give_up_responses(h, true, now) > 1)
             h->pairing = NONE;
     } else if (h->known) {

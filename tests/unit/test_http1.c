@@ -1196,6 +1196,27 @@ static const struct conversation conversations[] = {
      "B q xy\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=2 a=0 complete odd=20 @10-20-20\n"},
+    {"a gap behind an answer whose request is not told yet", false,
+     {A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+      AGAP(3),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx"),
+      Q("GET /1 HTTP/1.1\r\n\r\n"),
+      A("y"),
+      Q("GET /2 HTTP/1.1\r\n\r\n"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
+     "D kept=0 status=200 q=0 a=0 gap @0-10-10\n"
+     "N lost 3\n"
+     "A 200 OK 1 length=2 fields=1 kept=0 duration=0 @30-30\n"
+     "B a x\n"
+     "Q GET /1 1 host=(none) length=-1 fields=0 @40-40\n"
+     "B a y\n"
+     "D kept=0 status=200 q=0 a=2 @0-30-50\n"
+     "D kept=1 status=0 q=0 a=0 gap @40-0-60\n"
+     "Q GET /2 1 host=(none) length=-1 fields=0 @60-60\n"
+     "D kept=2 status=0 q=0 a=0 gap @60-0-60\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @70-70\n"
+     "D kept=0 status=200 q=0 a=0 @0-70-70\n"},
     {"joined between messages", true,
      {Q("GET /1 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"),
