@@ -31,10 +31,11 @@ static const char browser_request[] =
     "Cookie: session=6f1c0a9e5d7b4f2f8a1e3c5d7f9b1d3e; theme=dark; consent=all; cart=8412\r\n"
     "Upgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\n"
     "Sec-Fetch-Site: same-origin\r\n\r\n";
-static const char nginx_response[] = "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n"
-                                     "Content-Type: text/html\r\nContent-Length: 10\r\n"
-                                     "Last-Modified: Tue, 14 Nov 2023 10:00:00 GMT\r\nConnection: keep-alive\r\n"
-                                     "ETag: \"6553445f-267\"\r\nAccept-Ranges: bytes\r\n\r\n0123456789";
+static const char nginx_response[] =
+    "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n"
+    "Content-Type: text/html\r\nContent-Length: 10\r\n"
+    "Last-Modified: Tue, 14 Nov 2023 10:00:00 GMT\r\nConnection: keep-alive\r\n"
+    "ETag: \"6553445f-267\"\r\nAccept-Ranges: bytes\r\n\r\n0123456789";
 
 struct bench {
     struct http1 *http1;

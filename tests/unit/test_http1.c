@@ -25,6 +25,7 @@ struct step {
     const char *bytes;
     size_t len;
 };
+/* clang-format off */
 #define Q(text) {REQUEST, text, sizeof(text) - 1}
 #define A(text) {RESPONSE, text, sizeof(text) - 1}
 #define QGAP(n) {REQUEST_GAP, NULL, n}
@@ -32,6 +33,7 @@ struct step {
 #define QEND    {REQUEST_END, NULL, 0}
 #define AEND    {RESPONSE_END, NULL, 0}
 #define STEPS   12
+/* clang-format on */
 
 struct conversation {
     const char *name;
@@ -42,18 +44,19 @@ struct conversation {
 
 /* The bytes of step i pass at i * 10 + 10; the connection is left at 1000. Oddities (odd=): enum http_oddity. */
 static const struct conversation conversations[] = {
-    {"one request", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")},
+    {"one request",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "A 200 OK 1 length=5 fields=1 kept=1 duration=10 @20-20\n"
      "B a hello\n"
      "D kept=1 status=200 q=0 a=5 complete @10-20-20\n"},
-    {"RFC 9112, section 7.1.3: chunked, extension and trailers", false,
+    {"chunked, with an extension and trailers (RFC 9112, section 7.1)",
+     false,
      {Q("GET /c HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5;name=\"v;\"\r\nhello\r\n00A\r\n, world\r\n!\r\n0\r\nX-Sum: 1\r\n\r\n"),
-      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
+      A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5;name=\"v;\"\r\nhello\r\n00A\r\n, "
+        "world\r\n!\r\n0\r\nX-Sum: 1\r\n\r\n"),
+      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q GET /c 1 host=a length=-1 fields=2 @10-10\n"
      "A 200 OK 1 length=-1 fields=2 kept=1 duration=10 @20-20\n"
      "B a hello, world\r\n"
@@ -62,11 +65,10 @@ static const struct conversation conversations[] = {
      "Q GET / 1 host=a length=-1 fields=1 @30-30\n"
      "A 200 OK 1 length=0 fields=1 kept=2 duration=10 @40-40\n"
      "D kept=2 status=200 q=0 a=0 complete @30-40-40\n"},
-    {"keep-alive of HTTP/1.1, three in a row", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"),
-      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n22"),
+    {"keep-alive of HTTP/1.1, three in a row",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"),
+      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n22"),
       Q("POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
@@ -81,9 +83,12 @@ static const struct conversation conversations[] = {
      "B q abc\n"
      "A 200 OK 1 length=0 fields=1 kept=3 duration=10 @60-60\n"
      "D kept=3 status=200 q=3 a=0 complete @50-60-60\n"},
-    {"pipeline of three, bodies among them", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcHEAD /h HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\noneHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwoHTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n")},
+    {"pipeline of three, bodies among them",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcHEAD /h "
+        "HTTP/1.1\r\nHost: a\r\n\r\n"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\noneHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwoHTTP/1.1 200 "
+        "OK\r\nContent-Length: 999\r\n\r\n")},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "Q POST /p 1 host=a length=3 fields=2 @10-10\n"
      "B q abc\n"
@@ -96,27 +101,25 @@ static const struct conversation conversations[] = {
      "D kept=2 status=200 q=3 a=3 complete @10-20-20\n"
      "A 200 OK 1 length=999 fields=1 kept=3 duration=10 @20-20\n"
      "D kept=3 status=200 q=0 a=0 complete @10-20-20\n"},
-    {"HTTP/1.0, body to the end", false,
-     {Q("GET /old HTTP/1.0\r\n\r\n"),
-      A("HTTP/1.0 200 OK\r\nServer: x\r\n\r\nall of\nit"),
-      AEND,
-      QEND},
+    {"HTTP/1.0, body to the end",
+     false,
+     {Q("GET /old HTTP/1.0\r\n\r\n"), A("HTTP/1.0 200 OK\r\nServer: x\r\n\r\nall of\nit"), AEND, QEND},
      "Q GET /old 0 host=(none) length=-1 fields=0 @10-10\n"
      "A 200 OK 0 length=-1 fields=1 kept=1 duration=10 @20-20\n"
      "B a all of\n"
      "it\n"
      "D kept=1 status=200 q=0 a=9 complete @10-20-30\n"},
-    {"a body to the end that is cut short by losing sight of it", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\n\r\npart")},
+    {"a body to the end that is cut short by losing sight of it",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\n\r\npart")},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "A 200 OK 1 length=-1 fields=0 kept=1 duration=10 @20-20\n"
      "B a part\n"
      "D kept=1 status=200 q=0 a=4 @10-20-1000\n"},
-    {"HTTP/1.0 keep-alive", false,
+    {"HTTP/1.0 keep-alive",
+     false,
      {Q("GET /1 HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"),
-      A("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nx"),
-      Q("GET /2 HTTP/1.0\r\n\r\n"),
+      A("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nx"), Q("GET /2 HTTP/1.0\r\n\r\n"),
       A("HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n")},
      "Q GET /1 0 host=(none) length=-1 fields=1 @10-10\n"
      "A 200 OK 0 length=1 fields=2 kept=1 duration=10 @20-20\n"
@@ -125,26 +128,26 @@ static const struct conversation conversations[] = {
      "Q GET /2 0 host=(none) length=-1 fields=0 @30-30\n"
      "A 404 Not Found 0 length=0 fields=1 kept=2 duration=10 @40-40\n"
      "D kept=2 status=404 q=0 a=0 complete @30-40-40\n"},
-    {"behind the last message: noise is ignored", false,
+    {"behind the last message: noise is ignored",
+     false,
      {Q("GET / HTTP/1.1\r\nConnection: close\r\n\r\n\0\1\2\2\4\5"),
       A("HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 2\r\n\r\nok!!! noise\r\n")},
      "Q GET / 1 host=(none) length=-1 fields=1 @10-10\n"
      "A 200 OK 1 length=2 fields=2 kept=1 duration=10 @20-20\n"
      "B a ok\n"
      "D kept=1 status=200 q=0 a=2 complete @10-20-20\n"},
-    {"behind the last message: another one is told", false,
+    {"behind the last message: another one is told",
+     false,
      {Q("GET /1 HTTP/1.1\r\nConnection: close\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
-      AEND},
+      A("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"), AEND},
      "Q GET /1 1 host=(none) length=-1 fields=1 @10-10\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @10-10\n"
      "A 200 OK 1 length=0 fields=2 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=0 a=0 complete @10-20-20\n"
      "D kept=2 status=0 q=0 a=0 @10-0-30\n"},
-    {"a pipelined request that is not answered because the response closes", false,
-     {Q("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nbody"),
-      AEND,
+    {"a pipelined request that is not answered because the response closes",
+     false,
+     {Q("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nbody"), AEND,
       Q("GET /3 HTTP/1.1\r\n\r\n")},
      "Q GET /1 1 host=(none) length=-1 fields=0 @10-10\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @10-10\n"
@@ -154,34 +157,32 @@ static const struct conversation conversations[] = {
      "D kept=2 status=0 q=0 a=0 @10-0-30\n"
      "Q GET /3 1 host=(none) length=-1 fields=0 @40-40\n"
      "D kept=3 status=0 q=0 a=0 @40-0-40\n"},
-    {"100-continue", false,
+    {"100-continue",
+     false,
      {Q("PUT /u HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"),
-      A("HTTP/1.1 100 Continue\r\n\r\n"),
-      Q("data"),
-      A("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")},
+      A("HTTP/1.1 100 Continue\r\n\r\n"), Q("data"), A("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")},
      "Q PUT /u 1 host=a length=4 fields=3 @10-10\n"
      "A 100 Continue 1 length=-1 fields=0 interim kept=1 duration=10 @20-20\n"
      "B q data\n"
      "A 201 Created 1 length=0 fields=1 kept=1 duration=30 @40-40\n"
      "D kept=1 status=201 q=4 a=0 complete @10-40-40\n"},
-    {"early hints, twice, lengths in them mean nothing", false,
+    {"early hints, twice, lengths in them mean nothing",
+     false,
      {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 103 Early Hints\r\nLink: </s.css>\r\nContent-Length: 7\r\n\r\nHTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")},
+      A("HTTP/1.1 103 Early Hints\r\nLink: </s.css>\r\nContent-Length: 7\r\n\r\nHTTP/1.1 103 Early "
+        "Hints\r\nTransfer-Encoding: chunked\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "A 103 Early Hints 1 length=7 fields=2 interim kept=1 duration=10 @20-20\n"
      "A 103 Early Hints 1 length=-1 fields=1 interim kept=1 duration=10 @20-20\n"
      "A 200 OK 1 length=1 fields=1 kept=1 duration=10 @20-20\n"
      "B a x\n"
      "D kept=1 status=200 q=0 a=1 complete @10-20-20\n"},
-    {"no body: HEAD, 204, 304", false,
-     {Q("HEAD /1 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
-      Q("GET /2 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"),
-      Q("GET /3 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 304 Not Modified\r\nContent-Length: 50\r\n\r\n"),
-      Q("GET /4 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend")},
+    {"no body: HEAD, 204, 304",
+     false,
+     {Q("HEAD /1 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+      Q("GET /2 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"),
+      Q("GET /3 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 304 Not Modified\r\nContent-Length: 50\r\n\r\n"),
+      Q("GET /4 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend")},
      "Q HEAD /1 1 host=(none) length=-1 fields=0 @10-10\n"
      "A 200 OK 1 length=-1 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=0 a=0 complete @10-20-20\n"
@@ -195,15 +196,11 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=3 fields=1 kept=4 duration=10 @80-80\n"
      "B a end\n"
      "D kept=4 status=200 q=0 a=3 complete @70-80-80\n"},
-    {"CONNECT: a tunnel, whatever lengths say", false,
+    {"CONNECT: a tunnel, whatever lengths say",
+     false,
      {Q("CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n"),
-      A("HTTP/1.1 200 Connection established\r\nContent-Length: 3\r\n\r\n\x16\2\1"),
-      Q("GET / HTTP/1.1\r\n"),
-      QGAP(3),
-      A("bytes"),
-      AGAP(2),
-      QEND,
-      AEND},
+      A("HTTP/1.1 200 Connection established\r\nContent-Length: 3\r\n\r\n\x16\2\1"), Q("GET / HTTP/1.1\r\n"), QGAP(3),
+      A("bytes"), AGAP(2), QEND, AEND},
      "Q CONNECT h:443 1 host=h:443 length=-1 fields=1 @10-10\n"
      "A 200 Connection established 1 length=3 fields=1 kept=1 duration=10 @20-20\n"
      "U (none) kept=1\n"
@@ -212,22 +209,19 @@ static const struct conversation conversations[] = {
      "R q GET / HTTP/1.1\r\n"
      "___\n"
      "R a bytes__\n"},
-    {"CONNECT with bytes sent before the answer", false,
-     {Q("CONNECT h:443 HTTP/1.1\r\n\r\n\x16\2\1\2"),
-      A("HTTP/1.1 200 OK\r\n\r\n"),
-      Q("more")},
+    {"CONNECT with bytes sent before the answer",
+     false,
+     {Q("CONNECT h:443 HTTP/1.1\r\n\r\n\x16\2\1\2"), A("HTTP/1.1 200 OK\r\n\r\n"), Q("more")},
      "Q CONNECT h:443 1 host=(none) length=-1 fields=0 @10-10\n"
      "A 200 OK 1 length=-1 fields=0 kept=1 duration=10 @20-20\n"
      "U (none) kept=1\n"
      "D kept=1 status=200 q=0 a=0 complete @10-20-20\n"
      "R q \026\002\001\002more\n"},
-    {"CONNECT refused, then retried", false,
+    {"CONNECT refused, then retried",
+     false,
      {Q("CONNECT h:443 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 2\r\n\r\nno"),
-      Q("CONNECT h:443 HTTP/1.1\r\nProxy-Authorization: x\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\n\r\n"),
-      Q("x"),
-      A("y")},
+      Q("CONNECT h:443 HTTP/1.1\r\nProxy-Authorization: x\r\n\r\n"), A("HTTP/1.1 200 OK\r\n\r\n"), Q("x"), A("y")},
      "Q CONNECT h:443 1 host=(none) length=-1 fields=0 @10-10\n"
      "A 407 Proxy Authentication Required 1 length=2 fields=1 kept=1 duration=10 @20-20\n"
      "B a no\n"
@@ -238,7 +232,8 @@ static const struct conversation conversations[] = {
      "D kept=2 status=200 q=0 a=0 complete @30-40-40\n"
      "R q x\n"
      "R a y\n"},
-    {"websocket", false,
+    {"websocket",
+     false,
      {Q("GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"),
       A("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\5hello"),
       Q("\x81\x80")},
@@ -248,10 +243,10 @@ static const struct conversation conversations[] = {
      "D kept=1 status=101 q=0 a=0 complete @10-20-20\n"
      "R a \201\005hello\n"
      "R q \201\200\n"},
-    {"upgrade that is not taken, with a pipelined request behind it", false,
+    {"upgrade that is not taken, with a pipelined request behind it",
+     false,
      {Q("GET /1 HTTP/1.1\r\nUpgrade: h2c\r\n\r\nGET /2 HTTP/1.1\r\nUpgrade: h2c\r\n\r\nGET /3 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n3")},
      "Q GET /1 1 host=(none) length=-1 fields=1 @10-10\n"
      "A 200 OK 1 length=1 fields=1 kept=1 duration=10 @20-20\n"
@@ -265,7 +260,8 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=1 fields=1 kept=3 duration=30 @40-40\n"
      "B a 3\n"
      "D kept=3 status=200 q=0 a=1 complete @10-40-40\n"},
-    {"h2c: the request goes over with its owner pointer", false,
+    {"h2c: the request goes over with its owner pointer",
+     false,
      {Q("GET / HTTP/1.1\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n"),
       A("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n\0\0\0\4\0\0\0\0\0"),
       Q("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")},
@@ -273,11 +269,10 @@ static const struct conversation conversations[] = {
      "A 101 Switching Protocols 1 length=-1 fields=2 kept=1 duration=10 @20-20\n"
      "U h2c kept=1\n"
      "R a "},
-    {"upgrade while the request is still being sent", false,
+    {"upgrade while the request is still being sent",
+     false,
      {Q("POST / HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 6\r\n\r\nabc"),
-      A("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
-      Q("def++"),
-      A("--")},
+      A("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"), Q("def++"), A("--")},
      "Q POST / 1 host=(none) length=6 fields=2 @10-10\n"
      "B q abc\n"
      "A 101 Switching Protocols 1 length=-1 fields=1 kept=1 duration=10 @20-20\n"
@@ -286,10 +281,10 @@ static const struct conversation conversations[] = {
      "D kept=1 status=101 q=6 a=0 complete @10-20-20\n"
      "R q ++\n"
      "R a --\n"},
-    {"an answer before the request is complete", false,
+    {"an answer before the request is complete",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n12345"),
-      A("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig"),
-      Q("67890GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+      A("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig"), Q("67890GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 1 host=(none) length=10 fields=1 @10-10\n"
      "B q 12345\n"
@@ -300,10 +295,9 @@ static const struct conversation conversations[] = {
      "Q GET / 1 host=a length=-1 fields=1 @30-30\n"
      "A 200 OK 1 length=0 fields=1 kept=2 duration=10 @40-40\n"
      "D kept=2 status=200 q=0 a=0 complete @30-40-40\n"},
-    {"an answer before the request is told: it takes the next one", false,
-     {A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none"),
-      Q("GET /1 HTTP/1.1\r\n\r\n"),
-      Q("GET /2 HTTP/1.1\r\n\r\n"),
+    {"an answer before the request is told: it takes the next one",
+     false,
+     {A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none"), Q("GET /1 HTTP/1.1\r\n\r\n"), Q("GET /2 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")},
      "A 200 OK 1 length=3 fields=1 kept=0 duration=0 @10-10\n"
      "B a one\n"
@@ -313,10 +307,9 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=3 fields=1 kept=2 duration=10 @40-40\n"
      "B a two\n"
      "D kept=2 status=200 q=0 a=3 complete @30-40-40\n"},
-    {"the same for HEAD", false,
-     {A("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
-      Q("HEAD /1 HTTP/1.1\r\n\r\n"),
-      Q("GET /2 HTTP/1.1\r\n\r\n"),
+    {"the same for HEAD",
+     false,
+     {A("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), Q("HEAD /1 HTTP/1.1\r\n\r\n"), Q("GET /2 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")},
      "A 200 OK 1 length=5 fields=1 kept=0 duration=0 @10-10\n"
      "Q HEAD /1 1 host=(none) length=-1 fields=0 @20-20\n"
@@ -325,57 +318,46 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=3 fields=1 kept=2 duration=10 @40-40\n"
      "B a two\n"
      "D kept=2 status=200 q=0 a=3 complete @30-40-40\n"},
-    {"the same for CONNECT", false,
-     {A("HTTP/1.1 200 OK\r\n\r\n"),
-      Q("CONNECT h:1 HTTP/1.1\r\n\r\n"),
-      Q("x"),
-      A("y")},
+    {"the same for CONNECT",
+     false,
+     {A("HTTP/1.1 200 OK\r\n\r\n"), Q("CONNECT h:1 HTTP/1.1\r\n\r\n"), Q("x"), A("y")},
      "A 200 OK 1 length=-1 fields=0 kept=0 duration=0 @10-10\n"
      "Q CONNECT h:1 1 host=(none) length=-1 fields=0 @20-20\n"
      "U (none) kept=1\n"
      "D kept=1 status=200 q=0 a=0 complete @20-10-20\n"
      "R q x\n"
      "R a y\n"},
-    {"an answer that nobody asked for", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"),
-      A("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+    {"an answer that nobody asked for",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"),
+      A("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "A 200 OK 1 length=1 fields=1 kept=1 duration=10 @20-20\n"
      "B a x\n"
      "D kept=1 status=200 q=0 a=1 complete @10-20-20\n"
      "A 408 Request Timeout 1 length=0 fields=2 kept=0 duration=0 @30-30\n"
      "D kept=0 status=408 q=0 a=0 @0-30-30\n"},
-    {"no answer", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      QEND},
+    {"no answer",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), QEND},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "Q GET / 1 host=a length=-1 fields=1 @20-20\n"
      "D kept=1 status=0 q=0 a=0 @10-0-1000\n"
      "D kept=2 status=0 q=0 a=0 @20-0-1000\n"},
-    {"half a request", false,
-     {Q("GET / HTTP/1.1\r\nHos"),
-      QEND,
-      AEND},
-     ""},
-    {"half a body each", false,
-     {Q("PUT / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
-      QEND,
+    {"half a request", false, {Q("GET / HTTP/1.1\r\nHos"), QEND, AEND}, ""},
+    {"half a body each",
+     false,
+     {Q("PUT / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf"), A("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"), QEND,
       AEND},
      "Q PUT / 1 host=(none) length=9 fields=1 @10-10\n"
      "B q half\n"
      "A 200 OK 1 length=9 fields=1 kept=1 duration=10 @20-20\n"
      "B a half\n"
      "D kept=1 status=200 q=4 a=4 @10-20-40\n"},
-    {"empty lines before messages", false,
-     {Q("\r\n\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx\r\n"),
-      Q("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ny")},
+    {"empty lines before messages",
+     false,
+     {Q("\r\n\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx\r\n"),
+      Q("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ny")},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "A 200 OK 1 length=1 fields=1 kept=1 duration=10 @20-20\n"
      "B a x\n"
@@ -384,7 +366,8 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=1 fields=1 kept=2 duration=10 @40-40\n"
      "B a y\n"
      "D kept=2 status=200 q=0 a=1 complete @30-40-40\n"},
-    {"LF alone ends lines", false,
+    {"LF alone ends lines",
+     false,
      {Q("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n3\nabc\n0\n\n"),
       A("HTTP/1.1 200\nContent-Length: 1\n\nx")},
      "Q POST / 1 host=a length=-1 fields=2 @10-10\n"
@@ -392,38 +375,40 @@ static const struct conversation conversations[] = {
      "A 200  1 length=1 fields=1 kept=1 duration=10 @20-20\n"
      "B a x\n"
      "D kept=1 status=200 q=3 a=1 complete odd=20 @10-20-20\n"},
-    {"white space of all sorts", false,
+    {"white space of all sorts",
+     false,
      {Q("GET /a b  HTTP/1.1 \r\nHost :\t a \r\nEmpty:\r\nno field\r\n: none\r\n\r\n"),
       A("HTTP/1.1 200 \r\nContent-Length:\t0\t\r\n\r\n")},
      "Q GET /a b 1 host=a length=-1 fields=2 odd=8 @10-10\n"
      "A 200  1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=0 a=0 complete odd=8 @10-20-20\n"},
-    {"folded fields", false,
-     {Q("GET / HTTP/1.1\r\n lost\r\nA: b\r\n c\r\n\td \r\nHost:\r\n  a\r\nTransfer-Encoding: gzip,\r\n chunked\r\n\r\n0\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n 2\r\n\r\nrest"),
-      AEND},
+    {"folded fields",
+     false,
+     {Q("GET / HTTP/1.1\r\n lost\r\nA: b\r\n c\r\n\td \r\nHost:\r\n  a\r\nTransfer-Encoding: gzip,\r\n "
+        "chunked\r\n\r\n0\r\n\r\n"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n 2\r\n\r\nrest"), AEND},
      "Q GET / 1 host=a length=-1 fields=3 odd=18 @10-10\n"
      "A 200 OK 1 length=-1 fields=1 odd=11 kept=1 duration=10 @20-20\n"
      "B a rest\n"
      "D kept=1 status=200 q=0 a=4 odd=19 @10-20-30\n"},
-    {"bare CR and NUL", false,
-     {Q("GET /\r HTTP/1.1\r\nA: \0b\rc\r\nHost: a\r\n\r\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
+    {"bare CR and NUL",
+     false,
+     {Q("GET /\r HTTP/1.1\r\nA: \0b\rc\r\nHost: a\r\n\r\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q GET / 1 host=a length=-1 fields=2 odd=48 @10-10\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=0 a=0 complete odd=48 @10-20-20\n"},
-    {"the same length twice, and as a list", false,
+    {"the same length twice, and as a list",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: 2\r\ncontent-length: 02, 2\r\n\r\nab"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 1 host=(none) length=2 fields=2 @10-10\n"
      "B q ab\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=2 a=0 complete @10-20-20\n"},
-    {"length of no use: 1 | Content-Length: 2", false,
+    {"length of no use: 1 | Content-Length: 2",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q POST / 1 host=(none) length=-1 fields=2 odd=1 @10-10\n"
      "B q GET / HTTP/1.1\r\n"
      "Host: a\r\n"
@@ -431,11 +416,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=27 a=0 odd=1 @10-20-20\n"},
-    {"length of no use: -1", false,
+    {"length of no use: -1",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=1 @10-10\n"
      "B q GET / HTTP/1.1\r\n"
      "Host: a\r\n"
@@ -443,11 +427,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=27 a=0 odd=1 @10-20-20\n"},
-    {"length of no use: +1", false,
+    {"length of no use: +1",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=1 @10-10\n"
      "B q GET / HTTP/1.1\r\n"
      "Host: a\r\n"
@@ -455,11 +438,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=27 a=0 odd=1 @10-20-20\n"},
-    {"length of no use: 0x10", false,
+    {"length of no use: 0x10",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: 0x10\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=1 @10-10\n"
      "B q GET / HTTP/1.1\r\n"
      "Host: a\r\n"
@@ -467,11 +449,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=27 a=0 odd=1 @10-20-20\n"},
-    {"length of no use: 1 1", false,
+    {"length of no use: 1 1",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: 1 1\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=1 @10-10\n"
      "B q GET / HTTP/1.1\r\n"
      "Host: a\r\n"
@@ -479,11 +460,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=27 a=0 odd=1 @10-20-20\n"},
-    {"length of no use: ", false,
+    {"length of no use: ",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: \r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=1 @10-10\n"
      "B q GET / HTTP/1.1\r\n"
      "Host: a\r\n"
@@ -491,11 +471,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=27 a=0 odd=1 @10-20-20\n"},
-    {"length of no use: 1,", false,
+    {"length of no use: 1,",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: 1,\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=1 @10-10\n"
      "B q GET / HTTP/1.1\r\n"
      "Host: a\r\n"
@@ -503,11 +482,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=27 a=0 odd=1 @10-20-20\n"},
-    {"length of no use: 1,2", false,
+    {"length of no use: 1,2",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: 1,2\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=1 @10-10\n"
      "B q GET / HTTP/1.1\r\n"
      "Host: a\r\n"
@@ -515,11 +493,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=27 a=0 odd=1 @10-20-20\n"},
-    {"length of no use: 99999999999999999999", false,
+    {"length of no use: 99999999999999999999",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=1 @10-10\n"
      "B q GET / HTTP/1.1\r\n"
      "Host: a\r\n"
@@ -527,11 +504,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=27 a=0 odd=1 @10-20-20\n"},
-    {"length of no use: 9223372036854775808", false,
+    {"length of no use: 9223372036854775808",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: 9223372036854775808\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=1 @10-10\n"
      "B q GET / HTTP/1.1\r\n"
      "Host: a\r\n"
@@ -539,11 +515,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=27 a=0 odd=1 @10-20-20\n"},
-    {"length of no use: 1;a", false,
+    {"length of no use: 1;a",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: 1;a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=1 @10-10\n"
      "B q GET / HTTP/1.1\r\n"
      "Host: a\r\n"
@@ -551,11 +526,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=27 a=0 odd=1 @10-20-20\n"},
-    {"length of no use: one", false,
+    {"length of no use: one",
+     false,
      {Q("POST / HTTP/1.1\r\nContent-Length: one\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      AEND,
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), AEND, QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=1 @10-10\n"
      "B q GET / HTTP/1.1\r\n"
      "Host: a\r\n"
@@ -563,16 +537,18 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=27 a=0 odd=1 @10-20-20\n"},
-    {"response with two lengths", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nabc"),
+    {"response with two lengths",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nabc"),
       AEND},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "A 200 OK 1 length=-1 fields=2 odd=1 kept=1 duration=10 @20-20\n"
      "B a abc\n"
      "D kept=1 status=200 q=0 a=3 odd=1 @10-20-30\n"},
-    {"length and chunked: chunked it is", false,
-     {Q("POST / HTTP/1.1\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"),
+    {"length and chunked: chunked it is",
+     false,
+     {Q("POST / HTTP/1.1\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled "
+        "HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 1 host=(none) length=6 fields=2 odd=2 @10-10\n"
      "Q GET /smuggled 1 host=(none) length=-1 fields=0 @10-10\n"
@@ -580,98 +556,98 @@ static const struct conversation conversations[] = {
      "D kept=1 status=200 q=0 a=0 complete odd=2 @10-20-20\n"
      "A 200 OK 1 length=0 fields=1 kept=2 duration=10 @20-20\n"
      "D kept=2 status=200 q=0 a=0 complete @10-20-20\n"},
-    {"length and chunked in a response", false,
+    {"length and chunked in a response",
+     false,
      {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
-      AEND},
+      A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n1\r\nx\r\n0\r\n\r\n"), AEND},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "A 200 OK 1 length=1 fields=2 odd=2 kept=1 duration=10 @20-20\n"
      "B a x\n"
      "D kept=1 status=200 q=0 a=1 complete odd=2 @10-20-20\n"},
-    {"request with coding identity", false,
+    {"request with coding identity",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=4 @10-10\n"
      "B q 0\r\n"
      "\r\n"
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=5 a=0 odd=4 @10-20-20\n"},
-    {"request with coding chunked, identity", false,
+    {"request with coding chunked, identity",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=4 @10-10\n"
      "B q 0\r\n"
      "\r\n"
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=5 a=0 odd=4 @10-20-20\n"},
-    {"request with coding chunked, chunked", false,
+    {"request with coding chunked, chunked",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=4 @10-10\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=0 a=0 complete odd=4 @10-20-20\n"},
-    {"request with coding chunked | Transfer-Encoding: chunked", false,
+    {"request with coding chunked | Transfer-Encoding: chunked",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=2 odd=4 @10-10\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=0 a=0 complete odd=4 @10-20-20\n"},
-    {"request with coding xchunked", false,
+    {"request with coding xchunked",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=4 @10-10\n"
      "B q 0\r\n"
      "\r\n"
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=5 a=0 odd=4 @10-20-20\n"},
-    {"request with coding chunked;q=1", false,
+    {"request with coding chunked;q=1",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=4 @10-10\n"
      "B q 0\r\n"
      "\r\n"
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=5 a=0 odd=4 @10-20-20\n"},
-    {"request with coding (VT)chunked", false,
+    {"request with coding (VT)chunked",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: \vchunked\r\n\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=4 @10-10\n"
      "B q 0\r\n"
      "\r\n"
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=5 a=0 odd=4 @10-20-20\n"},
-    {"request with coding ,", false,
+    {"request with coding ,",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: ,\r\n\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 odd=4 @10-10\n"
      "B q 0\r\n"
      "\r\n"
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=5 a=0 odd=4 @10-20-20\n"},
-    {"request with coding gzip, CHUNKED,", false,
+    {"request with coding gzip, CHUNKED,",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, CHUNKED,\r\n\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=0 a=0 complete @10-20-20\n"},
-    {"response whose last coding is not chunked", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
+    {"response whose last coding is not chunked",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
       AEND},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "A 200 OK 1 length=-1 fields=1 odd=4 kept=1 duration=10 @20-20\n"
@@ -679,17 +655,18 @@ static const struct conversation conversations[] = {
      "\r\n"
      "\n"
      "D kept=1 status=200 q=0 a=5 complete odd=4 @10-20-30\n"},
-    {"chunked in HTTP/1.0", false,
+    {"chunked in HTTP/1.0",
+     false,
      {Q("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
       A("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 0 host=(none) length=-1 fields=1 odd=80 @10-10\n"
      "B q x\n"
      "A 200 OK 0 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=1 a=0 complete odd=80 @10-20-20\n"},
-    {"chunk size of no use: ", false,
+    {"chunk size of no use: ",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n\r\nb\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q a\r\n"
      "b\r\n"
@@ -698,10 +675,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=11 a=0 odd=20 @10-20-20\n"},
-    {"chunk size of no use: x", false,
+    {"chunk size of no use: x",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nx\r\nb\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q ax\r\n"
      "b\r\n"
@@ -710,10 +687,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=12 a=0 odd=20 @10-20-20\n"},
-    {"chunk size of no use: -1", false,
+    {"chunk size of no use: -1",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n-1\r\nb\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q a-1\r\n"
      "b\r\n"
@@ -722,10 +699,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=13 a=0 odd=20 @10-20-20\n"},
-    {"chunk size of no use: 0x1", false,
+    {"chunk size of no use: 0x1",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0x1\r\nb\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q ax1\r\n"
      "b\r\n"
@@ -734,10 +711,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=13 a=0 odd=20 @10-20-20\n"},
-    {"chunk size of no use: +1", false,
+    {"chunk size of no use: +1",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n+1\r\nb\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q a+1\r\n"
      "b\r\n"
@@ -746,10 +723,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=13 a=0 odd=20 @10-20-20\n"},
-    {"chunk size of no use:  1", false,
+    {"chunk size of no use:  1",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n 1\r\nb\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q a 1\r\n"
      "b\r\n"
@@ -758,10 +735,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=13 a=0 odd=20 @10-20-20\n"},
-    {"chunk size of no use: 8000000000000000", false,
+    {"chunk size of no use: 8000000000000000",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n8000000000000000\r\nb\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q a0\r\n"
      "b\r\n"
@@ -770,10 +747,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=12 a=0 odd=20 @10-20-20\n"},
-    {"chunk size of no use: FFFFFFFFFFFFFFFFF", false,
+    {"chunk size of no use: FFFFFFFFFFFFFFFFF",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nFFFFFFFFFFFFFFFFF\r\nb\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q aFF\r\n"
      "b\r\n"
@@ -782,10 +759,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=13 a=0 odd=20 @10-20-20\n"},
-    {"chunk size of no use: 1 1", false,
+    {"chunk size of no use: 1 1",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1 1\r\nb\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q a1\r\n"
      "b\r\n"
@@ -794,10 +771,10 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=12 a=0 odd=20 @10-20-20\n"},
-    {"chunk size of no use: ;a", false,
+    {"chunk size of no use: ;a",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n;a\r\nb\r\n0\r\n\r\n"),
-      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
-      QEND},
+      A("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), QEND},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q a;a\r\n"
      "b\r\n"
@@ -806,56 +783,64 @@ static const struct conversation conversations[] = {
      "\n"
      "A 400 Bad Request 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=400 q=13 a=0 odd=20 @10-20-20\n"},
-    {"chunk size that some understand: 1(CR)x", false,
+    {"chunk size that some understand: 1(CR)x",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\rx\r\nb\r\n0\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q b\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=1 a=0 complete odd=20 @10-20-20\n"},
-    {"chunk size that some understand: 1 ", false,
+    {"chunk size that some understand: 1 ",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1 \r\nb\r\n0\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q b\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=1 a=0 complete odd=20 @10-20-20\n"},
-    {"chunk size that some understand: 1(HT);a", false,
+    {"chunk size that some understand: 1(HT);a",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\t;a\r\nb\r\n0\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q b\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=1 a=0 complete odd=20 @10-20-20\n"},
-    {"chunk size that some understand: 1;a=b(CR)c", false,
+    {"chunk size that some understand: 1;a=b(CR)c",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;a=b\rc\r\nb\r\n0\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q b\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=1 a=0 complete odd=20 @10-20-20\n"},
-    {"chunk size that some understand: 1;(LF)", false,
+    {"chunk size that some understand: 1;(LF)",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;\nb\r\n0\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q b\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=1 a=0 complete odd=20 @10-20-20\n"},
-    {"chunk size that some understand: 1(LF)", false,
+    {"chunk size that some understand: 1(LF)",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\nb\r\n0\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q b\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=1 a=0 complete odd=20 @10-20-20\n"},
-    {"chunk size that some understand: 00000000000000000001", false,
+    {"chunk size that some understand: 00000000000000000001",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n00000000000000000001\r\nb\r\n0\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q b\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=1 a=0 complete odd=20 @10-20-20\n"},
-    {"chunk data that is longer than it says", false,
+    {"chunk data that is longer than it says",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
@@ -865,22 +850,13 @@ static const struct conversation conversations[] = {
      "\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=10 a=0 odd=20 @10-20-20\n"},
-    {"not HTTP: bytes", false,
-     {Q("\x16\2\1\2\0"),
-      A("\x15\2")},
-     "N not-http 0\n"},
-    {"not HTTP: HTTP/0.9", false,
-     {Q("GET /\r\n"),
-      A("<html>")},
-     "N not-http 0\n"},
-    {"not HTTP: HTTP/2", false,
-     {Q("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-      A("\0")},
-     "N not-http 0\n"},
-    {"not HTTP: after a while", false,
+    {"not HTTP: bytes", false, {Q("\x16\2\1\2\0"), A("\x15\2")}, "N not-http 0\n"},
+    {"not HTTP: HTTP/0.9", false, {Q("GET /\r\n"), A("<html>")}, "N not-http 0\n"},
+    {"not HTTP: HTTP/2", false, {Q("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), A("\0")}, "N not-http 0\n"},
+    {"not HTTP: after a while",
+     false,
      {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxnoise\r\n"),
-      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n")},
+      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxnoise\r\n"), Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n")},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @10-10\n"
      "A 200 OK 1 length=1 fields=1 kept=1 duration=10 @20-20\n"
@@ -888,41 +864,31 @@ static const struct conversation conversations[] = {
      "D kept=1 status=200 q=0 a=1 complete @10-20-20\n"
      "D kept=2 status=0 q=0 a=0 @10-0-20\n"
      "N not-http 0\n"},
-    {"not HTTP: two directions of requests", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("GET / HTTP/1.1\r\n\r\n")},
+    {"not HTTP: two directions of requests",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("GET / HTTP/1.1\r\n\r\n")},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "D kept=1 status=0 q=0 a=0 @10-0-20\n"
      "N not-http 0\n"},
-    {"not HTTP: two directions of responses", false,
-     {Q("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
+    {"not HTTP: two directions of responses",
+     false,
+     {Q("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
      "D kept=0 status=200 q=0 a=0 @0-10-10\n"
      "N not-http 0\n"},
-    {"not HTTP: a status that is none", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 099 X\r\n\r\n")},
+    {"not HTTP: a status that is none",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 099 X\r\n\r\n")},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "D kept=1 status=0 q=0 a=0 @10-0-20\n"
      "N not-http 0\n"},
-    {"not HTTP: a method that is none", false,
-     {Q("G(T / HTTP/1.1\r\n\r\n")},
-     "N not-http 0\n"},
-    {"not HTTP: a version that is none", false,
-     {Q("GET / HTTP/1.x\r\n\r\n")},
-     "N not-http 0\n"},
-    {"gaps in bodies are part of them", false,
-     {Q("PUT / HTTP/1.1\r\nContent-Length: 8\r\n\r\nab"),
-      QGAP(4),
-      Q("gh"),
-      A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n"),
-      AGAP(5),
-      A("f\r\n0\r\n\r\n"),
-      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"),
-      AGAP(3),
-      AEND},
+    {"not HTTP: a method that is none", false, {Q("G(T / HTTP/1.1\r\n\r\n")}, "N not-http 0\n"},
+    {"not HTTP: a version that is none", false, {Q("GET / HTTP/1.x\r\n\r\n")}, "N not-http 0\n"},
+    {"gaps in bodies are part of them",
+     false,
+     {Q("PUT / HTTP/1.1\r\nContent-Length: 8\r\n\r\nab"), QGAP(4), Q("gh"),
+      A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n"), AGAP(5), A("f\r\n0\r\n\r\n"),
+      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"), AGAP(3), AEND},
      "Q PUT / 1 host=(none) length=8 fields=1 @10-10\n"
      "B q ab____gh\n"
      "A 200 OK 1 length=-1 fields=1 kept=1 duration=30 @40-40\n"
@@ -932,15 +898,11 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=-1 fields=1 kept=2 duration=10 @80-80\n"
      "B a ___\n"
      "D kept=2 status=200 q=0 a=3 complete @70-80-100\n"},
-    {"gap between messages of a request direction", false,
-     {Q("GET /1 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-      QGAP(10),
-      Q(" HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlost"),
-      Q("GET /3 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n3"),
-      Q("GET /4 HTTP/1.1\r\n\r\n"),
+    {"gap between messages of a request direction",
+     false,
+     {Q("GET /1 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), QGAP(10),
+      Q(" HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlost"),
+      Q("GET /3 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n3"), Q("GET /4 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n4")},
      "Q GET /1 1 host=(none) length=-1 fields=0 @10-10\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
@@ -957,13 +919,10 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=1 fields=1 kept=3 duration=10 @90-90\n"
      "B a 4\n"
      "D kept=3 status=200 q=0 a=1 complete @80-90-90\n"},
-    {"gap in a head", false,
-     {Q("GET /1 HTTP/1.1\r\nHo"),
-      QGAP(4),
-      Q("\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-      Q("GET /2 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2")},
+    {"gap in a head",
+     false,
+     {Q("GET /1 HTTP/1.1\r\nHo"), QGAP(4), Q("\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+      Q("GET /2 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2")},
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @40-40\n"
      "D kept=0 status=200 q=0 a=0 @0-40-40\n"
      "N lost 8\n"
@@ -971,12 +930,10 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=1 fields=1 kept=1 duration=10 @60-60\n"
      "B a 2\n"
      "D kept=1 status=200 q=0 a=1 complete @50-60-60\n"},
-    {"gap over the end of a response", false,
-     {Q("GET /1 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"),
-      AGAP(20),
-      Q("GET /2 HTTP/1.1\r\n\r\n"),
-      A("1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2")},
+    {"gap over the end of a response",
+     false,
+     {Q("GET /1 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"), AGAP(20),
+      Q("GET /2 HTTP/1.1\r\n\r\n"), A("1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2")},
      "Q GET /1 1 host=(none) length=-1 fields=0 @10-10\n"
      "A 200 OK 1 length=5 fields=1 kept=1 duration=10 @20-20\n"
      "B a ab___\n"
@@ -986,10 +943,9 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=1 fields=1 kept=2 duration=10 @50-50\n"
      "B a 2\n"
      "D kept=2 status=200 q=0 a=1 complete @40-50-50\n"},
-    {"gap among chunks, text that only looks like a beginning", false,
-     {Q("GET /1 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1"),
-      AGAP(1),
+    {"gap among chunks, text that only looks like a beginning",
+     false,
+     {Q("GET /1 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1"), AGAP(1),
       A("HTTP/1.1 is it\r\nGET / HTTP/1.1\r\nHTTP/1.1 200 O\nHTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
       AEND},
      "Q GET /1 1 host=(none) length=-1 fields=0 @10-10\n"
@@ -998,11 +954,10 @@ static const struct conversation conversations[] = {
      "N lost 48\n"
      "A 404 Not Found 1 length=0 fields=1 kept=0 duration=0 @40-40\n"
      "D kept=0 status=404 q=0 a=0 @0-40-40\n"},
-    {"gap in the responses of a pipeline: nothing pairs any more", false,
-     {Q("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"),
-      AGAP(9),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n1or2"),
-      Q("GET /3 HTTP/1.1\r\n\r\n"),
+    {"gap in the responses of a pipeline: nothing pairs any more",
+     false,
+     {Q("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"), AGAP(9),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n1or2"), Q("GET /3 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n2or3")},
      "Q GET /1 1 host=(none) length=-1 fields=0 @10-10\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @10-10\n"
@@ -1017,12 +972,10 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=4 fields=1 kept=0 duration=0 @50-50\n"
      "B a 2or3\n"
      "D kept=0 status=200 q=0 a=4 @0-50-50\n"},
-    {"gap in the requests of a pipeline: neither", false,
-     {Q("GET /1 HTTP/1.1\r\n\r\n"),
-      QGAP(9),
-      Q("GET /3 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n2or3")},
+    {"gap in the requests of a pipeline: neither",
+     false,
+     {Q("GET /1 HTTP/1.1\r\n\r\n"), QGAP(9), Q("GET /3 HTTP/1.1\r\n\r\n"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"), A("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n2or3")},
      "Q GET /1 1 host=(none) length=-1 fields=0 @10-10\n"
      "N lost 9\n"
      "D kept=1 status=0 q=0 a=0 gap @10-0-30\n"
@@ -1034,30 +987,25 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=4 fields=1 kept=0 duration=0 @50-50\n"
      "B a 2or3\n"
      "D kept=0 status=200 q=0 a=4 @0-50-50\n"},
-    {"gap that nothing follows", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      AGAP(7),
-      A("abc\r\n"),
-      AEND},
+    {"gap that nothing follows",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), AGAP(7), A("abc\r\n"), AEND},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "D kept=1 status=0 q=0 a=0 gap @10-0-20\n"
      "N lost 12\n"},
-    {"gap first of all", false,
-     {QGAP(5),
-      Q("x\r\n"),
-      A("\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
+    {"gap first of all",
+     false,
+     {QGAP(5), Q("x\r\n"), A("\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @30-30\n"
      "D kept=0 status=200 q=0 a=0 @0-30-30\n"
      "N lost 8\n"
      "Q GET / 1 host=a length=-1 fields=1 @40-40\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @50-50\n"
      "D kept=1 status=200 q=0 a=0 complete @40-50-50\n"},
-    {"gap where an answer decides what follows", false,
-     {Q("GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n"),
-      QGAP(3),
-      A("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
+    {"gap where an answer decides what follows",
+     false,
+     {Q("GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n"), QGAP(3), A("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
       Q("y")},
      "Q GET / 1 host=(none) length=-1 fields=1 @10-10\n"
      "A 101 Switching Protocols 1 length=-1 fields=1 kept=1 duration=20 @30-30\n"
@@ -1065,36 +1013,34 @@ static const struct conversation conversations[] = {
      "D kept=1 status=101 q=0 a=0 complete @10-30-30\n"
      "N lost 3\n"
      "R q y\n"},
-    {"a request after the response direction ended", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"),
-      AEND,
-      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      QEND},
+    {"a request after the response direction ended",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"), AEND,
+      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), QEND},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "A 200 OK 1 length=1 fields=1 kept=1 duration=10 @20-20\n"
      "B a x\n"
      "D kept=1 status=200 q=0 a=1 complete @10-20-20\n"
      "Q GET / 1 host=a length=-1 fields=1 @40-40\n"
      "D kept=2 status=0 q=0 a=0 @40-0-40\n"},
-    {"noise in front of HTTP in a joined connection", true,
-     {Q("FOO / HTTP/1.1\r\nGET / HTTP/1.1\nPOST /\1 HTTP/1.1\r\nget / HTTP/1.1\r\nATCH / HTTP/1.1\r\nPATCH / HTTP/1.1\r\n\r\n"),
+    {"noise in front of HTTP in a joined connection",
+     true,
+     {Q("FOO / HTTP/1.1\r\nGET / HTTP/1.1\nPOST /\1 HTTP/1.1\r\nget / HTTP/1.1\r\nATCH / HTTP/1.1\r\nPATCH / "
+        "HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "N joined 0\n"
      "Q PATCH / 1 host=(none) length=-1 fields=0 @10-10\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=0 a=0 complete @10-20-20\n"},
-    {"an informational answer, and no other", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 100 Continue\r\n\r\n"),
-      AEND,
-      QEND},
+    {"an informational answer, and no other",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 100 Continue\r\n\r\n"), AEND, QEND},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "A 100 Continue 1 length=-1 fields=0 interim kept=1 duration=10 @20-20\n"
      "D kept=1 status=0 q=0 a=0 @10-0-30\n"},
-    {"pipelined behind a request that closes an upgrade", false,
-     {Q("GET /1 HTTP/1.1\r\nUpgrade: x\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 101 x\r\nUpgrade: x\r\n\r\n")},
+    {"pipelined behind a request that closes an upgrade",
+     false,
+     {Q("GET /1 HTTP/1.1\r\nUpgrade: x\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 101 x\r\nUpgrade: x\r\n\r\n")},
      "Q GET /1 1 host=(none) length=-1 fields=1 @10-10\n"
      "A 101 x 1 length=-1 fields=1 kept=1 duration=10 @20-20\n"
      "U x kept=1\n"
@@ -1102,15 +1048,17 @@ static const struct conversation conversations[] = {
      "R q GET /2 HTTP/1.1\r\n"
      "\r\n"
      "\n"},
-    {"an answer to an upgrade that never comes", false,
-     {Q("GET /1 HTTP/1.1\r\nUpgrade: x\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"),
-      AEND},
+    {"an answer to an upgrade that never comes",
+     false,
+     {Q("GET /1 HTTP/1.1\r\nUpgrade: x\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"), AEND},
      "Q GET /1 1 host=(none) length=-1 fields=1 @10-10\n"
      "D kept=1 status=0 q=0 a=0 @10-0-20\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @10-10\n"
      "D kept=2 status=0 q=0 a=0 @10-0-10\n"},
-    {"a folded length", false,
-     {Q("POST /1 HTTP/1.1\r\nContent-Length:\r\n 2\r\n \r\n\r\nabPOST /2 HTTP/1.1\r\nContent-Length:\r\n \r\nA: b\r\n\r\nab"),
+    {"a folded length",
+     false,
+     {Q("POST /1 HTTP/1.1\r\nContent-Length:\r\n 2\r\n \r\n\r\nabPOST /2 HTTP/1.1\r\nContent-Length:\r\n \r\nA: "
+        "b\r\n\r\nab"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST /1 1 host=(none) length=2 fields=1 odd=10 @10-10\n"
      "B q ab\n"
@@ -1119,21 +1067,19 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=2 a=0 complete odd=10 @10-20-20\n"
      "D kept=2 status=0 q=2 a=0 odd=11 @10-0-1000\n"},
-    {"white space in a status line", false,
-     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1 \t200\r\nContent-Length: 0\r\n\r\n"),
-      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-      A("HTTP/1.1200 OK\r\n\r\n")},
+    {"white space in a status line",
+     false,
+     {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1 \t200\r\nContent-Length: 0\r\n\r\n"),
+      Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), A("HTTP/1.1200 OK\r\n\r\n")},
      "Q GET / 1 host=a length=-1 fields=1 @10-10\n"
      "A 200  1 length=0 fields=1 odd=8 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=0 a=0 complete odd=8 @10-20-20\n"
      "Q GET / 1 host=a length=-1 fields=1 @30-30\n"
      "D kept=2 status=0 q=0 a=0 @30-0-40\n"
      "N not-http 0\n"},
-    {"an upgrade that is given up while it is being sent holds nothing", false,
-     {Q("POST /1 HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 2\r\n\r\na"),
-      AGAP(3),
-      Q("bGET /2 HTTP/1.1\r\n\r\n"),
+    {"an upgrade that is given up while it is being sent holds nothing",
+     false,
+     {Q("POST /1 HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 2\r\n\r\na"), AGAP(3), Q("bGET /2 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2")},
      "Q POST /1 1 host=(none) length=2 fields=2 @10-10\n"
      "B q ab\n"
@@ -1143,10 +1089,16 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=1 fields=1 kept=2 duration=10 @40-40\n"
      "B a 2\n"
      "D kept=2 status=200 q=0 a=1 complete @30-40-40\n"},
-    {"answers nobody asked for, all the time", false,
-     {A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-      QEND,
-      AEND},
+    {"answers nobody asked for, all the time",
+     false,
+     {A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 "
+        "OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: "
+        "0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 "
+        "OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: "
+        "0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 "
+        "OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: "
+        "0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+      QEND, AEND},
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
@@ -1181,28 +1133,25 @@ static const struct conversation conversations[] = {
      "D kept=0 status=200 q=0 a=0 @0-10-10\n"
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
      "D kept=0 status=200 q=0 a=0 @0-10-10\n"},
-    {"answers behind the end of requests", false,
-     {QEND,
-      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
+    {"answers behind the end of requests",
+     false,
+     {QEND, A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @20-20\n"
      "D kept=0 status=200 q=0 a=0 @0-20-20\n"
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @30-30\n"
      "D kept=0 status=200 q=0 a=0 @0-30-30\n"},
-    {"chunk extensions", false,
+    {"chunk extensions",
+     false,
      {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;a;b=c\r\nx\r\n1;\r\r\ny\r\n0\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
      "B q xy\n"
      "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=2 a=0 complete odd=20 @10-20-20\n"},
-    {"a gap behind an answer whose request is not told yet", false,
-     {A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-      AGAP(3),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx"),
-      Q("GET /1 HTTP/1.1\r\n\r\n"),
-      A("y"),
-      Q("GET /2 HTTP/1.1\r\n\r\n"),
+    {"a gap behind an answer whose request is not told yet",
+     false,
+     {A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), AGAP(3), A("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx"),
+      Q("GET /1 HTTP/1.1\r\n\r\n"), A("y"), Q("GET /2 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
      "D kept=0 status=200 q=0 a=0 gap @0-10-10\n"
@@ -1217,10 +1166,9 @@ static const struct conversation conversations[] = {
      "D kept=2 status=0 q=0 a=0 gap @60-0-60\n"
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @70-70\n"
      "D kept=0 status=200 q=0 a=0 @0-70-70\n"},
-    {"joined between messages", true,
-     {Q("GET /1 HTTP/1.1\r\n\r\n"),
-      A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"),
-      Q("GET /2 HTTP/1.1\r\n\r\n"),
+    {"joined between messages",
+     true,
+     {Q("GET /1 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"), Q("GET /2 HTTP/1.1\r\n\r\n"),
       Q("GET /3 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n3")},
      "Q GET /1 1 host=(none) length=-1 fields=0 @10-10\n"
@@ -1235,18 +1183,18 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=1 fields=1 kept=3 duration=10 @50-50\n"
      "B a 3\n"
      "D kept=3 status=200 q=0 a=1 complete @40-50-50\n"},
-    {"joined within a response", true,
-     {A("of the page\r\nHTTP/1.1 is a protocol\r\n\r\n"),
-      Q("GET /2 HTTP/1.1\r\n\r\n"),
+    {"joined within a response",
+     true,
+     {A("of the page\r\nHTTP/1.1 is a protocol\r\n\r\n"), Q("GET /2 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2")},
      "N joined 0\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @20-20\n"
      "A 200 OK 1 length=1 fields=1 kept=1 duration=10 @30-30\n"
      "B a 2\n"
      "D kept=1 status=200 q=0 a=1 complete @20-30-30\n"},
-    {"joined before a response", true,
-     {A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"),
-      Q("GET /2 HTTP/1.1\r\n\r\n"),
+    {"joined before a response",
+     true,
+     {A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"), Q("GET /2 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2")},
      "A 200 OK 1 length=1 fields=1 kept=0 duration=0 @10-10\n"
      "B a 1\n"
@@ -1255,9 +1203,9 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=1 fields=1 kept=1 duration=10 @30-30\n"
      "B a 2\n"
      "D kept=1 status=200 q=0 a=1 complete @20-30-30\n"},
-    {"joined within a request", true,
-     {Q("en\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"),
-      AGAP(3)},
+    {"joined within a request",
+     true,
+     {Q("en\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"), AGAP(3)},
      "N joined 0\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @10-10\n"
      "D kept=1 status=0 q=0 a=0 @10-0-1000\n"},
@@ -1302,9 +1250,8 @@ static char *run(const struct conversation *c, const struct cut *cut, enum proto
     for (unsigned i = 0; i < STEPS && c->steps[i].what != NOTHING; i++) {
         const struct step *s = &c->steps[i];
         uint64_t now = i * 10 + 10;
-        enum proto_dir dir = s->what == REQUEST || s->what == REQUEST_GAP || s->what == REQUEST_END
-                                 ? requests
-                                 : proto_other(requests);
+        enum proto_dir dir =
+            s->what == REQUEST || s->what == REQUEST_GAP || s->what == REQUEST_END ? requests : proto_other(requests);
 
         if (s->what == REQUEST_END || s->what == RESPONSE_END) {
             http1_end(h, dir, now);
@@ -1412,8 +1359,9 @@ static void many_fields_are_cut(void **state)
     for (unsigned i = 1; i < HTTP_FIELDS_MAX; i++)
         buf_printf(&request, "X-%u: %u\r\n", i, i);
     buf_str(&request, "X: one too many\r\n and its fold\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n");
-    check_pair(&request, OK_EMPTY,
-               (const char *const[]){"Q POST / 1 host=a length=3 fields=256 odd=10 cut @10-10\nB q abc\nQ GET / ", NULL});
+    check_pair(
+        &request, OK_EMPTY,
+        (const char *const[]){"Q POST / 1 host=a length=3 fields=256 odd=10 cut @10-10\nB q abc\nQ GET / ", NULL});
 }
 
 static void long_heads_are_cut_but_framed(void **state)
@@ -1422,10 +1370,14 @@ static void long_heads_are_cut_but_framed(void **state)
         const char *before, *behind, *body, *told[4];
     } cases[] = {
         {"", "Content-Length: 2\r\n", "ab", {"length=2 ", " cut @10-10\nB q ab\nQ GET /2"}},
-        {"Content-Length: 7\r\n", "Transfer-Encoding: gzip,\r\n\tchunked\r\n", "3\r\n2:f\r\n0\r\n\r\n",
+        {"Content-Length: 7\r\n",
+         "Transfer-Encoding: gzip,\r\n\tchunked\r\n",
+         "3\r\n2:f\r\n0\r\n\r\n",
          {"length=7 ", " odd=12 cut @10-10\nB q 2:f\nQ GET /2"}},
         {"Content-Length: 2\r\n", "Content-Length: 3\r\n", "ab", {"length=-1 ", " odd=1 cut @10-10\nB q abGET /2"}},
-        {"Transfer-Encoding: gzip\r\n", "Content-Length : 2\r\nno field\r\n", "ab",
+        {"Transfer-Encoding: gzip\r\n",
+         "Content-Length : 2\r\nno field\r\n",
+         "ab",
          {"length=2 ", " odd=e cut @10-10\nB q abGET /2"}},
     };
 
@@ -1462,8 +1414,8 @@ static void start_lines_beyond_the_bound(void **state)
         buf_add(&other, request.p, request.len);
         buf_str(&request, " HTTP/1.0\r\nContent-Length: 1\r\n\r\nbGET /2 HTTP/1.1\r\n\r\n");
         check_pair(&request, OK_EMPTY,
-                   (const char *const[]){"Q GET /ttttt", " 0 host=(none) length=1 fields=", " cut @10-10\nB q b\nQ GET /2",
-                                         NULL});
+                   (const char *const[]){"Q GET /ttttt",
+                                         " 0 host=(none) length=1 fields=", " cut @10-10\nB q b\nQ GET /2", NULL});
         buf_str(&other, " HTTP/2.0\r\n\r\n");
         check_pair(&other, OK_EMPTY, (const char *const[]){"N not-http 0\n", NULL});
 
@@ -1534,8 +1486,8 @@ static void hostile_input_takes_bounded_memory(void **state)
         "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
         "HTTP/1.1 200 ",
     };
-    static const char *const goes_on[] = {"x",   "a: b\r\n",        " ",   "\r\n",
-                                          "\r1", "GET / HTTP/1.1\r\n\r\n", "0\n", "HTTP/1.1 200 OK\r\n\r\n"};
+    static const char *const goes_on[] = {
+        "x", "a: b\r\n", " ", "\r\n", "\r1", "GET / HTTP/1.1\r\n\r\n", "0\n", "HTTP/1.1 200 OK\r\n\r\n"};
     static const struct http_sink nothing;
 
     for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
@@ -1559,7 +1511,8 @@ static void hostile_input_takes_bounded_memory(void **state)
 /* Half a megabyte in pieces of one byte, where a decoder could look again and again at what it has. */
 static void single_bytes_take_linear_time(void **state)
 {
-    static const char *const begins[] = {"GET /", "GET / HTTP/1.1\r\nA: ", "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n", "GE"};
+    static const char *const begins[] = {"GET /", "GET / HTTP/1.1\r\nA: ", "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n",
+                                         "GE"};
     static const struct http_sink nothing;
 
     for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
@@ -1651,7 +1604,8 @@ static void fields_are_told_as_sent(void **state)
     struct http1_log l = {.swapped = PROTO_TX, .fields = true};
     struct http1 *h = http1_new(&http1_log_sink, &l, false);
 
-    feed_text(h, PROTO_TX, "GET http://a/ HTTP/1.1\r\nhOST:a \r\nX-Two: 1\r\nx-two:\t 2\r\nFold: a\r\n  b\r\nNone:\r\n\r\n");
+    feed_text(h, PROTO_TX,
+              "GET http://a/ HTTP/1.1\r\nhOST:a \r\nX-Two: 1\r\nx-two:\t 2\r\nFold: a\r\n  b\r\nNone:\r\n\r\n");
     assert_string_equal(log_text(&l), "Q GET http://a/ 1 host=a length=-1 fields=5 odd=10 @10-10\n"
                                       "  hOST=a\n  X-Two=1\n  x-two=2\n  Fold=a\r\n  b\n  None=\n");
     http1_free(h, 20);
