@@ -90,7 +90,7 @@ struct http_sink {
     void (*body)(void *owner, void *kept, enum proto_dir dir, bool response, const uint8_t *data, uint64_t len);
     /* The connection speaks something else from here on, in both directions (101, or a 2xx to CONNECT). `to`: the
      * Upgrade field ("h2c", "websocket"), or absent with CONNECT. Bytes behind it go to `rest`. Comes between
-     * `response` and `done`. With "h2c" a request that was seen is handed over, for http2_upgraded(): no `done` here. */
+     * `response` and `done`. With "h2c" a request that was seen is handed over, for http2_upgraded(): no `done`. */
     void (*upgraded)(void *owner, struct slice to, void *kept);
     void (*rest)(void *owner, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
     void (*note)(void *owner, enum http_note, uint64_t count);
