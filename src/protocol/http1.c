@@ -453,7 +453,6 @@ static size_t take_chunk_end(struct side *s, uint8_t c)
         s->exchange->totals.odd |= HTTP_ODD_CHUNK;
     s->state = CHUNK_SIZE;
     s->place = IN_LINE;
-    s->left = 0;
     s->digits = 0;
     return 1;
 }

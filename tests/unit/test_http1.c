@@ -1166,6 +1166,91 @@ static const struct conversation conversations[] = {
      "D kept=2 status=0 q=0 a=0 gap @60-0-60\n"
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @70-70\n"
      "D kept=0 status=200 q=0 a=0 @0-70-70\n"},
+    {"a late HEAD, and an answer in chunks",
+     false,
+     {A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), Q("HEAD /1 HTTP/1.1\r\n\r\n"),
+      Q("GET /2 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")},
+     "A 200 OK 1 length=-1 fields=1 kept=0 duration=0 @10-10\n"
+     "Q HEAD /1 1 host=(none) length=-1 fields=0 @20-20\n"
+     "D kept=1 status=200 q=0 a=0 complete @20-10-20\n"
+     "Q GET /2 1 host=(none) length=-1 fields=0 @30-30\n"
+     "A 200 OK 1 length=3 fields=1 kept=2 duration=10 @40-40\n"
+     "B a two\n"
+     "D kept=2 status=200 q=0 a=3 complete @30-40-40\n"},
+    {"a late HEAD, and an answer without length",
+     false,
+     {A("HTTP/1.1 200 OK\r\n\r\n"), Q("HEAD /1 HTTP/1.1\r\n\r\n"), Q("GET /2 HTTP/1.1\r\n\r\n"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")},
+     "A 200 OK 1 length=-1 fields=0 kept=0 duration=0 @10-10\n"
+     "Q HEAD /1 1 host=(none) length=-1 fields=0 @20-20\n"
+     "D kept=1 status=200 q=0 a=0 complete @20-10-20\n"
+     "Q GET /2 1 host=(none) length=-1 fields=0 @30-30\n"
+     "A 200 OK 1 length=3 fields=1 kept=2 duration=10 @40-40\n"
+     "B a two\n"
+     "D kept=2 status=200 q=0 a=3 complete @30-40-40\n"},
+    {"a late GET",
+     false,
+     {A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"), Q("GET /1 HTTP/1.1\r\n\r\n"), A("one"),
+      Q("GET /2 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")},
+     "A 200 OK 1 length=3 fields=1 kept=0 duration=0 @10-10\n"
+     "Q GET /1 1 host=(none) length=-1 fields=0 @20-20\n"
+     "B a one\n"
+     "D kept=1 status=200 q=0 a=3 complete @20-10-30\n"
+     "Q GET /2 1 host=(none) length=-1 fields=0 @40-40\n"
+     "A 200 OK 1 length=3 fields=1 kept=2 duration=10 @50-50\n"
+     "B a two\n"
+     "D kept=2 status=200 q=0 a=3 complete @40-50-50\n"},
+    {"a late HEAD, behind which a body has begun after all",
+     false,
+     {A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\no"), Q("HEAD /1 HTTP/1.1\r\n\r\n"), A("ne"),
+      Q("GET /2 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")},
+     "A 200 OK 1 length=3 fields=1 kept=0 duration=0 @10-10\n"
+     "B a o\n"
+     "Q HEAD /1 1 host=(none) length=-1 fields=0 @20-20\n"
+     "B a ne\n"
+     "D kept=1 status=200 q=0 a=3 complete @20-10-30\n"
+     "Q GET /2 1 host=(none) length=-1 fields=0 @40-40\n"
+     "A 200 OK 1 length=3 fields=1 kept=2 duration=10 @50-50\n"
+     "B a two\n"
+     "D kept=2 status=200 q=0 a=3 complete @40-50-50\n"},
+    {"LF alone behind the data of a chunk",
+     false,
+     {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\n0\r\n\r\n"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
+     "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
+     "B q x\n"
+     "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
+     "D kept=1 status=200 q=1 a=0 complete odd=20 @10-20-20\n"},
+    {"CONNECT answered while it has a body",
+     false,
+     {Q("CONNECT h:1 HTTP/1.1\r\nContent-Length: 3\r\n\r\na"), A("HTTP/1.1 200 OK\r\n\r\nx"), Q("bcd"), QEND},
+     "Q CONNECT h:1 1 host=(none) length=3 fields=1 @10-10\n"
+     "B q a\n"
+     "A 200 OK 1 length=-1 fields=0 kept=1 duration=10 @20-20\n"
+     "U (none) kept=1\n"
+     "R a x\n"
+     "B q bc\n"
+     "D kept=1 status=200 q=3 a=0 complete @10-20-20\n"
+     "R q d\n"},
+    {"a 101 that nobody asked for, during a request",
+     false,
+     {Q("GET /1 HTTP/1.1\r\n\r\nPOST /2 HTTP/1.1\r\nContent-Length: 5\r\n\r\nab"),
+      A("HTTP/1.1 101 x\r\nUpgrade: h2c\r\n\r\n"), Q("cde")},
+     "Q GET /1 1 host=(none) length=-1 fields=0 @10-10\n"
+     "Q POST /2 1 host=(none) length=5 fields=1 @10-10\n"
+     "B q ab\n"
+     "A 101 x 1 length=-1 fields=1 kept=1 duration=10 @20-20\n"
+     "U h2c kept=1\n"
+     "D kept=2 status=0 q=2 a=0 @10-0-20\n"
+     "R q cde\n"},
+    {"a 101 that nobody asked for, during a head",
+     false,
+     {Q("GET /1 HTTP/1.1\r\n\r\nPOST /2 HT"), A("HTTP/1.1 101 x\r\n\r\n"), Q("cde")},
+     "Q GET /1 1 host=(none) length=-1 fields=0 @10-10\n"
+     "A 101 x 1 length=-1 fields=0 kept=1 duration=10 @20-20\n"
+     "U  kept=1\n"
+     "D kept=1 status=101 q=0 a=0 complete @10-20-20\n"
+     "R q POST /2 HTcde\n"},
     {"joined between messages",
      true,
      {Q("GET /1 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"), Q("GET /2 HTTP/1.1\r\n\r\n"),
@@ -1599,6 +1684,34 @@ static void any_depth_of_pipeline_pairs(void **state)
     buf_free(&text);
 }
 
+/* More than is held behind an upgrade is taken for requests; the answer counts nevertheless. */
+static void holding_is_bounded(void **state)
+{
+    for (int upgraded = 0; upgraded < 2; upgraded++) {
+        struct http1_log l = {.swapped = PROTO_TX, .no_bodies = true};
+        struct http1 *h = http1_new(&http1_log_sink, &l, false);
+        struct buf held = BUF_INIT;
+
+        buf_str(&held, "POST /2 HTTP/1.1\r\nContent-Length: 70000\r\n\r\n");
+        fill(&held, 'x', HTTP_HEAD_MAX);
+        feed_text(h, PROTO_TX, "GET /1 HTTP/1.1\r\nUpgrade: x\r\n\r\n");
+        for (size_t at = 0; at < held.len; at += 1000)
+            http1_feed(h, PROTO_TX, (const uint8_t *)held.p + at, held.len - at < 1000 ? held.len - at : 1000, 20);
+        assert_non_null(strstr(log_text(&l), "Q POST /2 1 host=(none) length=70000 fields=1 @20-20\n"));
+        feed_text(h, PROTO_RX, upgraded ? "HTTP/1.1 101 x\r\nUpgrade: x\r\n\r\n" : OK_EMPTY);
+        feed_text(h, PROTO_TX, "rest");
+        http1_free(h, 30);
+        if (upgraded)
+            assert_non_null(strstr(log_text(&l), "U x kept=1\nD kept=1 status=101 q=0 a=0 complete @10-10-10\n"
+                                                 "D kept=2 status=0 q=65536 a=0 @20-0-10\nR q rest\n"));
+        else
+            assert_non_null(strstr(log_text(&l), "D kept=1 status=200 q=0 a=0 complete @10-10-10\n"
+                                                 "D kept=2 status=0 q=65540 a=0 @20-0-30\n"));
+        buf_free(&held);
+        buf_free(&l.text);
+    }
+}
+
 static void fields_are_told_as_sent(void **state)
 {
     struct http1_log l = {.swapped = PROTO_TX, .fields = true};
@@ -1777,6 +1890,7 @@ int main(void)
         cmocka_unit_test(large_pieces_take_linear_time),
         cmocka_unit_test(too_many_requests_are_forgotten),
         cmocka_unit_test(any_depth_of_pipeline_pairs),
+        cmocka_unit_test(holding_is_bounded),
         cmocka_unit_test(fields_are_told_as_sent),
         cmocka_unit_test(heads_say_when_they_passed),
         cmocka_unit_test(says_what_it_does_not_need),
