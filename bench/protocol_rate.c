@@ -5,15 +5,14 @@
  *   protocol_rate [SECONDS [NAME]]     default: 1 second for each row, all rows
  *
  * Prints a line "NAME: N UNIT" for each row. A row is a piece of traffic that is
- * fed again and again to one decoder; its function feeds it once, both
- * directions, and returns how many units that were.
+ * fed again and again to one decoder, which `begin` makes and `end` frees;
+ * `once` feeds it, both directions, and returns how many units that were.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "base/mem.h"
 #include "protocol/http1.h"
 
 #define TEXT(s) s, sizeof(s) - 1
@@ -37,30 +36,43 @@ static const char nginx_response[] =
     "Last-Modified: Tue, 14 Nov 2023 10:00:00 GMT\r\nConnection: keep-alive\r\n"
     "ETag: \"6553445f-267\"\r\nAccept-Ranges: bytes\r\n\r\n0123456789";
 
-struct bench {
-    struct http1 *http1;
-    uint64_t now;
-    uint64_t requests, done; /* proof that it was understood */
-    uint8_t *block;          /* of BLOCK bytes */
-};
 #define BLOCK 65536u
+
+struct bench {
+    union {
+        struct http1 *http1;
+    } decoder;
+    uint64_t now;
+    uint64_t begun, complete; /* exchanges: proof that they were understood */
+    uint8_t block[BLOCK];
+};
 
 static void *count_request(void *owner, const struct http_head *head)
 {
-    ((struct bench *)owner)->requests++;
+    ((struct bench *)owner)->begun++;
     return NULL;
 }
 
 static void count_done(void *owner, void *kept, const struct http_totals *totals)
 {
-    ((struct bench *)owner)->done += totals->complete;
+    ((struct bench *)owner)->complete += totals->complete;
 }
 
 static const struct http_sink http_counts = {.request = count_request, .done = count_done};
 
+static void http1_begin(struct bench *b)
+{
+    b->decoder.http1 = http1_new(&http_counts, b, false);
+}
+
+static void http1_finish(struct bench *b)
+{
+    http1_free(b->decoder.http1, b->now);
+}
+
 static void http1_bytes(struct bench *b, enum proto_dir dir, const void *bytes, size_t len)
 {
-    http1_feed(b->http1, dir, bytes, len, b->now += 1000);
+    http1_feed(b->decoder.http1, dir, bytes, len, b->now += 1000);
 }
 
 static double http1_curl(struct bench *b)
@@ -87,9 +99,13 @@ static double http1_browser(struct bench *b)
 /* The same in the pieces of 100 bytes that a slow peer makes. */
 static double http1_pieces(struct bench *b)
 {
-    for (size_t at = 0; at < sizeof(browser_request) - 1; at += 100)
-        http1_bytes(b, PROTO_RX, browser_request + at,
-                    sizeof(browser_request) - 1 - at < 100 ? sizeof(browser_request) - 1 - at : 100);
+    for (size_t at = 0, left = sizeof(browser_request) - 1; left;) {
+        size_t n = left < 100 ? left : 100;
+
+        http1_bytes(b, PROTO_RX, browser_request + at, n);
+        at += n;
+        left -= n;
+    }
     http1_bytes(b, PROTO_TX, TEXT(nginx_response));
     return 1;
 }
@@ -119,16 +135,19 @@ static double http1_chunks(struct bench *b)
     return 2048.0 * 8192 / 1e9;
 }
 
+#define HTTP1 http1_begin, http1_finish
+
 static const struct row {
     const char *name, *unit;
+    void (*begin)(struct bench *), (*end)(struct bench *);
     double (*once)(struct bench *);
 } rows[] = {
-    {"http1, curl and nginx", "exchanges/s", http1_curl},
-    {"http1, wrk and nginx", "exchanges/s", http1_wrk},
-    {"http1, a browser and nginx", "exchanges/s", http1_browser},
-    {"http1, a browser in pieces", "exchanges/s", http1_pieces},
-    {"http1, body of known length", "GB/s", http1_body},
-    {"http1, body in chunks", "GB/s", http1_chunks},
+    {"http1, curl and nginx", "exchanges/s", HTTP1, http1_curl},
+    {"http1, wrk and nginx", "exchanges/s", HTTP1, http1_wrk},
+    {"http1, a browser and nginx", "exchanges/s", HTTP1, http1_browser},
+    {"http1, a browser in pieces", "exchanges/s", HTTP1, http1_pieces},
+    {"http1, body of known length", "GB/s", HTTP1, http1_body},
+    {"http1, body in chunks", "GB/s", HTTP1, http1_chunks},
 };
 
 static double cpu_seconds(void)
@@ -141,30 +160,30 @@ static double cpu_seconds(void)
 
 int main(int argc, char **argv)
 {
+    static struct bench b;
     double seconds = argc > 1 ? strtod(argv[1], NULL) : 1;
-    struct bench b = {.block = xcalloc(BLOCK, 1)};
     int ret = 0;
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct row *row = &rows[i];
         double units = 0, start = cpu_seconds(), took;
 
-        if (argc > 2 && !strstr(rows[i].name, argv[2]))
+        if (argc > 2 && !strstr(row->name, argv[2]))
             continue;
-        b.requests = b.done = 0;
-        b.http1 = http1_new(&http_counts, &b, false);
+        b.begun = b.complete = 0;
+        row->begin(&b);
         do {
-            for (int n = 0; n < (*rows[i].unit == 'G' ? 1 : 1000); n++)
-                units += rows[i].once(&b);
+            for (int n = 0; n < (*row->unit == 'G' ? 1 : 1000); n++) /* reading the clock isn't measured */
+                units += row->once(&b);
             took = cpu_seconds() - start;
         } while (took < seconds);
-        http1_free(b.http1, b.now);
-        printf("%s: %.3f %s\n", rows[i].name, units / took, rows[i].unit);
-        if (!b.requests || b.requests != b.done) {
-            printf("%s: only %llu of %llu exchanges are complete\n", rows[i].name, (unsigned long long)b.done,
-                   (unsigned long long)b.requests);
+        row->end(&b);
+        printf("%s: %.3f %s\n", row->name, units / took, row->unit);
+        if (!b.begun || b.begun != b.complete) {
+            fprintf(stderr, "%s: only %llu of %llu exchanges are complete\n", row->name, (unsigned long long)b.complete,
+                    (unsigned long long)b.begun);
             ret = 1;
         }
     }
-    free(b.block);
     return ret;
 }

@@ -84,7 +84,7 @@ struct http_sink {
      * first byte; 0 if the request wasn't seen. */
     void (*response)(void *owner, const struct http_head *, void *kept, uint64_t duration_ns);
     /* The exchange is over, whether or not a response came. Called once for each request and each final response
-     * without one; the decoder forgets `kept`. */
+     * without one; the decoder forgets `kept`. That may be a request which was told behind its response (http1.h). */
     void (*done)(void *owner, void *kept, const struct http_totals *);
     /* Bytes of a body (decoded from chunks or frames), for who decodes further (gRPC). data NULL: a gap. */
     void (*body)(void *owner, void *kept, enum proto_dir dir, bool response, const uint8_t *data, uint64_t len);
