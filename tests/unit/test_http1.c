@@ -268,7 +268,12 @@ static const struct conversation conversations[] = {
      "Q GET / 1 host=(none) length=-1 fields=3 @10-10\n"
      "A 101 Switching Protocols 1 length=-1 fields=2 kept=1 duration=10 @20-20\n"
      "U h2c kept=1\n"
-     "R a "},
+     "R a ~~~\004~~~~~\n"
+     "R q PRI * HTTP/2.0\r\n"
+     "\r\n"
+     "SM\r\n"
+     "\r\n"
+     "\n"},
     {"upgrade while the request is still being sent",
      false,
      {Q("POST / HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 6\r\n\r\nabc"),
@@ -1251,6 +1256,26 @@ static const struct conversation conversations[] = {
      "U  kept=1\n"
      "D kept=1 status=101 q=0 a=0 complete @10-20-20\n"
      "R q POST /2 HTcde\n"},
+    {"upgrades whose answers can no longer be waited for",
+     false,
+     {Q("GET /1 HTTP/1.1\r\nUpgrade: x\r\n\r\nGET /2 HTTP/1.1\r\nUpgrade: x\r\n\r\nGET /3 HTTP/1.1\r\n\r\n"), QEND,
+      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 "
+        "OK\r\nContent-Length: 0\r\n\r\n")},
+     "Q GET /1 1 host=(none) length=-1 fields=1 @10-10\n"
+     "Q GET /2 1 host=(none) length=-1 fields=1 @10-10\n"
+     "Q GET /3 1 host=(none) length=-1 fields=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=1 duration=20 @30-30\n"
+     "D kept=1 status=200 q=0 a=0 complete @10-30-30\n"
+     "A 200 OK 1 length=0 fields=1 kept=2 duration=20 @30-30\n"
+     "D kept=2 status=200 q=0 a=0 complete @10-30-30\n"
+     "A 200 OK 1 length=0 fields=1 kept=3 duration=20 @30-30\n"
+     "D kept=3 status=200 q=0 a=0 complete @10-30-30\n"},
+    {"NUL in a start line",
+     false,
+     {Q("GET /\0 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 \0\r\nContent-Length: 0\r\n\r\n")},
+     "Q GET /~ 1 host=(none) length=-1 fields=0 odd=40 @10-10\n"
+     "A 200 ~ 1 length=0 fields=1 odd=40 kept=1 duration=10 @20-20\n"
+     "D kept=1 status=200 q=0 a=0 complete odd=40 @10-20-20\n"},
     {"joined between messages",
      true,
      {Q("GET /1 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"), Q("GET /2 HTTP/1.1\r\n\r\n"),
