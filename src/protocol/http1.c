@@ -536,7 +536,7 @@ static void upgrade(struct http1 *h, struct exchange *x, struct slice to, uint64
     h->upgraded = true;
     if (h->sink->upgraded)
         h->sink->upgraded(h->owner, to, x->kept);
-    x->handed_over = x->has_request && to.p && to.len == 3 && !strncasecmp(to.p, "h2c", 3);
+    x->handed_over = x->has_request && to.p && to.len == 3 && !memcmp(to.p, "h2c", 3);
     answering->exchange = x;
     message_over(h, answering, now);
     answering->state = REST;
