@@ -1709,6 +1709,45 @@ static void any_depth_of_pipeline_pairs(void **state)
     buf_free(&text);
 }
 
+/* What is kept of a line that may be a beginning must not hide the beginning that a piece is. */
+static void finds_the_step_at_the_beginning_of_a_piece(void **state)
+{
+    static const struct {
+        const char *pieces[4];
+        unsigned size; /* of the first one, filled up; 0: as it is */
+        uint64_t lost;
+    } cases[] = {
+        {{"some text", "GET / HT", "TP/1.1\r\n", "\r\n"}, 0, 9},
+        {{"text", "GET / HTTP/1.1\r\n\r\n"}, 0, 4},
+        {{"GET ", "GET / HT", "GET / HTTP/1.1\r\n\r\n"}, 0, 12},
+        {{"GET ", "GET / HTTP/1.1\r\n\r\n"}, HTTP_HEAD_MAX - 2, HTTP_HEAD_MAX - 2},
+        {{"GET ", "GET / HTTP/1.1\r\n\r\n"}, HTTP_HEAD_MAX + 2, HTTP_HEAD_MAX + 2},
+        {{"HTTP/1.1 200 OK\r\n", "GET / HTTP/1.1\r\n\r\n"}, 0, 17},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct http1_log l = {.swapped = PROTO_TX};
+        struct http1 *h = http1_new(&http1_log_sink, &l, false);
+        struct buf first = BUF_INIT, told = BUF_INIT;
+
+        feed_text(h, PROTO_TX, "GET / HTTP/1.1\r\n\r\n");
+        feed_text(h, PROTO_RX, OK_EMPTY);
+        http1_feed(h, PROTO_TX, NULL, 1, 10);
+        buf_str(&first, cases[i].pieces[0]);
+        if (cases[i].size)
+            fill(&first, 'x', cases[i].size - first.len);
+        feed_text(h, PROTO_TX, buf_cstr(&first));
+        for (size_t k = 1; k < 4 && cases[i].pieces[k]; k++)
+            feed_text(h, PROTO_TX, cases[i].pieces[k]);
+        buf_printf(&told, "\nN lost %" PRIu64 "\nQ GET / 1 ", cases[i].lost + 1);
+        assert_non_null(strstr(log_text(&l), buf_cstr(&told)));
+        http1_free(h, 30);
+        buf_free(&first);
+        buf_free(&told);
+        buf_free(&l.text);
+    }
+}
+
 /* More than is held behind an upgrade is taken for requests; the answer counts nevertheless. */
 static void holding_is_bounded(void **state)
 {
@@ -1916,6 +1955,7 @@ int main(void)
         cmocka_unit_test(too_many_requests_are_forgotten),
         cmocka_unit_test(any_depth_of_pipeline_pairs),
         cmocka_unit_test(holding_is_bounded),
+        cmocka_unit_test(finds_the_step_at_the_beginning_of_a_piece),
         cmocka_unit_test(fields_are_told_as_sent),
         cmocka_unit_test(heads_say_when_they_passed),
         cmocka_unit_test(says_what_it_does_not_need),
