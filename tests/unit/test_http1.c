@@ -1276,6 +1276,14 @@ static const struct conversation conversations[] = {
      "Q GET /~ 1 host=(none) length=-1 fields=0 odd=40 @10-10\n"
      "A 200 ~ 1 length=0 fields=1 odd=40 kept=1 duration=10 @20-20\n"
      "D kept=1 status=200 q=0 a=0 complete odd=40 @10-20-20\n"},
+    {"a chunk size of 16 digits",
+     false,
+     {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0000000000000001\r\nx\r\n0\r\n\r\n"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
+     "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
+     "B q x\n"
+     "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
+     "D kept=1 status=200 q=1 a=0 complete @10-20-20\n"},
     {"joined between messages",
      true,
      {Q("GET /1 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"), Q("GET /2 HTTP/1.1\r\n\r\n"),
