@@ -913,6 +913,17 @@ HIDDEN void call_completed(struct segment_header *s, enum op_id op, struct regs 
     call_end(&c);
 }
 
+/* The result of giving them up. Many ask only what the kernel knows, by calls that must fail (libseccomp). */
+static void leave_prctl(struct segment_header *s, int64_t ret)
+{
+    probe.sandboxed = ret >= 0;
+    if (ret < 0)
+        return;
+    ring_note(s, NOTE_SECCOMP, NULL, 0);
+    if (uring_count)
+        ring_note(s, NOTE_IO_URING, NULL, 0);
+}
+
 HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct plan_slot *slot)
 {
     enum op_id op = slot->flags >> 24;
@@ -1013,10 +1024,8 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
             }
         }
     }
-    if ((op == OP_prctl || op == OP_seccomp) && ret < 0 && probe.sandboxed == 2)
-        probe.sandboxed = 0;
-    if ((op == OP_prctl || op == OP_seccomp) && ret >= 0 && probe.sandboxed == 2)
-        probe.sandboxed = 1;
+    if ((op == OP_prctl || op == OP_seccomp) && probe.sandboxed == 2)
+        leave_prctl(s, ret);
     call_end(&c);
 }
 
@@ -1143,9 +1152,6 @@ static void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
             if (e && !(e->state & FDS_READS))
                 kind_of_fd(fd, e);
         }
-        ring_note(s, NOTE_SECCOMP, NULL, 0);
-        if (uring_count)
-            ring_note(s, NOTE_IO_URING, NULL, 0);
         probe.sandboxed = 2; /* until the result is known */
     }
 }
