@@ -82,13 +82,34 @@ static const char *environ_get(char **env, const char *name)
     return NULL;
 }
 
+/* The control group, and the container that it tells. Of a process that has ended meanwhile it can't be read any more, or
+ * only in part (zombies are at the top of hierarchies of version 1): then it is where the image before it was, `last`, or
+ * its parent. */
+static void locate(struct proc *p, const struct tm_process *last)
+{
+    struct pi_stat st;
+    bool lives = p->host_pid > 0 && pi_stat(p->host_pid, &st) == 0 && st.state != 'Z' && st.state != 'X';
+
+    if (!last->cgroup && p->parent)
+        last = &p->parent->tm;
+    if (lives || !last->cgroup) {
+        p->tm.cgroup = p->host_pid > 0 ? pi_cgroup(p->host_pid, p->tm.container) : xstrdup("");
+    } else {
+        p->tm.cgroup = xstrdup(last->cgroup);
+        memcpy(p->tm.container, last->container, sizeof(p->tm.container));
+    }
+}
+
 /* Who the image of a segment is. Returns its environment (or NULL). */
 static char **identify(struct proc *p, const struct segment_info *info)
 {
     struct tm_process *tm = &p->tm;
     char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
+    struct tm_process last = *tm;
 
-    tm_clear(tm);
+    *tm = (struct tm_process){0};
+    locate(p, &last);
+    tm_clear(&last);
     tm->pid = info->pid;
     tm->ppid = info->ppid;
     tm->uid = info->uid;
@@ -101,7 +122,6 @@ static char **identify(struct proc *p, const struct segment_info *info)
     tm->exe = info->exe[0] || p->host_pid <= 0 ? xstrdup(info->exe) : pi_exe(p->host_pid);
     tm->proc = base_name(info->argv[0] ? info->argv : tm->exe);
     tm->cmd = command_line(info);
-    tm->cgroup = p->host_pid > 0 ? pi_cgroup(p->host_pid, tm->container) : xstrdup("");
     tm->k8s_pod = xstrdup(environ_get(env, "CRIBL_K8S_POD"));
     uuid_text(info->uuid, tm->uuid);
     make_id(tm);
