@@ -1083,6 +1083,7 @@ static void entered(struct ctx *x)
         p->exec_ns = x->time;
         p->exec_tid = x->r->tid;
         p->exec_op = x->r->op;
+        p->exec_told = false;
         memcpy(p->exec_args, x->r->arg, sizeof(p->exec_args));
         break;
     case SHP_EXIT:
@@ -1137,6 +1138,7 @@ static void noted(struct ctx *x)
         text = why;
     }
     if (code >= NOTE_EXEC_STATIC && code <= NOTE_EXEC_LIB) {
+        x->p->exec_told = true;
         if (file)
             file = decode_path(x->p, x->p->exec_op == OP_execveat ? (int32_t)x->p->exec_args[0] : AT_FDCWD, file, len, 0,
                                &len);

@@ -18,6 +18,7 @@
 #define MS UINT64_C(1000000)
 #define STATUS_WAIT_NS (500 * MS) /* for the wait status of a process that died without a word */
 #define CHECK_NS (100 * MS)
+#define IMAGE_WAIT_NS (10000 * MS) /* a new image that hasn't joined by then won't */
 #define SHARED_LOOK_NS (1000 * MS)
 #define PROC_NAME_MAX 128
 #define ID_CMD 32
@@ -651,6 +652,14 @@ void life_upgrade(struct proc *p)
 
 /* --- the end --- */
 
+void life_unseen(struct collector *c, pid_t pid)
+{
+    unsigned at = c->unseen_next++ % UNSEEN_MAX;
+
+    c->unseen[at].pid = pid;
+    c->unseen[at].time_ns = clock_now_real();
+}
+
 void proc_died(struct proc *p)
 {
     struct collector *c = p->c;
@@ -698,6 +707,31 @@ static void queue_ends(struct collector *c)
     }
 }
 
+/* The tracer is often done before the record of the exec, or even of the fork before it, has been read. */
+static bool told_by_tracer(const struct proc *p)
+{
+    for (unsigned i = 0; i < UNSEEN_MAX; i++)
+        if (p->host_pid > 0 && p->c->unseen[i].pid == p->host_pid && p->c->unseen[i].time_ns + MS >= p->exec_ns)
+            return true;
+    return false;
+}
+
+/* The image of its last exec has never joined, and nobody has told why. Who asked for the exec could not see what it would
+ * be: a static program whose file may be run but not read; or it did not take the library. */
+static void tell_unseen(struct proc *p, uint64_t time)
+{
+    bool unreadable;
+
+    if (!p->pending_exec || p->exec_told || !p->pl || told_by_tracer(p))
+        return;
+    p->exec_told = true;
+    unreadable = access(p->pending_exec, X_OK) == 0 && access(p->pending_exec, R_OK) < 0 && errno == EACCES;
+    report_note(p,
+                unreadable ? "started a program that is not observed: its file can't be read"
+                           : "started a program that is not observed: it has not loaded the library",
+                p->pending_exec, strlen(p->pending_exec), time);
+}
+
 /* In the order of certainty. */
 static bool status_of(struct proc *p, int *ret)
 {
@@ -732,6 +766,7 @@ bool life_end(struct proc *p, bool force)
     if (!time)
         time = clock_now_real();
     if (p->pl) {
+        tell_unseen(p, time);
         leave_segment(p);
         fds_end(p, "exit", time);
         report_exit(p, known, status, time);
@@ -919,6 +954,8 @@ void core_turn(struct collector *c)
      * nobody shares its ring any more. If it has exec'ed, and what was waited for was the new image, that has joined by
      * the next time we look. */
     for (struct proc *p = c->procs; p; p = p->next) {
+        if (p->pending_exec && !p->dead && clock_now_real() > p->exec_ns + IMAGE_WAIT_NS)
+            tell_unseen(p, clock_now_real());
         if (p->host_pid > 0 || p->dead || !(p->exit_recorded || p->waited || !p->seg || nobody_shares(p->seg, now)))
             continue;
         if (p->exec_op && !p->over && !c->stopping)

@@ -230,7 +230,7 @@ void tracer_request(struct tracer *tr, int sock, pid_t pid, const struct join_re
     }
 }
 
-void tracer_reap(struct tracer *tr)
+void tracer_reap(struct tracer *tr, void (*unseen)(void *ctx, pid_t pid), void *ctx)
 {
     struct job *job, *next;
     int status;
@@ -245,6 +245,8 @@ void tracer_reap(struct tracer *tr)
         else if (WIFSIGNALED(status))
             log_warning("process %d starts a program that is perhaps not observed: its tracer was killed (signal %d): %s",
                         (int)job->pid, WTERMSIG(status), job->shared->name);
+        if (status)
+            unseen(ctx, job->pid);
         job_free(tr, job);
     }
 }
