@@ -228,7 +228,7 @@ static int listen_socket(char **ret_name)
 
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return -EAGAIN;
-    name = xasprintf("scope-%016llx%016llx", (unsigned long long)random[0], (unsigned long long)random[1]);
+    name = xasprintf(JOIN_SOCKET "%016llx%016llx", (unsigned long long)random[0], (unsigned long long)random[1]);
     memcpy(addr.sun_path + 1, name, strlen(name));
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 ||

@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -855,3 +856,45 @@ def command_file(ctx):
     equal((got["verbosity"], got["statsdprefix"]), (5, "hello."))
     check((directory / "scope.1").exists(), "a file for another process")
     step("still-alive")
+
+
+@test()
+def rights(ctx):
+    """Of another user's process nothing is told or changed but to root; its owner may, wherever the session is stored."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    os.chmod(ctx.options.work, 0o755)
+    scope = shutil.copy(ctx.scope, ctx.dir / "scope")
+    homes = {user: ctx.fresh(f"home-{user}") for user in (0, 65000, 65001)}
+    config = ctx.dir / "new.yml"
+    config.write_text("metric: {format: {verbosity: 7}}\n")
+
+    def command(user, home, *argv):
+        become = [ctx.tool("setpriv"), f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+        return [*become, "env", f"SCOPE_HOME={home}", scope, *argv]
+    for user, home in homes.items():
+        os.chown(home, user, user)
+    process = ctx.start(command(65000, homes[65000], "run", "--", "sleep", 1000))
+    ctx.wait_for(lambda: ctx.run(command(65000, homes[65000], "inspect", process.pid)).code == 0, "observed")
+    asked = (["inspect", process.pid], ["update", process.pid, "-c", config])
+
+    for words in (*asked, ["detach", process.pid]):
+        refused = ctx.run(command(65001, homes[65001], *words), check_code=1)
+        check(not refused.out and (b"another user's: only that user and root may" in refused.err
+                                   or b"may not be traced by this user" in refused.err), "refusal", refused.describe())
+    for user, home in ((65000, homes[65000]), (65000, homes[65001]), (0, homes[0])):
+        for words in asked:
+            ctx.run(command(user, home, *words), check_code=0)
+        got = json.loads(ctx.run(command(user, home, "inspect", process.pid), check_code=0).out)
+        equal((got["process"]["pid"], got["cfg"]["current"]["metric"]["format"]["verbosity"]), (process.pid, 7), "told")
+
+    # Who is neither its owner nor root is not believed to observe it, nor told the configuration.
+    fake = "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind('\\0scope-0+'); s.listen(); s.accept()"
+    other = ctx.start(["sleep", 1000])
+    ctx.start([ctx.tool("setpriv"), "--reuid=65001", "--clear-groups", "/usr/bin/python3", "-c", fake])
+    ctx.wait_for(lambda: "@scope-0+" in Path("/proc/net/unix").read_text(encoding="ascii", errors="replace"), "the impostor listens")
+    for words in asked:
+        result = ctx.run(command(0, homes[0], words[0], other.pid, *words[2:]), check_code=1)
+        check(b"is not observed" in result.err, "the impostor was asked", result.describe())
+
+    ctx.run(command(65000, homes[65000], "detach", process.pid), check_code=0)
+    ctx.home = homes[65000]
