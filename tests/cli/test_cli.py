@@ -898,3 +898,55 @@ def rights(ctx):
 
     ctx.run(command(65000, homes[65000], "detach", process.pid), check_code=0)
     ctx.home = homes[65000]
+
+
+LINE = "id -u; cat /etc/hostname; /bin/busybox cat /etc/hostname; exit 5"
+
+
+@test()
+def becoming_another_user(ctx):
+    """Root's su, sudo and the like: what they start as another user is observed as before, dynamic and static."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    ctx.tool("busybox")
+    for argv in (["su", "nobody", "-s", "/bin/sh", "-c", LINE], [ctx.tool("sudo"), "-u", "nobody", "sh", "-c", LINE],
+                 [ctx.tool("sudo"), "-u", "nobody", "-i", "/bin/sh", "-c", "exit 0"],
+                 [ctx.tool("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups", "env", "-i", "/bin/sh", "-c", LINE],
+                 [ctx.tool("runuser"), "-u", "nobody", "--", "sh", "-c", LINE]):
+        bare, scoped = ctx.run(argv), ctx.scoped(argv)
+        equal((scoped.code, scoped.out, scoped.err), (bare.code, bare.out, bare.err), f"status and output of {argv}")
+        log = scoped.session.log()
+        check("not observed" not in log and "left alone" not in log, "something was not observed", log)
+        if LINE not in argv:
+            continue
+        equal((bare.code, bare.out.split(b"\n")[0]), (5, b"65534"), "what it does")
+        opened = [e["proc"] for e in scoped.session.events("fs", "fs.open") if e["data"]["file"] == "/etc/hostname"]
+        equal(sorted(opened), ["busybox", "cat"], f"who has opened the file in {argv}")
+        ids = [e for e in scoped.session.events("process", "proc.start") if e["data"]["args"][:1] == ["id"]]
+        check(ids, f"id was not observed in {argv}")
+
+
+@test()
+def programs_with_other_rights(ctx):
+    """An ordinary user's su, sudo, passwd: as without scope, nothing is said but in the session, and the shell goes on."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    os.chmod(ctx.options.work, 0o755)
+    scope, home = shutil.copy(ctx.scope, ctx.dir / "scope"), ctx.fresh("home")
+    os.chown(home, 65534, 65534)
+    become = [ctx.tool("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups", "env", f"SCOPE_HOME={home}"]
+    line = f"{ctx.tool('sudo')} -n id; echo $?; passwd -S; echo $?; /bin/true; exit 6"
+    bare = ctx.run([*become, "/bin/sh", "-c", line])
+    scoped = ctx.run([*become, scope, "run", "--", "/bin/sh", "-c", line])
+    equal((scoped.code, scoped.out, scoped.err), (bare.code, bare.out, bare.err), "status and output")
+    check(bare.code == 6 and b"nobody" in bare.out, "what it does", bare.describe())
+    ctx.home = home
+    session = ctx.session()
+    session.wait_end()
+    notes = [e["data"] for e in session.events("process", "proc.note", sync=False)]
+    equal([os.path.basename(n["file"]) for n in notes], ["sudo", "passwd"], "notes")
+    check(all("set-user-ID" in n["text"] for n in notes), "their text", notes)
+    check(any(e["data"]["exe"].endswith("/true") for e in session.events("process", "proc.start", sync=False)), "/bin/true afterwards")
+    direct = ctx.run([*become, scope, "run", "--", ctx.tool("sudo"), "-n", "id"])
+    plain = ctx.run([*become, ctx.tool("sudo"), "-n", "id"])
+    equal((direct.code, direct.out, direct.err), (plain.code, plain.out, plain.err), "status and output of sudo itself")
+    logs = [(Path(s) / "scope.log").read_text() for s in ctx.sessions()]
+    check(any("changes its user" in text for text in logs), "sudo itself", *logs)
