@@ -1111,6 +1111,8 @@ static void entered(struct ctx *x)
     }
 }
 
+#define EXE_LINK "/proc/self/exe"
+
 static void noted(struct ctx *x)
 {
     static const char *const texts[] = {
@@ -1142,6 +1144,10 @@ static void noted(struct ctx *x)
         if (file)
             file = decode_path(x->p, x->p->exec_op == OP_execveat ? (int32_t)x->p->exec_args[0] : AT_FDCWD, file, len, 0,
                                &len);
+    }
+    if (file && x->p->tm.exe && len == sizeof(EXE_LINK) - 1 && memcmp(file, EXE_LINK, len) == 0) { /* what the probe has instead of a name */
+        file = x->p->tm.exe;
+        len = strlen(file);
     }
     report_note(x->p, text, file, file ? len : 0, x->time);
 }

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "collector/planner.h"
 #include "inject/load.h"
+#include "inject/yama.h"
 #include "wire/join.h"
 
 #define WORKERS_MAX 512u
@@ -105,16 +106,10 @@ static pid_t find_thread(pid_t pid, uint32_t tid)
 static int refused(pid_t pid, pid_t tid)
 {
     char line[64];
-    FILE *f;
-    int scope;
 
     if (status_line(pid, tid, "TracerPid:", line, sizeof(line)) && strtol(line, NULL, 10) != 0)
         return -EBUSY;
-    f = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
-    scope = f ? fgetc(f) : EOF;
-    if (f)
-        fclose(f);
-    return scope == '1' ? -EPERM : -EACCES;
+    return yama_scope() == YAMA_RELATIVES ? -EPERM : -EACCES;
 }
 
 /* Passes on what the new image, which runs by now, leaves behind the probe for the collector, until it has joined. */

@@ -950,3 +950,61 @@ def programs_with_other_rights(ctx):
     equal((direct.code, direct.out, direct.err), (plain.code, plain.out, plain.err), "status and output of sudo itself")
     logs = [(Path(s) / "scope.log").read_text() for s in ctx.sessions()]
     check(any("changes its user" in text for text in logs), "sudo itself", *logs)
+
+
+# A machine with Yama as far as /proc tells; that ptrace is refused is strace's doing.
+YAMA = """set -e
+mount -t tmpfs none /proc/sys/kernel
+mkdir /proc/sys/kernel/yama
+echo $1 >/proc/sys/kernel/yama/ptrace_scope
+shift
+exec "$@"
+"""
+
+
+def under_yama(ctx, scope, *argv, user=None):
+    become = [ctx.tool("setpriv"), f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+    return ctx.run([ctx.tool("unshare"), "-m", "sh", "-c", YAMA, "sh", scope, *become, *argv])
+
+
+@test()
+def yama(ctx):
+    """kernel.yama.ptrace_scope is named, with what helps, by doctor, attach and the log of a session."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    os.chmod(ctx.options.work, 0o755)
+    scope, strace = shutil.copy(ctx.scope, ctx.dir / "scope"), ctx.tool("strace")
+    refuse = [strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=ptrace", "-e", "inject=ptrace:error=EPERM"]
+    sleeper = ctx.start(["sleep", 1000])
+    for number, as_root, as_user, said in ((0, "ok", "ok", b"or to be its owner"), (1, "ok", "note", b"ptrace_scope is 1; if it were 0"),
+                                           (2, "ok", "note", b"CAP_SYS_PTRACE, as kernel.yama.ptrace_scope is 2"),
+                                           (3, "note", "note", b"is 3; only a restart")):
+        for user, verdict in ((None, as_root), (65000, as_user)):
+            result = under_yama(ctx, number, "env", f"SCOPE_HOME={ctx.dir}/nowhere", scope, "doctor", "-j", user=user)
+            got = {line["check"]: line for line in objects_of(result)}["ptrace_scope"]
+            equal(got["verdict"], verdict, f"verdict for {user}: {got}")
+            check(verdict == "ok" or "remedy" in got and str(number) in got["text"], "text and remedy", got)
+        refused = under_yama(ctx, number, *refuse, ctx.scope, "attach", sleeper.pid)
+        check(refused.code == 1 and said in refused.err, f"refusal under {number}", refused.describe())
+    equal(sleeper.poll(), None, "the process")
+
+
+@test()
+def yama_static(ctx):
+    """A static program that may not be traced runs as it does alone, and the session's log says why."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    strace, busybox = ctx.tool("strace"), ctx.tool("busybox")
+    for number, said in ((0, "a sandbox without ptrace"), (2, "kernel.yama.ptrace_scope isn't 0")):
+        ctx.home = ctx.fresh(f"home-{number}")
+        shell = subprocess.Popen([ctx.tool("unshare"), "-m", "sh", "-c", YAMA, "sh", str(number),
+                                  *ctx.scope_argv(["sh", "-c", f"echo ready; read x; {busybox} echo done; exit 3"])],
+                                 cwd=ctx.dir, env=ctx.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        ctx.started.append(shell)
+        equal(shell.stdout.readline(), b"ready\n", "first line")
+        collector = ctx.wait_for(ctx.session().collector_pid, "the collector runs")
+        tracer = ctx.start([strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=ptrace", "-e", "inject=ptrace:error=EPERM", "-p", collector])
+        ctx.wait_for(lambda: f"TracerPid:\t{tracer.pid}" in Path(f"/proc/{collector}/status").read_text(), "strace is attached")
+        out, _ = shell.communicate(b"go\n", timeout=ctx.left())
+        equal((shell.returncode, out), (3, b"done\n"), "status and output")
+        ctx.session().wait_end()
+        log = ctx.session().log()
+        check(re.search(f"static program: not observed: .*{said}.*busybox", log), "the log doesn't tell why", log)

@@ -188,6 +188,26 @@ def test_writable_code(ctx):
         left_alone(ctx, result, p, "packed or writable")
 
 
+def packed(ctx, hidden):
+    """Packed programs, with the system calls of the stub in plain sight, or where nobody finds them."""
+    for variant in ("static", "musl-static"):
+        payload = ctx.dir / f"payload-{variant}"
+        payload.write_bytes(bytes(b ^ 0x5a for b in program(ctx, variant, ["-no-pie"], "to-pack").read_bytes()))
+        p = ctx.dir / f"packed-{variant}"
+        ctx.run([ctx.tool("gcc"), "-O1", "-fno-stack-protector", "-fno-tree-loop-distribute-patterns", "-nostdlib", "-static", "-no-pie", "-s",
+                 "-Wl,-Ttext-segment=0x60000000", *(["-DHIDDEN"] if hidden else []), f'-DPAYLOAD="{payload}"', TESTS / "static/packed.c",
+                 "-o", p], check_code=0)
+        for argv in ([p, "ends", "3"], [p, "chain", p, program(ctx, variant)], ["/bin/sh", "-c", f"{p} heap; {p} ends 3; exit $?"]):
+            result = both(ctx, argv)
+            result.session.wait_end()
+            log = result.session.log()
+            check(f"the program is packed or makes its code as it runs: {p}" in log, "the log doesn't tell why", log)
+
+
+add_test("static", "packed/plain", lambda ctx: packed(ctx, False))
+add_test("static", "packed/hidden", lambda ctx: packed(ctx, True))
+
+
 @test()
 def test_no_room_below(ctx):
     p = program(ctx, "static", ["-Wl,-Ttext-segment=0x20000"], "low")
