@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -519,9 +520,14 @@ def refused_kernel_thread(ctx):
 @test("refused/traced")
 def refused_traced(ctx):
     tracer = ctx.start([ctx.tool("strace"), "-o", ctx.dir / "trace", ctx.tool("sleep"), "1000"])
-    child = ctx.wait_for(lambda: open(f"/proc/{tracer.pid}/task/{tracer.pid}/children", encoding="ascii").read().split(),
-                         "a child")[0]
-    ctx.wait_for(lambda: status(child, "Name") == "sleep", "sleep")
+
+    def traced():  # strace starts children of its own before, to find out what ptrace can do
+        for child in Path(f"/proc/{tracer.pid}/task/{tracer.pid}/children").read_text(encoding="ascii").split():
+            with contextlib.suppress(OSError):
+                if status(child, "Name") == "sleep":
+                    return child
+        return None
+    child = ctx.wait_for(traced, "sleep")
     refused(ctx, child, f"it is traced by process {tracer.pid} (strace)")
 
 
@@ -535,6 +541,31 @@ def refused_32bit(ctx):
     time.sleep(0.2)
     refused(ctx, process.pid, "32-bit")
     check(process.poll() is None, "it has ended")
+
+
+@test("refused/first-thread")
+def refused_first_thread(ctx):
+    """A process goes on when its first thread has ended, but then shows nothing of itself."""
+    script = ("import ctypes, threading, time; threading.Thread(target=lambda: time.sleep(1000)).start(); "
+              "ctypes.CDLL(None).pthread_exit(None)")
+    process = ctx.start([PYTHON, "-c", script])
+    ctx.wait_for(lambda: status(process.pid, "State").startswith("Z") and status(process.pid, "Threads") == "2", "first thread ended")
+    refused(ctx, process.pid, "its first thread has ended")
+
+
+@test("refused/seccomp")
+def refused_seccomp(ctx):
+    """A sandboxed process of an ordinary user, who can't suspend its filter."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    os.chmod(ctx.options.work, 0o755)
+    os.chmod(ctx.dir, 0o777)
+    as_nobody = [ctx.tool("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"]
+    process = start(ctx, [*as_nobody, ctx.compile("attach/filtered.c", "glibc-O2", ["-Wno-unused-result"])])
+    scope = ctx.dir / "scope"
+    shutil.copy(ctx.scope, scope)
+    result = ctx.run([*as_nobody, "env", f"SCOPE_HOME={ctx.dir}/nobody", scope, "attach", process.pid], check_code=1)
+    check(b"seccomp filter, which only root can suspend" in result.err, "the message", result.describe())
+    ends_well(process, b"went on well")
 
 
 @test("refused/other-user")
