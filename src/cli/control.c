@@ -15,7 +15,8 @@
 /* A request to the collector at a socket; owner as session_ask() has it. */
 typedef int (*ask_fn)(void *ctx, const char *socket, const uid_t *owner);
 
-/* Calls fn for each of our running sessions until it returns other than -ESRCH; that result, or -ENODATA after a message. */
+/* Calls fn for each of our running sessions until it returns other than -ESRCH; that result, or -ENODATA after a
+ * message. */
 static int each_session(ask_fn fn, void *ctx)
 {
     struct session *list = NULL;
@@ -35,8 +36,8 @@ static int each_session(ask_fn fn, void *ctx)
     return ret;
 }
 
-/* The same for all collectors of this network namespace (/proc/net/unix, proc(5)), as its owner and root may ask about a
- * process whose session is stored elsewhere. Anybody can take such a name: whom we ask must be one that may know. */
+/* The same for all collectors of this network namespace (/proc/net/unix, proc(5)), as its owner and root may ask about
+ * a process whose session is stored elsewhere. Anybody can take such a name: whom we ask must be one that may know. */
 static int each_socket(ask_fn fn, void *ctx, uid_t owner)
 {
     char line[512];
@@ -106,7 +107,8 @@ static int inspect_one(void *ctx, const char *socket, const uid_t *owner)
 static int failed(pid_t pid, int rc)
 {
     if (rc == -ESRCH && pid)
-        cli_error("process %d is not observed, or by another user's collector; `scope ps` lists those that are", (int)pid);
+        cli_error("process %d is not observed, or by another user's collector; `scope ps` lists those that are",
+                  (int)pid);
     else if (rc == -ESRCH)
         cli_error("nothing is observed now");
     else if (rc == -EPERM)

@@ -57,7 +57,7 @@ static bool join_one(const char *root)
             continue;
         net = open_ns(root, e->d_name, "net");
         mnt = open_ns(root, e->d_name, "mnt");
-        groups = open_ns(root, e->d_name, "cgroup"); /* whose top is then within reach; without it all may be seen anyway */
+        groups = open_ns(root, e->d_name, "cgroup"); /* so that the top of each hierarchy is in sight */
         joined = net >= 0 && mnt >= 0 && setns(net, CLONE_NEWNET) == 0 && setns(mnt, CLONE_NEWNS) == 0;
         if (joined && groups >= 0)
             setns(groups, CLONE_NEWCGROUP);

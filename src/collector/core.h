@@ -54,8 +54,8 @@ struct collector {
     int root_pidfd;                   /* of the session's program, whether observed or not; -1: none */
     struct {
         pid_t pid;
-        uint64_t time_ns;             /* CLOCK_REALTIME */
-    } unseen[UNSEEN_MAX];             /* images whose tracer has told why they aren't observed: the last ones */
+        uint64_t time_ns; /* CLOCK_REALTIME */
+    } unseen[UNSEEN_MAX]; /* images whose tracer has told why they aren't observed: the last ones */
     unsigned unseen_next;
     int diag_fd;                      /* NETLINK_SOCK_DIAG, -1 not opened yet, -2 can't be */
     char *scratch[2];                 /* PATH_MAX * 2 + 2 each: paths being put together */

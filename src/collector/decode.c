@@ -1145,7 +1145,8 @@ static void noted(struct ctx *x)
             file = decode_path(x->p, x->p->exec_op == OP_execveat ? (int32_t)x->p->exec_args[0] : AT_FDCWD, file, len, 0,
                                &len);
     }
-    if (file && x->p->tm.exe && len == sizeof(EXE_LINK) - 1 && memcmp(file, EXE_LINK, len) == 0) { /* what the probe has instead of a name */
+    /* What the probe has instead of a name. */
+    if (file && x->p->tm.exe && len == sizeof(EXE_LINK) - 1 && memcmp(file, EXE_LINK, len) == 0) {
         file = x->p->tm.exe;
         len = strlen(file);
     }

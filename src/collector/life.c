@@ -83,9 +83,9 @@ static const char *environ_get(char **env, const char *name)
     return NULL;
 }
 
-/* The control group, and the container that it tells. Of a process that has ended meanwhile it can't be read any more, or
- * only in part (zombies are at the top of hierarchies of version 1): then it is where the image before it was, `last`, or
- * its parent. */
+/* The control group, and the container that it tells. Of a process that has ended meanwhile it can't be read any more,
+ * or only in part (zombies are at the top of hierarchies of version 1): then it is where the image before it was,
+ * `last`, or its parent. */
 static void locate(struct proc *p, const struct tm_process *last)
 {
     struct pi_stat st;
@@ -716,8 +716,8 @@ static bool told_by_tracer(const struct proc *p)
     return false;
 }
 
-/* The image of its last exec has never joined, and nobody has told why. Who asked for the exec could not see what it would
- * be: a static program whose file may be run but not read; or it did not take the library. */
+/* The image of its last exec has never joined, and nobody has told why. Who asked for the exec could not see what it
+ * would be: a static program whose file may be run but not read; or it did not take the library. */
 static void tell_unseen(struct proc *p, uint64_t time)
 {
     bool unreadable;

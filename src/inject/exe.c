@@ -76,8 +76,8 @@ static bool exports(int fd, uint64_t table)
            !read_at(fd, &bucket, sizeof(bucket), table + sizeof(head) + UINT64_C(8) * head[2]) || bucket != 0;
 }
 
-/* DT_NEEDED names; *ret_program tells whether the linker made it as a program. Older linkers don't say so (DF_1_PIE), but
- * what has no name for others and nothing that they could use is no library. */
+/* DT_NEEDED names; *ret_program tells whether the linker made it as a program. Older linkers don't say so (DF_1_PIE),
+ * but what has no name for others and nothing that they could use is no library. */
 static void read_dynamic(int fd, const Elf64_Phdr *ph, unsigned count, const Elf64_Phdr *dyn, struct exe *ret,
                          bool *ret_program)
 {

@@ -19,14 +19,14 @@ const char *yama_refusal(void)
     case YAMA_CLASSIC:
         break;
     case YAMA_RELATIVES:
-        return "it may not be traced by this user: that takes root or CAP_SYS_PTRACE, as kernel.yama.ptrace_scope is 1; if it "
-               "were 0 its owner could, too";
+        return "it may not be traced by this user: that takes root or CAP_SYS_PTRACE, as kernel.yama.ptrace_scope is "
+               "1; if it were 0 its owner could, too";
     case YAMA_ADMIN:
         return "it may not be traced by this user: that takes root or CAP_SYS_PTRACE, as kernel.yama.ptrace_scope is 2";
     case YAMA_NOBODY:
-        return "nobody may trace it, not even root, as kernel.yama.ptrace_scope is 3; only a restart of the machine takes that "
-               "back";
+        return "nobody may trace it, not even root, as kernel.yama.ptrace_scope is 3; only a restart of the machine "
+               "takes that back";
     }
-    return "it may not be traced by this user: that takes root or CAP_SYS_PTRACE (containers: --cap-add SYS_PTRACE), or to be "
-           "its owner";
+    return "it may not be traced by this user: that takes root or CAP_SYS_PTRACE (containers: --cap-add SYS_PTRACE), "
+           "or to be its owner";
 }

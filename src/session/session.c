@@ -622,7 +622,7 @@ static int connect_socket(const char *name, uint64_t deadline)
 
 union some_fds {
     char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
-    struct cmsghdr align;
+    struct cmsghdr first;
 };
 
 /* Whether it is that user, or root, who made the socket listen. */
@@ -654,10 +654,10 @@ static int send_request(const char *socket, const uid_t *owner, struct join_requ
     if (count) {
         m.msg_control = control.bytes;
         m.msg_controllen = CMSG_SPACE(count * sizeof(int));
-        CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
-        CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
-        CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(count * sizeof(int));
-        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fds, count * sizeof(int));
+        control.first.cmsg_level = SOL_SOCKET;
+        control.first.cmsg_type = SCM_RIGHTS;
+        control.first.cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(&control.first), fds, count * sizeof(int));
     }
     if (sendmsg(fd, &m, MSG_NOSIGNAL) < 0) {
         int rc = -errno;
