@@ -1139,6 +1139,7 @@ static void noted(struct ctx *x)
         snprintf(why, sizeof(why), "%s: %s", text, load_reason((int)x->r->arg[1]));
         text = why;
     }
+    x->p->sandboxed |= code == NOTE_SECCOMP;
     if (code >= NOTE_EXEC_STATIC && code <= NOTE_EXEC_LIB) {
         x->p->exec_told = true;
         if (file)

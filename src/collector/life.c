@@ -541,6 +541,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     p->birth_ns = time_ns;
     p->cpu_at_ns = mono_of(time_ns);
     identify_child(p, parent);
+    p->sandboxed = parent->sandboxed;
     p->pl = parent->pl;
     p->config = parent->config;
     c->processes++;
@@ -717,19 +718,20 @@ static bool told_by_tracer(const struct proc *p)
 }
 
 /* The image of its last exec has never joined, and nobody has told why. Who asked for the exec could not see what it
- * would be: a static program whose file may be run but not read; or it did not take the library. */
+ * would be (a static program whose file may be run but not read), or could do nothing about it any more, or the new
+ * image did not take the library. */
 static void tell_unseen(struct proc *p, uint64_t time)
 {
-    bool unreadable;
+    const char *text = "started a program that is not observed: it has not loaded the library";
 
     if (!p->pending_exec || p->exec_told || !p->pl || told_by_tracer(p))
         return;
     p->exec_told = true;
-    unreadable = access(p->pending_exec, X_OK) == 0 && access(p->pending_exec, R_OK) < 0 && errno == EACCES;
-    report_note(p,
-                unreadable ? "started a program that is not observed: its file can't be read"
-                           : "started a program that is not observed: it has not loaded the library",
-                p->pending_exec, strlen(p->pending_exec), time);
+    if (p->sandboxed)
+        text = "started a program that is not observed: it had entered seccomp before";
+    else if (access(p->pending_exec, X_OK) == 0 && access(p->pending_exec, R_OK) < 0 && errno == EACCES)
+        text = "started a program that is not observed: its file can't be read";
+    report_note(p, text, p->pending_exec, strlen(p->pending_exec), time);
 }
 
 /* In the order of certainty. */

@@ -207,6 +207,7 @@ struct proc {
     uint32_t exec_tid;
     uint16_t exec_op;
     uint64_t exec_args[6];
+    bool sandboxed;                   /* it, or a parent, has entered seccomp */
     bool exec_told;                   /* why the image of the exec under way isn't observed */
     struct file *closed_file;         /* event source syscall: what the close under way closes */
     int64_t closed_fd;

@@ -78,6 +78,15 @@ def oldest(ctx):
     equal(waiting(ctx, argv, given, env=ctx.env(GOGC=5)), (0, bare.out, bare.err), "status and output")
 
 
+@test("foreign/rust-musl")
+def rust(ctx):
+    """Static PIE of Rust, musl, with threads of its own pool."""
+    argv = [foreign.program("biome-rust-musl", "biome"), "format", "--stdin-file-path=x.js"]
+    given = b"var   a = [ 1,2 ];" * 2000
+    bare = ctx.run(argv, stdin=given, check_code=0)
+    equal(waiting(ctx, argv, given, env=ctx.env()), (0, bare.out, bare.err), "status and output")
+
+
 @test("foreign/lefthook-go1.27")
 def newest(ctx):
     """Waits for a command."""

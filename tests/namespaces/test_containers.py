@@ -63,6 +63,27 @@ def by_engine(ctx, variant):
     told(container, starts, 1)
 
 
+@test("container/filter")
+def filtered(ctx):
+    """As engines start programs by default: their last step is a seccomp filter, after which the probe in the engine can do
+    nothing for the new image. It is left alone, the session tells, and attaching from outside still works."""
+    def change(config):
+        config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+                                      "syscalls": [{"names": ["reboot", "mount"], "action": "SCMP_ACT_ERRNO"}]}
+    container = Container(ctx, ["/inner", "/greeting", 2], "glibc-O2", change=change)
+    result = both(ctx, container.argv)
+    result.session.wait_end()
+    check("not observed: it had entered seccomp before: /inner" in result.session.log(), "the log doesn't tell", result.session.log())
+    container = Container(ctx, ["/inner", "/greeting"], "glibc-O2", "namespaces/steady.c", change)
+    process, pid = container.start()
+    ctx.home = ctx.fresh("home")
+    session = attach(ctx, pid).session
+    ctx.wait_for(lambda: len(session.events("fs", "fs.open")) > 10, "its file", 10)
+    told(container, session.events("process", "proc.start")[:1], 1)
+    detach(ctx, pid)
+    container.end(process)
+
+
 def from_host(ctx, variant):
     """What runs already is attached to by its number on the host, what it starts is followed, and it is let go again."""
     container = Container(ctx, ["/inner", "/greeting"], variant, "namespaces/steady.c")
