@@ -11,6 +11,7 @@
 #include "wire/join.h"
 
 #define WAIT_MS 5000u
+#define ANSWER_MAX (64 << 20)
 
 /* A request to the collector at a socket; owner as session_ask() has it. */
 typedef int (*ask_fn)(void *ctx, const char *socket, const uid_t *owner);
@@ -88,11 +89,14 @@ static int inspect_one(void *ctx, const char *socket, const uid_t *owner)
     struct inspection *in = ctx;
     struct join_request req = {.type = JOIN_INSPECT, .tid = (uint32_t)in->pid};
     json_t *array;
+    struct stat st;
     int fd, rc = session_ask(socket, owner, &req, -1, &fd, WAIT_MS);
 
     if (rc < 0)
         return rc == -ECONNREFUSED ? -ESRCH : rc; /* it has just ended */
-    array = fd < 0 ? NULL : json_loadfd(fd, 0, NULL);
+    /* Another user's collector may send anything. */
+    array = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= ANSWER_MAX ? json_loadfd(fd, 0, NULL)
+                                                                                              : NULL;
     if (fd >= 0)
         close(fd);
     if (!json_is_array(array)) {
