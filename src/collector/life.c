@@ -712,7 +712,7 @@ static void queue_ends(struct collector *c)
 static bool told_by_tracer(const struct proc *p)
 {
     for (unsigned i = 0; i < UNSEEN_MAX; i++)
-        if (p->host_pid > 0 && p->c->unseen[i].pid == p->host_pid && p->c->unseen[i].time_ns + MS >= p->exec_ns)
+        if (p->c->unseen[i].pid == p->host_pid && p->c->unseen[i].time_ns + MS >= p->exec_ns)
             return true;
     return false;
 }
@@ -724,7 +724,8 @@ static void tell_unseen(struct proc *p, uint64_t time)
 {
     const char *text = "started a program that is not observed: it has not loaded the library";
 
-    if (!p->pending_exec || p->exec_told || !p->pl || told_by_tracer(p))
+    /* The image of one whose number here isn't known may have joined under another. */
+    if (!p->pending_exec || p->exec_told || !p->pl || p->host_pid <= 0 || told_by_tracer(p))
         return;
     p->exec_told = true;
     if (p->sandboxed)
