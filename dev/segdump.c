@@ -217,8 +217,8 @@ static void print_header(const struct segment_header *h)
         if (h->loss[i])
             printf("lost %s: %" PRIu64 "\n", loss_name[i] ? loss_name[i] : "?", h->loss[i]);
     for (int i = 1; i < OP_MAX; i++)
-        if (h->op[i].calls || h->op[i].ebadf)
-            printf("uncounted calls: %s %" PRIu64 " (EBADF %" PRIu64 ")\n", op_name(i), h->op[i].calls, h->op[i].ebadf);
+        if (h->op[i].calls || h->op[i].failed)
+            printf("uncounted calls: %s %" PRIu64 " (failed %" PRIu64 ")\n", op_name(i), h->op[i].calls, h->op[i].failed);
 }
 
 static void print_fds(const struct segment_header *h)

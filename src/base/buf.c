@@ -2,6 +2,7 @@
 #include "base/buf.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,30 +14,14 @@ void buf_free(struct buf *b)
     *b = (struct buf)BUF_INIT;
 }
 
-char *buf_room(struct buf *b, size_t n)
+void buf_grow(struct buf *b, size_t n)
 {
-    if (b->cap - b->len < n) {
-        size_t cap = b->cap ? b->cap * 2 : 256;
+    size_t cap = b->cap ? b->cap * 2 : 256;
 
-        while (cap - b->len < n)
-            cap *= 2;
-        b->p = xrealloc(b->p, cap, 1);
-        b->cap = cap;
-    }
-    return b->p + b->len;
-}
-
-void buf_add(struct buf *b, const void *p, size_t n)
-{
-    if (n)
-        memcpy(buf_room(b, n), p, n);
-    b->len += n;
-}
-
-void buf_char(struct buf *b, char c)
-{
-    *buf_room(b, 1) = c;
-    b->len++;
+    while (cap - b->len < n)
+        cap *= 2;
+    b->p = xrealloc(b->p, cap, 1);
+    b->cap = cap;
 }
 
 void buf_printf(struct buf *b, const char *fmt, ...)
@@ -58,14 +43,36 @@ void buf_printf(struct buf *b, const char *fmt, ...)
     b->len += (size_t)n;
 }
 
+static const char two_digits[] = "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+                                 "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+
+/* v with exactly so many digits, which must be enough. */
+static void put_digits(char *p, unsigned digits, uint64_t v)
+{
+    for (; digits >= 2; v /= 100)
+        memcpy(p + (digits -= 2), two_digits + v % 100 * 2, 2);
+    if (digits)
+        *p = (char)('0' + v % 10);
+}
+
+static unsigned digits_of(uint64_t v)
+{
+#define E5(n) n, n * 10, n * 100, n * 1000, n * 10000
+    static const uint64_t power[] = {E5(UINT64_C(1)), E5(UINT64_C(100000)), E5(UINT64_C(10000000000)),
+                                     E5(UINT64_C(1000000000000000))};
+#undef E5
+    unsigned bits = 64 - (unsigned)__builtin_clzll(v | 1);
+    unsigned guess = bits * 1233 >> 12; /* 1233 / 4096 is a bit more than log10(2): right, or one too high */
+
+    return v | guess ? guess + (v >= power[guess]) : 1;
+}
+
 void buf_uint(struct buf *b, uint64_t v)
 {
-    char tmp[20], *p = tmp + sizeof(tmp);
+    unsigned digits = digits_of(v);
 
-    do
-        *--p = (char)('0' + v % 10);
-    while (v /= 10);
-    buf_add(b, p, (size_t)(tmp + sizeof(tmp) - p));
+    put_digits(buf_room(b, digits), digits, v);
+    b->len += digits;
 }
 
 void buf_int(struct buf *b, int64_t v)
@@ -111,6 +118,19 @@ unsigned utf8_sequence(const char *text, size_t len)
     return n;
 }
 
+/* Whether none of eight bytes needs a second look in buf_json(): ASCII, not a control character, a quote or a
+ * backslash. Borrows between bytes can only turn a yes into a no. */
+static bool eight_plain(const char *s)
+{
+    const uint64_t ones = ~UINT64_C(0) / 255, highs = ones << 7;
+    uint64_t x, quote, backslash;
+
+    memcpy(&x, s, sizeof(x));
+    quote = x ^ ones * '"';
+    backslash = x ^ ones * '\\';
+    return !((x | (x - ones * 0x20) | (quote - ones) | (backslash - ones)) & highs);
+}
+
 void buf_json(struct buf *b, const char *s, size_t len)
 {
     static const char hex[] = "0123456789abcdef";
@@ -119,6 +139,10 @@ void buf_json(struct buf *b, const char *s, size_t len)
     buf_room(b, len + 2);
     buf_char(b, '"');
     while (i < len) {
+        if (len - i >= 8 && eight_plain(s + i)) {
+            i += 8;
+            continue;
+        }
         unsigned char c = (unsigned char)s[i];
         unsigned n;
         char esc[6] = {'\\', 'u', '0', '0', 0, 0};
@@ -159,11 +183,11 @@ void buf_json(struct buf *b, const char *s, size_t len)
 void buf_time(struct buf *b, uint64_t ns)
 {
     uint64_t us = ns / 1000;
-    char frac[7] = ".000000";
+    char *p;
 
     buf_uint(b, us / 1000000);
-    us %= 1000000;
-    for (int i = 6; i > 0; i--, us /= 10)
-        frac[i] = (char)('0' + us % 10);
-    buf_add(b, frac, sizeof(frac));
+    p = buf_room(b, 7);
+    *p = '.';
+    put_digits(p + 1, 6, us % 1000000);
+    b->len += 7;
 }

@@ -15,11 +15,26 @@ struct buf {
 
 void buf_free(struct buf *b);
 static inline void buf_reset(struct buf *b) { b->len = 0; }
+void buf_grow(struct buf *b, size_t n); /* of buf_room(), when there is no room */
 /* Makes room for n more bytes and returns the place; the caller adds to len what it used. */
-char *buf_room(struct buf *b, size_t n);
-void buf_add(struct buf *b, const void *p, size_t n);
+static inline char *buf_room(struct buf *b, size_t n)
+{
+    if (b->cap - b->len < n)
+        buf_grow(b, n);
+    return b->p + b->len;
+}
+static inline void buf_add(struct buf *b, const void *p, size_t n)
+{
+    if (n)
+        memcpy(buf_room(b, n), p, n);
+    b->len += n;
+}
 static inline void buf_str(struct buf *b, const char *s) { buf_add(b, s, strlen(s)); }
-void buf_char(struct buf *b, char c);
+static inline void buf_char(struct buf *b, char c)
+{
+    *buf_room(b, 1) = c;
+    b->len++;
+}
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_uint(struct buf *b, uint64_t v);
 void buf_int(struct buf *b, int64_t v);

@@ -291,8 +291,15 @@ bool segment_last_words(struct collector *c, struct segment *seg, uint64_t head,
         return true;
     if (seg->held)
         return now > seg->held_until + HOLD_NS;
-    drain(c, seg, now, clock_now_real(), alone && (!seg->owner || seg->owner->dead));
+    drain(c, seg, now, clock_now_real(), false);
     if (seg->broken || seg->map.ring.pos >= head)
         return true;
+    /* A record that isn't committed now never will be, unless it is that of a child of which nothing was read yet: the
+     * fork is in what was read before. */
+    if (alone && !seg->queued && (!seg->owner || (seg->owner->dead && !seg->owner->forks))) {
+        drain(c, seg, now, clock_now_real(), true);
+        if (seg->broken || seg->map.ring.pos >= head)
+            return true;
+    }
     return now - since > 2 * RING_PATIENT_MS * MS;
 }

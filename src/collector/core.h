@@ -163,6 +163,8 @@ void report_names(struct proc *p, enum tm_metric metric, const char *source, con
                   const char *file_to, size_t to_len, uint64_t time_ns);
 void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns);
 void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns);
+/* What failed calls of a group are counted as; ERR_MAX: processes and io_uring are neither files nor network. */
+enum err_class err_class_of(enum op_group group);
 void report_error(struct proc *p, enum err_class class_, const char *op, int err, const char *file, size_t len,
                   const struct sock *s, uint64_t time_ns);
 /* An observed call, for the event source syscall. Strings may be NULL. has_result: it came back. */

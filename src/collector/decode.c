@@ -926,27 +926,15 @@ static void failed(struct ctx *x)
         return;
     if (s && (err == EPIPE || err == ECONNRESET))
         s->flags |= SOCKF_REMOTE;
-    switch (x->desc->group) {
-    case OPG_OPEN_CLOSE: k = ERR_OPEN_CLOSE; break;
-    case OPG_READ_WRITE: k = d && d->file && d->file->kind == FDK_SOCKET ? ERR_RX_TX : ERR_READ_WRITE; break;
-    case OPG_SYNC: k = ERR_SYNC; break;
-    case OPG_SEEK: k = ERR_SEEK; break;
-    case OPG_STAT: k = ERR_STAT; break;
-    case OPG_DELETE: k = ERR_DELETE; break;
-    case OPG_CREATE: k = ERR_CREATE; break;
-    case OPG_RENAME: k = ERR_RENAME; break;
-    case OPG_CHANGE: k = ERR_CHANGE; break;
-    case OPG_DESC:
-        if (x->desc->shape == SHP_IOCTL || (x->desc->shape == SHP_FCNTL && arg_int(x, 1) != F_DUPFD &&
-                                            arg_int(x, 1) != F_DUPFD_CLOEXEC))
-            return; /* questions, such as whether it is a terminal */
-        k = ERR_DESC;
-        break;
-    case OPG_MAP: k = ERR_MAP; break;
-    case OPG_CONNECTION: k = ERR_CONNECTION; break;
-    case OPG_RX_TX: k = ERR_RX_TX; break;
-    default: return; /* processes and io_uring are neither files nor network */
-    }
+    if (x->desc->group == OPG_DESC && (x->desc->shape == SHP_IOCTL ||
+                                       (x->desc->shape == SHP_FCNTL && arg_int(x, 1) != F_DUPFD &&
+                                        arg_int(x, 1) != F_DUPFD_CLOEXEC)))
+        return; /* questions, such as whether it is a terminal */
+    k = err_class_of(x->desc->group);
+    if (k == ERR_READ_WRITE && d && d->file && d->file->kind == FDK_SOCKET)
+        k = ERR_RX_TX;
+    if (k == ERR_MAX)
+        return;
     report_error(x->p, k, x->name, err, x->file ? x->file : "", x->file ? x->file_len : 0, s, x->time);
 }
 

@@ -216,17 +216,18 @@ static void finish(struct proc *p, uint64_t time_ns)
     p->tm.aggregate = NULL;
 }
 
-/* Calls that succeeded without a record of their own. */
+/* Calls without a record of their own. */
 static void take_op_counters(struct collector *c, struct segment *seg, struct proc *p)
 {
     const struct segment_header *h = segment_hdr(&seg->map);
+    enum err_class k;
 
     (void)c;
     if (!p || !p->pl || seg->broken)
         return;
     for (int op = 1; op < OP_MAX; op++) {
         uint64_t n = __atomic_load_n(&h->op[op].calls, __ATOMIC_RELAXED), more;
-        uint64_t bad = __atomic_load_n(&h->op[op].ebadf, __ATOMIC_RELAXED);
+        uint64_t bad = __atomic_load_n(&h->op[op].failed, __ATOMIC_RELAXED);
 
         more = n > seg->op_seen[op] && n - seg->op_seen[op] < UINT64_C(1) << 48 ? n - seg->op_seen[op] : 0;
         seg->op_seen[op] = n;
@@ -236,10 +237,10 @@ static void take_op_counters(struct collector *c, struct segment *seg, struct pr
             p->sums.value[TM_FS_SEEK] += more;
         else if (more && op_table[op].group == OPG_SYNC)
             p->sums.value[TM_FS_SYNC] += more;
-        if (bad > seg->ebadf_seen[op] && bad - seg->ebadf_seen[op] < UINT64_C(1) << 48)
-            p->sums.error[op_table[op].group == OPG_OPEN_CLOSE ? ERR_OPEN_CLOSE : ERR_READ_WRITE] +=
-                bad - seg->ebadf_seen[op];
-        seg->ebadf_seen[op] = bad;
+        k = err_class_of(op_table[op].group);
+        if (bad > seg->failed_seen[op] && bad - seg->failed_seen[op] < UINT64_C(1) << 48 && k < ERR_MAX)
+            p->sums.error[k] += bad - seg->failed_seen[op];
+        seg->failed_seen[op] = bad;
     }
 }
 

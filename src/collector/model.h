@@ -166,7 +166,7 @@ struct segment {
     uint64_t next_poll, interval; /* CLOCK_MONOTONIC ns */
     uint64_t shared_look;     /* CLOCK_MONOTONIC ns: when it was last asked whether anybody still has it mapped */
     uint64_t loss_seen[LOSS_MAX], torn_seen;
-    uint64_t op_seen[OP_MAX], ebadf_seen[OP_MAX];
+    uint64_t op_seen[OP_MAX], failed_seen[OP_MAX];
 };
 
 struct proc {

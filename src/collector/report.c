@@ -15,41 +15,57 @@
 #include "collector/procinfo.h"
 
 struct fields {
-    struct tm_field f[TM_MAX_FIELDS];
+    struct tm_field *f;
     size_t n;
 };
+/* An empty list with room for TM_MAX_FIELDS and one to spare, which nobody fills with zeros first. */
+#define FIELDS(list) struct tm_field list##_room[TM_MAX_FIELDS + 1]; struct fields list = {.f = list##_room}
 
-static void add(struct fields *f, struct tm_field field)
+/* The next field, to be given its value in place: whole fields aren't copied. Inlined, so that the length of the name is
+ * known when this is compiled. */
+#define INLINE static inline __attribute__((always_inline))
+INLINE struct tm_field *add(struct fields *f, const char *name, enum tm_type type, uint8_t level)
 {
+    struct tm_field *field = &f->f[f->n];
+
     if (f->n < TM_MAX_FIELDS)
-        f->f[f->n++] = field;
+        f->n++;
+    field->name = name;
+    field->name_len = (uint8_t)strlen(name);
+    field->type = type;
+    field->level = level;
+    return field;
 }
 
-static void add_mem(struct fields *f, const char *name, uint8_t level, const char *p, size_t len)
+INLINE void add_mem(struct fields *f, const char *name, uint8_t level, const char *p, size_t len)
 {
-    add(f, (struct tm_field){.name = name, .type = TM_STR, .level = level, .v.str = {p ? p : "", p ? len : 0}});
+    struct tm_field *field = add(f, name, TM_STR, level);
+
+    field->v.str.p = p ? p : "";
+    field->v.str.len = p ? len : 0;
 }
 
-static void add_str(struct fields *f, const char *name, uint8_t level, const char *s)
+INLINE void add_str(struct fields *f, const char *name, uint8_t level, const char *s)
 {
     add_mem(f, name, level, s, s ? strlen(s) : 0);
 }
 
-static void add_int(struct fields *f, const char *name, uint8_t level, int64_t v)
+INLINE void add_int(struct fields *f, const char *name, uint8_t level, int64_t v)
 {
-    add(f, (struct tm_field){.name = name, .type = TM_INT, .level = level, .v.i = v});
+    add(f, name, TM_INT, level)->v.i = v;
 }
 
-static void add_uint(struct fields *f, const char *name, uint8_t level, uint64_t v)
+INLINE void add_uint(struct fields *f, const char *name, uint8_t level, uint64_t v)
 {
-    add(f, (struct tm_field){.name = name, .type = TM_UINT, .level = level, .v.u = v});
+    add(f, name, TM_UINT, level)->v.u = v;
 }
 
-static void add_who(struct fields *f, const struct proc *p)
+INLINE void add_list(struct fields *f, const char *name, const char *const *p, size_t count)
 {
-    add_str(f, "proc", 4, p->tm.proc);
-    add_uint(f, "pid", 4, p->pid);
-    add_str(f, "host", 4, p->tm.host);
+    struct tm_field *field = add(f, name, TM_STRLIST, 0);
+
+    field->v.list.p = p;
+    field->v.list.count = count;
 }
 
 const char *err_name(int err)
@@ -87,6 +103,8 @@ static uint32_t mode_for(const struct pipeline *pl)
         mode |= SEG_M_REC_SEEK;
     if (pl->per_op[TM_FS_STAT])
         mode |= SEG_M_REC_STAT;
+    if (pl->per_op[TM_FS_ERROR])
+        mode |= SEG_M_REC_ERROR;
     if (pl->event[CFG_EW_SYSCALL])
         mode |= SEG_M_REC_ALL;
     if (pl->event[CFG_EW_CONSOLE] || pl->event[CFG_EW_FILE])
@@ -169,15 +187,15 @@ static size_t arg_list(const struct segment_info *info, const char **list, size_
 void report_start(struct proc *p, const char *start, uint64_t time_ns)
 {
     const struct segment_info *info = &p->seg->map.info;
-    struct fields f = {.n = 0};
+    FIELDS(f);
 
     if (p->pl->ev_proc_start) {
         const char *list[512];
         size_t n = arg_list(info, list, 512);
 
-        add(&f, (struct tm_field){.name = "args", .type = TM_STRLIST, .v.list = {list, n}});
+        add_list(&f, "args", list, n);
         if (info->argv_cut || n == 512)
-            add(&f, (struct tm_field){.name = "args_cut", .type = TM_BOOL, .v.b = true});
+            add(&f, "args_cut", TM_BOOL, 0)->v.b = true;
         add_str(&f, "exe", 0, p->tm.exe);
         add_str(&f, "cwd", 0, p->cwd);
         add_uint(&f, "ppid", 0, p->tm.ppid);
@@ -210,7 +228,7 @@ void report_start(struct proc *p, const char *start, uint64_t time_ns)
 
 void report_exit(struct proc *p, bool known, int status, uint64_t time_ns)
 {
-    struct fields f = {.n = 0};
+    FIELDS(f);
     const char *name = NULL;
     char text[24];
 
@@ -236,7 +254,7 @@ void report_exit(struct proc *p, bool known, int status, uint64_t time_ns)
 
 void report_note(struct proc *p, const char *text, const char *file, size_t file_len, uint64_t time_ns)
 {
-    struct fields f = {.n = 0};
+    FIELDS(f);
 
     log_warning("%s[%u]: %s%s%.*s", p->tm.proc ? p->tm.proc : "?", p->pid, text, file_len ? ": " : "", (int)file_len,
                 file_len ? file : "");
@@ -250,17 +268,15 @@ void report_note(struct proc *p, const char *text, const char *file, size_t file
 
 /* --- files --- */
 
-static void add_file(struct fields *f, const struct proc *p, const struct desc *d)
+static void add_file(struct fields *f, const struct desc *d)
 {
     size_t len;
     const char *name = fds_name(d, &len);
     const struct file *file = d->file;
 
-    add_who(f, p);
+    add(f, "who", TM_WHO, 0);
     add_mem(f, "file", 5, name, len);
-    add_uint(f, "proc_uid", 9, p->tm.uid);
-    add_uint(f, "proc_gid", 9, p->tm.gid);
-    add_str(f, "proc_cgroup", 9, p->tm.cgroup);
+    add(f, "owner", TM_OWNER, 0);
     /* octal digits read as a decimal number: 644 */
     add_uint(f, "file_perms", 9,
              file->has_stat ? (file->perms >> 6 & 7) * 100 + (file->perms >> 3 & 7) * 10 + (file->perms & 7) : 0);
@@ -282,7 +298,7 @@ static void op_tags(struct fields *f, int64_t fd, const char *op, const char *fi
 static void count_or_sample(struct proc *p, enum tm_metric m, int64_t fd, const char *op, const char *file, size_t len,
                             uint64_t time_ns)
 {
-    struct fields f = {.n = 0};
+    FIELDS(f);
 
     if (!p->pl->per_op[m]) {
         p->sums.value[m]++;
@@ -294,21 +310,21 @@ static void count_or_sample(struct proc *p, enum tm_metric m, int64_t fd, const 
 
 void report_open(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns)
 {
-    struct fields f = {.n = 0};
+    FIELDS(f);
     size_t len;
     const char *name = fds_name(d, &len);
 
     count_or_sample(p, TM_FS_OPEN, fd, op, name, len, time_ns);
     if (!p->pl->ev_fs_open)
         return;
-    add_file(&f, p, d);
+    add_file(&f, d);
     add_str(&f, "op", 3, op);
     event(p, CFG_EW_FS, "fs.open", d->channel, time_ns, &f);
 }
 
 void report_close(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns)
 {
-    struct fields f = {.n = 0};
+    FIELDS(f);
     uint64_t ops = d->n.ro + d->n.wo;
     size_t len;
     const char *name = fds_name(d, &len);
@@ -316,7 +332,7 @@ void report_close(struct proc *p, int64_t fd, const struct desc *d, const char *
     count_or_sample(p, TM_FS_CLOSE, fd, op, name, len, time_ns);
     if (!p->pl->ev_fs_close)
         return;
-    add_file(&f, p, d);
+    add_file(&f, d);
     add_uint(&f, "file_read_bytes", 9, d->n.rb);
     add_uint(&f, "file_read_ops", 9, d->n.ro);
     add_uint(&f, "file_write_bytes", 9, d->n.wb);
@@ -330,13 +346,13 @@ void report_names(struct proc *p, enum tm_metric metric, const char *source, con
                   const char *file_to, size_t to_len, uint64_t time_ns)
 {
     const struct pipeline *pl = p->pl;
-    struct fields f = {.n = 0};
+    FIELDS(f);
 
     count_or_sample(p, metric, -1, op, file, len, time_ns);
     if (!(metric == TM_FS_DELETE ? pl->ev_fs_delete : metric == TM_FS_RENAME ? pl->ev_fs_rename :
           metric == TM_FS_CREATE ? pl->ev_fs_create : pl->ev_fs_change))
         return;
-    add_who(&f, p);
+    add(&f, "who", TM_WHO, 0);
     add_str(&f, "op", 3, op);
     add_mem(&f, "file", 5, file, len);
     if (file_to)
@@ -437,7 +453,7 @@ static void net_tags(struct fields *f, int64_t fd, const struct sock *s)
 static void net_count(struct proc *p, enum tm_metric m, int64_t value, int64_t fd, const struct sock *s,
                       uint64_t time_ns)
 {
-    struct fields f = {.n = 0};
+    FIELDS(f);
 
     net_tags(&f, fd, s);
     if (m == TM_NET_DURATION)
@@ -448,7 +464,7 @@ static void net_count(struct proc *p, enum tm_metric m, int64_t value, int64_t f
 void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
 {
     struct sock *s = d->file->sock;
-    struct fields f = {.n = 0};
+    FIELDS(f);
     struct address_texts t;
 
     if (s->flags & SOCKF_OPEN)
@@ -481,7 +497,7 @@ void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_n
 void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns)
 {
     struct sock *s = d->file->sock;
-    struct fields f = {.n = 0};
+    FIELDS(f);
     struct address_texts t;
     uint64_t ms;
 
@@ -526,11 +542,31 @@ static const char *const class_name[ERR_MAX] = {
     [ERR_RX_TX] = "rx_tx",
 };
 
+enum err_class err_class_of(enum op_group group)
+{
+    switch (group) {
+    case OPG_OPEN_CLOSE: return ERR_OPEN_CLOSE;
+    case OPG_READ_WRITE: return ERR_READ_WRITE;
+    case OPG_SYNC: return ERR_SYNC;
+    case OPG_SEEK: return ERR_SEEK;
+    case OPG_STAT: return ERR_STAT;
+    case OPG_DELETE: return ERR_DELETE;
+    case OPG_CREATE: return ERR_CREATE;
+    case OPG_RENAME: return ERR_RENAME;
+    case OPG_CHANGE: return ERR_CHANGE;
+    case OPG_DESC: return ERR_DESC;
+    case OPG_MAP: return ERR_MAP;
+    case OPG_CONNECTION: return ERR_CONNECTION;
+    case OPG_RX_TX: return ERR_RX_TX;
+    default: return ERR_MAX;
+    }
+}
+
 void report_error(struct proc *p, enum err_class class_, const char *op, int err, const char *file, size_t len,
                   const struct sock *s, uint64_t time_ns)
 {
     enum tm_metric m = class_ == ERR_CONNECTION || class_ == ERR_RX_TX ? TM_NET_ERROR : TM_FS_ERROR;
-    struct fields f = {.n = 0};
+    FIELDS(f);
 
     if (!p->pl->per_op[m]) {
         p->sums.error[class_]++;
@@ -583,7 +619,7 @@ void report_op(struct proc *p, enum tm_metric m, uint64_t value, int64_t fd, con
 {
     const struct sock *s = d && d->file ? d->file->sock : NULL;
     struct address_texts t;
-    struct fields f = {.n = 0};
+    FIELDS(f);
 
     if (m == TM_NET_RX || m == TM_NET_TX) {
         rx_tx_tags(&f, fd, s, &t);
@@ -638,7 +674,7 @@ void report_syscall(struct proc *p, const struct report_call *call, uint64_t tim
 {
     const char *name = op_name(call->op), *list[6];
     char text[6][24];
-    struct fields f = {.n = 0};
+    FIELDS(f);
     unsigned n = arg_count(call->op);
     char addr[sizeof(union address) + 16];
 
@@ -654,7 +690,7 @@ void report_syscall(struct proc *p, const struct report_call *call, uint64_t tim
     }
     add_str(&f, "op", 0, name);
     add_uint(&f, "tid", 0, call->tid);
-    add(&f, (struct tm_field){.name = "args", .type = TM_STRLIST, .v.list = {list, n}});
+    add_list(&f, "args", list, n);
     if (call->path)
         add_mem(&f, "path", 0, call->path, call->path_len);
     if (call->path2)
@@ -672,7 +708,7 @@ void report_syscall(struct proc *p, const struct report_call *call, uint64_t tim
     if (call->has_result && call->result < 0 && call->result > -4096)
         add_str(&f, "errno", 0, err_name((int)-call->result));
     if (call->timed)
-        add(&f, (struct tm_field){.name = "duration_us", .type = TM_NUM, .v.num = (double)call->duration_ns / 1000});
+        add(&f, "duration_us", TM_NUM, 0)->v.num = (double)call->duration_ns / 1000;
     event(p, CFG_EW_SYSCALL, name, 0, time_ns, &f);
 }
 

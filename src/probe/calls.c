@@ -627,10 +627,6 @@ static __attribute__((noinline)) void call_end(struct call *c)
     unsigned n;
 
     if (c->ret < 0) {
-        if (c->op == OP_close && c->ret == -EBADF && !(c->mode & SEG_M_REC_ALL) && !foreign()) {
-            add64(&c->s->op[OP_close].ebadf, 1);
-            return;
-        }
         if (c->desc->shape == SHP_FCNTL || c->desc->shape == SHP_IOCTL) {
             uint32_t cmd = (uint32_t)r->arg1;
 
@@ -642,6 +638,12 @@ static __attribute__((noinline)) void call_end(struct call *c)
             return;
         if (!record && c->desc->shape != SHP_EXEC)
             return;
+        if ((op_failure_counted(c->op) ? !(c->mode & (SEG_M_REC_ERROR | SEG_M_REC_ALL))
+                                       : c->op == OP_close && c->ret == -EBADF && !(c->mode & SEG_M_REC_ALL)) &&
+            !foreign()) { /* counters are the segment's owner's */
+            add64(&c->s->op[c->op].failed, 1);
+            return;
+        }
         call_paths(c);
         if (c->desc->shape == SHP_CONNECT || c->desc->shape == SHP_ADDRESS) {
             call_address(c, r->arg1, (uint32_t)r->arg2);

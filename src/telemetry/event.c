@@ -16,9 +16,63 @@ static void json_or_empty(struct buf *b, const char *s)
     buf_json_str(b, s ? s : "");
 }
 
+#define GROUP_FIELDS 3 /* that TM_WHO and TM_OWNER stand for */
+
+static struct tm_field text_field(const char *name, const char *text)
+{
+    return (struct tm_field){.name = name, .type = TM_STR, .v.str = {text, text ? strlen(text) : 0}};
+}
+
+static struct tm_field number_field(const char *name, uint64_t n)
+{
+    return (struct tm_field){.name = name, .type = TM_UINT, .v.u = n};
+}
+
+static void expand_group(const struct tm_process *who, enum tm_type group, struct tm_field ret[GROUP_FIELDS])
+{
+    if (group == TM_WHO) {
+        ret[0] = text_field("proc", who->proc);
+        ret[1] = number_field("pid", who->pid);
+        ret[2] = text_field("host", who->host);
+    } else {
+        ret[0] = number_field("proc_uid", who->uid);
+        ret[1] = number_field("proc_gid", who->gid);
+        ret[2] = text_field("proc_cgroup", who->cgroup);
+    }
+}
+
+static void encode_member(struct buf *b, const struct tm_field *f)
+{
+    size_t len = f->name_len ? f->name_len : strlen(f->name);
+    char *p = buf_room(b, len + 3);
+
+    *p++ = '"';
+    p = mempcpy(p, f->name, len);
+    *p++ = '"';
+    *p = ':';
+    b->len += len + 3;
+    encode_value(b, f);
+}
+
+static void encode_group(struct buf *b, const struct tm_process *who, enum tm_type group)
+{
+    struct tm_field f[GROUP_FIELDS];
+
+    expand_group(who, group, f);
+    buf_reset(b);
+    for (int i = 0; i < GROUP_FIELDS; i++) {
+        if (i)
+            buf_char(b, ',');
+        encode_member(b, &f[i]);
+    }
+}
+
 void event_prepare(struct process *p)
 {
     const struct tm_process *who = p->who;
+
+    encode_group(&p->who_json, who, TM_WHO);
+    encode_group(&p->owner_json, who, TM_OWNER);
 
     buf_reset(&p->head);
     LITERAL(&p->head, "{\"type\":\"evt\",\"id\":");
@@ -102,6 +156,8 @@ void encode_value(struct buf *b, const struct tm_field *f)
         }
         buf_char(b, ']');
         break;
+    case TM_WHO: case TM_OWNER:
+        break; /* members, not a value */
     }
 }
 
@@ -149,39 +205,62 @@ static bool passes_limit(struct telemetry *t, struct process *p, uint64_t time_n
     return false;
 }
 
-/* Members of data; `empty` tells whether any was written before. */
-static void encode_fields(struct buf *b, const struct watch *w, const struct tm_field *fields, size_t count, bool empty)
+/* Members of data that the field filter lets through; `empty` tells whether any was written before. */
+static void encode_fields(struct buf *b, const struct watch *w, const struct process *p, const struct tm_field *fields,
+                          size_t count, bool empty)
 {
     bool all = filter_matches_all(w->field);
 
     for (size_t i = 0; i < count; i++) {
-        size_t len = strlen(fields[i].name);
-        char *p;
+        const struct tm_field *f = &fields[i];
 
-        if (!all && !filter_match_name(w->field, fields[i].name, len))
+        if (!all && !filter_match_name(w->field, f->name, strlen(f->name)))
             continue;
-        p = buf_room(b, len + 4);
         if (!empty)
-            *p++ = ',';
-        *p++ = '"';
-        p = mempcpy(p, fields[i].name, len);
-        *p++ = '"';
-        *p++ = ':';
-        b->len = (size_t)(p - b->p);
+            buf_char(b, ',');
         empty = false;
-        encode_value(b, &fields[i]);
+        if (f->type == TM_WHO)
+            buf_add(b, p->who_json.p, p->who_json.len);
+        else if (f->type == TM_OWNER)
+            buf_add(b, p->owner_json.p, p->owner_json.len);
+        else
+            encode_member(b, f);
     }
+}
+
+/* The same fields one by one, for filters that look at each. Returns their number. */
+static size_t expand(const struct tm_process *who, const struct tm_field *fields, size_t count,
+                     struct tm_field ret[TM_MAX_FIELDS * GROUP_FIELDS])
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < count && i < TM_MAX_FIELDS; i++) {
+        if (fields[i].type == TM_WHO || fields[i].type == TM_OWNER) {
+            expand_group(who, fields[i].type, ret + n);
+            n += GROUP_FIELDS;
+        } else {
+            ret[n++] = fields[i];
+        }
+    }
+    return n;
 }
 
 void event_send(struct telemetry *t, struct process *p, const struct tm_event *e)
 {
     const struct watch *w = &t->watch[e->watch];
+    struct tm_field each[TM_MAX_FIELDS * GROUP_FIELDS];
+    const struct tm_field *fields = e->fields;
+    size_t count = e->field_count;
 
-    if (!passes_value(t, w, NULL, e->fields, e->field_count) || !passes_limit(t, p, e->time_ns))
+    if (!filter_matches_all(w->value) || !filter_matches_all(w->field)) {
+        count = expand(p->who, fields, count, each);
+        fields = each;
+    }
+    if (!passes_value(t, w, NULL, fields, count) || !passes_limit(t, p, e->time_ns))
         return;
     open_envelope(t, p, e->watch, e->source, e->time_ns, e->channel, true);
     buf_char(&t->out, '{');
-    encode_fields(&t->out, w, e->fields, e->field_count, true);
+    encode_fields(&t->out, w, p, fields, count, true);
     LITERAL(&t->out, "}}}\n");
     telemetry_write_event(t, p, false);
 }
@@ -224,7 +303,7 @@ void event_metric(struct telemetry *t, struct process *p, const char *metric, co
     buf_json_str(&t->out, type);
     LITERAL(&t->out, ",\"_value\":");
     buf_str(&t->out, value);
-    encode_fields(&t->out, w, fields, count, false);
+    encode_fields(&t->out, w, p, fields, count, false);
     LITERAL(&t->out, "}}}\n");
     telemetry_write_event(t, p, false);
 }

@@ -61,6 +61,8 @@ struct process {
     struct process *prev, *next;
     struct buf head;            /* {"type":"evt","id":"...","_channel":" */
     struct buf body;            /* ,"host":"...","proc":"...","cmd":"...","pid":1 */
+    struct buf who_json;        /* TM_WHO: "proc":"...","pid":1,"host":"..." */
+    struct buf owner_json;      /* TM_OWNER */
     struct {
         struct cell *cell;      /* [0] without class, [n] class n - 1 of the pipeline */
         size_t count;

@@ -212,6 +212,8 @@ static void process_free(struct process *p)
         free(p->sums[m].cell);
     buf_free(&p->head);
     buf_free(&p->body);
+    buf_free(&p->who_json);
+    buf_free(&p->owner_json);
     p->who->aggregate = NULL;
     free(p);
 }

@@ -41,11 +41,17 @@ static inline bool tm_two_pids(const struct tm_process *p)
     return p->host_pid && p->host_pid != p->pid;
 }
 
-enum tm_type { TM_STR, TM_INT, TM_UINT, TM_NUM, TM_BOOL, TM_STRLIST };
+enum tm_type {
+    TM_STR, TM_INT, TM_UINT, TM_NUM, TM_BOOL, TM_STRLIST,
+    /* Several members of an event, which tm_process says: encoded once per process, not once per event. */
+    TM_WHO,                         /* proc pid host */
+    TM_OWNER,                       /* proc_uid proc_gid proc_cgroup */
+};
 
 /* One field of an event or tag of a metric. */
 struct tm_field {
     const char *name;
+    uint8_t name_len; /* 0: not known yet */
     enum tm_type type;
     uint8_t level; /* verbosity from which on metrics carry it; 0: what docs/data-model.md says for it */
     union {

@@ -38,7 +38,7 @@
 #include "wire/syscalls.h"
 
 #define SEG_MAGIC    UINT64_C(0x3147455365706353) /* "ScpeSEG1" */
-#define SEG_VERSION  1u
+#define SEG_VERSION  2u
 #define SEG_NAME     "scope" /* memfd name; seen in /proc/PID/maps as /memfd:scope */
 
 #define RING_CELL      32u
@@ -59,6 +59,7 @@ enum seg_mode {
     SEG_M_REC_ALL   = 1u << 6, /* ... every observed call (event source syscall) */
     SEG_M_CAPTURE   = 1u << 7, /* written data may be captured (console/file events) */
     SEG_M_ENHANCEFS = 1u << 8, /* add owner and mode to records of files opened for writing (one fstat) */
+    SEG_M_REC_ERROR = 1u << 12, /* ... failed call that changes nothing (op_failure_counted()) */
     SEG_M_TSC       = 1u << 9, /* at start only: the CPU's counter is good for time stamps (see launch_mode()) */
 };
 #define SEG_WAIT_MS 1000u /* lossless: after waiting this long in a row the writer gives up and drops */
@@ -113,8 +114,8 @@ struct fd_entry {
 
 struct op_counter {
     uint64_t calls;           /* successful calls that have no record of their own */
-    uint64_t ebadf;           /* calls on a number that isn't open (EBADF) that have no record of their own:
-                               * daemons close every possible number */
+    uint64_t failed;          /* calls that failed (not for EAGAIN and the like) and have no record of their own:
+                               * programs look for files in many places, daemons close every possible number */
 };
 
 enum seg_loss {

@@ -116,6 +116,21 @@ static inline enum op_id op_of_nr(int64_t nr)
     return nr >= 0 && nr < OP_NR_MAX ? op_of_nr_table[nr] : OP_NONE;
 }
 
+/* Whether a call that fails leaves everything as it was, so that counting it by its group tells all. (The others: what
+ * was closed may be closed all the same; an address, a peer that has gone, a process are news.) */
+static inline int op_failure_counted(enum op_id op)
+{
+    switch (op_table[op].group) {
+    case OPG_OPEN_CLOSE:
+        return op_table[op].shape != SHP_CLOSE && op_table[op].shape != SHP_CLOSE_RANGE;
+    case OPG_SYNC: case OPG_SEEK: case OPG_STAT: case OPG_DELETE: case OPG_CREATE: case OPG_RENAME: case OPG_CHANGE:
+    case OPG_DESC: case OPG_MAP:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
 /* The name of an op, as strace prints it; for the collector side only. */
 static inline const char *op_name(enum op_id op)
 {

@@ -68,6 +68,7 @@ static void tell_fields(struct buf *b, const struct tm_field *f, size_t n)
         case TM_UINT: buf_uint(b, f[i].v.u); break;
         case TM_NUM: buf_printf(b, "%f", f[i].v.num); break;
         case TM_BOOL: buf_str(b, f[i].v.b ? "true" : "false"); break;
+        case TM_WHO: case TM_OWNER: break; /* as tm_process says */
         case TM_STRLIST:
             for (size_t k = 0; k < f[i].v.list.count; k++)
                 buf_printf(b, "%s%s", k ? "," : "", f[i].v.list.p[k]);

@@ -258,7 +258,7 @@ static void test_names(void **state)
     writer_put(&w, REC_CALL, OP_unlink, -EACCES, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/x")));
     w.h->op[OP_fstat].calls = 4;
     w.h->op[OP_lseek].calls = 3;
-    w.h->op[OP_close].ebadf = 2;
+    w.h->op[OP_close].failed = 2;
     run();
     expect("fs.delete", "op=unlinkat file=/dir/f unit=operation");
     expect("fs.rename", "op=renameat2 file=/home/u/up/a file_to=/dir/b");
@@ -808,6 +808,41 @@ static void test_torn(void **state)
     writer_free(&w);
 }
 
+/* A parent has died, and its child, of which nothing was read yet, waits for a CPU in the middle of its first record. */
+static void test_slow_child(void **state)
+{
+    pid_t child = idle_child();
+    struct writer w = prog(NOBODY);
+    struct proc *p = attach(&w);
+    struct record *r;
+    uint64_t pos;
+
+    (void)state;
+    writer_put(&w, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
+    writer_put(&w, REC_ENTER, OP_exit_group, 0, ARGS(0), 0, NULL);
+    pos = writer_reserve(&w, sizeof(*r));
+    assert_true(pos != UINT64_MAX);
+    proc_died(p);
+    run();
+    assert_int_equal(c.segments->map.ring.torn, 0);
+    r = writer_cell(&w, pos);
+    memset((char *)r + sizeof(r->seq), 0, sizeof(*r) - sizeof(r->seq));
+    r->size = sizeof(*r);
+    r->kind = REC_ENTER;
+    r->flags = REC_F_BORROWED;
+    r->op = OP_exit_group;
+    r->pid = r->tid = (uint32_t)child;
+    r->arg[0] = 5;
+    __atomic_store_n(&r->seq, pos + 1, __ATOMIC_RELEASE);
+    run();
+    end_child(child);
+    proc_died(proc_by_host_pid(&c, child));
+    run();
+    expect("proc.exit", "exit_code=5");
+    assert_int_equal(c.lost[LK_TORN], 0);
+    writer_free(&w);
+}
+
 static void test_bad_headers(void **state)
 {
     static const struct {
@@ -1090,7 +1125,7 @@ int main(void)
         T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_upgrade), T(test_exec_behind_a_stall), T(test_short_life),
         T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_claims_about_others),
         cmocka_unit_test_setup_teardown(test_syscalls, setup_syscalls, teardown),
-        T(test_wrap_and_full), T(test_torn), T(test_bad_headers), T(test_scribble), T(test_clock), T(test_backlog),
+        T(test_wrap_and_full), T(test_torn), T(test_slow_child), T(test_bad_headers), T(test_scribble), T(test_clock), T(test_backlog),
         T(test_over_the_socket),
     };
 

@@ -411,12 +411,42 @@ static void names_in_the_cache_do_not_mix(void **state)
     filter_free(f);
 }
 
+struct filter_row {
+    const char *name, *field, *value;
+    const char *data; /* NULL: nothing is sent */
+};
+
+static void check_filters(const struct filter_row *row, size_t rows, const struct tm_field *f, size_t fields)
+{
+    for (const struct filter_row *end = row + rows; row < end; row++) {
+        struct bed *b = open_bed(NULL);
+        struct cfg_watch *w = &b->cfg->event.watch[CFG_EW_FS];
+        struct tm_stats stats;
+        char *expected;
+
+        free(w->name);
+        free(w->field);
+        free(w->value);
+        w->name = xstrdup(row->name);
+        w->field = xstrdup(row->field);
+        w->value = xstrdup(row->value);
+        start(b);
+        send_event(b, CFG_EW_FS, "fs.open", T0, 0, f, fields);
+        expected = row->data ? xasprintf(ENVELOPE("fs", "1700000000.000000", "fs.open", "none") ",\"data\":%s}}\n",
+                                         row->data)
+                             : xstrdup("");
+        expect_events(b, expected);
+        telemetry_stats(b->t, &stats);
+        assert_int_equal(stats.filtered, !row->data);
+        assert_int_equal(stats.events, !!row->data);
+        free(expected);
+        close_bed(b);
+    }
+}
+
 static void event_filters(void **state)
 {
-    static const struct {
-        const char *name, *field, *value;
-        const char *data; /* NULL: nothing is sent */
-    } rows[] = {
+    static const struct filter_row rows[] = {
         {".*", ".*", ".*", "{\"file\":\"/tmp/a\",\"bytes\":512,\"share\":0.25}"},
         {"open$", ".*", ".*", "{\"file\":\"/tmp/a\",\"bytes\":512,\"share\":0.25}"},
         {"close$", ".*", ".*", NULL},
@@ -429,32 +459,29 @@ static void event_filters(void **state)
         {".*", "file", "^512$", "{\"file\":\"/tmp/a\"}"}, /* value looks at all fields, selected or not */
         {".*", ".*", "513", NULL},
     };
-    struct tm_field f[] = {STR("file", "/tmp/a"), UINT("bytes", 512), {.name = "share", .type = TM_NUM, .v.num = 0.25}};
+    static const struct tm_field f[] = {STR("file", "/tmp/a"), UINT("bytes", 512),
+                                        {.name = "share", .type = TM_NUM, .v.num = 0.25}};
 
-    for (size_t i = 0; i < COUNT(rows); i++) {
-        struct bed *b = open_bed(NULL);
-        struct cfg_watch *w = &b->cfg->event.watch[CFG_EW_FS];
-        struct tm_stats stats;
-        char *expected;
+    check_filters(rows, COUNT(rows), f, COUNT(f));
+}
 
-        free(w->name);
-        free(w->field);
-        free(w->value);
-        w->name = xstrdup(rows[i].name);
-        w->field = xstrdup(rows[i].field);
-        w->value = xstrdup(rows[i].value);
-        start(b);
-        send_event(b, CFG_EW_FS, "fs.open", T0, 0, f, COUNT(f));
-        expected = rows[i].data ? xasprintf(ENVELOPE("fs", "1700000000.000000", "fs.open", "none") ",\"data\":%s}}\n",
-                                            rows[i].data)
-                                : xstrdup("");
-        expect_events(b, expected);
-        telemetry_stats(b->t, &stats);
-        assert_int_equal(stats.filtered, !rows[i].data);
-        assert_int_equal(stats.events, !!rows[i].data);
-        free(expected);
-        close_bed(b);
-    }
+/* Members that are encoded once per process are filtered as any other. */
+static void event_filters_see_groups(void **state)
+{
+#define WHO "\"proc\":\"prog\",\"pid\":42,\"host\":\"h1\""
+#define OWNER "\"proc_uid\":1000,\"proc_gid\":100,\"proc_cgroup\":\"0::/u\""
+    static const struct filter_row rows[] = {
+        {".*", ".*", ".*", "{" WHO ",\"op\":\"open\"," OWNER "}"},
+        {".*", ".*", "^h1$", "{" WHO ",\"op\":\"open\"," OWNER "}"},
+        {".*", ".*", "^1000$", "{" WHO ",\"op\":\"open\"," OWNER "}"},
+        {".*", "^p", ".*", "{\"proc\":\"prog\",\"pid\":42," OWNER "}"},
+        {".*", "op|gid|host", "^0::", "{\"host\":\"h1\",\"op\":\"open\",\"proc_gid\":100}"},
+        {".*", ".*", "who|owner", NULL},
+    };
+    static const struct tm_field f[] = {{.name = "who", .type = TM_WHO}, STR("op", "open"),
+                                        {.name = "owner", .type = TM_OWNER}};
+
+    check_filters(rows, COUNT(rows), f, COUNT(f));
 }
 
 /* --- rate --- */
@@ -1251,6 +1278,7 @@ int main(void)
         cmocka_unit_test(filter_table),
         cmocka_unit_test(names_in_the_cache_do_not_mix),
         cmocka_unit_test(event_filters),
+        cmocka_unit_test(event_filters_see_groups),
         cmocka_unit_test(limiter_arithmetic),
         cmocka_unit_test(limiter_holds_back_and_tells),
         cmocka_unit_test(notice_comes_within_seconds_while_running),
