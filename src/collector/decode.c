@@ -1147,7 +1147,7 @@ void decode_record(struct collector *c, struct segment *seg, const struct record
     struct ctx x = {.c = c, .seg = seg, .r = r, .size = size};
 
     x.time = clock_to_real(&c->clock, seg->map.info.clock, r->time, arrival);
-    x.p = segment_find(seg, r->pid);
+    x.p = segment_find(seg, r->pid, r->flags & REC_F_BORROWED);
     if (!x.p && (r->flags & REC_F_BORROWED))
         x.p = life_borrower(c, seg, r->pid, r->flags & REC_F_VFORK, x.time);
     if (!x.p || !x.p->pl)

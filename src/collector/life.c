@@ -612,7 +612,7 @@ void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t
     if (!f) /* a thread, or its beginning was lost */
         return;
     if (child > 0 && f->child && f->child != (uint32_t)child && parent->host_pid == (pid_t)parent->pid && parent->seg) {
-        p = segment_find(parent->seg, f->child);
+        p = segment_find(parent->seg, f->child, true);
         if (p && p->pl && p->host_pid <= 0 && is_inner(parent, (pid_t)child, p->pid)) { /* in a pid namespace of its own */
             proc_set_host_pid(p, (pid_t)child);
             p->tm.host_pid = (uint32_t)child;
@@ -626,14 +626,14 @@ void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t
         taken = taken->next;
     if (taken) { /* known by its own records; it may even be over */
         taken->child = f->child; /* another thread's fork was taken for it */
-        p = segment_find(parent->seg, (uint32_t)child);
+        p = segment_find(parent->seg, (uint32_t)child, true);
         if (p && p != parent)
             proc_set_parent(p, parent);
         fork_drop(parent, f);
         return;
     }
     if (child > 0 && child <= INT32_MAX && parent->seg) {
-        p = segment_find(parent->seg, (uint32_t)child);
+        p = segment_find(parent->seg, (uint32_t)child, true);
         if (!p && parent->host_pid == (pid_t)parent->pid) {
             p = proc_by_host_pid(c, (pid_t)child);
             if (p && (p->dead || p == parent))
