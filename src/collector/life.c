@@ -495,6 +495,8 @@ static bool credible(const struct proc *parent, const struct fork_pending *f, pi
 
     if (pi_stat(pid, st))
         return true; /* gone already; nothing can be mistaken for it */
+    if (st->start_ticks < parent->start_ticks)
+        return false; /* the number is one in a pid namespace of the child's: process 1 of a container isn't ours */
     if (st->ppid == parent->host_pid || parent->dead || (f && f->parent_too))
         return true;
     return pi_stat(parent->host_pid, &up) || up.state == 'Z'; /* an orphan has got another parent */

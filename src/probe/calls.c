@@ -915,12 +915,17 @@ HIDDEN void call_completed(struct segment_header *s, enum op_id op, struct regs 
     call_end(&c);
 }
 
+static bool was_timed; /* before a call that may forbid reading the time stamp counter */
+
 /* The result of giving them up. Many ask only what the kernel knows, by calls that must fail (libseccomp). */
 static void leave_prctl(struct segment_header *s, int64_t ret)
 {
     probe.sandboxed = ret >= 0;
-    if (ret < 0)
+    if (ret < 0) {
+        if (was_timed)
+            probe_no_ticks = 0;
         return;
+    }
     ring_note(s, NOTE_SECCOMP, NULL, 0);
     if (uring_count)
         ring_note(s, NOTE_IO_URING, NULL, 0);
@@ -1143,8 +1148,8 @@ static void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
     /* Calls of ours would come to the program as SIGSYS. */
     if (op == OP_prctl && what == PR_SET_SYSCALL_USER_DISPATCH_ && r->arg1)
         filter = true;
-    if (strict || (op == OP_prctl && what == PR_SET_TSC && (int)r->arg1 == PR_TSC_SIGSEGV))
-        probe_no_ticks = 1; /* strict mode disables the counter too, if the kernel was built so */
+    if (op == OP_prctl && what == PR_SET_TSC && (int)r->arg1 == PR_TSC_SIGSEGV)
+        probe_no_ticks = 1;
     if (op == OP_prctl && what == PR_SET_TSC && (int)r->arg1 == PR_TSC_ENABLE && probe.clock == SEG_CLOCK_TSC)
         probe_no_ticks = 0;
     if ((strict || filter) && !probe.sandboxed) {
@@ -1154,6 +1159,9 @@ static void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
             if (e && !(e->state & FDS_READS))
                 kind_of_fd(fd, e);
         }
+        was_timed = !probe_no_ticks;
+        if (strict) /* it disables the counter too, if the kernel was built so */
+            probe_no_ticks = 1;
         probe.sandboxed = 2; /* until the result is known */
     }
 }
