@@ -488,6 +488,14 @@ void life_reconfigure(struct proc *p, struct config_sources *config)
 
 /* --- forks --- */
 
+/* When a process or, if it had ended before anybody could look, its nearest ancestor that is known began: in ticks. */
+static uint64_t born(const struct proc *p)
+{
+    while (p && !p->start_ticks)
+        p = p->parent;
+    return p ? p->start_ticks : 0;
+}
+
 /* A process that the model takes for a child must be one: records can claim anything. */
 static bool credible(const struct proc *parent, const struct fork_pending *f, pid_t pid, struct pi_stat *st)
 {
@@ -495,7 +503,7 @@ static bool credible(const struct proc *parent, const struct fork_pending *f, pi
 
     if (pi_stat(pid, st))
         return true; /* gone already; nothing can be mistaken for it */
-    if (st->start_ticks < parent->start_ticks)
+    if (pid == 1 || st->start_ticks < born(parent))
         return false; /* the number is one in a pid namespace of the child's: process 1 of a container isn't ours */
     if (st->ppid == parent->host_pid || parent->dead || (f && f->parent_too))
         return true;
