@@ -262,7 +262,8 @@ void proc_set_host_pid(struct proc *p, pid_t host_pid);
 void proc_set_parent(struct proc *p, struct proc *parent);
 void proc_borrow(struct proc *p, struct segment *seg);
 void proc_unborrow(struct proc *p);
-/* Who writes under this number there: a guest, or the owner. Both may have the same one, in pid namespaces of their own. */
+/* Who writes under this number there: a guest, or the owner. Both may have the same one, in pid namespaces of their
+ * own. */
 struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest);
 
 /* Drops tables and names of an image; keeps identity. */

@@ -576,8 +576,8 @@ static void test_upgrade(void **state)
     writer_free(&own);
 }
 
-/* A child has outgrown its parent's ring, and has exec'ed, before its last record there was written: the new image comes
- * last, and keeps its ring. */
+/* A child has outgrown its parent's ring, and has exec'ed, before its last record there was written: the new image
+ * comes last, and keeps its ring. */
 static void test_exec_behind_upgrade(void **state)
 {
     pid_t child = idle_child();
@@ -1202,7 +1202,8 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_per_operation), T(test_console),
-        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_upgrade), T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall), T(test_short_life),
+        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_upgrade),
+        T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall), T(test_short_life),
         T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_claims_about_others),
         cmocka_unit_test_setup_teardown(test_syscalls, setup_syscalls, teardown),
         T(test_wrap_and_full), T(test_torn), T(test_slow_child), T(test_bad_headers), T(test_scribble), T(test_clock), T(test_backlog),
