@@ -175,6 +175,9 @@ void lines_close(struct lines *l);
  * word may be NULL: all that are observed. *ret is malloc'ed. 0, or an exit status after a message.
  */
 int cli_targets(const struct args *a, const char *word, bool observed, pid_t **ret, size_t *ret_count);
+/* Looks again where processes may have come since that are meant, too (--children; all that are observed), and adds
+ * them behind the others. False: there are none. */
+bool cli_targets_more(const struct args *a, bool observed, pid_t **pids, size_t *count);
 extern const struct cli_option cli_target_options[];
 
 /* --- rootdir.c --- */

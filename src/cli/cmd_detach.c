@@ -9,6 +9,8 @@
 #include "inject/attach.h"
 #include "inject/launch.h"
 
+#define LOOKS 32 /* one that can't be detached from may start others for ever */
+
 static const struct cli_option options[] = {
     {"all", NULL, "All processes that are observed", NULL, 'a', false, false},
     {0},
@@ -72,7 +74,8 @@ static int run(struct args *a)
         return rc;
     if (launch_install(NULL, &lib, &plans, &what) < 0)
         plans = xstrdup("/nonexistent"); /* plans are made each time */
-    for (size_t i = 0; i < count; i++)
+    /* What they have started meanwhile is observed as they were. */
+    for (size_t i = 0, looks = 0; i < count || (looks++ < LOOKS && cli_targets_more(a, true, &pids, &count)); i++)
         done += detach_one(pids[i], plans, count == 1);
     free(lib);
     free(plans);
@@ -86,10 +89,11 @@ const struct cli_command command_detach = {
     .summary = "Stop observing a process, which goes on",
     .usage = "[OPTIONS] PID|NAME|--all",
     .description = "Puts every changed byte of the process's code back, takes the library out of its memory, and "
-                   "compares its code "
-                   "with the files that it was loaded from. The session ends with its last process; the process can be "
-                   "attached to "
-                   "again. A library that the program was started with (scope run) stays mapped, without effect.",
+                   "compares its code with the files that it was loaded from. The session ends with its last process; "
+                   "the process can be attached to again. Programs that it starts from then on are not observed; those "
+                   "that run already go on being observed without --children. A library that the program was started "
+                   "with (scope run) stays mapped, without effect, and in its environment: programs that it starts "
+                   "load it, too, and it does nothing there.",
     .options = options,
     .more_options = cli_target_options,
     .examples = examples,

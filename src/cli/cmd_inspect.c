@@ -64,9 +64,12 @@ const struct cli_command command_inspect = {
     .usage = "[OPTIONS] PID|NAME",
     .description =
         "Prints, as JSON, the configuration in effect (cfg.current), the destinations with their state (interfaces), "
-        "who "
-        "the process is (process), and what its probe says (probe): the system call sites that were patched and those "
-        "that had to be left alone, and what was lost, by kind. `scope logs` tells the reasons.",
+        "who the process is (process), and what its probe says (probe): how many system call sites in its code are "
+        "observed and how many had to be left alone (sites_patched, sites_left), what was lost, by kind (lost), and "
+        "for each program file and library (by_image) its path, its build id, the sites that were patched by the "
+        "method, and those that were refused by the reason: as the planner decided, or because its bytes are others "
+        "than its file's, it could not be changed, or a thread stood in it. `scope logs` tells which images could not "
+        "be patched at all.",
     .options = options,
     .examples = examples,
     .min_args = 0,

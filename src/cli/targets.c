@@ -17,6 +17,8 @@ const struct cli_option cli_target_options[] = {
     {0},
 };
 
+#define PASSES 3
+
 struct found {
     pid_t *v;
     size_t count;
@@ -149,12 +151,39 @@ static int choose(struct found *f, const char *word)
     return 0;
 }
 
+/* Those that the ones found have started, and so on: a process is nearly always listed behind its parent, which may go
+ * on starting others for ever. */
+static void add_children(struct search *s)
+{
+    size_t before;
+    int passes = 0;
+
+    do {
+        before = s->found.count;
+        each_process(match_child, s);
+    } while (s->found.count > before && ++passes < PASSES);
+}
+
+bool cli_targets_more(const struct args *a, bool observed, pid_t **pids, size_t *count)
+{
+    struct search s = {.observed = observed, .found = {*pids, *count}};
+    bool more;
+
+    if (args_has(a, "children"))
+        add_children(&s);
+    else if (!a->word_count)
+        each_process(match, &s);
+    more = s.found.count > *count;
+    *pids = s.found.v;
+    *count = s.found.count;
+    return more;
+}
+
 int cli_targets(const struct args *a, const char *word, bool observed, pid_t **ret, size_t *ret_count)
 {
     struct search s = {.name = word, .observed = observed};
     char *end = NULL;
     long pid = word && isdigit((unsigned char)*word) ? strtol(word, &end, 10) : 0;
-    size_t before;
     int rc = 0;
 
     if (end && !*end) {
@@ -175,12 +204,8 @@ int cli_targets(const struct args *a, const char *word, bool observed, pid_t **r
         if (word && s.found.count > 1 && !args_has(a, "all-matches"))
             rc = choose(&s.found, word);
     }
-    while (rc == 0 && args_has(a, "children")) {
-        before = s.found.count;
-        each_process(match_child, &s);
-        if (s.found.count == before)
-            break;
-    }
+    if (rc == 0 && args_has(a, "children"))
+        add_children(&s);
     if (rc) {
         free(s.found.v);
         return rc;

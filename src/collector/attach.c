@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/core.h"
+#include "collector/left.h"
 #include "collector/procinfo.h"
 
 #define MS UINT64_C(1000000)
@@ -128,6 +129,7 @@ static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, ui
 /* The busiest program fills its ring from silence in some 12 ms (2 MiB, an open and a close in 2 us), and whoever looks
  * may have to wait for a CPU. */
 #define LOOK_MAX_NS (5 * MS)
+#define QUIET_NS (1000 * MS) /* then it is cheaper to be woken */
 
 /* How soon to look again, by how much was there: at least once a millisecond where a good part of the ring fills
  * meanwhile. Each look takes a CPU away from somebody. */
@@ -151,6 +153,8 @@ uint64_t segments_drain(struct collector *c, bool all)
         if (seg->broken || seg->held || (!all && seg->next_poll > now))
             continue;
         total += drain(c, seg, now, real, false);
+        if (seg->map.ring.pos != from)
+            seg->busy_ns = now;
         schedule(seg, now, seg->map.ring.pos - from);
     }
     return total;
@@ -173,6 +177,48 @@ uint64_t segments_due(const struct collector *c)
             due = seg->next_poll - now;
     }
     return due;
+}
+
+/* Whether its writers may take us for asleep: they will wake us, and the ring has long been empty. */
+static bool may_sleep(const struct segment *seg, uint64_t now)
+{
+    const struct segment_header *h = segment_hdr(&seg->map);
+
+    return !seg->held && seg->attached && now - seg->busy_ns >= QUIET_NS &&
+           __atomic_load_n(&h->wakes, __ATOMIC_RELAXED);
+}
+
+size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max)
+{
+    uint64_t now = clock_now_mono();
+    size_t count = 0;
+
+    for (const struct segment *seg = c->segments; seg; seg = seg->next)
+        if (!seg->broken && (!may_sleep(seg, now) || count++ == max))
+            return 0;
+    count = 0;
+    for (struct segment *seg = c->segments; seg; seg = seg->next) {
+        uint32_t *word = &segment_hdr(&seg->map)->asleep;
+
+        if (seg->broken)
+            continue;
+        words[count++] = word;
+        __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
+        if (segment_head(&seg->map) != seg->map.ring.pos) { /* or its writer may not have seen that */
+            segments_wake(c);
+            return 0;
+        }
+    }
+    return count;
+}
+
+void segments_wake(struct collector *c)
+{
+    for (struct segment *seg = c->segments; seg; seg = seg->next) {
+        __atomic_store_n(&segment_hdr(&seg->map)->asleep, 0, __ATOMIC_RELAXED);
+        seg->next_poll = 0;
+        seg->interval = MS;
+    }
 }
 
 /* Where the process wrote before (its old image, or its parent's ring): a writer that was interrupted there may still
@@ -254,12 +300,26 @@ int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)
     }
     /* Whatever led to this (its parent's fork, its own exec) lies in rings that must be read first. */
     segments_drain(c, true);
+    if (seg->map.info.start == SEG_START_ATTACH) {
+        left_remove(c, host_pid);
+    } else if (seg->map.info.start == SEG_START_EXEC &&
+               left_begot(c, host_pid, (pid_t)seg->map.info.pid == host_pid ? (pid_t)seg->map.info.ppid : 0)) {
+        log_info("process %d was started by one that was detached: it is not observed", (int)host_pid);
+        left_add(c, host_pid);
+        __atomic_store_n(&segment_hdr(&seg->map)->mode, 0, __ATOMIC_RELAXED);
+        segment_unmap(&seg->map);
+        if (pidfd >= 0)
+            close(pidfd);
+        free(seg);
+        return 0;
+    }
     now = clock_now_mono();
     seg->id = ++c->last_segment;
     seg->host_pid = host_pid;
     seg->pidfd = pidfd;
     seg->refs = 2; /* the list, the entry */
     seg->interval = MS;
+    seg->busy_ns = now;
     seg->held = seg->map.info.start == SEG_START_FORK || has_earlier(c, seg);
     seg->held_until = now + HOLD_NS;
     wait_for(c, seg);

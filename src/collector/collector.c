@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "collector/control.h"
 #include "collector/core.h"
+#include "collector/doze.h"
 #include "collector/planner.h"
 #include "collector/procinfo.h"
 #include "collector/tracer.h"
@@ -55,7 +56,10 @@ struct loop {
     struct collector c;         /* first: handed out as such */
     struct event *listen, *requests, *turn, *term, *intr, *child, *save, *resume;
     int listen_fd, request_fd;
-    bool listen_woken;          /* no process yet: the next one is waited for */
+    bool listen_woken;          /* nothing makes us look: the next process is waited for */
+    struct doze *doze;          /* NULL: can't be done here */
+    struct event *roused;
+    bool dozing;                /* all rings are quiet, and whoever writes to one wakes us */
     struct client *clients;
     unsigned client_count;
     struct planner *planner;
@@ -595,7 +599,7 @@ static bool finished(const struct loop *l)
            !tracer_busy(l->tracer) && c->alone_since && clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS;
 }
 
-/* Joining processes: looked for each turn while any process is observed, waited for otherwise (wire/join.h). */
+/* Joining processes: looked for each turn, and waited for if the next one is far (wire/join.h). */
 static void take_joins(struct loop *l)
 {
     struct pollfd waiting = {.fd = l->listen_fd, .events = POLLIN}; /* accept(2) is dear even if nobody is there */
@@ -603,13 +607,56 @@ static void take_joins(struct loop *l)
     /* all of them: the end of a process that has just exec'ed must not be told before its JOIN was seen */
     for (unsigned i = 0; poll(&waiting, 1, 0) > 0 && i < CLIENTS_MAX / ACCEPT_BATCH && accept_all(l, l->listen_fd) == ACCEPT_BATCH; i++)
         ;
-    if (l->listen_woken == (l->c.proc_count == 0))
+}
+
+/* Behind take_joins(), and when it is known whether we look again soon. */
+static void wait_for_joins(struct loop *l)
+{
+    bool wait = l->c.proc_count == 0 || l->dozing;
+
+    if (l->listen_woken == wait)
         return;
-    l->listen_woken = !l->listen_woken;
-    if (l->listen_woken)
+    l->listen_woken = wait;
+    if (wait)
         event_add(l->listen, NULL);
     else
         event_del(l->listen);
+}
+
+/* --- sleep --- */
+
+static void wake_up(struct loop *l)
+{
+    if (!l->dozing)
+        return;
+    l->dozing = false;
+    segments_wake(&l->c);
+    doze_wait(l->doze, NULL, 0);
+}
+
+static void fall_asleep(struct loop *l)
+{
+    uint32_t *words[DOZE_MAX];
+    size_t count;
+
+    if (!l->doze || l->dozing || l->clients || l->c.dying || l->c.attaching || !l->c.segments)
+        return;
+    count = segments_sleep(&l->c, words, DOZE_MAX);
+    if (!count)
+        return;
+    doze_wait(l->doze, words, count);
+    l->dozing = true;
+}
+
+static void on_roused(evutil_socket_t fd, short what, void *arg)
+{
+    uint64_t times;
+
+    (void)what;
+    if (read(fd, &times, sizeof(times)) > 0) {
+        wake_up(arg);
+        turn_in(arg, 0);
+    }
 }
 
 static void on_turn(evutil_socket_t fd, short what, void *arg)
@@ -625,7 +672,8 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
         return;
     take_joins(l);
     take_mails(l);
-    segments_drain(c, false);
+    if (segments_drain(c, false) || l->clients || c->dying || c->attaching)
+        wake_up(l);
     core_turn(c);
     empty = core_process(c, clock_now_mono() + SLICE_NS);
     answer_syncs(l);
@@ -633,7 +681,10 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
         event_base_loopbreak(c->base);
         return;
     }
-    next = empty ? segments_due(c) : 0;
+    if (empty)
+        fall_asleep(l);
+    wait_for_joins(l);
+    next = !empty ? 0 : l->dozing ? TURN_MAX_NS : segments_due(c);
     if (next > (l->listen_woken ? TURN_MAX_NS : JOIN_POLL_MS * MS))
         next = l->listen_woken ? TURN_MAX_NS : JOIN_POLL_MS * MS;
     if ((c->dying || l->clients) && next > TURN_DYING_NS)
@@ -691,7 +742,7 @@ static struct event_base *make_base(void)
 
 static void free_events(struct loop *l)
 {
-    struct event *all[] = {l->listen, l->requests, l->turn, l->term, l->intr, l->child, l->save, l->resume};
+    struct event *all[] = {l->listen, l->requests, l->turn, l->term, l->intr, l->child, l->save, l->resume, l->roused};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         if (all[i])
@@ -715,6 +766,12 @@ static bool start(struct loop *l, const struct collector_options *opt)
     if (event_add(l->requests, NULL) || event_add(l->term, NULL) || event_add(l->intr, NULL) ||
         event_add(l->child, NULL) || event_add(l->save, &second))
         return false;
+    l->doze = doze_new();
+    if (l->doze) {
+        l->roused = event_new(l->c.base, doze_fd(l->doze), EV_READ | EV_PERSIST, on_roused, l);
+        if (!l->roused || event_add(l->roused, NULL))
+            return false;
+    }
     turn_in(l, 0);
     return true;
 }
@@ -825,6 +882,7 @@ int collector_run(const struct collector_options *opt)
     tracer_free(l.tracer);
     core_free(&l.c);
     free_events(&l);
+    doze_free(l.doze);
     event_base_free(base);
     if (l.c.root_pidfd >= 0)
         close(l.c.root_pidfd);

@@ -33,14 +33,18 @@ static void losses(struct buf *b, const struct segment *seg)
     buf_printf(b, ",\"torn\":%llu}", (unsigned long long)seg->map.ring.torn);
 }
 
-/* What the probe says of itself; nothing in it is trusted, all of it are numbers. */
-static void probe_state(struct buf *b, const struct segment *seg)
+/* What the probe says of itself; nothing in it is trusted: numbers, and names that are quoted. */
+static void probe_state(struct buf *b, const struct proc *p)
 {
+    const struct segment *seg = p->seg;
     const struct segment_header *h = segment_hdr(&seg->map);
 
     buf_printf(b, "\"probe\":{\"mode\":%u,\"images\":%u,\"sites_patched\":%u,\"sites_left\":%u,",
                __atomic_load_n(&h->mode, __ATOMIC_RELAXED), __atomic_load_n(&h->images, __ATOMIC_RELAXED),
                __atomic_load_n(&h->sites_patched, __ATOMIC_RELAXED), __atomic_load_n(&h->sites_left, __ATOMIC_RELAXED));
+    buf_str(b, "\"by_image\":");
+    images_describe(p->images, b);
+    buf_printf(b, ",\"images_unlisted\":%u,", images_unlisted(p->images));
     losses(b, seg);
     buf_char(b, '}');
 }
@@ -63,7 +67,7 @@ static void describe(struct buf *b, const struct proc *p)
     buf_char(b, '}');
     if (p->seg && !p->borrowed) { /* else it is a guest in its parent's */
         buf_char(b, ',');
-        probe_state(b, p->seg);
+        probe_state(b, p);
     }
     buf_char(b, '}');
     free(cfg);
@@ -97,6 +101,8 @@ int control_inspect(struct collector *c, pid_t pid)
     bool any = false;
     int fd;
 
+    segments_drain(c, true); /* what it did before was asked about, too: its images */
+    core_process(c, UINT64_MAX);
     buf_char(&b, '[');
     for (const struct proc *p = c->procs; p; p = p->next) {
         if (!p->pl || p->dead || (pid && p->host_pid != pid))

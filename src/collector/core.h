@@ -37,6 +37,8 @@ struct collector {
     unsigned free_file_count;
     uint64_t last_channel;
     struct pipeline *pipelines;
+    struct left *left;                /* processes that go on without us */
+    uint64_t left_sweep;              /* CLOCK_MONOTONIC ns: when to look which of them have ended */
     struct config_list *configs;      /* of processes that have got another than the session's */
     uint64_t processes;               /* that were observed so far */
     uint64_t lost[LK_MAX];
@@ -70,12 +72,16 @@ void core_free(struct collector *c);
 
 /* --- segments (attach.c) --- */
 /* Takes a segment that a process (its pid in our namespace) handed over. fd stays the caller's; pidfd (-1: none) is
- * taken. 0 or -errno, logged. */
+ * taken. 0 or -errno, logged. One that nobody wants any more (left.h) is switched off. */
 int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd);
 void segment_unref(struct collector *c, struct segment *seg);
 bool segment_waits(struct collector *c, struct segment *seg); /* for what its process recorded elsewhere before */
 /* Reads what the rings hold into the backlog; all: also those that aren't due. Returns the number of records. */
 uint64_t segments_drain(struct collector *c, bool all);
+/* Tells the writers of all segments that nobody looks soon, if all have been quiet for a while, and can and need do no
+ * more than wake us. Returns how many words are to be waited for (doze.h), at most max; 0: not now. */
+size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max);
+void segments_wake(struct collector *c);
 /* ns until the next ring is due. */
 uint64_t segments_due(const struct collector *c);
 /* Nobody writes any more: reads the rest, takes the loss counters and lets go. */

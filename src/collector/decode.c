@@ -22,6 +22,7 @@
 #include "inject/load.h"
 
 #define ERRNO_MAX 4095
+#define SELF_EXE "/proc/self/exe"
 
 /* Everything that a record carries, found once. Pointers lead into the record. */
 struct parts {
@@ -31,6 +32,7 @@ struct parts {
     uint32_t addr_len, local_len, data_len;
     const struct rec_fd *fds;
     uint32_t fd_count;
+    const struct rec_sites *sites;
     bool has_stat, has_status, has_usage;
     struct rec_stat stat;
     int32_t status;
@@ -94,6 +96,9 @@ static void parse(struct ctx *x)
         case ITEM_STATUS:
             if ((in->has_status = item.len >= sizeof(in->status)))
                 memcpy(&in->status, data, sizeof(in->status));
+            break;
+        case ITEM_SITES:
+            in->sites = item.len >= sizeof(*in->sites) ? data : NULL;
             break;
         case ITEM_USAGE:
             if ((in->has_usage = item.len >= sizeof(in->usage)))
@@ -1030,6 +1035,15 @@ static void completed(struct ctx *x)
     }
 }
 
+/* flags: of clone(2) */
+static void begin_fork(const struct ctx *x, uint64_t flags)
+{
+    struct fork_pending *f =
+        fork_begin(x->p, x->r->tid, x->op == OP_vfork || (flags & CLONE_VFORK), (flags & CLONE_PARENT) != 0, x->time);
+
+    f->new_pids = (flags & CLONE_NEWPID) != 0;
+}
+
 static void entered(struct ctx *x)
 {
     struct proc *p = x->p;
@@ -1053,8 +1067,7 @@ static void entered(struct ctx *x)
         break;
     case SHP_CLONE:
         if (!(x->r->arg[0] & CLONE_THREAD) || x->op == OP_fork || x->op == OP_vfork)
-            fork_begin(p, x->r->tid, x->op == OP_vfork || (x->r->arg[0] & CLONE_VFORK),
-                       x->op != OP_fork && x->op != OP_vfork && (x->r->arg[0] & CLONE_PARENT), x->time);
+            begin_fork(x, x->op == OP_fork || x->op == OP_vfork ? 0 : x->r->arg[0]);
         break;
     case SHP_EXEC:
         free(p->pending_exec);
@@ -1142,6 +1155,22 @@ static void noted(struct ctx *x)
     report_note(x->p, text, file, file ? len : 0, x->time);
 }
 
+/* An image that the process runs; the probe knows no better name of the program than the kernel's link to it. */
+static void image_seen(const struct ctx *x)
+{
+    const struct parts *in = &x->in;
+    const char *exe = x->p->tm.exe;
+
+    if (!in->sites)
+        return;
+    if (exe && in->path_len == strlen(SELF_EXE) && memcmp(in->path, SELF_EXE, in->path_len) == 0)
+        images_add(&x->p->images, exe, strlen(exe), in->sites);
+    else
+        images_add(&x->p->images, in->path, in->path_len, in->sites);
+    log_debug("%s[%u]: %.*s: %u sites observed, %u left alone", x->p->tm.proc, x->p->pid, (int)in->path_len,
+              in->path ? in->path : "", plan_sites_patched(&in->sites->sites), plan_sites_refused(&in->sites->sites));
+}
+
 void decode_record(struct collector *c, struct segment *seg, const struct record *r, uint32_t size, uint64_t arrival)
 {
     struct ctx x = {.c = c, .seg = seg, .r = r, .size = size};
@@ -1183,8 +1212,7 @@ void decode_record(struct collector *c, struct segment *seg, const struct record
         do_data(&x);
         break;
     case REC_IMAGE:
-        log_debug("%s[%u]: %.*s: %llu sites observed, %llu left alone", x.p->tm.proc, x.p->pid, (int)x.in.path_len,
-                  x.in.path ? x.in.path : "", (unsigned long long)r->arg[0], (unsigned long long)r->arg[1]);
+        image_seen(&x);
         break;
     case REC_NOTE:
         noted(&x);

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "collector/control.h"
 #include "collector/core.h"
+#include "collector/left.h"
 #include "collector/procinfo.h"
 
 #define MS UINT64_C(1000000)
@@ -336,6 +337,7 @@ static void adopt(struct collector *c, struct proc *p, pid_t ppid)
     f->child = p->pid;
     p->fds = f->fds;
     f->fds = (struct fd_table){0};
+    p->images = images_ref(parent->images);
     p->birth_ns = f->time_ns;
     p->origin = parent->seg ? parent->seg->id : 0;
 }
@@ -428,6 +430,10 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
     } else {
         leave_segment(p); /* of a process that attaches twice without exec */
         proc_unborrow(p);
+    }
+    if (info->start != SEG_START_FORK) { /* records in its ring tell of the new ones */
+        images_unref(p->images);
+        p->images = NULL;
     }
     p->exec_op = 0;
     free(p->pending_exec);
@@ -549,6 +555,8 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
         p->cwd = xstrdup(parent->cwd);
     }
     p->root = parent->root;
+    p->inner_pid = parent->new_pids || (f && f->new_pids);
+    p->images = images_ref(parent->images);
     p->birth_ns = time_ns;
     p->cpu_at_ns = mono_of(time_ns);
     identify_child(p, parent);
@@ -564,11 +572,11 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
 }
 
 /* Whether a child has this number in a pid namespace of its own; one that is gone already can't be asked. */
-static bool is_inner(const struct proc *parent, pid_t host_pid, uint32_t pid)
+static bool is_inner(const struct proc *p, pid_t host_pid, uint32_t pid)
 {
     uint32_t inner = pi_inner_pid(host_pid);
 
-    return inner ? inner == pid && inner != (uint32_t)host_pid : parent && parent->new_pids;
+    return inner ? inner == pid && inner != (uint32_t)host_pid : p->inner_pid;
 }
 
 /* The first sign of an unknown guest in a ring: who forked it? */
@@ -581,7 +589,7 @@ struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pi
     pid_t ppid = 0;
 
     for (known = seg->borrowers; known; known = known->borrow_next)
-        if (known->pl && known->pid == (uint32_t)known->host_pid && is_inner(known->parent, known->host_pid, pid)) {
+        if (known->pl && known->pid == (uint32_t)known->host_pid && is_inner(known, known->host_pid, pid)) {
             known->pid = known->tm.pid = pid; /* its parent's number of it: it is in a pid namespace of its own */
             telemetry_process_start(known->pl->tm, &known->tm);
             return known;
@@ -623,7 +631,7 @@ void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t
         return;
     if (child > 0 && f->child && f->child != (uint32_t)child && parent->host_pid == (pid_t)parent->pid && parent->seg) {
         p = segment_find(parent->seg, f->child, true);
-        if (p && p->pl && p->host_pid <= 0 && is_inner(parent, (pid_t)child, p->pid)) { /* in a pid namespace of its own */
+        if (p && p->pl && p->host_pid <= 0 && is_inner(p, (pid_t)child, p->pid)) { /* in a pid namespace of its own */
             proc_set_host_pid(p, (pid_t)child);
             p->tm.host_pid = (uint32_t)child;
             telemetry_process_start(p->pl->tm, &p->tm);
@@ -820,6 +828,7 @@ void core_leave(struct collector *c, pid_t host_pid)
 {
     pid_t *pid = backlog_add(&c->backlog, BL_LEAVE, NULL, clock_now_real(), sizeof(*pid));
 
+    left_add(c, host_pid);
     *pid = host_pid;
 }
 
@@ -1023,6 +1032,7 @@ void core_free(struct collector *c)
         free(f);
     }
     backlog_free(&c->backlog);
+    left_free(c);
     for (int i = 0; i < 2; i++)
         free(c->scratch[i]);
     while (c->pipelines) {

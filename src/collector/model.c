@@ -291,6 +291,7 @@ void proc_free(struct proc *p)
     if (p->pidfd >= 0)
         close(p->pidfd);
     fd_table_free(c, &p->fds);
+    images_unref(p->images);
     free(p->cwd);
     free(p->pending_exec);
     free(p->exec_path);

@@ -17,6 +17,7 @@
 
 #include "collector/backlog.h"
 #include "collector/clock.h"
+#include "collector/images.h"
 #include "collector/segment.h"
 #include "telemetry/telemetry.h"
 
@@ -107,6 +108,7 @@ struct fork_pending {
     uint32_t tid;             /* of the caller */
     uint32_t child;           /* pid if already known, else 0 */
     bool vfork, parent_too;   /* CLONE_VFORK; CLONE_PARENT */
+    bool new_pids;            /* CLONE_NEWPID */
     uint64_t time_ns;
     struct fd_table fds;
     char *cwd;
@@ -164,6 +166,7 @@ struct segment {
     bool orphans;             /* the owner left while it was forking: unknown borrowers may follow */
     uint64_t queued, queued_bytes; /* records in the backlog */
     uint64_t next_poll, interval; /* CLOCK_MONOTONIC ns */
+    uint64_t busy_ns;         /* CLOCK_MONOTONIC: when something was last found in its ring */
     uint64_t shared_look;     /* CLOCK_MONOTONIC ns: when it was last asked whether anybody still has it mapped */
     uint64_t loss_seen[LOSS_MAX], torn_seen;
     uint64_t op_seen[OP_MAX], failed_seen[OP_MAX];
@@ -184,6 +187,7 @@ struct proc {
     uint32_t pid;                     /* as the process sees it */
     bool over;                        /* seems to have ended, but had begun an exec */
     bool new_pids;                    /* its children may be in a pid namespace of their own */
+    bool inner_pid;                   /* its parent may know it by another number than it does itself */
     pid_t host_pid;                   /* ours; 0 if unknown */
     uint64_t start_ticks;             /* pi_stat.start_ticks, 0 if unknown */
     bool borrowed;                    /* seg is somebody else's */
@@ -228,6 +232,7 @@ struct proc {
     uint64_t next_look;                  /* ... at these, before the first summary; 0, 0, -1: not known */
     uint64_t peak_rss_kib;               /* 0: not known */
     int64_t known_rss, known_threads, known_fds;
+    struct images *images;               /* that it runs */
     unsigned gauge_port, gauge_conn[3];  /* tcp, udp, other */
     bool gauge_said[4];
     bool all_recorded;                /* table overflow was reported */

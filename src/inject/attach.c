@@ -21,6 +21,8 @@
 #include "inject/worker.h"
 #include "session/session.h"
 #include "wire/join.h"
+#include "wire/record.h"
+#include "wire/segment.h"
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
@@ -98,6 +100,7 @@ static int make_header(struct attach *a)
     h->start = SEG_START_ATTACH;
     h->clock = a->clock;
     h->mode = a->mode;
+    h->wakes = f->seccomp == 0;
     h->pid = f->pid;
     h->ppid = f->ppid;
     h->uid = f->uid;
@@ -110,20 +113,6 @@ static int make_header(struct attach *a)
     h->uuid[6] = (uint8_t)((h->uuid[6] & 0x0f) | 0x40); /* RFC 9562, 5.4 */
     h->uuid[8] = (uint8_t)((h->uuid[8] & 0x3f) | 0x80);
     return 0;
-}
-
-static void count_sites(const struct texts *t, struct segment_header *h)
-{
-    for (size_t k = 0; k < t->count; k++) {
-        const struct plan_header *plan = t->v[k].plan;
-        const struct plan_site *s = (const struct plan_site *)(const void *)((const char *)plan + plan->site_off);
-
-        h->images++;
-        for (uint32_t i = 0; i < plan->site_count; i++)
-            h->sites_left += s[i].method == PLAN_NONE && s[i].reason != PLAN_R_UNINTERESTING;
-        for (uint32_t i = 0; i < plan->patch_count; i++)
-            h->sites_patched += t->v[k].applied[i];
-    }
 }
 
 /* Chooses addresses for everything and puts the bytes together. */
@@ -301,6 +290,56 @@ static int map_at(struct job *j, uint64_t at, uint64_t size, int prot, int64_t f
     return rc == -EEXIST ? -EAGAIN : rc;
 }
 
+/* One item of a record; returns where the next one begins. */
+static char *put_item(char *at, enum item_type type, const void *data, size_t len)
+{
+    struct rec_item item = {.type = (uint16_t)type, .len = (uint32_t)len};
+
+    memcpy(at, &item, sizeof(item));
+    memcpy(at + sizeof(item), data, len);
+    return at + sizeof(item) + ((len + 7) & ~(size_t)7);
+}
+
+#define IMAGE_RECORD_MAX                                                                                               \
+    (sizeof(struct record) + 2 * sizeof(struct rec_item) + SEG_PATH_MAX + sizeof(struct rec_sites))
+
+/* What the probe's image_patch() would have counted and recorded, at the start of the ring. 0, or -1 with errno. */
+static int write_images(int segment, const struct texts *t, struct segment_header *h)
+{
+    _Alignas(struct record) char bytes[IMAGE_RECORD_MAX];
+
+    for (size_t k = 0; k < t->count; k++) {
+        const struct text *x = &t->v[k];
+        struct record *r = (struct record *)(void *)bytes;
+        struct rec_sites sites = {0};
+        char *end;
+
+        plan_count_sites(x->plan, PLAN_OK, &sites.sites);
+        h->images++;
+        h->sites_patched += plan_sites_patched(&sites.sites);
+        h->sites_left += plan_sites_refused(&sites.sites);
+        if (!plan_sites_patched(&sites.sites) && !plan_sites_refused(&sites.sites))
+            continue;
+        if (h->ring_head > RING_CELLS / 2) { /* thousands of images: room for what the program does is left */
+            h->loss[LOSS_RECORD]++;
+            continue;
+        }
+        memset(bytes, 0, sizeof(bytes));
+        memcpy(sites.key, x->plan->key, sizeof(sites.key));
+        end = put_item(bytes + sizeof(*r), ITEM_PATH, x->name, strnlen(x->name, SEG_PATH_MAX));
+        end = put_item(end, ITEM_SITES, &sites, sizeof(sites));
+        *r = (struct record){.seq = h->ring_head + 1,
+                             .size = (uint32_t)(end - bytes),
+                             .kind = REC_IMAGE,
+                             .pid = h->pid,
+                             .arg = {x->bias}};
+        if (pwrite(segment, bytes, r->size, (off_t)(h->ring_off + h->ring_head * RING_CELL)) != (ssize_t)r->size)
+            return -1;
+        h->ring_head += (r->size + RING_CELL - 1) / RING_CELL;
+    }
+    return 0;
+}
+
 /* A memfd that the process makes and we take out of it. */
 static int make_segment(struct job *j)
 {
@@ -320,6 +359,7 @@ static int make_segment(struct job *j)
         close(pidfd);
     if (rc == 0 && (ftruncate(j->segment, (off_t)size) < 0 ||
                     fcntl(j->segment, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 ||
+                    write_images(j->segment, &a->texts, a->header) < 0 ||
                     pwrite(j->segment, a->header, sizeof(*a->header), 0) != (ssize_t)sizeof(*a->header)))
         rc = -errno;
     if (rc == 0)
@@ -477,7 +517,7 @@ static int clear_way(struct job *j)
         for (size_t k = 0; k <= n; k++)
             if (texts_before(&j->a->texts, k < n ? contexts[k].pc : arch_pc(&j->threads[i].regs), &to, &x, &patch) ==
                 TEXT_INSIDE) {
-                text_skip_site(x, patch);
+                text_skip_site(x, patch, PLAN_R_OCCUPIED);
                 j->result->left++;
             }
         free(contexts);
@@ -485,33 +525,14 @@ static int clear_way(struct job *j)
     return 0;
 }
 
-/* Threads that wait in a call that moves move along: before the text changes. */
-static int move_threads(struct job *j)
+/* A thread that waits in a call that moves moves along: before the text changes. */
+static bool moves_along(void *ctx, uint64_t pc, uint64_t *ret_to)
 {
+    const struct job *j = ctx;
     struct text *x;
-    uint64_t to;
     uint32_t patch;
 
-    for (size_t i = 0; i < j->count; i++) {
-        struct worker_context *contexts;
-        size_t n;
-        int rc = worker_contexts(&j->t, &j->a->seen, &j->threads[i], j->a->texts.go, &contexts, &n);
-
-        for (size_t k = 0; rc == 0 && k < n; k++)
-            if (texts_before(&j->a->texts, contexts[k].pc, &to, &x, &patch) == TEXT_MOVES)
-                rc = trace_write(&j->t, contexts[k].at, &to, sizeof(to));
-        if (rc == 0 && texts_before(&j->a->texts, arch_pc(&j->threads[i].regs), &to, &x, &patch) == TEXT_MOVES) {
-            struct arch_regs regs = j->threads[i].regs;
-
-            arch_set_pc(&regs, to);
-            rc = trace_set_regs(&j->threads[i], &regs);
-        }
-        free(contexts);
-        if (rc < 0)
-            return rc;
-        trace_fault_point();
-    }
-    return 0;
+    return texts_before(&j->a->texts, pc, ret_to, &x, &patch) == TEXT_MOVES;
 }
 
 /* --- the whole --- */
@@ -534,8 +555,6 @@ static int work_stopped(struct job *j)
                            &j->th);
     if (rc < 0)
         return rc;
-    count_sites(&a->texts, a->header);
-    a->header->sites_left += j->result->left;
     rc = bring(j);
     if (rc == 0)
         rc = hand_over(j);
@@ -545,7 +564,7 @@ static int work_stopped(struct job *j)
     if (rc == 0)
         rc = undo;
     if (rc == 0)
-        rc = move_threads(j);
+        rc = worker_move_threads(&j->t, &a->seen, j->threads, j->count, a->texts.go, moves_along, j);
     if (rc == 0)
         rc = texts_write(&a->texts, j->mem, false);
     j->result->images = a->header->images;

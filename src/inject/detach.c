@@ -78,8 +78,11 @@ static bool is_ours(const struct job *j, uint64_t pc, uint64_t *ret_to)
            (place == TEXT_ELSEWHERE && pc >= j->probe.base && pc < j->probe.base + j->probe.span);
 }
 
-static bool leaves_slot(const struct job *j, uint64_t pc, uint64_t *ret_to)
+/* A thread that waits in a call in a slot goes back to where the call was: after the text is as it was. */
+static bool leaves_slot(void *ctx, uint64_t pc, uint64_t *ret_to)
 {
+    const struct job *j = ctx;
+
     return texts_after(&j->texts, pc, ret_to) == TEXT_MOVES;
 }
 
@@ -101,33 +104,6 @@ static int look_for_hooks(struct job *j)
         free(contexts);
         if (rc < 0)
             return rc;
-    }
-    return 0;
-}
-
-/* Threads that wait in a call in a slot go back to where the call was: after the text is as it was. */
-static int move_threads(struct job *j)
-{
-    uint64_t to;
-
-    for (size_t i = 0; i < j->count; i++) {
-        struct worker_context *contexts;
-        size_t n;
-        int rc = worker_contexts(&j->t, &j->maps, &j->threads[i], j->texts.go, &contexts, &n);
-
-        for (size_t k = 0; rc == 0 && k < n; k++)
-            if (leaves_slot(j, contexts[k].pc, &to))
-                rc = trace_write(&j->t, contexts[k].at, &to, sizeof(to));
-        if (rc == 0 && leaves_slot(j, arch_pc(&j->threads[i].regs), &to)) {
-            struct arch_regs regs = j->threads[i].regs;
-
-            arch_set_pc(&regs, to);
-            rc = trace_set_regs(&j->threads[i], &regs);
-        }
-        free(contexts);
-        if (rc < 0)
-            return rc;
-        trace_fault_point();
     }
     return 0;
 }
@@ -212,7 +188,7 @@ static int work_stopped(struct job *j)
     if (rc == 0)
         rc = switch_off(j);
     if (rc == 0)
-        rc = move_threads(j);
+        rc = worker_move_threads(&j->t, &j->maps, j->threads, j->count, j->texts.go, leaves_slot, j);
     if (rc < 0 || j->result->kept)
         return rc;
     rc = worker_borrow(&j->t, j->threads, j->count, &j->maps, j->texts.go, process_auxv(j->pid, AT_SYSINFO_EHDR),

@@ -16,6 +16,7 @@
 
 #include "base/mem.h"
 #include "inject/exe.h"
+#include "regs.h"
 
 #define PAGE UINT64_C(4096)
 #define REACH UINT64_C(0x7ff00000) /* of a jump with 32 bits, less the largest blob */
@@ -66,13 +67,10 @@ uint64_t process_start_stack(pid_t pid)
     return stat_field(pid, 28);
 }
 
-/* Lines of a status file. all: of the process; else of another thread of it, of which only the filter matters. */
-static int read_status(FILE *f, struct process_facts *ret, bool all)
+void process_read_status(FILE *f, struct process_facts *ret, bool all)
 {
     char line[512];
 
-    if (!f)
-        return errno == ENOENT ? -ESRCH : -errno;
     while (fgets(line, sizeof(line), f)) {
         char *value = strchr(line, ':');
         unsigned long n;
@@ -85,6 +83,7 @@ static int read_status(FILE *f, struct process_facts *ret, bool all)
         n = strtoul(value, NULL, 10);
         if (strcmp(line, "Seccomp") == 0 && (int)n > ret->seccomp)
             ret->seccomp = (int)n;
+        ret->shadow_stack |= arch_status_shadow_stack(line, value) != 0;
         if (!all)
             continue;
         if (strcmp(line, "Name") == 0)
@@ -104,6 +103,15 @@ static int read_status(FILE *f, struct process_facts *ret, bool all)
         else if (strcmp(line, "NSpid") == 0)
             ret->pid = (uint32_t)strtoul(strrchr(value, '\t') ? strrchr(value, '\t') : value, NULL, 10);
     }
+}
+
+static int read_status(pid_t pid, const char *name, struct process_facts *ret, bool all)
+{
+    FILE *f = open_proc(pid, name);
+
+    if (!f)
+        return errno == ENOENT ? -ESRCH : -errno;
+    process_read_status(f, ret, all);
     fclose(f);
     return 0;
 }
@@ -116,7 +124,7 @@ int process_facts(pid_t pid, struct process_facts *ret)
     DIR *d;
 
     *ret = (struct process_facts){.pid = (uint32_t)pid};
-    rc = read_status(open_proc(pid, "status"), ret, true);
+    rc = read_status(pid, "status", ret, true);
     if (rc < 0)
         return rc;
     ret->kernel_thread = (stat_field(pid, 9) & PF_KTHREAD) != 0;
@@ -126,7 +134,7 @@ int process_facts(pid_t pid, struct process_facts *ret)
         if (*e->d_name == '.')
             continue;
         snprintf(name, sizeof(name), "task/%.20s/status", e->d_name);
-        if (read_status(open_proc(pid, name), ret, false) < 0)
+        if (read_status(pid, name, ret, false) < 0)
             continue; /* has ended */
     }
     if (d)
@@ -196,6 +204,9 @@ char *process_objection(pid_t pid, const struct process_facts *f)
     }
     if (is_collector(pid, f))
         return xstrdup("it is a collector");
+    if (f->shadow_stack) /* they know nothing of the frame that leads a borrowed thread back, nor of calls that moved */
+        return xstrdup("it runs with shadow stacks, under which its threads can't be borrowed; start it without them "
+                       "(GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)");
     kind = kind_of(pid);
     if (launch_reason(kind))
         return xasprintf("it %s", launch_reason(kind));

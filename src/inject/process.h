@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "wire/probe.h"
@@ -22,8 +23,12 @@ struct process_facts {
     uint32_t pid, ppid; /* as it sees itself; ppid as we see it */
     uint32_t uid, euid, gid, egid;
     unsigned threads;
-    int seccomp; /* 0 none, 1 strict, 2 filter: the most of any thread */
+    int seccomp;       /* 0 none, 1 strict, 2 filter: the most of any thread */
+    bool shadow_stack; /* a thread has one */
 };
+/* Takes over the lines of a /proc/PID/status. all: of the process; else of another thread of it, of which only the
+ * last two members matter. */
+void process_read_status(FILE *f, struct process_facts *ret, bool all);
 /* 0, or -ESRCH, or another error of reading /proc. */
 int process_facts(pid_t pid, struct process_facts *ret);
 

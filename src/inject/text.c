@@ -194,7 +194,7 @@ int texts_check(pid_t pid, struct texts *t)
             if (rc < 0)
                 return rc;
             if (x->applied[i] && memcmp(now, p[i].old, p[i].len) != 0)
-                text_skip_site(&t->v[k], i);
+                text_skip_site(&t->v[k], i, PLAN_R_CHANGED);
         }
     }
     return 0;
@@ -308,9 +308,11 @@ enum text_place texts_after(const struct texts *t, uint64_t pc, uint64_t *ret_to
     return TEXT_ELSEWHERE;
 }
 
-void text_skip_site(struct text *t, uint32_t patch)
+void text_skip_site(struct text *t, uint32_t patch, enum plan_reason why)
 {
     const struct plan_patch *p = patches(t->plan);
+
+    ((struct plan_site *)(void *)((char *)t->plan + t->plan->site_off))[p[patch].site].reason = (uint8_t)why;
 
     for (uint32_t i = 0; i < t->plan->patch_count; i++)
         if (p[i].site == p[patch].site)

@@ -22,7 +22,7 @@ struct text {
     uint64_t lo, hi, offset;   /* the mapping */
     uint64_t text_lo, text_hi; /* what of it is the image's text */
     uint64_t bias;
-    struct plan_header *plan; /* private and checked */
+    struct plan_header *plan; /* a copy of our own, checked */
     uint64_t blob;            /* where its slots are, or will be; 0: nowhere */
     char *filled;             /* the blob as it is, or will be, there */
     uint8_t *applied;         /* for each patch: it is to be made, or was found */
@@ -58,8 +58,9 @@ enum text_place texts_before(const struct texts *t, uint64_t pc, uint64_t *ret_t
                              uint32_t *ret_patch);
 /* ... and while they are in place. TEXT_INSIDE: in a slot (other results are not told). */
 enum text_place texts_after(const struct texts *t, uint64_t pc, uint64_t *ret_to);
-/* Gives up all patches of the site that a patch belongs to. */
-void text_skip_site(struct text *t, uint32_t patch);
+/* Gives up all patches of the site that a patch belongs to. why: PLAN_R_CHANGED or PLAN_R_OCCUPIED, which becomes the
+ * reason of that site in t->plan. */
+void text_skip_site(struct text *t, uint32_t patch, enum plan_reason why);
 
 /* Makes or undoes all patches that are marked as applied, through a descriptor of /proc/PID/mem: each in one write, and
  * those that others lead to first (last). 0 or -errno: then none was lost, but some may not be made. */

@@ -267,3 +267,37 @@ int worker_contexts(const struct trace *t, const struct process_maps *m, const s
     }
     return 0;
 }
+
+static int move_thread(struct trace *t, const struct process_maps *m, struct trace_thread *th, bool go,
+                       bool (*move)(void *ctx, uint64_t pc, uint64_t *ret_to), void *ctx)
+{
+    struct worker_context *contexts;
+    uint64_t to;
+    size_t n;
+    int rc = worker_contexts(t, m, th, go, &contexts, &n);
+
+    for (size_t k = 0; rc == 0 && k < n; k++)
+        if (move(ctx, contexts[k].pc, &to))
+            rc = trace_write(t, contexts[k].at, &to, sizeof(to));
+    if (rc == 0 && move(ctx, arch_pc(&th->regs), &to)) {
+        struct arch_regs regs = th->regs;
+
+        arch_set_pc(&regs, to);
+        rc = trace_set_regs(th, &regs);
+    }
+    free(contexts);
+    return rc;
+}
+
+int worker_move_threads(struct trace *t, const struct process_maps *m, struct trace_thread *threads, size_t count,
+                        bool go, bool (*move)(void *ctx, uint64_t pc, uint64_t *ret_to), void *ctx)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        rc = move_thread(t, m, &threads[i], go, move, ctx);
+        if (rc == 0)
+            trace_fault_point();
+    }
+    return rc;
+}

@@ -39,6 +39,14 @@ struct worker_context {
     uint64_t at; /* address of the saved value */
     uint64_t pc;
 };
+/*
+ * Moves threads, and what signal frames on their stacks lead back to, from one place to another: move() tells for a
+ * program counter whether it moves, and *ret_to. There is a fault point behind each thread.
+ */
+TRACE_CHECK int worker_move_threads(struct trace *t, const struct process_maps *m, struct trace_thread *threads,
+                                    size_t count, bool go, bool (*move)(void *ctx, uint64_t pc, uint64_t *ret_to),
+                                    void *ctx);
+
 /* Those of a standing thread, from its stack pointer to the end of that mapping, and of the stacks that those frames in
  * turn have interrupted. go: what lies above stacks in Go's heap is no matter of this thread, and Go's handlers run on
  * alternate stacks, so only these are looked at there. *ret is malloc'ed, or NULL. */

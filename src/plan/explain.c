@@ -5,17 +5,17 @@
 
 #include "wire/syscalls.h"
 
-static const char *method_name(unsigned method)
+const char *plan_method_name(unsigned method)
 {
-    static const char *const names[] = {
+    static const char *const names[PLAN_METHODS] = {
         [PLAN_NONE] = "left alone", [PLAN_AFTER] = "after",   [PLAN_SHORT] = "short jump", [PLAN_MOVE] = "moved",
         [PLAN_CALLER] = "caller",   [PLAN_SPAN] = "spanning", [PLAN_BEFORE] = "before",
     };
 
-    return method < sizeof(names) / sizeof(names[0]) ? names[method] : "?";
+    return method < PLAN_METHODS ? names[method] : "?";
 }
 
-static const char *reason_name(unsigned reason)
+const char *plan_reason_name(unsigned reason)
 {
     static const char *const names[PLAN_REASON_MAX] = {
         [PLAN_OK] = "",
@@ -29,6 +29,10 @@ static const char *reason_name(unsigned reason)
         [PLAN_R_DATA_IN_TEXT] = "not confirmed to be code",
         [PLAN_R_ENTER_ONLY] = "no enter hook",
         [PLAN_R_NO_STACK] = "no stack to run on",
+        [PLAN_R_CHANGED] = "not the bytes of its file",
+        [PLAN_R_OCCUPIED] = "a thread stood in it",
+        [PLAN_R_PROTECTED] = "code can't be changed",
+        [PLAN_R_NO_POINTER] = "FSGSBASE is missing",
     };
 
     return reason < PLAN_REASON_MAX ? names[reason] : "?";
@@ -56,10 +60,11 @@ void plan_explain(const void *plan, size_t size, FILE *out)
                  : op_of_nr(s->nr) ? "%s"
                                    : "#%.0s%d",
                  op_name(op_of_nr(s->nr)), s->nr);
-        fprintf(out, "%#-18" PRIx64 " %-18s %-11s %-30s %s%s%s%s%s\n", s->vaddr, number, method_name(s->method),
-                reason_name(s->reason), s->flags & PLAN_F_ENTER ? "enter " : "", s->flags & PLAN_F_EXIT ? "exit " : "",
-                s->flags & PLAN_F_CHECK_ORIGIN ? "check-origin " : "", s->flags & PLAN_F_NORETURN ? "noreturn " : "",
-                s->flags & PLAN_F_GO ? "go" : "");
+        fprintf(out, "%#-18" PRIx64 " %-18s %-11s %-30s %s%s%s%s%s\n", s->vaddr, number, plan_method_name(s->method),
+                plan_reason_name(s->reason), s->flags & PLAN_F_ENTER ? "enter " : "",
+                s->flags & PLAN_F_EXIT ? "exit " : "", s->flags & PLAN_F_CHECK_ORIGIN ? "check-origin " : "",
+                s->flags & PLAN_F_NORETURN ? "noreturn " : "",
+                s->flags & PLAN_F_NR_KEPT ? "go, kept" : s->flags & PLAN_F_GO ? "go" : "");
         by_method[s->method & 15]++;
         if (s->reason == PLAN_R_UNINTERESTING)
             continue;

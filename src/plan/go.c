@@ -190,7 +190,7 @@ static int take_table(const struct elf_image *elf, uint64_t vaddr, struct go_tex
     t.out = functions;
     add_functions(&t);
     if (go->lo == go->hi)
-        *go = (struct go_text){lo, hi};
+        *go = (struct go_text){lo, hi, 0};
     go->lo = lo < go->lo ? lo : go->lo;
     go->hi = hi > go->hi ? hi : go->hi;
     return 1;
@@ -198,7 +198,7 @@ static int take_table(const struct elf_image *elf, uint64_t vaddr, struct go_tex
 
 struct go_text go_read(const struct elf_image *elf, struct elf_addresses *functions)
 {
-    struct go_text go = {0, 0}, all = {0, 0};
+    struct go_text go = {0, 0, 0}, all = {0, 0, 0};
     const uint8_t *id;
     uint64_t vaddr;
     unsigned tables = 0;
@@ -209,8 +209,10 @@ struct go_text go_read(const struct elf_image *elf, struct elf_addresses *functi
         all.lo = elf->text[0].vaddr;
         all.hi = elf->text[elf->text_count - 1].vaddr + elf->text[elf->text_count - 1].size;
     }
-    if (elf_section(elf, ".gopclntab", &vaddr))
-        return take_table(elf, vaddr, &go, functions) ? go : all;
+    if (elf_section(elf, ".gopclntab", &vaddr)) {
+        go.exact = take_table(elf, vaddr, &go, functions);
+        return go.exact ? go : all;
+    }
     /* Without section headers, or linked by others. Data may hold a table that isn't this image's (a Go program that
      * carries another one): all that are found count, and each must be readable. */
     for (unsigned i = 0; i < elf->segment_count; i++) {
@@ -228,5 +230,6 @@ struct go_text go_read(const struct elf_image *elf, struct elf_addresses *functi
                 return all;
         }
     }
+    go.exact = tables == 1;
     return go.lo < go.hi ? go : found ? all : go;
 }

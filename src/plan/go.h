@@ -15,6 +15,7 @@
 
 struct go_text {
     uint64_t lo, hi; /* [lo, hi) may be run by goroutines; nothing if lo == hi */
+    int exact;       /* there is no C code in it: one table told where it begins and ends */
 };
 
 /* Whether and where the image holds Go text: its part of the image if the function table can be read, else all of

@@ -27,8 +27,11 @@ int plan_image(const void *image, size_t size, const char *key, void **ret_plan,
  * one that gets shorter while it is read; or the error of fstat(2) or pread(2). */
 int plan_file(int fd, const char *key, void **ret_plan, size_t *ret_size);
 
-/* Prints sites, methods and reasons; for `dev/` tools and `scope inspect`. */
+/* Prints sites, methods and reasons; for `dev/` tools. */
 void plan_explain(const void *plan, size_t size, FILE *out);
+/* For people: what the enums say. "?" if they say nothing. */
+const char *plan_method_name(unsigned method);
+const char *plan_reason_name(unsigned reason);
 
 /* --- cache: one file per key in a directory, written atomically (0644) ---
  * A cached plan is used only if plan_check(), plan_sum(), key and table hash agree; otherwise it is removed and made

@@ -51,6 +51,18 @@ _Static_assert(offsetof(struct plan_slot, tail) == 8 && offsetof(struct plan_slo
                    offsetof(struct plan_slot, site_pc) == 24,
                "entry.S knows struct plan_slot");
 
+_Static_assert(PLAN_F_NR_KEPT == 0x100 && OP_NR_MAX == 512 && SCF_ENTER == 2 && SCF_TIMED == 4 &&
+                   offsetof(struct probe, timing) == 41,
+               "entry.S knows what to do before a call");
+
+/* For entry.S, by number: 0 if the call isn't observed, else 1 with the flags that matter before it. */
+extern const uint8_t scope_nr_flags[OP_NR_MAX] __attribute__((visibility("hidden")));
+const uint8_t scope_nr_flags[OP_NR_MAX] = {
+#define SYSCALL(name, group, shape, paths, flags) [__NR_##name] = 1 | ((flags) & (SCF_ENTER | SCF_TIMED)),
+#include "wire/syscalls.def"
+#undef SYSCALL
+};
+
 void scope_hook_exit(struct regs *r, const struct plan_slot *slot);
 void scope_hook_enter(struct regs *r, const struct plan_slot *slot);
 
@@ -924,6 +936,7 @@ static void leave_prctl(struct segment_header *s, int64_t ret)
     if (ret < 0) {
         if (was_timed)
             probe_no_ticks = 0;
+        s->wakes = 1;
         return;
     }
     ring_note(s, NOTE_SECCOMP, NULL, 0);
@@ -952,10 +965,16 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
     if (slot->flags & PLAN_F_NR_UNKNOWN) {
         int64_t nr;
 
-        t = thread_get(p);
-        if (!t)
-            return;
-        nr = call_pop(t, r->sp, &began);
+        if (slot->flags & PLAN_F_NR_KEPT) {
+            nr = (int64_t)(r->stash_key ^ CALL_KEY(r->sp, -1, 0u)) - 1;
+            nr = nr < OP_NR_MAX ? nr : -1;
+            began = r->stash_time;
+        } else {
+            t = thread_get(p);
+            if (!t)
+                return;
+            nr = call_pop(t, r->sp, &began);
+        }
         if (nr < 0) {
             if (ret == 0 && __atomic_load_n(&p->clones, __ATOMIC_RELAXED))
                 __atomic_fetch_sub(&p->clones, 1, __ATOMIC_RELAXED);
@@ -969,7 +988,7 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
         if (op == OP_NONE)
             return;
         if (op_table[op].shape == SHP_CLONE && ret == 0) {
-            if (clone_flags(r, op) & CLONE_VFORK) /* the parent comes here next, at the same stack pointer */
+            if (t && (clone_flags(r, op) & CLONE_VFORK)) /* the parent comes here next, at the same stack pointer */
                 call_push(t, r->sp, nr, began);
             born(r, op);
             return;
@@ -1162,6 +1181,8 @@ static void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
         was_timed = !probe_no_ticks;
         if (strict) /* it disables the counter too, if the kernel was built so */
             probe_no_ticks = 1;
+        s->wakes = 0; /* no writer may wake the collector any more: it stays awake from now on */
+        ring_rouse(s);
         probe.sandboxed = 2; /* until the result is known */
     }
 }
@@ -1180,8 +1201,9 @@ HIDDEN __attribute__((used)) void scope_hook_enter(struct regs *r, const struct 
     if (slot->flags & PLAN_F_NR_UNKNOWN) {
         int64_t nr = regs_nr(r);
 
-        t = thread_get(p);
         op = op_of_nr(nr);
+        if (!(slot->flags & PLAN_F_NR_KEPT))
+            t = thread_get(p);
         if (t && nr >= 0 && nr < 0x7fff && !(op_table[op].flags & SCF_NORETURN))
             call_push(t, r->sp, nr, probe.timing && (op_table[op].flags & SCF_TIMED) ? now() : 0);
     }

@@ -210,11 +210,11 @@ static uint64_t blob_place(const struct image *im, uint64_t size)
 }
 
 /* Whether this patch is for this process and stays in the segment. */
-static bool patch_wanted(const struct plan_patch *p, const struct image *im)
+static bool patch_wanted(const struct plan_patch *p, const struct plan_header *h, const struct image *im)
 {
     uint64_t at = im->bias + p->vaddr;
 
-    return p->len <= PLAN_PATCH_MAX && at >= im->text_lo && at + p->len <= im->text_hi &&
+    return p->len <= PLAN_PATCH_MAX && p->site < h->site_count && at >= im->text_lo && at + p->len <= im->text_hi &&
            (p->when != PLAN_TIMING || probe.timing);
 }
 
@@ -232,13 +232,26 @@ static void patch_apply(const struct plan_patch *p, const struct image *im, uint
     memcpy((void *)(im->bias + p->vaddr), bytes, p->len);
 }
 
-/* Returns the number of patches applied, or -errno. */
-static int plan_apply(const struct plan_header *h, const struct image *im)
+/* A site whose bytes are others than the planner saw stays as it is altogether: one patch of it may lead to another.
+ * Noted in our copy of the plan, which is made writable for that. 0 or -errno. */
+static int site_refuse(const struct plan_header *h, size_t size, uint32_t site)
 {
+    long ret = SYS3(__NR_mprotect, h, size, PROT_READ | PROT_WRITE);
+
+    if (ret < 0)
+        return (int)ret;
+    ((struct plan_site *)(uint64_t)((const char *)h + h->site_off))[site].reason = PLAN_R_CHANGED;
+    return 0;
+}
+
+/* 0, or -errno: nothing was patched. */
+static int plan_apply(const struct plan_header *h, size_t plan_size, const struct image *im)
+{
+    const struct plan_site *site = (const void *)((const char *)h + h->site_off);
     const struct plan_patch *patch = (const void *)((const char *)h + h->patch_off);
     uint64_t lo = (im->bias + h->text_lo) & ~(PROBE_PAGE - 1), hi = ROUND_UP(im->bias + h->text_hi, PROBE_PAGE);
     uint64_t size = ROUND_UP((uint64_t)h->blob_size, PROBE_PAGE), blob, page = 0;
-    int done = 0;
+    int refused = 0;
     long ret;
 
     lo = lo < (im->text_lo & ~(PROBE_PAGE - 1)) ? im->text_lo & ~(PROBE_PAGE - 1) : lo;
@@ -258,20 +271,21 @@ static int plan_apply(const struct plan_header *h, const struct image *im)
     ret = SYS3(__NR_mprotect, lo, hi - lo, PROT_READ | PROT_WRITE | PROT_EXEC);
     if (ret < 0)
         return (int)ret;
-    for (uint32_t i = 0; i < h->patch_count; i++) {
-        if (!patch_wanted(&patch[i], im))
+    for (uint32_t i = 0; i < h->patch_count && !refused; i++) {
+        if (!patch_wanted(&patch[i], h, im))
             continue;
         if ((im->bias + patch[i].vaddr) / PROBE_PAGE != page) {
             page = (im->bias + patch[i].vaddr) / PROBE_PAGE;
             populate((const void *)(im->bias + patch[i].vaddr), patch[i].len);
         }
         if (!patch_fits(&patch[i], im))
-            continue;
-        patch_apply(&patch[i], im, blob);
-        done++;
+            refused = site_refuse(h, plan_size, patch[i].site);
     }
+    for (uint32_t i = 0; i < h->patch_count && !refused; i++)
+        if (patch_wanted(&patch[i], h, im) && !plan_site_refused(&site[patch[i].site]))
+            patch_apply(&patch[i], im, blob);
     ret = SYS3(__NR_mprotect, lo, hi - lo, PROT_READ | PROT_EXEC);
-    return ret < 0 ? (int)ret : done;
+    return refused ? refused : (int)ret;
 }
 
 /* What Go code needs besides a plan: stacks for its hooks, and the thread pointer from the CPU, as Go's own threads
@@ -288,40 +302,37 @@ static int plan_go(const struct plan_header *h)
 
 static void image_patch(struct segment_header *s, int plans, const struct image *im, int fd, const char *name)
 {
-    size_t size;
+    size_t size = 0;
     const struct plan_header *h = plan_get(plans, im->key, fd, name, &size);
-    struct record r = {.kind = REC_IMAGE, .time = now()};
-    struct ring_item item = {ITEM_PATH, (uint32_t)str_len(name, SEG_PATH_MAX), name};
-    uint32_t left = 0;
-    int done;
+    struct record r = {.kind = REC_IMAGE, .time = now(), .arg = {im->bias}};
+    struct rec_sites sites;
+    struct ring_item items[] = {{ITEM_PATH, (uint32_t)str_len(name, SEG_PATH_MAX), name},
+                                {ITEM_SITES, sizeof(sites), &sites}};
+    uint32_t patched, left;
+    int ret;
 
     if (!h) {
         ring_note(s, NOTE_IMAGE_NOPLAN, name, 0);
         return;
     }
-    done = plan_go(h);
-    if (!done && h->patch_count)
-        done = plan_apply(h, im);
-    for (uint32_t i = 0; i < h->site_count; i++) {
-        const struct plan_site *site = (const struct plan_site *)(const void *)((const char *)h + h->site_off) + i;
-
-        left += site->method == PLAN_NONE && site->reason != PLAN_R_UNINTERESTING;
-    }
+    ret = plan_go(h);
+    if (!ret && h->patch_count)
+        ret = plan_apply(h, size, im);
+    plan_count_sites(h, !ret ? PLAN_OK : ret == -EOPNOTSUPP ? PLAN_R_NO_POINTER : PLAN_R_PROTECTED, &sites.sites);
     if (h != &plan_empty)
         SYS2(__NR_munmap, h, size);
-    if (done < 0) {
-        ring_note(s, done == -EOPNOTSUPP ? NOTE_IMAGE_GO : NOTE_IMAGE_PATCH, name, (uint64_t)-done);
-        return;
-    }
-    s->images++;
-    s->sites_patched += (uint32_t)done;
+    if (ret < 0)
+        ring_note(s, ret == -EOPNOTSUPP ? NOTE_IMAGE_GO : NOTE_IMAGE_PATCH, name, (uint64_t)-ret);
+    else
+        s->images++;
+    patched = plan_sites_patched(&sites.sites);
+    left = plan_sites_refused(&sites.sites);
+    s->sites_patched += patched;
     s->sites_left += left;
-    if (!done && !left)
+    if (!patched && !left)
         return;
-    r.arg[0] = (uint64_t)done;
-    r.arg[1] = left;
-    r.arg[2] = im->bias;
-    ring_write(s, &r, &item, 1);
+    memcpy(sites.key, im->key, sizeof(sites.key));
+    ring_write(s, &r, items, 2);
 }
 
 /* ---- which images ---- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "join.h"
+#include "ring.h"
 
 #include <asm/errno.h>
 #include <linux/fcntl.h>
@@ -112,6 +113,8 @@ static int connect_by_mail(uint64_t *mail)
             put = __atomic_compare_exchange_n(mail, &none, word, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
         else
             taken = __atomic_load_n(mail, __ATOMIC_ACQUIRE) != word;
+        if (put && probe.segment)
+            ring_rouse(probe.segment);
         if (!taken)
             sleep_us(MAIL_US);
     }
@@ -250,6 +253,7 @@ static void describe(struct segment_header *s, enum seg_start start)
     s->start = start;
     s->clock = probe.clock;
     s->mode = start == SEG_START_FORK ? __atomic_load_n(&parent->mode, __ATOMIC_RELAXED) : probe.mode;
+    s->wakes = !probe.sandboxed;
     s->pid = (uint32_t)SYS1(__NR_getpid, 0);
     s->ppid = (uint32_t)SYS1(__NR_getppid, 0);
     s->uid = (uint32_t)SYS1(__NR_getuid, 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ring.h"
 
+#include <linux/futex.h>
 #include <linux/time_types.h>
 
 _Static_assert(RING_CELLS * RING_CELL % PROBE_PAGE == 0, "ring is whole pages");
@@ -75,7 +76,8 @@ static uint64_t ring_reserve(struct segment_header *s, uint32_t n)
                 continue;
             return UINT64_MAX;
         }
-        if (!__atomic_compare_exchange_n(&s->ring_head, &head, head + pad + n, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        if (!__atomic_compare_exchange_n(&s->ring_head, &head, head + pad + n, true, __ATOMIC_SEQ_CST,
+                                         __ATOMIC_RELAXED))
             continue;
         if (pad) { /* a cell has no room for a whole struct record */
             struct record *r = (struct record *)(void *)(ring_base(s) + (size_t)at * RING_CELL);
@@ -106,6 +108,12 @@ static void ring_identify(struct record *r)
         r->tid = t->child_tid;
         r->flags |= REC_F_BORROWED | REC_F_VFORK;
     }
+}
+
+void ring_rouse_slow(struct segment_header *s)
+{
+    if (!probe.sandboxed && __atomic_exchange_n(&s->asleep, 0, __ATOMIC_SEQ_CST))
+        SYS6(__NR_futex, &s->asleep, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
 bool ring_write(struct segment_header *s, struct record *r, const struct ring_item *items, unsigned count)
@@ -150,6 +158,9 @@ bool ring_write(struct segment_header *s, struct record *r, const struct ring_it
         return false;
     }
     __atomic_store_n(&to->seq, pos + 1, __ATOMIC_RELEASE);
+    /* The collector looks at ring_head once more when it has fallen asleep; the exchange in ring_reserve(), a full
+     * barrier, lies before this load: one of us sees the other. */
+    ring_rouse(s);
     /* The next record's cells have long left the cache. */
 #pragma GCC unroll 4
     for (unsigned i = 0; i < 4; i++)

@@ -21,6 +21,14 @@ static inline bool ring_half_full(const struct segment_header *s)
            RING_CELLS / 2;
 }
 
+/* Behind everything that the collector is to look at soon: wakes it if it sleeps. */
+void ring_rouse_slow(struct segment_header *s);
+static inline void ring_rouse(struct segment_header *s)
+{
+    if (unlikely(__atomic_load_n(&s->asleep, __ATOMIC_RELAXED)))
+        ring_rouse_slow(s);
+}
+
 /* Writes one record. The caller has filled everything of `r` but seq, size,
  * pid and tid. Returns false if it was lost (and counted). */
 bool ring_write(struct segment_header *s, struct record *r, const struct ring_item *items, unsigned count);

@@ -5,7 +5,8 @@
  * NUL). Each message is one packet. All but JOIN, which want an answer, go to a
  * second socket, whose name has JOIN_REQUESTS appended: the collector looks for
  * joining processes when it comes round (at most every JOIN_POLL_MS) and isn't
- * woken by them, which would cost the joining process more than all the rest.
+ * woken by them, which would cost the joining process more than all the rest,
+ * unless it sleeps because all is quiet.
  *
  * JOIN    probe -> collector, one descriptor: the process's segment. No answer:
  *         the probe closes the socket and goes on. The collector learns pid,

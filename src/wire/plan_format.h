@@ -45,7 +45,7 @@
 #include "wire/syscalls.h"
 
 #define PLAN_MAGIC   UINT64_C(0x316e616c50706353) /* "ScpPlan1" */
-#define PLAN_VERSION 3u     /* raised whenever a plan made by an older planner must not be applied */
+#define PLAN_VERSION 5u     /* raised whenever a plan made by an older planner must not be applied */
 #define PLAN_SLOT    128u   /* bytes per trampoline slot */
 #define PLAN_SLOT_CODE 32u  /* code starts here in a slot */
 #define PLAN_KEY_MAX 64u    /* bytes of plan_header.key, NUL included */
@@ -73,6 +73,7 @@ enum plan_method {
     PLAN_CALLER,          /* hooked around the only call of a leaf function */
     PLAN_SPAN,            /* region spans the syscall (calls that never return) */
     PLAN_BEFORE,          /* calls that never return: jump in place of the bytes before the syscall, no exit hook */
+    PLAN_METHODS,
 };
 
 enum plan_reason {
@@ -87,6 +88,11 @@ enum plan_reason {
     PLAN_R_DATA_IN_TEXT,  /* not confirmed to be an instruction */
     PLAN_R_ENTER_ONLY,    /* exit hook placed, wanted enter hook could not be */
     PLAN_R_NO_STACK,      /* the program has given back its stack there */
+    /* In no plan: known once it is applied, when a site's reason in a private copy becomes one of these. */
+    PLAN_R_CHANGED,       /* the text is not what the planner saw */
+    PLAN_R_OCCUPIED,      /* a thread stood in it while the process was attached to */
+    PLAN_R_PROTECTED,     /* the image's text could not be made writable, or no memory was to be had near it */
+    PLAN_R_NO_POINTER,    /* Go code, and programs may not read the thread pointer (FSGSBASE) */
     PLAN_REASON_MAX,
 };
 
@@ -99,6 +105,8 @@ enum plan_flag {
     PLAN_F_SP_BIAS8     = 1u << 4, /* enter hook sees sp 8 lower than the exit hook (PLAN_CALLER) */
     PLAN_F_NORETURN     = 1u << 5,
     PLAN_F_GO           = 1u << 6, /* may run on a goroutine's stack: the hooks run on one of the probe's */
+    PLAN_F_NR_KEPT      = 1u << 8, /* with PLAN_F_NR_UNKNOWN: the enter side leaves what the exit side must know in two
+                                    * registers that nobody reads there (src/probe/arch) */
 };
 
 /* plan_patch.when: the condition under which the probe applies a patch. */
@@ -293,6 +301,57 @@ static inline void plan_fill_blob(const struct plan_header *h, char *to, uint64_
         if (patch[i].when == PLAN_TIMING && target && target < h->blob_size)
             ((struct plan_slot *)(void *)(to + target))->flags |= SLOT_F_TIMED_ONLY;
     }
+}
+
+/* Sites of one image, counted. */
+struct plan_sites {
+    uint32_t patched[PLAN_METHODS];    /* by enum plan_method; [PLAN_NONE] is 0 */
+    uint32_t refused[PLAN_REASON_MAX]; /* by enum plan_reason; [PLAN_OK] and [PLAN_R_UNINTERESTING] are 0 */
+    uint32_t partly;                   /* of those patched: without the enter hook that was wanted */
+};
+
+/* Whether the patches of a site are not to be made, or were not. */
+static inline int plan_site_refused(const struct plan_site *s)
+{
+    return s->method == PLAN_NONE || s->reason >= PLAN_R_CHANGED;
+}
+
+/* What became of the sites of a plan. all: why none of them could be patched, else PLAN_OK. */
+static inline void plan_count_sites(const struct plan_header *h, enum plan_reason all, struct plan_sites *ret)
+{
+    const struct plan_site *s = (const struct plan_site *)(const void *)((const char *)h + h->site_off);
+
+    __builtin_memset(ret, 0, sizeof(*ret));
+    for (uint32_t i = 0; i < h->site_count; i++) {
+        unsigned reason = s[i].method != PLAN_NONE && all != PLAN_OK ? (unsigned)all : s[i].reason;
+
+        if (reason == PLAN_R_UNINTERESTING || reason >= PLAN_REASON_MAX || s[i].method >= PLAN_METHODS)
+            continue;
+        if (s[i].method == PLAN_NONE || reason >= PLAN_R_CHANGED) {
+            ret->refused[reason]++;
+        } else {
+            ret->patched[s[i].method]++;
+            ret->partly += reason != PLAN_OK;
+        }
+    }
+}
+
+static inline uint32_t plan_sites_patched(const struct plan_sites *n)
+{
+    uint32_t sum = 0;
+
+    for (unsigned i = 0; i < PLAN_METHODS; i++)
+        sum += n->patched[i];
+    return sum;
+}
+
+static inline uint32_t plan_sites_refused(const struct plan_sites *n)
+{
+    uint32_t sum = 0;
+
+    for (unsigned i = 0; i < PLAN_REASON_MAX; i++)
+        sum += n->refused[i];
+    return sum;
 }
 
 #endif

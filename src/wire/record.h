@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+#include "wire/plan_format.h"
+
 enum rec_kind {
     REC_PAD = 1,   /* filler up to the end of the ring; only seq, size, kind are valid */
     REC_CALL,      /* a completed call: op, ret, arg, items */
@@ -16,7 +18,7 @@ enum rec_kind {
                     * known to be open (close of any other has a REC_CALL with ITEM_COUNTERS); ret is 0 */
     REC_DATA,      /* bytes written to a descriptor: arg[0] fd, arg[1] offset in the call, ret = bytes of the call; without
                     * ITEM_DATA: `ret` bytes that were not captured, a loss if they are wanted */
-    REC_IMAGE,     /* an image was patched: arg[0] sites patched, arg[1] sites left, arg[2] bias; ITEM_PATH */
+    REC_IMAGE,     /* an image was looked at: ITEM_PATH, ITEM_SITES; arg[0] its bias */
     REC_NOTE,      /* something could not be observed: arg[0] enum note_code; ITEM_PATH if it has a name */
     REC_UPGRADE,   /* a borrowing child moves to a segment of its own; nothing of it follows in this ring */
 };
@@ -43,6 +45,7 @@ enum item_type {
     ITEM_LINK,     /* target of a symbolic link, text */
     ITEM_STATUS,   /* int32_t wait status */
     ITEM_USAGE,    /* struct rec_usage, with REC_ENTER of exit_group */
+    ITEM_SITES,    /* struct rec_sites */
 };
 
 struct rec_item {
@@ -72,6 +75,11 @@ struct rec_stat {
 struct rec_usage { /* getrusage(2), RUSAGE_SELF: since the process (pid) began, execs included */
     uint64_t cpu_us;       /* user and system */
     uint64_t maxrss_kib;
+};
+
+struct rec_sites {
+    char key[PLAN_KEY_MAX]; /* plan_header.key */
+    struct plan_sites sites;
 };
 
 enum note_code {

@@ -146,7 +146,7 @@ struct segment_header {
 
     /* --- written by the collector --- */
     uint32_t mode __attribute__((aligned(64))); /* enum seg_mode */
-    uint32_t wake;            /* reserved */
+    uint32_t asleep;          /* 1: nobody looks at the ring soon; a writer that makes it 0 wakes who waits (futex(2)) */
     uint64_t heartbeat;       /* CLOCK_MONOTONIC ms of the last drain */
     uint64_t ring_tail __attribute__((aligned(64)));
 
@@ -156,6 +156,7 @@ struct segment_header {
     uint64_t fd_high __attribute__((aligned(64))); /* highest descriptor used so far, plus one */
     uint32_t images, sites_patched, sites_left, uring_seen;
     uint64_t mail;            /* JOIN_MAIL (wire/join.h), 0 when the collector has come for it */
+    uint32_t wakes;           /* 1: writers look at `asleep`; 0: they may make no system calls (seccomp) */
     struct op_counter op[OP_MAX] __attribute__((aligned(64)));
 
     /* --- written once by the probe, long and mostly empty: untouched pages cost nothing --- */

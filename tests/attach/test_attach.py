@@ -4,6 +4,8 @@
 import collections
 import contextlib
 import ctypes
+import errno
+import json
 import os
 import re
 import shutil
@@ -37,6 +39,14 @@ def ends_well(process, expect):
 
 def opens(session, file="/etc/hostname"):
     return len([b for b in session.events("fs", "fs.open") if b["data"].get("file") == file])
+
+
+def sites(ctx, pid, file):
+    """What became of the system call sites of a file: [patched by method, refused by reason]."""
+    probe = json.loads(ctx.tool_run("inspect", pid).out)["probe"]
+    for of_all, kind in (("sites_patched", "patched"), ("sites_left", "refused")):
+        equal(sum(sum(i[kind].values()) for i in probe["by_image"]), probe[of_all], kind)
+    return [(i["patched"], i["refused"]) for i in probe["by_image"] if os.path.basename(i["path"]) == os.path.basename(file)][0]
 
 
 # --- what is seen ---
@@ -153,6 +163,69 @@ def sleep(ctx):
     check(2 <= took < 3, f"took {took} s")
 
 
+# What `waits` must say of calls that time out; not named: 0. The kernel begins the others anew for us after each stop,
+# which waits for the whole timeout again (docs/INTERNALS.md).
+TIMED_OUT = {"epoll_wait": 0, "epoll_pwait": 0, "epoll_pwait2": 0, "io_getevents": 0, "semtimedop": errno.EAGAIN,
+             "sigtimedwait": errno.EAGAIN, "recv": errno.EAGAIN, "recvmsg": errno.EAGAIN, "read": errno.EAGAIN,
+             "send": errno.EAGAIN, "write": errno.EAGAIN, "accept": errno.EAGAIN, "connect": errno.EAGAIN}
+TIMED_OUT_ONCE = {"futex": errno.ETIMEDOUT, "sem_timedwait": errno.ETIMEDOUT, "poll": 0, "ppoll": 0, "select": 0, "pselect": 0,
+                  "nanosleep": 0, "clock_nanosleep": 0, "clock_nanosleep_abs": 0}
+
+
+def waits(ctx, variant, *only):
+    """Calls with a timeout, interrupted again and again: they return as ever, and no earlier. Those that the kernel can
+    continue take as long as ever, too."""
+    timeout, slack, program = 4.0, 1.2, ctx.compile("attach/waits.c", variant, ["-pthread"])
+    began = time.monotonic()
+    waiting = [start(ctx, [program, int(timeout * 1000), *name]) for name in ([[n] for n in only] or [[]])]
+    while time.monotonic() - began < timeout / 2:
+        time.sleep(0.3)
+        for process in waiting:
+            attach(ctx, process.pid)
+        time.sleep(0.3)
+        for process in waiting:
+            detach(ctx, process.pid)
+    last = time.monotonic() - began
+    check(last > slack, "too quick for the test to tell")
+    check(last < timeout - 0.2, "too slow for the test: no call waits any more", last)
+    seen = set()
+    for process in waiting:
+        out, _ = process.communicate(timeout=30)
+        equal(process.returncode, 0, "status")
+        for line in out.decode().splitlines():
+            name, result, err, took = line.split()
+            seen.add(name)
+            expected = {**TIMED_OUT, **TIMED_OUT_ONCE}[name]
+            equal((int(result), int(err)), (-1 if expected else 0, expected), f"{name}: result and errno")
+            longest = timeout + slack + (last if name in TIMED_OUT else 0)
+            check(timeout - 0.01 <= int(took) / 1000 <= longest, f"{name} took {took} ms, at most {longest} s", out.decode())
+    equal(seen, set(only) or set(TIMED_OUT) | set(TIMED_OUT_ONCE), "calls")
+
+
+for v in VARIANTS:
+    add_test("attach", f"waits/{v}", lambda ctx, v=v: waits(ctx, v))
+add_test("attach", "waits/alone", lambda ctx: waits(ctx, "glibc-O2", "epoll_wait", "poll", "select", "semtimedop"))
+
+
+def cancels(ctx, variant, *flags):
+    """Cancellations in the middle of hooks. Where stacks are unwound for them, some end at the hook, whose unwind
+    information the C library does not know: such a thread ends without its clean-up (docs/INTERNALS.md), and the program
+    goes on."""
+    process = start(ctx, [ctx.compile("attach/cancels.c", variant, ["-pthread", *flags]), "300"])
+    attach(ctx, process.pid)
+    process.send_signal(signal.SIGUSR1)
+    out, _ = process.communicate(timeout=60)
+    equal(process.returncode, 0, "status")
+    cancelled, cleaned = map(int, re.fullmatch(rb"(\d+) cancelled, (\d+) cleaned up\n", out).groups())
+    equal(cancelled, 300, "cancelled")
+    check(cleaned == 300 or (flags and 0 < cleaned <= 300), f"{cleaned} of 300 ran their clean-up handler")
+
+
+for v in VARIANTS:
+    add_test("attach", f"cancels/{v}", lambda ctx, v=v: cancels(ctx, v))
+add_test("attach", "cancels/unwinding", lambda ctx: cancels(ctx, "glibc-O2", "-fexceptions"))
+
+
 @test("vfork")
 def vfork(ctx):
     """Threads that wait for a vfork child can't be stopped before it has exec'ed; everything is done in between."""
@@ -225,12 +298,14 @@ def inside(ctx, by_handler):
     result = attach(ctx, process.pid)
     check(b"1 calls are not observed because a thread stood in their code" in result.err, "no thread was found there",
           result.describe())
+    equal(sites(ctx, process.pid, program)[1].get("a thread stood in it"), 1, "sites that are told of")
     flag.unlink()
     process.send_signal(signal.SIGCONT)
     time.sleep(0.2)
     check(process.poll() is None, f"ended with {process.poll()}")
     detach(ctx, process.pid)
     check(b"are not observed" not in attach(ctx, process.pid).err, "nobody stands there now")
+    check("a thread stood in it" not in sites(ctx, process.pid, program)[1], "nobody stands there now")
     detach(ctx, process.pid)
     ends_well(process, b"went on well")
 
@@ -290,6 +365,57 @@ def run_then_detach(ctx):
     check(process.poll() is None, "it has ended")
 
 
+@test("detach-children")
+def detach_children(ctx):
+    """Children that come while their parent is being detached from are detached from as well."""
+    code = ("import os, signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: 0)\nprint('ready', flush=True)\n"
+            "signal.pause()\nfor i in range(400):\n if os.fork() == 0: signal.pause()\n time.sleep(0.001)\n"
+            "time.sleep(1000)")
+    parent = start(ctx, [PYTHON, "-c", code])
+    attach(ctx, parent.pid)
+
+    def children_now():
+        return [int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
+    parent.send_signal(signal.SIGUSR1)
+    result = ctx.run([ctx.scope, "detach", "--children", parent.pid], check_code=0)
+    check(1 < result.err.count(b"Detaching from pid") < 390, "it waited for the last of them, or there were none",
+          result.describe())
+    ctx.wait_for(lambda: len(children_now()) == 400, "all children")
+    for pid in [parent.pid, *children_now()]:
+        equal(ours(pid), [], f"mappings that are left in {pid}")
+
+
+@test("detached-parent")
+def detached_parent(ctx):
+    """Programs that a process starts after it was detached from are not observed, though its environment still names the
+    library; nor are those that these start. Other processes of the session are; and it can be attached to again."""
+    go = ctx.dir / "go"
+    os.mkfifo(go)
+    loop = f"exec 3<>{go}; sleep 1000 & while read -r file done <&3; do sh -c \"cat $file; :\" >/dev/null; echo >$done; done"
+    shell = ctx.start(ctx.scope_argv(["sh", "-c", loop]))
+
+    def read(file, name):
+        go.write_text(f"{file} {ctx.dir}/{name}\n")
+        ctx.wait_for((ctx.dir / name).exists, name)
+    read("/etc/hostname", "first")
+    session = ctx.session()
+    session.sync()
+    equal(opens(session), 1, "opens before")
+    ctx.run([ctx.scope, "detach", shell.pid], check_code=0)
+    read("/etc/passwd", "second")
+    session.sync()
+    equal([b for b in session.events("fs", "fs.open") if b["data"]["file"] == "/etc/passwd"], [], "opens after")
+    starts = len(session.events("process", "proc.start"))
+    check(any(b["proc"] == "sleep" for b in session.events("process", "proc.start")), "the other")
+    check(b"sleep" in ctx.tool_run("ps").out, "the other one is not observed any more")
+    again = attach(ctx, shell.pid).session
+    read("/etc/group", "third")
+    again.sync()
+    equal(opens(again, "/etc/group"), 1, "opens once attached to")
+    session.sync()
+    equal(len(session.events("process", "proc.start")), starts, "starts in the first session")
+
+
 def own_memory(pid):
     """Bytes mapped, by rights and file; without what grows as needed. Code that was written to is mapped in pieces."""
     sizes = collections.Counter()
@@ -328,6 +454,42 @@ def changed_by_others(ctx):
     check(re.search(rb": 1 bytes of code differ", result.err) and b"stays in its memory" in result.err, "the message",
           result.describe())
     ends_well(process, b"went on well")
+
+
+@test("changed-site")
+def changed_site(ctx):
+    """Bytes that are to be replaced are others than the planner saw: they stay, and `scope inspect` says so. First while
+    it runs; then in the file, whose build id, and with it the plan, is that of the file that it was made from."""
+    program = ctx.compile("attach/inside.c", "static", ["-no-pie"])
+    reason, where = "not the bytes of its file", symbol(program, "number") + 7
+    changed = b"\x48\x8b\xd8"  # mov %rax,%rbx in its other encoding
+    process = start(ctx, [program, "x"])
+    attach(ctx, process.pid)
+    patched, refused = sites(ctx, process.pid, program)
+    detach(ctx, process.pid)
+    check(reason not in refused, "changed before", refused)
+    with open(f"/proc/{process.pid}/mem", "r+b", buffering=0) as f:
+        f.seek(where)
+        equal(f.read(3), b"\x48\x89\xc3", "mov %rax,%rbx")
+        f.seek(where)
+        f.write(changed)
+    attach(ctx, process.pid)
+    now, now_refused = sites(ctx, process.pid, program)
+    equal((sum(now.values()), now_refused.get(reason)), (sum(patched.values()) - 1, 1), "sites, attached to")
+    ctx.run([ctx.scope, "detach", process.pid], check_code=0)
+    ends_well(process, b"went on well")
+
+    copy = ctx.dir / "copy"
+    code = bytearray(program.read_bytes())
+    at = code.find(b"\xb8\x08\0\0\0\x0f\x05\x48\x89\xc3")  # `number`
+    check(at > 0 and code.find(b"\xb8\x08\0\0\0\x0f\x05\x48\x89\xc3", at + 1) < 0, "the place in the file")
+    code[at + 7:at + 10] = changed
+    copy.write_bytes(code)
+    copy.chmod(0o755)
+    observed = start(ctx, ctx.scope_argv([copy, "x"]))
+    now, now_refused = ctx.wait_for(lambda: sites(ctx, observed.pid, copy), "the image")
+    equal((sum(now.values()), now_refused.get(reason)), (sum(patched.values()) - 1, 1), "sites, started with")
+    ends_well(observed, b"went on well")
 
 
 # --- under load ---
@@ -609,6 +771,7 @@ def cache(ctx):
 @test("refused/collector")
 def refused_collector(ctx):
     process = ctx.start([ctx.tool("sleep"), "1000"])
+    time.sleep(0.2)  # until it has loaded its libraries
     session = attach(ctx, process.pid).session
     result = ctx.run([ctx.scope, "attach", session.collector_pid()])
     check(result.code == 1 and b"it is a collector" in result.err, "the collector", result.describe())

@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "behave.h"
 
@@ -64,6 +65,45 @@ static void filter(const int *allowed, int n, unsigned otherwise)
     program.len = k;
     MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0);
+}
+
+/* Quiet long enough for the collector to sleep; then most of what a ring holds, and again as soon as one who is awake
+ * must have read that. Several times: one who sleeps comes round now and then. */
+static void quiet_then_busy(void)
+{
+    for (long round = 0; round < 4; round++) {
+        struct timespec quiet = {1, 300000000 + round * 30000000}, pause = {0, 15000000};
+
+        syscall(SYS_nanosleep, &quiet, NULL);
+        for (int i = 0; i < 3; i++) {
+            for (int k = 0; k < 5000; k++)
+                if (syscall(SYS_close, syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDONLY)) != 0)
+                    _exit(1);
+            syscall(SYS_nanosleep, &pause, NULL);
+        }
+    }
+}
+
+static int quiet(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    quiet_then_busy();
+    puts("alive");
+    return 0;
+}
+
+/* In a sandbox that nobody can be woken from. */
+static int quiet_filter(int argc, char **argv)
+{
+    static const int allowed[] = {SYS_write, SYS_exit, SYS_exit_group, SYS_openat, SYS_close, SYS_nanosleep};
+
+    (void)argc, (void)argv;
+    usleep(1500000);
+    filter(allowed, 6, SECCOMP_RET_KILL_PROCESS);
+    quiet_then_busy();
+    if (write(1, "alive\n", 6) != 6)
+        _exit(2);
+    _exit(13);
 }
 
 static int kill_filter(int argc, char **argv)
@@ -198,6 +238,8 @@ int main(int argc, char **argv)
         {"strict", strict},
         {"strict-after-fork", strict_after_fork},
         {"kill-filter", kill_filter},
+        {"quiet", quiet},
+        {"quiet-filter", quiet_filter},
         {"filter-then-fork", filter_then_fork},
         {"errno-filter", errno_filter},
         {"asks", asks},

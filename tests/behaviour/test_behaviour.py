@@ -386,6 +386,30 @@ def entered(ctx, variant):
 case("sandbox", "entered", entered)
 
 
+def after_quiet(ctx, variant, name, code):
+    """The collector sleeps while nothing happens, and is awake in time for what comes then."""
+    both(ctx, [program(ctx, "sandbox", variant), name], code=code)
+    session = ctx.session()
+    session.wait_end()
+    equal(session.lost().get("record", 0), 0, "records that were lost")
+
+
+@test("sandbox/quiet-wakes")
+def quiet_wakes(ctx):
+    """Whoever writes first after a while wakes the collector, by one call, and nobody else does."""
+    trace = ctx.dir / "trace"
+    ctx.run([ctx.tool("strace"), "-f", "-e", "trace=futex", "-o", trace, *ctx.scope_argv([program(ctx, "sandbox", "glibc-O2"), "quiet"])],
+            check_code=0, timeout=60)
+    calls = [line for line in trace.read_text().splitlines() if "FUTEX_WAKE, 1" in line]
+    check(1 <= len(calls) <= 4, "calls that wake", *calls)
+    check(all(line.endswith("= 1") for line in calls), "nobody was waiting", *calls)
+
+
+case("sandbox", "quiet", lambda ctx, v: after_quiet(ctx, v, "quiet", 0), ["glibc-O2", "static"], serial=True)
+case("sandbox", "quiet-filter", lambda ctx, v: after_quiet(ctx, v, "quiet-filter", 13), ["glibc-O2"],
+     serial=True)
+
+
 def jail(ctx, variant):
     check(os.geteuid() == 0, "this test has to be run as root")
     both(ctx, [program(ctx, "sandbox", variant), "jail"], prepare=lambda cwd: (cwd / "empty").mkdir(), code=0)

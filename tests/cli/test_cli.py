@@ -790,6 +790,12 @@ def inspect(ctx):
     check(all(i["connected"] for i in one["interfaces"]), "connected", one["interfaces"])
     check(one["probe"]["sites_patched"] > 100, "sites", one["probe"])
     equal(set(one["probe"]["lost"].values()), {0}, "lost")
+    images = {os.path.basename(i["path"]): i for i in one["probe"]["by_image"]}
+    equal(sum(sum(i["patched"].values()) for i in images.values()), one["probe"]["sites_patched"], "patched, of all images")
+    equal(sum(sum(i["refused"].values()) for i in images.values()), one["probe"]["sites_left"], "refused, of all images")
+    equal(one["probe"]["images_unlisted"], 0)
+    check(images["libc.so.6"]["patched"]["after"] > 100 and re.fullmatch("[0-9a-f]{40}", images["libc.so.6"]["build_id"]),
+          "the C library", one["probe"])
     equal(one["cfg"]["current"]["metric"]["format"]["verbosity"], 4)
     equal([o["process"]["pid"] for o in inspected(ctx, "--all")], [shell.pid])
     equal(json.loads(out(ctx, "inspect", "-a", "-j"))["process"], one["process"])
@@ -799,6 +805,28 @@ def inspect(ctx):
     err(ctx, "inspect", code=2)
     err(ctx, "inspect", "0", code=2)
     err(ctx, "inspect", "--all", "sh", code=2)
+
+
+@test()
+def idle(ctx):
+    """A collector of programs that do nothing does next to nothing, and is there as soon as they do something."""
+    shell, step = observed_shell(ctx)
+    collector = ctx.session().collector_pid()
+
+    def wakes():
+        status = Path(f"/proc/{collector}/status").read_text()
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)$", status, re.M).group(1))
+
+    def quiet():
+        before = wakes()
+        time.sleep(1)
+        return wakes() - before < 40
+    ctx.wait_for(quiet, "the collector sleeps")
+    step("one")
+    ctx.wait_for(quiet, "the collector sleeps again")
+    check(b'"pid"' in ctx.tool_run("inspect", shell.pid).out, "it answers while it sleeps")
+    go = [b["data"]["file"] for b in ctx.session().events("fs", "fs.open")]
+    check(str(ctx.dir / "one") in go, "what was done in between", go[-3:])
 
 
 @test()

@@ -102,10 +102,10 @@ void telemetry_process_start(struct telemetry *t, struct tm_process *p)
     struct buf b = BUF_INIT;
 
     (void)t;
-    if (p->aggregate)
-        abort(); /* began twice */
-    p->aggregate = p;
-    buf_printf(&b, "begin pid=%u %s", p->pid, p->proc);
+    if (p->aggregate && p->aggregate != (void *)p)
+        abort();                                                                       /* another's */
+    buf_printf(&b, "%s pid=%u %s", p->aggregate ? "again" : "begin", p->pid, p->proc); /* with another number or name */
+    p->aggregate = (void *)p;
     tell(&b);
 }
 

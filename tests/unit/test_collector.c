@@ -2,6 +2,7 @@
 /* The collector with synthetic segments: what is read, modelled and told, and what a hostile writer can do (nothing). */
 #include <errno.h>
 #include <linux/close_range.h>
+#include <linux/futex.h>
 #include <netinet/in.h>
 #include <arpa/inet.h>
 #include <poll.h>
@@ -12,8 +13,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -21,6 +24,7 @@
 
 #include "collector_fake.h"
 #include "base/log.h"
+#include "collector/doze.h"
 #include "wire/join.h"
 
 #define NOBODY 4100000u /* no such process: above the kernel's usual pid_max, below its limit */
@@ -538,6 +542,181 @@ static void test_fork_borrow_exec(void **state)
     writer_free(&w2);
 }
 
+static void put_image(struct writer *w, const char *path, const char *key, uint32_t after, uint32_t no_room)
+{
+    struct rec_sites sites = {.sites = {.patched[PLAN_AFTER] = after, .refused[PLAN_R_NO_ROOM] = no_room}};
+
+    memcpy(sites.key, key, strnlen(key, sizeof(sites.key)));
+    assert_true(writer_put(w, REC_IMAGE, OP_NONE, 0, ARGS(0), 0,
+                           ITEMS({ITEM_PATH, path, strlen(path)}, {ITEM_SITES, &sites, sizeof(sites)})));
+}
+
+/* What is told of a process's images; the caller frees it. */
+static char *images_of(const struct proc *p)
+{
+    struct buf b = BUF_INIT;
+    char *text;
+
+    images_describe(p->images, &b);
+    text = xstrdup(buf_cstr(&b));
+    buf_free(&b);
+    return text;
+}
+
+#define IMAGE(path, key, after, no_room)                                                                               \
+    "{\"path\":\"" path "\"" key ",\"patched\":{\"after\":" after "},\"refused\":{\"no room\":" no_room                \
+    "},\"without_enter_hook\":0}"
+#define ID(key) ",\"build_id\":\"" key "\""
+
+static void assert_images(const struct proc *p, const char *expected)
+{
+    char *text = images_of(p);
+
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+/* Images are those of the process: a child has its parent's until it gets others, an exec has none of them. */
+static void test_images(void **state)
+{
+    pid_t child = idle_child();
+    struct writer w = prog((uint32_t)getpid()), guest = w, own;
+    struct proc *parent = attach(&w), *p;
+    char long_key[PLAN_KEY_MAX + 1];
+    unsigned unlisted;
+
+    (void)state;
+    memset(long_key, 'a', sizeof(long_key) - 1); /* without an end */
+    long_key[PLAN_KEY_MAX] = '\0';
+    guest.pid = (uint32_t)child;
+    put_image(&w, "/proc/self/exe", "0a1b", 3, 1);
+    put_image(&w, "/lib/l\"ibc.so", "f-1-2", 7, 2);
+    run();
+    assert_images(parent, "[" IMAGE("/usr/bin/prog", ID("0a1b"), "3", "1") ","
+                              IMAGE("/lib/l\\\"ibc.so", "", "7", "2") "]");
+    writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(SIGCHLD), 0, NULL);
+    writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD), 0, NULL);
+    run();
+    p = proc_by_host_pid(&c, child);
+    assert_ptr_equal(p->images, parent->images);
+    put_image(&guest, "/proc/self/exe", "0a1b", 4, 9); /* once more: nothing is doubled */
+    put_image(&guest, "/x", "../../etc", 1, 1);
+    put_image(&guest, "/y", long_key, 1, 1);
+    run();
+    assert_images(p, "[" IMAGE("/usr/bin/prog", ID("0a1b"), "4", "9") "," IMAGE("/lib/l\\\"ibc.so", "", "7", "2") ","
+                         IMAGE("/x", "", "1", "1") "," IMAGE("/y", "", "1", "1") "]");
+    assert_images(parent, "[" IMAGE("/usr/bin/prog", ID("0a1b"), "3", "1") ","
+                              IMAGE("/lib/l\\\"ibc.so", "", "7", "2") "]");
+    own = writer_new((uint32_t)child, SEG_START_EXEC, "/opt/new", 9);
+    attach(&own);
+    assert_images(p, "[]");
+    for (unsigned i = 0; i < IMAGES_MAX + 3; i++) {
+        char name[32];
+
+        snprintf(name, sizeof(name), "/lib/%u", i);
+        put_image(&own, name, "00", 1, 0);
+        run();
+    }
+    unlisted = images_unlisted(p->images);
+    assert_int_equal(unlisted, 3);
+    end_child(child);
+    proc_died(p);
+    run();
+    writer_free(&w);
+    writer_free(&own);
+}
+
+/* Writers are told that nobody looks only if all have been quiet, can wake us, and have written nothing meanwhile. */
+static void test_sleep(void **state)
+{
+    pid_t child = idle_child();
+    struct writer w = prog((uint32_t)getpid()), other = prog((uint32_t)child);
+    uint32_t *words[2];
+
+    (void)state;
+    w.h->wakes = other.h->wakes = 1;
+    attach(&w);
+    attach(&other);
+    assert_int_equal(segments_sleep(&c, words, 2), 0); /* not quiet for long */
+    for (struct segment *seg = c.segments; seg; seg = seg->next)
+        seg->busy_ns = 0;
+    assert_int_equal(segments_sleep(&c, words, 1), 0); /* too many to wait for */
+    assert_int_equal(w.h->asleep | other.h->asleep, 0);
+    assert_int_equal(segments_sleep(&c, words, 2), 2);
+    assert_int_equal(w.h->asleep, 1);
+    assert_int_equal(other.h->asleep, 1);
+    assert_int_equal(*words[0] + *words[1], 2);
+    segments_wake(&c);
+    assert_int_equal(w.h->asleep | other.h->asleep, 0);
+    put_open(&other, 3, 1, "/x", 0); /* just before it could see the word */
+    assert_int_equal(segments_sleep(&c, words, 2), 0);
+    assert_int_equal(w.h->asleep | other.h->asleep, 0);
+    run();
+    assert_int_equal(segments_sleep(&c, words, 2), 0); /* busy just now */
+    for (struct segment *seg = c.segments; seg; seg = seg->next)
+        seg->busy_ns = 0;
+    other.h->wakes = 0; /* in a sandbox */
+    assert_int_equal(segments_sleep(&c, words, 2), 0);
+    other.h->wakes = 1;
+    assert_int_equal(segments_sleep(&c, words, 2), 2);
+    end_child(child);
+    writer_free(&w);
+    writer_free(&other);
+}
+
+static bool readable(const struct doze *d, int ms)
+{
+    struct pollfd p = {.fd = doze_fd(d), .events = POLLIN};
+    uint64_t n;
+
+    return poll(&p, 1, ms) == 1 && read(p.fd, &n, sizeof(n)) == sizeof(n);
+}
+
+/* What a writer in another process does is noticed; so is what was done before, and memory that is gone. */
+static void test_doze(void **state)
+{
+    struct doze *d = doze_new();
+    uint32_t *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint32_t *words[2] = {page, page + 1};
+    int status;
+    pid_t pid;
+
+    (void)state;
+    if (!d) { /* before Linux 5.16 */
+        assert_int_equal(syscall(449, NULL, 0, 0, NULL, 0), -1);
+        assert_int_not_equal(errno, EINVAL);
+        skip();
+    }
+    for (int i = 0; i < 2; i++) {
+        page[0] = page[1] = 1;
+        doze_wait(d, words, 2);
+        assert_false(readable(d, 30));
+        pid = fork();
+        if (pid == 0) {
+            __atomic_store_n(&page[i], 0, __ATOMIC_SEQ_CST);
+            _exit(syscall(SYS_futex, &page[i], FUTEX_WAKE, 1, NULL, NULL, 0) < 0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        assert_true(readable(d, 5000));
+        assert_false(readable(d, 30)); /* once */
+    }
+    page[0] = 1;
+    page[1] = 0;
+    doze_wait(d, words, 2);
+    assert_true(readable(d, 5000));
+    page[1] = 1;
+    doze_wait(d, words, 2);
+    doze_wait(d, NULL, 0);
+    page[0] = 0;
+    syscall(SYS_futex, &page[0], FUTEX_WAKE, 1, NULL, NULL, 0);
+    assert_false(readable(d, 30)); /* nobody waits for it any more */
+    munmap(page, 8192);
+    doze_wait(d, words, 2);
+    assert_true(readable(d, 5000));
+    doze_free(d);
+}
+
 /* JOIN of a child that outgrew its parent's ring arrives before its last record there was written. */
 static void test_upgrade(void **state)
 {
@@ -783,6 +962,34 @@ static void test_killed_child(void **state)
     run();
     expect("proc.exit", "signal=SIGSEGV");
     writer_free(&w);
+}
+
+/* A child in a pid namespace of its own, told of by itself (as 1) and by its parent, in either order, when it is gone: it
+ * is one child. */
+static void test_inner_child(void **state)
+{
+    for (int parent_first = 0; parent_first < 2; parent_first++) {
+        pid_t child = idle_child();
+        struct writer w = prog((uint32_t)getpid()), guest = w;
+        struct proc *parent = attach(&w);
+        unsigned before = count("begin", NULL);
+
+        end_child(child);
+        guest.pid = 1;
+        writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(SIGCHLD | CLONE_NEWPID), 0, NULL);
+        if (parent_first)
+            writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD | CLONE_NEWPID), 0, NULL);
+        writer_put(&guest, REC_CALL, OP_chdir, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/tmp")));
+        if (!parent_first)
+            writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD | CLONE_NEWPID), 0, NULL);
+        run();
+        assert_int_equal(count("begin", NULL), before + 1);
+        assert_null(parent->forks);
+        proc_died(parent);
+        run();
+        writer_free(&w);
+    }
+    (void)state;
 }
 
 /* Records may name anybody; other processes' models must not hear of it. */
@@ -1202,9 +1409,10 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_per_operation), T(test_console),
-        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_upgrade),
-        T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall), T(test_short_life),
-        T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_claims_about_others),
+        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_sleep), T(test_doze),
+        T(test_upgrade), T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall),
+        T(test_short_life), T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_inner_child),
+        T(test_claims_about_others),
         cmocka_unit_test_setup_teardown(test_syscalls, setup_syscalls, teardown),
         T(test_wrap_and_full), T(test_torn), T(test_slow_child), T(test_bad_headers), T(test_scribble), T(test_clock), T(test_backlog),
         T(test_over_the_socket),

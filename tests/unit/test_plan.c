@@ -126,6 +126,14 @@ CASE(go_syscall6, "push %rbx\n mov %rdi,%rax\n mov %rsi,%rbx\n xor %ecx,%ecx\n x
                   "1: mov %rsi,%r10\n mov %rdi,%rdx\n mov %rcx,%rsi\n mov %rbx,%rdi\n syscall\n"
                   "cmp $0xfffffffffffff001,%rax\n jbe 2f\n neg %rax\n mov %rax,%rcx\n mov $-1,%rax\n mov $0,%rbx\n ret\n"
                   "2: mov %rdx,%rbx\n mov $0,%rcx\n ret\n .p2align 5,0xcc\n");
+/* The same as the table of functions shows it: one at 0, one at 16, and behind 80 what a C program can call. */
+CASE(go_syscall6_kept,
+     "jmp 3f\n .p2align 4,0xcc\n"
+     "1: mov %rsi,%r10\n mov %rdi,%rdx\n mov %rcx,%rsi\n mov %rbx,%rdi\n syscall\n"
+     "cmp $0xfffffffffffff001,%rax\n jbe 2f\n neg %rax\n mov %rax,%rcx\n mov $-1,%rax\n mov $0,%rbx\n ret\n"
+     "2: mov %rdx,%rbx\n mov $0,%rcx\n ret\n .p2align 4,0xcc\n"
+     "3: push %r12\n push %r13\n push %rbx\n mov %rdi,%rax\n mov %rsi,%rbx\n xor %ecx,%ecx\n xor %edi,%edi\n xor %esi,%esi\n"
+     "call 1b\n mov %rcx,%rax\n pop %rbx\n pop %r13\n pop %r12\n ret\n .p2align 5,0xcc\n");
 CASE(go_raw_vfork_syscall, "push %r12\n sub $32,%rsp\n mov %rdi,(%rsp)\n mov %rsi,8(%rsp)\n call 1f\n mov 24(%rsp),%rax\n"
                            "add $32,%rsp\n pop %r12\n ret\n .p2align 5,0xcc\n"
                            "1: mov 16(%rsp),%rdi\n mov $0,%rsi\n mov $0,%rdx\n mov $0,%r10\n mov $0,%r8\n mov $0,%r9\n"
@@ -342,7 +350,8 @@ __attribute__((used)) static void saw_go_enter(struct regs *r, struct plan_slot 
 
 /* clang-format off */
 /* Like the probe's entry code, but it spoils all that may be spoiled: the arithmetic flags, r11, and rcx where that is
- * free. In: rcx (call: rax) = slot; the red zone is left alone. Offsets: struct plan_slot. */
+ * free, r12 and r13 if something may be kept in them. In: rcx (call: rax) = slot; the red zone is left alone. Offsets:
+ * struct plan_slot. */
 #define ENTRY(name, slot, hook, last)                                                                            \
     __asm__(".text\n.type " name ",@function\n" name ":\n"                                                      \
             "lea -256(%rsp),%rsp\n mov %rax,(%rsp)\n mov %rdi,8(%rsp)\n mov %rsi,16(%rsp)\n mov %rdx,24(%rsp)\n" \
@@ -356,7 +365,8 @@ ENTRY("test_exit", "rcx", "saw_exit", "mov $0x5a5a,%ecx\n jmp *8(%r11)\n");
 ENTRY("test_enter", "rcx", "saw_enter", "mov 24(%r11),%rcx\n jmp *8(%r11)\n");
 ENTRY("test_call", "rax", "saw_call", "jmp *8(%r11)\n");
 ENTRY("test_go_exit", "rcx", "saw_go_exit", "mov $0x5a5a,%ecx\n jmp *8(%r11)\n");
-ENTRY("test_go_enter", "rcx", "saw_go_enter", "mov 24(%r11),%rcx\n jmp *8(%r11)\n");
+ENTRY("test_go_enter", "rcx", "saw_go_enter",
+      "testl $0x100,20(%r11)\n jz 1f\n mov $0x5a5a,%r12d\n mov %r12,%r13\n 1: mov 24(%r11),%rcx\n jmp *8(%r11)\n");
 /* clang-format on */
 extern const char test_exit[], test_enter[], test_call[], test_go_exit[], test_go_enter[];
 
@@ -874,6 +884,12 @@ static void test_go_calls(void **state)
             assert_int_equal(seen->enter_sp, seen->exit_sp);
         finish(&p);
     }
+    go_image(&p.image, go_syscall6_kept, (size_t)(go_syscall6_kept_end - go_syscall6_kept), GO_TABLE_1_20, CODE + 80);
+    plan_it(&p);
+    check_site(only_site(&p), -1, PLAN_AFTER, PLAN_OK, UNKNOWN_NR | PLAN_F_GO | PLAN_F_NR_KEPT);
+    assert_int_equal(call_both(&p, 32, -1, 0), EBADF);
+    assert_int_equal(seen->go, 2);
+    finish(&p);
     go_image(&p.image, go_exit_thread, (size_t)(go_exit_thread_end - go_exit_thread), GO_NOTE, 0);
     plan_it(&p);
     check_site(only_site(&p), 60, PLAN_BEFORE, PLAN_OK, PLAN_F_ENTER | PLAN_F_NORETURN | PLAN_F_GO);
@@ -1528,9 +1544,57 @@ static void test_cache(void **state)
     finish(&p);
 }
 
+/* Every way and every reason has a name, of its own. */
+static void test_words(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < PLAN_METHODS; i++)
+        for (unsigned k = 0; k <= i; k++)
+            assert_int_equal(strcmp(plan_method_name(i), k < i ? plan_method_name(k) : "?") != 0, 1);
+    for (unsigned i = PLAN_OK + 1; i < PLAN_REASON_MAX; i++)
+        for (unsigned k = PLAN_OK; k <= i; k++)
+            assert_int_equal(strcmp(plan_reason_name(i), k < i ? plan_reason_name(k) : "?") != 0, 1);
+    assert_string_equal(plan_method_name(PLAN_METHODS), "?");
+    assert_string_equal(plan_reason_name(PLAN_REASON_MAX), "?");
+}
+
+/* What was refused when a plan was applied counts as refused, whatever the method. */
+static void test_count_sites(void **state)
+{
+    struct {
+        struct plan_header h;
+        struct plan_site s[5];
+    } plan = {.h = {.site_off = sizeof(plan.h), .site_count = 5},
+              .s = {{.method = PLAN_AFTER},
+                    {.method = PLAN_AFTER, .reason = PLAN_R_ENTER_ONLY},
+                    {.method = PLAN_MOVE, .reason = PLAN_R_OCCUPIED},
+                    {.method = PLAN_NONE, .reason = PLAN_R_RSEQ},
+                    {.method = PLAN_NONE, .reason = PLAN_R_UNINTERESTING}}};
+    struct plan_sites n;
+
+    (void)state;
+    plan_count_sites(&plan.h, PLAN_OK, &n);
+    assert_int_equal(n.patched[PLAN_AFTER], 2);
+    assert_int_equal(n.partly, 1);
+    assert_int_equal(n.refused[PLAN_R_OCCUPIED], 1);
+    assert_int_equal(n.refused[PLAN_R_RSEQ], 1);
+    assert_int_equal(plan_sites_patched(&n), 2);
+    assert_int_equal(plan_sites_refused(&n), 2);
+    plan_count_sites(&plan.h, PLAN_R_PROTECTED, &n);
+    assert_int_equal(plan_sites_patched(&n), 0);
+    assert_int_equal(n.partly, 0);
+    assert_int_equal(n.refused[PLAN_R_PROTECTED], 3);
+    assert_int_equal(n.refused[PLAN_R_RSEQ], 1);
+    plan.s[0].method = plan.s[1].reason = 200; /* of no plan that we make */
+    plan_count_sites(&plan.h, PLAN_OK, &n);
+    assert_int_equal(plan_sites_patched(&n), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_count_sites),
         cmocka_unit_test(test_simple_cases),
         cmocka_unit_test(test_unsure),
         cmocka_unit_test(test_table_into_region),

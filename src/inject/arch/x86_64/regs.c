@@ -110,10 +110,12 @@ void arch_set_pc(struct arch_regs *regs, uint64_t pc)
 int arch_interrupted(const struct arch_regs *regs)
 {
     /* signal(7), "Interruption of system calls and library functions by stop signals" and the ones with a timeout */
-    static const uint16_t calls[] = {SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait, SYS_semop,
-                                     SYS_semtimedop, SYS_io_getevents, SYS_io_pgetevents, SYS_io_uring_enter, SYS_read,
-                                     SYS_write, SYS_readv, SYS_writev, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg,
-                                     SYS_sendto, SYS_sendmsg, SYS_sendmmsg, SYS_accept, SYS_accept4};
+    static const uint16_t calls[] = {SYS_epoll_wait,     SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait,
+                                     SYS_semop,          SYS_semtimedop,  SYS_io_getevents, SYS_io_pgetevents,
+                                     SYS_io_uring_enter, SYS_read,        SYS_write,        SYS_readv,
+                                     SYS_writev,         SYS_recvfrom,    SYS_recvmsg,      SYS_recvmmsg,
+                                     SYS_sendto,         SYS_sendmsg,     SYS_sendmmsg,     SYS_accept,
+                                     SYS_accept4,        SYS_connect};
 
     if (!arch_in_call(regs) || (int64_t)regs->user.rax != -EINTR)
         return 0;
@@ -249,6 +251,23 @@ int arch_context_alternate(const uint64_t *words, size_t at, uint64_t address, u
     };
 
     return at >= BASE && sp - words[at - BASE] < words[at - SIZE] && address - words[at - BASE] < words[at - SIZE];
+}
+
+int arch_status_shadow_stack(const char *name, const char *value)
+{
+    static const char word[] = "shstk";
+
+    if (strcmp(name, "x86_Thread_features") != 0)
+        return 0;
+    while (*value) {
+        size_t n = strcspn(value, " \t");
+
+        if (n == sizeof(word) - 1 && strncmp(value, word, n) == 0)
+            return 1;
+        value += n;
+        value += strspn(value, " \t");
+    }
+    return 0;
 }
 
 int arch_probe_runs_early(void)

@@ -78,6 +78,10 @@ size_t arch_find_context(const uint64_t *words, size_t from, size_t count, uint6
  * too: it keeps what sigaltstack(2) was then. */
 int arch_context_alternate(const uint64_t *words, size_t at, uint64_t address, uint64_t sp);
 
+/* Whether a line "name: value" of a /proc/PID/status says that the thread has a shadow stack
+ * (Documentation/arch/x86/shstk.rst). */
+int arch_status_shadow_stack(const char *name, const char *value);
+
 /* True if the probe can run before the C library has set the thread pointer: it reads it with rdfsbase. */
 int arch_probe_runs_early(void);
 

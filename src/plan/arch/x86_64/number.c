@@ -273,3 +273,42 @@ int32_t number_find(struct number_finder *f, const struct code *c, uint64_t vadd
     /* The kernel looks at eax only (do_syscall_64 takes an int); x32 numbers are none of ours. */
     return v.kind == VALUE_CONST && (uint32_t)v.v <= INT32_MAX ? (int32_t)v.v : -1;
 }
+
+#define KEEP_MAX_SIZE 512 /* of a function that makes a call whose number it is given: all known ones have less than 200 */
+
+int number_keepable(struct number_finder *f, const struct code *c, uint64_t vaddr)
+{
+    struct search s = {.f = f, .c = c};
+    size_t lo = 0, hi = c->functions.count;
+    uint64_t v, end;
+
+    while (lo < hi) { /* the first function behind it */
+        size_t mid = lo + (hi - lo) / 2;
+
+        if (c->functions.v[mid] <= vaddr)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo == 0)
+        return 0;
+    v = c->functions.v[lo - 1];
+    end = lo < c->functions.count && c->functions.v[lo] < c->go.hi ? c->functions.v[lo] : c->go.hi;
+    if (!c->go.exact || end - v > KEEP_MAX_SIZE) /* also if vaddr isn't in Go's text */
+        return 0;
+    while (v < end) {
+        cs_regs read, written;
+        uint8_t reads, writes;
+
+        if (!disassemble(&s, v) || cs_regs_access(f->handle, f->insn, read, &reads, written, &writes) != CS_ERR_OK)
+            return 0;
+        for (unsigned i = 0; i < (unsigned)reads + writes; i++) {
+            x86_reg reg = whole(i < reads ? read[i] : written[i - reads]);
+
+            if (reg == X86_REG_R12 || reg == X86_REG_R13)
+                return 0;
+        }
+        v += f->insn->size;
+    }
+    return 1;
+}

@@ -22,4 +22,9 @@ void number_close(struct number_finder *f);
  * agree on, or -1 if they don't, if it is computed, or if there may be paths that can't be seen. */
 int32_t number_find(struct number_finder *f, const struct code *c, uint64_t vaddr);
 
+/* Whether a Go function, to which the syscall at vaddr belongs, leaves r12 and r13 alone. Nobody reads them then before
+ * they are written: between Go functions no value is passed in them, nor kept ("Go internal ABI specification", amd64;
+ * in assembly, ABI0, no register is). False also if it isn't known where the function begins and ends. */
+int number_keepable(struct number_finder *f, const struct code *c, uint64_t vaddr);
+
 #endif

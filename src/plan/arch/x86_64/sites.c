@@ -552,8 +552,11 @@ int x86_plan_sites(const struct elf_image *elf, struct emit *e)
             }
             site.nr = number_find(&p.finder, &p.code, pc);
             w = wish_for(site.nr);
-            if (go_text_at(&p.code.go, pc))
+            if (go_text_at(&p.code.go, pc)) {
                 w.flags |= PLAN_F_GO;
+                if (w.nr < 0 && number_keepable(&p.finder, &p.code, pc))
+                    w.flags |= PLAN_F_NR_KEPT;
+            }
             site.flags = (uint16_t)w.flags;
             if (!w.interesting)
                 site.reason = PLAN_R_UNINTERESTING;

@@ -24,8 +24,8 @@ struct regs {
     uint64_t slot;
     uint64_t sp;            /* stack pointer of the program */
     uint64_t spare;
-    uint64_t stash_key;     /* stash_time ^ sp when valid */
-    uint64_t stash_time;
+    uint64_t stash_key;     /* stash_time ^ sp when valid; PLAN_F_NR_KEPT: r12, sp and number as CALL_KEY() has them */
+    uint64_t stash_time;    /* PLAN_F_NR_KEPT: r13 */
 };
 
 static inline uint64_t regs_arg(const struct regs *r, unsigned n)

@@ -27,6 +27,7 @@
 #define SLOT_FLAGS 20
 #define SLOT_SITE_PC 24
 #define SLOT_F_TIMED_ONLY 0x8000
+#define SLOT_F_NR_KEPT 0x100        /* PLAN_F_NR_KEPT */
 
 /* The first members of struct regs, at `at`. */
         .macro  save_regs at:vararg
@@ -113,6 +114,18 @@
         movl    $0, HEAD_TAKEN(%rcx)
         .endm
 
+/*
+ * Where a site is given its number and its function leaves r12 and r13 alone (PLAN_F_NR_KEPT), they carry what the exit
+ * side must know across the call: r12 the stack pointer and the number as CALL_KEY() has them, so that it is known
+ * whether the enter side was passed at all; r13 when the call began, or 0. Nothing is written to memory, and most calls
+ * need no stack here.
+ */
+#define NR_MAX 512                  /* OP_NR_MAX */
+#define NR_NOT_OBSERVED 0xffff
+#define NRF_ENTER 2
+#define NRF_TIMED 4
+#define PROBE_TIMING 41             /* struct probe.timing */
+
 /* A call that no hook sees, for want of a stack. rcx = slot. */
         .macro  count_lost
         mov     process(%rip), %r11
@@ -157,13 +170,29 @@ scope_entry_go_exit:
         .cfi_def_cfa 7, 0
         RA_RCX
         endbr64
-        .cfi_remember_state
+        testl   $SLOT_F_NR_KEPT, SLOT_FLAGS(%rcx)
+        jz      2f
+        mov     %rsp, %r11
+        shl     $16, %r11
+        xor     %r12, %r11
+        cmp     $NR_NOT_OBSERVED, %r11
+        je      3f
+2:      .cfi_remember_state
         take_stack 1f
-        call    scope_hook_exit
+        testl   $SLOT_F_NR_KEPT, SLOT_FLAGS(%rsi)
+        jz      9f
+        mov     %r12, 80(%rsp)              /* stash_key, stash_time */
+        mov     %r13, 88(%rsp)
+9:      call    scope_hook_exit
         give_stack
         jmp     *SLOT_TAIL(%r11)
         .cfi_restore_state
+        .cfi_remember_state
 1:      count_lost
+        jmp     *SLOT_TAIL(%r11)
+        .cfi_restore_state
+3:      mov     %rcx, %r11
+        RA_R11
         jmp     *SLOT_TAIL(%r11)
         .cfi_endproc
         .size   scope_entry_go_exit, . - scope_entry_go_exit
@@ -227,7 +256,45 @@ scope_entry_go_enter:
         .cfi_def_cfa 7, 0
         RA_RCX
         endbr64
-        .cfi_remember_state
+        testl   $SLOT_F_NR_KEPT, SLOT_FLAGS(%rcx)
+        jz      6f
+        mov     %rsp, %r12
+        shl     $16, %r12
+        mov     %eax, %r11d                 /* all that the kernel looks at */
+        cmp     $NR_MAX, %r11d
+        jae     3f
+        lea     scope_nr_flags(%rip), %r13
+        movzbl  (%r13, %r11), %r13d
+        test    %r13d, %r13d
+        jz      3f
+        lea     1(%r12, %r11), %r12
+        test    $NRF_ENTER, %r13b
+        jnz     5f
+        test    $NRF_TIMED, %r13b
+        mov     $0, %r13d
+        jz      4f
+        cmpb    $0, probe_no_ticks(%rip)
+        jne     4f
+        cmpb    $0, probe + PROBE_TIMING(%rip)
+        je      4f
+        mov     %rax, %r11
+        mov     %rdx, %r13
+        rdtsc
+        shl     $32, %rdx
+        or      %rax, %rdx
+        xchg    %rdx, %r13
+        mov     %r11, %rax
+        jmp     4f
+3:      lea     NR_NOT_OBSERVED(%r12), %r12
+        xor     %r13d, %r13d
+4:      .cfi_remember_state
+        mov     %rcx, %r11
+        RA_R11
+        mov     SLOT_SITE_PC(%rcx), %rcx
+        jmp     *SLOT_TAIL(%r11)
+        .cfi_restore_state
+5:      xor     %r13d, %r13d
+6:      .cfi_remember_state
         take_stack 1f
         call    scope_hook_enter
         give_stack
