@@ -9,7 +9,8 @@
 #
 # Needs root or sudo, and only if something is missing. Packages that are there
 # are left as they are. Servers that this script installs are neither started
-# nor enabled: the tests run private copies of them.
+# nor enabled: the tests run private copies of them. Programs that Debian doesn't
+# have (tests/npm.packages) are unpacked below build/, for tests only.
 #
 # Exit status: 0 if everything is there in the end, 1 otherwise.
 # shellcheck disable=SC2086,SC2015 # lists are split on purpose
@@ -26,7 +27,11 @@ TEST_PACKAGES="musl-tools gcc-multilib libcmocka-dev python3-jsonschema clang cl
   bind9-dnsutils bind9-host dnsmasq-base gnutls-bin openssl
   bash dash busybox-static findutils perl ed vim sqlite3 mawk tar gzip xz-utils
   nginx-light|nginx apache2 apache2-utils redis-server redis-tools haproxy postgresql
-  openssh-server openssh-client nodejs default-jdk-headless golang-go wrk"
+  openssh-server openssh-client nodejs default-jdk-headless golang-go wrk rustc
+  bubblewrap runc sudo"
+
+# Comes with Node.js where that is not Debian's own.
+command -v npm >/dev/null 2>&1 || TEST_PACKAGES="$TEST_PACKAGES npm"
 
 # Servers among them, by the name of their service.
 SERVICES="nginx apache2 redis-server haproxy postgresql ssh"
@@ -62,6 +67,36 @@ $name
     done
 }
 
+# Rows of tests/npm.packages whose program isn't there: name, package, checksum.
+programs=$(dirname "$0")/build/npm
+missing_programs()
+{
+    sed '/^#/d' "$(dirname "$0")/tests/npm.packages" | while read -r name package sum; do
+        [ "$(cat "$programs/$name/.sha512" 2>/dev/null)" = "$sum" ] || echo "$name $package $sum"
+    done
+}
+
+# Unpacks them. Nothing that a package says is to be run is run.
+fetch_programs()
+{
+    missing_programs | while read -r name package sum; do
+        echo "install_build_tools.sh: fetching $package" >&2
+        rm -rf "${programs:?}/$name" "$programs/new"
+        mkdir -p "$programs/new"
+        (
+            cd "$programs/new" || exit 1
+            npm pack --silent --ignore-scripts "$package" >/dev/null || exit 1
+            echo "$sum  $(ls ./*.tgz)" | sha512sum --check --status || exit 2
+            tar xzf ./*.tgz --strip-components=1 --no-same-owner
+            rm ./*.tgz
+            echo "$sum" >.sha512
+        ) || {
+            [ $? = 2 ] && die "$package isn't what it was (SHA-512), or came damaged" || die "can't fetch $package by npm"
+        }
+        mv "$programs/new" "$programs/$name"
+    done
+}
+
 what=all
 mode=install
 for arg in "$@"; do
@@ -69,7 +104,7 @@ for arg in "$@"; do
         --build) what=build ;;
         --list) mode=list ;;
         -h | --help)
-            sed -n '4,14s/^# \{0,1\}//p' "$0"
+            sed -n '4,15s/^# \{0,1\}//p' "$0"
             exit 0
             ;;
         *) die "unknown argument '$arg' (see --help)" ;;
@@ -93,9 +128,13 @@ if [ "$mode" = list ]; then
             echo "$entry installed"
         fi
     done
+    [ "$what" = build ] || missing_programs | sed 's/^[^ ]* \([^ ]*\) .*/\1 missing (npm)/'
     exit 0
 fi
-[ -n "$lacking" ] || exit 0
+if [ -z "$lacking" ]; then
+    [ "$what" = build ] || fetch_programs
+    exit 0
+fi
 
 if [ "$(id -u)" = 0 ]; then
     as_root=
@@ -184,3 +223,4 @@ fi
 scan
 lacking=$(missing $packages)
 [ -z "$lacking" ] || die "still missing after installation:" $lacking
+[ "$what" = build ] || fetch_programs

@@ -42,7 +42,8 @@ const struct cli_command command_attach = {
                    "kernel.yama.ptrace_scope is "
                    "0. Processes that are traced already and 32-bit programs can't be attached to.\n"
                    "Processes in containers are attached to like others. From inside a container that shares the host's "
-                   "pid namespace, --rootdir acts on the host: files and paths are then the host's.",
+                   "pid namespace, --rootdir acts on the host: files and paths are then the host's. "
+                   "What it starts there goes on when the container ends.",
     .options = cli_target_options,
     .more_options = cli_run_options,
     .examples = examples,

@@ -25,6 +25,7 @@
 #include "base/mem.h"
 #include "inject/launch.h"
 #include "inject/load.h"
+#include "inject/yama.h"
 #include "wire/join.h"
 
 #define LOW_SPACE (UINT64_C(100) << 20)
@@ -423,10 +424,28 @@ static int try_tracing(void)
     return err;
 }
 
+static void check_yama(struct report *r, bool privileged)
+{
+    enum yama_scope scope = yama_scope();
+
+    if (scope == YAMA_CLASSIC)
+        tell(r, GOOD, "ptrace_scope", NULL, "no restriction");
+    else if (scope == YAMA_NOBODY)
+        tell(r, NOTE, "ptrace_scope", "only a restart of the machine takes it back",
+             "3: nobody may trace: static programs are not observed, and attaching is impossible");
+    else if (privileged)
+        tell(r, GOOD, "ptrace_scope", NULL, "%d, which does not concern us: we have CAP_SYS_PTRACE", (int)scope);
+    else
+        tell(r, NOTE, "ptrace_scope", "run scope as root for that, or sysctl kernel.yama.ptrace_scope=0",
+             scope == YAMA_RELATIVES
+                 ? "%d: only root can attach to running processes"
+                 : "%d: static programs are not observed, and only root can attach to running processes",
+             (int)scope);
+}
+
 /* What static programs, other root directories and attaching need. */
 static void check_tracing(struct report *r)
 {
-    char scope[64];
     bool privileged = (status_value("CapEff", 16) >> CAP_SYS_PTRACE) & 1;
     int err = try_tracing();
 
@@ -437,20 +456,7 @@ static void check_tracing(struct report *r)
         tell(r, NOTE, "tracing", NULL, "this CPU or kernel lacks FSGSBASE (Linux 5.9): static and Go programs are not observed");
     else
         tell(r, GOOD, "tracing", NULL, "works: static programs can be observed");
-    first_line("/proc/sys/kernel/yama/ptrace_scope", scope, sizeof(scope));
-    if (!*scope || strcmp(scope, "0") == 0)
-        tell(r, GOOD, "ptrace_scope", NULL, "%s", *scope ? "0" : "no restriction");
-    else if (strcmp(scope, "3") == 0)
-        tell(r, NOTE, "ptrace_scope", "only a restart of the machine takes it back",
-             "3: nobody may trace: static programs are not observed, and attaching is impossible");
-    else if (privileged)
-        tell(r, GOOD, "ptrace_scope", NULL, "%s, which does not concern us: we have CAP_SYS_PTRACE", scope);
-    else
-        tell(r, NOTE, "ptrace_scope", "run scope as root for that, or sysctl kernel.yama.ptrace_scope=0",
-             strcmp(scope, "1") == 0
-                 ? "%s: only root can attach to running processes"
-                 : "%s: static programs are not observed, and only root can attach to running processes",
-             scope);
+    check_yama(r, privileged);
     if (!privileged)
         tell(r, NOTE, "capabilities", "run scope as root for those", "without CAP_SYS_PTRACE only processes of user %u can be attached to",
              (unsigned)geteuid());

@@ -4,15 +4,21 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
 #include "wire/join.h"
 
 #define WAIT_MS 5000u
+#define ANSWER_MAX (64 << 20)
 
-/* Calls fn for each running session until it returns other than -ESRCH; that result. */
-static int each_session(int (*fn)(void *ctx, const struct session *s), void *ctx)
+/* A request to the collector at a socket; owner as session_ask() has it. */
+typedef int (*ask_fn)(void *ctx, const char *socket, const uid_t *owner);
+
+/* Calls fn for each of our running sessions until it returns other than -ESRCH; that result, or -ENODATA after a
+ * message. */
+static int each_session(ask_fn fn, void *ctx)
 {
     struct session *list = NULL;
     size_t count = 0;
@@ -20,15 +26,57 @@ static int each_session(int (*fn)(void *ctx, const struct session *s), void *ctx
 
     if (rc < 0) {
         cli_error("can't read the sessions: %s", strerror(-rc));
-        return rc;
+        return -ENODATA;
     }
     for (size_t i = count; i-- > 0;) {
         if (ret == -ESRCH && list[i].socket && session_running(&list[i]))
-            ret = fn(ctx, &list[i]);
+            ret = fn(ctx, list[i].socket, NULL);
         session_clear(&list[i]);
     }
     free(list);
     return ret;
+}
+
+/* The same for all collectors of this network namespace (/proc/net/unix, proc(5)), as its owner and root may ask about
+ * a process whose session is stored elsewhere. Anybody can take such a name: whom we ask must be one that may know. */
+static int each_socket(ask_fn fn, void *ctx, uid_t owner)
+{
+    char line[512];
+    FILE *f = fopen("/proc/net/unix", "re");
+    int ret = -ESRCH;
+
+    while (f && ret == -ESRCH && fgets(line, sizeof(line), f)) {
+        char *name = strstr(line, " @" JOIN_SOCKET), *end;
+
+        line[strcspn(line, "\n")] = '\0';
+        end = name ? strstr(name, JOIN_REQUESTS) : NULL;
+        if (!end || strcmp(end, JOIN_REQUESTS) != 0)
+            continue;
+        *end = '\0';
+        ret = fn(ctx, name + 2, &owner);
+        if (ret == -EACCES || ret == -EPERM) /* another user's, which says so whoever is asked about */
+            ret = -ESRCH;
+    }
+    if (f)
+        fclose(f);
+    return ret;
+}
+
+/* pid: what is asked about, 0: everything of our own. */
+static int each_collector(ask_fn fn, void *ctx, pid_t pid)
+{
+    int rc = each_session(fn, ctx);
+    char path[64];
+    struct stat st;
+
+    if ((rc != -ESRCH && rc != -ENODATA) || !pid)
+        return rc;
+    snprintf(path, sizeof(path), "/proc/%d", (int)pid);
+    if (stat(path, &st) < 0)
+        return rc;
+    if (geteuid() != 0 && st.st_uid != geteuid())
+        return -EPERM;
+    return each_socket(fn, ctx, st.st_uid);
 }
 
 struct inspection {
@@ -36,16 +84,19 @@ struct inspection {
     json_t *found;
 };
 
-static int inspect_one(void *ctx, const struct session *s)
+static int inspect_one(void *ctx, const char *socket, const uid_t *owner)
 {
     struct inspection *in = ctx;
     struct join_request req = {.type = JOIN_INSPECT, .tid = (uint32_t)in->pid};
     json_t *array;
-    int fd, rc = session_ask(s->socket, &req, -1, &fd, WAIT_MS);
+    struct stat st;
+    int fd, rc = session_ask(socket, owner, &req, -1, &fd, WAIT_MS);
 
     if (rc < 0)
         return rc == -ECONNREFUSED ? -ESRCH : rc; /* it has just ended */
-    array = fd < 0 ? NULL : json_loadfd(fd, 0, NULL);
+    /* Another user's collector may send anything. */
+    array = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= ANSWER_MAX ? json_loadfd(fd, 0, NULL)
+                                                                                              : NULL;
     if (fd >= 0)
         close(fd);
     if (!json_is_array(array)) {
@@ -60,14 +111,15 @@ static int inspect_one(void *ctx, const struct session *s)
 static int failed(pid_t pid, int rc)
 {
     if (rc == -ESRCH && pid)
-        cli_error("process %d is not observed by a session of yours; `scope ps` lists those that are", (int)pid);
+        cli_error("process %d is not observed, or by another user's collector; `scope ps` lists those that are",
+                  (int)pid);
     else if (rc == -ESRCH)
         cli_error("nothing is observed now");
     else if (rc == -EPERM)
-        cli_error("process %d is observed by another user's collector: only that user and root may ask it", (int)pid);
+        cli_error("process %d is another user's: only that user and root may ask about it", (int)pid);
     else if (rc == -EINVAL)
         cli_error("the collector does not accept this configuration; `scope logs` says why");
-    else
+    else if (rc != -ENODATA)
         cli_error("the collector does not answer: %s", strerror(-rc));
     return EXIT_FAILED;
 }
@@ -75,7 +127,7 @@ static int failed(pid_t pid, int rc)
 int control_inspect_all(pid_t pid, json_t **ret)
 {
     struct inspection in = {pid, json_array()};
-    int rc = each_session(inspect_one, &in);
+    int rc = each_collector(inspect_one, &in, pid);
 
     if (rc == -ESRCH && json_array_size(in.found))
         rc = 0;
@@ -92,11 +144,11 @@ struct update {
     int fd;
 };
 
-static int update_one(void *ctx, const struct session *s)
+static int update_one(void *ctx, const char *socket, const uid_t *owner)
 {
     const struct update *u = ctx;
     struct join_request req = {.type = JOIN_UPDATE, .tid = (uint32_t)u->pid};
-    int rc = session_ask(s->socket, &req, u->fd, NULL, WAIT_MS);
+    int rc = session_ask(socket, owner, &req, u->fd, NULL, WAIT_MS);
 
     return rc == -ECONNREFUSED ? -ESRCH : rc;
 }
@@ -104,7 +156,7 @@ static int update_one(void *ctx, const struct session *s)
 int control_update_one(pid_t pid, int fd)
 {
     struct update u = {pid, fd};
-    int rc = each_session(update_one, &u);
+    int rc = each_collector(update_one, &u, pid);
 
     return rc < 0 ? failed(pid, rc) : 0;
 }

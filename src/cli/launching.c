@@ -484,6 +484,8 @@ static struct prepared prepare(const struct args *a, struct config_sources *conf
     if (launch_reason(kind))
         ctx.note = xasprintf("%s %s: not observed itself%s", image, launch_reason(kind),
                              launch_preloads(kind) ? "; programs that it starts are" : "");
+    else if (kind == EXE_UNKNOWN && access(image, R_OK) < 0 && errno == EACCES)
+        ctx.note = xasprintf("%s can't be read: not observed unless it has a dynamic loader", image);
     rc = launch_collector(effective, s, collector_main, &ctx, &socket);
     if (rc < 0) {
         no_collector(s, rc);

@@ -3,12 +3,14 @@
  * --rootdir: a command of a container acts on the host whose root directory is mounted there. It joins the mount
  * and network namespaces of a process that has that root (namespaces(7), setns(2)), so that the library, sessions,
  * files and the collector's sockets are where the host's processes see them. A pid namespace can only be joined
- * downwards: the container must share the host's (docker run --pid=host).
+ * downwards: the container must share the host's (docker run --pid=host). Then it leaves the container's control groups
+ * (cgroups(7)): its engine kills what is left in them when the container ends, and a collector goes on.
  */
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <mntent.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,22 +51,52 @@ static bool join_one(const char *root)
     free(path);
     path = xasprintf("%s/.", root);
     while (d && stat(path, &want) == 0 && !joined && (e = readdir(d))) {
-        int net, mnt;
+        int net, mnt, groups;
 
         if (!isdigit((unsigned char)*e->d_name) || !has_root(root, e->d_name, &want))
             continue;
         net = open_ns(root, e->d_name, "net");
         mnt = open_ns(root, e->d_name, "mnt");
+        groups = open_ns(root, e->d_name, "cgroup"); /* so that the top of each hierarchy is in sight */
         joined = net >= 0 && mnt >= 0 && setns(net, CLONE_NEWNET) == 0 && setns(mnt, CLONE_NEWNS) == 0;
+        if (joined && groups >= 0)
+            setns(groups, CLONE_NEWCGROUP);
         if (net >= 0)
             close(net);
         if (mnt >= 0)
             close(mnt);
+        if (groups >= 0)
+            close(groups);
     }
     if (d)
         closedir(d);
     free(path);
     return joined;
+}
+
+/* To the top of each hierarchy of control groups, as the host has them mounted: false if one can't be left. */
+static bool leave_groups(void)
+{
+    FILE *mounts = setmntent("/proc/self/mounts", "re");
+    const struct mntent *m;
+    bool left = mounts != NULL;
+
+    while (mounts && (m = getmntent(mounts))) {
+        char *path;
+        int fd;
+
+        if (strcmp(m->mnt_type, "cgroup") != 0 && strcmp(m->mnt_type, "cgroup2") != 0)
+            continue;
+        path = xasprintf("%s/cgroup.procs", m->mnt_dir);
+        fd = open(path, O_WRONLY | O_CLOEXEC);
+        left &= fd >= 0 && write(fd, "0", 1) == 1; /* 0: the writer */
+        if (fd >= 0)
+            close(fd);
+        free(path);
+    }
+    if (mounts)
+        endmntent(mounts);
+    return left;
 }
 
 int cli_enter_root(const struct args *a)
@@ -87,5 +119,7 @@ int cli_enter_root(const struct args *a)
         cli_hint("start the container with the host's (docker run --pid=host)");
         return EXIT_FAILED;
     }
+    if (!leave_groups())
+        cli_error("--rootdir: the control groups of this container can't be left: what is started here ends with it");
     return 0;
 }

@@ -253,11 +253,23 @@ static void wait_for(struct collector *c, struct segment *seg)
     seg->held_until = now + AFTER_NS;
 }
 
+/* Whether a ring that its process had before has not come up yet. A forked child's may be put off for long, until its
+ * last record in its parent's has been read; the image that it has exec'ed meanwhile must not overtake it. */
+static bool has_earlier(const struct collector *c, const struct segment *seg)
+{
+    for (const struct segment *other = c->segments; other; other = other->next)
+        if (other->id < seg->id && other->host_pid == seg->host_pid && !other->attached)
+            return true;
+    return false;
+}
+
 /* True while it must not be looked at yet. */
 bool segment_waits(struct collector *c, struct segment *seg)
 {
     struct segment *before = seg->after;
 
+    if (!c->stopping && has_earlier(c, seg))
+        return true;
     if (!before)
         return false;
     if (!before->broken && before->listed && before->map.ring.pos < seg->after_head &&
@@ -308,7 +320,7 @@ int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)
     seg->refs = 2; /* the list, the entry */
     seg->interval = MS;
     seg->busy_ns = now;
-    seg->held = seg->map.info.start == SEG_START_FORK;
+    seg->held = seg->map.info.start == SEG_START_FORK || has_earlier(c, seg);
     seg->held_until = now + HOLD_NS;
     wait_for(c, seg);
     seg->listed = true;

@@ -103,7 +103,7 @@ uint64_t clock_to_real(const struct clock_map *m, uint32_t kind, uint64_t value,
     const struct clock_anchor *a = &m->anchor[0];
     uint64_t real;
 
-    if ((kind != SEG_CLOCK_TSC && kind != SEG_CLOCK_MONO) || kept == 0)
+    if ((kind != SEG_CLOCK_TSC && kind != SEG_CLOCK_MONO) || kept == 0 || !value) /* 0: it may not read the clock */
         return arrival;
     if (kind == SEG_CLOCK_TSC && m->ns_per_tick <= 0)
         return arrival;

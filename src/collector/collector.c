@@ -704,12 +704,17 @@ static void on_stop(evutil_socket_t sig, short what, void *arg)
     event_base_loopbreak(l->c.base);
 }
 
+static void unseen(void *arg, pid_t pid)
+{
+    life_unseen(&((struct loop *)arg)->c, pid);
+}
+
 static void on_child(evutil_socket_t sig, short what, void *arg)
 {
     (void)sig;
     (void)what;
     planner_reap(((struct loop *)arg)->planner);
-    tracer_reap(((struct loop *)arg)->tracer);
+    tracer_reap(((struct loop *)arg)->tracer, unseen, arg);
     turn_in(arg, 0);
 }
 

@@ -21,6 +21,8 @@ enum loss_kind {
     LK_RECORD, LK_DATA, LK_CALL, LK_SLOT, LK_COPY, LK_TORN, LK_SEGMENT, LK_DESCRIPTOR, LK_QUEUE, LK_DESTINATION, LK_MAX
 };
 
+#define UNSEEN_MAX 64
+
 struct collector {
     const struct collector_options *opt;
     struct event_base *base;
@@ -52,6 +54,11 @@ struct collector {
     int root_status;                  /* wait status of the session's program, if root_known */
     uint64_t end_ns;                  /* CLOCK_REALTIME when the last process had ended */
     int root_pidfd;                   /* of the session's program, whether observed or not; -1: none */
+    struct {
+        pid_t pid;
+        uint64_t time_ns; /* CLOCK_REALTIME */
+    } unseen[UNSEEN_MAX]; /* images whose tracer has told why they aren't observed: the last ones */
+    unsigned unseen_next;
     int diag_fd;                      /* NETLINK_SOCK_DIAG, -1 not opened yet, -2 can't be */
     char *scratch[2];                 /* PATH_MAX * 2 + 2 each: paths being put together */
     void (*sync_done)(void *client);  /* a BL_SYNC came up */
@@ -114,6 +121,8 @@ const struct config_sources *life_config(const struct proc *p);
 void life_reconfigure(struct proc *p, struct config_sources *config);
 /* Tells the end of a process; false if its status isn't known yet and may still come. */
 bool life_end(struct proc *p, bool force);
+/* It has been told why the image that a process has just exec'ed isn't observed. */
+void life_unseen(struct collector *c, pid_t pid);
 
 /* --- I/O counters (account.c) --- */
 /* Something was transferred through a descriptor: the descriptor's and the connection's totals. */

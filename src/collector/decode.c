@@ -1084,6 +1084,7 @@ static void entered(struct ctx *x)
         p->exec_ns = x->time;
         p->exec_tid = x->r->tid;
         p->exec_op = x->r->op;
+        p->exec_told = false;
         memcpy(p->exec_args, x->r->arg, sizeof(p->exec_args));
         break;
     case SHP_EXIT:
@@ -1111,6 +1112,8 @@ static void entered(struct ctx *x)
     }
 }
 
+#define EXE_LINK "/proc/self/exe"
+
 static void noted(struct ctx *x)
 {
     static const char *const texts[] = {
@@ -1137,10 +1140,17 @@ static void noted(struct ctx *x)
         snprintf(why, sizeof(why), "%s: %s", text, load_reason((int)x->r->arg[1]));
         text = why;
     }
+    x->p->sandboxed |= code == NOTE_SECCOMP;
     if (code >= NOTE_EXEC_STATIC && code <= NOTE_EXEC_LIB) {
+        x->p->exec_told = true;
         if (file)
             file = decode_path(x->p, x->p->exec_op == OP_execveat ? (int32_t)x->p->exec_args[0] : AT_FDCWD, file, len, 0,
                                &len);
+    }
+    /* What the probe has instead of a name. */
+    if (file && x->p->tm.exe && len == sizeof(EXE_LINK) - 1 && memcmp(file, EXE_LINK, len) == 0) {
+        file = x->p->tm.exe;
+        len = strlen(file);
     }
     report_note(x->p, text, file, file ? len : 0, x->time);
 }
@@ -1166,7 +1176,7 @@ void decode_record(struct collector *c, struct segment *seg, const struct record
     struct ctx x = {.c = c, .seg = seg, .r = r, .size = size};
 
     x.time = clock_to_real(&c->clock, seg->map.info.clock, r->time, arrival);
-    x.p = segment_find(seg, r->pid);
+    x.p = segment_find(seg, r->pid, r->flags & REC_F_BORROWED);
     if (!x.p && (r->flags & REC_F_BORROWED))
         x.p = life_borrower(c, seg, r->pid, r->flags & REC_F_VFORK, x.time);
     if (!x.p || !x.p->pl)

@@ -19,6 +19,7 @@
 #define MS UINT64_C(1000000)
 #define STATUS_WAIT_NS (500 * MS) /* for the wait status of a process that died without a word */
 #define CHECK_NS (100 * MS)
+#define IMAGE_WAIT_NS (10000 * MS) /* a new image that hasn't joined by then won't */
 #define SHARED_LOOK_NS (1000 * MS)
 #define PROC_NAME_MAX 128
 #define ID_CMD 32
@@ -83,13 +84,34 @@ static const char *environ_get(char **env, const char *name)
     return NULL;
 }
 
+/* The control group, and the container that it tells. Of a process that has ended meanwhile it can't be read any more,
+ * or only in part (zombies are at the top of hierarchies of version 1): then it is where the image before it was,
+ * `last`, or its parent. */
+static void locate(struct proc *p, const struct tm_process *last)
+{
+    struct pi_stat st;
+    bool lives = p->host_pid > 0 && pi_stat(p->host_pid, &st) == 0 && st.state != 'Z' && st.state != 'X';
+
+    if (!last->cgroup && p->parent)
+        last = &p->parent->tm;
+    if (lives || !last->cgroup) {
+        p->tm.cgroup = p->host_pid > 0 ? pi_cgroup(p->host_pid, p->tm.container) : xstrdup("");
+    } else {
+        p->tm.cgroup = xstrdup(last->cgroup);
+        memcpy(p->tm.container, last->container, sizeof(p->tm.container));
+    }
+}
+
 /* Who the image of a segment is. Returns its environment (or NULL). */
 static char **identify(struct proc *p, const struct segment_info *info)
 {
     struct tm_process *tm = &p->tm;
     char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
+    struct tm_process last = *tm;
 
-    tm_clear(tm);
+    *tm = (struct tm_process){0};
+    locate(p, &last);
+    tm_clear(&last);
     tm->pid = info->pid;
     tm->ppid = info->ppid;
     tm->uid = info->uid;
@@ -102,7 +124,6 @@ static char **identify(struct proc *p, const struct segment_info *info)
     tm->exe = info->exe[0] || p->host_pid <= 0 ? xstrdup(info->exe) : pi_exe(p->host_pid);
     tm->proc = base_name(info->argv[0] ? info->argv : tm->exe);
     tm->cmd = command_line(info);
-    tm->cgroup = p->host_pid > 0 ? pi_cgroup(p->host_pid, tm->container) : xstrdup("");
     tm->k8s_pod = xstrdup(environ_get(env, "CRIBL_K8S_POD"));
     uuid_text(info->uuid, tm->uuid);
     make_id(tm);
@@ -473,6 +494,14 @@ void life_reconfigure(struct proc *p, struct config_sources *config)
 
 /* --- forks --- */
 
+/* When a process or, if it had ended before anybody could look, its nearest ancestor that is known began: in ticks. */
+static uint64_t born(const struct proc *p)
+{
+    while (p && !p->start_ticks)
+        p = p->parent;
+    return p ? p->start_ticks : 0;
+}
+
 /* A process that the model takes for a child must be one: records can claim anything. */
 static bool credible(const struct proc *parent, const struct fork_pending *f, pid_t pid, struct pi_stat *st)
 {
@@ -480,6 +509,8 @@ static bool credible(const struct proc *parent, const struct fork_pending *f, pi
 
     if (pi_stat(pid, st))
         return true; /* gone already; nothing can be mistaken for it */
+    if (pid == 1 || st->start_ticks < born(parent))
+        return false; /* the number is one in a pid namespace of the child's: process 1 of a container isn't ours */
     if (st->ppid == parent->host_pid || parent->dead || (f && f->parent_too))
         return true;
     return pi_stat(parent->host_pid, &up) || up.state == 'Z'; /* an orphan has got another parent */
@@ -529,6 +560,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     p->birth_ns = time_ns;
     p->cpu_at_ns = mono_of(time_ns);
     identify_child(p, parent);
+    p->sandboxed = parent->sandboxed;
     p->pl = parent->pl;
     p->config = parent->config;
     c->processes++;
@@ -598,7 +630,7 @@ void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t
     if (!f) /* a thread, or its beginning was lost */
         return;
     if (child > 0 && f->child && f->child != (uint32_t)child && parent->host_pid == (pid_t)parent->pid && parent->seg) {
-        p = segment_find(parent->seg, f->child);
+        p = segment_find(parent->seg, f->child, true);
         if (p && p->pl && p->host_pid <= 0 && is_inner(p, (pid_t)child, p->pid)) { /* in a pid namespace of its own */
             proc_set_host_pid(p, (pid_t)child);
             p->tm.host_pid = (uint32_t)child;
@@ -612,14 +644,14 @@ void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t
         taken = taken->next;
     if (taken) { /* known by its own records; it may even be over */
         taken->child = f->child; /* another thread's fork was taken for it */
-        p = segment_find(parent->seg, (uint32_t)child);
+        p = segment_find(parent->seg, (uint32_t)child, true);
         if (p && p != parent)
             proc_set_parent(p, parent);
         fork_drop(parent, f);
         return;
     }
     if (child > 0 && child <= INT32_MAX && parent->seg) {
-        p = segment_find(parent->seg, (uint32_t)child);
+        p = segment_find(parent->seg, (uint32_t)child, true);
         if (!p && parent->host_pid == (pid_t)parent->pid) {
             p = proc_by_host_pid(c, (pid_t)child);
             if (p && (p->dead || p == parent))
@@ -639,6 +671,14 @@ void life_upgrade(struct proc *p)
 }
 
 /* --- the end --- */
+
+void life_unseen(struct collector *c, pid_t pid)
+{
+    unsigned at = c->unseen_next++ % UNSEEN_MAX;
+
+    c->unseen[at].pid = pid;
+    c->unseen[at].time_ns = clock_now_real();
+}
 
 void proc_died(struct proc *p)
 {
@@ -687,6 +727,33 @@ static void queue_ends(struct collector *c)
     }
 }
 
+/* The tracer is often done before the record of the exec, or even of the fork before it, has been read. */
+static bool told_by_tracer(const struct proc *p)
+{
+    for (unsigned i = 0; i < UNSEEN_MAX; i++)
+        if (p->c->unseen[i].pid == p->host_pid && p->c->unseen[i].time_ns + MS >= p->exec_ns)
+            return true;
+    return false;
+}
+
+/* The image of its last exec has never joined, and nobody has told why. Who asked for the exec could not see what it
+ * would be (a static program whose file may be run but not read), or could do nothing about it any more, or the new
+ * image did not take the library. */
+static void tell_unseen(struct proc *p, uint64_t time)
+{
+    const char *text = "started a program that is not observed: it has not loaded the library";
+
+    /* The image of one whose number here isn't known may have joined under another. */
+    if (!p->pending_exec || p->exec_told || !p->pl || p->host_pid <= 0 || told_by_tracer(p))
+        return;
+    p->exec_told = true;
+    if (p->sandboxed)
+        text = "started a program that is not observed: it had entered seccomp before";
+    else if (access(p->pending_exec, X_OK) == 0 && access(p->pending_exec, R_OK) < 0 && errno == EACCES)
+        text = "started a program that is not observed: its file can't be read";
+    report_note(p, text, p->pending_exec, strlen(p->pending_exec), time);
+}
+
 /* In the order of certainty. */
 static bool status_of(struct proc *p, int *ret)
 {
@@ -721,6 +788,7 @@ bool life_end(struct proc *p, bool force)
     if (!time)
         time = clock_now_real();
     if (p->pl) {
+        tell_unseen(p, time);
         leave_segment(p);
         fds_end(p, "exit", time);
         report_exit(p, known, status, time);
@@ -909,6 +977,8 @@ void core_turn(struct collector *c)
      * nobody shares its ring any more. If it has exec'ed, and what was waited for was the new image, that has joined by
      * the next time we look. */
     for (struct proc *p = c->procs; p; p = p->next) {
+        if (p->pending_exec && !p->dead && clock_now_real() > p->exec_ns + IMAGE_WAIT_NS)
+            tell_unseen(p, clock_now_real());
         if (p->host_pid > 0 || p->dead || !(p->exit_recorded || p->waited || !p->seg || nobody_shares(p->seg, now)))
             continue;
         if (p->exec_op && !p->over && !c->stopping)

@@ -255,11 +255,11 @@ void proc_unborrow(struct proc *p)
     p->seg = NULL;
 }
 
-struct proc *segment_find(struct segment *seg, uint32_t pid)
+struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest)
 {
     struct proc *p;
 
-    if (seg->owner && seg->owner->pid == pid)
+    if (!guest && seg->owner && seg->owner->pid == pid)
         return seg->owner;
     if (seg->last_found && seg->last_found->pid == pid)
         return seg->last_found;

@@ -211,6 +211,8 @@ struct proc {
     uint32_t exec_tid;
     uint16_t exec_op;
     uint64_t exec_args[6];
+    bool sandboxed;                   /* it, or a parent, has entered seccomp */
+    bool exec_told;                   /* why the image of the exec under way isn't observed */
     struct file *closed_file;         /* event source syscall: what the close under way closes */
     int64_t closed_fd;
     char **outer;                     /* names of ancestors that aren't observed, NULL-terminated, or NULL */
@@ -265,7 +267,9 @@ void proc_set_host_pid(struct proc *p, pid_t host_pid);
 void proc_set_parent(struct proc *p, struct proc *parent);
 void proc_borrow(struct proc *p, struct segment *seg);
 void proc_unborrow(struct proc *p);
-struct proc *segment_find(struct segment *seg, uint32_t pid);
+/* Who writes under this number there: a guest, or the owner. Both may have the same one, in pid namespaces of their
+ * own. */
+struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest);
 
 /* Drops tables and names of an image; keeps identity. */
 void tm_clear(struct tm_process *tm);

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "collector/planner.h"
 #include "inject/load.h"
+#include "inject/yama.h"
 #include "wire/join.h"
 
 #define WORKERS_MAX 512u
@@ -105,16 +106,10 @@ static pid_t find_thread(pid_t pid, uint32_t tid)
 static int refused(pid_t pid, pid_t tid)
 {
     char line[64];
-    FILE *f;
-    int scope;
 
     if (status_line(pid, tid, "TracerPid:", line, sizeof(line)) && strtol(line, NULL, 10) != 0)
         return -EBUSY;
-    f = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
-    scope = f ? fgetc(f) : EOF;
-    if (f)
-        fclose(f);
-    return scope == '1' ? -EPERM : -EACCES;
+    return yama_scope() == YAMA_RELATIVES ? -EPERM : -EACCES;
 }
 
 /* Passes on what the new image, which runs by now, leaves behind the probe for the collector, until it has joined. */
@@ -230,7 +225,7 @@ void tracer_request(struct tracer *tr, int sock, pid_t pid, const struct join_re
     }
 }
 
-void tracer_reap(struct tracer *tr)
+void tracer_reap(struct tracer *tr, void (*unseen)(void *ctx, pid_t pid), void *ctx)
 {
     struct job *job, *next;
     int status;
@@ -245,6 +240,8 @@ void tracer_reap(struct tracer *tr)
         else if (WIFSIGNALED(status))
             log_warning("process %d starts a program that is perhaps not observed: its tracer was killed (signal %d): %s",
                         (int)job->pid, WTERMSIG(status), job->shared->name);
+        if (status)
+            unseen(ctx, job->pid);
         job_free(tr, job);
     }
 }

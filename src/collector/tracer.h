@@ -21,8 +21,8 @@ void tracer_free(struct tracer *tr);
  * logged. */
 struct join_request;
 void tracer_request(struct tracer *tr, int sock, pid_t pid, const struct join_request *req);
-/* Call on SIGCHLD. */
-void tracer_reap(struct tracer *tr);
+/* Call on SIGCHLD. unseen: called for each process whose new image is not observed, which has been logged. */
+void tracer_reap(struct tracer *tr, void (*unseen)(void *ctx, pid_t pid), void *ctx);
 bool tracer_busy(const struct tracer *tr);
 /* Calls fn with each JOIN_MAIL that a new image has left in its join_load. True: there may be more soon. */
 bool tracer_mail(struct tracer *tr, void (*fn)(void *ctx, pid_t pid, uint64_t mail), void *ctx);

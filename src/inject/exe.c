@@ -66,12 +66,24 @@ static uint64_t file_offset(const Elf64_Phdr *ph, unsigned count, uint64_t vaddr
     return UINT64_MAX;
 }
 
-/* DT_NEEDED names; *ret_pie tells whether the linker made it as a program. */
+/* Whether others can find symbols in it: its table for that (DT_GNU_HASH: numbers of buckets, of the first symbol, of
+ * 64-bit words of a filter; a shift; the filter; the buckets) isn't the one that linkers write for none. */
+static bool exports(int fd, uint64_t table)
+{
+    uint32_t head[4], bucket;
+
+    return !read_at(fd, head, sizeof(head), table) || head[0] != 1 ||
+           !read_at(fd, &bucket, sizeof(bucket), table + sizeof(head) + UINT64_C(8) * head[2]) || bucket != 0;
+}
+
+/* DT_NEEDED names; *ret_program tells whether the linker made it as a program. Older linkers don't say so (DF_1_PIE),
+ * but what has no name for others and nothing that they could use is no library. */
 static void read_dynamic(int fd, const Elf64_Phdr *ph, unsigned count, const Elf64_Phdr *dyn, struct exe *ret,
-                         bool *ret_pie)
+                         bool *ret_program)
 {
     size_t entries = dyn->p_filesz / sizeof(Elf64_Dyn);
-    uint64_t strings = UINT64_MAX, size = 0;
+    uint64_t strings = UINT64_MAX, size = 0, table = UINT64_MAX;
+    bool pie = false, named = false;
     Elf64_Dyn *d;
 
     if (entries > DYN_MAX)
@@ -85,8 +97,13 @@ static void read_dynamic(int fd, const Elf64_Phdr *ph, unsigned count, const Elf
         else if (d[i].d_tag == DT_STRSZ)
             size = d[i].d_un.d_val;
         else if (d[i].d_tag == DT_FLAGS_1)
-            *ret_pie = d[i].d_un.d_val & DF_1_PIE;
+            pie = d[i].d_un.d_val & DF_1_PIE;
+        else if (d[i].d_tag == DT_GNU_HASH)
+            table = file_offset(ph, count, d[i].d_un.d_ptr);
+        else if (d[i].d_tag == DT_SONAME)
+            named = true;
     }
+    *ret_program = pie || (!named && table != UINT64_MAX && !exports(fd, table));
     if (strings != UINT64_MAX) {
         for (size_t i = 0; i < entries && d[i].d_tag != DT_NULL && ret->needed_count < NEEDED_MAX; i++) {
             char *name = NULL;
@@ -107,7 +124,7 @@ int exe_read(int fd, struct exe *ret)
     Elf64_Ehdr eh;
     Elf64_Phdr *ph;
     const Elf64_Phdr *dyn = NULL;
-    bool pie = false;
+    bool program = false;
     ssize_t n;
 
     *ret = (struct exe){.kind = EXE_UNKNOWN};
@@ -139,9 +156,9 @@ int exe_read(int fd, struct exe *ret)
                 dyn = &ph[i];
         }
         if (dyn)
-            read_dynamic(fd, ph, eh.e_phnum, dyn, ret, &pie);
+            read_dynamic(fd, ph, eh.e_phnum, dyn, ret, &program);
         /* The dynamic loader itself can be run with a program as its argument: it is a library, a static PIE is none. */
-        ret->kind = ret->interpreter || (eh.e_type == ET_DYN && !pie) ? EXE_DYNAMIC : EXE_STATIC;
+        ret->kind = ret->interpreter || (eh.e_type == ET_DYN && !program) ? EXE_DYNAMIC : EXE_STATIC;
     }
     free(ph);
     return 0;

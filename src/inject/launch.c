@@ -23,6 +23,7 @@
 
 #include "base/mem.h"
 #include "inject/exe.h"
+#include "inject/yama.h"
 #include "plan/plan.h"
 #include "wire/join.h"
 #include "wire/segment.h"
@@ -228,7 +229,7 @@ static int listen_socket(char **ret_name)
 
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return -EAGAIN;
-    name = xasprintf("scope-%016llx%016llx", (unsigned long long)random[0], (unsigned long long)random[1]);
+    name = xasprintf(JOIN_SOCKET "%016llx%016llx", (unsigned long long)random[0], (unsigned long long)random[1]);
     memcpy(addr.sun_path + 1, name, strlen(name));
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 ||
@@ -519,22 +520,11 @@ char **launch_environ(const char *const *envp, const char *lib, const char *sock
     return env;
 }
 
-/* Yama's rule that only ancestors may trace, and who we name (Documentation/admin-guide/LSM/Yama.rst). */
-static bool yama_asks(void)
-{
-    FILE *f = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
-    int c = f ? fgetc(f) : EOF;
-
-    if (f)
-        fclose(f);
-    return c == '1';
-}
-
 int launch_trace(const char *socket, const char *path, const char *lib)
 {
     const char *name = strrchr(path, '/');
     struct join_request req = {.type = JOIN_TRACE, .tid = (uint32_t)gettid(), .flags = JOIN_F_TELL};
-    bool yama = yama_asks();
+    bool yama = yama_scope() == YAMA_RELATIVES;
     int fd;
 
     if (strlen(lib) >= sizeof(req.path))

@@ -16,6 +16,7 @@
 
 #include "inject/exe.h"
 #include "inject/probe_image.h"
+#include "inject/yama.h"
 #include "wire/join.h"
 
 #define PAGE UINT64_C(4096)
@@ -257,8 +258,9 @@ const char *load_reason(int err)
     switch (err) {
     case EPERM:
     case EACCES:
-        return "it may not be traced by this user (kernel.yama.ptrace_scope above 1, or a sandbox without ptrace, "
-               "for which containers have --cap-add SYS_PTRACE)";
+        return yama_scope() == YAMA_CLASSIC
+                   ? "it may not be traced: a sandbox without ptrace, for which containers have --cap-add SYS_PTRACE"
+                   : "it may not be traced, as kernel.yama.ptrace_scope isn't 0; root may unless it is 3";
     case EBUSY:
         return "it is traced already (by a debugger or strace)";
     case ENOTSUP:

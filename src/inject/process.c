@@ -151,7 +151,7 @@ bool process_has_ended(pid_t pid)
 {
     struct process_facts f;
 
-    return process_facts(pid, &f) == -ESRCH || f.state == 'Z' || f.state == 'X';
+    return process_facts(pid, &f) == -ESRCH || (f.state == 'Z' && f.threads <= 1) || f.state == 'X';
 }
 
 /* What kind of program it is, from its file. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "inject/yama.h"
 
 #define STACKS_MAX 8 /* that a thread may be on at once: its own, alternate ones */
 #define CHUNK_WORDS 8192u /* holds more than one of Go's alternate stacks, 32 KiB each */
@@ -61,8 +62,7 @@ static const char *error_text(int err)
     switch (err) {
     case EPERM:
     case EACCES:
-        return "it may not be traced by this user: that takes root or CAP_SYS_PTRACE, or to be its owner where "
-               "kernel.yama.ptrace_scope is 0";
+        return yama_refusal();
     case ESRCH:
         return "there is no such process (any more)";
     case EINTR:

@@ -927,6 +927,23 @@ HIDDEN void call_completed(struct segment_header *s, enum op_id op, struct regs 
     call_end(&c);
 }
 
+static bool was_timed; /* before a call that may forbid reading the time stamp counter */
+
+/* The result of giving them up. Many ask only what the kernel knows, by calls that must fail (libseccomp). */
+static void leave_prctl(struct segment_header *s, int64_t ret)
+{
+    probe.sandboxed = ret >= 0;
+    if (ret < 0) {
+        if (was_timed)
+            probe_no_ticks = 0;
+        s->wakes = 1;
+        return;
+    }
+    ring_note(s, NOTE_SECCOMP, NULL, 0);
+    if (uring_count)
+        ring_note(s, NOTE_IO_URING, NULL, 0);
+}
+
 HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct plan_slot *slot)
 {
     enum op_id op = slot->flags >> 24;
@@ -1033,12 +1050,8 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
             }
         }
     }
-    if ((op == OP_prctl || op == OP_seccomp) && ret < 0 && probe.sandboxed == 2) {
-        probe.sandboxed = 0;
-        s->wakes = 1;
-    }
-    if ((op == OP_prctl || op == OP_seccomp) && ret >= 0 && probe.sandboxed == 2)
-        probe.sandboxed = 1;
+    if ((op == OP_prctl || op == OP_seccomp) && probe.sandboxed == 2)
+        leave_prctl(s, ret);
     call_end(&c);
 }
 
@@ -1154,8 +1167,8 @@ static void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
     /* Calls of ours would come to the program as SIGSYS. */
     if (op == OP_prctl && what == PR_SET_SYSCALL_USER_DISPATCH_ && r->arg1)
         filter = true;
-    if (strict || (op == OP_prctl && what == PR_SET_TSC && (int)r->arg1 == PR_TSC_SIGSEGV))
-        probe_no_ticks = 1; /* strict mode disables the counter too, if the kernel was built so */
+    if (op == OP_prctl && what == PR_SET_TSC && (int)r->arg1 == PR_TSC_SIGSEGV)
+        probe_no_ticks = 1;
     if (op == OP_prctl && what == PR_SET_TSC && (int)r->arg1 == PR_TSC_ENABLE && probe.clock == SEG_CLOCK_TSC)
         probe_no_ticks = 0;
     if ((strict || filter) && !probe.sandboxed) {
@@ -1165,10 +1178,11 @@ static void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
             if (e && !(e->state & FDS_READS))
                 kind_of_fd(fd, e);
         }
-        ring_note(s, NOTE_SECCOMP, NULL, 0);
-        if (uring_count)
-            ring_note(s, NOTE_IO_URING, NULL, 0);
-        s->wakes = 0;
+        was_timed = !probe_no_ticks;
+        if (strict) /* it disables the counter too, if the kernel was built so */
+            probe_no_ticks = 1;
+        s->wakes = 0; /* no writer may wake the collector any more: it stays awake from now on */
+        ring_rouse(s);
         probe.sandboxed = 2; /* until the result is known */
     }
 }

@@ -622,10 +622,20 @@ static int connect_socket(const char *name, uint64_t deadline)
 
 union some_fds {
     char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
-    struct cmsghdr align;
+    struct cmsghdr first;
 };
 
-int session_send(const char *socket, struct join_request *req, const int *fds, size_t count, unsigned timeout_ms)
+/* Whether it is that user, or root, who made the socket listen. */
+static bool peer_is(int fd, uid_t owner)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && (peer.uid == owner || peer.uid == 0);
+}
+
+static int send_request(const char *socket, const uid_t *owner, struct join_request *req, const int *fds, size_t count,
+                        unsigned timeout_ms)
 {
     size_t path = strnlen(req->path, sizeof(req->path) - 1);
     struct iovec iov = {req, offsetof(struct join_request, path) + path + 1};
@@ -635,15 +645,19 @@ int session_send(const char *socket, struct join_request *req, const int *fds, s
 
     if (fd < 0)
         return fd;
+    if (owner && !peer_is(fd, *owner)) {
+        close(fd);
+        return -EACCES;
+    }
     req->magic = JOIN_MAGIC;
     req->table_hash = syscall_table_hash();
     if (count) {
         m.msg_control = control.bytes;
         m.msg_controllen = CMSG_SPACE(count * sizeof(int));
-        CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
-        CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
-        CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(count * sizeof(int));
-        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fds, count * sizeof(int));
+        control.first.cmsg_level = SOL_SOCKET;
+        control.first.cmsg_type = SCM_RIGHTS;
+        control.first.cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(&control.first), fds, count * sizeof(int));
     }
     if (sendmsg(fd, &m, MSG_NOSIGNAL) < 0) {
         int rc = -errno;
@@ -652,6 +666,11 @@ int session_send(const char *socket, struct join_request *req, const int *fds, s
         return rc;
     }
     return fd;
+}
+
+int session_send(const char *socket, struct join_request *req, const int *fds, size_t count, unsigned timeout_ms)
+{
+    return send_request(socket, NULL, req, fds, count, timeout_ms);
 }
 
 /* The status of an answer, or -errno; a descriptor that came with it. */
@@ -704,10 +723,11 @@ int session_answer(int fd, unsigned timeout_ms)
 }
 
 /* Connects, asks, and returns the connection, or -errno. */
-static int request(const char *socket, struct join_request *req, int send_fd, int *ret_fd, unsigned timeout_ms)
+static int request(const char *socket, const uid_t *owner, struct join_request *req, int send_fd, int *ret_fd,
+                   unsigned timeout_ms)
 {
     uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000000u;
-    int fd = session_send(socket, req, &send_fd, send_fd >= 0, timeout_ms), rc;
+    int fd = send_request(socket, owner, req, &send_fd, send_fd >= 0, timeout_ms), rc;
 
     *ret_fd = -1;
     if (fd < 0)
@@ -724,16 +744,17 @@ static int request(const char *socket, struct join_request *req, int send_fd, in
 
 int session_request(const char *socket, struct join_request *req, unsigned timeout_ms)
 {
-    int got, fd = request(socket, req, -1, &got, timeout_ms);
+    int got, fd = request(socket, NULL, req, -1, &got, timeout_ms);
 
     if (got >= 0)
         close(got);
     return fd;
 }
 
-int session_ask(const char *socket, struct join_request *req, int send_fd, int *ret_fd, unsigned timeout_ms)
+int session_ask(const char *socket, const uid_t *owner, struct join_request *req, int send_fd, int *ret_fd,
+                unsigned timeout_ms)
 {
-    int got, fd = request(socket, req, send_fd, &got, timeout_ms);
+    int got, fd = request(socket, owner, req, send_fd, &got, timeout_ms);
 
     if (ret_fd)
         *ret_fd = got;

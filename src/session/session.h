@@ -71,8 +71,10 @@ int session_sync(const struct session *s, unsigned timeout_ms);
 struct join_request;
 int session_request(const char *socket, struct join_request *req, unsigned timeout_ms);
 /* The same with descriptors: send_fd (-1: none; stays the caller's), and one that comes with the answer (-1: none; the
- * caller's, unless ret_fd is NULL). 0 or -errno; the connection is closed. */
-int session_ask(const char *socket, struct join_request *req, int send_fd, int *ret_fd, unsigned timeout_ms);
+ * caller's, unless ret_fd is NULL). owner: nothing is sent to a collector but this user's and root's, -EACCES; NULL: to
+ * anybody's, as the name of the socket is known from a safe place. 0 or -errno; the connection is closed. */
+int session_ask(const char *socket, const uid_t *owner, struct join_request *req, int send_fd, int *ret_fd,
+                unsigned timeout_ms);
 /* A request in two steps: sends it, with `count` descriptors (at most 2, which stay the caller's): a connection or
  * -errno ... */
 int session_send(const char *socket, struct join_request *req, const int *fds, size_t count, unsigned timeout_ms);

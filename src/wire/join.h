@@ -53,6 +53,7 @@
 #include "wire/plan_format.h"
 
 #define JOIN_MAGIC    0x314e4a53u /* "SJN1" */
+#define JOIN_SOCKET   "scope-" /* how its name begins; 128 random bits follow, in hexadecimal */
 #define JOIN_REQUESTS "+"
 #define JOIN_POLL_MS  20u
 #define JOIN_WAIT_MS  1000u       /* the probe waits at most this long for an answer */

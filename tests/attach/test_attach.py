@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import threading
 import time
 from pathlib import Path
 
+from attaching import attach, cycles, detach, free_port, listens, ours, start, status
 from scopetest import TESTS, Failure, Session, add_test, check, equal, test
 
 VARIANTS = ["glibc-O2", "musl", "static"]
@@ -27,56 +29,6 @@ PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 LIBC.ptrace.restype = ctypes.c_long
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def status(pid, key):
-    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as f:
-        return next(line.split(":", 1)[1].strip() for line in f if line.startswith(key + ":"))
-
-
-def ours(pid):
-    """Mappings of the probe's making: the segment; code that is no file's; stacks."""
-    with open(f"/proc/{pid}/maps", encoding="ascii", errors="replace") as f:
-        rows = [line.split(None, 5) for line in f]
-    found = [" ".join(r).strip() for r in rows
-             if (len(r) > 5 and r[5].startswith("/memfd:scope")) or ("x" in r[1] and len(r) < 6)]
-    with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as f:  # stacks for hooks of Go code
-        return found + [line.strip() for line in f if line.startswith("VmFlags:") and {"wf", "nh"} <= set(line.split())]
-
-
-def start(ctx, argv, **how):
-    """Starts a program and waits for its first line, "ready"."""
-    process = ctx.start(argv, stdout=subprocess.PIPE, **how)
-    equal(process.stdout.readline(), b"ready\n", "first line")
-    return process
-
-
-def attach(ctx, pid, *flags, code=0, env=None):
-    before = set(ctx.sessions())
-    result = ctx.run([ctx.scope, "attach", *flags, str(pid)], check_code=code, env=env)
-    new = set(ctx.sessions()) - before
-    if code == 0:
-        check(b"Attaching to pid" in result.err, "the message", result.describe())
-        equal(len(new), 1, "new sessions")
-        result.session = Session(ctx, new.pop())
-    return result
-
-
-def detach(ctx, pid, *flags, code=0):
-    result = ctx.run([ctx.scope, "detach", *flags, str(pid)], check_code=code)
-    if code == 0:
-        check(f"Detaching from pid {pid}".encode() in result.err, "the message", result.describe())
-        n = re.search(rb"(\d+) bytes of code are those of their files", result.err)
-        check(n and int(n.group(1)) > 10000, "the number of bytes compared", result.describe())
-        check(b"differ" not in result.err and b"stays in its memory" not in result.err, "not as before", result.describe())
-        equal(ours(pid), [], "mappings that are left")
-    return result
 
 
 def ends_well(process, expect):
@@ -542,48 +494,6 @@ def changed_site(ctx):
 
 # --- under load ---
 
-class Load:
-    """Clients that make requests until stopped; a request that fails is kept as text."""
-
-    def __init__(self, request, clients=3):
-        self.failed, self.count, self.stop = [], 0, False
-        self.threads = [threading.Thread(target=self.run, args=(request,)) for _ in range(clients)]
-        for t in self.threads:
-            t.start()
-
-    def run(self, request):
-        while not self.stop and len(self.failed) < 10:
-            try:
-                request()
-                self.count += 1
-            except Exception as e:  # pylint: disable=broad-except
-                self.failed.append(repr(e))
-
-    def end(self):
-        self.stop = True
-        for t in self.threads:
-            t.join()
-        check(not self.failed, "requests failed", *self.failed)
-        check(self.count > 100, f"only {self.count} requests")
-
-
-def listens(port):
-    with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) == 0
-
-
-def cycles(ctx, pid, request, count, *flags):
-    load = Load(request)
-    try:
-        for _ in range(count):
-            attach(ctx, pid, *flags)
-            time.sleep(0.02)
-            result = ctx.run([ctx.scope, "detach", *flags, str(pid)], check_code=0)
-            check(b"differ" not in result.err and b"stays in its memory" not in result.err, "not as before", result.describe())
-    finally:
-        load.end()
-
-
 @test("redis", timeout=180)
 def redis(ctx):
     port = free_port()
@@ -772,9 +682,14 @@ def refused_kernel_thread(ctx):
 @test("refused/traced")
 def refused_traced(ctx):
     tracer = ctx.start([ctx.tool("strace"), "-o", ctx.dir / "trace", ctx.tool("sleep"), "1000"])
-    child = ctx.wait_for(lambda: open(f"/proc/{tracer.pid}/task/{tracer.pid}/children", encoding="ascii").read().split(),
-                         "a child")[0]
-    ctx.wait_for(lambda: status(child, "Name") == "sleep", "sleep")
+
+    def traced():  # strace starts children of its own before, to find out what ptrace can do
+        for child in Path(f"/proc/{tracer.pid}/task/{tracer.pid}/children").read_text(encoding="ascii").split():
+            with contextlib.suppress(OSError):
+                if status(child, "Name") == "sleep":
+                    return child
+        return None
+    child = ctx.wait_for(traced, "sleep")
     refused(ctx, child, f"it is traced by process {tracer.pid} (strace)")
 
 
@@ -788,6 +703,31 @@ def refused_32bit(ctx):
     time.sleep(0.2)
     refused(ctx, process.pid, "32-bit")
     check(process.poll() is None, "it has ended")
+
+
+@test("refused/first-thread")
+def refused_first_thread(ctx):
+    """A process goes on when its first thread has ended, but then shows nothing of itself."""
+    script = ("import ctypes, threading, time; threading.Thread(target=lambda: time.sleep(1000)).start(); "
+              "ctypes.CDLL(None).pthread_exit(None)")
+    process = ctx.start([PYTHON, "-c", script])
+    ctx.wait_for(lambda: status(process.pid, "State").startswith("Z") and status(process.pid, "Threads") == "2", "first thread ended")
+    refused(ctx, process.pid, "its first thread has ended")
+
+
+@test("refused/seccomp")
+def refused_seccomp(ctx):
+    """A sandboxed process of an ordinary user, who can't suspend its filter."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    os.chmod(ctx.options.work, 0o755)
+    os.chmod(ctx.dir, 0o777)
+    as_nobody = [ctx.tool("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"]
+    process = start(ctx, [*as_nobody, ctx.compile("attach/filtered.c", "glibc-O2", ["-Wno-unused-result"])])
+    scope = ctx.dir / "scope"
+    shutil.copy(ctx.scope, scope)
+    result = ctx.run([*as_nobody, "env", f"SCOPE_HOME={ctx.dir}/nobody", scope, "attach", process.pid], check_code=1)
+    check(b"seccomp filter, which only root can suspend" in result.err, "the message", result.describe())
+    ends_well(process, b"went on well")
 
 
 @test("refused/other-user")
@@ -831,6 +771,7 @@ def cache(ctx):
 @test("refused/collector")
 def refused_collector(ctx):
     process = ctx.start([ctx.tool("sleep"), "1000"])
+    time.sleep(0.2)  # until it has loaded its libraries
     session = attach(ctx, process.pid).session
     result = ctx.run([ctx.scope, "attach", session.collector_pid()])
     check(result.code == 1 and b"it is a collector" in result.err, "the collector", result.describe())

@@ -169,6 +169,26 @@ static int errno_filter(int argc, char **argv)
     return 11;
 }
 
+/* Asks what the kernel knows by calls that fail, as libseccomp does: nothing is given up. */
+static int asks(int argc, char **argv)
+{
+    int status;
+    pid_t p;
+
+    (void)argc, (void)argv;
+    MUST(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, NULL) == -1 && errno == EFAULT);
+    MUST(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 1u << 30, NULL) == -1 && errno == EINVAL);
+    MUST(syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 1, NULL) == -1 && errno == EINVAL);
+    MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL, 0, 0) == -1 && errno == EFAULT);
+    p = fork();
+    if (p == 0) {
+        execl("/bin/echo", "echo", "still here", NULL);
+        _exit(99);
+    }
+    MUST(waitpid(p, &status, 0) == p && status == 0);
+    return 14;
+}
+
 /* Time stamp counter reads fault. */
 static int no_tsc(int argc, char **argv)
 {
@@ -222,6 +242,7 @@ int main(int argc, char **argv)
         {"quiet-filter", quiet_filter},
         {"filter-then-fork", filter_then_fork},
         {"errno-filter", errno_filter},
+        {"asks", asks},
         {"no-tsc", no_tsc},
         {"jail", jail},
         {NULL, NULL},

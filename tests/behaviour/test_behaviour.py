@@ -374,6 +374,18 @@ for _name, _code in (("strict", 5), ("strict-after-fork", 0), ("kill-filter", 8)
     case("sandbox", _name, plain("sandbox", _name, code=_code))
 
 
+def entered(ctx, variant):
+    """Entering a filter is told, asking for what filters there could be isn't."""
+    for word, code, told in (("errno-filter", 11, 1), ("asks", 14, 0)):
+        result = both(ctx, [program(ctx, "sandbox", variant), word], code=code)
+        notes = [b for b in result.session.events("process", "proc.note") if "seccomp" in b["data"]["text"]]
+        equal(len(notes), told, f"notes of {word}")
+    check(any(b["data"]["args"][0] == "echo" for b in of(result, "process", "proc.start")), "its child was not observed")
+
+
+case("sandbox", "entered", entered)
+
+
 def after_quiet(ctx, variant, name, code):
     """The collector sleeps while nothing happens, and is awake in time for what comes then."""
     both(ctx, [program(ctx, "sandbox", variant), name], code=code)

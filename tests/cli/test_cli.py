@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -883,3 +884,155 @@ def command_file(ctx):
     equal((got["verbosity"], got["statsdprefix"]), (5, "hello."))
     check((directory / "scope.1").exists(), "a file for another process")
     step("still-alive")
+
+
+@test()
+def rights(ctx):
+    """Of another user's process nothing is told or changed but to root; its owner may, wherever the session is stored."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    os.chmod(ctx.options.work, 0o755)
+    scope = shutil.copy(ctx.scope, ctx.dir / "scope")
+    homes = {user: ctx.fresh(f"home-{user}") for user in (0, 65000, 65001)}
+    config = ctx.dir / "new.yml"
+    config.write_text("metric: {format: {verbosity: 7}}\n")
+
+    def command(user, home, *argv):
+        become = [ctx.tool("setpriv"), f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+        return [*become, "env", f"SCOPE_HOME={home}", scope, *argv]
+    for user, home in homes.items():
+        os.chown(home, user, user)
+    process = ctx.start(command(65000, homes[65000], "run", "--", "sleep", 1000))
+    ctx.wait_for(lambda: ctx.run(command(65000, homes[65000], "inspect", process.pid)).code == 0, "observed")
+    asked = (["inspect", process.pid], ["update", process.pid, "-c", config])
+
+    for words in (*asked, ["detach", process.pid]):
+        refused = ctx.run(command(65001, homes[65001], *words), check_code=1)
+        check(not refused.out and (b"another user's: only that user and root may" in refused.err
+                                   or b"may not be traced by this user" in refused.err), "refusal", refused.describe())
+    for user, home in ((65000, homes[65000]), (65000, homes[65001]), (0, homes[0])):
+        for words in asked:
+            ctx.run(command(user, home, *words), check_code=0)
+        got = json.loads(ctx.run(command(user, home, "inspect", process.pid), check_code=0).out)
+        equal((got["process"]["pid"], got["cfg"]["current"]["metric"]["format"]["verbosity"]), (process.pid, 7), "told")
+
+    # Who is neither its owner nor root is not believed to observe it, nor told the configuration.
+    fake = "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind('\\0scope-0+'); s.listen(); s.accept()"
+    other = ctx.start(["sleep", 1000])
+    ctx.start([ctx.tool("setpriv"), "--reuid=65001", "--clear-groups", "/usr/bin/python3", "-c", fake])
+    ctx.wait_for(lambda: "@scope-0+" in Path("/proc/net/unix").read_text(encoding="ascii", errors="replace"), "the impostor listens")
+    for words in asked:
+        result = ctx.run(command(0, homes[0], words[0], other.pid, *words[2:]), check_code=1)
+        check(b"is not observed" in result.err, "the impostor was asked", result.describe())
+
+    ctx.run(command(65000, homes[65000], "detach", process.pid), check_code=0)
+    ctx.home = homes[65000]
+
+
+LINE = "id -u; cat /etc/hostname; /bin/busybox cat /etc/hostname; exit 5"
+
+
+@test()
+def becoming_another_user(ctx):
+    """Root's su, sudo and the like: what they start as another user is observed as before, dynamic and static."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    ctx.tool("busybox")
+    for argv in (["su", "nobody", "-s", "/bin/sh", "-c", LINE], [ctx.tool("sudo"), "-u", "nobody", "sh", "-c", LINE],
+                 [ctx.tool("sudo"), "-u", "nobody", "-i", "/bin/sh", "-c", "exit 0"],
+                 [ctx.tool("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups", "env", "-i", "/bin/sh", "-c", LINE],
+                 [ctx.tool("runuser"), "-u", "nobody", "--", "sh", "-c", LINE]):
+        bare, scoped = ctx.run(argv), ctx.scoped(argv)
+        equal((scoped.code, scoped.out, scoped.err), (bare.code, bare.out, bare.err), f"status and output of {argv}")
+        log = scoped.session.log()
+        check("not observed" not in log and "left alone" not in log, "something was not observed", log)
+        if LINE not in argv:
+            continue
+        equal((bare.code, bare.out.split(b"\n")[0]), (5, b"65534"), "what it does")
+        opened = [e["proc"] for e in scoped.session.events("fs", "fs.open") if e["data"]["file"] == "/etc/hostname"]
+        equal(sorted(opened), ["busybox", "cat"], f"who has opened the file in {argv}")
+        ids = [e for e in scoped.session.events("process", "proc.start") if e["data"]["args"][:1] == ["id"]]
+        check(ids, f"id was not observed in {argv}")
+
+
+@test()
+def programs_with_other_rights(ctx):
+    """An ordinary user's su, sudo, passwd: as without scope, nothing is said but in the session, and the shell goes on."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    os.chmod(ctx.options.work, 0o755)
+    scope, home = shutil.copy(ctx.scope, ctx.dir / "scope"), ctx.fresh("home")
+    os.chown(home, 65534, 65534)
+    become = [ctx.tool("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups", "env", f"SCOPE_HOME={home}"]
+    line = f"{ctx.tool('sudo')} -n id; echo $?; passwd -S; echo $?; /bin/true; exit 6"
+    bare = ctx.run([*become, "/bin/sh", "-c", line])
+    scoped = ctx.run([*become, scope, "run", "--", "/bin/sh", "-c", line])
+    equal((scoped.code, scoped.out, scoped.err), (bare.code, bare.out, bare.err), "status and output")
+    check(bare.code == 6 and b"nobody" in bare.out, "what it does", bare.describe())
+    ctx.home = home
+    session = ctx.session()
+    session.wait_end()
+    notes = [e["data"] for e in session.events("process", "proc.note", sync=False)]
+    equal([os.path.basename(n["file"]) for n in notes], ["sudo", "passwd"], "notes")
+    check(all("set-user-ID" in n["text"] for n in notes), "their text", notes)
+    check(any(e["data"]["exe"].endswith("/true") for e in session.events("process", "proc.start", sync=False)), "/bin/true afterwards")
+    direct = ctx.run([*become, scope, "run", "--", ctx.tool("sudo"), "-n", "id"])
+    plain = ctx.run([*become, ctx.tool("sudo"), "-n", "id"])
+    equal((direct.code, direct.out, direct.err), (plain.code, plain.out, plain.err), "status and output of sudo itself")
+    logs = [(Path(s) / "scope.log").read_text() for s in ctx.sessions()]
+    check(any("changes its user" in text for text in logs), "sudo itself", *logs)
+
+
+# A machine with Yama as far as /proc tells; that ptrace is refused is strace's doing.
+YAMA = """set -e
+mount -t tmpfs none /proc/sys/kernel
+mkdir /proc/sys/kernel/yama
+echo $1 >/proc/sys/kernel/yama/ptrace_scope
+shift
+exec "$@"
+"""
+
+
+def under_yama(ctx, scope, *argv, user=None):
+    become = [ctx.tool("setpriv"), f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+    return ctx.run([ctx.tool("unshare"), "-m", "sh", "-c", YAMA, "sh", scope, *become, *argv])
+
+
+@test()
+def yama(ctx):
+    """kernel.yama.ptrace_scope is named, with what helps, by doctor, attach and the log of a session."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    os.chmod(ctx.options.work, 0o755)
+    scope, strace = shutil.copy(ctx.scope, ctx.dir / "scope"), ctx.tool("strace")
+    refuse = [strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=ptrace", "-e", "inject=ptrace:error=EPERM"]
+    sleeper = ctx.start(["sleep", 1000])
+    for number, as_root, as_user, said in ((0, "ok", "ok", b"or to be its owner"), (1, "ok", "note", b"ptrace_scope is 1; if it were 0"),
+                                           (2, "ok", "note", b"CAP_SYS_PTRACE, as kernel.yama.ptrace_scope is 2"),
+                                           (3, "note", "note", b"is 3; only a restart")):
+        for user, verdict in ((None, as_root), (65000, as_user)):
+            result = under_yama(ctx, number, "env", f"SCOPE_HOME={ctx.dir}/nowhere", scope, "doctor", "-j", user=user)
+            got = {line["check"]: line for line in objects_of(result)}["ptrace_scope"]
+            equal(got["verdict"], verdict, f"verdict for {user}: {got}")
+            check(verdict == "ok" or "remedy" in got and str(number) in got["text"], "text and remedy", got)
+        refused = under_yama(ctx, number, *refuse, ctx.scope, "attach", sleeper.pid)
+        check(refused.code == 1 and said in refused.err, f"refusal under {number}", refused.describe())
+    equal(sleeper.poll(), None, "the process")
+
+
+@test()
+def yama_static(ctx):
+    """A static program that may not be traced runs as it does alone, and the session's log says why."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    strace, busybox = ctx.tool("strace"), ctx.tool("busybox")
+    for number, said in ((0, "a sandbox without ptrace"), (2, "kernel.yama.ptrace_scope isn't 0")):
+        ctx.home = ctx.fresh(f"home-{number}")
+        shell = subprocess.Popen([ctx.tool("unshare"), "-m", "sh", "-c", YAMA, "sh", str(number),
+                                  *ctx.scope_argv(["sh", "-c", f"echo ready; read x; {busybox} echo done; exit 3"])],
+                                 cwd=ctx.dir, env=ctx.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        ctx.started.append(shell)
+        equal(shell.stdout.readline(), b"ready\n", "first line")
+        collector = ctx.wait_for(ctx.session().collector_pid, "the collector runs")
+        tracer = ctx.start([strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=ptrace", "-e", "inject=ptrace:error=EPERM", "-p", collector])
+        ctx.wait_for(lambda: f"TracerPid:\t{tracer.pid}" in Path(f"/proc/{collector}/status").read_text(), "strace is attached")
+        out, _ = shell.communicate(b"go\n", timeout=ctx.left())
+        equal((shell.returncode, out), (3, b"done\n"), "status and output")
+        ctx.session().wait_end()
+        log = ctx.session().log()
+        check(re.search(f"static program: not observed: .*{said}.*busybox", log), "the log doesn't tell why", log)

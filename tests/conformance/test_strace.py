@@ -20,7 +20,8 @@ fresh directory of the same name, prepared alike. Compared is the multiset of
    moment, in as many pieces as it happens: for the calls named as in_pieces the
    sum of the bytes is compared instead of each call's.
 5. How many threads a Go program starts, and how often it looks in vain whether a
-   pipe has something to read (EAGAIN), is up to its scheduler: by_chance.
+   pipe has something to read (EAGAIN), is up to its scheduler; and esbuild reads
+   the directories above its own, where others make files: by_chance.
 6. mmap of no file, and the commands of fcntl and ioctl that neither make nor
    mark a descriptor: not observed (calls.observed).
 """
@@ -33,6 +34,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import calls
+import foreign
 from scopetest import Failure, add_test, check
 
 STABLE = 0.97
@@ -133,6 +135,13 @@ def go_files(variant):
     return prepare
 
 
+def bundled(release):
+    def prepare(ctx, work):
+        foreign.js_project(work, 20)
+        shutil.copy2(foreign.esbuild(release), work / "esbuild")
+    return prepare
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -181,6 +190,9 @@ COMMANDS = [
     *(Command(f"go-{variant}", "./files >out", go_files(variant), in_pieces=["read"], timeout=400,
               by_chance=["clone", "clone3", ("read", -errno.EAGAIN)])
       for variant in ("cgo", "cgo-stripped", "cgo-external-pie", "pie", "static", "static-stripped")),
+    *(Command(f"esbuild-{release}", "./esbuild --bundle main.js --outfile=out.js --log-level=error && cat out.js", bundled(release),
+              in_pieces=["read"], timeout=400, by_chance=["clone", "clone3", ("read", -errno.EAGAIN), "getdents64"])
+      for release in foreign.ESBUILD),
     Command("busybox", "busybox tar cf a.tar dir0 dir1 dir2 && busybox mkdir x && busybox tar xf a.tar -C x &&"
                        "busybox ls -lR . >list && busybox gzip -c dir1/file9.txt >z && busybox cp -a dir3 copy &&"
                        "busybox find . -name 'file*' -exec busybox wc -c {} + >sizes && busybox sort -o sorted sizes &&"

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +138,30 @@ def test_little_stack(ctx):
     both(ctx, ["/bin/sh", "-c", f"ulimit -s 64; {p} ends 3; echo $?; ulimit -s 16; {p} ends 4; echo $?"])
 
 
+def of_an_older_linker(ctx, variant):
+    """A static PIE that doesn't say that it is a program (DF_1_PIE), which the dynamic loader doesn't either."""
+    p = shutil.copy(program(ctx, variant), ctx.dir / "unsaid")
+    listed = ctx.run([ctx.tool("readelf"), "-dW", p], check_code=0).out.decode()
+    at = int(re.search(r"Dynamic section at offset (0x[0-9a-f]+)", listed)[1], 16)
+    with open(p, "r+b") as f:
+        f.seek(at)
+        table = f.read(4096)
+        for i in range(0, len(table), 16):  # struct Elf64_Dyn
+            tag, value = struct.unpack_from("<qQ", table, i)
+            if tag == 0x6ffffffb:  # DT_FLAGS_1
+                check(value & 0x08000000, "this linker doesn't say it either: a bad test")
+                f.seek(at + i + 8)
+                f.write(struct.pack("<Q", value & ~0x08000000))
+                break
+    check("PIE" not in ctx.run([ctx.tool("readelf"), "-dW", p], check_code=0).out.decode(), "it still says so")
+    observed(both(ctx, [p, "view", "a"]), p)
+    observed(both(ctx, ["/bin/sh", "-c", f"{p} view a; exit 5"]), p)
+
+
+for _variant in ("static-pie", "musl-static-pie"):
+    add_test("static", f"older-linker/{_variant}", lambda ctx, v=_variant: of_an_older_linker(ctx, v))
+
+
 # --- left alone ---
 
 def left_alone(ctx, result, path, why):
@@ -163,6 +188,26 @@ def test_writable_code(ctx):
         left_alone(ctx, result, p, "packed or writable")
 
 
+def packed(ctx, hidden):
+    """Packed programs, with the system calls of the stub in plain sight, or where nobody finds them."""
+    for variant in ("static", "musl-static"):
+        payload = ctx.dir / f"payload-{variant}"
+        payload.write_bytes(bytes(b ^ 0x5a for b in program(ctx, variant, ["-no-pie"], "to-pack").read_bytes()))
+        p = ctx.dir / f"packed-{variant}"
+        ctx.run([ctx.tool("gcc"), "-O1", "-fno-stack-protector", "-fno-tree-loop-distribute-patterns", "-nostdlib", "-static", "-no-pie", "-s",
+                 "-Wl,-Ttext-segment=0x60000000", *(["-DHIDDEN"] if hidden else []), f'-DPAYLOAD="{payload}"', TESTS / "static/packed.c",
+                 "-o", p], check_code=0)
+        for argv in ([p, "ends", "3"], [p, "chain", p, program(ctx, variant)], ["/bin/sh", "-c", f"{p} heap; {p} ends 3; exit $?"]):
+            result = both(ctx, argv)
+            result.session.wait_end()
+            log = result.session.log()
+            check(f"the program is packed or makes its code as it runs: {p}" in log, "the log doesn't tell why", log)
+
+
+add_test("static", "packed/plain", lambda ctx: packed(ctx, False))
+add_test("static", "packed/hidden", lambda ctx: packed(ctx, True))
+
+
 @test()
 def test_no_room_below(ctx):
     p = program(ctx, "static", ["-Wl,-Ttext-segment=0x20000"], "low")
@@ -182,6 +227,37 @@ def test_traced_already(ctx):
     bare = ctx.run([*strace, p, "ends", "3"])
     whole = ctx.run([*strace, *ctx.scope_argv([p, "ends", "3"])])
     equal((whole.code, whole.out, whole.err), (bare.code, bare.out, bare.err), "strace of scope run")
+
+
+@test()
+def test_unreadable(ctx):
+    """Programs that may be run but not read, by a user for whom that counts: that one is static can't be known before."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    ctx.home.mkdir()
+    os.chown(ctx.home, 65000, 65000)
+    os.chmod(ctx.options.work, 0o755)
+    user = [ctx.tool("setpriv"), "--reuid=65000", "--regid=65000", "--clear-groups"]
+    scope = shutil.copy(ctx.scope, ctx.dir / "scope")
+    for variant in ("static", "musl-static-pie", "glibc-O2"):
+        p = shutil.copy(program(ctx, variant), ctx.dir / variant)
+        p.chmod(0o111)
+        for argv, by_shell in (([p, "ends", 3], False), (["/bin/sh", "-c", f"{p} ends 3; exit 4"], True)):
+            shutil.rmtree(ctx.home / "history", ignore_errors=True)
+            bare, scoped = ctx.run([*user, *argv]), ctx.run([*user, scope, "run", "--", *argv])
+            equal((scoped.code, scoped.out, scoped.err), (bare.code, bare.out, bare.err), "status and output")
+            equal(bare.code, 4 if by_shell else 3, "status")
+            session = ctx.session()
+            session.wait_end()
+            log = session.log()
+            if variant == "glibc-O2":
+                check(any(b["data"]["exe"] == str(p) for b in session.events("process", "proc.start", sync=False)), "was not observed", log)
+                check("started a program" not in log, "said to be unobserved", log)
+            elif by_shell:
+                check(f"not observed: its file can't be read: {p}" in log, "the log doesn't tell why", log)
+                notes = [b["data"] for b in session.events("process", "proc.note", sync=False)]
+                equal([n.get("file") for n in notes], [str(p)], "notes")
+            else:
+                check(f"{p} can't be read: not observed unless" in log, "the log doesn't tell why", log)
 
 
 @test()

@@ -33,6 +33,7 @@ struct image {
     char interp[32];
     Elf64_Dyn dyn[4];
     char strings[32];
+    uint32_t table[8]; /* DT_GNU_HASH */
 };
 
 static char dir[64];
@@ -135,6 +136,15 @@ static void test_kinds(void **state)
     path = put("static-pie", &m, sizeof(m), 0755);
     assert_int_equal(kind_of(path, NULL), EXE_STATIC);
     free(path);
+
+    /* One whose linker didn't say so has nothing for others: one bucket, which is empty; else it is a loader. */
+    m.dyn[0] = (Elf64_Dyn){.d_tag = DT_GNU_HASH, .d_un.d_ptr = offsetof(struct image, table)};
+    for (uint32_t symbol = 0; symbol < 2; symbol++) {
+        memcpy(m.table, (const uint32_t[8]){1, 1, 1, 0, 0, 0, symbol}, sizeof(m.table));
+        path = put("unsaid", &m, sizeof(m), 0755);
+        assert_int_equal(kind_of(path, NULL), symbol ? EXE_DYNAMIC : EXE_STATIC);
+        free(path);
+    }
 
     /* A shared object that wasn't linked as a program and has no interpreter is the dynamic loader. */
     m.ph[1] = (Elf64_Phdr){.p_type = PT_DYNAMIC, .p_offset = offsetof(struct image, dyn), .p_filesz = sizeof(m.dyn)};
