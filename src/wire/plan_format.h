@@ -45,7 +45,7 @@
 #include "wire/syscalls.h"
 
 #define PLAN_MAGIC   UINT64_C(0x316e616c50706353) /* "ScpPlan1" */
-#define PLAN_VERSION 3u     /* raised whenever a plan made by an older planner must not be applied */
+#define PLAN_VERSION 4u     /* raised whenever a plan made by an older planner must not be applied */
 #define PLAN_SLOT    128u   /* bytes per trampoline slot */
 #define PLAN_SLOT_CODE 32u  /* code starts here in a slot */
 #define PLAN_KEY_MAX 64u    /* bytes of plan_header.key, NUL included */
@@ -60,6 +60,7 @@ enum plan_entry {
     PLAN_ENTRY_CALL,      /* instead of a call to a leaf that makes the syscall (musl): rax = slot */
     PLAN_ENTRY_GO_EXIT,   /* as the first two, from code that has no stack to spare (PLAN_F_GO) */
     PLAN_ENTRY_GO_ENTER,
+    PLAN_ENTRY_FUNCTION,  /* instead of a function: r11 = slot, everything else as it was called */
     PLAN_ENTRIES,
     PLAN_ENTRY_MAX = 16,  /* the table is exactly one slot: 16 * 8 == PLAN_SLOT */
 };
@@ -73,6 +74,7 @@ enum plan_method {
     PLAN_CALLER,          /* hooked around the only call of a leaf function */
     PLAN_SPAN,            /* region spans the syscall (calls that never return) */
     PLAN_BEFORE,          /* calls that never return: jump in place of the bytes before the syscall, no exit hook */
+    PLAN_FUNCTION,        /* a function of wire/functions.def: jump in place of its first instructions */
 };
 
 enum plan_reason {
@@ -99,12 +101,14 @@ enum plan_flag {
     PLAN_F_SP_BIAS8     = 1u << 4, /* enter hook sees sp 8 lower than the exit hook (PLAN_CALLER) */
     PLAN_F_NORETURN     = 1u << 5,
     PLAN_F_GO           = 1u << 6, /* may run on a goroutine's stack: the hooks run on one of the probe's */
+    PLAN_F_FUNCTION     = 1u << 7, /* nr is an enum fn_id */
 };
 
 /* plan_patch.when: the condition under which the probe applies a patch. */
 enum plan_when {
     PLAN_ALWAYS,
     PLAN_TIMING,          /* enter hook needed only to time the call */
+    PLAN_TRAFFIC,         /* function hook: needed only where traffic is captured */
 };
 
 struct plan_header {
@@ -124,8 +128,8 @@ struct plan_header {
 };
 
 struct plan_site {
-    uint64_t vaddr;       /* of the syscall instruction (of the call for PLAN_CALLER) */
-    int32_t nr;           /* syscall number, -1 if not constant */
+    uint64_t vaddr;       /* of the syscall instruction (of the call for PLAN_CALLER, of the function) */
+    int32_t nr;           /* syscall number, -1 if not constant; enum fn_id (PLAN_F_FUNCTION) */
     uint8_t method;       /* enum plan_method */
     uint8_t reason;       /* enum plan_reason */
     uint16_t flags;       /* enum plan_flag */
@@ -138,7 +142,7 @@ struct plan_slot {
     uint64_t tail;        /* absolute: where the common entry code jumps when the hook is done */
     int32_t nr;
     uint32_t flags;       /* enum plan_flag */
-    uint64_t site_pc;     /* address of the instruction after the syscall */
+    uint64_t site_pc;     /* address of the instruction after the syscall; of the function (PLAN_F_FUNCTION) */
 };
 
 enum plan_fix_kind {
@@ -234,6 +238,12 @@ static inline int plan_check(const void *p, size_t size)
     return 1;
 }
 
+/* Whether a site can't be observed although it is wanted; functions: whether those are. */
+static inline int plan_site_missed(const struct plan_site *s, int functions)
+{
+    return s->method == PLAN_NONE && s->reason != PLAN_R_UNINTERESTING && (functions || !(s->flags & PLAN_F_FUNCTION));
+}
+
 /* The offset in the blob that a patch jumps or calls to; blob_size if it doesn't lead there. */
 static inline uint32_t plan_patch_target(const struct plan_header *h, const struct plan_patch *p)
 {
@@ -285,7 +295,8 @@ static inline void plan_fill_blob(const struct plan_header *h, char *to, uint64_
     for (uint32_t o = PLAN_SLOT; o < h->blob_size; o += PLAN_SLOT) {
         struct plan_slot *slot = (struct plan_slot *)(void *)(to + o);
 
-        slot->flags = (slot->flags & 0xffffu) | (uint32_t)op_of_nr(slot->nr) << 24;
+        if (!(slot->flags & PLAN_F_FUNCTION))
+            slot->flags = (slot->flags & 0xffffu) | (uint32_t)op_of_nr(slot->nr) << 24;
     }
     for (uint32_t i = 0; i < h->patch_count; i++) {
         uint32_t target = plan_patch_target(h, &patch[i]) & ~(PLAN_SLOT - 1);
