@@ -120,7 +120,7 @@ static void count_sites(const struct texts *t, struct segment_header *h)
 
         h->images++;
         for (uint32_t i = 0; i < plan->site_count; i++)
-            h->sites_left += s[i].method == PLAN_NONE && s[i].reason != PLAN_R_UNINTERESTING;
+            h->sites_left += (uint32_t)plan_site_missed(&s[i], !!(h->mode & SEG_M_TRAFFIC));
         for (uint32_t i = 0; i < plan->patch_count; i++)
             h->sites_patched += t->v[k].applied[i];
     }
@@ -198,7 +198,9 @@ static int prepare(struct attach *a, char **ret_why)
         return -EALREADY;
     }
     texts_read(a->pid, &a->seen, a->plan_dir, process_is_trusted(&a->facts),
-               (a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC, &a->texts);
+               ((a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC ? TEXTS_WHEN(PLAN_TIMING) : 0) |
+                   (a->mode & SEG_M_TRAFFIC ? TEXTS_WHEN(PLAN_TRAFFIC) : 0),
+               &a->texts);
     if (a->texts.go && !arch_probe_runs_early()) {
         *ret_why = xstrdup("it contains Go code, for which Linux 5.9 and a CPU with FSGSBASE are needed");
         return -ENOTSUP;

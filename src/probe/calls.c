@@ -21,6 +21,7 @@
 
 #include "calls.h"
 #include "exec.h"
+#include "functions.h"
 #include "images.h"
 #include "ring.h"
 #include "uring.h"
@@ -351,6 +352,12 @@ static inline struct fd_entry *transfer(struct call *c, int fd, enum direction d
             add64(&e->write_ticks, c->ticks);
     }
     c->flags |= REC_F_COUNTED;
+    if (unlikely(functions_used)) {
+        if (e->kind == FDK_UNKNOWN)
+            e->kind = (uint8_t)kind_of_fd(fd, e);
+        if (e->kind == FDK_SOCKET)
+            function_socket(fd, e, dir == DIR_WRITE, c->r->sp);
+    }
     return e;
 }
 

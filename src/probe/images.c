@@ -215,7 +215,7 @@ static bool patch_wanted(const struct plan_patch *p, const struct image *im)
     uint64_t at = im->bias + p->vaddr;
 
     return p->len <= PLAN_PATCH_MAX && at >= im->text_lo && at + p->len <= im->text_hi &&
-           (p->when != PLAN_TIMING || probe.timing);
+           (p->when != PLAN_TIMING || probe.timing) && (p->when != PLAN_TRAFFIC || (probe.mode & SEG_M_TRAFFIC));
 }
 
 /* Whether the text is still what the planner saw. */
@@ -238,9 +238,14 @@ static int plan_apply(const struct plan_header *h, const struct image *im)
     const struct plan_patch *patch = (const void *)((const char *)h + h->patch_off);
     uint64_t lo = (im->bias + h->text_lo) & ~(PROBE_PAGE - 1), hi = ROUND_UP(im->bias + h->text_hi, PROBE_PAGE);
     uint64_t size = ROUND_UP((uint64_t)h->blob_size, PROBE_PAGE), blob, page = 0;
+    bool wanted = false;
     int done = 0;
     long ret;
 
+    for (uint32_t i = 0; i < h->patch_count && !wanted; i++)
+        wanted = patch_wanted(&patch[i], im);
+    if (!wanted)
+        return 0;
     lo = lo < (im->text_lo & ~(PROBE_PAGE - 1)) ? im->text_lo & ~(PROBE_PAGE - 1) : lo;
     hi = MIN(hi, ROUND_UP(im->text_hi, PROBE_PAGE));
     if (lo >= hi)
@@ -305,7 +310,7 @@ static void image_patch(struct segment_header *s, int plans, const struct image 
     for (uint32_t i = 0; i < h->site_count; i++) {
         const struct plan_site *site = (const struct plan_site *)(const void *)((const char *)h + h->site_off) + i;
 
-        left += site->method == PLAN_NONE && site->reason != PLAN_R_UNINTERESTING;
+        left += (uint32_t)plan_site_missed(site, !!(probe.mode & SEG_M_TRAFFIC));
     }
     if (h != &plan_empty)
         SYS2(__NR_munmap, h, size);
