@@ -155,12 +155,16 @@ static bool note_pop(struct thread *t, uint64_t sp, struct function_note *ret)
     return false;
 }
 
-/* The note of a call for the same object around this one, if any. */
-static struct function_note *note_around(struct thread *t, uint64_t sp, uint64_t object)
+/* The note of a call for the same object around this one, if any: the innermost, or the innermost of a shape. */
+#define ANY_SHAPE 0xffu
+static struct function_note *note_around(struct thread *t, uint64_t sp, uint64_t object, uint8_t shape)
 {
-    for (uint32_t n = MIN(t->functions, FUNCTION_NOTES); n > 0; n--)
-        if (t->function[n - 1].sp > sp && t->function[n - 1].object == object)
-            return &t->function[n - 1];
+    for (uint32_t i = MIN(t->functions, FUNCTION_NOTES); i > 0; i--) {
+        struct function_note *n = &t->function[i - 1];
+
+        if (n->sp > sp && n->object == object && (shape == ANY_SHAPE || shape == fn_table[n->fn].shape))
+            return n;
+    }
     return NULL;
 }
 
@@ -295,20 +299,23 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
     object = object_of(r, d, fn, false);
     if (!is_connection(object, d))
         return false;
-    switch (d->shape) {
-    case FNS_FD:
+    if (d->shape == FNS_FD) {
         if (d->buffer < FN_RESULT)
             object_uses(s, object, false, function_arg(r, d->buffer));
         if (d->length < FN_RESULT)
             object_uses(s, object, true, function_arg(r, d->length));
         return false;
-    case FNS_END:
-        tell_other(s, object);
-        return false;
     }
     t = thread_get(process);
     if (!t)
         return false;
+    if (d->shape == FNS_END) {
+        const struct function_note *around = note_around(t, r->sp, object, ANY_SHAPE);
+
+        if (!around || !note_stands(around)) /* not SSL_clear as part of a handshake */
+            tell_other(s, object);
+        return false;
+    }
     if (unlikely(!functions_used))
         functions_used = 1;
     add64(&shard(t)->calls, 1);
@@ -348,10 +355,13 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
     n = bytes_moved(r, d, fn);
     if (n <= 0 || ((d->flags & FNX_PEEK) && (r->arg3 & FN_PEEK)))
         return;
-    around = note_around(t, r->sp, object);
+    around = note_around(t, r->sp, object, ANY_SHAPE);
     if (around) /* a function of the library that calls another one */
         around->told |= (uint8_t)(1u << d->source);
-    if (told || (around && fn_table[around->fn].shape == FNS_FLUSH && note_stands(around)))
+    if (told)
+        return;
+    around = around ? note_around(t, r->sp, object, FNS_FLUSH) : NULL;
+    if (around && note_stands(around))
         return;
     /* More than there was room for: it continues an earlier call, with bytes that it was given then. */
     if (d->shape == FNS_DATA && (uint64_t)n <= (d->result == FNR_INT ? (uint32_t)function_arg(r, d->length)

@@ -43,7 +43,8 @@ class Segment:
         self.fd = os.open(f"/proc/{pid}/map_files/{best[1]:x}-{best[2]:x}", os.O_RDONLY | os.O_CLOEXEC)
         head = os.pread(self.fd, 512, 0)
         magic, self.version, _, self.size, _ = struct.unpack_from("<QIIQQ", head)
-        assert magic == MAGIC, "no segment"
+        if magic != MAGIC:
+            raise FileNotFoundError(f"the segment of process {pid} is being made")
         self.ring_off, self.cells = struct.unpack_from("<II", head, 40)
 
     def __del__(self):
