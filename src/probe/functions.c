@@ -103,12 +103,13 @@ static int object_fd(struct segment_header *s, uint64_t object, bool sends, uint
 
 /* ---- calls under way ---- */
 
-/* Whether the frame of a noted call is still there: it may have been left by longjmp(3), and its stack be another's. */
-static bool note_stands(const struct function_note *n)
+/* Whether the frame of a noted call, above sp, is still there: it may have been left by longjmp(3), and its stack be
+ * another's, or no memory any more. In a sandbox, where nobody can be asked, only what is near counts. */
+static bool note_stands(const struct function_note *n, uint64_t sp)
 {
     const struct function_regs *r = (const struct function_regs *)(n->sp - FUNCTION_FRAME);
 
-    return mem_readable(r, sizeof(*r)) && r->sp == n->sp && r->slot;
+    return (probe.sandboxed ? n->sp - sp < PROBE_PAGE : mem_readable(r, sizeof(*r))) && r->sp == n->sp && r->slot;
 }
 
 HIDDEN void function_socket(int fd, const struct fd_entry *e, bool sends, uint64_t sp)
@@ -123,7 +124,7 @@ HIDDEN void function_socket(int fd, const struct fd_entry *e, bool sends, uint64
             continue;
         key = object_key(n->object, sends);
         value = object_value(fd, e);
-        if (n->object && object_get(key) != value && note_stands(n))
+        if (n->object && object_get(key) != value && note_stands(n, sp))
             object_set(key, value);
         return;
     }
@@ -251,13 +252,12 @@ static void tell(struct segment_header *s, const struct fn_desc *d, uint64_t obj
         return;
     }
     for (size_t at = 0, n; at < (size_t)bytes; at += n) {
-        struct record part = r;
         struct ring_item item;
 
         n = MIN((size_t)bytes - at, DATA_CHUNK);
         item = (struct ring_item){ITEM_DATA, (uint32_t)n, data + at};
-        part.arg[1] = at;
-        ring_write(s, &part, &item, 1);
+        r.arg[1] = at;
+        ring_write(s, &r, &item, 1);
     }
 }
 
@@ -312,7 +312,7 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
     if (d->shape == FNS_END) {
         const struct function_note *around = note_around(t, r->sp, object, ANY_SHAPE);
 
-        if (!around || !note_stands(around)) /* not SSL_clear as part of a handshake */
+        if (!around || !note_stands(around, r->sp)) /* not SSL_clear as part of a handshake */
             tell_other(s, object);
         return false;
     }
@@ -361,7 +361,7 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
     if (told)
         return;
     around = around ? note_around(t, r->sp, object, FNS_FLUSH) : NULL;
-    if (around && note_stands(around))
+    if (around && note_stands(around, r->sp))
         return;
     /* More than there was room for: it continues an earlier call, with bytes that it was given then. */
     if (d->shape == FNS_DATA && (uint64_t)n <= (d->result == FNR_INT ? (uint32_t)function_arg(r, d->length)

@@ -16,12 +16,12 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define NEED(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno);                          \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
+#define NEED(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
+            exit(1); \
+        } \
     } while (0)
 #define LIBRARY __attribute__((noinline, noclone, visibility("default")))
 
@@ -93,8 +93,19 @@ static void registers(void)
                                .rsi = (uintptr_t) "bytes",
                                .rdx = 5,
                                .rcx = (uintptr_t)&written,
-                               .r8 = 8, .r9 = 9, .r10 = 10, .rbx = 11, .rbp = 12, .r12 = 13, .r13 = 14, .r14 = 15, .r15 = 16,
-                               .xmm0 = 1.5, .xmm1 = 2.25, .xmm2 = {1, 2}, .xmm15 = {UINT64_MAX, 7}};
+                               .r8 = 8,
+                               .r9 = 9,
+                               .r10 = 10,
+                               .rbx = 11,
+                               .rbp = 12,
+                               .r12 = 13,
+                               .r13 = 14,
+                               .r14 = 15,
+                               .r15 = 16,
+                               .xmm0 = 1.5,
+                               .xmm1 = 2.25,
+                               .xmm2 = {1, 2},
+                               .xmm15 = {UINT64_MAX, 7}};
     struct registers after = before;
 
     errno = 4711;
@@ -179,8 +190,8 @@ static void signals(void)
         }
     }
     for (int i = 0; i < 100; i++) {
-        sigaction(SIGALRM, &(struct sigaction){.sa_handler = on_user, .sa_flags = SA_RESTART | (i & 1 ? SA_ONSTACK : 0)},
-                  NULL);
+        sigaction(SIGALRM,
+                  &(struct sigaction){.sa_handler = on_user, .sa_flags = SA_RESTART | (i & 1 ? SA_ONSTACK : 0)}, NULL);
         setitimer(ITIMER_REAL, &soon, NULL);
         NEED(SSL_read(reader, &c, 1) == 1 && c == 'h');
     }

@@ -10,12 +10,12 @@
 
 #include <gnutls/gnutls.h>
 
-#define NEED(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno);                          \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
+#define NEED(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
+            exit(1); \
+        } \
     } while (0)
 
 static void print_bytes(const void *session, const char *direction, const void *data, size_t size)

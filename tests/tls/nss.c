@@ -9,12 +9,12 @@
 #include <nss.h>
 #include <ssl.h>
 
-#define NEED(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s (error %d)\n", __FILE__, __LINE__, #condition, (int)PR_GetError());             \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
+#define NEED(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: %s (error %d)\n", __FILE__, __LINE__, #condition, (int)PR_GetError()); \
+            exit(1); \
+        } \
     } while (0)
 
 static void print_bytes(const void *fd, const char *direction, const void *data, int size)

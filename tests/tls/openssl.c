@@ -21,13 +21,13 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
-#define NEED(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno);                          \
-            ERR_print_errors_fp(stderr);                                                                               \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
+#define NEED(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
+            ERR_print_errors_fp(stderr); \
+            exit(1); \
+        } \
     } while (0)
 
 static const char *cert_file, *key_file;
@@ -454,9 +454,9 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } modes[] = {{"calls", calls},   {"memory", memory}, {"threads", threads}, {"forked", forked},
-                 {"cancel", cancel}, {"leave", leave},   {"waiting", waiting}, {"busy", busy},
-                 {"late-cancel", late_cancel}};
+    } modes[] = {{"calls", calls},     {"memory", memory}, {"threads", threads},
+                 {"forked", forked},   {"cancel", cancel}, {"leave", leave},
+                 {"waiting", waiting}, {"busy", busy},     {"late-cancel", late_cancel}};
     char c;
 
     NEED(argc == 4);

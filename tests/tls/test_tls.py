@@ -305,10 +305,10 @@ S(("127.0.0.1", int(sys.argv[3])), H).serve_forever()
 """
 
 
-def server(ctx, argv, connected):
+def server(ctx, argv, connected, port=None):
+    """A server that gets certificate, key and port as arguments, or knows them already if there is a port."""
     cert, key = certificate(ctx)
-    port = free_port()
-    process = start(ctx, [*argv, cert, key, port])
+    process = start(ctx, argv if port else [*argv, cert, key, port := free_port()])
     ctx.wait_for(lambda: process.poll() is not None or listens(port), "the server")
     segment = segment_of(process)
     plain = ssl.create_default_context(cafile=cert)
@@ -340,6 +340,22 @@ def node_server(ctx):
 @test("python-server")
 def python_server(ctx):
     server(ctx, [PYTHON, "-c", PY_SERVER], True)
+
+
+@test("nginx")
+def nginx(ctx):
+    cert, key = certificate(ctx)
+    port = free_port()
+    conf = ctx.dir / "nginx.conf"
+    user = "user root;" if os.geteuid() == 0 else ""
+    conf.write_text(f"""
+        {user} daemon off; master_process off; pid {ctx.dir}/pid; error_log {ctx.dir}/error.log;
+        events {{}}
+        http {{ access_log off; client_body_temp_path {ctx.dir}/body; proxy_temp_path {ctx.dir}/proxy;
+            fastcgi_temp_path {ctx.dir}/f; uwsgi_temp_path {ctx.dir}/u; scgi_temp_path {ctx.dir}/s;
+            server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {cert}; ssl_certificate_key {key};
+                location / {{ return 200 "{'answer ' * 500}"; }} }} }}""")
+    server(ctx, [ctx.tool("nginx"), "-c", conf, "-e", ctx.dir / "error.log"], True, port)
 
 
 @test("s-server")
@@ -561,6 +577,23 @@ def attach(ctx):
         tell(process, bytes([c]))
     equal(len(segment.tls()), told, "records afterwards")
     check(mapped_code(process.pid), "the wrapper's code is gone")
+    process.stdin.write(b".")
+    finish(ctx, process, "the program")
+
+
+@test("detach-run", timeout=90)
+def detach_run(ctx):
+    """The same where the loader has brought the probe; once nobody is inside it goes entirely."""
+    program = ctx.compile("tls/openssl.c", flags=["-lssl", "-lcrypto"])
+    process = start(ctx, [program, "waiting", *certificate(ctx)])
+    tell(process, b"a")
+    segment = segment_of(process)
+    out = ctx.run([ctx.scope, "detach", process.pid], check_code=0)
+    check(b"TLS" in out.err, "what remains is not told", out.describe())
+    told = len(segment.tls())
+    tell(process, b"b")
+    tell(process, b"c")
+    equal(len(segment.tls()), told, "records afterwards")
     process.stdin.write(b".")
     finish(ctx, process, "the program")
 
