@@ -234,9 +234,11 @@ void elf_each_function(const struct elf_image *elf, void (*fn)(void *arg, const 
             sh.sh_link >= n || (seen & 1u << (sh.sh_type == SHT_DYNSYM)))
             continue;
         section(elf, &eh, sh.sh_link, &names);
+        if (!names.sh_size || !inside(elf->size, names.sh_offset, names.sh_size))
+            continue;
         text = (const char *)elf->image + names.sh_offset;
-        if (!inside(elf->size, names.sh_offset, names.sh_size) || !names.sh_size || text[names.sh_size - 1])
-            continue; /* each name ends within the table: it ends with a NUL (gABI, "String Table") */
+        if (text[names.sh_size - 1]) /* each name ends within the table: it ends with a NUL (gABI, "String Table") */
+            continue;
         seen |= 1u << (sh.sh_type == SHT_DYNSYM);
         for (uint64_t k = 0; k + sizeof(Elf64_Sym) <= sh.sh_size; k += sizeof(Elf64_Sym)) {
             Elf64_Sym sym;

@@ -179,8 +179,10 @@ static uint8_t trusted[FN_MAX];
 
 static bool may_read(enum fn_id fn, const void *p, size_t n)
 {
+    if (!mem_plausible(p))
+        return false;
     if (trusted[fn] >= TRIALS || probe.sandboxed)
-        return mem_plausible(p);
+        return true;
     if (!mem_readable(p, n))
         return false;
     trusted[fn]++;
