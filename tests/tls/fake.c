@@ -32,6 +32,7 @@ typedef struct {
 SSL *SSL_CTX_new(int fd);
 int SSL_read(SSL *ssl, void *buf, int num);
 int SSL_write(SSL *ssl, const void *buf, int num);
+int SSL_write_ex(SSL *ssl, const void *buf, size_t num, size_t *written);
 
 LIBRARY SSL *SSL_CTX_new(int fd)
 {
@@ -197,7 +198,33 @@ static void signals(void)
     }
 }
 
-int main(void)
+static volatile sig_atomic_t stop;
+
+static void on_term(int signal)
+{
+    (void)signal;
+    stop = 1;
+}
+
+/* Calls until SIGTERM comes. */
+static void loop(void)
+{
+    size_t n;
+    char c;
+
+    signal(SIGTERM, on_term);
+    puts("ready");
+    fflush(stdout);
+    while (!stop) {
+        NEED(SSL_write(writer, "l", 1) == 1);
+        NEED(SSL_read(reader, &c, 1) == 1 && c == 'l');
+        NEED(SSL_write_ex(writer, "just some bytes", 16, &n) == 1 && n == 16);
+        usleep(200);
+    }
+    puts("done");
+}
+
+int main(int argc, char **argv)
 {
     int fd[2];
     char c[16];
@@ -205,6 +232,10 @@ int main(void)
     NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, fd) == 0);
     reader = SSL_CTX_new(fd[0]);
     writer = SSL_CTX_new(fd[1]);
+    if (argc > 1 && strcmp(argv[1], "loop") == 0) {
+        loop();
+        return 0;
+    }
     registers();
     NEED(SSL_read(reader, c, sizeof(c)) == 1);
     cancel();
