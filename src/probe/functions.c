@@ -299,7 +299,7 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
     if (!s || probe.leaving || fn >= FN_MAX)
         return false;
     object = object_of(r, d, fn, false);
-    if (!is_connection(object, d))
+    if (!is_connection(object, d) || (!object && d->object < FN_RESULT)) /* free(NULL) is no end of anything */
         return false;
     if (d->shape == FNS_FD) {
         if (d->buffer < FN_RESULT)

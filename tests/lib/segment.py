@@ -3,16 +3,38 @@
 disturbing it: records stay in the ring until it has come round."""
 
 import contextlib
+import functools
 import os
+import re
 import struct
+import subprocess
+import tempfile
 import time
 
-MAGIC = 0x3147455365706353
-RING_TAIL, RING_HEAD, LOSS = 192, 256, 320  # offsets in struct segment_header
-CELL = 32
-REC_DATA = 4
-ITEM_DATA = 5
-DATA_TLS_TX, DATA_TLS_RX = 3, 4
+from scopetest import TOP
+
+# Printed by a program that is compiled with the headers themselves.
+NUMBERS = """
+    SEG_MAGIC RING_CELL REC_DATA ITEM_DATA DATA_TLS_TX DATA_TLS_RX
+    offsetof(struct~segment_header,ring_off) offsetof(struct~segment_header,ring_cells)
+    offsetof(struct~segment_header,ring_head) offsetof(struct~segment_header,loss)
+    offsetof(struct~record,ret) offsetof(struct~record,arg) offsetof(struct~record,pid)
+    sizeof(struct~record)
+""".split()
+
+
+@functools.lru_cache(maxsize=None)
+def numbers():
+    """Constants and offsets by what they are called in C; of a member of a struct: by struct.member."""
+    names = [n.replace("~", " ") for n in NUMBERS]
+    lines = "".join(f'printf("%llu\\n", (unsigned long long){n});\n' for n in names)
+    source = ('#include <stddef.h>\n#include <stdio.h>\n#include "wire/segment.h"\n#include "wire/record.h"\n'
+              f"int main(void) {{ {lines} return 0; }}")
+    with tempfile.TemporaryDirectory() as d:
+        program = os.path.join(d, "numbers")
+        subprocess.run(["gcc", "-I", str(TOP / "src"), "-x", "c", "-", "-o", program], input=source, text=True, check=True)
+        values = subprocess.run([program], capture_output=True, check=True).stdout.split()
+    return {re.sub(r"(?:offsetof|sizeof)\(struct (\w+),?(\w*)\)", r"\1.\2", n): int(v) for n, v in zip(names, values)}
 
 
 class Data:
@@ -41,49 +63,50 @@ class Segment:
         if not best:
             raise FileNotFoundError(f"process {pid} has no segment")
         self.fd = os.open(f"/proc/{pid}/map_files/{best[1]:x}-{best[2]:x}", os.O_RDONLY | os.O_CLOEXEC)
-        head = os.pread(self.fd, 512, 0)
-        magic, self.version, _, self.size, _ = struct.unpack_from("<QIIQQ", head)
-        if magic != MAGIC:
+        self.n = n = numbers()
+        self.head = lambda at, kind: struct.unpack(kind, os.pread(self.fd, struct.calcsize(kind), at))
+        if self.head(0, "<Q")[0] != n["SEG_MAGIC"]:
             raise FileNotFoundError(f"the segment of process {pid} is being made")
-        self.ring_off, self.cells = struct.unpack_from("<II", head, 40)
+        self.ring_off, = self.head(n["segment_header.ring_off"], "<I")
+        self.cells, = self.head(n["segment_header.ring_cells"], "<I")
 
     def __del__(self):
         with contextlib.suppress(AttributeError, OSError):
             os.close(self.fd)
 
     def lost(self):
-        return struct.unpack("<8Q", os.pread(self.fd, 64, LOSS))
+        return self.head(self.n["segment_header.loss"], "<8Q")
 
     def data(self):
         """Every REC_DATA that is still in the ring, in order. The ring must not have gone round yet."""
-        head = struct.unpack("<Q", os.pread(self.fd, 8, RING_HEAD))[0]
+        cell, head = self.n["RING_CELL"], self.head(self.n["segment_header.ring_head"], "<Q")[0]
         assert head <= self.cells, "the ring has gone round: the test makes too many records"
-        ring = os.pread(self.fd, head * CELL, self.ring_off)
+        ring = os.pread(self.fd, head * cell, self.ring_off)
         found, pos = [], 0
         while pos < head:
-            seq, size, kind = struct.unpack_from("<QIB", ring, pos * CELL)
+            seq, size, kind = struct.unpack_from("<QIB", ring, pos * cell)
             if seq != pos + 1 or size < 16:
                 pos += 1
                 continue
-            if kind == REC_DATA:
-                found.append(self._record(ring[pos * CELL:pos * CELL + size]))
-            pos += (size + CELL - 1) // CELL
+            if kind == self.n["REC_DATA"]:
+                found.append(self._record(ring[pos * cell:pos * cell + size]))
+            pos += (size + cell - 1) // cell
         return found
 
-    @staticmethod
-    def _record(raw):
-        pid, tid, _, ret, _ = struct.unpack_from("<IIQqQ", raw, 16)
-        args = struct.unpack_from("<6Q", raw, 48)
-        data, at = None, 96
+    def _record(self, raw):
+        pid, tid = struct.unpack_from("<II", raw, self.n["record.pid"])
+        ret, = struct.unpack_from("<q", raw, self.n["record.ret"])
+        args = struct.unpack_from("<6Q", raw, self.n["record.arg"])
+        data, at = None, self.n["record."]
         while at + 8 <= len(raw):
             kind, _, size = struct.unpack_from("<HHI", raw, at)
-            if kind == ITEM_DATA:
+            if kind == self.n["ITEM_DATA"]:
                 data = raw[at + 8:at + 8 + size]
             at += 8 + (size + 7) // 8 * 8
         return Data(pid, tid, ret, args, data)
 
     def tls(self):
-        return [d for d in self.data() if d.source in (DATA_TLS_TX, DATA_TLS_RX)]
+        return [d for d in self.data() if d.source in (self.n["DATA_TLS_TX"], self.n["DATA_TLS_RX"])]
 
 
 def wait_segment(pid, seconds=10):
@@ -119,7 +142,7 @@ class Streams:
             self.fds[i].add(r.fd)
             if r.data is None:
                 self.gaps[i] += r.ret
-            elif r.source == DATA_TLS_TX:
+            elif r.source == numbers()["DATA_TLS_TX"]:
                 self.sent[i] += r.data
             else:
                 self.received[i] += r.data
