@@ -308,6 +308,7 @@ int detach_run(pid_t pid, const char *plan_dir, struct attach_result *ret, char 
 {
     struct job j = {.pid = pid};
     int late = 0, rc = -EAGAIN;
+    bool asked = false; /* to let no more calls into functions */
 
     *ret_why = NULL;
     *ret = (struct attach_result){0};
@@ -325,13 +326,14 @@ int detach_run(pid_t pid, const char *plan_dir, struct attach_result *ret, char 
         j.last = i == TRIES - 1;
         rc = worker_run(work, &j, &j.result, sizeof(*j.result));
         late += rc == -ETIMEDOUT;
+        asked |= j.result && j.result->inside;
     }
     if (j.result)
         *ret = *j.result;
     worker_done(&j.result, sizeof(*j.result));
     if (rc == 0) {
         take_leave(&j);
-    } else if (ret->inside) { /* it stays observed */
+    } else if (asked) { /* it stays observed */
         int mem = worker_open_mem(pid);
 
         if (mem >= 0 && set_leaving(&j, mem, false) < 0) {
