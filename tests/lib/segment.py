@@ -15,7 +15,7 @@ from scopetest import TOP
 
 # Printed by a program that is compiled with the headers themselves.
 NUMBERS = """
-    SEG_MAGIC RING_CELL REC_DATA ITEM_DATA DATA_TLS_TX DATA_TLS_RX
+    SEG_MAGIC RING_CELL REC_DATA ITEM_DATA DATA_TLS_TX DATA_TLS_RX LOSS_DATA
     offsetof(struct~segment_header,ring_off) offsetof(struct~segment_header,ring_cells)
     offsetof(struct~segment_header,ring_head) offsetof(struct~segment_header,loss)
     offsetof(struct~record,ret) offsetof(struct~record,arg) offsetof(struct~record,pid)

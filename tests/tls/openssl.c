@@ -449,14 +449,37 @@ static void busy(void)
     exit(0);
 }
 
+/* More than anybody keeps up with: BULK bytes there and back. */
+#define BULK (200u * 65536u)
+
+static void bulk(void)
+{
+    static char buf[65536];
+    struct pair p = connect_pair();
+    char c;
+
+    printf("bulk %u\nready\n", BULK);
+    fflush(stdout);
+    NEED(read(0, &c, 1) == 1);
+    for (size_t done = 0; done < BULK; done += sizeof(buf)) {
+        NEED(SSL_write(p.client, buf, sizeof(buf)) == (int)sizeof(buf));
+        for (size_t got = 0; got < sizeof(buf);) {
+            int n = SSL_read(p.server, buf, sizeof(buf));
+
+            NEED(n > 0);
+            got += (size_t)n;
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
-    } modes[] = {{"calls", calls},     {"memory", memory}, {"threads", threads},
-                 {"forked", forked},   {"cancel", cancel}, {"leave", leave},
-                 {"waiting", waiting}, {"busy", busy},     {"late-cancel", late_cancel}};
+    } modes[] = {
+        {"calls", calls}, {"memory", memory},   {"threads", threads}, {"forked", forked},           {"cancel", cancel},
+        {"leave", leave}, {"waiting", waiting}, {"busy", busy},       {"late-cancel", late_cancel}, {"bulk", bulk}};
     char c;
 
     NEED(argc == 4);

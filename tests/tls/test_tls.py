@@ -614,6 +614,50 @@ def detach_run(ctx):
     finish(ctx, process, "the program")
 
 
+@test("attach-dlopen", timeout=90)
+def attach_dlopen(ctx):
+    """A library that is loaded after somebody has attached."""
+    peer = Peer(ctx, http)
+    program = f"import sys; print('ready', flush=True); sys.stdin.readline()\n{PY_HTTP}"
+    process = subprocess.Popen([PYTHON, "-c", program, str(peer.port)], cwd=ctx.dir, env=ctx.env(),
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    ctx.started.append(process)
+    equal(process.stdout.readline(), b"ready\n", "first line")
+    ctx.run([ctx.scope, "attach", process.pid], check_code=0, env=ctx.env(**WANTED))
+    segment = segment_of(process)
+    out, _ = finish(ctx, process, "the program", stdin=b"\n")
+    ctx.wait_for(lambda: len(peer.got) == 1, "the server's log")
+    peer.close()
+    equal(Streams(segment.tls()).only()[:2], (peer.got[0], peer.sent[0]), "what passed")
+    check(out == peer.sent[0].partition(b"\r\n\r\n")[2] and len(out) > 1000, "the program's output")
+    no_losses(segment)
+
+
+@test("losses")
+def losses(ctx):
+    """What doesn't fit into the ring is counted, to the byte."""
+    program = ctx.compile("tls/openssl.c", flags=["-lssl", "-lcrypto"])
+    process = start(ctx, [program, "bulk", *certificate(ctx)])
+    total = 0
+    while (line := process.stdout.readline()) != b"ready\n":
+        check(line, "it has ended")
+        total = int(line.split()[1]) if line.startswith(b"bulk") else total
+    segment = segment_of(process)
+    collector = ctx.session().collector_pid()
+    os.kill(collector, signal.SIGSTOP)
+    try:
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        equal(process.stdout.readline(), b"end\n", "last line")
+        told = sum(len(r.data) for r in segment.tls() if r.data)
+        lost = segment.lost()[segment.n["LOSS_DATA"]]
+    finally:
+        os.kill(collector, signal.SIGCONT)
+    finish(ctx, process, "the program")
+    check(told > 1 << 20 and lost > 1 << 20, f"{told} told, {lost} lost")
+    equal(told + lost, 2 * total, "bytes told and lost")
+
+
 @test("attach-inside", timeout=90)
 def attach_inside(ctx):
     """A thread stands among the first instructions of a function, which are about to be replaced."""
