@@ -50,19 +50,21 @@ class Data:
 
 
 class Segment:
-    """The newest segment of a process. It stays readable after the process has ended."""
+    """A segment of a process, which stays readable after the process has ended. old: one that is still mapped, too."""
 
-    def __init__(self, pid):
+    def __init__(self, pid, old=None):
         best = None
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as f:
             for line in f:
                 words = line.split(None, 5)
-                if len(words) > 5 and words[5].startswith("/memfd:scope") and "w" in words[1]:
-                    lo, hi = (int(x, 16) for x in words[0].split("-"))
-                    best = max(best or (0, 0, 0), (int(words[4]), lo, hi))
+                if (len(words) > 5 and words[5].startswith("/memfd:scope") and "w" in words[1]
+                        and not (old and old.inode == words[4])):
+                    best = words
         if not best:
             raise FileNotFoundError(f"process {pid} has no segment")
-        self.fd = os.open(f"/proc/{pid}/map_files/{best[1]:x}-{best[2]:x}", os.O_RDONLY | os.O_CLOEXEC)
+        self.inode = best[4]
+        lo, hi = (int(x, 16) for x in best[0].split("-"))
+        self.fd = os.open(f"/proc/{pid}/map_files/{lo:x}-{hi:x}", os.O_RDONLY | os.O_CLOEXEC)
         self.n = n = numbers()
         self.head = lambda at, kind: struct.unpack(kind, os.pread(self.fd, struct.calcsize(kind), at))
         if self.head(0, "<Q")[0] != n["SEG_MAGIC"]:
@@ -109,12 +111,12 @@ class Segment:
         return [d for d in self.data() if d.source in (self.n["DATA_TLS_TX"], self.n["DATA_TLS_RX"])]
 
 
-def wait_segment(pid, seconds=10):
+def wait_segment(pid, old=None, seconds=10):
     """The segment of a process that is just starting."""
     until = time.monotonic() + seconds
     while True:
         try:
-            return Segment(pid)
+            return Segment(pid, old)
         except (FileNotFoundError, ProcessLookupError):
             if time.monotonic() > until:
                 raise

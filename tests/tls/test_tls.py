@@ -37,10 +37,10 @@ def free_port():
         return s.getsockname()[1]
 
 
-def segment_of(process):
+def segment_of(process, old=None):
     """The segment of a process that `scope run` has become."""
     try:
-        return wait_segment(process.pid)
+        return wait_segment(process.pid, old)
     except PermissionError as e:
         raise Skip("/proc/PID/map_files needs root") from e
 
@@ -593,6 +593,12 @@ def attach(ctx):
         tell(process, bytes([c]))
     equal(len(segment.tls()), told, "records afterwards")
     check(mapped_code(process.pid), "the wrapper's code is gone")
+    ctx.run([ctx.scope, "attach", process.pid], check_code=0, env=ctx.env(**WANTED))  # and all again
+    tell(process, b"f")  # the call that returns to the first wrapper, if no other has come between
+    tell(process, b"g")
+    segment = segment_of(process, segment)
+    ctx.wait_for(lambda: b"".join(Streams(segment.tls()).sent) == b"fg", "what was sent")
+    equal(b"".join(Streams(segment.tls()).received), b"g", "what was received")
     process.stdin.write(b".")
     finish(ctx, process, "the program")
 
