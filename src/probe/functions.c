@@ -277,6 +277,17 @@ static struct function_shard *shard(const struct thread *t)
     return &function_shards[(size_t)(t - threads) % FUNCTION_SHARDS];
 }
 
+HIDDEN void functions_forked(void)
+{
+    struct thread *t = functions_used ? thread_get(process) : NULL;
+
+    if (!functions_used)
+        return;
+    memset(function_shards, 0, sizeof(function_shards));
+    if (t) /* it may have forked inside of some */
+        shard(t)->calls = t->functions;
+}
+
 /* The segment to tell to, or NULL if nothing shall be told. */
 static struct segment_header *telling(void)
 {

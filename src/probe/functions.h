@@ -25,6 +25,9 @@ struct function_shard {
 };
 extern struct function_shard function_shards[FUNCTION_SHARDS] __attribute__((visibility("hidden")));
 
+/* In a forked child, at its first hook: the calls of other threads are not under way here. */
+void functions_forked(void);
+
 /* A call at stack pointer sp has moved bytes through a socket whose entry is e; sends: it wrote. */
 void function_socket(int fd, const struct fd_entry *e, bool sends, uint64_t sp);
 

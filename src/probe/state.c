@@ -222,6 +222,7 @@ struct segment_header *process_forked(uint32_t pid_hint)
             own_close(own_fds[i] - 1);
     p->slow = SLOW_BORROWED;
     p->segment = probe.segment;
+    functions_forked();
     return p->segment;
 }
 

@@ -16,13 +16,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define NEED(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
-            exit(1); \
-        } \
-    } while (0)
+#include "log.h"
+
 #define LIBRARY __attribute__((noinline, noclone, visibility("default")))
 
 typedef struct {
@@ -240,9 +235,7 @@ int main(int argc, char **argv)
     NEED(SSL_read(reader, c, sizeof(c)) == 1);
     cancel();
     signals();
-    printf("reader %p writer %p\nend\n", (void *)reader, (void *)writer);
-    fflush(stdout);
-    while (read(0, c, 1) > 0)
-        ;
+    printf("reader %p writer %p\n", (void *)reader, (void *)writer);
+    print_end();
     return 0;
 }

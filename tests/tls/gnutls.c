@@ -10,23 +10,7 @@
 
 #include <gnutls/gnutls.h>
 
-#define NEED(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
-            exit(1); \
-        } \
-    } while (0)
-
-static void print_bytes(const void *session, const char *direction, const void *data, size_t size)
-{
-    const unsigned char *p = data;
-
-    printf("%p %s ", session, direction);
-    for (size_t i = 0; i < size; i++)
-        printf("%02x", p[i]);
-    printf("\n");
-}
+#include "log.h"
 
 static void get(gnutls_session_t s, size_t size)
 {
@@ -79,7 +63,6 @@ int main(int argc, char **argv)
     char buf[20000];
     pthread_t t;
     int fd[2];
-    char c;
 
     NEED(argc == 3 && gnutls_global_init() == 0);
     NEED(gnutls_certificate_allocate_credentials(&client_cred) == 0);
@@ -129,9 +112,6 @@ int main(int argc, char **argv)
     NEED(gnutls_record_recv(server, buf, sizeof(buf)) == 0);
     gnutls_deinit(client);
     gnutls_deinit(server);
-    puts("end");
-    fflush(stdout);
-    while (read(0, &c, 1) > 0)
-        ;
+    print_end();
     return 0;
 }

@@ -9,23 +9,7 @@
 #include <nss.h>
 #include <ssl.h>
 
-#define NEED(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "%s:%d: %s (error %d)\n", __FILE__, __LINE__, #condition, (int)PR_GetError()); \
-            exit(1); \
-        } \
-    } while (0)
-
-static void print_bytes(const void *fd, const char *direction, const void *data, int size)
-{
-    const unsigned char *p = data;
-
-    printf("%p %s ", fd, direction);
-    for (int i = 0; i < size; i++)
-        printf("%02x", p[i]);
-    printf("\n");
-}
+#include "log.h"
 
 static SECStatus any_certificate(void *arg, PRFileDesc *fd, PRBool check, PRBool server)
 {
@@ -39,7 +23,6 @@ int main(int argc, char **argv)
     PRNetAddr address;
     char buf[64];
     int n;
-    char c;
 
     NEED(argc == 2);
     PR_Init(PR_USER_THREAD, PR_PRIORITY_NORMAL, 0);
@@ -69,9 +52,6 @@ int main(int argc, char **argv)
     NEED(n > 0);
     print_bytes(fd, "rx", buf, n);
     PR_Close(fd);
-    puts("end");
-    fflush(stdout);
-    while (read(0, &c, 1) > 0)
-        ;
+    print_end();
     return 0;
 }

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <execinfo.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdatomic.h>
@@ -21,14 +22,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
-#define NEED(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
-            ERR_print_errors_fp(stderr); \
-            exit(1); \
-        } \
-    } while (0)
+#include "log.h"
 
 static const char *cert_file, *key_file;
 static SSL_CTX *server_ctx, *client_ctx;
@@ -38,18 +32,6 @@ struct pair {
     SSL *client, *server;
     int fd[2]; /* the client's, the server's */
 };
-
-static void print_bytes(const SSL *ssl, const char *direction, const void *data, size_t size)
-{
-    const unsigned char *p = data;
-
-    flockfile(stdout);
-    printf("%p %s ", (const void *)ssl, direction);
-    for (size_t i = 0; i < size; i++)
-        printf("%02x", p[i]);
-    printf("\n");
-    funlockfile(stdout);
-}
 
 static void put(SSL *ssl, const void *data, size_t size)
 {
@@ -449,6 +431,33 @@ static void busy(void)
     exit(0);
 }
 
+/* Other threads wait inside functions when the process forks; the child has none of them. */
+static void fork_waiting(void)
+{
+    struct pair p[4];
+    pthread_t t;
+    pid_t pid;
+    char c;
+
+    for (int i = 0; i < 4; i++) {
+        p[i] = connect_pair();
+        NEED(pthread_create(&t, NULL, wait_in_read, p[i].server) == 0);
+    }
+    usleep(20000);
+    fflush(stdout);
+    pid = fork();
+    NEED(pid >= 0);
+    if (pid == 0) {
+        for (int i = 0; i < 1000; i++) /* enough for observers to take it for a process of its own */
+            close(open("/dev/null", O_RDONLY));
+        put(p[0].client, "x", 1);
+        printf("child %d\nready\n", (int)getpid());
+        fflush(stdout);
+    }
+    NEED(read(0, &c, 1) == 0);
+    _exit(0);
+}
+
 /* More than anybody keeps up with: BULK bytes there and back. */
 #define BULK (200u * 65536u)
 
@@ -477,10 +486,17 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } modes[] = {
-        {"calls", calls}, {"memory", memory},   {"threads", threads}, {"forked", forked},           {"cancel", cancel},
-        {"leave", leave}, {"waiting", waiting}, {"busy", busy},       {"late-cancel", late_cancel}, {"bulk", bulk}};
-    char c;
+    } modes[] = {{"calls", calls},
+                 {"memory", memory},
+                 {"threads", threads},
+                 {"forked", forked},
+                 {"cancel", cancel},
+                 {"leave", leave},
+                 {"waiting", waiting},
+                 {"busy", busy},
+                 {"late-cancel", late_cancel},
+                 {"bulk", bulk},
+                 {"fork-waiting", fork_waiting}};
 
     NEED(argc == 4);
     cert_file = argv[2];
@@ -489,9 +505,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
         if (strcmp(argv[1], modes[i].name) == 0)
             modes[i].run();
-    puts("end");
-    fflush(stdout);
-    while (read(0, &c, 1) > 0)
-        ;
+    print_end();
     return 0;
 }

@@ -690,6 +690,21 @@ def attach_inside(ctx):
     equal(out, b"done\n", "its last words")
 
 
+@test("detach-child", timeout=90)
+def detach_child(ctx):
+    """Threads of its parent that wait inside functions keep nobody from leaving a child."""
+    program = ctx.compile("tls/openssl.c", flags=["-lssl", "-lcrypto"])
+    process = start(ctx, [program, "fork-waiting", *certificate(ctx)])
+    pid = 0
+    while (line := process.stdout.readline()) != b"ready\n":
+        check(line, "it has ended")
+        pid = int(line.split()[1]) if line.startswith(b"child") else pid
+    ctx.wait_for(lambda: ctx.tool_run("ps").out.find(b"%d" % pid) >= 0, "the child in the list")
+    out = ctx.run([ctx.scope, "detach", pid], check_code=0)
+    check(b"stays in its memory" not in out.err, "something stays", out.describe())
+    finish(ctx, process, "the program")
+
+
 @test("attach-cancel", timeout=90)
 def attach_cancel(ctx):
     """Threads are cancelled inside functions while the loader doesn't know the probe's code."""
