@@ -325,7 +325,9 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
     if (d->shape == FNS_END) {
         const struct function_note *around = note_around(t, r->sp, object, ANY_SHAPE);
 
-        if (!around || !note_stands(around, r->sp)) /* not SSL_clear as part of a handshake */
+        if (!around)
+            around = note_around(t, r->sp, 0, FNS_NEW);
+        if (!around || !note_stands(around, r->sp)) /* not SSL_clear as part of a handshake, or of SSL_new */
             tell_other(s, object);
         return false;
     }
