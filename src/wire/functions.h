@@ -14,14 +14,18 @@
 enum fn_family { FNF_OPENSSL, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MAX };
 #define FN_WITNESSES {"SSL_CTX_new", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer"}
 
-/* What a call does. */
+/*
+ * What a call does. Bytes are told as REC_DATA (wire/record.h) with the object and the descriptor, -1 if none is known;
+ * its position is 0. A gap has no ITEM_DATA. No ITEM_DATA and ret 0: the object begins or ends, what follows with this
+ * address is another connection's.
+ */
 enum fn_shape {
     FNS_DATA,   /* takes or gives the bytes of a buffer */
     FNS_LENGTH, /* moves bytes that it has no buffer for: told as a gap */
     FNS_INSIDE, /* may make socket calls for the connection; nothing else of it is told */
     FNS_FLUSH,  /* passes on what was told before: calls inside it tell nothing */
     FNS_NEW,    /* makes a connection */
-    FNS_END,    /* ends one; the object may come to stand for another */
+    FNS_END,    /* ends one */
     FNS_FD,     /* says which descriptors a connection uses */
 };
 

@@ -60,8 +60,8 @@ enum seg_mode {
     SEG_M_CAPTURE   = 1u << 7, /* written data may be captured (console/file events) */
     SEG_M_ENHANCEFS = 1u << 8, /* add owner and mode to records of files opened for writing (one fstat) */
     SEG_M_TSC       = 1u << 9, /* at start only: the CPU's counter is good for time stamps (see launch_mode()) */
-    SEG_M_TRAFFIC   = 1u << 10, /* what passes sockets and TLS libraries may be captured; at start: so functions are hooked */
-    SEG_M_PAYLOADS  = 1u << 11, /* ... and everything of it is wanted */
+    SEG_M_TRAFFIC   = 1u << 10, /* what goes through sockets may be captured */
+    SEG_M_PAYLOADS  = 1u << 11, /* ... and all of it is wanted */
 };
 #define SEG_WAIT_MS 1000u /* lossless: after waiting this long in a row the writer gives up and drops */
 
