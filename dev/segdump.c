@@ -29,6 +29,7 @@ static size_t seg_size;
 static const char *const kind_name[] = {"?", "pad", "call", "enter", "data", "image", "note", "upgrade"};
 static const char *const item_name[] = {"?",        "path", "path2", "addr", "local", "data",
                                         "counters", "fds",  "stat",  "link", "status"};
+static const char *const source_name[] = {"file", "sent", "received", "TLS sent", "TLS received"};
 static const char *const fd_name[] = {"unknown", "file",    "dir",      "socket",  "pipe", "epoll",    "eventfd",
                                       "timerfd", "signalfd", "inotify", "memfd", "io_uring", "pidfd", "other"};
 static const char *const loss_name[LOSS_MAX] = {"records", "data bytes", "numbers", "slots", "arguments"};
@@ -169,6 +170,8 @@ static void print_record(uint64_t pos, const struct record *r, bool read)
     printf(" args");
     for (int i = 0; i < 6; i++)
         printf(" %" PRIx64, r->arg[i]);
+    if (r->kind == REC_DATA && r->arg[3] < sizeof(source_name) / sizeof(source_name[0]))
+        printf(" (%s)", source_name[r->arg[3]]);
     print_items((const uint8_t *)(r + 1), r->size - sizeof(*r));
     putchar('\n');
 }

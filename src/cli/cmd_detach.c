@@ -49,7 +49,9 @@ static bool detach_one(pid_t pid, const char *plans, bool one)
             cli_hint("the library stays in its memory, without effect: %s",
                      r.differ || r.unknown
                          ? "code that was changed by others, or can't be compared, may still lead there"
-                         : "one of its hooks did not end");
+                     : r.inside ? "threads that wait inside functions of a TLS library will return to it, or have left "
+                                  "such a function by an exception or longjmp(3)"
+                                : "one of its hooks did not end");
     }
     free(why);
     return rc == 0;

@@ -1209,7 +1209,8 @@ void decode_record(struct collector *c, struct segment *seg, const struct record
             entered(&x);
         break;
     case REC_DATA:
-        do_data(&x);
+        if (r->arg[3] == DATA_FILE) /* traffic of sockets and TLS libraries is not decoded yet */
+            do_data(&x);
         break;
     case REC_IMAGE:
         image_seen(&x);

@@ -109,6 +109,8 @@ static uint32_t mode_for(const struct pipeline *pl)
         mode |= SEG_M_REC_ALL;
     if (pl->event[CFG_EW_CONSOLE] || pl->event[CFG_EW_FILE])
         mode |= SEG_M_CAPTURE;
+    if (cfg->payload.enable)
+        mode |= SEG_M_TRAFFIC | SEG_M_PAYLOADS;
     if (cfg->event.enhancefs && (pl->ev_fs_open || pl->ev_fs_close))
         mode |= SEG_M_ENHANCEFS;
     return mode;

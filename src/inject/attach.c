@@ -187,7 +187,9 @@ static int prepare(struct attach *a, char **ret_why)
         return -EALREADY;
     }
     texts_read(a->pid, &a->seen, a->plan_dir, process_is_trusted(&a->facts),
-               (a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC, &a->texts);
+               ((a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC ? TEXTS_WHEN(PLAN_TIMING) : 0) |
+                   (a->mode & SEG_M_TRAFFIC ? TEXTS_WHEN(PLAN_TRAFFIC) : 0),
+               &a->texts);
     if (a->texts.go && !arch_probe_runs_early()) {
         *ret_why = xstrdup("it contains Go code, for which Linux 5.9 and a CPU with FSGSBASE are needed");
         return -ENOTSUP;
@@ -314,7 +316,7 @@ static int write_images(int segment, const struct texts *t, struct segment_heade
         struct rec_sites sites = {0};
         char *end;
 
-        plan_count_sites(x->plan, PLAN_OK, &sites.sites);
+        plan_count_sites(x->plan, !!(h->mode & SEG_M_TRAFFIC), PLAN_OK, &sites.sites);
         h->images++;
         h->sites_patched += plan_sites_patched(&sites.sites);
         h->sites_left += plan_sites_refused(&sites.sites);

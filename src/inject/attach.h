@@ -38,8 +38,10 @@ struct attach_result {
     uint32_t images, patched;  /* patched sites, or bytes put back if detaching */
     uint32_t left;             /* sites that were passed over because a thread stood in them */
     uint64_t compared, differ; /* detach: bytes of code compared with files */
-    bool kept;                 /* detach: the probe stays mapped, without effect: a hook did not end in time, or code
+    bool kept;                 /* detach: the probe stays mapped, without effect: a hook did not end in time, calls are
+                                * inside functions that were hooked and will return to it, or code
                                 * that differs from its file in ways that we don't know may lead there */
+    uint64_t inside;           /* detach: calls of functions of TLS libraries that have not returned to the probe */
     uint32_t unknown;          /* files that could not be read or planned: their code is as it was */
 };
 

@@ -15,6 +15,7 @@
 
 #define TRIES 100 /* for a hook to end */
 #define PAUSE_US 1000
+#define FUNCTION_PAUSE_US 20000 /* for a function that was hooked: TRIES of them are 2 s */
 #define TOTAL_MS 10000
 #define ANSWER_MS 5000
 
@@ -53,7 +54,9 @@ static int prepare(struct job *j, const char *plan_dir, char **ret_why)
     *ret_why = process_objection(j->pid, &j->facts);
     if (*ret_why)
         return -ENOTSUP;
-    texts_read(j->pid, &j->maps, plan_dir, process_is_trusted(&j->facts), true, &j->texts); /* whatever it was told to time */
+    /* Whatever it was told to do. */
+    texts_read(j->pid, &j->maps, plan_dir, process_is_trusted(&j->facts),
+               TEXTS_WHEN(PLAN_TIMING) | TEXTS_WHEN(PLAN_TRAFFIC), &j->texts);
     rc = texts_find_applied(j->pid, &j->texts);
     if (rc == 0)
         rc = texts_compare(j->pid, &j->texts, true, &bytes, &differ);
@@ -106,6 +109,40 @@ static int look_for_hooks(struct job *j)
             return rc;
     }
     return 0;
+}
+
+/* Has calls of hooked functions left alone from now on, or not. The process may run. */
+static int set_leaving(const struct job *j, int mem, bool leaving)
+{
+    const uint64_t at = (uint64_t)(uintptr_t)j->probe.info.probe + offsetof(struct probe, leaving);
+
+    return pwrite(mem, &leaving, sizeof(leaving), (off_t)at) == (ssize_t)sizeof(leaving) ? 0 : errno ? -errno : -EIO;
+}
+
+/* -EBUSY: calls of functions are under way that will return to the probe. There may be none, too: a call that was left
+ * by longjmp(3), an exception or its thread's end never returns, but who can tell? */
+static int look_for_functions(struct job *j)
+{
+    const uint64_t at = (uint64_t)(uintptr_t)j->probe.info.function_shards;
+    uint64_t calls[8], sum = 0;
+
+    for (uint64_t off = 0; off + sizeof(calls) <= j->probe.info.function_shards_size; off += sizeof(calls)) {
+        int rc = trace_read(&j->t, at + off, calls, sizeof(calls));
+
+        if (rc < 0)
+            return rc;
+        sum += calls[0];
+    }
+    j->result->inside = sum;
+    if (!sum)
+        return 0;
+    if (!j->last) {
+        int rc = set_leaving(j, j->mem, true);
+
+        if (rc < 0)
+            return rc;
+    }
+    return -EBUSY;
 }
 
 /* The probe, should anything of it still run, returns at once from now on; a library that stays mapped knows that it
@@ -178,6 +215,8 @@ static int work_stopped(struct job *j)
     if (rc == 0)
         rc = look_for_hooks(j);
     if (rc == 0)
+        rc = look_for_functions(j);
+    if (rc == 0)
         rc = worker_can_borrow(&j->t, j->threads, j->count, &j->maps, j->texts.go);
     if (rc == -EBUSY && j->last)
         rc = 0;
@@ -245,12 +284,13 @@ int detach_run(pid_t pid, const char *plan_dir, struct attach_result *ret, char 
 {
     struct job j = {.pid = pid};
     int late = 0, rc = -EAGAIN;
+    bool asked = false; /* to let no more calls into functions */
 
     *ret_why = NULL;
     *ret = (struct attach_result){0};
     for (int i = 0; i < TRIES && late < LATE_MAX && (rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EBUSY); i++) {
         if (i)
-            usleep(PAUSE_US);
+            usleep(j.result && j.result->inside ? FUNCTION_PAUSE_US : PAUSE_US);
         if (rc == -EAGAIN) {
             forget(&j);
             free(*ret_why);
@@ -262,12 +302,22 @@ int detach_run(pid_t pid, const char *plan_dir, struct attach_result *ret, char 
         j.last = i == TRIES - 1;
         rc = worker_run(work, &j, &j.result, sizeof(*j.result));
         late += rc == -ETIMEDOUT;
+        asked |= j.result && j.result->inside;
     }
     if (j.result)
         *ret = *j.result;
     worker_done(&j.result, sizeof(*j.result));
-    if (rc == 0)
+    if (rc == 0) {
         take_leave(&j);
+    } else if (asked) { /* it stays observed */
+        int mem = worker_open_mem(pid);
+
+        if (mem >= 0 && set_leaving(&j, mem, false) < 0) {
+            /* It has ended. */
+        }
+        if (mem >= 0)
+            close(mem);
+    }
     forget(&j);
     return worker_explain(rc, ret_why);
 }

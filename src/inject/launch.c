@@ -588,6 +588,8 @@ uint32_t launch_mode(const struct config *c)
         mode |= SEG_M_CAPTURE;
     if (fs_events && c->event.enhancefs)
         mode |= SEG_M_ENHANCEFS;
+    if (c->payload.enable)
+        mode |= SEG_M_TRAFFIC | SEG_M_PAYLOADS;
     if (kernel_uses_tsc())
         mode |= SEG_M_TSC;
     return mode;

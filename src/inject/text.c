@@ -111,7 +111,7 @@ static void text_free(struct text *t)
         close(t->fd);
 }
 
-static void mark_wanted(struct text *t, bool timing)
+static void mark_wanted(struct text *t, unsigned when)
 {
     const struct plan_patch *p = patches(t->plan);
 
@@ -120,7 +120,7 @@ static void mark_wanted(struct text *t, bool timing)
         uint64_t at = t->bias + p[i].vaddr;
 
         t->applied[i] = p[i].len <= PLAN_PATCH_MAX && at >= t->text_lo && at + p[i].len <= t->text_hi &&
-                        p[i].site < t->plan->site_count && (p[i].when != PLAN_TIMING || timing);
+                        p[i].site < t->plan->site_count && p[i].when < 32 && (when & TEXTS_WHEN(p[i].when));
     }
 }
 
@@ -139,7 +139,7 @@ static bool is_library(const char *name)
     return slash && strncmp(slash, "/libscope.so", strlen("/libscope.so")) == 0;
 }
 
-void texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool trusted, bool timing,
+void texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool trusted, unsigned when,
                 struct texts *ret)
 {
     *ret = (struct texts){0};
@@ -166,7 +166,7 @@ void texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, b
             ret->unknown++;
             continue;
         }
-        mark_wanted(&t, timing);
+        mark_wanted(&t, when | TEXTS_WHEN(PLAN_ALWAYS));
         ret->go |= has_go(t.plan);
         ret->v = xrealloc(ret->v, ret->count + 1, sizeof(t));
         ret->v[ret->count++] = t;

@@ -36,10 +36,11 @@ struct texts {
 
 /*
  * Those of a process, without the probe's own. Plans that aren't in the cache are made, and stored there if the process
- * is trusted: a file may claim to be another by its build id, and the cache serves all. timing: whether patches are
- * wanted that serve only that.
+ * is trusted: a file may claim to be another by its build id, and the cache serves all. when: TEXTS_WHEN() of the
+ * conditions, beside PLAN_ALWAYS, whose patches are wanted.
  */
-void texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool trusted, bool timing,
+#define TEXTS_WHEN(plan_when) (1u << (plan_when))
+void texts_read(pid_t pid, const struct process_maps *m, const char *plan_dir, bool trusted, unsigned when,
                 struct texts *ret);
 void texts_free(struct texts *t);
 

@@ -220,6 +220,37 @@ void elf_functions(const struct elf_image *elf, int labels, struct elf_addresses
     }
 }
 
+void elf_each_function(const struct elf_image *elf, void (*fn)(void *arg, const char *name, uint64_t vaddr), void *arg)
+{
+    Elf64_Ehdr eh;
+    unsigned n = section_count(elf, &eh), seen = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        Elf64_Shdr sh, names;
+        const char *text;
+
+        section(elf, &eh, i, &sh);
+        if ((sh.sh_type != SHT_SYMTAB && sh.sh_type != SHT_DYNSYM) || !inside(elf->size, sh.sh_offset, sh.sh_size) ||
+            sh.sh_link >= n || (seen & 1u << (sh.sh_type == SHT_DYNSYM)))
+            continue;
+        section(elf, &eh, sh.sh_link, &names);
+        if (!names.sh_size || !inside(elf->size, names.sh_offset, names.sh_size))
+            continue;
+        text = (const char *)elf->image + names.sh_offset;
+        if (text[names.sh_size - 1]) /* each name ends within the table: it ends with a NUL (gABI, "String Table") */
+            continue;
+        seen |= 1u << (sh.sh_type == SHT_DYNSYM);
+        for (uint64_t k = 0; k + sizeof(Elf64_Sym) <= sh.sh_size; k += sizeof(Elf64_Sym)) {
+            Elf64_Sym sym;
+
+            memcpy(&sym, elf->image + sh.sh_offset + k, sizeof(sym));
+            if (ELF64_ST_TYPE(sym.st_info) == STT_FUNC && sym.st_shndx != SHN_UNDEF && sym.st_name < names.sh_size &&
+                elf_text_at(elf, sym.st_value))
+                fn(arg, text + sym.st_name, sym.st_value);
+        }
+    }
+}
+
 int elf_is_exported(const struct elf_image *elf, uint64_t vaddr)
 {
     Elf64_Ehdr eh;

@@ -60,6 +60,9 @@ const struct elf_range *elf_text_at(const struct elf_image *elf, uint64_t vaddr)
  * With labels != 0, adds the untyped labels instead. */
 void elf_functions(const struct elf_image *elf, int labels, struct elf_addresses *out);
 
+/* Calls fn with name and address of every function in text that a symbol stands for, dynamic or not; for some twice. */
+void elf_each_function(const struct elf_image *elf, void (*fn)(void *arg, const char *name, uint64_t vaddr), void *arg);
+
 /* Whether a dynamic symbol has this address: other objects may call it. */
 int elf_is_exported(const struct elf_image *elf, uint64_t vaddr);
 

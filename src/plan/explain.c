@@ -10,6 +10,7 @@ const char *plan_method_name(unsigned method)
     static const char *const names[PLAN_METHODS] = {
         [PLAN_NONE] = "left alone", [PLAN_AFTER] = "after",   [PLAN_SHORT] = "short jump", [PLAN_MOVE] = "moved",
         [PLAN_CALLER] = "caller",   [PLAN_SPAN] = "spanning", [PLAN_BEFORE] = "before",
+        [PLAN_FUNCTION] = "function",
     };
 
     return method < PLAN_METHODS ? names[method] : "?";
@@ -50,20 +51,22 @@ void plan_explain(const void *plan, size_t size, FILE *out)
         return;
     }
     sites = (const struct plan_site *)(const void *)(base + h->site_off);
-    fprintf(out, "%-18s %-18s %-11s %-30s %s\n", "address", "call", "method", "reason", "hooks");
+    fprintf(out, "%-18s %-28s %-11s %-30s %s\n", "address", "call", "method", "reason", "hooks");
     for (uint32_t i = 0; i < h->site_count; i++) {
         const struct plan_site *s = &sites[i];
-        char number[24];
+        char number[32];
 
-        snprintf(number, sizeof(number),
-                 s->nr < 0         ? "any"
-                 : op_of_nr(s->nr) ? "%s"
-                                   : "#%.0s%d",
-                 op_name(op_of_nr(s->nr)), s->nr);
-        fprintf(out, "%#-18" PRIx64 " %-18s %-11s %-30s %s%s%s%s%s\n", s->vaddr, number, plan_method_name(s->method),
-                plan_reason_name(s->reason), s->flags & PLAN_F_ENTER ? "enter " : "",
-                s->flags & PLAN_F_EXIT ? "exit " : "", s->flags & PLAN_F_CHECK_ORIGIN ? "check-origin " : "",
-                s->flags & PLAN_F_NORETURN ? "noreturn " : "",
+        if (s->flags & PLAN_F_FUNCTION)
+            snprintf(number, sizeof(number), "%s", fn_name((unsigned)s->nr));
+        else
+            snprintf(number, sizeof(number),
+                     s->nr < 0         ? "any"
+                     : op_of_nr(s->nr) ? "%s"
+                                       : "#%.0s%d",
+                     op_name(op_of_nr(s->nr)), s->nr);
+        fprintf(out, "%#-18" PRIx64 " %-28s %-11s %-30s %s%s%s%s%s\n", s->vaddr, number, plan_method_name(s->method),
+                plan_reason_name(s->reason), s->flags & PLAN_F_ENTER ? "enter " : "", s->flags & PLAN_F_EXIT ? "exit " : "",
+                s->flags & PLAN_F_CHECK_ORIGIN ? "check-origin " : "", s->flags & PLAN_F_NORETURN ? "noreturn " : "",
                 s->flags & PLAN_F_NR_KEPT ? "go, kept" : s->flags & PLAN_F_GO ? "go" : "");
         by_method[s->method & 15]++;
         if (s->reason == PLAN_R_UNINTERESTING)
@@ -74,8 +77,8 @@ void plan_explain(const void *plan, size_t size, FILE *out)
     }
     fprintf(out,
             "key %.*s: %u sites, %u of them observable, %u hooked (%u without their enter hook): %u after, %u before, "
-            "%u short jump, %u moved, %u spanning, %u caller; %u patches, %u bytes of code\n",
+            "%u short jump, %u moved, %u spanning, %u caller, %u functions; %u patches, %u bytes of code\n",
             (int)PLAN_KEY_MAX, h->key, h->site_count, wanted, hooked, partly, by_method[PLAN_AFTER],
             by_method[PLAN_BEFORE], by_method[PLAN_SHORT], by_method[PLAN_MOVE], by_method[PLAN_SPAN],
-            by_method[PLAN_CALLER], h->patch_count, h->blob_size);
+            by_method[PLAN_CALLER], by_method[PLAN_FUNCTION], h->patch_count, h->blob_size);
 }

@@ -13,6 +13,7 @@
 #include "plan/arch/x86_64/sites.h"
 #include "plan/elf.h"
 #include "plan/emit.h"
+#include "plan/functions.h"
 
 /* Larger files are no programs. */
 #define MAX_FILE_SIZE (UINT64_C(2) << 30)
@@ -47,6 +48,7 @@ int plan_key(const void *image, size_t size, const void *stat_of_file, char key[
 int plan_image(const void *image, size_t size, const char *key, void **ret_plan, size_t *ret_size)
 {
     struct elf_image elf;
+    struct functions functions;
     struct emit e = {0};
     int r = elf_open(image, size, &elf);
 
@@ -54,8 +56,10 @@ int plan_image(const void *image, size_t size, const char *key, void **ret_plan,
         return r;
     if (elf.machine != EM_X86_64)
         return -ENOEXEC;
-    if (code_has_syscall(&elf) && !elf_text_relocations(&elf))
-        r = x86_plan_sites(&elf, &e);
+    functions_find(&elf, &functions);
+    if ((code_has_syscall(&elf) || functions.count) && !elf_text_relocations(&elf))
+        r = x86_plan_sites(&elf, &functions, &e);
+    functions_free(&functions);
     if (!r)
         r = emit_finish(&e, PLAN_ARCH_X86_64, key, ret_plan, ret_size);
     emit_free(&e);
@@ -81,14 +85,62 @@ static int read_exactly(int fd, void *to, size_t len, uint64_t off)
     return 0;
 }
 
-/* Whether an executable segment of the file holds the bytes of a syscall instruction: 1, 0 or -errno. Most
- * libraries have none, and their text need not be read into memory at once. */
-static int file_has_syscall(int fd, uint64_t size)
+/* Bytes to look for, and how many there are. */
+struct needle {
+    const char *bytes;
+    size_t size;
+};
+
+/* Whether [off, end) of the file holds one of the needles (of at most NEEDLE_MAX bytes): 1, 0 or -errno. */
+static int file_holds(int fd, uint64_t off, uint64_t end, const struct needle *needles, unsigned count)
 {
-    enum { CHUNK = 256 * 1024 };
+    enum { CHUNK = 256 * 1024, NEEDLE_MAX = 64 };
+    uint8_t *buf = malloc(CHUNK);
+    int r = buf ? 0 : -ENOMEM;
+
+    while (r == 0 && off < end) {
+        size_t n = end - off < CHUNK ? (size_t)(end - off) : CHUNK;
+
+        r = read_exactly(fd, buf, n, off);
+        for (unsigned i = 0; r == 0 && i < count; i++)
+            r = memmem(buf, n, needles[i].bytes, needles[i].size) != NULL;
+        if (n < CHUNK)
+            break;
+        off += n - NEEDLE_MAX; /* it may lie across two chunks */
+    }
+    free(buf);
+    return r;
+}
+
+/* Whether a name that makes functions worth looking for is in one of the file's tables of strings: 1, 0 or -errno. */
+static int file_has_functions(int fd, uint64_t size, const Elf64_Ehdr *eh)
+{
+    static const char *const names[FNF_MAX] = FN_WITNESSES;
+    struct needle needles[FNF_MAX];
+    int r = 0;
+
+    for (unsigned i = 0; i < FNF_MAX; i++)
+        needles[i] = (struct needle){names[i], strlen(names[i]) + 1};
+    if (eh->e_shentsize != sizeof(Elf64_Shdr) || eh->e_shoff > size ||
+        (uint64_t)eh->e_shnum * sizeof(Elf64_Shdr) > size - eh->e_shoff)
+        return 0;
+    for (unsigned i = 0; i < eh->e_shnum && r == 0; i++) {
+        Elf64_Shdr sh;
+
+        r = read_exactly(fd, &sh, sizeof(sh), eh->e_shoff + (uint64_t)i * sizeof(sh));
+        if (r == 0 && sh.sh_type == SHT_STRTAB && sh.sh_offset <= size && sh.sh_size <= size - sh.sh_offset)
+            r = file_holds(fd, sh.sh_offset, sh.sh_offset + sh.sh_size, needles, FNF_MAX);
+    }
+    return r;
+}
+
+/* Whether an executable segment of the file holds the bytes of a syscall instruction, or it may define functions that
+ * are observed: 1, 0 or -errno. Most libraries do neither, and need not be read into memory at once. */
+static int file_matters(int fd, uint64_t size)
+{
+    static const struct needle syscall_insn = {"\x0f\x05", 2};
     Elf64_Ehdr eh;
     uint64_t total = 0;
-    uint8_t *buf;
     int r = read_exactly(fd, &eh, sizeof(eh), 0);
 
     if (r < 0)
@@ -96,12 +148,9 @@ static int file_has_syscall(int fd, uint64_t size)
     if (memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0 || eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_machine != EM_X86_64 ||
         eh.e_phentsize != sizeof(Elf64_Phdr) || eh.e_phnum > ELF_MAX_PHDRS)
         return -ENOEXEC;
-    buf = malloc(CHUNK);
-    if (!buf)
-        return -ENOMEM;
     for (unsigned i = 0; i < eh.e_phnum && r == 0; i++) {
         Elf64_Phdr ph;
-        uint64_t off, end;
+        uint64_t end;
 
         r = read_exactly(fd, &ph, sizeof(ph), eh.e_phoff + (uint64_t)i * sizeof(ph));
         if (r < 0 || ph.p_type != PT_LOAD || !(ph.p_flags & PF_X) || ph.p_offset >= size)
@@ -110,17 +159,10 @@ static int file_has_syscall(int fd, uint64_t size)
         total += end - ph.p_offset;
         if (total > ELF_MAX_TEXT_SPAN)
             r = -EFBIG;
-        for (off = ph.p_offset; r == 0 && off + 1 < end;) {
-            size_t n = end - off < CHUNK ? (size_t)(end - off) : CHUNK;
-
-            r = read_exactly(fd, buf, n, off);
-            if (r == 0 && memmem(buf, n, "\x0f\x05", 2))
-                r = 1;
-            off += n > 1 ? n - 1 : 1; /* the pair may lie across two chunks */
-        }
+        else
+            r = file_holds(fd, ph.p_offset, end, &syscall_insn, 1);
     }
-    free(buf);
-    return r;
+    return r ? r : file_has_functions(fd, size, &eh);
 }
 
 int plan_file(int fd, const char *key, void **ret_plan, size_t *ret_size)
@@ -136,7 +178,7 @@ int plan_file(int fd, const char *key, void **ret_plan, size_t *ret_size)
         return -ENOEXEC;
     if ((uint64_t)st.st_size > MAX_FILE_SIZE)
         return -EFBIG;
-    r = file_has_syscall(fd, (uint64_t)st.st_size);
+    r = file_matters(fd, (uint64_t)st.st_size);
     if (r < 0)
         return r;
     if (r == 0)

@@ -19,7 +19,7 @@ int plan_key(const void *image, size_t size, const void *stat_of_file /* struct 
 
 /* Plans an image. Returns 0 and a malloc'ed plan (possibly without patches), -ENOEXEC if it isn't a 64-bit ELF
  * image of a known architecture, -EFBIG if it has more text (ELF_MAX_TEXT_SPAN) or more syscalls than a program can
- * have, -ENOMEM. An image without any syscall costs one search for two bytes. Thread-safe: there is no state. The
+ * have, -ENOMEM. An image without any syscall or function to observe costs two searches. Thread-safe: there is no state. The
  * bytes may be hostile; they must not change meanwhile. */
 int plan_image(const void *image, size_t size, const char *key, void **ret_plan, size_t *ret_size);
 

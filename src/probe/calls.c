@@ -21,6 +21,7 @@
 
 #include "calls.h"
 #include "exec.h"
+#include "functions.h"
 #include "images.h"
 #include "ring.h"
 #include "uring.h"
@@ -903,6 +904,32 @@ static __attribute__((noinline)) void call_end(struct call *c)
     call_record(c, REC_CALL);
 }
 
+/* A call inside a function of a TLS library says which socket that uses. */
+static __attribute__((noinline)) void inside_function(struct segment_header *s, enum op_id op, const struct regs *r)
+{
+    int fd = (int)r->arg0;
+    struct fd_entry *e;
+    bool sends;
+
+    switch (op_table[op].shape) {
+    case SHP_READ: case SHP_READV: case SHP_RECVFROM: case SHP_RECVMSG:
+        sends = false;
+        break;
+    case SHP_WRITE: case SHP_WRITEV: case SHP_SENDTO: case SHP_SENDMSG:
+        sends = true;
+        break;
+    default:
+        return;
+    }
+    e = foreign() ? NULL : fd_entry(s, fd);
+    if (!e)
+        return;
+    if (e->kind == FDK_UNKNOWN)
+        e->kind = (uint8_t)kind_of_fd(fd, e);
+    if (e->kind == FDK_SOCKET)
+        function_socket(fd, e, sends, r->sp);
+}
+
 /* Successful calls of which nothing but the number is wanted: most. */
 static inline bool only_counted(enum op_id op, uint32_t mode)
 {
@@ -1001,6 +1028,8 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
         return;
     if (unlikely(p->slow & SLOW_BORROWED))
         s = process_borrow(s);
+    if (unlikely(functions_used) && ret > 0)
+        inside_function(s, op, r);
     c.desc = &op_table[op];
     if (ret >= 0 && only_counted(op, c.mode)) {
         add64(&s->op[op].calls, 1);

@@ -215,7 +215,7 @@ static bool patch_wanted(const struct plan_patch *p, const struct plan_header *h
     uint64_t at = im->bias + p->vaddr;
 
     return p->len <= PLAN_PATCH_MAX && p->site < h->site_count && at >= im->text_lo && at + p->len <= im->text_hi &&
-           (p->when != PLAN_TIMING || probe.timing);
+           (p->when != PLAN_TIMING || probe.timing) && (p->when != PLAN_TRAFFIC || (probe.mode & SEG_M_TRAFFIC));
 }
 
 /* Whether the text is still what the planner saw. */
@@ -251,9 +251,14 @@ static int plan_apply(const struct plan_header *h, size_t plan_size, const struc
     const struct plan_patch *patch = (const void *)((const char *)h + h->patch_off);
     uint64_t lo = (im->bias + h->text_lo) & ~(PROBE_PAGE - 1), hi = ROUND_UP(im->bias + h->text_hi, PROBE_PAGE);
     uint64_t size = ROUND_UP((uint64_t)h->blob_size, PROBE_PAGE), blob, page = 0;
+    bool wanted = false;
     int refused = 0;
     long ret;
 
+    for (uint32_t i = 0; i < h->patch_count && !wanted; i++)
+        wanted = patch_wanted(&patch[i], h, im);
+    if (!wanted)
+        return 0;
     lo = lo < (im->text_lo & ~(PROBE_PAGE - 1)) ? im->text_lo & ~(PROBE_PAGE - 1) : lo;
     hi = MIN(hi, ROUND_UP(im->text_hi, PROBE_PAGE));
     if (lo >= hi)
@@ -318,7 +323,8 @@ static void image_patch(struct segment_header *s, int plans, const struct image 
     ret = plan_go(h);
     if (!ret && h->patch_count)
         ret = plan_apply(h, size, im);
-    plan_count_sites(h, !ret ? PLAN_OK : ret == -EOPNOTSUPP ? PLAN_R_NO_POINTER : PLAN_R_PROTECTED, &sites.sites);
+    plan_count_sites(h, !!(probe.mode & SEG_M_TRAFFIC),
+                     !ret ? PLAN_OK : ret == -EOPNOTSUPP ? PLAN_R_NO_POINTER : PLAN_R_PROTECTED, &sites.sites);
     if (h != &plan_empty)
         SYS2(__NR_munmap, h, size);
     if (ret < 0)

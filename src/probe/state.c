@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "state.h"
 
+#include "functions.h"
 #include "join.h"
 #include "ring.h"
 #include "stacks.h"
@@ -14,7 +15,7 @@ struct probe probe;
 uint8_t probe_no_ticks, probe_fsgsbase;
 
 extern char scope_entry_exit[] HIDDEN, scope_entry_enter[] HIDDEN, scope_entry_call[] HIDDEN;
-extern char scope_entry_go_exit[] HIDDEN, scope_entry_go_enter[] HIDDEN;
+extern char scope_entry_go_exit[] HIDDEN, scope_entry_go_enter[] HIDDEN, scope_entry_function[] HIDDEN;
 
 struct probe_info scope_info = {
     .magic = PROBE_INFO_MAGIC,
@@ -24,7 +25,8 @@ struct probe_info scope_info = {
               [PLAN_ENTRY_ENTER] = (uint64_t)scope_entry_enter,
               [PLAN_ENTRY_CALL] = (uint64_t)scope_entry_call,
               [PLAN_ENTRY_GO_EXIT] = (uint64_t)scope_entry_go_exit,
-              [PLAN_ENTRY_GO_ENTER] = (uint64_t)scope_entry_go_enter},
+              [PLAN_ENTRY_GO_ENTER] = (uint64_t)scope_entry_go_enter,
+              [PLAN_ENTRY_FUNCTION] = (uint64_t)scope_entry_function},
     .probe = &probe,
     .process = &process,
     .no_ticks = &probe_no_ticks,
@@ -32,6 +34,8 @@ struct probe_info scope_info = {
     .stacks = &scope_stacks,
     .stacks_end = &scope_stacks_end,
     .stacks_size = STACK_COUNT * STACK_SIZE,
+    .function_shards = function_shards,
+    .function_shards_size = sizeof(function_shards),
 };
 
 static void thread_identify(struct process *p, struct thread *t)
@@ -59,8 +63,10 @@ void thread_stale(uint64_t thread_pointer)
     for (uint32_t i = 0; i < PROBES; i++, h++) {
         struct thread *t = &threads[h & (THREADS - 1)];
 
-        if (t->key == key)
+        if (t->key == key) {
             t->owner = 0;
+            t->functions = 0;
+        }
         if (!t->key)
             return;
     }
@@ -216,6 +222,7 @@ struct segment_header *process_forked(uint32_t pid_hint)
             own_close(own_fds[i] - 1);
     p->slow = SLOW_BORROWED;
     p->segment = probe.segment;
+    functions_forked();
     return p->segment;
 }
 

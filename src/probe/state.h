@@ -43,6 +43,7 @@ static inline void populate(const void *p, size_t size)
 
 /* One thread. Found by thread pointer; made at its first hook. */
 #define THREAD_CALLS 8
+#define FUNCTION_NOTES 4u
 struct thread {
     uint64_t key;                   /* thread pointer | 1; 0 free; THREAD_GONE free again */
     uint32_t tid;
@@ -58,6 +59,15 @@ struct thread {
         uint64_t key, time;
     } call[THREAD_CALLS];
     uint32_t next;                  /* victim when all are taken: entries left by longjmp */
+    /* Functions of TLS libraries that are under way, the innermost last (functions.h). Some may have been left by
+     * longjmp: they are found again by nobody. */
+    uint32_t functions;
+    struct function_note {
+        uint64_t sp;                /* stack pointer at its entry */
+        uint64_t object;            /* TLS object; 0: not known yet */
+        uint16_t fn;                /* enum fn_id */
+        uint8_t told;               /* 1 << enum data_source: a function inside has told the bytes */
+    } function[FUNCTION_NOTES];
 };
 #define THREAD_GONE 2
 

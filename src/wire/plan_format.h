@@ -60,6 +60,7 @@ enum plan_entry {
     PLAN_ENTRY_CALL,      /* instead of a call to a leaf that makes the syscall (musl): rax = slot */
     PLAN_ENTRY_GO_EXIT,   /* as the first two, from code that has no stack to spare (PLAN_F_GO) */
     PLAN_ENTRY_GO_ENTER,
+    PLAN_ENTRY_FUNCTION,  /* instead of a function: r11 = slot, everything else as it was called */
     PLAN_ENTRIES,
     PLAN_ENTRY_MAX = 16,  /* the table is exactly one slot: 16 * 8 == PLAN_SLOT */
 };
@@ -73,6 +74,7 @@ enum plan_method {
     PLAN_CALLER,          /* hooked around the only call of a leaf function */
     PLAN_SPAN,            /* region spans the syscall (calls that never return) */
     PLAN_BEFORE,          /* calls that never return: jump in place of the bytes before the syscall, no exit hook */
+    PLAN_FUNCTION,        /* a function of wire/functions.def: jump in place of its first instructions */
     PLAN_METHODS,
 };
 
@@ -105,6 +107,7 @@ enum plan_flag {
     PLAN_F_SP_BIAS8     = 1u << 4, /* enter hook sees sp 8 lower than the exit hook (PLAN_CALLER) */
     PLAN_F_NORETURN     = 1u << 5,
     PLAN_F_GO           = 1u << 6, /* may run on a goroutine's stack: the hooks run on one of the probe's */
+    PLAN_F_FUNCTION     = 1u << 7, /* nr is an enum fn_id */
     PLAN_F_NR_KEPT      = 1u << 8, /* with PLAN_F_NR_UNKNOWN: the enter side leaves what the exit side must know in two
                                     * registers that nobody reads there (src/probe/arch) */
 };
@@ -113,6 +116,7 @@ enum plan_flag {
 enum plan_when {
     PLAN_ALWAYS,
     PLAN_TIMING,          /* enter hook needed only to time the call */
+    PLAN_TRAFFIC,         /* function hook: needed only where traffic is captured */
 };
 
 struct plan_header {
@@ -132,8 +136,8 @@ struct plan_header {
 };
 
 struct plan_site {
-    uint64_t vaddr;       /* of the syscall instruction (of the call for PLAN_CALLER) */
-    int32_t nr;           /* syscall number, -1 if not constant */
+    uint64_t vaddr;       /* of the syscall instruction (of the call for PLAN_CALLER, of the function) */
+    int32_t nr;           /* syscall number, -1 if not constant; enum fn_id (PLAN_F_FUNCTION) */
     uint8_t method;       /* enum plan_method */
     uint8_t reason;       /* enum plan_reason */
     uint16_t flags;       /* enum plan_flag */
@@ -146,7 +150,7 @@ struct plan_slot {
     uint64_t tail;        /* absolute: where the common entry code jumps when the hook is done */
     int32_t nr;
     uint32_t flags;       /* enum plan_flag */
-    uint64_t site_pc;     /* address of the instruction after the syscall */
+    uint64_t site_pc;     /* address of the instruction after the syscall; of the function (PLAN_F_FUNCTION) */
 };
 
 enum plan_fix_kind {
@@ -293,7 +297,8 @@ static inline void plan_fill_blob(const struct plan_header *h, char *to, uint64_
     for (uint32_t o = PLAN_SLOT; o < h->blob_size; o += PLAN_SLOT) {
         struct plan_slot *slot = (struct plan_slot *)(void *)(to + o);
 
-        slot->flags = (slot->flags & 0xffffu) | (uint32_t)op_of_nr(slot->nr) << 24;
+        if (!(slot->flags & PLAN_F_FUNCTION))
+            slot->flags = (slot->flags & 0xffffu) | (uint32_t)op_of_nr(slot->nr) << 24;
     }
     for (uint32_t i = 0; i < h->patch_count; i++) {
         uint32_t target = plan_patch_target(h, &patch[i]) & ~(PLAN_SLOT - 1);
@@ -316,8 +321,10 @@ static inline int plan_site_refused(const struct plan_site *s)
     return s->method == PLAN_NONE || s->reason >= PLAN_R_CHANGED;
 }
 
-/* What became of the sites of a plan. all: why none of them could be patched, else PLAN_OK. */
-static inline void plan_count_sites(const struct plan_header *h, enum plan_reason all, struct plan_sites *ret)
+/* What became of the sites of a plan. functions: those of functions count, too. all: why none of them could be patched,
+ * else PLAN_OK. */
+static inline void plan_count_sites(const struct plan_header *h, int functions, enum plan_reason all,
+                                    struct plan_sites *ret)
 {
     const struct plan_site *s = (const struct plan_site *)(const void *)((const char *)h + h->site_off);
 
@@ -325,7 +332,8 @@ static inline void plan_count_sites(const struct plan_header *h, enum plan_reaso
     for (uint32_t i = 0; i < h->site_count; i++) {
         unsigned reason = s[i].method != PLAN_NONE && all != PLAN_OK ? (unsigned)all : s[i].reason;
 
-        if (reason == PLAN_R_UNINTERESTING || reason >= PLAN_REASON_MAX || s[i].method >= PLAN_METHODS)
+        if (reason == PLAN_R_UNINTERESTING || reason >= PLAN_REASON_MAX || s[i].method >= PLAN_METHODS ||
+            (!functions && (s[i].flags & PLAN_F_FUNCTION)))
             continue;
         if (s[i].method == PLAN_NONE || reason >= PLAN_R_CHANGED) {
             ret->refused[reason]++;

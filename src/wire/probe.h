@@ -46,6 +46,7 @@ struct probe {
     uint32_t clock;                 /* enum seg_clock */
     bool off;                       /* not observed: hooks return at once */
     bool timing;
+    bool leaving;                   /* about to be taken out: calls of functions are left alone from now on */
     uint8_t sandboxed;              /* seccomp was entered: no system calls of our own */
     char lib[4096];                 /* path of this library, as LD_PRELOAD shall name it */
     char socket[128];               /* SCOPE_SOCKET */
@@ -57,7 +58,7 @@ struct probe {
  * Where in the probe's image these are, once it is relocated. The 4 bytes before the image's entry point (e_entry) are
  * the distance from the entry point to this struct: the probe has no symbols.
  */
-#define PROBE_INFO_MAGIC UINT64_C(0x336f666e49706353) /* "ScpInfo3" */
+#define PROBE_INFO_MAGIC UINT64_C(0x346f666e49706353) /* "ScpInfo4" */
 struct probe_info {
     uint64_t magic;
     uint32_t probe_size, process_size; /* of the structs: a probe of another build may have others */
@@ -67,6 +68,8 @@ struct probe_info {
     uint8_t *no_ticks, *fsgsbase;   /* reading the counter faults; the thread pointer can be read with an instruction */
     uint64_t *stacks, *stacks_end;  /* hold where the stacks for hooks of Go code are (0: there are none yet) */
     uint64_t stacks_size;           /* of all of them: fresh memory that a fork wipes */
+    void *function_shards;          /* calls of hooked functions that are under way: the sum of every 8th uint64_t */
+    uint64_t function_shards_size;
     uint64_t mapped;                /* bytes mapped for the image by who brought it in from outside; 0: a loader did */
 };
 

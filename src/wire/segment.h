@@ -61,6 +61,8 @@ enum seg_mode {
     SEG_M_ENHANCEFS = 1u << 8, /* add owner and mode to records of files opened for writing (one fstat) */
     SEG_M_REC_ERROR = 1u << 12, /* ... failed call that changes nothing (op_failure_counted()) */
     SEG_M_TSC       = 1u << 9, /* at start only: the CPU's counter is good for time stamps (see launch_mode()) */
+    SEG_M_TRAFFIC   = 1u << 10, /* what goes through sockets may be captured */
+    SEG_M_PAYLOADS  = 1u << 11, /* ... and all of it is wanted */
 };
 #define SEG_WAIT_MS 1000u /* lossless: after waiting this long in a row the writer gives up and drops */
 

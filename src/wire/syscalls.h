@@ -9,6 +9,8 @@
 #include <asm/unistd.h>
 #include <stdint.h>
 
+#include "wire/functions.h"
+
 /* Calls that are younger than the oldest supported kernel headers. Their numbers
  * are the same on every architecture (asm-generic/unistd.h). */
 #ifndef __NR_fchmodat2
@@ -143,8 +145,8 @@ static inline const char *op_name(enum op_id op)
     return (unsigned)op < OP_MAX && names[op] ? names[op] : "none";
 }
 
-/* FNV-1a over the table: differs when any row does. Probe, planner and
- * collector refuse to work with a partner that has another table. */
+/* FNV-1a over the table and that of functions: differs when any row does. Probe,
+ * planner and collector refuse to work with a partner that has other tables. */
 static inline uint64_t syscall_table_hash(void)
 {
     uint64_t h = UINT64_C(0xcbf29ce484222325);
@@ -156,7 +158,7 @@ static inline uint64_t syscall_table_hash(void)
         h = (h ^ op_table[i].paths) * UINT64_C(0x100000001b3);
         h = (h ^ op_table[i].flags) * UINT64_C(0x100000001b3);
     }
-    return h;
+    return fn_table_hash(h);
 }
 
 #endif

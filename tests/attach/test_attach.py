@@ -19,16 +19,11 @@ from pathlib import Path
 
 from attaching import attach, cycles, detach, free_port, listens, ours, start, status
 from scopetest import TESTS, Failure, Session, add_test, check, equal, test
+from tracing import park, symbol
 
 VARIANTS = ["glibc-O2", "musl", "static"]
 PYTHON = os.path.realpath(sys.executable)
 LOOP = "import time\nwhile True:\n open('/etc/hostname').close(); time.sleep(0.01)"
-
-PTRACE_CONT, PTRACE_SINGLESTEP, PTRACE_GETREGS, PTRACE_DETACH = 7, 9, 12, 17
-PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
-LIBC = ctypes.CDLL(None, use_errno=True)
-LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-LIBC.ptrace.restype = ctypes.c_long
 
 
 def ends_well(process, expect):
@@ -257,32 +252,6 @@ def stopped(ctx):
     check(status(process.pid, "State").startswith("T"), "it runs")
     process.send_signal(signal.SIGCONT)
     ctx.wait_for(lambda: status(process.pid, "State")[0] in "SR", "running")
-
-
-def ptrace(request, pid, addr=0, data=0):
-    if LIBC.ptrace(request, pid, addr, data) < 0:
-        raise OSError(ctypes.get_errno(), f"ptrace {request:#x}")
-
-
-def park(pid, arrived, sig):
-    """Lets the process run until its program counter is where it should be, then leaves it with a signal that it gets
-    there."""
-    regs = (ctypes.c_ulonglong * 27)()
-    ptrace(PTRACE_SEIZE, pid)
-    ptrace(PTRACE_INTERRUPT, pid)
-    for _ in range(100_000):
-        os.waitpid(pid, 0x40000000)
-        ptrace(PTRACE_GETREGS, pid, 0, ctypes.addressof(regs))
-        if arrived(regs[16]):
-            ptrace(PTRACE_DETACH, pid, 0, sig)
-            return
-        ptrace(PTRACE_SINGLESTEP, pid)
-    raise Failure("it never came there")
-
-
-def symbol(path, what):
-    out = subprocess.run(["nm", path], capture_output=True, check=True, text=True).stdout
-    return int(re.search(rf"^([0-9a-f]+) \w {what}$", out, re.M).group(1), 16)
 
 
 def inside(ctx, by_handler):

@@ -316,6 +316,7 @@ static void test_console(void **state)
     attach(&w);
     writer_put(&w, REC_DATA, OP_write, 6, ARGS(1, 0), 0, ITEMS(TEXT(ITEM_DATA, "hello\n")));
     writer_put(&w, REC_DATA, OP_write, 4, ARGS(0, 0), 0, ITEMS(TEXT(ITEM_DATA, "stdi")));
+    writer_put(&w, REC_DATA, OP_NONE, 5, ARGS(1, 0, 0, DATA_TLS_TX, 0x1000), 0, ITEMS(TEXT(ITEM_DATA, "plain")));
     put_open(&w, 3, 1, "/var/x.log", O_WRONLY);
     writer_put(&w, REC_DATA, OP_write, 3, ARGS(3, 0), 0, ITEMS(TEXT(ITEM_DATA, "log")));
     put_open(&w, 4, 1, "/var/x.dat", O_WRONLY);
@@ -324,6 +325,7 @@ static void test_console(void **state)
     expect("message console stdout", "hello");
     expect("message file /var/x.log", "log");
     expect_not("message", "stdi");
+    expect_not("message", "plain"); /* what a TLS library is given is not what is written */
     expect_not("message", "dat\n");
     assert_int_equal(writer_fd(&w, 3)->want, 1 << 2 | FDW_CAPTURE);
     assert_int_equal(writer_fd(&w, 4)->want, 1 << 2 | FDW_NONE);

@@ -155,6 +155,26 @@ CASE(go_clone, "push %r12\n push %r13\n mov $0,%edx\n mov $0,%r10\n mov $0,%r8\n
 CASE(go_and_c, "mov $32,%eax\n syscall\n cmp $-4096,%rax\n ret\n .p2align 6,0xcc\n"
                "mov $32,%eax\n syscall\n cmp $-4096,%rax\n ret\n .p2align 6,0xcc\n");
 CASE(nothing, "mov $32,%eax\n ret\n nopl 0(%rax)");
+/* Functions. NAME is the one that is looked for unless the test says another place. */
+CASE(fn_plain, "sub $24,%rsp\n mov %fs:0x28,%rax\n mov %rax,8(%rsp)\n lea (%rdi,%rsi,4),%rax\n add $24,%rsp\n ret");
+CASE(fn_arguments, "lea (%rdi,%rsi,2),%rax\n lea (%rax,%rdx,4),%rax\n lea (%rax,%rcx,8),%rax\n add %r8,%rax\n add %r9,%rax\n"
+                   "ret");
+CASE(fn_aligned, "mov %rsp,%rax\n and $15,%eax\n ret");
+CASE(fn_endbr, "endbr64\n push %rbx\n mov %rdi,%rbx\n nop\n lea 7(%rbx),%rax\n pop %rbx\n ret");
+CASE(fn_rip, "mov fn_rip+0x1008(%rip),%eax\n add %rdi,%rax\n ret");
+CASE(fn_jcc, "test %edi,%edi\n js 1f\n mov $1,%eax\n ret\n 1: mov $2,%eax\n ret");
+CASE(fn_tail_call, "xor %r8d,%r8d\n xor %ecx,%ecx\n jmp 1f\n .p2align 4\n 1: lea 3(%rdi,%r8),%rax\n ret");
+CASE(fn_jump_at_once, "xor %ecx,%ecx\n jmp 1f\n int3\n .p2align 4\n 1: lea 3(%rdi,%rcx),%rax\n ret");
+CASE(fn_call, "push %rbx\n call 1f\n pop %rbx\n ret\n 1: mov (%rsp),%rax\n lea fn_call(%rip),%rdx\n sub %rdx,%rax\n ret");
+CASE(fn_call_padded, "sub $8,%rsp\n call 1f\n add $8,%rsp\n ret\n .byte 0x0f,0x1f,0x44,0,0\n 1: lea 5(%rdi),%rax\n ret");
+CASE(fn_recursive, "test %rdi,%rdi\n jle 1f\n push %rdi\n dec %rdi\n call fn_recursive\n pop %rdi\n add %rdi,%rax\n ret\n"
+                   "1: xor %eax,%eax\n ret");
+CASE(fn_back_to_entry, "dec %rdi\n nopl (%rax)\n jns fn_back_to_entry\n mov %rdi,%rax\n ret");
+CASE(fn_back_inside, "mov %edi,%eax\n 1: dec %eax\n nopl (%rax)\n jns 1b\n ret");
+CASE(fn_tiny, "mov %edi,%eax\n ret\n .globl fn_tiny_next\n fn_tiny_next: mov $5,%eax\n ret");
+CASE(fn_tiny_padded, "mov %edi,%eax\n ret\n .p2align 4\n mov $5,%eax\n ret");
+CASE(fn_short_jump_only, "mov %rsi,%rcx\n jrcxz 1f\n mov %rcx,%rax\n ret\n 1: xor %eax,%eax\n ret");
+CASE(fn_with_syscall, "xor %eax,%eax\n syscall\n cmp $-4096,%rax\n ret");
 
 /* clang-format on */
 
@@ -293,7 +313,7 @@ struct regs {
 };
 
 struct seen {
-    unsigned enter, exit, call, go;
+    unsigned enter, exit, call, go, function, returned;
     int64_t nr; /* by the last enter hook, or the slot */
     int64_t ret;
     uint64_t arg[6]; /* at exit */
@@ -348,6 +368,20 @@ __attribute__((used)) static void saw_go_enter(struct regs *r, struct plan_slot 
     saw_enter(r, slot);
 }
 
+__attribute__((used)) static void saw_function(struct plan_slot *slot)
+{
+    seen->function++;
+    seen->nr = slot->nr;
+    seen->flags = slot->flags;
+    seen->resume_pc = slot->resume_pc;
+}
+
+__attribute__((used)) static void saw_return(long result)
+{
+    seen->returned++;
+    seen->ret = result;
+}
+
 /* clang-format off */
 /* Like the probe's entry code, but it spoils all that may be spoiled: the arithmetic flags, r11, and rcx where that is
  * free, r12 and r13 if something may be kept in them. In: rcx (call: rax) = slot; the red zone is left alone. Offsets:
@@ -367,7 +401,16 @@ ENTRY("test_call", "rax", "saw_call", "jmp *8(%r11)\n");
 ENTRY("test_go_exit", "rcx", "saw_go_exit", "mov $0x5a5a,%ecx\n jmp *8(%r11)\n");
 ENTRY("test_go_enter", "rcx", "saw_go_enter",
       "testl $0x100,20(%r11)\n jz 1f\n mov $0x5a5a,%r12d\n mov %r12,%r13\n 1: mov 24(%r11),%rcx\n jmp *8(%r11)\n");
+/* Instead of a function, r11 = slot: calls the original, whose beginning is at slot->tail, with the registers that its
+ * caller gave it. */
+__asm__(".text\n.type test_function,@function\n test_function:\n"
+        "push %rdi\n push %rsi\n push %rdx\n push %rcx\n push %r8\n push %r9\n push %rax\n push %r10\n push %r11\n"
+        "mov %r11,%rdi\n call saw_function\n"
+        "pop %r11\n pop %r10\n pop %rax\n pop %r9\n pop %r8\n pop %rcx\n pop %rdx\n pop %rsi\n pop %rdi\n"
+        "sub $8,%rsp\n call *8(%r11)\n mov %rax,(%rsp)\n push %rbx\n mov %rsp,%rbx\n and $-16,%rsp\n"
+        "mov %rax,%rdi\n call saw_return\n mov %rbx,%rsp\n pop %rbx\n pop %rax\n ret\n");
 /* clang-format on */
+extern const char test_function[];
 extern const char test_exit[], test_enter[], test_call[], test_go_exit[], test_go_enter[];
 
 struct running {
@@ -396,7 +439,8 @@ static void map_image(struct running *r, const struct planned *p, int patched, i
                                  [PLAN_ENTRY_ENTER] = test_enter,
                                  [PLAN_ENTRY_CALL] = test_call,
                                  [PLAN_ENTRY_GO_EXIT] = test_go_exit,
-                                 [PLAN_ENTRY_GO_ENTER] = test_go_enter};
+                                 [PLAN_ENTRY_GO_ENTER] = test_go_enter,
+                                 [PLAN_ENTRY_FUNCTION] = test_function};
 
         memcpy(r->blob, entries, sizeof(entries));
     }
@@ -1096,6 +1140,183 @@ static void test_nothing(void **state)
     finish(&p);
 }
 
+/* --- functions ---------------------------------------------------------------------------------------------- */
+
+struct named {
+    const char *name;
+    uint64_t vaddr;
+    unsigned type; /* 0: STT_FUNC */
+};
+
+/* An image whose symbols have names; the code itself is in no table. */
+static void function_image(struct image *im, const uint8_t *code, size_t size, const struct named *names, size_t count)
+{
+    Elf64_Shdr *sh = (Elf64_Shdr *)(void *)(im->bytes + 0x3000);
+    Elf64_Sym *sym = (Elf64_Sym *)(void *)(im->bytes + 0x3400);
+    char *text = (char *)im->bytes + 0x3800;
+    size_t used = 1;
+
+    image_make(im, code, size, NULL, 0, NULL);
+    memset(sym, 0, 2 * sizeof(*sym));
+    for (size_t i = 0; i < count; i++) {
+        sym[1 + i] = (Elf64_Sym){.st_name = (uint32_t)used,
+                                 .st_info = ELF64_ST_INFO(STB_GLOBAL, names[i].type ? names[i].type : STT_FUNC),
+                                 .st_shndx = 1,
+                                 .st_value = names[i].vaddr};
+        memcpy(text + used, names[i].name, strlen(names[i].name) + 1);
+        used += strlen(names[i].name) + 1;
+    }
+    sh[3].sh_size = (1 + count) * sizeof(*sym);
+    sh[3].sh_link = 4;
+    sh[4] = (Elf64_Shdr){.sh_type = SHT_STRTAB, .sh_offset = 0x3800, .sh_size = used};
+}
+
+/* The function at CODE and its witness behind it. */
+static void prepare_function(struct planned *p, const uint8_t *code, const uint8_t *end)
+{
+    const struct named names[] = {{"SSL_write", CODE, 0}, {"SSL_CTX_new", CODE + (uint64_t)(end - code) - 1, 0}};
+
+    function_image(&p->image, code, (size_t)(end - code), names, 2);
+    plan_it(p);
+}
+
+struct function_case {
+    const char *name;
+    const uint8_t *code, *end;
+    enum plan_method method;
+    enum plan_reason reason;
+    unsigned patches, at; /* number of patches, and where the function's is */
+    long arg, result;
+    unsigned calls;
+};
+
+static const struct function_case function_cases[] = {
+    {SIMPLE(fn_plain), PLAN_FUNCTION, PLAN_OK, 1, 0, 5, 5 + 4 * 6, 1},
+    {SIMPLE(fn_arguments), PLAN_FUNCTION, PLAN_OK, 1, 0, 5, 5 + 2 * 6 + 4 * 7 + 8 * 8 + 9 + 10, 1},
+    {SIMPLE(fn_aligned), PLAN_FUNCTION, PLAN_OK, 1, 0, 0, 8, 1},
+    {SIMPLE(fn_endbr), PLAN_FUNCTION, PLAN_OK, 1, 4, 5, 12, 1},
+    {SIMPLE(fn_rip), PLAN_FUNCTION, PLAN_OK, 1, 0, 5, 1005, 1},
+    {SIMPLE(fn_jcc), PLAN_FUNCTION, PLAN_OK, 1, 0, 1, 1, 1},
+    {SIMPLE(fn_jcc), PLAN_FUNCTION, PLAN_OK, 1, 0, -1, 2, 1},
+    {SIMPLE(fn_tail_call), PLAN_FUNCTION, PLAN_OK, 1, 0, 5, 8, 1},
+    {SIMPLE(fn_jump_at_once), PLAN_FUNCTION, PLAN_OK, 1, 0, 5, 8, 1},
+    {SIMPLE(fn_call), PLAN_FUNCTION, PLAN_OK, 1, 0, 5, 6, 1},
+    {SIMPLE(fn_call_padded), PLAN_FUNCTION, PLAN_OK, 2, 0, 5, 10, 1}, /* a short jump: calls stay where they are */
+    {SIMPLE(fn_recursive), PLAN_FUNCTION, PLAN_OK, 1, 0, 4, 10, 5},
+    {SIMPLE(fn_back_to_entry), PLAN_FUNCTION, PLAN_OK, 1, 0, 2, -1, 3},
+    {SIMPLE(fn_back_inside), PLAN_NONE, PLAN_R_BRANCH_TARGET, 0, 0, 3, 0xffffffff, 0},
+    {SIMPLE(fn_tiny_padded), PLAN_FUNCTION, PLAN_OK, 1, 0, 5, 5, 1},
+    {SIMPLE(fn_short_jump_only), PLAN_NONE, PLAN_R_RELOCATE, 0, 0, 0, 6, 0},
+};
+
+static void test_functions(void **state)
+{
+    for (size_t i = 0; i < sizeof(function_cases) / sizeof(function_cases[0]); i++) {
+        const struct function_case *c = &function_cases[i];
+        struct planned p;
+        long result[2];
+
+        print_message("  %s\n", c->name);
+        prepare_function(&p, c->code, c->end);
+        check_site(only_site(&p), FN_SSL_write, c->method, c->reason, PLAN_F_FUNCTION);
+        assert_int_equal(p.sites[0].vaddr, CODE);
+        assert_int_equal(p.h->patch_count, c->patches);
+        for (uint32_t k = 0; k < p.h->patch_count; k++)
+            assert_int_equal(p.patches[k].when, PLAN_TRAFFIC);
+        if (c->patches)
+            assert_int_equal(p.patches[0].vaddr, CODE + c->at);
+        for (int patched = 0; patched < 2; patched++) {
+            struct running r;
+
+            map_image(&r, &p, patched, 0);
+            memset(seen, 0, sizeof(*seen));
+            result[patched] = ((function)(uintptr_t)(r.base + CODE))(c->arg, 6, 7, 8, 9, 10);
+            assert_int_equal(result[patched], c->result);
+            if (patched) {
+                assert_int_equal(seen->function, c->calls);
+                assert_int_equal(seen->returned, c->calls);
+            }
+            if (patched && c->calls) {
+                assert_int_equal(seen->nr, FN_SSL_write);
+                assert_int_equal(seen->ret, c->result);
+                assert_int_equal(seen->flags, PLAN_F_FUNCTION);
+                assert_int_equal(seen->resume_pc, (uintptr_t)(r.base + CODE));
+            }
+            unmap_image(&r);
+        }
+        finish(&p);
+    }
+}
+
+static void check_functions(const uint8_t *code, const uint8_t *end, const struct named *names, size_t count,
+                            unsigned sites, enum plan_reason reason)
+{
+    struct planned p;
+
+    function_image(&p.image, code, (size_t)(end - code), names, count);
+    plan_it(&p);
+    assert_int_equal(p.h->site_count, sites);
+    if (sites) {
+        assert_int_equal(p.sites[sites - 1].reason, reason);
+        assert_int_equal(p.sites[sites - 1].nr, FN_SSL_write);
+    }
+    finish(&p);
+}
+#define CHECK_FUNCTIONS(code, names, sites, reason) \
+    check_functions(code, code##_end, names, sizeof(names) / sizeof((names)[0]), sites, reason)
+
+static void test_function_names(void **state)
+{
+    extern const uint8_t fn_tiny_next[];
+    const uint64_t other = CODE + 22, next = CODE + (uint64_t)(fn_tiny_next - fn_tiny);
+    /* No library without its witness; two names of one function; what the loader chooses is no function yet. */
+    const struct named alone[] = {{"SSL_write", CODE, 0}};
+    const struct named foreign[] = {{"SSL_write", CODE, 0}, {"PR_PushIOLayer", other, 0}};
+    const struct named twice[] = {{"SSL_write", CODE, 0}, {"SSL_write", CODE, 0}, {"SSL_CTX_new", other, 0}};
+    const struct named chosen[] = {{"SSL_write", CODE, STT_GNU_IFUNC}, {"SSL_CTX_new", other, 0}};
+    const struct named like[] = {{"SSL_writes", CODE, 0}, {"SSL_writ", CODE, 0}, {"SSL_CTX_new", other, 0}};
+    /* The next function begins within what would be replaced; outside of the text there is none. */
+    const struct named close[] = {{"SSL_write", CODE, 0}, {"SSL_CTX_new", next, 0}};
+    const struct named nowhere[] = {{"SSL_write", CODE + 0x800, 0}, {"SSL_CTX_new", CODE, 0}};
+
+    CHECK_FUNCTIONS(fn_plain, alone, 0, PLAN_OK);
+    CHECK_FUNCTIONS(fn_plain, foreign, 0, PLAN_OK);
+    CHECK_FUNCTIONS(fn_plain, twice, 1, PLAN_OK);
+    CHECK_FUNCTIONS(fn_plain, chosen, 0, PLAN_OK);
+    CHECK_FUNCTIONS(fn_plain, like, 0, PLAN_OK);
+    CHECK_FUNCTIONS(fn_tiny, close, 1, PLAN_R_NO_ROOM);
+    CHECK_FUNCTIONS(fn_plain, nowhere, 0, PLAN_OK);
+}
+
+/* System calls come first: they are observed always. */
+static void test_function_with_syscall(void **state)
+{
+    const struct named names[] = {{"SSL_write", CODE, 0}, {"SSL_CTX_new", CODE + 10, 0}};
+
+    CHECK_FUNCTIONS(fn_with_syscall, names, 2, PLAN_R_RELOCATE);
+}
+
+static void test_function_strings(void **state)
+{
+    struct planned p;
+    Elf64_Shdr *sh = (Elf64_Shdr *)(void *)(p.image.bytes + 0x3000);
+    const struct named names[] = {{"SSL_write", CODE, 0}, {"SSL_CTX_new", CODE + 22, 0}};
+
+    for (int i = 0; i < 5; i++) {
+        function_image(&p.image, fn_plain, (size_t)(fn_plain_end - fn_plain), names, 2);
+        switch (i) {
+        case 0: sh[4].sh_size -= 1; break; /* does not end with a NUL */
+        case 1: sh[4].sh_size = 0; break;
+        case 2: sh[4].sh_offset = p.image.size; break;
+        case 3: sh[3].sh_link = 5; break; /* no such section */
+        case 4: sh[4].sh_size = UINT64_MAX; break;
+        }
+        plan_it(&p);
+        assert_int_equal(p.h->site_count, 0);
+        finish(&p);
+    }
+}
+
 /* --- the trampolines, as a disassembler sees them ------------------------------------------------------- */
 
 /* Decodes the code of a slot up to its last jump (or the first byte that was never written); returns text. */
@@ -1149,6 +1370,8 @@ static void test_trampolines(void **state)
 /* --- whole libraries ---------------------------------------------------------------------------------------- */
 
 static const char *const libraries[] = {
+    "/usr/lib/x86_64-linux-gnu/libssl.so.3",
+    "/usr/lib/x86_64-linux-gnu/libgnutls.so.30",
     "/lib/x86_64-linux-gnu/libc.so.6",
     "/lib64/ld-linux-x86-64.so.2",
     "/usr/lib/x86_64-linux-musl/libc.so",
@@ -1324,7 +1547,7 @@ static void test_libraries(void **state)
         }
         print_message("  %-40s %3u sites, %3u observable, %3u hooked, %u of them without their enter hook\n",
                       libraries[i], p->h->site_count, wanted, hooked, partly);
-        assert_true(wanted > 20);
+        assert_true(wanted > 10);
         assert_true(hooked * 100 >= wanted * 96);
         check_plan(image, size, p);
         independent_pass(image, p, libraries[i]);
@@ -1573,20 +1796,20 @@ static void test_count_sites(void **state)
     struct plan_sites n;
 
     (void)state;
-    plan_count_sites(&plan.h, PLAN_OK, &n);
+    plan_count_sites(&plan.h, 0, PLAN_OK, &n);
     assert_int_equal(n.patched[PLAN_AFTER], 2);
     assert_int_equal(n.partly, 1);
     assert_int_equal(n.refused[PLAN_R_OCCUPIED], 1);
     assert_int_equal(n.refused[PLAN_R_RSEQ], 1);
     assert_int_equal(plan_sites_patched(&n), 2);
     assert_int_equal(plan_sites_refused(&n), 2);
-    plan_count_sites(&plan.h, PLAN_R_PROTECTED, &n);
+    plan_count_sites(&plan.h, 0, PLAN_R_PROTECTED, &n);
     assert_int_equal(plan_sites_patched(&n), 0);
     assert_int_equal(n.partly, 0);
     assert_int_equal(n.refused[PLAN_R_PROTECTED], 3);
     assert_int_equal(n.refused[PLAN_R_RSEQ], 1);
     plan.s[0].method = plan.s[1].reason = 200; /* of no plan that we make */
-    plan_count_sites(&plan.h, PLAN_OK, &n);
+    plan_count_sites(&plan.h, 0, PLAN_OK, &n);
     assert_int_equal(plan_sites_patched(&n), 0);
 }
 
@@ -1613,6 +1836,10 @@ int main(void)
         cmocka_unit_test(test_data_in_text_with_unwind),
         cmocka_unit_test(test_function_in_region),
         cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_functions),
+        cmocka_unit_test(test_function_names),
+        cmocka_unit_test(test_function_with_syscall),
+        cmocka_unit_test(test_function_strings),
         cmocka_unit_test(test_trampolines),
         cmocka_unit_test(test_libraries),
         cmocka_unit_test(test_truncated),

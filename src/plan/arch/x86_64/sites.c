@@ -6,12 +6,12 @@
 
 #include "base/mem.h"
 #include "plan/arch/x86_64/code.h"
+#include "plan/arch/x86_64/functions.h"
 #include "plan/arch/x86_64/number.h"
+#include "plan/arch/x86_64/place.h"
 #include "plan/arch/x86_64/relocate.h"
 #include "wire/syscalls.h"
 
-#define JUMP_SIZE 5u
-#define SHORT_SIZE 2u
 #define SYSCALL_SIZE 2u
 /* A leaf that makes the syscall for others: its size up to the syscall, and how many may call it. */
 #define LEAF_MAX_SIZE 128u
@@ -69,83 +69,6 @@ static void emit_hook(struct emit *e, uint32_t slot, enum plan_entry entry, unsi
     emit_rel_blob(e, (uint32_t)entry * 8, 0);
 }
 
-/* Patches [lo, hi) with a jump to the slot's code, or with one that reaches it through `padding`. */
-static void patch_jump(struct planner *p, uint64_t lo, uint64_t hi, uint64_t padding, uint32_t slot,
-                       enum plan_when when, uint32_t site)
-{
-    struct plan_patch patch = {.when = (uint8_t)when, .site = site};
-    uint64_t places[2] = {padding ? padding : lo, lo};
-
-    for (unsigned i = 0; i < (padding ? 2 : 1); i++) {
-        size_t left;
-        const uint8_t *old;
-
-        patch.vaddr = places[i];
-        patch.len = padding && i == 0 ? JUMP_SIZE : (uint8_t)(hi - lo < PLAN_PATCH_MAX ? hi - lo : PLAN_PATCH_MAX);
-        old = code_bytes(&p->code, patch.vaddr, &left);
-        memset(patch.old, 0, sizeof(patch.old));
-        memset(patch.new_, 0, sizeof(patch.new_));
-        memcpy(patch.old, old, patch.len);
-        memset(patch.new_, 0x90, patch.len);
-        if (i == 0) {
-            patch.new_[0] = 0xe9;
-            emit_patch_rel(&patch, 1, slot + PLAN_SLOT_CODE);
-        } else {
-            patch.rel_at = 0xff;
-            patch.new_[0] = 0xeb;
-            patch.new_[1] = (uint8_t)(padding - (lo + SHORT_SIZE));
-        }
-        emit_patch(p->e, &patch);
-        region_take(&p->code, patch.vaddr, patch.vaddr + patch.len);
-    }
-}
-
-/* Where a region is reached from: directly, or by a short jump over padding. */
-struct place {
-    struct region r;
-    uint64_t padding; /* 0: direct */
-};
-
-/* Keeps others off a place that was found, until the patch is made or it is given up. */
-static void reserve(const struct code *c, const struct place *at, int taken)
-{
-    struct {
-        uint64_t lo, hi;
-    } parts[2] = {{at->r.lo, at->r.hi}, {at->padding, at->padding ? at->padding + JUMP_SIZE : 0}};
-
-    for (unsigned i = 0; i < 2; i++)
-        for (uint64_t v = parts[i].lo; v < parts[i].hi; v++) {
-            uint8_t *m = code_marks(c, v);
-
-            *m = (uint8_t)(taken ? *m | CODE_TAKEN : *m & ~CODE_TAKEN);
-        }
-}
-
-static enum plan_reason place_after(const struct code *c, uint64_t vaddr, struct place *ret)
-{
-    enum plan_reason why = region_after(c, vaddr, JUMP_SIZE, &ret->r), why2;
-
-    ret->padding = 0;
-    if (!why && !ret->r.has_call)
-        return PLAN_OK;
-    /* A moved call breaks shadow stacks, so a short jump is tried first. */
-    why2 = region_after(c, vaddr, SHORT_SIZE, &ret->r);
-    if (!why2 && !ret->r.has_call && (ret->padding = find_padding(c, &ret->r)))
-        return PLAN_OK;
-    ret->padding = 0;
-    return why ? why : region_after(c, vaddr, JUMP_SIZE, &ret->r);
-}
-
-static enum plan_reason place_before(const struct code *c, uint64_t vaddr, struct place *ret)
-{
-    enum plan_reason why = region_before(c, vaddr, JUMP_SIZE, &ret->r);
-
-    ret->padding = 0;
-    if (why && region_before(c, vaddr, SHORT_SIZE, &ret->r) == PLAN_OK && (ret->padding = find_padding(c, &ret->r)))
-        return PLAN_OK;
-    return why;
-}
-
 /* Exit hook on the bytes at `pc`, which follow the syscall (or the call of a leaf that makes it). */
 static enum plan_reason plan_exit(struct planner *p, uint64_t pc, const struct wish *w, unsigned flags,
                                   const struct place *at, uint32_t site)
@@ -167,7 +90,7 @@ static enum plan_reason plan_exit(struct planner *p, uint64_t pc, const struct w
         emit_rollback(p->e, mark);
         return PLAN_R_RELOCATE;
     }
-    patch_jump(p, at->r.lo, at->r.hi, at->padding, slot, PLAN_ALWAYS, site);
+    patch_jump(p->e, &p->code, at, slot, PLAN_ALWAYS, site);
     return PLAN_OK;
 }
 
@@ -185,7 +108,7 @@ static enum plan_reason plan_enter(struct planner *p, uint64_t pc, const struct 
         emit_rollback(p->e, mark);
         return PLAN_R_RELOCATE;
     }
-    patch_jump(p, at->r.lo, at->r.hi, at->padding, slot, when, site);
+    patch_jump(p->e, &p->code, at, slot, when, site);
     return PLAN_OK;
 }
 
@@ -230,7 +153,7 @@ static enum plan_reason plan_moved(struct planner *p, uint64_t pc, const struct 
     emit_site_pc_blob(p->e, slot, here);
     if (w->exit)
         emit_site_pc_blob(p->e, slot2, here);
-    patch_jump(p, before->lo, after->hi, 0, slot, PLAN_ALWAYS, site);
+    patch_jump(p->e, &p->code, &(struct place){.r = {.lo = before->lo, .hi = after->hi}}, slot, PLAN_ALWAYS, site);
     return PLAN_OK;
 }
 
@@ -438,10 +361,10 @@ static void plan_one(struct planner *p, uint64_t pc, const struct wish *w, struc
     }
     if (w->enter) {
         if (w->exit && !exit_why)
-            reserve(c, &after, 1); /* both may want the same padding */
+            place_reserve(c, &after, 1); /* both may want the same padding */
         enter_why = place_before(c, pc, &before);
         if (w->exit && !exit_why)
-            reserve(c, &after, 0);
+            place_reserve(c, &after, 0);
         if (!enter_why && arrives(c, pc))
             enter_why = PLAN_R_BRANCH_TARGET; /* the hook would be jumped over */
     }
@@ -522,7 +445,7 @@ static int after_unmap(struct planner *p, uint64_t pc)
     return 0;
 }
 
-int x86_plan_sites(const struct elf_image *elf, struct emit *e)
+int x86_plan_sites(const struct elf_image *elf, const struct functions *functions, struct emit *e)
 {
     static const uint8_t syscall_insn[] = {0x0f, 0x05};
     struct planner p = {.elf = elf, .e = e};
@@ -573,6 +496,7 @@ int x86_plan_sites(const struct elf_image *elf, struct emit *e)
     }
     for (uint32_t i = 0; i < emit_site_count(e); i++)
         plan_timing(&p, i);
+    x86_plan_functions(&p.code, functions, e);
 out:
     number_close(&p.finder);
     code_free(&p.code);

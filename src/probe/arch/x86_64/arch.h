@@ -28,6 +28,18 @@ struct regs {
     uint64_t stash_time;    /* PLAN_F_NR_KEPT: r13 */
 };
 
+/* The frame of a wrapper: the arguments that a function was called with, and afterwards what it returned. Its caller
+ * may rely on what the ABI says, or on what a compiler that saw both knows of the function's registers: nothing but
+ * r11 is changed. */
+#define FUNCTION_FRAME 136
+struct function_regs {
+    uint64_t result;        /* rax */
+    uint64_t arg0, arg1, arg2, arg3, arg4, arg5;
+    uint64_t slot;
+    uint64_t sp;            /* where the return address is; 0 once the call is over */
+    uint64_t saved[8];      /* all other registers that a hook may change */
+};
+
 static inline uint64_t regs_arg(const struct regs *r, unsigned n)
 {
     return (&r->arg0)[n];

@@ -359,6 +359,83 @@ scope_entry_call:
         .cfi_endproc
         .size   scope_entry_call, . - scope_entry_call
 
+/* The wrapper of a function: instead of its first instruction, r11 = slot. It is a function of its own, which calls
+ * the original, whose beginning was moved to the slot. Where no hook is wanted afterwards it is not there at all. */
+#define FUNCTION_FRAME 136
+        .macro  function_arguments
+        mov     0(%rsp), %rax
+        mov     8(%rsp), %rdi
+        mov     16(%rsp), %rsi
+        mov     24(%rsp), %rdx
+        mov     32(%rsp), %rcx
+        mov     40(%rsp), %r8
+        mov     48(%rsp), %r9
+        mov     56(%rsp), %r11
+        mov     72(%rsp), %r10
+        .endm
+
+        .globl  scope_entry_function
+        .hidden scope_entry_function
+        .type   scope_entry_function, @function
+        .balign 64
+scope_entry_function:
+        .cfi_startproc
+        endbr64
+        lea     -FUNCTION_FRAME(%rsp), %rsp
+        .cfi_def_cfa_offset FUNCTION_FRAME + 8
+        mov     %rax, 0(%rsp)
+        mov     %rdi, 8(%rsp)
+        mov     %rsi, 16(%rsp)
+        mov     %rdx, 24(%rsp)
+        mov     %rcx, 32(%rsp)
+        mov     %r8, 40(%rsp)
+        mov     %r9, 48(%rsp)
+        mov     %r11, 56(%rsp)
+        mov     %r10, 72(%rsp)
+        lea     FUNCTION_FRAME(%rsp), %rax
+        mov     %rax, 64(%rsp)
+        mov     %rsp, %rdi
+        mov     %r11, %rsi
+        call    scope_hook_function_enter
+        test    %al, %al
+        jz      1f
+        function_arguments
+        call    *SLOT_TAIL(%r11)
+        mov     %rax, 0(%rsp)
+        mov     %rcx, 72(%rsp)
+        mov     %rdx, 80(%rsp)
+        mov     %rsi, 88(%rsp)
+        mov     %rdi, 96(%rsp)
+        mov     %r8, 104(%rsp)
+        mov     %r9, 112(%rsp)
+        mov     %r10, 120(%rsp)
+        mov     %r11, 128(%rsp)
+        mov     %rsp, %rdi
+        mov     56(%rsp), %rsi
+        call    scope_hook_function_exit
+        mov     0(%rsp), %rax
+        mov     72(%rsp), %rcx
+        mov     80(%rsp), %rdx
+        mov     88(%rsp), %rsi
+        mov     96(%rsp), %rdi
+        mov     104(%rsp), %r8
+        mov     112(%rsp), %r9
+        mov     120(%rsp), %r10
+        mov     128(%rsp), %r11
+        movq    $0, 64(%rsp)                /* no frame of ours any more, should it be looked at */
+        .cfi_remember_state
+        lea     FUNCTION_FRAME(%rsp), %rsp
+        .cfi_def_cfa_offset 8
+        ret
+        .cfi_restore_state
+1:      function_arguments
+        movq    $0, 64(%rsp)
+        lea     FUNCTION_FRAME(%rsp), %rsp
+        .cfi_def_cfa_offset 8
+        jmp     *SLOT_TAIL(%r11)
+        .cfi_endproc
+        .size   scope_entry_function, . - scope_entry_function
+
 /* The ELF entry point of this library: where a static program starts that was stopped at the end of its exec
  * (inject/load.h). rdi, rsi, rdx: the arguments of scope_start_exec(). rsp: a struct ucontext with the registers that
  * the kernel had given to the program, for rt_sigreturn(2); nothing is above it in this call chain. */

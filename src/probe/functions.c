@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "functions.h"
+
+#include "ring.h"
+#include "wire/functions.h"
+#include "wire/plan_format.h"
+
+#define HIDDEN __attribute__((visibility("hidden")))
+#define BOTH (SEG_M_ON | SEG_M_TRAFFIC)
+#define SAME_STACK (1u << 20)   /* a call inside a function is at most so many bytes below it */
+#define DATA_CHUNK 32768u
+#define TRIALS 16               /* calls of a function until its arguments are taken for what they should be */
+
+_Static_assert(sizeof(struct function_regs) == FUNCTION_FRAME && offsetof(struct function_regs, result) == 0 &&
+                   offsetof(struct function_regs, slot) == 56 && offsetof(struct function_regs, sp) == 64 &&
+                   offsetof(struct function_regs, saved) == 72,
+               "entry.S knows struct function_regs");
+_Static_assert(FUNCTION_FRAME % 16 == 8, "the original finds the stack aligned as its caller left it");
+
+uint8_t functions_used;
+struct function_shard function_shards[FUNCTION_SHARDS];
+
+bool scope_hook_function_enter(struct function_regs *r, const struct plan_slot *slot);
+void scope_hook_function_exit(struct function_regs *r, const struct plan_slot *slot);
+
+/* ---- which descriptors connections use ---- */
+
+/*
+ * A table without locks: `check` is object ^ value, so that a pair of which two writers have written a half each is
+ * nobody's. Where two objects want the same place the later one has it: the other is told again by its next socket
+ * call. An object has an entry for each direction, as it may read from one descriptor and write to another.
+ */
+#define OBJECTS 1024u
+static struct object {
+    uint64_t check, value;      /* value: fd_entry.gen << 32 | descriptor + 1; 0: none */
+} objects[OBJECTS];
+
+/* Objects are aligned: the lowest bit is the direction. */
+static uint64_t object_key(uint64_t object, bool sends)
+{
+    return (object & ~UINT64_C(1)) | sends;
+}
+
+static struct object *object_at(uint64_t key)
+{
+    return &objects[(key * UINT64_C(0x9e3779b97f4a7c15)) >> 54];
+}
+
+static uint64_t object_get(uint64_t key)
+{
+    const struct object *o = object_at(key);
+    uint64_t value = __atomic_load_n(&o->value, __ATOMIC_RELAXED);
+
+    return (__atomic_load_n(&o->check, __ATOMIC_RELAXED) ^ value) == key ? value : 0;
+}
+
+static void object_set(uint64_t key, uint64_t value)
+{
+    struct object *o = object_at(key);
+
+    __atomic_store_n(&o->value, value, __ATOMIC_RELAXED);
+    __atomic_store_n(&o->check, key ^ value, __ATOMIC_RELAXED);
+}
+
+static void object_forget(uint64_t object)
+{
+    for (int sends = 0; sends < 2; sends++)
+        if (object_get(object_key(object, sends)))
+            object_set(object_key(object, sends), 0);
+}
+
+static uint64_t object_value(int fd, const struct fd_entry *e)
+{
+    return (uint64_t)__atomic_load_n(&e->gen, __ATOMIC_RELAXED) << 32 | ((uint32_t)fd + 1);
+}
+
+/* The program says which descriptor it is. */
+static void object_uses(struct segment_header *s, uint64_t object, bool sends, uint64_t fd)
+{
+    const struct fd_entry *e = fd_entry(s, (int64_t)fd);
+
+    if (e && (e->kind == FDK_SOCKET || e->kind == FDK_UNKNOWN)) /* not a pointer that happens to be small */
+        object_set(object_key(object, sends), object_value((int)fd, e));
+}
+
+/* The descriptor of an object and its generation; -1 if none is known or it means another by now. */
+static int object_fd(struct segment_header *s, uint64_t object, bool sends, uint32_t *ret_gen)
+{
+    for (int other = 0; other < 2; other++) { /* nearly always the same in both directions */
+        uint64_t value = object_get(object_key(object, sends ^ other));
+        int fd = (int)(uint32_t)value - 1;
+        const struct fd_entry *e = value ? fd_entry(s, fd) : NULL;
+
+        /* A forked child has its parent's descriptors, whatever the parent, whose table it uses, does with them. */
+        if (e && (e->gen == value >> 32 || (process->slow & SLOW_BORROWED))) {
+            *ret_gen = (uint32_t)(value >> 32);
+            return fd;
+        }
+    }
+    *ret_gen = 0;
+    return -1;
+}
+
+/* ---- calls under way ---- */
+
+/* Whether the frame of a noted call, above sp, is still there: it may have been left by longjmp(3), and its stack be
+ * another's, or no memory any more. In a sandbox, where nobody can be asked, only what is near counts. */
+static bool note_stands(const struct function_note *n, uint64_t sp)
+{
+    const struct function_regs *r = (const struct function_regs *)(n->sp - FUNCTION_FRAME);
+
+    return (probe.sandboxed ? n->sp - sp < PROBE_PAGE : mem_readable(r, sizeof(*r))) && r->sp == n->sp && r->slot;
+}
+
+HIDDEN void function_socket(int fd, const struct fd_entry *e, bool sends, uint64_t sp)
+{
+    struct thread *t = thread_get(process);
+    uint64_t key, value;
+
+    for (uint32_t i = t ? MIN(t->functions, FUNCTION_NOTES) : 0; i > 0; i--) {
+        const struct function_note *n = &t->function[i - 1];
+
+        if (n->sp - sp > SAME_STACK)
+            continue;
+        key = object_key(n->object, sends);
+        value = object_value(fd, e);
+        if (n->object && object_get(key) != value && note_stands(n, sp))
+            object_set(key, value);
+        return;
+    }
+}
+
+/* Those at or below sp are gone: this call's frame lies where theirs was. A handler of the program that interrupts and
+ * makes such calls leaves the number as it was. */
+static void note_push(struct thread *t, uint64_t sp, uint64_t object, enum fn_id fn)
+{
+    uint32_t n = MIN(t->functions, FUNCTION_NOTES);
+
+    while (n && t->function[n - 1].sp <= sp)
+        n--;
+    if (n == FUNCTION_NOTES) /* deeper than anything sane: the innermost is replaced */
+        n--;
+    t->function[n] = (struct function_note){.sp = sp, .object = object, .fn = (uint16_t)fn};
+    t->functions = n + 1;
+}
+
+/* Takes the note of this call off; *ret is a copy. False if it is lost. */
+static bool note_pop(struct thread *t, uint64_t sp, struct function_note *ret)
+{
+    for (uint32_t n = MIN(t->functions, FUNCTION_NOTES); n > 0; n--)
+        if (t->function[n - 1].sp == sp) {
+            *ret = t->function[n - 1];
+            t->functions = n - 1;
+            return true;
+        }
+    return false;
+}
+
+/* The note of a call for the same object around this one, if any: the innermost, or the innermost of a shape. */
+#define ANY_SHAPE 0xffu
+static struct function_note *note_around(struct thread *t, uint64_t sp, uint64_t object, uint8_t shape)
+{
+    for (uint32_t i = MIN(t->functions, FUNCTION_NOTES); i > 0; i--) {
+        struct function_note *n = &t->function[i - 1];
+
+        if (n->sp > sp && n->object == object && (shape == ANY_SHAPE || shape == fn_table[n->fn].shape))
+            return n;
+    }
+    return NULL;
+}
+
+/* ---- arguments ---- */
+
+/*
+ * That the program has functions which are called like those of a library doesn't make them these. So what they say is
+ * at first taken with care; who calls a function that has kept its word so often has just let it read or write there.
+ */
+static uint8_t trusted[FN_MAX];
+
+static bool may_read(enum fn_id fn, const void *p, size_t n)
+{
+    if (!mem_plausible(p))
+        return false;
+    if (trusted[fn] >= TRIALS || probe.sandboxed)
+        return true;
+    if (!mem_readable(p, n))
+        return false;
+    trusted[fn]++;
+    return true;
+}
+
+static uint64_t function_arg(const struct function_regs *r, unsigned n)
+{
+    return n < FN_RESULT ? (&r->arg0)[n] : 0;
+}
+
+/* What stands for the connection: in calls that make one, known afterwards only. */
+static uint64_t object_of(const struct function_regs *r, const struct fn_desc *d, enum fn_id fn, bool after)
+{
+    const uint64_t *out;
+
+    if (d->object < FN_RESULT)
+        return function_arg(r, d->object);
+    if (!after)
+        return 0;
+    if (d->object == FN_RESULT)
+        return r->result;
+    out = (const uint64_t *)function_arg(r, d->object - FN_OUT(0));
+    return (int)r->result >= 0 && may_read(fn, out, sizeof(*out)) ? *out : 0;
+}
+
+static int64_t bytes_moved(const struct function_regs *r, const struct fn_desc *d, enum fn_id fn)
+{
+    const uint64_t *out;
+
+    switch (d->result) {
+    case FNR_NONE:
+        return 0;
+    case FNR_INT:
+        return (int)r->result;
+    case FNR_LONG:
+        return (int64_t)r->result;
+    case FNR_ALL:
+        return (int)r->result == 0 ? (int64_t)function_arg(r, d->length) : 0;
+    default:
+        out = (const uint64_t *)function_arg(r, d->result - FNR_OUT0);
+        return (int)r->result == 1 && may_read(fn, out, sizeof(*out)) ? (int64_t)*out : 0;
+    }
+}
+
+/* The methods of NSS's layer, once a descriptor has got it. */
+static uint64_t layer_methods;
+
+/* Whether an object is a connection: NSPR's functions serve files, too. They begin with reading this word. */
+static bool is_connection(uint64_t object, const struct fn_desc *d)
+{
+    if (!(d->flags & FNX_LAYER) || d->shape == FNS_NEW)
+        return true;
+    return layer_methods && mem_plausible((const void *)object) && *(const uint64_t *)object == layer_methods;
+}
+
+/* ---- telling ---- */
+
+static void tell(struct segment_header *s, const struct fn_desc *d, uint64_t object, int64_t bytes, const char *data)
+{
+    uint32_t gen;
+    int fd = object_fd(s, object, d->source == DATA_TLS_TX, &gen);
+    struct record r = {.kind = REC_DATA, .time = now(), .ret = bytes,
+                       .arg = {(uint64_t)fd, 0, 0, d->source, object, gen}};
+
+    if (!data) {
+        if (!ring_write(s, &r, NULL, 0))
+            count_loss(s, LOSS_DATA, (uint64_t)bytes);
+        return;
+    }
+    for (size_t at = 0, n; at < (size_t)bytes; at += n) {
+        struct ring_item item;
+
+        n = MIN((size_t)bytes - at, DATA_CHUNK);
+        item = (struct ring_item){ITEM_DATA, (uint32_t)n, data + at};
+        r.arg[1] = at;
+        ring_write(s, &r, &item, 1);
+    }
+}
+
+/* What this address stood for is over. */
+static void tell_other(struct segment_header *s, uint64_t object)
+{
+    struct record r = {.kind = REC_DATA, .time = now(), .arg = {(uint64_t)-1, 0, 0, DATA_TLS_RX, object, 0}};
+
+    object_forget(object);
+    ring_write(s, &r, NULL, 0);
+}
+
+static struct function_shard *shard(const struct thread *t)
+{
+    return &function_shards[(size_t)(t - threads) % FUNCTION_SHARDS];
+}
+
+HIDDEN void functions_forked(void)
+{
+    struct thread *t = functions_used ? thread_get(process) : NULL;
+
+    if (!functions_used)
+        return;
+    memset(function_shards, 0, sizeof(function_shards));
+    if (t) /* it may have forked inside of some */
+        shard(t)->calls = t->functions;
+}
+
+/* The segment to tell to, or NULL if nothing shall be told. */
+static struct segment_header *telling(void)
+{
+    struct segment_header *s = process->segment;
+
+    if (unlikely(!s) && !(s = process_forked(0)))
+        return NULL;
+    return (__atomic_load_n(&s->mode, __ATOMIC_RELAXED) & BOTH) == BOTH ? s : NULL;
+}
+
+/* Before the function. False: it needs no hook behind it, and runs as if called by its caller. */
+HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs *r, const struct plan_slot *slot)
+{
+    enum fn_id fn = (enum fn_id)slot->nr;
+    const struct fn_desc *d = &fn_table[fn];
+    struct segment_header *s = telling();
+    struct thread *t;
+    uint64_t object;
+
+    if (!s || probe.leaving || fn >= FN_MAX)
+        return false;
+    object = object_of(r, d, fn, false);
+    if (!is_connection(object, d) || (!object && d->object < FN_RESULT)) /* free(NULL) is no end of anything */
+        return false;
+    if (d->shape == FNS_FD) {
+        if (d->buffer < FN_RESULT)
+            object_uses(s, object, false, function_arg(r, d->buffer));
+        if (d->length < FN_RESULT)
+            object_uses(s, object, true, function_arg(r, d->length));
+        return false;
+    }
+    t = thread_get(process);
+    if (!t)
+        return false;
+    if (d->shape == FNS_END) {
+        const struct function_note *around = note_around(t, r->sp, object, ANY_SHAPE);
+
+        if (!around)
+            around = note_around(t, r->sp, 0, FNS_NEW);
+        if (!around || !note_stands(around, r->sp)) /* not SSL_clear as part of a handshake, or of SSL_new */
+            tell_other(s, object);
+        return false;
+    }
+    if (unlikely(!functions_used))
+        functions_used = 1;
+    add64(&shard(t)->calls, 1);
+    note_push(t, r->sp, object, fn);
+    return true;
+}
+
+/* After it. */
+HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs *r, const struct plan_slot *slot)
+{
+    enum fn_id fn = (enum fn_id)slot->nr;
+    const struct fn_desc *d = &fn_table[fn];
+    struct segment_header *s = telling();
+    struct thread *t = thread_get(process);
+    struct function_note note, *around;
+    const char *data = NULL;
+    bool told;
+    uint64_t object;
+    int64_t n;
+
+    if (!t)
+        return;
+    add64(&shard(t)->calls, (uint64_t)-1);
+    told = note_pop(t, r->sp, &note) && (note.told & 1u << d->source);
+    if (!s || fn >= FN_MAX)
+        return;
+    if (unlikely(process->slow & SLOW_BORROWED))
+        s = process_borrow(s);
+    object = object_of(r, d, fn, true);
+    if (d->shape == FNS_NEW) {
+        if (object && (d->flags & FNX_LAYER) && may_read(fn, (const void *)object, sizeof(object)))
+            layer_methods = *(const uint64_t *)object;
+        if (object)
+            tell_other(s, object);
+        return;
+    }
+    n = bytes_moved(r, d, fn);
+    if (n <= 0 || ((d->flags & FNX_PEEK) && (r->arg3 & FN_PEEK)))
+        return;
+    around = note_around(t, r->sp, object, ANY_SHAPE);
+    if (around) /* a function of the library that calls another one */
+        around->told |= (uint8_t)(1u << d->source);
+    if (told)
+        return;
+    around = around ? note_around(t, r->sp, object, FNS_FLUSH) : NULL;
+    if (around && note_stands(around, r->sp))
+        return;
+    /* More than there was room for: it continues an earlier call, with bytes that it was given then. */
+    if (d->shape == FNS_DATA && (uint64_t)n <= (d->result == FNR_INT ? (uint32_t)function_arg(r, d->length)
+                                                                       : function_arg(r, d->length))) {
+        data = (const char *)function_arg(r, d->buffer);
+        if (!may_read(fn, data, (size_t)n)) {
+            data = NULL;
+            count_loss(s, LOSS_COPY, 1);
+        }
+    }
+    tell(s, d, object, n, data);
+}
