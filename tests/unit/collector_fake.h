@@ -243,7 +243,7 @@ static struct writer writer_new(uint32_t pid, enum seg_start start, const char *
     struct writer w = {.owner = pid, .pid = pid};
     uint32_t fd_off = (uint32_t)((sizeof(struct segment_header) + 4095) & ~4095ul);
 
-    w.size = fd_off + FAKE_FDS * sizeof(struct fd_entry) + FAKE_CELLS * RING_CELL;
+    w.size = fd_off + FAKE_FDS * (sizeof(struct fd_entry) + sizeof(struct fd_skip)) + FAKE_CELLS * RING_CELL;
     w.fd = memfd_create(SEG_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (w.fd < 0 || ftruncate(w.fd, (off_t)w.size) || fcntl(w.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
         abort();
@@ -257,7 +257,8 @@ static struct writer writer_new(uint32_t pid, enum seg_start start, const char *
     w.h->table_hash = syscall_table_hash();
     w.h->fd_off = fd_off;
     w.h->fd_cap = FAKE_FDS;
-    w.h->ring_off = fd_off + FAKE_FDS * (uint32_t)sizeof(struct fd_entry);
+    w.h->skip_off = fd_off + FAKE_FDS * (uint32_t)sizeof(struct fd_entry);
+    w.h->ring_off = w.h->skip_off + FAKE_FDS * (uint32_t)sizeof(struct fd_skip);
     w.h->ring_cells = FAKE_CELLS;
     w.fd_off = w.h->fd_off;
     w.ring_off = w.h->ring_off;
