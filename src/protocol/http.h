@@ -32,7 +32,8 @@ enum http_oddity {
     HTTP_ODD_VERSION     = 1 << 7, /* Transfer-Encoding in a message of HTTP/1.0 */
 };
 
-/* The head of a message, with all its fields; trailers are told to nobody. */
+/* The head of a message, with all its fields. A slice is absent if the message lacks it: with HTTP/2 a malformed request
+ * may lack even the method. */
 struct http_head {
     bool response;
     enum proto_dir dir;         /* in which it went */
@@ -44,6 +45,7 @@ struct http_head {
     struct slice method, target;/* target: as sent (origin, absolute, authority or asterisk form); HTTP/2 :path */
     struct slice scheme;        /* HTTP/2 :scheme; absent with HTTP/1 */
     struct slice host;          /* Host, or :authority */
+    struct slice protocol;      /* HTTP/2 :protocol of an extended CONNECT ("websocket", RFC 8441) */
     unsigned status;            /* 100..999 */
     struct slice reason;        /* HTTP/1 */
     int64_t content_length;     /* as stated; -1: not stated */
@@ -88,6 +90,8 @@ struct http_sink {
     void (*done)(void *owner, void *kept, const struct http_totals *);
     /* Bytes of a body (decoded from chunks or frames), for who decodes further (gRPC). data NULL: a gap. */
     void (*body)(void *owner, void *kept, enum proto_dir dir, bool response, const uint8_t *data, uint64_t len);
+    /* HTTP/2: the fields behind the body (gRPC's outcome is there); before the `done` of the exchange. */
+    void (*trailers)(void *owner, void *kept, bool response, const struct http_field *fields, size_t count);
     /* The connection speaks something else from here on, in both directions (101, or a 2xx to CONNECT). `to`: the
      * Upgrade field ("h2c", "websocket"), or absent with CONNECT. Bytes behind it go to `rest`. Comes between
      * `response` and `done`. With "h2c" `kept` is handed over, for http2_upgraded(): no `done` follows here. */
