@@ -79,7 +79,8 @@ static void tell_fields(struct buf *b, const struct tm_field *f, size_t n)
 static const char *const metric_name[TM_METRIC_MAX] = {
     "fs.open", "fs.close", "fs.read", "fs.write", "fs.seek", "fs.stat", "fs.duration", "fs.error", "fs.delete",
     "fs.create", "fs.rename", "fs.change", "fs.sync", "net.rx", "net.tx", "net.open", "net.close", "net.duration",
-    "net.port", "net.tcp", "net.udp", "net.other", "net.error", "proc.start", "proc.cpu", "proc.cpu_perc", "proc.mem",
+    "net.port", "net.tcp", "net.udp", "net.other", "net.error", "http.req", "http.duration.server", "http.duration.client",
+    "http.req.content_length", "http.resp.content_length", "dns.req", "dns.duration", "proc.start", "proc.cpu", "proc.cpu_perc", "proc.mem",
     "proc.thread", "proc.fd", "proc.child", "scope.lost",
 };
 
@@ -179,6 +180,16 @@ void telemetry_sample(struct telemetry *t, struct tm_process *p, const struct tm
     if (s->class_)
         buf_printf(&b, " class=%s", s->class_);
     tell_fields(&b, s->fields, s->field_count);
+    tell(&b);
+}
+
+void telemetry_captured(struct telemetry *t, struct tm_process *p, const struct tm_captured *m)
+{
+    struct buf b = BUF_INIT;
+
+    (void)t;
+    buf_printf(&b, "captured %s pid=%u value=%s type=%s", m->name, p->pid, m->text, m->type);
+    tell_fields(&b, m->fields, m->field_count);
     tell(&b);
 }
 
