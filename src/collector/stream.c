@@ -15,6 +15,7 @@
 #include "protocol/statsd.h"
 
 #define JOINED_TRIES 64u     /* pieces at whose beginning a connection that was joined half-way is recognised */
+#define LOOK_MAX 131072u     /* bytes of a connection that is not recognised; less than FD_UNDECIDED_SOCKET */
 #define SKIP_LEAST 4096u     /* bytes that are worth telling the probe */
 #define OBJECTS_MAX 4096u    /* TLS objects without a descriptor, of a process */
 
@@ -168,6 +169,7 @@ static void change(struct stream *s, uint64_t time_ns)
         s->next_detect = NULL;
         s->joined = false;
         s->tries = 0;
+        s->looked = 0;
         judge(s, time_ns);
     } else if (s->next_nothing) {
         become(s, STREAM_NOTHING, time_ns);
@@ -252,6 +254,9 @@ static void feed_detect(struct stream *s, enum proto_dir dir, const uint8_t *dat
         s->detect = detect_new(s->p->pl->detect, s->datagrams);
     detect_feed(s->detect, dir, data, (size_t)len, time_ns);
     judge(s, time_ns);
+    s->looked += len;
+    if (s->kind == STREAM_DETECT && s->looked > LOOK_MAX) /* nothing comes in the other direction */
+        become(s, STREAM_NOTHING, time_ns);
 }
 
 /* --- feeding --- */

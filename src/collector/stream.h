@@ -42,6 +42,7 @@ struct stream {
     bool http;                /* HTTP was recognised, decoded or not */
     bool everything;          /* its payload is wanted, by its protocol */
     unsigned tries;           /* to recognise it */
+    uint64_t looked;          /* bytes that this took so far */
     uint64_t missed;          /* bytes that should have been captured while it wasn't recognised */
     uint64_t channel;
     const struct sock *sock;  /* NULL: not known */
