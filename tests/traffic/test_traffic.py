@@ -436,3 +436,37 @@ for text in (b"a.count:1|c\\na.time:3.5|ms|#k:v,w", b"a.gauge:-7|g", b"a.sampled
           {"a.count": (1, "counter"), "a.time": (3.5, "timer"), "a.gauge": (-7, "gauge"), "a.sampled": (4, "counter"),
            "a.set": ("x y", "set")}, "metrics")
     equal((found["a.time"]["k"], found["a.time"]["w"], found["a.time"]["proc"]), ("v", "", "python3"), "dimensions")
+
+
+NODE2 = """const http2 = require('http2'), fs = require('fs');
+const s = http2.createServer(); s.on('stream', (q, h) => { let n = 0; q.on('data', d => n += d.length); q.on('end', () => {
+  const status = h[':path'] == '/teapot' ? 418 : 200;
+  fs.appendFileSync(process.argv[3], `${h[':method']} ${h[':path']} ${status}\\n`);
+  q.respond({':status': status, 'x-n': String(n)}); q.end('b'.repeat(h[':path'] == '/big' ? 3000000 : 5)); }); });
+s.listen(+process.argv[2], '127.0.0.1'); process.on('SIGTERM', () => process.exit(0));
+"""
+
+
+@test("http2", timeout=60)
+def http2(ctx):
+    """HTTP/2 without TLS: several streams of one connection, both sides observed."""
+    port, log = free_port(), ctx.dir / "requests"
+    (ctx.dir / "server.js").write_text(NODE2)
+    with server(ctx, [ctx.tool("node"), ctx.dir / "server.js", port, log], port) as session:
+        base = f"http://127.0.0.1:{port}"
+        clients = [ctx.scoped(argv, check_code=0).session for argv in
+                   ([ctx.tool("nghttp"), "-n", *[f"{base}/p{i}" for i in range(20)]],
+                    ["nghttp", "-n", f"{base}/big", f"{base}/teapot", f"{base}/a?b"],
+                    [*CURL, "--http2-prior-knowledge", "-d", "x" * 100000, f"{base}/post"])]
+    nothing_lost(session)
+    equal(exchanges(session, "server"), asked(log), "what the server was asked")
+    equal(asked(log).total(), 24, "requests")
+    found = Counter()
+    for client in clients:
+        client.wait_end()
+        nothing_lost(client)
+        found += exchanges(client, "client")
+    equal(found, asked(log), "what the clients asked")
+    for e in session.events(source="http.req", sync=False):
+        d = e["data"]
+        equal((d["http_flavor"], d["http_frame"], d["http_scheme"], d["http_stream"] % 2), ("2.0", "HEADERS", "http", 1), "fields")
