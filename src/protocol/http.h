@@ -24,8 +24,10 @@ struct http_field {
 enum http_oddity {
     HTTP_ODD_LENGTHS     = 1 << 0, /* Content-Length fields that differ, or aren't numbers */
     HTTP_ODD_BOTH        = 1 << 1, /* Content-Length and Transfer-Encoding */
-    HTTP_ODD_CODING      = 1 << 2, /* Transfer-Encoding whose last coding isn't chunked, in a request; chunked twice */
-    HTTP_ODD_LINE        = 1 << 3, /* bare CR, white space before the colon of a field or within the target, no field */
+    HTTP_ODD_CODING      = 1 << 2, /* Transfer-Encoding whose last coding isn't chunked, in a request; chunked twice;
+                                    * HTTP/2: any */
+    HTTP_ODD_LINE        = 1 << 3, /* bare CR, white space before the colon of a field or within the target, no field;
+                                    * HTTP/2: CR or LF in it */
     HTTP_ODD_FOLD        = 1 << 4, /* obsolete line folding */
     HTTP_ODD_CHUNK       = 1 << 5, /* a chunk size that only some understand */
     HTTP_ODD_NUL         = 1 << 6, /* a NUL byte in the head */
