@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/core.h"
+#include "collector/payload.h"
 #include "protocol/detect.h"
 #include "protocol/dns.h"
 #include "protocol/http1.h"
@@ -67,7 +68,7 @@ void stream_unprepare(struct pipeline *pl)
 static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
 static void judge(struct stream *s, uint64_t time_ns);
 
-static struct stream *stream_new(const struct sock *sock, uint64_t channel, bool tls)
+static struct stream *stream_new(const struct proc *p, const struct sock *sock, uint64_t channel, bool tls)
 {
     struct stream *s = xcalloc(1, sizeof(*s));
 
@@ -77,6 +78,8 @@ static struct stream *stream_new(const struct sock *sock, uint64_t channel, bool
     s->datagrams = sock && sock->type == SOCK_DGRAM;
     s->joined = sock && sock->flags & SOCKF_JOINED;
     s->fd = -1;
+    if (p->pl->mode & SEG_M_PAYLOADS)
+        s->payload = payload_new(p, sock, channel, tls);
     return s;
 }
 
@@ -97,6 +100,7 @@ void stream_free(struct stream *s, uint64_t time_ns)
     if (!s)
         return;
     free_decoder(s, time_ns);
+    payload_free(s->payload);
     free(s);
 }
 
@@ -190,6 +194,8 @@ static void replayed(void *ctx, enum proto_dir dir, const uint8_t *data, size_t 
 {
     struct stream *s = ctx;
 
+    if (s->everything && s->payload)
+        payload_pass(s->payload, s->p, dir, data, len, time_ns);
     feed(s, dir, data, len, time_ns);
 }
 
@@ -203,7 +209,9 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
     s->detect = NULL;
     s->kind = STREAM_NOTHING;
     s->http = a->protocol == DETECT_HTTP1 || a->protocol == DETECT_HTTP2;
-    s->everything = rule && rule->payload;
+    s->everything = rule && rule->payload && !s->payload;
+    if (s->everything)
+        s->payload = payload_new(s->p, s->sock, s->channel, s->tls);
     if (rule ? rule->detect : a->protocol != DETECT_TLS)
         report_net_app(s->p, s->fd, s->channel, a->name, time_ns);
     if (a->protocol == DETECT_HTTP1 && pl->http) {
@@ -219,11 +227,10 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
         s->kind = STREAM_STATSD;
         s->statsd = statsd_new(&statsd_sink, s, joined);
     }
-    if (s->kind != STREAM_NOTHING) {
-        if (s->missed)
-            lost(s, LK_TRAFFIC, s->missed);
+    if (s->kind != STREAM_NOTHING && s->missed)
+        lost(s, LK_TRAFFIC, s->missed);
+    if (s->kind != STREAM_NOTHING || s->everything)
         detect_replay(d, replayed, s);
-    }
     detect_free(d);
 }
 
@@ -287,6 +294,14 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
     change(s, time_ns);
 }
 
+/* The same with the file; of who passes is known. */
+static void pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    if (s->payload)
+        payload_pass(s->payload, s->p, dir, data, len, time_ns);
+    feed(s, dir, data, len, time_ns);
+}
+
 static void end(struct stream *s, uint64_t time_ns)
 {
     for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
@@ -318,7 +333,7 @@ static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct s
 
         if (d->pos[dir] == DESC_NO_POS)
             continue;
-        if (d->file->refs > 1 || s->everything)
+        if (d->file->refs > 1 || s->payload)
             n = 0;
         if (n > SKIP_MAX - 1)
             n = SKIP_MAX - 1;
@@ -334,7 +349,7 @@ static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct s
 
 static enum fd_want want_of(const struct proc *p, const struct stream *s)
 {
-    if (s->everything || p->pl->mode & SEG_M_PAYLOADS)
+    if (s->everything || (s->payload && p->pl->mode & SEG_M_PAYLOADS && !payload_refused(s->payload)))
         return FDW_CAPTURE;
     return s->kind == STREAM_DETECT ? FDW_UNDECIDED : s->kind == STREAM_NOTHING ? FDW_NONE : FDW_CAPTURE;
 }
@@ -374,7 +389,7 @@ static void datagram(struct stream *s, const struct traffic *t)
 {
     s->peer = hash_of(t->name, t->name_len);
     if (t->data && !t->offset && t->len == t->bytes)
-        feed(s, t->dir, t->data, t->len, t->time_ns);
+        pass(s, t->dir, t->data, t->len, t->time_ns);
     else if (!t->offset && (s->kind == STREAM_DNS || s->kind == STREAM_STATSD))
         lost(s, LK_MESSAGE, 1);
 }
@@ -387,7 +402,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     uint64_t len = t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0;
 
     if (!s) {
-        s = *at = stream_new(sock, d->file->channel, t->tls);
+        s = *at = stream_new(p, sock, d->file->channel, t->tls);
         s->datagrams |= t->name_len > 0;
     }
     with(s, p, fd);
@@ -400,7 +415,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         if (*pos != DESC_NO_POS && start > *pos) {
             if (s->kind == STREAM_DETECT)
                 s->missed += start - *pos;
-            feed(s, t->dir, NULL, start - *pos, t->time_ns);
+            pass(s, t->dir, NULL, start - *pos, t->time_ns);
         } else if (*pos != DESC_NO_POS) {
             skip = *pos - start; /* written out of order, by threads: it was a gap already */
         }
@@ -408,7 +423,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
             *pos = start + len;
     }
     if (skip < len)
-        feed(s, t->dir, t->data ? t->data + skip : NULL, len - skip, t->time_ns);
+        pass(s, t->dir, t->data ? t->data + skip : NULL, len - skip, t->time_ns);
     with(s, NULL, -1);
     if (!t->tls) {
         tell_skip(p, fd, d, s);
@@ -427,7 +442,7 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
         with(s, p, fd);
         for (enum proto_dir dir = 0; dir < PROTO_DIRS && !p->borrowed && !(d->flags & DF_BLIND); dir++)
             if (d->pos[dir] != DESC_NO_POS && now[dir] > d->pos[dir])
-                feed(s, dir, NULL, now[dir] - d->pos[dir], time_ns);
+                pass(s, dir, NULL, now[dir] - d->pos[dir], time_ns);
         with(s, NULL, -1);
     }
     if (d->file->refs > 1)
@@ -462,14 +477,14 @@ void stream_object(struct proc *p, const struct traffic *t)
         }
         o = xcalloc(1, sizeof(*o));
         o->object = t->object;
-        o->stream = stream_new(NULL, ++p->c->last_channel, true);
+        o->stream = stream_new(p, NULL, ++p->c->last_channel, true);
     } else {
         *at = o->next; /* those in use come first */
     }
     o->next = p->tls_streams;
     p->tls_streams = o;
     with(o->stream, p, -1);
-    feed(o->stream, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
+    pass(o->stream, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
     with(o->stream, NULL, -1);
 }
 

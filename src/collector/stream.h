@@ -57,6 +57,7 @@ struct stream {
         struct dns *dns;
         struct statsd *statsd;
     };
+    struct payload *payload;  /* NULL: isn't written */
     struct http2 *next_http2; /* HTTP/1 was upgraded to it */
     struct detect *next_detect; /* HTTP/1 has become a tunnel */
     bool next_nothing;        /* ... or something that isn't decoded */

@@ -147,7 +147,7 @@ const struct key schema[] = {
 
     {.path = "payload", .kind = KEY_SECTION, .help = "Bytes that the program sends and receives."},
     {.path = "payload.enable", .kind = KEY_BOOL, AT(payload.enable), .def = "false", .env = "SCOPE_PAYLOAD_ENABLE",
-     .missing = "the capture of payloads", .help = "Capture the bytes of all sockets."},
+     .help = "Capture the bytes of all sockets."},
     {.path = "payload.dir", .kind = KEY_PATH, AT(payload.dir), .def = "/tmp", .env = "SCOPE_PAYLOAD_DIR",
      .help = "Directory for the files with payloads."},
 
