@@ -124,7 +124,7 @@ static void http_upgraded(void *owner, struct slice to, void *kept)
 
     if (!to.p && s->p) {
         s->next_detect = detect_new(s->p->pl->detect, false);
-    } else if (to.len == 3 && !memcmp(to.p, "h2c", 3)) {
+    } else if (to.p && to.len == 3 && !memcmp(to.p, "h2c", 3)) {
         enum proto_dir dir;
         uint64_t first_ns;
 
