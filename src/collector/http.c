@@ -179,9 +179,9 @@ static void make_room(struct buf *names, const struct http_head *head)
 
 static const char *flavor(const struct http_head *head)
 {
-    static const char *const one[] = {"1.0", "1.1"};
+    static const char *const one[] = {"1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", "1.9"};
 
-    return head->major >= 2 ? "2.0" : one[head->minor ? 1 : 0];
+    return head->major >= 2 ? "2.0" : one[head->minor < 10 ? head->minor : 9];
 }
 
 /* Stated lengths of 0 are not told with HTTP/1, as ever. */
@@ -192,13 +192,11 @@ static bool has_length(const struct http_head *head)
 
 static void add_sock(struct fields *f, const struct stream *s, struct address_texts *t)
 {
-    struct tm_field *from = f->f + f->n;
+    size_t first = f->n;
 
-    if (!s->sock)
-        return;
-    report_net_fields(f, s->sock, t);
-    if (s->sock->domain == AF_UNIX) /* the inodes tell nothing here */
-        f->n = (size_t)(from - f->f) + 1;
+    stream_net_fields(f, s, t);
+    if (s->sock && s->sock->domain == AF_UNIX && f->n > first) /* the inodes tell nothing here */
+        f->n = first + 1;
 }
 
 static struct slice target_of_metrics(struct slice target)

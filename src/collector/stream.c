@@ -387,6 +387,9 @@ static uint64_t hash_of(const void *p, size_t len)
 /* Each is a message of its own. One that isn't captured as a whole isn't fed. */
 static void datagram(struct stream *s, const struct traffic *t)
 {
+    uint8_t len;
+
+    address_set(&s->from, &len, t->name, t->name_len);
     s->peer = hash_of(t->name, t->name_len);
     if (t->data && !t->offset && t->len == t->bytes)
         pass(s, t->dir, t->data, t->len, t->time_ns);
@@ -488,9 +491,9 @@ void stream_object(struct proc *p, const struct traffic *t)
     with(o->stream, NULL, -1);
 }
 
-static void object_free(struct proc *p, struct tls_stream *o, uint64_t time_ns)
+static void object_free(struct proc *p, struct tls_stream *o, bool tell, uint64_t time_ns)
 {
-    with(o->stream, p, -1);
+    with(o->stream, tell ? p : NULL, -1);
     end(o->stream, time_ns);
     stream_free(o->stream, time_ns);
     free(o);
@@ -501,18 +504,30 @@ void stream_object_end(struct proc *p, uint64_t object, uint64_t time_ns)
     for (struct tls_stream **at = &p->tls_streams, *o; (o = *at); at = &o->next) {
         if (o->object == object) {
             *at = o->next;
-            object_free(p, o, time_ns);
+            object_free(p, o, true, time_ns);
             return;
         }
     }
 }
 
-void stream_end(struct proc *p, uint64_t time_ns)
+void stream_end(struct proc *p, bool tell, uint64_t time_ns)
 {
     for (struct tls_stream *o; (o = p->tls_streams);) {
         p->tls_streams = o->next;
-        object_free(p, o, time_ns);
+        object_free(p, o, tell, time_ns);
     }
+}
+
+void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t)
+{
+    struct sock copy;
+
+    if (!s->sock)
+        return;
+    copy = *s->sock;
+    if (s->from.family)
+        copy.peer = s->from;
+    report_net_fields(f, &copy, t);
 }
 
 bool stream_is_http(const struct sock *s)
