@@ -9,7 +9,7 @@
 #include "protocol/dns.h"
 
 /* Types of the address records (IANA, "Resource Record (RR) TYPEs"). */
-#define TYPE_A    1
+#define TYPE_A 1
 #define TYPE_AAAA 28
 
 /* What both messages say, but `domain`: what is asked. role: of this process. */

@@ -11,8 +11,8 @@
 #include "collector/stream.h"
 #include "telemetry/filter.h"
 
-#define ROOM (HTTP_FIELDS_MAX * 2 + 40)   /* fields of an event: those of both messages, and ours */
-#define TARGET_MAX 512u                   /* bytes of a target that metrics carry */
+#define ROOM (HTTP_FIELDS_MAX * 2 + 40) /* fields of an event: those of both messages, and ours */
+#define TARGET_MAX 512u                 /* bytes of a target that metrics carry */
 
 /* What nobody gets to see but who asks for it by name. */
 static const char *const secret[] = {"authorization", "proxy-authorization", "cookie", "set-cookie"};
@@ -29,11 +29,11 @@ struct header_rule {
 struct kept {
     enum proto_dir dir;
     uint64_t first_ns;
-    size_t target_len;          /* for metrics: without query */
+    size_t target_len; /* for metrics: without query */
     const char *target;
     int64_t length;
     size_t count;
-    struct tm_field fields[];   /* behind them the texts */
+    struct tm_field fields[]; /* behind them the texts */
 };
 
 /* --- configuration --- */
@@ -221,7 +221,10 @@ static struct kept *keep(const struct http_head *head, const struct fields *f)
     for (size_t i = 0; i < f->n; i++)
         size += strlen(f->f[i].name) + 1 + (f->f[i].type == TM_STR ? f->f[i].v.str.len : 0);
     k = xmalloc(size);
-    *k = (struct kept){.dir = head->dir, .first_ns = head->first_ns, .length = head->content_length, .count = f->n,
+    *k = (struct kept){.dir = head->dir,
+                       .first_ns = head->first_ns,
+                       .length = head->content_length,
+                       .count = f->n,
                        .target_len = target.len};
     to = (char *)(k->fields + f->n);
     k->target = to;
@@ -342,8 +345,8 @@ static void response_metrics(struct stream *s, const struct http_head *head, con
 
     FIELDS(f, 2);
     add_mem(&f, "http_target", 4, k->target, k->target_len);
-    report_sample(p, k->dir == PROTO_RX ? TM_HTTP_DURATION_SERVER : TM_HTTP_DURATION_CLIENT, (int64_t)(duration_ns / 1000), 1,
-                  NULL, &f, false, time);
+    report_sample(p, k->dir == PROTO_RX ? TM_HTTP_DURATION_SERVER : TM_HTTP_DURATION_CLIENT,
+                  (int64_t)(duration_ns / 1000), 1, NULL, &f, false, time);
     if (k->length > 0)
         report_sample(p, TM_HTTP_REQ_LENGTH, k->length, 1, NULL, &f, false, time);
     if (head->content_length > 0)

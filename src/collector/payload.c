@@ -29,7 +29,7 @@ struct side {
 };
 
 struct payload {
-    char *dir, *name;         /* name: without .in or .out */
+    char *dir, *name; /* name: without .in or .out */
     uint64_t channel;
     bool refused, decided, failed;
     struct side side[PROTO_DIRS];
@@ -148,8 +148,8 @@ static void tell_index(struct payload *f, enum proto_dir dir, uint64_t missing, 
     buf_str(&b, "{\"file\":");
     buf_json_str(&b, f->name);
     b.len--; /* its quote */
-    buf_printf(&b, "%s\",\"_channel\":\"%" PRIu64 "\",\"offset\":%" PRIu64, dir == PROTO_RX ? ".in" : ".out", f->channel,
-               f->side[dir].at);
+    buf_printf(&b, "%s\",\"_channel\":\"%" PRIu64 "\",\"offset\":%" PRIu64, dir == PROTO_RX ? ".in" : ".out",
+               f->channel, f->side[dir].at);
     if (missing)
         buf_printf(&b, ",\"missing\":%" PRIu64, missing);
     buf_str(&b, ",\"_time\":");
