@@ -15,6 +15,7 @@
 #include "collector/core.h"
 #include "collector/left.h"
 #include "collector/procinfo.h"
+#include "collector/stream.h"
 
 #define MS UINT64_C(1000000)
 #define STATUS_WAIT_NS (500 * MS) /* for the wait status of a process that died without a word */
@@ -284,6 +285,9 @@ static void reset_numbers(struct proc *p)
             d->unsaid_seen = d->unsaid_gen = 0;
             d->gen = 0;
             d->next_gen = 1;
+            d->want = FDW_UNDECIDED;
+            memset(d->pos, 0, sizeof(d->pos));
+            memset(d->skip, 0, sizeof(d->skip));
             d->flags &= (uint8_t)~DF_BLIND;
         }
     }
@@ -421,6 +425,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         if (p->pl)
             exec_succeeded(p, p->exec_ns ? p->exec_ns : time);
         fds_exec(p, time);
+        stream_end(p, true, time);
         leave_segment(p);
         proc_unborrow(p);
         finish(p, time);
@@ -791,6 +796,7 @@ bool life_end(struct proc *p, bool force)
         tell_unseen(p, time);
         leave_segment(p);
         fds_end(p, "exit", time);
+        stream_end(p, true, time);
         report_exit(p, known, status, time);
         finish(p, time);
     }
@@ -1039,6 +1045,7 @@ void core_free(struct collector *c)
         struct pipeline *pl = c->pipelines;
 
         c->pipelines = pl->next;
+        stream_unprepare(pl);
         telemetry_free(pl->tm, 0);
         config_free(pl->cfg);
         free(pl);

@@ -92,11 +92,11 @@ const struct key schema[] = {
      .help = "Kinds of metrics. A list replaces the default; [] means none; leave the key out for the default."},
     METRIC_WATCH("fs", CFG_MW_FS, "SCOPE_METRIC_FS", NULL, "Files: open, close, read, write, seek, stat, errors."),
     METRIC_WATCH("net", CFG_MW_NET, "SCOPE_METRIC_NET", NULL, "Connections and the bytes sent and received."),
-    METRIC_WATCH("http", CFG_MW_HTTP, "SCOPE_METRIC_HTTP", "the http watch", "HTTP requests and responses."),
-    METRIC_WATCH("dns", CFG_MW_DNS, "SCOPE_METRIC_DNS", "the dns watch", "DNS requests."),
+    METRIC_WATCH("http", CFG_MW_HTTP, "SCOPE_METRIC_HTTP", NULL, "HTTP requests and responses."),
+    METRIC_WATCH("dns", CFG_MW_DNS, "SCOPE_METRIC_DNS", NULL, "DNS requests."),
     METRIC_WATCH("process", CFG_MW_PROCESS, "SCOPE_METRIC_PROC", NULL,
                  "CPU, memory, threads, descriptors and children of the process."),
-    METRIC_WATCH("statsd", CFG_MW_STATSD, "SCOPE_METRIC_STATSD", "the statsd watch",
+    METRIC_WATCH("statsd", CFG_MW_STATSD, "SCOPE_METRIC_STATSD", NULL,
                  "StatsD metrics that the program itself sends."),
     TRANSPORT("metric.transport", metric.transport, 0, "udp", "127.0.0.1", "8125", NULL, "SCOPE_METRIC_DEST",
               "SCOPE_METRIC", "metrics"),
@@ -126,17 +126,17 @@ const struct key schema[] = {
                 "Messages to syslog.", "the name of the event"),
     EVENT_WATCH("metric", CFG_EW_METRIC, "SCOPE_EVENT_METRIC", "false", ".*", "^[^h]+", NULL,
                 "Each metric as an event, before it is summed up.", "the name of the metric"),
-    EVENT_WATCH("http", CFG_EW_HTTP, "SCOPE_EVENT_HTTP", "true", ".*", ".*", "the http watch",
+    EVENT_WATCH("http", CFG_EW_HTTP, "SCOPE_EVENT_HTTP", "true", ".*", ".*", NULL,
                 "HTTP requests and responses.", "the name of the event"),
     {.path = "event.watch.http.headers", .kind = KEY_PATTERNS, AT(event.watch[CFG_EW_HTTP].headers), .optional = true,
      .env = "SCOPE_EVENT_HTTP_HEADER",
      .help = "List of patterns for whole header lines that become fields. A list replaces an earlier one; the variable "
-             "adds one pattern."},
+             "adds one pattern. Authorization, Proxy-Authorization, Cookie and Set-Cookie only if a pattern has their name."},
     EVENT_WATCH("net", CFG_EW_NET, "SCOPE_EVENT_NET", "true", ".*", ".*", NULL, "Connections opened and closed.",
                 "the name of the event"),
     EVENT_WATCH("fs", CFG_EW_FS, "SCOPE_EVENT_FS", "true", ".*", ".*", NULL,
                 "Files opened, closed, deleted, renamed, created and changed.", "the name of the event"),
-    EVENT_WATCH("dns", CFG_EW_DNS, "SCOPE_EVENT_DNS", "true", ".*", ".*", "the dns watch",
+    EVENT_WATCH("dns", CFG_EW_DNS, "SCOPE_EVENT_DNS", "true", ".*", ".*", NULL,
                 "DNS requests and responses.", "the name of the event"),
     EVENT_WATCH("process", CFG_EW_PROCESS, "SCOPE_EVENT_PROCESS", "true", ".*", ".*", NULL,
                 "Start and end of processes.", "the name of the event"),
@@ -147,7 +147,7 @@ const struct key schema[] = {
 
     {.path = "payload", .kind = KEY_SECTION, .help = "Bytes that the program sends and receives."},
     {.path = "payload.enable", .kind = KEY_BOOL, AT(payload.enable), .def = "false", .env = "SCOPE_PAYLOAD_ENABLE",
-     .missing = "the capture of payloads", .help = "Capture the bytes of all sockets."},
+     .help = "Capture the bytes of all sockets."},
     {.path = "payload.dir", .kind = KEY_PATH, AT(payload.dir), .def = "/tmp", .env = "SCOPE_PAYLOAD_DIR",
      .help = "Directory for the files with payloads."},
 
@@ -189,7 +189,7 @@ const struct key schema[] = {
      .help = "Names and values that are added to every event and metric. Names that events and metrics use "
              "themselves, such as host or pid, are refused."},
 
-    {.path = "protocol", .kind = KEY_PROTOCOLS, .base = BASE_NONE, .missing = "the detection of protocols",
+    {.path = "protocol", .kind = KEY_PROTOCOLS, .base = BASE_NONE,
      .help = "Protocols to detect on connections. The first entry that matches wins; one with the name of an earlier "
              "one replaces it."},
 #define PROTOCOL(MEMBER) .base = BASE_PROTOCOL, .offset = offsetof(struct cfg_protocol, MEMBER)

@@ -32,11 +32,6 @@
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
-struct iovec {
-    void *base;
-    size_t len;
-};
-
 struct msghdr {
     void *name;
     int namelen;
@@ -194,7 +189,7 @@ static int join_send(int sock, enum join_type type, uint32_t flags, const char *
         char key[PLAN_KEY_MAX];
     } head = {JOIN_MAGIC, type, probe.table_hash, 0, flags, {0}};
     struct one_fd c = {.len = offsetof(struct one_fd, pad), .level = SOL_SOCKET, .type = SCM_RIGHTS, .fd = fd};
-    struct iovec iov[2] = {{&head, sizeof(head)}, {(void *)(uintptr_t)path, str_len(path, SEG_PATH_MAX - 1) + 1}};
+    struct iovec iov[2] = {{(const char *)&head, sizeof(head)}, {path, str_len(path, SEG_PATH_MAX - 1) + 1}};
     struct msghdr m = {.iov = iov, .iovlen = type == JOIN_SEGMENT ? 1 : 2, .control = &c, .controllen = sizeof(c)};
     long ret;
 
@@ -341,7 +336,7 @@ static int join_answer(int sock, int *ret_fd)
 {
     struct join_reply reply = {0, 0};
     struct one_fd c = {0};
-    struct iovec iov = {&reply, sizeof(reply)};
+    struct iovec iov = {(const char *)&reply, sizeof(reply)};
     struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &c, .controllen = sizeof(c)};
     long n = wait_readable(sock);
 

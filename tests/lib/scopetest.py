@@ -370,8 +370,8 @@ def _load(path):
 
 
 def collect():
-    for area in ("protocol", "cli", "programs", "behaviour", "static", "attach", "namespaces", "conformance", "apps",
-                 "tls"):
+    for area in ("protocol", "cli", "programs", "behaviour", "static", "attach", "namespaces", "traffic", "tls",
+                 "conformance", "apps"):
         for path in sorted((TESTS / area).glob("test_*.py")):
             _load(path)
     return _found
