@@ -203,7 +203,7 @@ static void test_console(void **state)
     attach(&w);
     writer_put(&w, REC_DATA, OP_write, 6, ARGS(1, 0), 0, ITEMS(TEXT(ITEM_DATA, "hello\n")));
     writer_put(&w, REC_DATA, OP_write, 4, ARGS(0, 0), 0, ITEMS(TEXT(ITEM_DATA, "stdi")));
-    writer_put(&w, REC_DATA, OP_NONE, 5, ARGS(1, 0, 0, DATA_TLS_TX, 0x1000), 0, ITEMS(TEXT(ITEM_DATA, "plain")));
+    writer_put(&w, REC_DATA, OP_NONE, 5, ARGS(UINT64_MAX, 0, 0, DATA_TLS_TX, 0x1000), 0, ITEMS(TEXT(ITEM_DATA, "plain")));
     put_open(&w, 3, 1, "/var/x.log", O_WRONLY);
     writer_put(&w, REC_DATA, OP_write, 3, ARGS(3, 0), 0, ITEMS(TEXT(ITEM_DATA, "log")));
     put_open(&w, 4, 1, "/var/x.dat", O_WRONLY);
