@@ -25,7 +25,7 @@ TEST_PACKAGES="musl-tools gcc-multilib libcmocka-dev python3-jsonschema clang cl
   liburing-dev strace jq util-linux iproute2
   bash dash busybox-static findutils perl ed vim sqlite3 mawk tar gzip xz-utils
   nginx-light|nginx apache2 apache2-utils redis-server redis-tools haproxy postgresql
-  openssh-server openssh-client nodejs default-jdk-headless golang-go wrk"
+  openssh-server openssh-client nodejs default-jdk-headless golang-go wrk tshark"
 
 # Servers among them, by the name of their service.
 SERVICES="nginx apache2 redis-server haproxy postgresql ssh"
