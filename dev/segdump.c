@@ -29,7 +29,7 @@ static size_t seg_size;
 static const char *const kind_name[] = {"?", "pad", "call", "enter", "data", "image", "note", "upgrade"};
 static const char *const item_name[] = {"?",        "path", "path2", "addr", "local", "data",
                                         "counters", "fds",  "stat",  "link", "status"};
-static const char *const fd_name[] = {"unknown", "file",    "dir",      "socket",  "pipe", "epoll",    "eventfd",
+static const char *const fd_name[] = {"unknown", "socket",  "file",     "dir",     "pipe", "epoll",    "eventfd",
                                       "timerfd", "signalfd", "inotify", "memfd", "io_uring", "pidfd", "other"};
 static const char *const loss_name[LOSS_MAX] = {"records", "data bytes", "numbers", "slots", "arguments"};
 

@@ -18,7 +18,8 @@ struct event_base;
 #define SEGMENTS_MAX 32768u               /* mappings: vm.max_map_count is 65530 by default */
 
 enum loss_kind {
-    LK_RECORD, LK_DATA, LK_CALL, LK_SLOT, LK_COPY, LK_TORN, LK_SEGMENT, LK_DESCRIPTOR, LK_QUEUE, LK_DESTINATION, LK_MAX
+    LK_RECORD, LK_DATA, LK_CALL, LK_SLOT, LK_COPY, LK_TORN, LK_SEGMENT, LK_DESCRIPTOR, LK_QUEUE, LK_DESTINATION,
+    LK_TRAFFIC, LK_MESSAGE, LK_MAX
 };
 
 struct collector {
@@ -140,11 +141,25 @@ void fds_exec(struct proc *p, uint64_t time_ns);
 void fds_end(struct proc *p, const char *op, uint64_t time_ns);
 /* Decides whether what is written to d shall be captured, and tells the probe. */
 void fds_decide(struct proc *p, int64_t fd, struct desc *d);
+bool fds_is_console(struct proc *p, struct desc *d); /* a socket whose text is wanted as output */
 const char *fds_name(const struct desc *d, size_t *ret_len); /* for events: path, or stdout */
 void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns); /* DF_PORT or DF_CONN begins */
 
 /* --- what is told (report.c) --- */
 struct pipeline *pipeline_for(struct collector *c, const struct config_sources *config, const struct cfg_process *who);
+struct fields;
+void report_event(struct proc *p, enum cfg_event_watch watch, const char *source, uint64_t channel, uint64_t time_ns,
+                  const struct fields *f);
+/* numops: operations that value stands for; f: tags (may be NULL); summary_only: value sums up many. */
+void report_sample(struct proc *p, enum tm_metric m, int64_t value, uint64_t numops, const char *class_,
+                   const struct fields *f, bool summary_only, uint64_t time_ns);
+/* net_transport and addresses; the texts belong to t. */
+struct address_texts {
+    char peer[INET6_ADDRSTRLEN], local[INET6_ADDRSTRLEN];
+    unsigned peer_port, local_port;
+};
+void report_net_fields(struct fields *f, const struct sock *s, struct address_texts *t);
+void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, uint64_t time_ns);
 void report_start(struct proc *p, const char *start, uint64_t time_ns);
 void report_exit(struct proc *p, bool known, int wait_status, uint64_t time_ns);
 void report_note(struct proc *p, const char *text, const char *file, size_t file_len, uint64_t time_ns);

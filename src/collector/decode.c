@@ -19,9 +19,11 @@
 #include "collector/core.h"
 #include "collector/owner.h"
 #include "collector/procinfo.h"
+#include "collector/stream.h"
 #include "inject/load.h"
 
 #define ERRNO_MAX 4095
+#define TRAFFIC_MAX (INT64_MAX / 4) /* no counter of bytes gets there; sums don't overflow */
 
 /* Everything that a record carries, found once. Pointers lead into the record. */
 struct parts {
@@ -632,11 +634,12 @@ static void transferred(struct ctx *x, int64_t fd, bool out, uint64_t bytes)
         d->file->sock->flags |= SOCKF_REMOTE;
 }
 
+/* What was received stays, or isn't what the peer sent. */
 static bool peeked(const struct ctx *x)
 {
     switch (x->desc->shape) {
-    case SHP_RECVFROM: case SHP_RECVMMSG: return x->r->arg[3] & MSG_PEEK;
-    case SHP_RECVMSG: return x->r->arg[2] & MSG_PEEK;
+    case SHP_RECVFROM: case SHP_RECVMMSG: return x->r->arg[3] & (MSG_PEEK | MSG_ERRQUEUE);
+    case SHP_RECVMSG: return x->r->arg[2] & (MSG_PEEK | MSG_ERRQUEUE);
     default: return false;
     }
 }
@@ -705,15 +708,55 @@ static void do_transfer(struct ctx *x)
     }
 }
 
+/* What went through a socket. */
+static void do_traffic(struct ctx *x)
+{
+    const struct record *r = x->r;
+    int64_t fd = (int64_t)r->arg[0];
+    uint32_t gen = x->p->borrowed ? 0 : (uint32_t)r->arg[5];
+    struct desc *d = fd >= 0 ? fds_lookup(x->p, fd) : NULL;
+    struct traffic t = {
+        .dir = r->arg[3] == DATA_TX || r->arg[3] == DATA_TLS_TX ? PROTO_TX : PROTO_RX,
+        .tls = r->arg[3] == DATA_TLS_TX || r->arg[3] == DATA_TLS_RX, .object = r->arg[4],
+        .placed = r->arg[2] < TRAFFIC_MAX && r->arg[1] < TRAFFIC_MAX && r->ret >= 0 && r->ret < TRAFFIC_MAX,
+        .position = r->arg[2], .offset = r->arg[1], .bytes = r->ret > 0 ? (uint64_t)r->ret : 0,
+        .data = x->in.data, .len = x->in.data_len, .name = x->in.addr, .name_len = x->in.addr_len, .time_ns = x->time,
+    };
+
+    if (t.tls && !r->ret && !t.data) {
+        stream_object_end(x->p, t.object, x->time);
+        return;
+    }
+    if (d && d->file && d->gen != gen && !t.tls) { /* not what we know: its close and an open were lost */
+        fds_forget(x->p, fd);
+        d = fds_lookup_gen(x->p, fd, gen);
+    }
+    if (!d || !d->file) {
+        if (t.tls)
+            stream_object(x->p, &t);
+        return;
+    }
+    if (d->file->kind != FDK_SOCKET)
+        return;
+    if (!d->file->sock)
+        file_sock(d->file, 0, 0, 0)->flags |= SOCKF_JOINED;
+    stream_data(x->p, fd, d, &t);
+}
+
 static void do_data(struct ctx *x)
 {
     int64_t fd = (int64_t)x->r->arg[0];
-    struct desc *d = fds_lookup(x->p, fd);
+    struct desc *d;
     const char *name;
     char source[SEG_PATH_MAX + 1];
     size_t len;
 
-    if (!d || !d->file)
+    if (x->r->arg[3] != DATA_FILE)
+        do_traffic(x);
+    if (x->r->arg[3] > DATA_TX)
+        return;
+    d = fds_lookup(x->p, fd);
+    if (!d || !d->file || (x->r->arg[3] == DATA_TX && !fds_is_console(x->p, d)))
         return;
     if (d->want == FDW_UNDECIDED)
         fds_decide(x->p, fd, d);

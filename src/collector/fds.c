@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "collector/core.h"
 #include "collector/procinfo.h"
+#include "collector/stream.h"
 
 static const char *const label_name[] = {"stdin", "stdout", "stderr"};
 
@@ -76,6 +77,12 @@ static bool console_socket(struct proc *p, struct file *f)
     return s && s->domain == AF_UNIX;
 }
 
+bool fds_is_console(struct proc *p, struct desc *d)
+{
+    return d->file->kind == FDK_SOCKET && d->flags & DF_LABEL && d->label != 0 && p->pl->event[CFG_EW_CONSOLE] &&
+           console_socket(p, d->file) && telemetry_wants_event(p->pl->tm, CFG_EW_CONSOLE, label_name[d->label], 6);
+}
+
 /* Only what can hold text is captured, and only if somebody asked for it. */
 void fds_decide(struct proc *p, int64_t fd, struct desc *d)
 {
@@ -93,17 +100,29 @@ void fds_decide(struct proc *p, int64_t fd, struct desc *d)
         } else if (len && pl->event[CFG_EW_FILE] && telemetry_wants_event(pl->tm, CFG_EW_FILE, name, len)) {
             want = FDW_CAPTURE;
         }
-    } else if (f->kind == FDK_SOCKET && d->flags & DF_LABEL && d->label != 0 && pl->event[CFG_EW_CONSOLE] &&
-               console_socket(p, d->file) &&
-               telemetry_wants_event(pl->tm, CFG_EW_CONSOLE, label_name[d->label], 6)) {
+    } else if (fds_is_console(p, d)) {
         want = FDW_CAPTURE;
+    } else if (f->kind == FDK_SOCKET) {
+        want = stream_want(p, d);
     }
+    if (want == d->want)
+        return;
     d->want = (uint8_t)want;
     /* Nothing can be written there. The probe's entry is in its CPU's cache and is better left alone. */
     if (f->read_only && want == FDW_NONE)
         return;
     if (p->seg && !p->borrowed && !p->seg->broken)
         segment_want(&p->seg->map, (uint64_t)fd, d->gen, want);
+}
+
+/* Where the counters of a socket stand when it begins. */
+static void start_position(const struct proc *p, struct desc *d)
+{
+    bool known = !p->borrowed && !(d->flags & DF_BLIND);
+
+    d->pos[PROTO_RX] = known ? (d->gen ? d->seen.rb : 0) : DESC_NO_POS;
+    d->pos[PROTO_TX] = known ? (d->gen ? d->seen.wb : 0) : DESC_NO_POS;
+    d->skip[PROTO_RX] = d->skip[PROTO_TX] = 0;
 }
 
 struct desc *fds_open(struct proc *p, int64_t fd, struct file *f, uint32_t gen, bool cloexec, uint64_t time_ns)
@@ -131,6 +150,7 @@ struct desc *fds_open(struct proc *p, int64_t fd, struct file *f, uint32_t gen, 
     d->channel = f->channel;
     d->open_ns = time_ns;
     d->n = (struct io_count){0};
+    start_position(p, d);
     fds_decide(p, fd, d);
     return d;
 }
@@ -147,6 +167,8 @@ void fds_close(struct proc *p, int64_t fd, const char *op, uint64_t time_ns, boo
         gauge_end(p, d, DF_PORT, fd, time_ns);
         if (f->sock)
             gauge_end(p, d, DF_CONN, fd, time_ns);
+        if (f->sock)
+            stream_close(p, fd, d, time_ns);
         if (f->refs == 1 && f->sock)
             report_net_close(p, fd, d, time_ns);
     } else if (d->flags & DF_REPORTED || d->n.ro || d->n.wo ||
@@ -222,8 +244,10 @@ static struct file *file_from_proc(struct proc *p, int fd, uint32_t gen)
     } else {
         f = file_new(p->c, kind_of_link(text, &st), text, (size_t)n);
     }
-    if (f->kind == FDK_SOCKET)
+    if (f->kind == FDK_SOCKET) {
         file_sock(f, 0, 0, 0)->ino = st.st_ino;
+        f->sock->flags |= SOCKF_JOINED;
+    }
     if (st.st_mode) {
         f->has_stat = true;
         f->perms = st.st_mode & 0777;
@@ -251,6 +275,7 @@ struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen)
     d->channel = d->file->channel;
     d->open_ns = p->image_ns;
     d->n = (struct io_count){0};
+    start_position(p, d);
     if (fd <= 2) {
         d->flags |= DF_LABEL;
         d->label = (uint8_t)fd;
@@ -369,6 +394,7 @@ static void exec_one(void *ctx, int fd, struct desc *d)
         return;
     }
     d->gen = 0; /* numbers of the new segment */
+    d->pos[PROTO_RX] = d->pos[PROTO_TX] = d->skip[PROTO_RX] = d->skip[PROTO_TX] = 0;
     d->want = FDW_UNDECIDED;
     if (fd <= 2) {
         d->flags |= DF_LABEL;

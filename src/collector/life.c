@@ -14,6 +14,7 @@
 #include "collector/control.h"
 #include "collector/core.h"
 #include "collector/procinfo.h"
+#include "collector/stream.h"
 
 #define MS UINT64_C(1000000)
 #define STATUS_WAIT_NS (500 * MS) /* for the wait status of a process that died without a word */
@@ -261,6 +262,9 @@ static void reset_numbers(struct proc *p)
             d->unsaid_seen = d->unsaid_gen = 0;
             d->gen = 0;
             d->next_gen = 1;
+            d->want = FDW_UNDECIDED;
+            memset(d->pos, 0, sizeof(d->pos));
+            memset(d->skip, 0, sizeof(d->skip));
             d->flags &= (uint8_t)~DF_BLIND;
         }
     }
@@ -958,6 +962,7 @@ void core_free(struct collector *c)
         struct pipeline *pl = c->pipelines;
 
         c->pipelines = pl->next;
+        stream_unprepare(pl);
         telemetry_free(pl->tm, 0);
         config_free(pl->cfg);
         free(pl);

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "collector/core.h"
+#include "collector/stream.h"
 
 struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
 {
@@ -108,8 +109,12 @@ void file_unref(struct collector *c, struct file *f)
 {
     if (--f->refs)
         return;
-    free(f->sock);
-    f->sock = NULL;
+    if (f->sock) {
+        stream_free(f->sock->stream, clock_now_real());
+        stream_free(f->sock->plain, clock_now_real());
+        free(f->sock);
+        f->sock = NULL;
+    }
     if (c->free_file_count >= 4096 || f->path_cap > 1024) {
         free(f->path);
         free(f);
@@ -290,6 +295,7 @@ void proc_free(struct proc *p)
         event_free(p->death);
     if (p->pidfd >= 0)
         close(p->pidfd);
+    stream_end(p, clock_now_real());
     fd_table_free(c, &p->fds);
     free(p->cwd);
     free(p->pending_exec);

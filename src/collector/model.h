@@ -39,7 +39,10 @@ enum sock_flag {
     SOCKF_OPEN      = 1 << 2, /* net.open was reported: net.close will be */
     SOCKF_REMOTE    = 1 << 3, /* the peer ended it */
     SOCKF_ASKED     = 1 << 4, /* inherited: the kernel was asked whether it is a unix socket */
+    SOCKF_JOINED    = 1 << 5, /* inherited, received or attached to: something may have passed before */
 };
+
+struct stream;
 
 struct sock {
     int domain, type, protocol;
@@ -49,6 +52,8 @@ struct sock {
     uint64_t open_ns;         /* of the connection */
     uint64_t rx_bytes, rx_ops, tx_bytes, tx_ops;
     uint64_t ino, peer_ino;   /* unix */
+    struct stream *stream;    /* what is spoken, NULL: nothing was captured yet (stream.h) */
+    struct stream *plain;     /* ... inside of TLS */
 };
 
 /* What a descriptor refers to; shared by its duplicates here and in children. */
@@ -93,7 +98,11 @@ struct desc {
     uint32_t next_gen;        /* generation that the next open of this number begins, if none is missed */
     struct io_count said;     /* part of what seen doesn't contain yet that records have reported one by one */
     uint32_t unsaid_seen, unsaid_gen;
+    /* A socket's, by enum proto_dir: */
+    uint64_t pos[2];          /* value of the counter up to which its stream knows what passed; DESC_NO_POS: not known */
+    uint64_t skip[2];         /* ... up to which the probe was told not to capture */
 };
+#define DESC_NO_POS UINT64_MAX
 
 #define FD_PAGE 64
 struct fd_table {
@@ -134,7 +143,11 @@ struct pipeline {
     bool event[CFG_EW_MAX];             /* watched at all */
     bool metric[TM_METRIC_MAX], per_op[TM_METRIC_MAX];
     bool ev_fs_open, ev_fs_close, ev_fs_delete, ev_fs_rename, ev_fs_create, ev_fs_change, ev_net_open, ev_net_close,
-        ev_proc_start, ev_proc_exit, ev_proc_note;
+        ev_proc_start, ev_proc_exit, ev_proc_note, ev_net_app, ev_http_req, ev_http_resp, ev_dns_req, ev_dns_resp;
+    bool http, dns, statsd;             /* events or metrics are made from it */
+    bool payloads;                      /* of all connections, or of some protocol */
+    struct detect_rules *detect;
+    struct header_rule *headers;        /* http.c; NULL: none */
 };
 
 enum proc_root { ROOT_UNKNOWN, ROOT_OURS, ROOT_OTHER };
@@ -199,6 +212,7 @@ struct proc {
     const struct segment *death_seg;  /* whose ring_head then was */
     uint64_t death_head;
     struct fd_table fds;
+    struct tls_stream *tls_streams;   /* of TLS objects whose descriptor isn't known */
     char *cwd;                        /* never NULL after start */
     enum proc_root root;              /* do its names mean to us what they mean to it? */
     char *pending_exec;               /* path of an exec under way, absolute */

@@ -12,38 +12,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/core.h"
+#include "collector/fields.h"
+#include "collector/stream.h"
 #include "collector/procinfo.h"
-
-struct fields {
-    struct tm_field f[TM_MAX_FIELDS];
-    size_t n;
-};
-
-static void add(struct fields *f, struct tm_field field)
-{
-    if (f->n < TM_MAX_FIELDS)
-        f->f[f->n++] = field;
-}
-
-static void add_mem(struct fields *f, const char *name, uint8_t level, const char *p, size_t len)
-{
-    add(f, (struct tm_field){.name = name, .type = TM_STR, .level = level, .v.str = {p ? p : "", p ? len : 0}});
-}
-
-static void add_str(struct fields *f, const char *name, uint8_t level, const char *s)
-{
-    add_mem(f, name, level, s, s ? strlen(s) : 0);
-}
-
-static void add_int(struct fields *f, const char *name, uint8_t level, int64_t v)
-{
-    add(f, (struct tm_field){.name = name, .type = TM_INT, .level = level, .v.i = v});
-}
-
-static void add_uint(struct fields *f, const char *name, uint8_t level, uint64_t v)
-{
-    add(f, (struct tm_field){.name = name, .type = TM_UINT, .level = level, .v.u = v});
-}
 
 static void add_who(struct fields *f, const struct proc *p)
 {
@@ -91,6 +62,10 @@ static uint32_t mode_for(const struct pipeline *pl)
         mode |= SEG_M_REC_ALL;
     if (pl->event[CFG_EW_CONSOLE] || pl->event[CFG_EW_FILE])
         mode |= SEG_M_CAPTURE;
+    if (pl->http || pl->dns || pl->statsd || pl->ev_net_app || pl->payloads)
+        mode |= SEG_M_TRAFFIC;
+    if (cfg->payload.enable)
+        mode |= SEG_M_PAYLOADS;
     if (cfg->event.enhancefs && (pl->ev_fs_open || pl->ev_fs_close))
         mode |= SEG_M_ENHANCEFS;
     return mode;
@@ -127,13 +102,19 @@ struct pipeline *pipeline_for(struct collector *c, const struct config_sources *
     pl->ev_proc_start = wants(pl, CFG_EW_PROCESS, "proc.start");
     pl->ev_proc_exit = wants(pl, CFG_EW_PROCESS, "proc.exit");
     pl->ev_proc_note = wants(pl, CFG_EW_PROCESS, "proc.note");
+    pl->ev_net_app = wants(pl, CFG_EW_NET, "net.app");
+    pl->ev_http_req = wants(pl, CFG_EW_HTTP, "http.req");
+    pl->ev_http_resp = wants(pl, CFG_EW_HTTP, "http.resp");
+    pl->ev_dns_req = wants(pl, CFG_EW_DNS, "dns.req");
+    pl->ev_dns_resp = wants(pl, CFG_EW_DNS, "dns.resp");
+    stream_prepare(pl);
     pl->mode = mode_for(pl);
     pl->next = c->pipelines;
     c->pipelines = pl;
     return pl;
 }
 
-static void event(struct proc *p, enum cfg_event_watch watch, const char *source, uint64_t channel, uint64_t time_ns,
+void report_event(struct proc *p, enum cfg_event_watch watch, const char *source, uint64_t channel, uint64_t time_ns,
                   const struct fields *f)
 {
     struct tm_event e = {.watch = watch, .source = source, .time_ns = time_ns, .channel = channel, .fields = f->f,
@@ -142,7 +123,7 @@ static void event(struct proc *p, enum cfg_event_watch watch, const char *source
     telemetry_event(p->pl->tm, &p->tm, &e);
 }
 
-static void sample(struct proc *p, enum tm_metric m, int64_t value, uint64_t numops, const char *class_,
+void report_sample(struct proc *p, enum tm_metric m, int64_t value, uint64_t numops, const char *class_,
                    const struct fields *f, bool summary_only, uint64_t time_ns)
 {
     struct tm_sample s = {.metric = m, .value = value, .numops = numops, .time_ns = time_ns, .class_ = class_,
@@ -169,7 +150,7 @@ static size_t arg_list(const struct segment_info *info, const char **list, size_
 void report_start(struct proc *p, const char *start, uint64_t time_ns)
 {
     const struct segment_info *info = &p->seg->map.info;
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
 
     if (p->pl->ev_proc_start) {
         const char *list[512];
@@ -193,7 +174,7 @@ void report_start(struct proc *p, const char *start, uint64_t time_ns)
             add_str(&f, "containerId", 0, p->tm.container);
         add_str(&f, "uuid", 0, p->tm.uuid);
         add_str(&f, "start", 0, start);
-        event(p, CFG_EW_PROCESS, "proc.start", 0, time_ns, &f);
+        report_event(p, CFG_EW_PROCESS, "proc.start", 0, time_ns, &f);
     }
     if (p->pl->metric[TM_PROC_START] || p->pl->per_op[TM_PROC_START]) {
         f.n = 0;
@@ -204,13 +185,13 @@ void report_start(struct proc *p, const char *start, uint64_t time_ns)
         if (p->tm.username)
             add_str(&f, "username", 4, p->tm.username);
         add_str(&f, "args", 7, p->tm.cmd);
-        sample(p, TM_PROC_START, 1, 0, NULL, &f, false, time_ns);
+        report_sample(p, TM_PROC_START, 1, 0, NULL, &f, false, time_ns);
     }
 }
 
 void report_exit(struct proc *p, bool known, int status, uint64_t time_ns)
 {
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
     const char *name = NULL;
     char text[24];
 
@@ -231,12 +212,12 @@ void report_exit(struct proc *p, bool known, int status, uint64_t time_ns)
         add_uint(&f, "cpu", 0, (p->cpu_ns - p->cpu_base_ns) / 1000);
     if (p->peak_rss_kib)
         add_uint(&f, "mem_peak", 0, p->peak_rss_kib);
-    event(p, CFG_EW_PROCESS, "proc.exit", 0, time_ns, &f);
+    report_event(p, CFG_EW_PROCESS, "proc.exit", 0, time_ns, &f);
 }
 
 void report_note(struct proc *p, const char *text, const char *file, size_t file_len, uint64_t time_ns)
 {
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
 
     log_warning("%s[%u]: %s%s%.*s", p->tm.proc ? p->tm.proc : "?", p->pid, text, file_len ? ": " : "", (int)file_len,
                 file_len ? file : "");
@@ -245,7 +226,7 @@ void report_note(struct proc *p, const char *text, const char *file, size_t file
     add_str(&f, "text", 0, text);
     if (file_len)
         add_mem(&f, "file", 0, file, file_len);
-    event(p, CFG_EW_PROCESS, "proc.note", 0, time_ns, &f);
+    report_event(p, CFG_EW_PROCESS, "proc.note", 0, time_ns, &f);
 }
 
 /* --- files --- */
@@ -282,19 +263,19 @@ static void op_tags(struct fields *f, int64_t fd, const char *op, const char *fi
 static void count_or_sample(struct proc *p, enum tm_metric m, int64_t fd, const char *op, const char *file, size_t len,
                             uint64_t time_ns)
 {
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
 
     if (!p->pl->per_op[m]) {
         p->sums.value[m]++;
         return;
     }
     op_tags(&f, fd, op, file, len, 0);
-    sample(p, m, 1, 1, NULL, &f, false, time_ns);
+    report_sample(p, m, 1, 1, NULL, &f, false, time_ns);
 }
 
 void report_open(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns)
 {
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
     size_t len;
     const char *name = fds_name(d, &len);
 
@@ -303,12 +284,12 @@ void report_open(struct proc *p, int64_t fd, const struct desc *d, const char *o
         return;
     add_file(&f, p, d);
     add_str(&f, "op", 3, op);
-    event(p, CFG_EW_FS, "fs.open", d->channel, time_ns, &f);
+    report_event(p, CFG_EW_FS, "fs.open", d->channel, time_ns, &f);
 }
 
 void report_close(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns)
 {
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
     uint64_t ops = d->n.ro + d->n.wo;
     size_t len;
     const char *name = fds_name(d, &len);
@@ -323,14 +304,14 @@ void report_close(struct proc *p, int64_t fd, const struct desc *d, const char *
     add_uint(&f, "file_write_ops", 9, d->n.wo);
     add_uint(&f, "duration", 8, ops ? (d->n.rt + d->n.wt) / 1000 / ops : 0);
     add_str(&f, "op", 3, op);
-    event(p, CFG_EW_FS, "fs.close", d->channel, time_ns, &f);
+    report_event(p, CFG_EW_FS, "fs.close", d->channel, time_ns, &f);
 }
 
 void report_names(struct proc *p, enum tm_metric metric, const char *source, const char *op, const char *file, size_t len,
                   const char *file_to, size_t to_len, uint64_t time_ns)
 {
     const struct pipeline *pl = p->pl;
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
 
     count_or_sample(p, metric, -1, op, file, len, time_ns);
     if (!(metric == TM_FS_DELETE ? pl->ev_fs_delete : metric == TM_FS_RENAME ? pl->ev_fs_rename :
@@ -342,7 +323,7 @@ void report_names(struct proc *p, enum tm_metric metric, const char *source, con
     if (file_to)
         add_mem(&f, "file_to", 5, file_to, to_len);
     add_str(&f, "unit", 1, "operation");
-    event(p, CFG_EW_FS, source, 0, time_ns, &f);
+    report_event(p, CFG_EW_FS, source, 0, time_ns, &f);
 }
 
 /* --- network --- */
@@ -383,11 +364,6 @@ static unsigned address_port(const union address *a)
     return a->family == AF_INET ? ntohs(a->in.sin_port) : a->family == AF_INET6 ? ntohs(a->in6.sin6_port) : 0;
 }
 
-struct address_texts {
-    char peer[INET6_ADDRSTRLEN], local[INET6_ADDRSTRLEN];
-    unsigned peer_port, local_port;
-};
-
 static const char *transport_name(const struct sock *s)
 {
     static const char *const names[2][6] = {
@@ -399,10 +375,8 @@ static const char *transport_name(const struct sock *s)
     return names[s->domain == AF_UNIX][type];
 }
 
-static void add_net(struct fields *f, const struct sock *s, struct address_texts *t)
+void report_net_fields(struct fields *f, const struct sock *s, struct address_texts *t)
 {
-    bool http = false;
-
     if (s->domain != AF_INET && s->domain != AF_INET6 && s->domain != AF_UNIX)
         return;
     add_str(f, "net_transport", 2, transport_name(s));
@@ -414,14 +388,19 @@ static void add_net(struct fields *f, const struct sock *s, struct address_texts
     if (address_text(&s->peer, t->peer, &t->peer_port)) {
         add_str(f, "net_peer_ip", 6, t->peer);
         add_uint(f, "net_peer_port", 6, t->peer_port);
-        http = t->peer_port == 80 || t->peer_port == 443;
     }
     if (address_text(&s->local, t->local, &t->local_port)) {
         add_str(f, "net_host_ip", 6, t->local);
         add_uint(f, "net_host_port", 6, t->local_port);
-        http = http || t->local_port == 80 || t->local_port == 443;
     }
-    if (http)
+}
+
+/* What is spoken on a connection, as far as it was recognised; else what its ports suggest. */
+static void add_protocol(struct fields *f, const struct sock *s)
+{
+    unsigned local = address_port(&s->local), peer = address_port(&s->peer);
+
+    if (stream_is_http(s) || local == 80 || local == 443 || peer == 80 || peer == 443)
         add_str(f, "net_protocol", 5, "http");
 }
 
@@ -437,18 +416,18 @@ static void net_tags(struct fields *f, int64_t fd, const struct sock *s)
 static void net_count(struct proc *p, enum tm_metric m, int64_t value, int64_t fd, const struct sock *s,
                       uint64_t time_ns)
 {
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
 
     net_tags(&f, fd, s);
     if (m == TM_NET_DURATION)
         add_uint(&f, "numops", 8, 1);
-    sample(p, m, value, 1, NULL, &f, false, time_ns);
+    report_sample(p, m, value, 1, NULL, &f, false, time_ns);
 }
 
 void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
 {
     struct sock *s = d->file->sock;
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
     struct address_texts t;
 
     if (s->flags & SOCKF_OPEN)
@@ -474,14 +453,15 @@ void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_n
         s->peer_ino = diag_unix_peer(p->c, s->ino);
     if (!p->pl->ev_net_open)
         return;
-    add_net(&f, s, &t);
-    event(p, CFG_EW_NET, "net.open", d->file->channel, time_ns, &f);
+    report_net_fields(&f, s, &t);
+    add_protocol(&f, s);
+    report_event(p, CFG_EW_NET, "net.open", d->file->channel, time_ns, &f);
 }
 
 void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns)
 {
     struct sock *s = d->file->sock;
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
     struct address_texts t;
     uint64_t ms;
 
@@ -501,12 +481,28 @@ void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t
     }
     if (!p->pl->ev_net_close)
         return;
-    add_net(&f, s, &t);
+    report_net_fields(&f, s, &t);
+    add_protocol(&f, s);
     add_uint(&f, "duration", 8, ms);
     add_uint(&f, "net_bytes_sent", 8, s->tx_bytes);
     add_uint(&f, "net_bytes_recv", 8, s->rx_bytes);
     add_str(&f, "net_close_reason", 8, s->flags & SOCKF_REMOTE ? "remote" : "local");
-    event(p, CFG_EW_NET, "net.close", d->file->channel, time_ns, &f);
+    report_event(p, CFG_EW_NET, "net.close", d->file->channel, time_ns, &f);
+}
+
+void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, uint64_t time_ns)
+{
+    FIELDS(f, TM_MAX_FIELDS);
+
+    if (!p->pl->ev_net_app)
+        return;
+    add_str(&f, "proc", 4, p->tm.proc);
+    add_uint(&f, "pid", 4, p->pid);
+    if (fd >= 0)
+        add_int(&f, "fd", 7, fd);
+    add_str(&f, "host", 4, p->tm.host);
+    add_str(&f, "protocol", 0, protocol);
+    report_event(p, CFG_EW_NET, "net.app", channel, time_ns, &f);
 }
 
 void report_gauge(struct proc *p, enum tm_metric metric, uint64_t value, int64_t fd, const struct desc *d,
@@ -530,7 +526,7 @@ void report_error(struct proc *p, enum err_class class_, const char *op, int err
                   const struct sock *s, uint64_t time_ns)
 {
     enum tm_metric m = class_ == ERR_CONNECTION || class_ == ERR_RX_TX ? TM_NET_ERROR : TM_FS_ERROR;
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
 
     if (!p->pl->per_op[m]) {
         p->sums.error[class_]++;
@@ -542,7 +538,7 @@ void report_error(struct proc *p, enum err_class class_, const char *op, int err
     else
         add_str(&f, "proto", 2, proto_name(s));
     add_str(&f, "errno", 3, err_name(err));
-    sample(p, m, 1, 1, class_name[class_], &f, false, time_ns);
+    report_sample(p, m, 1, 1, class_name[class_], &f, false, time_ns);
 }
 
 static const char *const net_class_name[NETC_MAX] = {"inet_tcp", "inet_udp", "unix_tcp", "unix_udp", "other"};
@@ -583,15 +579,15 @@ void report_op(struct proc *p, enum tm_metric m, uint64_t value, int64_t fd, con
 {
     const struct sock *s = d && d->file ? d->file->sock : NULL;
     struct address_texts t;
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
 
     if (m == TM_NET_RX || m == TM_NET_TX) {
         rx_tx_tags(&f, fd, s, &t);
-        sample(p, m, (int64_t)value, 1, net_class_name[net_class_of(s)], &f, false, time_ns);
+        report_sample(p, m, (int64_t)value, 1, net_class_name[net_class_of(s)], &f, false, time_ns);
         return;
     }
     op_tags(&f, fd, op, file, len, m == TM_FS_READ || m == TM_FS_WRITE || m == TM_FS_DURATION);
-    sample(p, m, (int64_t)value, 1, NULL, &f, false, time_ns);
+    report_sample(p, m, (int64_t)value, 1, NULL, &f, false, time_ns);
 }
 
 /* IP:PORT, the path of a unix socket, @NAME of an abstract one. */
@@ -638,7 +634,7 @@ void report_syscall(struct proc *p, const struct report_call *call, uint64_t tim
 {
     const char *name = op_name(call->op), *list[6];
     char text[6][24];
-    struct fields f = {.n = 0};
+    FIELDS(f, TM_MAX_FIELDS);
     unsigned n = arg_count(call->op);
     char addr[sizeof(union address) + 16];
 
@@ -673,7 +669,7 @@ void report_syscall(struct proc *p, const struct report_call *call, uint64_t tim
         add_str(&f, "errno", 0, err_name((int)-call->result));
     if (call->timed)
         add(&f, (struct tm_field){.name = "duration_us", .type = TM_NUM, .v.num = (double)call->duration_ns / 1000});
-    event(p, CFG_EW_SYSCALL, name, 0, time_ns, &f);
+    report_event(p, CFG_EW_SYSCALL, name, 0, time_ns, &f);
 }
 
 /* --- loss --- */
@@ -681,7 +677,7 @@ void report_syscall(struct proc *p, const struct report_call *call, uint64_t tim
 static const char *const loss_name[LK_MAX] = {
     [LK_RECORD] = "record", [LK_DATA] = "data", [LK_CALL] = "call", [LK_SLOT] = "slot", [LK_COPY] = "copy",
     [LK_TORN] = "torn", [LK_SEGMENT] = "segment", [LK_DESCRIPTOR] = "descriptor", [LK_QUEUE] = "queue",
-    [LK_DESTINATION] = "destination",
+    [LK_DESTINATION] = "destination", [LK_TRAFFIC] = "traffic", [LK_MESSAGE] = "message",
 };
 
 const char *report_loss_name(enum loss_kind kind)
@@ -709,22 +705,22 @@ static void sums_flush(struct proc *p, uint64_t time_ns)
             continue;
         if (m == TM_FS_DURATION) /* ns in the sums; the sum of the operations' microseconds in the metric */
             value /= 1000;
-        sample(p, m, (int64_t)value, s->ops[m], NULL, NULL, true, time_ns);
+        report_sample(p, m, (int64_t)value, s->ops[m], NULL, NULL, true, time_ns);
     }
     for (int dir = 0; dir < 2; dir++)
         for (int k = 0; k < NETC_MAX; k++)
             if (s->net[dir][k] || s->net_ops[dir][k])
-                sample(p, dir ? TM_NET_TX : TM_NET_RX, (int64_t)s->net[dir][k], s->net_ops[dir][k], net_class_name[k],
+                report_sample(p, dir ? TM_NET_TX : TM_NET_RX, (int64_t)s->net[dir][k], s->net_ops[dir][k], net_class_name[k],
                        NULL, true, time_ns);
     for (int k = 0; k < ERR_MAX; k++)
         if (s->error[k])
-            sample(p, k == ERR_CONNECTION || k == ERR_RX_TX ? TM_NET_ERROR : TM_FS_ERROR, (int64_t)s->error[k], 0,
+            report_sample(p, k == ERR_CONNECTION || k == ERR_RX_TX ? TM_NET_ERROR : TM_FS_ERROR, (int64_t)s->error[k], 0,
                    class_name[k], NULL, true, time_ns);
     if (p->gauge_said[0])
-        sample(p, TM_NET_PORT, p->gauge_port, 0, NULL, NULL, true, time_ns);
+        report_sample(p, TM_NET_PORT, p->gauge_port, 0, NULL, NULL, true, time_ns);
     for (int k = 0; k < 3; k++)
         if (p->gauge_said[1 + k])
-            sample(p, TM_NET_TCP + k, p->gauge_conn[k], 0, NULL, NULL, true, time_ns);
+            report_sample(p, TM_NET_TCP + k, p->gauge_conn[k], 0, NULL, NULL, true, time_ns);
     memset(s, 0, sizeof(*s));
 }
 
@@ -742,9 +738,9 @@ static void process_metrics(struct proc *p, uint64_t time_ns, bool last)
 
         p->cpu_seen_ns = cpu;
         p->cpu_at_ns = since;
-        sample(p, TM_PROC_CPU, (int64_t)(used / 1000), 0, NULL, NULL, false, time_ns);
+        report_sample(p, TM_PROC_CPU, (int64_t)(used / 1000), 0, NULL, NULL, false, time_ns);
         if (elapsed)
-            sample(p, TM_PROC_CPU_PERC, (int64_t)((double)used / (double)elapsed * 10000 + 0.5), 0, NULL, NULL, false,
+            report_sample(p, TM_PROC_CPU_PERC, (int64_t)((double)used / (double)elapsed * 10000 + 0.5), 0, NULL, NULL, false,
                    time_ns);
     }
     if (!last && p->host_pid > 0 && !pi_stat(p->host_pid, &st) && st.state != 'Z') {
@@ -755,12 +751,12 @@ static void process_metrics(struct proc *p, uint64_t time_ns, bool last)
     if (last && p->last_summary)
         return; /* nobody can look any more; what was said before stays the last word */
     if (p->known_threads > 0) {
-        sample(p, TM_PROC_MEM, p->known_rss, 0, NULL, NULL, false, time_ns);
-        sample(p, TM_PROC_THREAD, p->known_threads, 0, NULL, NULL, false, time_ns);
+        report_sample(p, TM_PROC_MEM, p->known_rss, 0, NULL, NULL, false, time_ns);
+        report_sample(p, TM_PROC_THREAD, p->known_threads, 0, NULL, NULL, false, time_ns);
     }
     if (p->known_fds >= 0)
-        sample(p, TM_PROC_FD, p->known_fds, 0, NULL, NULL, false, time_ns);
-    sample(p, TM_PROC_CHILD, p->live_children, 0, NULL, NULL, false, time_ns);
+        report_sample(p, TM_PROC_FD, p->known_fds, 0, NULL, NULL, false, time_ns);
+    report_sample(p, TM_PROC_CHILD, p->live_children, 0, NULL, NULL, false, time_ns);
 }
 
 void report_period(struct proc *p, uint64_t time_ns, bool last)

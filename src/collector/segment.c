@@ -49,7 +49,7 @@ static void copy_info(struct segment_info *info, const struct segment_header *h)
 /* Layout as the header states it; all sums in 64 bits. */
 static const char *check_layout(struct segment_map *m, const struct segment_header *h)
 {
-    uint64_t fd_end, ring_end;
+    uint64_t fd_end, skip_end, ring_end;
 
     if (h->magic != SEG_MAGIC)
         return "no segment (magic)";
@@ -61,11 +61,14 @@ static const char *check_layout(struct segment_map *m, const struct segment_head
         return "size differs from the file's";
     m->fd_off = h->fd_off;
     m->fd_cap = h->fd_cap;
+    m->skip_off = h->skip_off;
     m->ring_off = h->ring_off;
     m->ring_cells = h->ring_cells;
     fd_end = (uint64_t)m->fd_off + (uint64_t)m->fd_cap * sizeof(struct fd_entry);
     ring_end = (uint64_t)m->ring_off + (uint64_t)m->ring_cells * RING_CELL;
-    if (m->fd_off < sizeof(*h) || m->fd_off % 64 || m->fd_cap > FD_CAP_MAX || fd_end > m->ring_off)
+    skip_end = (uint64_t)m->skip_off + (uint64_t)m->fd_cap * sizeof(struct fd_skip);
+    if (m->fd_off < sizeof(*h) || m->fd_off % 64 || m->fd_cap > FD_CAP_MAX || fd_end > m->skip_off || m->skip_off % 64 ||
+        skip_end > m->ring_off)
         return "descriptor table out of bounds";
     if (m->ring_off % 64 || m->ring_cells < RING_CELLS_MIN || ring_end > m->size)
         return "ring out of bounds";
@@ -154,6 +157,14 @@ void segment_want(const struct segment_map *m, uint64_t fd, uint32_t gen, enum f
     /* a number that was reused since belongs to a record that is still to come */
     if (e && __atomic_load_n(&e->gen, __ATOMIC_ACQUIRE) == gen)
         __atomic_store_n(&e->want, gen << 2 | (uint32_t)want, __ATOMIC_RELEASE);
+}
+
+void segment_skip(const struct segment_map *m, uint64_t fd, uint32_t gen, bool tx, uint64_t to)
+{
+    struct fd_skip *s = (struct fd_skip *)(m->base + m->skip_off) + fd;
+
+    if (fd < m->fd_cap)
+        __atomic_store_n(tx ? &s->tx : &s->rx, to ? skip_word(gen, to) : 0, __ATOMIC_RELEASE);
 }
 
 uint64_t segment_head(const struct segment_map *m)

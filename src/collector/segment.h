@@ -47,7 +47,7 @@ struct segment_map {
     uint8_t *base;                   /* shared mapping */
     size_t size;
     uint64_t ino;                    /* of the memfd */
-    uint32_t fd_off, fd_cap, ring_off, ring_cells;
+    uint32_t fd_off, fd_cap, skip_off, ring_off, ring_cells;
     struct segment_info info;
     bool lossless;                   /* nothing may be given up lightly */
     bool single;                     /* one thread writes: what it wrote later proves that it left a reservation */
@@ -69,6 +69,8 @@ bool segment_fd(const struct segment_map *m, uint64_t fd, struct fd_entry *ret);
 uint32_t segment_fd_high(const struct segment_map *m);
 /* Tells the probe whether to capture what is written to fd, if it is still of that generation. */
 void segment_want(const struct segment_map *m, uint64_t fd, uint32_t gen, enum fd_want want);
+/* Tells the probe that it need not capture what fd receives (tx: sends) up to this value of its counter. */
+void segment_skip(const struct segment_map *m, uint64_t fd, uint32_t gen, bool tx, uint64_t to);
 uint64_t segment_head(const struct segment_map *m);
 
 enum ring_state {

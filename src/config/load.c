@@ -592,8 +592,6 @@ static void load_protocol(struct loader *l, const struct key *list, const struct
 
 static void load_protocols(struct loader *l, const struct key *k, const struct node *n, const char *shown)
 {
-    size_t first = l->layer->n;
-
     if (node_is_null(n))
         return;
     if (n->kind != NODE_SEQ) {
@@ -610,9 +608,6 @@ static void load_protocols(struct loader *l, const struct key *k, const struct n
             load_protocol(l, k, n->items[i], child);
         free(child);
     }
-    if (l->layer->n > first)
-        report(&l->r, n->line, shown, false, "%s is not built yet: the entries are kept but have no effect",
-               k->missing);
 }
 
 /* Sections and custom entries -------------------------------------------- */

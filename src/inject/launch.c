@@ -574,6 +574,21 @@ static bool kernel_uses_tsc(void)
     return !strcmp(name, "tsc\n");
 }
 
+/* At least what the collector's pipeline wants (stream_prepare()); it looks at name filters, too. */
+static bool wants_traffic(const struct config *c)
+{
+    const struct cfg_watch *w = c->event.watch;
+    bool any = c->payload.enable;
+
+    if (c->event.enable)
+        any |= w[CFG_EW_HTTP].enable || w[CFG_EW_DNS].enable || w[CFG_EW_NET].enable || w[CFG_EW_METRIC].enable;
+    if (c->metric.enable)
+        any |= c->metric.watch[CFG_MW_HTTP] || c->metric.watch[CFG_MW_DNS] || c->metric.watch[CFG_MW_STATSD];
+    for (size_t i = 0; i < c->protocol_count; i++)
+        any |= c->protocols[i].payload;
+    return any;
+}
+
 uint32_t launch_mode(const struct config *c)
 {
     bool fs_events = c->event.enable && c->event.watch[CFG_EW_FS].enable;
@@ -598,6 +613,10 @@ uint32_t launch_mode(const struct config *c)
         mode |= SEG_M_CAPTURE;
     if (fs_events && c->event.enhancefs)
         mode |= SEG_M_ENHANCEFS;
+    if (wants_traffic(c))
+        mode |= SEG_M_TRAFFIC;
+    if (c->payload.enable)
+        mode |= SEG_M_PAYLOADS;
     if (kernel_uses_tsc())
         mode |= SEG_M_TSC;
     return mode;

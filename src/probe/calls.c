@@ -23,6 +23,7 @@
 #include "exec.h"
 #include "images.h"
 #include "ring.h"
+#include "traffic.h"
 #include "uring.h"
 
 #define HIDDEN __attribute__((visibility("hidden")))
@@ -30,10 +31,14 @@
 /* Values of the socket ABI that no UAPI header exports. */
 #define MSG_PEEK 2
 #define MSG_TRUNC 0x20
+#define MSG_ERRQUEUE 0x2000
+#define MSG_ASIDE (MSG_PEEK | MSG_ERRQUEUE) /* what is received so stays, or isn't what the peer sent */
 #define MSG_CMSG_CLOEXEC 0x40000000
 #define SOCK_CLOEXEC 02000000
 #define SOL_SOCKET 1
 #define SCM_RIGHTS 1
+#define SO_TYPE 3
+#define SOCK_STREAM 1
 #define AF_UNIX 1
 #define F_DUPFD_CLOEXEC_ 1030
 #define FIOCLEX_ 0x5451
@@ -54,15 +59,10 @@ _Static_assert(offsetof(struct plan_slot, tail) == 8 && offsetof(struct plan_slo
 void scope_hook_exit(struct regs *r, const struct plan_slot *slot);
 void scope_hook_enter(struct regs *r, const struct plan_slot *slot);
 
-struct iovec {
-    const char *base;
-    size_t len;
-};
-
 struct msghdr {
     void *name;
     uint32_t namelen;
-    struct iovec *iov;
+    const struct iovec *iov;
     size_t iovlen;
     void *control;
     size_t controllen;
@@ -89,6 +89,7 @@ struct call {
     uint32_t mode;
     uint64_t ticks;             /* duration, if timed */
     uint8_t flags;              /* enum rec_flag */
+    uint64_t position;          /* of the counter before the transfer, if there is one */
     uint64_t arg5;              /* replaces argument 5 in the record if has_arg5 */
     bool has_arg5;
     unsigned items;
@@ -213,9 +214,8 @@ static void call_made(struct call *c, enum fd_kind kind, bool cloexec, bool writ
     c->arg5 = foreign() ? 0 : fd_begin(c->s, c->ret, kind, cloexec, writable);
 }
 
-/* What a descriptor is of which nobody has told. Notes whether the kernel reads what is written to it: /dev/null, and
- * who knows what other device, doesn't, and takes any address. */
-static enum fd_kind kind_of_fd(int fd, struct fd_entry *e)
+/* /dev/null, and who knows what other device, doesn't read what is written to it, and takes any address. */
+HIDDEN enum fd_kind kind_of_fd(int fd, struct fd_entry *e)
 {
     struct stat st;
     uint64_t major;
@@ -326,6 +326,16 @@ static void capture_iov(struct call *c, int fd, struct fd_entry *e, const struct
 
 enum direction { DIR_READ, DIR_WRITE };
 
+/* Counts one more transfer, whose bytes are counted already. */
+static inline void count_op(struct segment_header *s, struct fd_entry *e, int fd, enum direction dir, bool timed,
+                            uint64_t ticks)
+{
+    fd_seen(s, fd);
+    add64(dir == DIR_READ ? &e->read_ops : &e->write_ops, 1);
+    if (timed)
+        add64(dir == DIR_READ ? &e->read_ticks : &e->write_ticks, ticks);
+}
+
 /* Counts a transfer on a descriptor. Returns its entry if it was counted there. */
 static inline struct fd_entry *transfer(struct call *c, int fd, enum direction dir, uint64_t bytes)
 {
@@ -336,22 +346,19 @@ static inline struct fd_entry *transfer(struct call *c, int fd, enum direction d
     e = fd_entry(c->s, fd);
     if (unlikely(!e))
         return NULL;
-    fd_seen(c->s, fd);
-    if (dir == DIR_READ) {
-        if (unlikely(!bytes) && (c->r->arg2 || c->desc->shape == SHP_RECVMSG)) /* that asked for something */
-            e->state |= FDS_EOF;
-        add64(&e->read_bytes, bytes);
-        add64(&e->read_ops, 1);
-        if (c->flags & REC_F_TIMED)
-            add64(&e->read_ticks, c->ticks);
-    } else {
-        add64(&e->write_bytes, bytes);
-        add64(&e->write_ops, 1);
-        if (c->flags & REC_F_TIMED)
-            add64(&e->write_ticks, c->ticks);
-    }
+    if (dir == DIR_READ && unlikely(!bytes) && (c->r->arg2 || c->desc->shape == SHP_RECVMSG)) /* that asked for something */
+        e->state |= FDS_EOF;
+    c->position = fetch_add64(dir == DIR_READ ? &e->read_bytes : &e->write_bytes, bytes);
+    count_op(c->s, e, fd, dir, c->flags & REC_F_TIMED, c->ticks);
     c->flags |= REC_F_COUNTED;
     return e;
+}
+
+/* Whether nothing of what goes through a descriptor has to be looked at. files: the same for what is written to one. */
+static inline bool quiet(const struct fd_entry *e, uint32_t mode, uint32_t files)
+{
+    return !(mode & (SEG_M_TRAFFIC | files)) || (!(mode & files) && e->kind > FDK_SOCKET) ||
+           e->want == (e->gen << 2 | FDW_NONE);
 }
 
 /* ---- sockets ---- */
@@ -432,6 +439,51 @@ static unsigned received(struct call *c, const struct msghdr *m, struct rec_fd *
         p += ROUND_UP(h->len, sizeof(size_t));
     }
     return n;
+}
+
+/* Whether what goes through e (NULL: it has no entry) may be wanted, if that is a socket. */
+static inline bool watched(const struct call *c, const struct fd_entry *e)
+{
+    return c->mode & SEG_M_TRAFFIC && !(e && quiet(e, c->mode, 0));
+}
+
+/* What went through a socket is kept if somebody wants it or may want it. iov NULL: where it was isn't known. */
+static __attribute__((noinline)) void traffic(struct call *c, int fd, struct fd_entry *e, enum data_source source,
+                                              const struct iovec *iov, size_t count, uint64_t bytes)
+{
+    struct traffic t;
+
+    if (!bytes || !traffic_socket(fd, e))
+        return;
+    t = (struct traffic){.s = c->s, .op = c->op, .source = source, .fd = fd, .e = e, .position = c->position,
+                         .bytes = bytes, .iov = iov, .count = count};
+    traffic_passed(&t, c->mode);
+}
+
+/* The same with the other side's address; messages of one call follow each other. */
+static __attribute__((noinline)) void message(struct call *c, struct fd_entry *e, enum data_source source,
+                                              const struct msghdr *m, uint64_t bytes)
+{
+    struct traffic t = {.s = c->s, .op = c->op, .source = source, .fd = arg_fd(c, 0), .e = e, .position = c->position,
+                        .bytes = bytes, .iov = m->iov, .count = m->iovlen, .name = m->name,
+                        .name_len = m->name && m->namelen <= ADDR_MAX ? m->namelen : 0, .name_sure = source == DATA_TX};
+
+    if (bytes)
+        traffic_passed(&t, c->mode);
+    c->position += bytes;
+}
+
+/* Receiving with MSG_TRUNC, a stream throws away what it says that it has passed (tcp(7)). */
+static bool discards(struct call *c, uint64_t flags)
+{
+    int type = SOCK_STREAM;
+    uint32_t len = sizeof(type);
+
+    if (!(flags & MSG_TRUNC))
+        return false;
+    if (!probe.sandboxed)
+        SYS6(__NR_getsockopt, arg_fd(c, 0), SOL_SOCKET, SO_TYPE, &type, &len, 0);
+    return type == SOCK_STREAM;
 }
 
 /* ---- after the call ---- */
@@ -612,6 +664,21 @@ static void born(const struct regs *r, enum op_id op)
      * nothing is touched here; it gets a slot at its first observed call. */
 }
 
+static const struct iovec *plain_buffer(const struct call *c, struct iovec *ret)
+{
+    *ret = (struct iovec){(const char *)c->r->arg1, c->r->arg2};
+    return ret;
+}
+
+/* A socket's bytes are traffic, also if it is the console. */
+static void after_write(struct call *c, struct fd_entry *e, const struct iovec *iov, size_t count)
+{
+    if (watched(c, e) && traffic_socket(arg_fd(c, 0), e))
+        traffic(c, arg_fd(c, 0), e, DATA_TX, iov, count, (uint64_t)c->ret);
+    else if (c->mode & SEG_M_CAPTURE)
+        capture_iov(c, arg_fd(c, 0), e, iov, count, (uint64_t)c->ret);
+}
+
 /* The larger part of the exit hook: everything that isn't a plain read or write of a known descriptor. */
 static __attribute__((noinline)) void call_end(struct call *c)
 {
@@ -620,6 +687,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
     struct rec_counters closed;
     struct rec_fd fds[64];
     struct addresses a;
+    struct iovec one;
+    struct msghdr m;
     int32_t status;
     struct fd_entry *e = NULL;
     bool record = c->ret < 0 ? !benign(c->ret) || (c->mode & SEG_M_REC_ALL)
@@ -654,31 +723,45 @@ static __attribute__((noinline)) void call_end(struct call *c)
 
     switch (c->desc->shape) {
     case SHP_READ: case SHP_READV:
-        if (!transfer(c, arg_fd(c, 0), DIR_READ, (uint64_t)c->ret))
+        e = transfer(c, arg_fd(c, 0), DIR_READ, (uint64_t)c->ret);
+        if (!e)
             record = true;
+        if (!watched(c, e))
+            break;
+        if (c->desc->shape == SHP_READ)
+            traffic(c, arg_fd(c, 0), e, DATA_RX, plain_buffer(c, &one), 1, (uint64_t)c->ret);
+        else
+            traffic(c, arg_fd(c, 0), e, DATA_RX, (const struct iovec *)r->arg1, r->arg2, (uint64_t)c->ret);
         break;
     case SHP_WRITE: case SHP_WRITEV: case SHP_VMSPLICE:
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
-        if (c->ret && (c->mode & SEG_M_CAPTURE) && c->desc->shape != SHP_VMSPLICE) {
-            if (c->desc->shape == SHP_WRITE)
-                capture(c, arg_fd(c, 0), e, 0, (const char *)r->arg1, (size_t)c->ret);
-            else
-                capture_iov(c, arg_fd(c, 0), e, (const struct iovec *)r->arg1, r->arg2, (uint64_t)c->ret);
-        }
+        if (c->desc->shape == SHP_VMSPLICE || !(c->mode & (SEG_M_CAPTURE | SEG_M_TRAFFIC)))
+            break;
+        after_write(c, e, c->desc->shape == SHP_WRITE ? plain_buffer(c, &one) : (const struct iovec *)r->arg1,
+                    c->desc->shape == SHP_WRITE ? 1 : r->arg2);
         break;
     case SHP_SENDFILE:
         if (!transfer(c, arg_fd(c, 1), DIR_READ, (uint64_t)c->ret))
             record = true;
-        if (!transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret))
+        e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
+        if (!e)
             record = true;
+        if (watched(c, e))
+            traffic(c, arg_fd(c, 0), e, DATA_TX, NULL, 0, (uint64_t)c->ret);
         break;
     case SHP_SPLICE: case SHP_COPY:
-        if (!transfer(c, arg_fd(c, 0), DIR_READ, (uint64_t)c->ret))
+        e = transfer(c, arg_fd(c, 0), DIR_READ, (uint64_t)c->ret);
+        if (!e)
             record = true;
-        if (!transfer(c, arg_fd(c, 2), DIR_WRITE, (uint64_t)c->ret))
+        if (c->desc->shape == SHP_SPLICE && watched(c, e))
+            traffic(c, arg_fd(c, 0), e, DATA_RX, NULL, 0, (uint64_t)c->ret);
+        e = transfer(c, arg_fd(c, 2), DIR_WRITE, (uint64_t)c->ret);
+        if (!e)
             record = true;
+        if (c->desc->shape == SHP_SPLICE && watched(c, e))
+            traffic(c, arg_fd(c, 2), e, DATA_TX, NULL, 0, (uint64_t)c->ret);
         break;
     case SHP_TEE: /* what is read stays in the pipe */
         if (!transfer(c, arg_fd(c, 1), DIR_WRITE, (uint64_t)c->ret))
@@ -692,18 +775,26 @@ static __attribute__((noinline)) void call_end(struct call *c)
             record = true;
         else if (record)
             call_address(c, r->arg4, (uint32_t)r->arg5);
+        if (watched(c, e)) {
+            m = (struct msghdr){(void *)r->arg4, (uint32_t)r->arg5, plain_buffer(c, &one), 1, NULL, 0, 0};
+            message(c, e, DATA_TX, &m, (uint64_t)c->ret);
+        }
         break;
     case SHP_RECVFROM: {
+        uint64_t bytes = (r->arg3 & MSG_TRUNC) ? MIN((uint64_t)c->ret, r->arg2) : (uint64_t)c->ret;
         uint32_t len = 0;
 
-        if (!(r->arg3 & MSG_PEEK)) {
-            e = transfer(c, arg_fd(c, 0), DIR_READ,
-                         (r->arg3 & MSG_TRUNC) ? MIN((uint64_t)c->ret, r->arg2) : (uint64_t)c->ret);
-            if (!e)
-                record = true;
-        }
         if (r->arg4 && r->arg5)
             __builtin_memcpy(&len, (const void *)r->arg5, 4);
+        if (!(r->arg3 & MSG_ASIDE)) {
+            e = transfer(c, arg_fd(c, 0), DIR_READ, bytes);
+            if (!e)
+                record = true;
+            if (watched(c, e)) {
+                m = (struct msghdr){(void *)r->arg4, len, discards(c, r->arg3) ? NULL : plain_buffer(c, &one), 1, NULL, 0, 0};
+                message(c, e, DATA_RX, &m, bytes);
+            }
+        }
         if (first_address(c, e, r->arg4, len, a.local))
             record = true;
         else if (record)
@@ -711,61 +802,76 @@ static __attribute__((noinline)) void call_end(struct call *c)
         break;
     }
     case SHP_SENDMSG: {
-        const struct msghdr *m = (const struct msghdr *)r->arg1;
+        const struct msghdr *its = (const struct msghdr *)r->arg1;
 
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
-        if (first_address(c, e, (uint64_t)m->name, m->namelen, a.local))
+        if (first_address(c, e, (uint64_t)its->name, its->namelen, a.local))
             record = true;
         else if (record)
-            call_address(c, (uint64_t)m->name, m->namelen);
+            call_address(c, (uint64_t)its->name, its->namelen);
+        if (watched(c, e))
+            message(c, e, DATA_TX, its, (uint64_t)c->ret);
         break;
     }
     case SHP_RECVMSG: {
-        const struct msghdr *m = (const struct msghdr *)r->arg1;
+        const struct msghdr *its = (const struct msghdr *)r->arg1;
 
-        if (!(r->arg2 & MSG_PEEK)) {
+        if (!(r->arg2 & MSG_ASIDE)) {
             e = transfer(c, arg_fd(c, 0), DIR_READ, (uint64_t)c->ret);
             if (!e)
                 record = true;
+            if (!watched(c, e))
+                ;
+            else if (discards(c, r->arg2))
+                traffic(c, arg_fd(c, 0), e, DATA_RX, NULL, 0, (uint64_t)c->ret);
+            else
+                message(c, e, DATA_RX, its, (uint64_t)c->ret);
         }
-        if (m->controllen && (n = received(c, m, fds, sizeof(fds) / sizeof(fds[0])))) {
+        if (its->controllen && (n = received(c, its, fds, sizeof(fds) / sizeof(fds[0])))) {
             call_item(c, ITEM_FDS, fds, n * (uint32_t)sizeof(fds[0]));
             record = true;
         }
-        if (first_address(c, e, (uint64_t)m->name, m->namelen, a.local))
+        if (first_address(c, e, (uint64_t)its->name, its->namelen, a.local))
             record = true;
         else if (record)
-            call_address(c, (uint64_t)m->name, m->namelen);
+            call_address(c, (uint64_t)its->name, its->namelen);
         break;
     }
     case SHP_SENDMMSG: case SHP_RECVMMSG: {
-        const struct mmsghdr *m = (const struct mmsghdr *)r->arg1;
+        const struct mmsghdr *all = (const struct mmsghdr *)r->arg1;
         bool sends = c->desc->shape == SHP_SENDMMSG;
         uint64_t bytes = 0;
 
         n = 0;
         for (int64_t i = 0; i < c->ret; i++) {
-            bytes += m[i].len;
-            if (!sends && m[i].hdr.controllen && n < sizeof(fds) / sizeof(fds[0]))
-                n += received(c, &m[i].hdr, fds + n, (unsigned)(sizeof(fds) / sizeof(fds[0])) - n);
+            bytes += all[i].len;
+            if (!sends && all[i].hdr.controllen && n < sizeof(fds) / sizeof(fds[0]))
+                n += received(c, &all[i].hdr, fds + n, (unsigned)(sizeof(fds) / sizeof(fds[0])) - n);
         }
         c->has_arg5 = true;
         c->arg5 = bytes;
-        if (sends || !(r->arg3 & MSG_PEEK)) {
+        if (sends || !(r->arg3 & MSG_ASIDE)) {
             e = transfer(c, arg_fd(c, 0), sends ? DIR_WRITE : DIR_READ, bytes);
             if (!e)
                 record = true;
+            if (!watched(c, e))
+                ;
+            else if (!sends && discards(c, r->arg3))
+                traffic(c, arg_fd(c, 0), e, DATA_RX, NULL, 0, bytes);
+            else
+                for (int64_t i = 0; i < c->ret; i++)
+                    message(c, e, sends ? DATA_TX : DATA_RX, &all[i].hdr, all[i].len);
         }
         if (n) {
             call_item(c, ITEM_FDS, fds, n * (uint32_t)sizeof(fds[0]));
             record = true;
         }
-        if (c->ret && first_address(c, e, (uint64_t)m[0].hdr.name, m[0].hdr.namelen, a.local))
+        if (c->ret && first_address(c, e, (uint64_t)all[0].hdr.name, all[0].hdr.namelen, a.local))
             record = true;
         else if (record && c->ret)
-            call_address(c, (uint64_t)m[0].hdr.name, m[0].hdr.namelen);
+            call_address(c, (uint64_t)all[0].hdr.name, all[0].hdr.namelen);
         break;
     }
     case SHP_OPEN:
@@ -898,6 +1004,35 @@ static inline bool only_counted(enum op_id op, uint32_t mode)
            !(mode & (SEG_M_REC_RW | SEG_M_REC_SEEK | SEG_M_REC_STAT | SEG_M_REC_ALL));
 }
 
+/* Calls that have moved bytes and tell nothing else. */
+static inline bool only_reads(uint8_t shape, const struct regs *r)
+{
+    return shape == SHP_READ || shape == SHP_READV ||
+           (shape == SHP_RECVFROM && !r->arg4 && !(r->arg3 & (MSG_ASIDE | MSG_TRUNC))) ||
+           (shape == SHP_RECVMSG && !(r->arg2 & MSG_ASIDE) && !((const struct msghdr *)r->arg1)->name &&
+            !((const struct msghdr *)r->arg1)->controllen);
+}
+
+static inline bool only_writes(uint8_t shape, const struct regs *r)
+{
+    return shape == SHP_WRITE || shape == SHP_WRITEV || (shape == SHP_SENDTO && !r->arg4) ||
+           (shape == SHP_SENDMSG && !((const struct msghdr *)r->arg1)->name);
+}
+
+/* Counts a transfer of which nothing else is wanted; false if that isn't so. */
+static inline __attribute__((always_inline)) bool count_transfer(struct segment_header *s, int fd, enum direction dir,
+                                                                 int64_t ret, uint32_t mode, bool timed, uint64_t ticks)
+{
+    struct fd_entry *e = fd_entry(s, fd);
+
+    if (unlikely(mode & (SEG_M_REC_RW | SEG_M_REC_ALL) || process_slow() || !e) ||
+        !quiet(e, mode, dir == DIR_WRITE ? SEG_M_CAPTURE : 0))
+        return false;
+    add64(dir == DIR_READ ? &e->read_bytes : &e->write_bytes, (uint64_t)ret);
+    count_op(s, e, fd, dir, timed, ticks);
+    return true;
+}
+
 HIDDEN void call_completed(struct segment_header *s, enum op_id op, struct regs *r, int64_t ret)
 {
     struct call c = {.op = op, .desc = &op_table[op], .r = r, .s = s, .ret = ret,
@@ -906,10 +1041,10 @@ HIDDEN void call_completed(struct segment_header *s, enum op_id op, struct regs 
     if ((c.mode & SEG_M_CAPTURE) && c.desc->shape == SHP_WRITE && ret > 0) {
         const struct fd_entry *e = fd_entry(s, (int)r->arg0);
 
-        if (e && e->want == (e->gen << 2 | FDW_CAPTURE)) /* somebody wants what we can't see */
+        if (e && e->kind != FDK_SOCKET && e->want == (e->gen << 2 | FDW_CAPTURE)) /* somebody wants what we can't see */
             count_loss(s, LOSS_DATA, (uint64_t)ret);
-        c.mode &= ~(uint32_t)SEG_M_CAPTURE;
     }
+    c.mode &= ~(uint32_t)(SEG_M_CAPTURE | SEG_M_TRAFFIC); /* of a socket, its counters tell what was missed */
     call_end(&c);
 }
 
@@ -979,6 +1114,15 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
             flags = REC_F_TIMED;
         }
     }
+    if (ret > 0) {
+        if (only_reads(c.desc->shape, r)) {
+            if (likely(count_transfer(s, (int)r->arg0, DIR_READ, ret, c.mode, flags, c.ticks)))
+                return;
+        } else if (only_writes(c.desc->shape, r)) {
+            if (likely(count_transfer(s, (int)r->arg0, DIR_WRITE, ret, c.mode, flags, c.ticks)))
+                return;
+        }
+    }
     c.op = op;
     c.r = r;
     c.s = s;
@@ -986,16 +1130,6 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
     c.flags = flags;
     c.has_arg5 = false;
     c.items = 0;
-    if (c.desc->shape == SHP_READ && ret >= 0 && !(c.mode & (SEG_M_REC_RW | SEG_M_REC_ALL))) {
-        if (likely(transfer(&c, arg_fd(&c, 0), DIR_READ, (uint64_t)ret) != NULL))
-            return;
-    } else if (c.desc->shape == SHP_WRITE && ret >= 0 && !(c.mode & (SEG_M_REC_RW | SEG_M_REC_ALL))) {
-        const struct fd_entry *e = fd_entry(s, arg_fd(&c, 0));
-
-        if (likely(e && (!(c.mode & SEG_M_CAPTURE) || e->want == (e->gen << 2 | FDW_NONE))) &&
-            transfer(&c, arg_fd(&c, 0), DIR_WRITE, (uint64_t)ret))
-            return;
-    }
     if (c.desc->shape == SHP_CLONE) {
         after_clone(&c, thread_get(p), !(slot->flags & PLAN_F_NR_UNKNOWN));
         return;

@@ -9,4 +9,8 @@
  * `ret` just now. Pointers among the arguments are followed. */
 void call_completed(struct segment_header *s, enum op_id op, struct regs *r, int64_t ret);
 
+/* What a descriptor is of which nobody has told (fstat); FDK_UNKNOWN in a sandbox. e (may be NULL) notes whether the
+ * kernel reads what is written to it. */
+enum fd_kind kind_of_fd(int fd, struct fd_entry *e);
+
 #endif

@@ -61,6 +61,19 @@ static inline void copy_padded(void *dst, const void *src, size_t n)
     }
 }
 
+/* Like memcpy(), for the few words that most pieces of data have, too. */
+static inline void copy_bytes(char *d, const char *s, size_t n)
+{
+    if (n >= 256) {
+        memcpy(d, s, n);
+        return;
+    }
+    for (; n >= 8; n -= 8, s += 8, d += 8)
+        __builtin_memcpy(d, s, 8);
+    while (n--)
+        *d++ = *s++;
+}
+
 /* Length of a string, at most max. Never touches a page that the string isn't on. */
 size_t str_len(const char *s, size_t max);
 

@@ -7,8 +7,7 @@ _Static_assert(RING_CELLS * RING_CELL % PROBE_PAGE == 0, "ring is whole pages");
 
 static inline char *ring_base(struct segment_header *s)
 {
-    return (char *)s + ROUND_UP(sizeof(struct segment_header), PROBE_PAGE) +
-           ROUND_UP((size_t)probe.fd_cap * sizeof(struct fd_entry), PROBE_PAGE);
+    return (char *)s + segment_ring(probe.fd_cap);
 }
 
 /* A writer's patience in lossless mode. */
@@ -108,42 +107,45 @@ static void ring_identify(struct record *r)
     }
 }
 
-bool ring_write(struct segment_header *s, struct record *r, const struct ring_item *items, unsigned count)
+/* Room for a record of r->size bytes, with all of *r written but seq. NULL if it was lost; data: bytes of captured data
+ * that are lost with it. */
+static inline struct record *ring_begin(struct segment_header *s, struct record *r, size_t data, uint64_t *ret_pos)
 {
-    uint32_t size = sizeof(*r);
-    uint64_t pos;
     struct record *to;
-    char *w;
+    uint64_t pos;
 
-    for (unsigned i = 0; i < count; i++)
-        size += (uint32_t)sizeof(struct rec_item) + ROUND_UP(items[i].len, 8u);
     ring_identify(r);
-    pos = ring_reserve(s, (size + RING_CELL - 1) / RING_CELL);
+    pos = ring_reserve(s, (r->size + RING_CELL - 1) / RING_CELL);
     if (unlikely(pos == UINT64_MAX)) {
         if (r->flags & REC_F_UNASKED)
-            return false;
+            return NULL;
         if (r->kind == REC_DATA)
-            count_loss(s, LOSS_DATA, count ? items[0].len : 0);
+            count_loss(s, LOSS_DATA, data);
         else
             count_loss(s, LOSS_RECORD, 1);
-        return false;
+        return NULL;
     }
     to = (struct record *)(void *)(ring_base(s) + (size_t)(pos % RING_CELLS) * RING_CELL);
-    r->size = size;
 #pragma GCC unroll 11
     for (unsigned i = 1; i < sizeof(*r) / 8; i++) /* all but seq */
         ((uint64_t *)to)[i] = ((const uint64_t *)r)[i];
-    w = (char *)(to + 1);
-    for (unsigned i = 0; i < count; i++) {
-        struct rec_item *h = (struct rec_item *)(void *)w;
+    *ret_pos = pos;
+    return to;
+}
 
-        h->type = items[i].type;
-        h->reserved = 0;
-        h->len = items[i].len;
-        w += sizeof(*h);
-        copy_padded(w, items[i].data, items[i].len);
-        w += ROUND_UP(items[i].len, 8u);
-    }
+/* Where the item's data go. */
+static inline char *ring_item(char *w, uint16_t type, uint32_t len)
+{
+    struct rec_item *h = (struct rec_item *)(void *)w;
+
+    h->type = type;
+    h->reserved = 0;
+    h->len = len;
+    return w + sizeof(*h);
+}
+
+static inline bool ring_commit(struct segment_header *s, struct record *to, uint64_t pos, uint32_t size)
+{
     /* The reader gave the reservation up as torn (a debugger held this thread): the cells may be others' now. */
     if (unlikely(__atomic_load_n(&s->ring_tail, __ATOMIC_RELAXED) > pos)) {
         count_loss(s, LOSS_RECORD, 1);
@@ -155,6 +157,27 @@ bool ring_write(struct segment_header *s, struct record *r, const struct ring_it
     for (unsigned i = 0; i < 4; i++)
         __builtin_prefetch((char *)to + ROUND_UP(size, RING_CELL) + i * 64, 1);
     return true;
+}
+
+bool ring_write(struct segment_header *s, struct record *r, const struct ring_item *items, unsigned count)
+{
+    uint64_t pos;
+    struct record *to;
+    char *w;
+
+    r->size = sizeof(*r);
+    for (unsigned i = 0; i < count; i++)
+        r->size += (uint32_t)sizeof(struct rec_item) + ROUND_UP(items[i].len, 8u);
+    to = ring_begin(s, r, count ? items[0].len : 0, &pos);
+    if (unlikely(!to))
+        return false;
+    w = (char *)(to + 1);
+    for (unsigned i = 0; i < count; i++) {
+        w = ring_item(w, items[i].type, items[i].len);
+        copy_padded(w, items[i].data, items[i].len);
+        w += ROUND_UP(items[i].len, 8u);
+    }
+    return ring_commit(s, to, pos, r->size);
 }
 
 bool ring_simple(struct segment_header *s, enum rec_kind kind, enum op_id op, int64_t ret, uint64_t arg0, uint64_t arg1)
@@ -184,7 +207,7 @@ size_t ring_data(struct segment_header *s, enum op_id op, int64_t fd, uint64_t a
     while (len) {
         uint32_t n = (uint32_t)MIN(len, (size_t)DATA_CHUNK);
         struct record r = {.kind = REC_DATA, .flags = flags, .op = (uint16_t)op, .time = now(), .ret = ret,
-                           .arg = {(uint64_t)fd, at}};
+                           .arg = {(uint64_t)fd, at, REC_NO_POSITION, DATA_FILE}};
         struct ring_item item = {ITEM_DATA, n, data};
 
         if (!ring_write(s, &r, &item, 1))
@@ -194,4 +217,52 @@ size_t ring_data(struct segment_header *s, enum op_id op, int64_t fd, uint64_t a
         len -= n;
     }
     return lost;
+}
+
+size_t ring_vector(struct segment_header *s, struct record *r, const struct ring_item *first, const struct iovec *iov,
+                   size_t at, size_t len)
+{
+    size_t off = at;
+
+    while (off >= iov->len && len)
+        off -= iov++->len;
+    while (len) {
+        uint32_t n = (uint32_t)MIN(len, (size_t)DATA_CHUNK);
+        struct record *to;
+        uint64_t pos;
+        char *w;
+
+        r->arg[1] = at;
+        r->size = (uint32_t)(sizeof(*r) + sizeof(struct rec_item)) + ROUND_UP(n, 8u);
+        if (first)
+            r->size += (uint32_t)sizeof(struct rec_item) + ROUND_UP(first->len, 8u);
+        to = ring_begin(s, r, n, &pos);
+        if (!to)
+            break;
+        w = (char *)(to + 1);
+        if (first) {
+            w = ring_item(w, first->type, first->len);
+            copy_padded(w, first->data, first->len);
+            w += ROUND_UP(first->len, 8u);
+        }
+        w = ring_item(w, ITEM_DATA, n);
+        at += n;
+        len -= n;
+        for (uint32_t left = n; left;) {
+            size_t piece = MIN(iov->len - off, (size_t)left);
+
+            copy_bytes(w, iov->base + off, piece);
+            w += piece;
+            off += piece;
+            left -= (uint32_t)piece;
+            while (off >= iov->len && (left || len)) {
+                off = 0;
+                iov++;
+            }
+        }
+        for (; n & 7; n++)
+            *w++ = 0;
+        ring_commit(s, to, pos, r->size); /* not: counted, and the reader sees what is missing by its position */
+    }
+    return len;
 }

@@ -14,6 +14,11 @@ struct ring_item {
     const void *data;       /* readable */
 };
 
+struct iovec {              /* readv(2) */
+    const char *base;
+    size_t len;
+};
+
 /* True when the reader is far behind: time to be thrifty. */
 static inline bool ring_half_full(const struct segment_header *s)
 {
@@ -35,5 +40,10 @@ void ring_note(struct segment_header *s, enum note_code code, const char *name, 
  * REC_F_UNASKED. Returns how many didn't fit. */
 size_t ring_data(struct segment_header *s, enum op_id op, int64_t fd, uint64_t at, int64_t ret, const void *data, size_t len,
                  uint8_t flags);
+
+/* Bytes [at, at+len) of the vectors, which reach that far, as REC_DATA made from `r`, whose arg[1] is set for each
+ * record. first: an item for each of them, may be NULL. Returns how many didn't fit: those at the end. */
+size_t ring_vector(struct segment_header *s, struct record *r, const struct ring_item *first, const struct iovec *iov,
+                   size_t at, size_t len);
 
 #endif

@@ -155,9 +155,13 @@ void own_close(int fd);
 
 static inline struct fd_entry *fd_entry(struct segment_header *s, int64_t fd)
 {
-    return (uint64_t)fd < probe.fd_cap
-               ? (struct fd_entry *)(void *)((char *)s + ROUND_UP(sizeof(struct segment_header), PROBE_PAGE)) + fd
-               : NULL;
+    return (uint64_t)fd < probe.fd_cap ? (struct fd_entry *)(void *)((char *)s + SEG_FDS) + fd : NULL;
+}
+
+/* The part that belongs to an entry. */
+static inline const struct fd_skip *fd_skip(const struct segment_header *s, int64_t fd)
+{
+    return (const struct fd_skip *)(const void *)((const char *)s + segment_skips(probe.fd_cap)) + fd;
 }
 
 static inline void add64(uint64_t *p, uint64_t n)
@@ -166,6 +170,12 @@ static inline void add64(uint64_t *p, uint64_t n)
         __atomic_fetch_add(p, n, __ATOMIC_RELAXED);
     else
         arch_add64(p, n);
+}
+
+/* The same, returns what was there before. */
+static inline uint64_t fetch_add64(uint64_t *p, uint64_t n)
+{
+    return process->multi ? __atomic_fetch_add(p, n, __ATOMIC_RELAXED) : arch_fetch_add64(p, n);
 }
 
 /* The same with the result of the addition; for generations. */

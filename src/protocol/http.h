@@ -16,21 +16,24 @@
 #include "protocol/protocol.h"
 
 struct http_field {
-    struct slice name, value;   /* HTTP/1: as sent, without surrounding white space; HTTP/2: names are lower case */
+    struct slice name, value;   /* HTTP/1: as sent, without surrounding white space, but with the line ends within a
+                                 * folded value (HTTP_ODD_FOLD); HTTP/2: names are lower case */
 };
 
-/* What is strange about a message: peers may understand it differently (RFC 9112, sections 6.1, 6.3 and 11.2). */
+/* What is strange about a message: peers may understand it differently (RFC 9112, sections 2.2, 5, 6, 7.1, 11.2). */
 enum http_oddity {
     HTTP_ODD_LENGTHS     = 1 << 0, /* Content-Length fields that differ, or aren't numbers */
     HTTP_ODD_BOTH        = 1 << 1, /* Content-Length and Transfer-Encoding */
-    HTTP_ODD_CODING      = 1 << 2, /* Transfer-Encoding whose last coding isn't chunked, in a request */
-    HTTP_ODD_LINE        = 1 << 3, /* bare CR, or white space before the colon of a field */
+    HTTP_ODD_CODING      = 1 << 2, /* Transfer-Encoding whose last coding isn't chunked, in a request; chunked twice */
+    HTTP_ODD_LINE        = 1 << 3, /* bare CR, white space before the colon of a field or within the target, no field */
     HTTP_ODD_FOLD        = 1 << 4, /* obsolete line folding */
     HTTP_ODD_CHUNK       = 1 << 5, /* a chunk size that only some understand */
     HTTP_ODD_NUL         = 1 << 6, /* a NUL byte in the head */
+    HTTP_ODD_VERSION     = 1 << 7, /* Transfer-Encoding in a message of HTTP/1.0 */
 };
 
-/* The head of a message, with all its fields; trailers are told to nobody. */
+/* The head of a message, with all its fields. A slice is absent if the message lacks it: with HTTP/2 a malformed request
+ * may lack even the method. */
 struct http_head {
     bool response;
     enum proto_dir dir;         /* in which it went */
@@ -38,10 +41,11 @@ struct http_head {
     uint32_t stream;            /* HTTP/2; 0 with HTTP/1 */
     bool pushed;                /* HTTP/2: the promised request of a push */
     bool interim;               /* a 1xx response other than 101: another one follows */
-    uint32_t odd;               /* enum http_oddity */
+    uint32_t odd;               /* enum http_oddity, without what only the body shows */
     struct slice method, target;/* target: as sent (origin, absolute, authority or asterisk form); HTTP/2 :path */
     struct slice scheme;        /* HTTP/2 :scheme; absent with HTTP/1 */
     struct slice host;          /* Host, or :authority */
+    struct slice protocol;      /* HTTP/2 :protocol of an extended CONNECT ("websocket", RFC 8441) */
     unsigned status;            /* 100..999 */
     struct slice reason;        /* HTTP/1 */
     int64_t content_length;     /* as stated; -1: not stated */
@@ -62,12 +66,13 @@ struct http_totals {
     uint64_t request_body, response_body; /* bytes as they passed, without chunk or frame headers */
     unsigned status;            /* of the final response; 0: none */
     bool complete;              /* both messages ended as they should */
-    bool gap;                   /* some of it wasn't captured */
+    bool gap;                   /* bytes that the decoder needed weren't captured; of bodies it needs the number only */
+    uint32_t odd;               /* enum http_oddity of both messages, bodies included */
     int grpc_status;            /* from trailers or head; -1: none */
 };
 
 enum http_note {
-    HTTP_NOTE_JOINED,           /* the connection was joined half-way: what began before is not told */
+    HTTP_NOTE_JOINED,           /* the connection was joined half-way, and what began before is not told; once */
     HTTP_NOTE_LOST,             /* a gap put a direction out of step; `count` bytes until it was found again */
     HTTP_NOTE_NOT_HTTP,         /* what follows can't be understood; the decoder takes nothing any more */
     HTTP_NOTE_UNMATCHED,        /* more requests were outstanding than the decoder keeps; `count` were forgotten */
@@ -80,13 +85,16 @@ struct http_sink {
     /* kept: of its request, NULL if that wasn't seen. duration_ns: from the request's first byte to the response's
      * first byte; 0 if the request wasn't seen. */
     void (*response)(void *owner, const struct http_head *, void *kept, uint64_t duration_ns);
-    /* The exchange is over, whether or not a response came. Called once for each request and each response without
-     * one; the decoder forgets `kept`. */
+    /* The exchange is over, whether or not a response came. Called once for each request and each final response
+     * without one; the decoder forgets `kept`. */
     void (*done)(void *owner, void *kept, const struct http_totals *);
     /* Bytes of a body (decoded from chunks or frames), for who decodes further (gRPC). data NULL: a gap. */
     void (*body)(void *owner, void *kept, enum proto_dir dir, bool response, const uint8_t *data, uint64_t len);
+    /* HTTP/2: the fields behind the body (gRPC's outcome is there); before the `done` of the exchange. */
+    void (*trailers)(void *owner, void *kept, bool response, const struct http_field *fields, size_t count);
     /* The connection speaks something else from here on, in both directions (101, or a 2xx to CONNECT). `to`: the
-     * Upgrade field ("h2c", "websocket"), or absent with CONNECT. Bytes behind it go to `rest`. */
+     * Upgrade field ("h2c", "websocket"), or absent with CONNECT. Bytes behind it go to `rest`. Comes between
+     * `response` and `done`. With "h2c" `kept` is handed over, for http2_upgraded(): no `done` follows here. */
     void (*upgraded)(void *owner, struct slice to, void *kept);
     void (*rest)(void *owner, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
     void (*note)(void *owner, enum http_note, uint64_t count);

@@ -24,6 +24,8 @@ enum metric_flag {
     METRIC_OP_CLASS   = 1 << 3, /* `class` is a tag of single operations, too */
     METRIC_CLASS_LAST = 1 << 4, /* in summaries `class` comes after `unit` */
     METRIC_NUMOPS     = 1 << 5, /* how many operations `value` stands for is a tag */
+    METRIC_KEYED      = 1 << 6, /* a summary for each combination of tags, as far as they are told at all */
+    METRIC_THOUSANDTH = 1 << 7, /* value is in thousandths of the unit */
 };
 
 struct metric_def {
@@ -31,7 +33,7 @@ struct metric_def {
     enum metric_type type;
     enum cfg_metric_watch watch;     /* CFG_MW_MAX: always */
     uint8_t per_op;                  /* from this verbosity on each operation is reported; 10: never */
-    uint8_t flags;
+    uint8_t flags;                   /* enum metric_flag */
     enum cfg_event_watch instead_of; /* raw metric events are left out while this watch is on; CFG_EW_MAX: none */
 };
 extern const struct metric_def metric_defs[TM_METRIC_MAX];
@@ -40,6 +42,18 @@ struct cell { /* one metric and class of one process in this period */
     int64_t value;
     uint64_t numops;
     bool seen;
+};
+
+#define KEYED_MAX 2000  /* combinations of tags per process and period; further ones are summed up as "other" */
+struct keyed { /* one metric and combination of tags of one process in this period */
+    struct keyed *next;         /* as they came */
+    uint32_t hash;
+    enum tm_metric metric;
+    struct cell sum;
+    struct tm_field *fields;
+    size_t field_count;
+    size_t key_len;
+    char key[];                 /* the fields as JSON */
 };
 
 struct line { /* output of one descriptor that waits for its newline */
@@ -65,6 +79,11 @@ struct process {
         struct cell *cell;      /* [0] without class, [n] class n - 1 of the pipeline */
         size_t count;
     } sums[TM_METRIC_MAX];
+    struct {
+        struct keyed **slot;    /* KEYED_SLOTS, open addressing; NULL: none yet */
+        struct keyed *first, *last;
+        size_t count;
+    } keyed;
     struct line *lines;
 };
 
@@ -136,6 +155,9 @@ void encode_value(struct buf *b, const struct tm_field *f);
 /* metric.c */
 void metric_sample(struct telemetry *t, struct process *p, const struct tm_sample *s);
 void metric_summarise(struct telemetry *t, struct process *p, uint64_t time_ns);
+void metric_captured(struct telemetry *t, struct process *p, const struct tm_captured *m);
+/* Frees what was summed up and not told. */
+void metric_forget(struct process *p);
 bool metric_raw_wanted(const struct telemetry *t, enum tm_metric m);
 /* scope.lost; false if the queue was full. */
 bool metric_lost(struct telemetry *t, struct process *p, const char *kind, uint64_t count, uint64_t time_ns);

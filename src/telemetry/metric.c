@@ -13,7 +13,10 @@
 
 #define FS   CFG_MW_FS
 #define NET  CFG_MW_NET
+#define HTTP CFG_MW_HTTP
+#define DNS  CFG_MW_DNS
 #define PROC CFG_MW_PROCESS
+#define KEYED_SLOTS 4096 /* a power of two, at least twice KEYED_MAX */
 
 const struct metric_def metric_defs[TM_METRIC_MAX] = {
     /* name, unit, type, watch, per operation from verbosity, flags, raw event only without watch */
@@ -41,6 +44,20 @@ const struct metric_def metric_defs[TM_METRIC_MAX] = {
     [TM_NET_UDP] = {"net.udp", "connection", METRIC_GAUGE, NET, 7, 0, CFG_EW_MAX},
     [TM_NET_OTHER] = {"net.other", "connection", METRIC_GAUGE, NET, 7, 0, CFG_EW_MAX},
     [TM_NET_ERROR] = {"net.error", "operation", METRIC_COUNTER, NET, 5, METRIC_OP_CLASS, CFG_EW_MAX},
+
+    [TM_HTTP_REQ] = {"http.req", "request", METRIC_COUNTER, HTTP, NEVER, METRIC_KEYED, CFG_EW_HTTP},
+    [TM_HTTP_DURATION_SERVER] = {"http.duration.server", "millisecond", METRIC_TIMER, HTTP, NEVER,
+                                 METRIC_KEYED | METRIC_NUMOPS | METRIC_MEAN | METRIC_THOUSANDTH, CFG_EW_HTTP},
+    [TM_HTTP_DURATION_CLIENT] = {"http.duration.client", "millisecond", METRIC_TIMER, HTTP, NEVER,
+                                 METRIC_KEYED | METRIC_NUMOPS | METRIC_MEAN | METRIC_THOUSANDTH, CFG_EW_HTTP},
+    [TM_HTTP_REQ_LENGTH] = {"http.req.content_length", "byte", METRIC_COUNTER, HTTP, NEVER, METRIC_KEYED | METRIC_NUMOPS,
+                            CFG_EW_HTTP},
+    [TM_HTTP_RESP_LENGTH] = {"http.resp.content_length", "byte", METRIC_COUNTER, HTTP, NEVER,
+                             METRIC_KEYED | METRIC_NUMOPS, CFG_EW_HTTP},
+
+    [TM_DNS_REQ] = {"dns.req", "request", METRIC_COUNTER, DNS, 6, 0, CFG_EW_DNS},
+    [TM_DNS_DURATION] = {"dns.duration", "millisecond", METRIC_TIMER, DNS, 6,
+                         METRIC_NUMOPS | METRIC_MEAN | METRIC_THOUSANDTH, CFG_EW_DNS},
 
     [TM_PROC_START] = {"proc.start", "process", METRIC_COUNTER, PROC, 0, METRIC_AT_ONCE, CFG_EW_PROCESS},
     [TM_PROC_CPU] = {"proc.cpu", "microsecond", METRIC_COUNTER, PROC, 0, METRIC_AT_ONCE, CFG_EW_MAX},
@@ -141,6 +158,8 @@ static void gather(struct tags *tags, const struct tm_process *who, const struct
     size_t i = 0;
 
     tags->count = 0;
+    for (; w->def->flags & METRIC_KEYED && i < w->field_count && !strncmp(w->fields[i].name, "http_", 5); i++)
+        add(tags, &w->fields[i]);
     add_str(tags, "proc", 4, who->proc ? who->proc : "");
     add_uint(tags, "pid", 4, who->pid);
     if (tm_two_pids(who))
@@ -193,23 +212,23 @@ static void select_tags(const struct telemetry *t, struct tags *tags)
 
 /* --- encodings --- */
 
-static void encode_ndjson(struct telemetry *t, const struct metric_def *def, const char *value, uint64_t time_ns,
+static void encode_ndjson(struct telemetry *t, const char *name, const char *type, const char *value, uint64_t time_ns,
                           const struct tags *tags)
 {
     struct buf *b = &t->out;
 
     buf_reset(b);
-    buf_str(b, "{\"type\":\"metric\",\"body\":{\"_metric\":\"");
-    buf_str(b, def->name);
-    buf_str(b, "\",\"_metric_type\":\"");
-    buf_str(b, type_names[def->type]);
+    buf_str(b, "{\"type\":\"metric\",\"body\":{\"_metric\":");
+    buf_json_str(b, name);
+    buf_str(b, ",\"_metric_type\":\"");
+    buf_str(b, type);
     buf_str(b, "\",\"_value\":");
     buf_str(b, value);
     buf_add(b, t->tags_json.p, t->tags_json.len);
     for (size_t i = 0; i < tags->count; i++) {
-        buf_add(b, ",\"", 2);
-        buf_str(b, tags->f[i].name);
-        buf_add(b, "\":", 2);
+        buf_char(b, ',');
+        buf_json_str(b, tags->f[i].name); /* a captured metric's may be anything */
+        buf_char(b, ':');
         encode_value(b, &tags->f[i]);
     }
     buf_str(b, ",\"_time\":");
@@ -261,7 +280,8 @@ static void statsd_tag(struct buf *b, const struct tm_field *f)
 
 /* False if not even the bare line fits into a datagram. A line that is too long loses the tags of the highest level
  * first, and of those the last ones. */
-static bool encode_statsd(struct telemetry *t, const struct metric_def *def, const char *value, const struct tags *tags)
+static bool encode_statsd(struct telemetry *t, const char *name, const char *type, const char *value,
+                          const struct tags *tags)
 {
     struct {
         size_t at, len;
@@ -288,11 +308,11 @@ static bool encode_statsd(struct telemetry *t, const struct metric_def *def, con
 
     buf_reset(b);
     buf_str(b, t->prefix);
-    buf_str(b, def->name);
+    buf_str(b, name);
     buf_char(b, ':');
     buf_str(b, value);
     buf_char(b, '|');
-    buf_str(b, type_letters[def->type]);
+    buf_str(b, type);
     if (b->len + 1 > t->statsd_max)
         return false;
 
@@ -317,15 +337,24 @@ static bool encode_statsd(struct telemetry *t, const struct metric_def *def, con
     return true;
 }
 
-static void format_value(char *text, size_t size, int64_t value, bool hundredths)
+static void format_value(char *text, size_t size, int64_t value, uint8_t flags)
 {
     uint64_t magnitude = value < 0 ? -(uint64_t)value : (uint64_t)value;
 
-    if (hundredths)
+    if (flags & METRIC_THOUSANDTH) /* two decimals are enough */
+        magnitude = (magnitude + 5) / 10;
+    if (flags & (METRIC_HUNDREDTHS | METRIC_THOUSANDTH))
         snprintf(text, size, "%s%llu.%02u", value < 0 ? "-" : "", (unsigned long long)(magnitude / 100),
                  (unsigned)(magnitude % 100));
     else
         snprintf(text, size, "%lld", (long long)value);
+}
+
+static bool too_long(struct telemetry *t)
+{
+    t->stats.lost_queue++;
+    telemetry_lost(t, NULL, "metric_length", 1);
+    return true; /* trying again wouldn't help */
 }
 
 static bool emit(struct telemetry *t, struct process *p, const struct what *w, const char *value, uint64_t time_ns,
@@ -335,14 +364,56 @@ static bool emit(struct telemetry *t, struct process *p, const struct what *w, c
 
     gather(&tags, p->who, w);
     select_tags(t, &tags);
-    if (t->metric_format == CFG_NDJSON) {
-        encode_ndjson(t, w->def, value, time_ns, &tags);
-    } else if (!encode_statsd(t, w->def, value, &tags)) {
-        t->stats.lost_queue++;
-        telemetry_lost(t, NULL, "metric_length", 1);
-        return true; /* trying again wouldn't help */
-    }
+    if (t->metric_format == CFG_NDJSON)
+        encode_ndjson(t, w->def->name, type_names[w->def->type], value, time_ns, &tags);
+    else if (!encode_statsd(t, w->def->name, type_letters[w->def->type], value, &tags))
+        return too_long(t);
     return telemetry_write_metric(t, p, notice);
+}
+
+/* Names of types that StatsD has and we don't make ourselves. */
+static const char *captured_type(const char *letter)
+{
+    for (size_t i = 0; i < sizeof(type_letters) / sizeof(*type_letters); i++)
+        if (strcmp(letter, type_letters[i]) == 0)
+            return type_names[i];
+    return strcmp(letter, "s") == 0 ? "set" : strcmp(letter, "d") == 0 ? "distribution" : letter;
+}
+
+void metric_captured(struct telemetry *t, struct process *p, const struct tm_captured *m)
+{
+    const struct tm_process *who = p->who;
+    struct tags tags = {.count = 0}, ours = {.count = 0};
+    struct buf value = BUF_INIT;
+
+    add_str(&ours, "proc", 4, who->proc ? who->proc : "");
+    add_uint(&ours, "pid", 4, who->pid);
+    add_str(&ours, "host", 4, who->host ? who->host : "");
+    select_tags(t, &ours);
+    for (size_t i = 0; i < m->field_count; i++) { /* its own dimensions stay, whatever the verbosity */
+        bool taken = has(tags.f, tags.count, m->fields[i].name);
+
+        for (size_t j = 0; j < t->tag_count && !taken; j++)
+            taken = strcmp(t->tags[j].name, m->fields[i].name) == 0;
+        if (!taken)
+            add(&tags, &m->fields[i]);
+    }
+    for (size_t i = 0; i < ours.count; i++)
+        if (!has(tags.f, tags.count, ours.f[i].name))
+            add(&tags, &ours.f[i]);
+    if (t->metric_format == CFG_NDJSON) {
+        if (strcmp(m->type, "s") == 0)
+            buf_json_str(&value, m->text);
+        else
+            encode_value(&value, &(struct tm_field){.type = TM_NUM, .v.num = m->value});
+        encode_ndjson(t, m->name, captured_type(m->type), buf_cstr(&value), m->time_ns, &tags);
+    } else if (!encode_statsd(t, m->name, m->type, m->text, &tags)) {
+        too_long(t);
+        buf_free(&value);
+        return;
+    }
+    buf_free(&value);
+    telemetry_write_metric(t, p, false);
 }
 
 /* --- samples --- */
@@ -379,6 +450,15 @@ static int64_t add_saturating(int64_t a, int64_t b)
     return __builtin_add_overflow(a, b, &sum) ? (b > 0 ? INT64_MAX : INT64_MIN) : sum;
 }
 
+static void sum_up(struct cell *c, const struct tm_sample *s)
+{
+    const struct metric_def *def = &metric_defs[s->metric];
+
+    c->value = def->type == METRIC_GAUGE ? s->value : add_saturating(c->value, s->value);
+    c->numops += def->flags & METRIC_MEAN && !s->numops ? 1 : s->numops;
+    c->seen = true;
+}
+
 static void aggregate(struct telemetry *t, struct process *p, const struct tm_sample *s)
 {
     size_t at = class_index(t, s->class_), had = p->sums[s->metric].count;
@@ -389,13 +469,89 @@ static void aggregate(struct telemetry *t, struct process *p, const struct tm_sa
         memset(c + had, 0, (at + 1 - had) * sizeof(*c));
         p->sums[s->metric].count = at + 1;
     }
-    c = &p->sums[s->metric].cell[at];
-    if (metric_defs[s->metric].type == METRIC_GAUGE)
-        c->value = s->value;
-    else
-        c->value = add_saturating(c->value, s->value);
-    c->numops += metric_defs[s->metric].flags & METRIC_MEAN && !s->numops ? 1 : s->numops;
-    c->seen = true;
+    sum_up(&p->sums[s->metric].cell[at], s);
+}
+
+/* --- sums for each combination of tags --- */
+
+static uint32_t hash_of(enum tm_metric metric, const struct buf *key)
+{
+    uint32_t h = (2166136261u ^ (uint32_t)metric) * 16777619u; /* FNV-1a */
+
+    for (size_t i = 0; i < key->len; i++)
+        h = (h ^ (unsigned char)key->p[i]) * 16777619u;
+    return h ^ h >> 15;
+}
+
+static struct keyed *keyed_new(enum tm_metric metric, uint32_t hash, const struct buf *key, const struct tags *tags)
+{
+    struct keyed *k = xcalloc(1, sizeof(*k) + key->len);
+
+    k->hash = hash;
+    k->metric = metric;
+    k->key_len = key->len;
+    memcpy(k->key, key->p, key->len);
+    k->field_count = tags->count;
+    k->fields = xcalloc(tags->count ? tags->count : 1, sizeof(*k->fields));
+    for (size_t i = 0; i < tags->count; i++) {
+        k->fields[i] = tags->f[i];
+        if (tags->f[i].type == TM_STR)
+            k->fields[i].v.str.p = xstrndup(tags->f[i].v.str.p, tags->f[i].v.str.len);
+    }
+    return k;
+}
+
+static void keyed_free(struct keyed *k)
+{
+    for (size_t i = 0; i < k->field_count; i++)
+        if (k->fields[i].type == TM_STR)
+            free((char *)k->fields[i].v.str.p);
+    free(k->fields);
+    free(k);
+}
+
+static void encode_key(struct buf *b, const struct tags *tags)
+{
+    buf_reset(b);
+    for (size_t i = 0; i < tags->count; i++) {
+        buf_json_str(b, tags->f[i].name);
+        encode_value(b, &tags->f[i]);
+    }
+}
+
+static void aggregate_keyed(struct telemetry *t, struct process *p, const struct tm_sample *s)
+{
+    struct tags tags = {.count = 0};
+    struct keyed **at, *k;
+    uint32_t hash;
+
+    for (size_t i = 0; i < s->field_count; i++)
+        if (strcmp(s->fields[i].name, "numops") != 0)
+            add(&tags, &s->fields[i]);
+    select_tags(t, &tags);
+    if (!p->keyed.slot)
+        p->keyed.slot = xcalloc(KEYED_SLOTS, sizeof(struct keyed *));
+    for (;;) {
+        encode_key(&t->scratch, &tags);
+        hash = hash_of(s->metric, &t->scratch);
+        for (at = &p->keyed.slot[hash % KEYED_SLOTS]; (k = *at);
+             at = at + 1 < p->keyed.slot + KEYED_SLOTS ? at + 1 : p->keyed.slot)
+            if (k->hash == hash && k->metric == s->metric && k->key_len == t->scratch.len &&
+                !memcmp(k->key, t->scratch.p, k->key_len))
+                break;
+        if (k || p->keyed.count < KEYED_MAX || !tags.count)
+            break;
+        if (tags.f[0].type == TM_STR && tags.f[0].v.str.len == 5 && !memcmp(tags.f[0].v.str.p, "other", 5))
+            break; /* few: one for each status code */
+        tags.f[0] = (struct tm_field){.name = tags.f[0].name, .type = TM_STR, .level = tags.f[0].level, .v.str = {"other", 5}};
+    }
+    if (!k) {
+        k = *at = keyed_new(s->metric, hash, &t->scratch, &tags);
+        *(p->keyed.last ? &p->keyed.last->next : &p->keyed.first) = k;
+        p->keyed.last = k;
+        p->keyed.count++;
+    }
+    sum_up(&k->sum, s);
 }
 
 void metric_sample(struct telemetry *t, struct process *p, const struct tm_sample *s)
@@ -406,7 +562,7 @@ void metric_sample(struct telemetry *t, struct process *p, const struct tm_sampl
                      .class_ = def->flags & METRIC_OP_CLASS ? s->class_ : NULL};
     char value[48];
 
-    format_value(value, sizeof(value), s->value, def->flags & METRIC_HUNDREDTHS);
+    format_value(value, sizeof(value), s->value, def->flags);
     if ((at_once || !s->summary_only) && metric_raw_wanted(t, s->metric)) {
         struct tags tags;
 
@@ -417,6 +573,8 @@ void metric_sample(struct telemetry *t, struct process *p, const struct tm_sampl
         return;
     if (at_once || (t->verbosity >= def->per_op && !s->summary_only))
         emit(t, p, &w, value, s->time_ns, false);
+    else if (def->flags & METRIC_KEYED)
+        aggregate_keyed(t, p, s);
     else
         aggregate(t, p, s);
 }
@@ -426,15 +584,48 @@ static void mean(char *text, size_t size, int64_t sum, uint64_t numops)
     __int128 hundredths = (__int128)sum * 100 / (numops ? numops : 1);
 
     if (!numops || sum % (int64_t)numops == 0)
-        format_value(text, size, numops ? sum / (int64_t)numops : sum, false);
+        format_value(text, size, numops ? sum / (int64_t)numops : sum, 0);
     else
-        format_value(text, size, (int64_t)hundredths, true);
+        format_value(text, size, (int64_t)hundredths, METRIC_HUNDREDTHS);
+}
+
+static void summary_text(char *text, size_t size, const struct metric_def *def, const struct cell *c)
+{
+    if (def->flags & METRIC_MEAN)
+        mean(text, size, c->value, c->numops * (def->flags & METRIC_THOUSANDTH ? 1000 : 1));
+    else
+        format_value(text, size, c->value, def->flags);
+}
+
+static void keyed_clear(struct process *p)
+{
+    for (struct keyed *k = p->keyed.first, *next; k; k = next) {
+        next = k->next;
+        keyed_free(k);
+    }
+    free(p->keyed.slot);
+    memset(&p->keyed, 0, sizeof(p->keyed));
+}
+
+void metric_forget(struct process *p)
+{
+    keyed_clear(p);
+    for (int m = 0; m < TM_METRIC_MAX; m++)
+        free(p->sums[m].cell);
 }
 
 void metric_summarise(struct telemetry *t, struct process *p, uint64_t time_ns)
 {
     char value[48];
 
+    for (const struct keyed *k = p->keyed.first; k; k = k->next) {
+        struct what w = {.def = &metric_defs[k->metric], .numops = k->sum.numops, .summary = true, .fields = k->fields,
+                         .field_count = k->field_count};
+
+        summary_text(value, sizeof(value), w.def, &k->sum);
+        emit(t, p, &w, value, time_ns, false);
+    }
+    keyed_clear(p);
     for (int m = 0; m < TM_METRIC_MAX; m++) {
         const struct metric_def *def = &metric_defs[m];
 
@@ -446,10 +637,7 @@ void metric_summarise(struct telemetry *t, struct process *p, uint64_t time_ns)
             /* A gauge is told in each period once it is known; the others when something happened. */
             if (!c->seen || (def->type == METRIC_COUNTER && !c->value && !c->numops))
                 continue;
-            if (def->flags & METRIC_MEAN)
-                mean(value, sizeof(value), c->value, c->numops);
-            else
-                format_value(value, sizeof(value), c->value, def->flags & METRIC_HUNDREDTHS);
+            summary_text(value, sizeof(value), def, c);
             emit(t, p, &w, value, time_ns, false);
             if (def->type != METRIC_GAUGE)
                 *c = (struct cell){0};
@@ -464,6 +652,6 @@ bool metric_lost(struct telemetry *t, struct process *p, const char *kind, uint6
     struct what w = {.def = &metric_defs[TM_LOST], .fields = &f, .field_count = 1};
     char value[48];
 
-    format_value(value, sizeof(value), count < INT64_MAX ? (int64_t)count : INT64_MAX, false);
+    format_value(value, sizeof(value), count < INT64_MAX ? (int64_t)count : INT64_MAX, 0);
     return emit(t, p, &w, value, time_ns, true);
 }

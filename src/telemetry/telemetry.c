@@ -208,8 +208,7 @@ static struct process *process_new(struct telemetry *t, struct tm_process *who)
 static void process_free(struct process *p)
 {
     lines_flush(p->t, p, UINT64_MAX, true);
-    for (int m = 0; m < TM_METRIC_MAX; m++)
-        free(p->sums[m].cell);
+    metric_forget(p);
     buf_free(&p->head);
     buf_free(&p->body);
     p->who->aggregate = NULL;
@@ -489,6 +488,12 @@ void telemetry_sample(struct telemetry *t, struct tm_process *who, const struct 
 {
     if (s->metric < TM_METRIC_MAX && s->metric != TM_LOST)
         metric_sample(t, process_of(t, who), s);
+}
+
+void telemetry_captured(struct telemetry *t, struct tm_process *who, const struct tm_captured *m)
+{
+    if (t->metrics_on && t->metric_watch[CFG_MW_STATSD])
+        metric_captured(t, process_of(t, who), m);
 }
 
 void telemetry_summarise(struct telemetry *t, struct tm_process *who, uint64_t time_ns)

@@ -73,6 +73,8 @@ enum tm_metric {
     TM_FS_DELETE, TM_FS_CREATE, TM_FS_RENAME, TM_FS_CHANGE, TM_FS_SYNC,
     TM_NET_RX, TM_NET_TX, TM_NET_OPEN, TM_NET_CLOSE, TM_NET_DURATION, TM_NET_PORT, TM_NET_TCP, TM_NET_UDP,
     TM_NET_OTHER, TM_NET_ERROR,
+    TM_HTTP_REQ, TM_HTTP_DURATION_SERVER, TM_HTTP_DURATION_CLIENT, TM_HTTP_REQ_LENGTH, TM_HTTP_RESP_LENGTH,
+    TM_DNS_REQ, TM_DNS_DURATION,
     TM_PROC_START, TM_PROC_CPU, TM_PROC_CPU_PERC, TM_PROC_MEM, TM_PROC_THREAD, TM_PROC_FD, TM_PROC_CHILD,
     TM_LOST,                        /* scope.lost, tag kind: what could not be recorded or delivered */
     TM_METRIC_MAX
@@ -80,11 +82,13 @@ enum tm_metric {
 
 struct tm_sample {
     enum tm_metric metric;
-    int64_t value;                  /* TM_PROC_CPU_PERC: hundredths of a percent */
+    int64_t value;                  /* TM_PROC_CPU_PERC: hundredths of a percent; TM_HTTP_DURATION_*, TM_DNS_DURATION:
+                                     * microseconds */
     uint64_t numops;                /* operations that value stands for, 0 if it doesn't apply */
     uint64_t time_ns;
     const char *class_;             /* bucket when summarised (inet_tcp, open_close, ...), or NULL */
-    const struct tm_field *fields;  /* tags of the single operation, beyond proc pid host unit */
+    const struct tm_field *fields;  /* tags of the single operation, beyond proc pid host unit. TM_HTTP_*: of summaries,
+                                     * too, which there is one of for each combination of their values */
     size_t field_count;
     bool summary_only;              /* value sums up many operations: may only be aggregated */
 };
@@ -116,6 +120,16 @@ void telemetry_event(struct telemetry *, struct tm_process *, const struct tm_ev
 void telemetry_message(struct telemetry *, struct tm_process *, enum cfg_event_watch watch, const char *source,
                        uint64_t time_ns, uint64_t channel, const char *text, size_t len);
 void telemetry_sample(struct telemetry *, struct tm_process *, const struct tm_sample *);
+/* A metric that the program has sent to somebody (StatsD): told at once, as it is. */
+struct tm_captured {
+    const char *name, *text;        /* text: the value as it shall stand in a StatsD line */
+    double value;                   /* the same as a number; a set has none */
+    const char *type;               /* "c", "g", "ms", "s", "h", "d" */
+    uint64_t time_ns;
+    const struct tm_field *fields;  /* its dimensions, in order */
+    size_t field_count;
+};
+void telemetry_captured(struct telemetry *, struct tm_process *, const struct tm_captured *);
 
 /* End of a summary period for one process: emits its aggregates. */
 void telemetry_summarise(struct telemetry *, struct tm_process *, uint64_t time_ns);

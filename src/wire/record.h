@@ -14,12 +14,26 @@ enum rec_kind {
     REC_CALL,      /* a completed call: op, ret, arg, items */
     REC_ENTER,     /* a call that is about to run: fork, exec and exit families, close of a descriptor that is
                     * known to be open (close of any other has a REC_CALL with ITEM_COUNTERS); ret is 0 */
-    REC_DATA,      /* bytes written to a descriptor: arg[0] fd, arg[1] offset in the call, ret = bytes of the call; without
-                    * ITEM_DATA: `ret` bytes that were not captured, a loss if they are wanted */
+    REC_DATA,      /* bytes that went through a descriptor. arg[0]: descriptor (-1: not known); arg[1]: offset in the call;
+                    * arg[2]: value of the descriptor's counter of that direction before the call (DATA_TX, DATA_RX;
+                    * REC_NO_POSITION: it has none); arg[3]: enum data_source; arg[4]: address of the TLS object, 0: none;
+                    * arg[5]: fd_entry.gen. ret: bytes of the call (of each message in calls that pass several).
+                    * ITEM_DATA: what of it was captured, ITEM_ADDR: whom a datagram came from or went to. Without
+                    * ITEM_DATA: from arg[1] on nothing was captured, a loss if it is wanted (DATA_FILE: `ret` bytes). */
     REC_IMAGE,     /* an image was patched: arg[0] sites patched, arg[1] sites left, arg[2] bias; ITEM_PATH */
     REC_NOTE,      /* something could not be observed: arg[0] enum note_code; ITEM_PATH if it has a name */
     REC_UPGRADE,   /* a borrowing child moves to a segment of its own; nothing of it follows in this ring */
 };
+
+enum data_source {
+    DATA_FILE,     /* written to a file, or to the console */
+    DATA_TX,       /* sent through a socket */
+    DATA_RX,       /* received from one */
+    DATA_TLS_TX,   /* plaintext of a TLS library, by its functions */
+    DATA_TLS_RX,
+};
+
+#define REC_NO_POSITION UINT64_MAX
 
 enum rec_flag {
     REC_F_BORROWED = 1u << 0, /* made by another process than the segment's owner; pid says which */

@@ -5,6 +5,7 @@
  *
  *   0          segment_header   cache lines with one writer each
  *   fd_off     fd_entry[fd_cap] counters per descriptor (sparse: untouched pages cost nothing)
+ *   skip_off   fd_skip[fd_cap] what need not be captured of it (sparse, written by the collector)
  *   ring_off   ring of ring_cells cells of RING_CELL bytes
  *   seg_size
  *
@@ -38,7 +39,7 @@
 #include "wire/syscalls.h"
 
 #define SEG_MAGIC    UINT64_C(0x3147455365706353) /* "ScpeSEG1" */
-#define SEG_VERSION  1u
+#define SEG_VERSION  2u
 #define SEG_NAME     "scope" /* memfd name; seen in /proc/PID/maps as /memfd:scope */
 
 #define RING_CELL      32u
@@ -60,6 +61,8 @@ enum seg_mode {
     SEG_M_CAPTURE   = 1u << 7, /* written data may be captured (console/file events) */
     SEG_M_ENHANCEFS = 1u << 8, /* add owner and mode to records of files opened for writing (one fstat) */
     SEG_M_TSC       = 1u << 9, /* at start only: the CPU's counter is good for time stamps (see launch_mode()) */
+    SEG_M_TRAFFIC   = 1u << 10, /* what goes through sockets may be captured */
+    SEG_M_PAYLOADS  = 1u << 11, /* ... and all of it is wanted */
 };
 #define SEG_WAIT_MS 1000u /* lossless: after waiting this long in a row the writer gives up and drops */
 
@@ -71,9 +74,9 @@ enum seg_start { /* why this segment exists */
     SEG_START_ATTACH = 3,/* the probe was brought into a running process */
 };
 
-/* Kinds of descriptor, as the probe can tell from the call that made it. */
+/* Kinds of descriptor, as the probe can tell from the call that made it. Those that may be sockets come first. */
 enum fd_kind {
-    FDK_UNKNOWN, FDK_FILE, FDK_DIR, FDK_SOCKET, FDK_PIPE, FDK_EPOLL, FDK_EVENTFD, FDK_TIMERFD,
+    FDK_UNKNOWN, FDK_SOCKET, FDK_FILE, FDK_DIR, FDK_PIPE, FDK_EPOLL, FDK_EVENTFD, FDK_TIMERFD,
     FDK_SIGNALFD, FDK_INOTIFY, FDK_MEMFD, FDK_IO_URING, FDK_PIDFD, FDK_OTHER,
 };
 
@@ -90,12 +93,37 @@ enum fd_state {
 
 /* fd_entry.want, written by the collector: generation << 2 | decision */
 enum fd_want {
-    FDW_UNDECIDED,       /* nobody looked yet: capture, at most FD_UNDECIDED_MAX bytes and while the ring has room */
-    FDW_NONE,            /* do not capture what is written */
-    FDW_CAPTURE,         /* capture everything written */
+    FDW_UNDECIDED,       /* nobody looked yet: capture so many bytes at most, and while the ring has room */
+    FDW_NONE,            /* do not capture what is written, or what goes through a socket */
+    FDW_CAPTURE,         /* capture everything */
 };
-#define FD_UNDECIDED_MAX 65536u
+#define FD_UNDECIDED_MAX 65536u   /* written to a file */
+#define FD_UNDECIDED_SOCKET 262144u /* both ways of a socket: a busy one is done with small messages in no time */
 #define FD_UNDECIDED_UNIT 16u
+
+/*
+ * Bytes of a socket that the collector doesn't need although it wants the rest: bodies whose length it knows. For each
+ * direction up to which value of the counter (fd_entry.read_bytes, write_bytes), with the generation that it is meant
+ * for. One word, so that neither side ever sees half of it. Advice: capturing more is right.
+ */
+struct fd_skip {
+    uint64_t rx, tx;          /* skip_word() */
+};
+#define SKIP_BITS 40          /* of the position; what is left are bits of the generation */
+#define SKIP_MAX (UINT64_C(1) << (SKIP_BITS - 1)) /* bytes ahead at most */
+
+static inline uint64_t skip_word(uint32_t gen, uint64_t to)
+{
+    return (uint64_t)gen << SKIP_BITS | (to & ((UINT64_C(1) << SKIP_BITS) - 1));
+}
+
+/* How many bytes from `position` on need not be captured. */
+static inline uint64_t skip_left(uint64_t word, uint32_t gen, uint64_t position)
+{
+    uint64_t ahead = (word - position) & ((UINT64_C(1) << SKIP_BITS) - 1);
+
+    return word && word >> SKIP_BITS == (gen & ((UINT32_C(1) << (64 - SKIP_BITS)) - 1)) && ahead <= SKIP_MAX ? ahead : 0;
+}
 
 /* Counters never go back while the process lives: closing a descriptor does
  * not clear them; records carry their values, and readers take differences.
@@ -134,6 +162,7 @@ struct segment_header {
     uint64_t seg_size;
     uint64_t table_hash;      /* syscall_table_hash(): both sides must have the same table */
     uint32_t fd_off, fd_cap;
+    uint32_t skip_off, reserved;
     uint32_t ring_off, ring_cells;
     uint32_t clock;           /* enum seg_clock */
     uint32_t pid, ppid, uid, gid, euid, egid; /* as the process sees them */
@@ -164,15 +193,28 @@ struct segment_header {
 };
 
 _Static_assert(sizeof(struct fd_entry) == 64, "one cache line per descriptor");
+_Static_assert(sizeof(struct fd_skip) == 16, "fd_skip is shared");
 
 #define SEG_PAGE 4096u
 #define SEG_ROUND(n) (((uint64_t)(n) + SEG_PAGE - 1) & ~(uint64_t)(SEG_PAGE - 1))
 
-/* Size of a segment with so many descriptor entries. */
+/* Where the parts of a segment with so many descriptor entries begin. */
+#define SEG_FDS SEG_ROUND(sizeof(struct segment_header))
+
+static inline uint64_t segment_skips(uint32_t fd_cap)
+{
+    return SEG_FDS + SEG_ROUND((uint64_t)fd_cap * sizeof(struct fd_entry));
+}
+
+static inline uint64_t segment_ring(uint32_t fd_cap)
+{
+    return segment_skips(fd_cap) + SEG_ROUND((uint64_t)fd_cap * sizeof(struct fd_skip));
+}
+
+/* Its size. */
 static inline uint64_t segment_size(uint32_t fd_cap)
 {
-    return SEG_ROUND(sizeof(struct segment_header)) + SEG_ROUND((uint64_t)fd_cap * sizeof(struct fd_entry)) +
-           (uint64_t)RING_CELLS * RING_CELL;
+    return segment_ring(fd_cap) + (uint64_t)RING_CELLS * RING_CELL;
 }
 
 /* What a header says of the segment's layout. */
@@ -182,8 +224,9 @@ static inline void segment_layout(struct segment_header *h, uint32_t fd_cap, uin
     h->version = SEG_VERSION;
     h->table_hash = table_hash;
     h->fd_cap = fd_cap;
-    h->fd_off = (uint32_t)SEG_ROUND(sizeof(*h));
-    h->ring_off = h->fd_off + (uint32_t)SEG_ROUND((uint64_t)fd_cap * sizeof(struct fd_entry));
+    h->fd_off = (uint32_t)SEG_FDS;
+    h->skip_off = (uint32_t)segment_skips(fd_cap);
+    h->ring_off = (uint32_t)segment_ring(fd_cap);
     h->ring_cells = RING_CELLS;
     h->seg_size = segment_size(fd_cap);
 }

@@ -79,7 +79,8 @@ static void tell_fields(struct buf *b, const struct tm_field *f, size_t n)
 static const char *const metric_name[TM_METRIC_MAX] = {
     "fs.open", "fs.close", "fs.read", "fs.write", "fs.seek", "fs.stat", "fs.duration", "fs.error", "fs.delete",
     "fs.create", "fs.rename", "fs.change", "fs.sync", "net.rx", "net.tx", "net.open", "net.close", "net.duration",
-    "net.port", "net.tcp", "net.udp", "net.other", "net.error", "proc.start", "proc.cpu", "proc.cpu_perc", "proc.mem",
+    "net.port", "net.tcp", "net.udp", "net.other", "net.error", "http.req", "http.duration.server", "http.duration.client",
+    "http.req.content_length", "http.resp.content_length", "dns.req", "dns.duration", "proc.start", "proc.cpu", "proc.cpu_perc", "proc.mem",
     "proc.thread", "proc.fd", "proc.child", "scope.lost",
 };
 
@@ -182,6 +183,16 @@ void telemetry_sample(struct telemetry *t, struct tm_process *p, const struct tm
     tell(&b);
 }
 
+void telemetry_captured(struct telemetry *t, struct tm_process *p, const struct tm_captured *m)
+{
+    struct buf b = BUF_INIT;
+
+    (void)t;
+    buf_printf(&b, "captured %s pid=%u value=%s type=%s", m->name, p->pid, m->text, m->type);
+    tell_fields(&b, m->fields, m->field_count);
+    tell(&b);
+}
+
 void telemetry_summarise(struct telemetry *t, struct tm_process *p, uint64_t time_ns)
 {
     (void)t;
@@ -243,7 +254,7 @@ static struct writer writer_new(uint32_t pid, enum seg_start start, const char *
     struct writer w = {.owner = pid, .pid = pid};
     uint32_t fd_off = (uint32_t)((sizeof(struct segment_header) + 4095) & ~4095ul);
 
-    w.size = fd_off + FAKE_FDS * sizeof(struct fd_entry) + FAKE_CELLS * RING_CELL;
+    w.size = fd_off + FAKE_FDS * (sizeof(struct fd_entry) + sizeof(struct fd_skip)) + FAKE_CELLS * RING_CELL;
     w.fd = memfd_create(SEG_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (w.fd < 0 || ftruncate(w.fd, (off_t)w.size) || fcntl(w.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
         abort();
@@ -257,7 +268,8 @@ static struct writer writer_new(uint32_t pid, enum seg_start start, const char *
     w.h->table_hash = syscall_table_hash();
     w.h->fd_off = fd_off;
     w.h->fd_cap = FAKE_FDS;
-    w.h->ring_off = fd_off + FAKE_FDS * (uint32_t)sizeof(struct fd_entry);
+    w.h->skip_off = fd_off + FAKE_FDS * (uint32_t)sizeof(struct fd_entry);
+    w.h->ring_off = w.h->skip_off + FAKE_FDS * (uint32_t)sizeof(struct fd_skip);
     w.h->ring_cells = FAKE_CELLS;
     w.fd_off = w.h->fd_off;
     w.ring_off = w.h->ring_off;

@@ -759,6 +759,13 @@ static const struct {
     {TM_PROC_THREAD, "proc.thread", "g", "gauge", "thread", 0},
     {TM_PROC_FD, "proc.fd", "g", "gauge", "file", 0},
     {TM_PROC_CHILD, "proc.child", "g", "gauge", "process", 0},
+    {TM_HTTP_REQ, "http.req", "c", "counter", "request", 10},
+    {TM_HTTP_DURATION_SERVER, "http.duration.server", "ms", "timer", "millisecond", 10},
+    {TM_HTTP_DURATION_CLIENT, "http.duration.client", "ms", "timer", "millisecond", 10},
+    {TM_HTTP_REQ_LENGTH, "http.req.content_length", "c", "counter", "byte", 10},
+    {TM_HTTP_RESP_LENGTH, "http.resp.content_length", "c", "counter", "byte", 10},
+    {TM_DNS_REQ, "dns.req", "c", "counter", "request", 6},
+    {TM_DNS_DURATION, "dns.duration", "ms", "timer", "millisecond", 6},
 };
 
 static void each_metric_at_each_verbosity(void **state)
@@ -770,11 +777,13 @@ static void each_metric_at_each_verbosity(void **state)
 
             for (size_t i = 0; i < COUNT(catalogue); i++) {
                 bool per_op = v >= catalogue[i].per_op, hundredths = catalogue[i].m == TM_PROC_CPU_PERC;
+                bool thousandths = !strcmp(catalogue[i].unit, "millisecond") && catalogue[i].m != TM_NET_DURATION;
+                int64_t value = thousandths ? 3000 : 3;
                 char *now, *later, start_text[120];
 
                 assert_int_equal(telemetry_per_op(b->t, catalogue[i].m), per_op);
-                sample(b, catalogue[i].m, 3, NULL, 0, false, NULL, 0);
-                sample(b, catalogue[i].m, 3, NULL, 0, false, NULL, 0);
+                sample(b, catalogue[i].m, value, NULL, 0, false, NULL, 0);
+                sample(b, catalogue[i].m, value, NULL, 0, false, NULL, 0);
                 now = metrics(b);
                 assert_int_equal(count(now, "\n"), per_op ? 2 : 0);
                 telemetry_summarise(b->t, &b->p, T0);
@@ -793,7 +802,7 @@ static void each_metric_at_each_verbosity(void **state)
                 if (!ndjson) {
                     bool mean_or_last = per_op || catalogue[i].letter[0] != 'c';
 
-                    snprintf(start_text, sizeof(start_text), ":%s|%s%s", hundredths ? "0.03" : mean_or_last ? "3" : "6",
+                    snprintf(start_text, sizeof(start_text), ":%s|%s%s", hundredths ? "0.03" : thousandths && per_op ? "3.00" : mean_or_last ? "3" : "6",
                              catalogue[i].letter, v >= 1 ? "|#" : "\n");
                     assert_non_null(strstr(later, start_text));
                 }
@@ -995,6 +1004,92 @@ static void classes_are_separate(void **state)
     text = metrics(b);
     assert_int_equal(count(text, "net.tx:1|c"), 20); /* four are taken */
     assert_int_equal(count(text, "net.tx:10|c|#unit:byte,class:other,summary:true\n"), 1);
+    free(text);
+    close_bed(b);
+}
+
+/* A summary for each combination of tags, as far as the verbosity lets them through. */
+static void http_metrics_by_target(void **state)
+{
+    struct tm_field f[] = {{.name = "http_target", .type = TM_STR, .level = 4},
+                           {.name = "http_status_code", .type = TM_UINT, .level = 1}};
+    struct bed *b;
+    char *text, *again;
+
+    (void)state;
+    for (unsigned v = 0; v <= 4; v += 4) {
+        b = metric_bed(v, "statsd");
+        for (unsigned i = 0; i < 6; i++) {
+            f[0].v.str.p = i % 2 ? "/b" : "/a";
+            f[0].v.str.len = 2;
+            f[1].v.u = i == 5 ? 404 : 200;
+            sample(b, TM_HTTP_REQ, 1, NULL, 1, false, f, 2);
+            sample(b, TM_HTTP_DURATION_SERVER, 1000 + 500 * i, NULL, 1, false, f, 1);
+        }
+        telemetry_summarise(b->t, &b->p, T0);
+        text = metrics(b);
+        assert_string_equal(text, v ? "http.req:3|c|#http_target:/a,http_status_code:200,proc:prog,pid:42,host:h1,unit:request,summary:true\n"
+                                      "http.duration.server:2|ms|#http_target:/a,proc:prog,pid:42,host:h1,unit:millisecond,summary:true\n"
+                                      "http.req:2|c|#http_target:/b,http_status_code:200,proc:prog,pid:42,host:h1,unit:request,summary:true\n"
+                                      "http.duration.server:2.50|ms|#http_target:/b,proc:prog,pid:42,host:h1,unit:millisecond,summary:true\n"
+                                      "http.req:1|c|#http_target:/b,http_status_code:404,proc:prog,pid:42,host:h1,unit:request,summary:true\n"
+                                    : "http.req:6|c\nhttp.duration.server:2.25|ms\n");
+        telemetry_summarise(b->t, &b->p, T0);
+        again = metrics(b);
+        assert_string_equal(again, text); /* nothing more */
+        free(again);
+        free(text);
+        close_bed(b);
+    }
+}
+
+/* Targets that no peer can make memory of. */
+static void http_targets_without_number(void **state)
+{
+    struct tm_field f = {.name = "http_target", .type = TM_STR, .level = 4};
+    struct bed *b = metric_bed(4, "statsd");
+    char target[24], *text;
+    const char *at;
+    unsigned long sum = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 10000; i++) {
+        snprintf(target, sizeof(target), "/%u", i);
+        f.v.str.p = target;
+        f.v.str.len = strlen(target);
+        sample(b, TM_HTTP_REQ, 1, NULL, 1, false, &f, 1);
+    }
+    telemetry_summarise(b->t, &b->p, T0);
+    text = metrics(b);
+    assert_int_equal(count(text, "\n"), 2001);
+    for (at = text; (at = strstr(at, "http.req:")); at++)
+        sum += strtoul(at + 9, NULL, 10);
+    assert_int_equal(sum, 10000);
+    assert_non_null(strstr(text, "http.req:8000|c|#http_target:other,"));
+    free(text);
+    close_bed(b);
+}
+
+static void captured_metrics(void **state)
+{
+    static const struct tm_field f[] = {STR("file", "f"), STR("proc", "theirs"), STR("file", "again")};
+    struct tm_captured m = {"a.b", "-2.5", -2.5, "g", T0, f, 3};
+    struct bed *b = metric_bed(4, "statsd");
+    char *text;
+
+    (void)state;
+    telemetry_captured(b->t, &b->p, &m);
+    text = metrics(b);
+    assert_string_equal(text, "a.b:-2.5|g|#file:f,proc:theirs,pid:42,host:h1\n");
+    free(text);
+    close_bed(b);
+    b = metric_bed(4, "ndjson");
+    m.type = "s";
+    m.text = "a\"b";
+    telemetry_captured(b->t, &b->p, &m);
+    text = metrics(b);
+    assert_non_null(strstr(text, "\"_metric\":\"a.b\",\"_metric_type\":\"set\",\"_value\":\"a\\\"b\",\"file\":\"f\""));
+    check_json(text);
     free(text);
     close_bed(b);
 }
@@ -1270,6 +1365,9 @@ int main(void)
         cmocka_unit_test(gauges_are_told_also_when_zero),
         cmocka_unit_test(durations_are_means),
         cmocka_unit_test(classes_are_separate),
+        cmocka_unit_test(http_metrics_by_target),
+        cmocka_unit_test(http_targets_without_number),
+        cmocka_unit_test(captured_metrics),
         cmocka_unit_test(statsd_values_are_escaped),
         cmocka_unit_test(statsd_line_that_is_too_long_loses_detail_first),
         cmocka_unit_test(custom_tags_come_first_and_win),

@@ -59,6 +59,13 @@ static inline void arch_add64(uint64_t *p, uint64_t n)
     __asm__ volatile("addq %1, %0" : "+m"(*p) : "er"(n) : "cc");
 }
 
+/* Likewise; returns what was there before. */
+static inline uint64_t arch_fetch_add64(uint64_t *p, uint64_t n)
+{
+    __asm__ volatile("xaddq %0, %1" : "+r"(n), "+m"(*p) : : "cc");
+    return n;
+}
+
 /* Likewise; returns the sum. */
 static inline uint32_t arch_add32(uint32_t *p, uint32_t n)
 {

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From HTTP messages to events and metrics: docs/data-model.md, "HTTP". */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "collector/core.h"
+#include "collector/fields.h"
+#include "collector/stream.h"
+#include "telemetry/filter.h"
+
+#define ROOM (HTTP_FIELDS_MAX * 2 + 40)   /* fields of an event: those of both messages, and ours */
+#define TARGET_MAX 512u                   /* bytes of a target that metrics carry */
+
+/* What nobody gets to see but who asks for it by name. */
+static const char *const secret[] = {"authorization", "proxy-authorization", "cookie", "set-cookie"};
+#define SECRETS (sizeof(secret) / sizeof(secret[0]))
+
+/* A pattern of event.watch.http.headers. */
+struct header_rule {
+    struct header_rule *next;
+    struct filter *filter;
+    bool names[SECRETS];
+};
+
+/* What the response has to know of its request. Owned by the decoder between request and done. */
+struct kept {
+    enum proto_dir dir;
+    uint64_t first_ns;
+    size_t target_len;          /* for metrics: without query */
+    const char *target;
+    int64_t length;
+    size_t count;
+    struct tm_field fields[];   /* behind them the texts */
+};
+
+/* --- configuration --- */
+
+static bool contains(const char *text, const char *word)
+{
+    size_t len = strlen(word);
+
+    for (; *text; text++)
+        if (!strncasecmp(text, word, len))
+            return true;
+    return false;
+}
+
+void http_prepare(struct pipeline *pl)
+{
+    char **pattern = pl->cfg->event.watch[CFG_EW_HTTP].headers;
+    struct header_rule **end = &pl->headers;
+
+    for (; pl->http && pattern && *pattern; pattern++) {
+        struct header_rule *r = xcalloc(1, sizeof(*r));
+
+        r->filter = filter_new(*pattern, "(?!)"); /* one that can't be compiled fits nothing */
+        for (size_t i = 0; i < SECRETS; i++)
+            r->names[i] = contains(*pattern, secret[i]);
+        *end = r;
+        end = &r->next;
+    }
+}
+
+void http_unprepare(struct pipeline *pl)
+{
+    while (pl->headers) {
+        struct header_rule *r = pl->headers;
+
+        pl->headers = r->next;
+        filter_free(r->filter);
+        free(r);
+    }
+}
+
+/* --- fields --- */
+
+static bool is(const struct slice *name, const char *word)
+{
+    size_t len = strlen(word);
+
+    return name->len == len && !strncasecmp(name->p, word, len);
+}
+
+static bool taken(const struct fields *f, const char *name, size_t len)
+{
+    for (size_t i = 0; i < f->n; i++)
+        if (!strncmp(f->f[i].name, name, len) && !f->f[i].name[len])
+            return true;
+    return false;
+}
+
+/* The first of that name stays. */
+static void add_once(struct fields *f, const char *name, struct slice value)
+{
+    if (value.p && !taken(f, name, strlen(name)))
+        add_mem(f, name, 0, value.p, value.len);
+}
+
+static bool asked_for(const struct header_rule *rules, const struct http_field *h, struct buf *line)
+{
+    const size_t none = SECRETS;
+    size_t which = none;
+
+    for (size_t i = 0; i < SECRETS; i++)
+        if (is(&h->name, secret[i]))
+            which = i;
+    buf_reset(line);
+    buf_add(line, h->name.p, h->name.len);
+    buf_add(line, ": ", 2);
+    buf_add(line, h->value.p, h->value.len);
+    for (const struct header_rule *r = rules; r; r = r->next)
+        if ((which == none || r->names[which]) && filter_match(r->filter, line->p, line->len))
+            return true;
+    return false;
+}
+
+static bool hex(const char *p, size_t len)
+{
+    bool zero = true;
+
+    for (size_t i = 0; i < len; i++) {
+        if (!((p[i] >= '0' && p[i] <= '9') || (p[i] >= 'a' && p[i] <= 'f')))
+            return false;
+        zero &= p[i] == '0';
+    }
+    return !zero;
+}
+
+/* version-format of the W3C's Trace Context: 00-TRACE-PARENT-FLAGS; later versions begin likewise. */
+static void add_trace(struct fields *f, struct slice v)
+{
+    if (v.len < 55 || (v.len > 55 && (!memcmp(v.p, "00", 2) || v.p[55] != '-')) || v.p[2] != '-' || v.p[35] != '-' ||
+        v.p[52] != '-' || !memcmp(v.p, "ff", 2) || !hex(v.p + 3, 32) || !hex(v.p + 36, 16))
+        return;
+    add_once(f, "trace_id", (struct slice){v.p + 3, 32});
+    add_once(f, "parent_id", (struct slice){v.p + 36, 16});
+}
+
+/* Header fields that are reported. Names of those that the user asked for are put into `names`, NUL-terminated. */
+static void add_headers(struct fields *f, const struct pipeline *pl, const struct http_head *head, struct buf *names,
+                        struct buf *line)
+{
+    for (size_t i = 0; i < head->field_count; i++) {
+        const struct http_field *h = &head->fields[i];
+
+        if (is(&h->name, "user-agent"))
+            add_once(f, "http_user_agent", h->value);
+        else if (is(&h->name, "x-forwarded-for"))
+            add_once(f, "http_client_ip", h->value);
+        else if (is(&h->name, "x-appscope"))
+            add_once(f, "x-appscope", h->value);
+        else if (!head->response && is(&h->name, "traceparent"))
+            add_trace(f, h->value);
+    }
+    for (size_t i = 0; pl->headers && i < head->field_count; i++) {
+        const struct http_field *h = &head->fields[i];
+        char *name = names->p + names->len;
+
+        /* the buffer has room for all names: it must not move */
+        if (memchr(h->name.p, 0, h->name.len) || taken(f, h->name.p, h->name.len) || !asked_for(pl->headers, h, line))
+            continue;
+        buf_add(names, h->name.p, h->name.len);
+        buf_char(names, 0);
+        add_mem(f, name, 0, h->value.p, h->value.len);
+    }
+}
+
+static void make_room(struct buf *names, const struct http_head *head)
+{
+    size_t need = 0;
+
+    for (size_t i = 0; i < head->field_count; i++)
+        need += head->fields[i].name.len + 1;
+    buf_room(names, need);
+}
+
+static const char *flavor(const struct http_head *head)
+{
+    static const char *const one[] = {"1.0", "1.1"};
+
+    return head->major >= 2 ? "2.0" : one[head->minor ? 1 : 0];
+}
+
+/* Stated lengths of 0 are not told with HTTP/1, as ever. */
+static bool has_length(const struct http_head *head)
+{
+    return head->content_length > 0 || (head->content_length == 0 && head->major >= 2);
+}
+
+static void add_sock(struct fields *f, const struct stream *s, struct address_texts *t)
+{
+    struct tm_field *from = f->f + f->n;
+
+    if (!s->sock)
+        return;
+    report_net_fields(f, s->sock, t);
+    if (s->sock->domain == AF_UNIX) /* the inodes tell nothing here */
+        f->n = (size_t)(from - f->f) + 1;
+}
+
+static struct slice target_of_metrics(struct slice target)
+{
+    const char *query = target.len ? memchr(target.p, '?', target.len) : NULL;
+
+    if (query)
+        target.len = (size_t)(query - target.p);
+    if (target.len > TARGET_MAX)
+        target.len = TARGET_MAX;
+    return target;
+}
+
+/* A copy that outlives the message: texts of `f`, names of header fields too. */
+static struct kept *keep(const struct http_head *head, const struct fields *f)
+{
+    struct slice target = target_of_metrics(head->target);
+    size_t size = sizeof(struct kept) + f->n * sizeof(struct tm_field) + target.len;
+    struct kept *k;
+    char *to;
+
+    for (size_t i = 0; i < f->n; i++)
+        size += strlen(f->f[i].name) + 1 + (f->f[i].type == TM_STR ? f->f[i].v.str.len : 0);
+    k = xmalloc(size);
+    *k = (struct kept){.dir = head->dir, .first_ns = head->first_ns, .length = head->content_length, .count = f->n,
+                       .target_len = target.len};
+    to = (char *)(k->fields + f->n);
+    k->target = to;
+    if (target.len)
+        to = mempcpy(to, target.p, target.len);
+    for (size_t i = 0; i < f->n; i++) {
+        struct tm_field *c = &k->fields[i];
+
+        *c = f->f[i];
+        c->name = to;
+        to = stpcpy(to, f->f[i].name) + 1;
+        if (c->type == TM_STR) {
+            c->v.str.p = to;
+            to = mempcpy(to, f->f[i].v.str.p, c->v.str.len);
+        }
+    }
+    return k;
+}
+
+/* --- what the decoders tell --- */
+
+bool http_began(const void *kept, enum proto_dir *ret_dir, uint64_t *ret_first_ns)
+{
+    const struct kept *k = kept;
+
+    if (!k)
+        return false;
+    *ret_dir = k->dir;
+    *ret_first_ns = k->first_ns;
+    return true;
+}
+
+void *http_request(void *stream, const struct http_head *head)
+{
+    struct stream *s = stream;
+    struct proc *p = s->p;
+    struct address_texts t;
+    struct buf names = BUF_INIT, line = BUF_INIT;
+    struct slice scheme = head->scheme;
+    struct kept *k;
+    size_t start;
+
+    FIELDS(f, ROOM);
+    if (!p)
+        return NULL;
+    make_room(&names, head);
+    if (!scheme.p && head->major < 2)
+        scheme = s->tls ? (struct slice){"https", 5} : (struct slice){"http", 4};
+    add_once(&f, "http_method", head->method);
+    add_once(&f, "http_target", head->target);
+    start = f.n;
+    add_str(&f, "http_flavor", 0, flavor(head));
+    add_once(&f, "http_scheme", scheme);
+    add_once(&f, "http_host", head->host);
+    add_headers(&f, p->pl, head, &names, &line);
+    if (has_length(head))
+        add_int(&f, "http_request_content_length", 0, head->content_length);
+    k = keep(head, &f);
+    /* the response has a flavor of its own */
+    memmove(k->fields + start, k->fields + start + 1, (k->count - start - 1) * sizeof(*k->fields));
+    k->count--;
+    if (p->pl->ev_http_req) {
+        if (head->major >= 2) {
+            add_uint(&f, "http_stream", 0, head->stream);
+            add_str(&f, "http_frame", 0, head->pushed ? "PUSH_PROMISE" : "HEADERS");
+        }
+        add_sock(&f, s, &t);
+        report_event(p, CFG_EW_HTTP, "http.req", s->channel, head->first_ns, &f);
+    }
+    buf_free(&names);
+    buf_free(&line);
+    return k;
+}
+
+static bool is_request_field(const char *name)
+{
+    return !strcmp(name, "http_method") || !strcmp(name, "http_target") || !strcmp(name, "http_scheme");
+}
+
+static void response_event(struct stream *s, const struct http_head *head, const struct kept *k, uint64_t duration_ns)
+{
+    const char *text = head->major >= 2 ? http_status_text(head->status) : NULL;
+    bool server = k ? k->dir == PROTO_RX : head->dir == PROTO_TX;
+    struct buf names = BUF_INIT, line = BUF_INIT;
+    struct address_texts t;
+
+    FIELDS(f, ROOM);
+    make_room(&names, head);
+    for (size_t i = 0; k && i < k->count; i++)
+        if (is_request_field(k->fields[i].name))
+            add(&f, k->fields[i]);
+    add_str(&f, "http_flavor", 0, flavor(head));
+    add_uint(&f, "http_status_code", 0, head->status);
+    if (head->major >= 2)
+        add_str(&f, "http_status_text", 0, text ? text : "UNKNOWN");
+    else
+        add_mem(&f, "http_status_text", 0, head->reason.p, head->reason.len);
+    if (k)
+        add_uint(&f, server ? "http_server_duration" : "http_client_duration", 0, duration_ns / 1000000);
+    for (size_t i = 0; k && i < k->count; i++)
+        if (!is_request_field(k->fields[i].name))
+            add(&f, k->fields[i]);
+    add_headers(&f, s->p->pl, head, &names, &line);
+    if (has_length(head) && !taken(&f, "http_response_content_length", 28))
+        add_int(&f, "http_response_content_length", 0, head->content_length);
+    if (head->major >= 2)
+        add_uint(&f, "http_stream", 0, head->stream);
+    add_sock(&f, s, &t);
+    report_event(s->p, CFG_EW_HTTP, "http.resp", s->channel, head->first_ns, &f);
+    buf_free(&names);
+    buf_free(&line);
+}
+
+static void response_metrics(struct stream *s, const struct http_head *head, const struct kept *k, uint64_t duration_ns)
+{
+    struct proc *p = s->p;
+    uint64_t time = head->first_ns;
+
+    FIELDS(f, 2);
+    add_mem(&f, "http_target", 4, k->target, k->target_len);
+    report_sample(p, k->dir == PROTO_RX ? TM_HTTP_DURATION_SERVER : TM_HTTP_DURATION_CLIENT, (int64_t)(duration_ns / 1000), 1,
+                  NULL, &f, false, time);
+    if (k->length > 0)
+        report_sample(p, TM_HTTP_REQ_LENGTH, k->length, 1, NULL, &f, false, time);
+    if (head->content_length > 0)
+        report_sample(p, TM_HTTP_RESP_LENGTH, head->content_length, 1, NULL, &f, false, time);
+    add_uint(&f, "http_status_code", 1, head->status);
+    report_sample(p, TM_HTTP_REQ, 1, 1, NULL, &f, false, time);
+}
+
+void http_response(void *stream, const struct http_head *head, void *kept, uint64_t duration_ns)
+{
+    struct stream *s = stream;
+
+    if (!s->p || head->interim)
+        return;
+    if (s->p->pl->ev_http_resp)
+        response_event(s, head, kept, duration_ns);
+    if (kept)
+        response_metrics(s, head, kept, duration_ns);
+}
+
+void http_done(void *stream, void *kept, const struct http_totals *totals)
+{
+    (void)stream;
+    (void)totals;
+    free(kept);
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is spoken on connections and datagram sockets: which protocol, and its
+ * decoder (src/protocol), fed in order from what the probes have captured. What
+ * the decoders tell becomes events and metrics in http.c, dns.c and statsd.c.
+ *
+ * A stream belongs to a socket, however many descriptors and processes refer to
+ * that; the plaintext of TLS is a second stream of the same socket, or one of
+ * the TLS object if nobody knows its socket. Where the bytes stand is known by
+ * the counters of the descriptor that they went through, so that what was not
+ * captured is a gap of known place and length.
+ */
+#ifndef SCOPE_COLLECTOR_STREAM_H
+#define SCOPE_COLLECTOR_STREAM_H
+
+#include "collector/model.h"
+#include "protocol/http.h"
+
+/* Bytes that went through a socket in one call. */
+struct traffic {
+    enum proto_dir dir;
+    bool tls;                 /* plaintext of a TLS library */
+    uint64_t object;          /* its TLS object; 0: none */
+    bool placed;              /* position is known */
+    uint64_t position;        /* of the descriptor's counter before the call */
+    uint64_t offset;          /* of the data in the call */
+    uint64_t bytes;           /* of the call */
+    const uint8_t *data;      /* NULL: nothing from offset on was captured */
+    uint32_t len;
+    const void *name;         /* struct sockaddr of the other side, NULL: not told */
+    uint32_t name_len;
+    uint64_t time_ns;         /* CLOCK_REALTIME */
+};
+
+enum stream_kind { STREAM_DETECT, STREAM_NOTHING, STREAM_HTTP1, STREAM_HTTP2, STREAM_DNS, STREAM_STATSD };
+
+struct stream {
+    uint8_t kind;             /* enum stream_kind */
+    bool datagrams;
+    bool tls;                 /* it is the plaintext of TLS */
+    bool joined;              /* something passed before, or was missed before it was recognised */
+    bool http;                /* HTTP was recognised, decoded or not */
+    bool everything;          /* its payload is wanted, by its protocol */
+    unsigned tries;           /* to recognise it */
+    uint64_t looked;          /* bytes that this took so far */
+    uint64_t missed;          /* bytes that should have been captured while it wasn't recognised */
+    uint64_t channel;
+    const struct sock *sock;  /* NULL: not known */
+    /* Whose bytes are being fed; NULL, -1 while nobody's are. */
+    struct proc *p;
+    int64_t fd;
+    uint64_t peer;            /* of a datagram: a hash of its address, 0 if it isn't told */
+    union {
+        struct detect *detect;
+        struct http1 *http1;
+        struct http2 *http2;
+        struct dns *dns;
+        struct statsd *statsd;
+    };
+    struct http2 *next_http2; /* HTTP/1 was upgraded to it */
+    struct detect *next_detect; /* HTTP/1 has become a tunnel */
+    bool next_nothing;        /* ... or something that isn't decoded */
+};
+
+/* Compiles what the configuration says about protocols; sets pl->http and so on. */
+void stream_prepare(struct pipeline *pl);
+void stream_unprepare(struct pipeline *pl);
+
+void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffic *t);
+/* The same of a TLS object whose descriptor isn't known. */
+void stream_object(struct proc *p, const struct traffic *t);
+/* A TLS object begins, or has ended: what follows belongs to another connection. */
+void stream_object_end(struct proc *p, uint64_t object, uint64_t time_ns);
+/* A descriptor is about to be closed: what its counters say and nobody has captured passed before. */
+void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns);
+/* All that belong to no socket, when a process ends or becomes another program. */
+void stream_end(struct proc *p, uint64_t time_ns);
+/* Tells what is outstanding, if anybody is there to tell it for, and frees. NULL is fine. */
+void stream_free(struct stream *s, uint64_t time_ns);
+
+/* What the probe shall capture of the descriptor. */
+enum fd_want stream_want(const struct proc *p, const struct desc *d);
+/* Whether HTTP was recognised on it. */
+bool stream_is_http(const struct sock *s);
+
+/* dns.c, statsd.c; the owner is a stream */
+extern const struct dns_sink dns_sink;
+extern const struct statsd_sink statsd_sink;
+
+/* http.c */
+void http_prepare(struct pipeline *pl);
+void http_unprepare(struct pipeline *pl);
+void *http_request(void *stream, const struct http_head *head);
+void http_response(void *stream, const struct http_head *head, void *kept, uint64_t duration_ns);
+/* Of the request that `kept` belongs to: in which direction it went, when it began; false if it is NULL. */
+bool http_began(const void *kept, enum proto_dir *ret_dir, uint64_t *ret_first_ns);
+void http_done(void *stream, void *kept, const struct http_totals *totals);
+
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "traffic.h"
+
+#include "calls.h"
+
+#define HIDDEN __attribute__((visibility("hidden")))
+
+#define THRIFTY 4096u   /* of a call, when the ring is filling up: heads of messages, not the whole of a body */
+
+HIDDEN bool traffic_socket(int fd, struct fd_entry *e)
+{
+    enum fd_kind kind = e ? e->kind : FDK_UNKNOWN;
+
+    if (kind == FDK_UNKNOWN) {
+        kind = kind_of_fd(fd, e);
+        if (e)
+            e->kind = (uint8_t)kind;
+    }
+    return kind == FDK_SOCKET;
+}
+
+static size_t vector_size(const struct iovec *iov, size_t count, size_t max)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; iov && i < count && n < max; i++)
+        n += MIN(iov[i].len, max - n);
+    return n;
+}
+
+/* How much of `len` bytes nobody has asked for may be kept. */
+static size_t undecided_room(struct fd_entry *e, size_t len)
+{
+    size_t used = (size_t)e->undecided * FD_UNDECIDED_UNIT;
+
+    len = used < FD_UNDECIDED_SOCKET ? MIN(len, FD_UNDECIDED_SOCKET - used) : 0;
+    e->undecided = (uint16_t)(e->undecided + (len + FD_UNDECIDED_UNIT - 1) / FD_UNDECIDED_UNIT);
+    return len;
+}
+
+HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
+{
+    struct fd_entry *e = t->e;
+    uint32_t want = e ? __atomic_load_n(&e->want, __ATOMIC_RELAXED) : 0, decision = FDW_UNDECIDED;
+    bool console = t->source == DATA_TX && (t->fd == 1 || t->fd == 2 || (e && e->state & FDS_STD));
+    uint64_t skip = 0;
+    size_t len, lost;
+    struct ring_item name = {ITEM_ADDR, t->name_len, t->name};
+    struct record r;
+
+    if (e && want >> 2 == (e->gen & 0x3fffffff))
+        decision = want & 3;
+    if (decision == FDW_NONE)
+        return;
+    if (e && decision == FDW_CAPTURE && !(mode & SEG_M_PAYLOADS)) {
+        const struct fd_skip *to = fd_skip(t->s, t->fd);
+
+        skip = skip_left(__atomic_load_n(t->source == DATA_TX ? &to->tx : &to->rx, __ATOMIC_RELAXED), e->gen, t->position);
+        if (skip >= t->bytes)
+            return;
+    }
+    len = vector_size(t->iov, t->count, t->bytes);
+    len = len > skip ? len - (size_t)skip : 0;
+    if (!console && !(mode & SEG_M_LOSSLESS) && ring_half_full(t->s))
+        len = decision == FDW_CAPTURE && !(mode & SEG_M_PAYLOADS) ? MIN(len, (size_t)THRIFTY) : decision == FDW_CAPTURE ? len : 0;
+    if (len && e && decision == FDW_UNDECIDED && !console)
+        len = undecided_room(e, len);
+    if (!len && e && decision == FDW_UNDECIDED) /* its position will tell */
+        return;
+    if (name.len && !t->name_sure && !mem_readable(name.data, name.len))
+        name.len = 0;
+    /* Whether it is a loss depends on what was in it, and the reader sees what is missing. */
+    r = (struct record){.kind = REC_DATA, .flags = console ? 0 : REC_F_UNASKED, .op = (uint16_t)t->op, .time = now(),
+                        .ret = (int64_t)t->bytes,
+                        .arg = {(uint64_t)t->fd, skip, e ? t->position : REC_NO_POSITION, t->source, 0, e ? e->gen : 0}};
+    lost = len ? ring_vector(t->s, &r, name.len ? &name : NULL, t->iov, (size_t)skip, len) : 0;
+    if ((e && len) || (!e && len == t->bytes && !lost))
+        return;
+    r.arg[1] = skip + len - lost;
+    r.flags = e ? REC_F_UNASKED : 0;
+    ring_write(t->s, &r, NULL, 0);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What goes through sockets, for the collector's decoders: which bytes of a
+ * call are put into the ring (wire/record.h, REC_DATA), and which aren't.
+ */
+#ifndef SCOPE_PROBE_TRAFFIC_H
+#define SCOPE_PROBE_TRAFFIC_H
+
+#include "ring.h"
+
+/* One call, or one message of a call that passes several. */
+struct traffic {
+    struct segment_header *s;
+    enum op_id op;
+    enum data_source source;    /* DATA_TX, DATA_RX */
+    int fd;
+    struct fd_entry *e;         /* NULL: a guest's, or a number too high to have one */
+    uint64_t position;          /* of its counter, before the call */
+    uint64_t bytes;             /* that went through */
+    const struct iovec *iov;    /* readable; NULL: where they were isn't known (sendfile) */
+    size_t count;
+    const void *name;           /* address of the other side, NULL: not told */
+    uint32_t name_len;
+    bool name_sure;             /* the kernel has read it; else it may not even be there */
+};
+
+/* Whether fd is a socket; asks the kernel when nobody has told, and remembers the answer in e (may be NULL). */
+bool traffic_socket(int fd, struct fd_entry *e);
+
+void traffic_passed(const struct traffic *t, uint32_t mode);
+
+#endif

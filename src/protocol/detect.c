@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "protocol/detect.h"
+
+#include <pcre2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "protocol/dns.h"
+#include "protocol/http1.h"
+#include "protocol/http2.h"
+#include "protocol/statsd.h"
+#include "protocol/tls.h"
+
+#define HEAP_KIB 4096 /* of a match, as in src/telemetry/filter.c */
+
+enum verdict { NO, YES, MAYBE };
+
+/* The rules ------------------------------------------------------------- */
+
+struct rule {
+    char *name;
+    pcre2_code *code; /* NULL: never fits */
+    bool anchored;    /* fits at the first byte or not at all */
+    bool binary;
+    size_t window; /* bytes */
+    enum detect_protocol protocol;
+};
+
+struct detect_rules {
+    struct rule *rules;
+    size_t count;
+    bool replaced[DETECT_STATSD + 1]; /* by a rule of the user */
+    pcre2_match_data *match;
+    pcre2_match_context *context;
+    unsigned *steps; /* of the match under way */
+};
+
+static int step(pcre2_callout_block *block, void *ctx)
+{
+    unsigned *steps = ctx;
+
+    return ++*steps > DETECT_STEPS ? PCRE2_ERROR_MATCHLIMIT : 0;
+}
+
+/* What a rule of this name stands for. */
+static enum detect_protocol named(const char *name)
+{
+    static const struct {
+        const char *name;
+        enum detect_protocol protocol;
+    } names[] = {{"TLS", DETECT_TLS}, {"HTTP", DETECT_HTTP1}, {"DNS", DETECT_DNS}, {"STATSD", DETECT_STATSD}};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+        if (strcasecmp(name, names[i].name) == 0)
+            return names[i].protocol;
+    return DETECT_USER;
+}
+
+static const char *name_of(enum detect_protocol protocol)
+{
+    static const char *const names[] = {"", "TLS", "HTTP", "HTTP", "DNS", "STATSD"};
+
+    return names[protocol];
+}
+
+struct detect_rules *detect_rules_new(const struct detect_rule *rules, size_t count,
+                                      void (*problem)(void *ctx, size_t rule, const char *text), void *ctx)
+{
+    struct detect_rules *r = xcalloc(1, sizeof(*r));
+
+    r->rules = xcalloc(count + 1, sizeof(*r->rules));
+    r->count = count;
+    r->steps = xcalloc(1, sizeof(*r->steps));
+    for (size_t i = 0; i < count; i++) {
+        struct rule *rule = &r->rules[i];
+        PCRE2_UCHAR text[120] = "";
+        uint32_t options = 0;
+        PCRE2_SIZE at;
+        int error;
+
+        rule->name = xstrdup(rules[i].name);
+        rule->binary = rules[i].binary;
+        rule->window = rules[i].len && rules[i].len < DETECT_WINDOW ? rules[i].len : DETECT_WINDOW;
+        rule->protocol = named(rule->name);
+        r->replaced[rule->protocol] = true;
+        /* PCRE2's own limit counts anew at each starting point; so steps are counted by callouts. */
+        rule->code =
+            pcre2_compile((PCRE2_SPTR)rules[i].regex, PCRE2_ZERO_TERMINATED, PCRE2_AUTO_CALLOUT, &error, &at, NULL);
+        if (rule->code && pcre2_pattern_info(rule->code, PCRE2_INFO_ALLOPTIONS, &options) == 0)
+            rule->anchored = options & PCRE2_ANCHORED;
+        if (!rule->code && problem) {
+            pcre2_get_error_message(error, text, sizeof(text));
+            problem(ctx, i, (const char *)text);
+        }
+    }
+    r->replaced[DETECT_USER] = false;
+    r->replaced[DETECT_HTTP2] = r->replaced[DETECT_HTTP1];
+    r->match = pcre2_match_data_create(1, NULL);
+    r->context = pcre2_match_context_create(NULL);
+    if (!r->match || !r->context)
+        abort(); /* out of memory */
+    pcre2_set_callout(r->context, step, r->steps);
+    pcre2_set_heap_limit(r->context, HEAP_KIB);
+    return r;
+}
+
+void detect_rules_free(struct detect_rules *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->count; i++) {
+        free(r->rules[i].name);
+        pcre2_code_free(r->rules[i].code);
+    }
+    free(r->rules);
+    free(r->steps);
+    pcre2_match_data_free(r->match);
+    pcre2_match_context_free(r->context);
+    free(r);
+}
+
+/* complete: nothing can follow. A partial match is one that came upon the end of the bytes, whether or not it fitted so
+ * far: pcre2partial(3), PCRE2_PARTIAL_HARD. All other outcomes are the same whatever follows. */
+static enum verdict fits(const struct detect_rules *r, const struct rule *rule, const uint8_t *data, size_t len,
+                         bool complete)
+{
+    static const char digits[] = "0123456789abcdef";
+    char hex[2 * DETECT_WINDOW];
+    int rc;
+
+    if (!rule->code)
+        return NO;
+    if (rule->binary) {
+        for (size_t i = 0; i < len; i++) {
+            hex[2 * i] = digits[data[i] >> 4];
+            hex[2 * i + 1] = digits[data[i] & 15];
+        }
+        data = (const uint8_t *)hex;
+        len *= 2;
+    }
+    *r->steps = 0;
+    rc = pcre2_match(rule->code, data, len, 0, complete ? 0 : PCRE2_PARTIAL_HARD, r->match, r->context);
+    if (rc >= 0)
+        return YES;
+    return complete || (rc == PCRE2_ERROR_NOMATCH && rule->anchored) ? NO : MAYBE;
+}
+
+/* A connection ------------------------------------------------------------ */
+
+struct side {
+    struct buf bytes; /* at most DETECT_BUDGET */
+    bool turned;      /* the other direction has followed */
+    bool ended;       /* nothing more is looked at */
+    size_t tried;     /* rules that are known not to fit, from the first on */
+    size_t next;      /* bytes with which it is worth while to look again */
+};
+
+struct piece {
+    uint64_t len, time_ns;
+    uint8_t dir;
+    bool missed;
+};
+
+struct detect {
+    const struct detect_rules *rules;
+    bool datagrams, revised;
+    bool begun;
+    enum proto_dir first, last; /* direction of the first byte, of the last one */
+    unsigned turns;
+    struct side sides[PROTO_DIRS];
+    struct piece *pieces;
+    size_t piece_count, piece_room;
+    struct detect_answer answer;
+};
+
+static void forget(struct detect *d)
+{
+    for (int dir = 0; dir < PROTO_DIRS; dir++)
+        buf_free(&d->sides[dir].bytes);
+    free(d->pieces);
+    d->pieces = NULL;
+    d->piece_count = d->piece_room = 0;
+}
+
+struct detect *detect_new(const struct detect_rules *rules, bool datagrams)
+{
+    struct detect *d = xcalloc(1, sizeof(*d));
+
+    d->rules = rules;
+    d->datagrams = datagrams;
+    d->answer.more[PROTO_RX] = d->answer.more[PROTO_TX] = true;
+    return d;
+}
+
+void detect_free(struct detect *d)
+{
+    if (!d)
+        return;
+    forget(d);
+    free(d);
+}
+
+bool detect_revise(struct detect *d)
+{
+    const struct detect_rules *rules = d->rules;
+    bool datagrams = d->datagrams;
+
+    if (d->revised)
+        return false;
+    forget(d);
+    *d = (struct detect){.rules = rules, .datagrams = datagrams, .revised = true};
+    d->answer.more[PROTO_RX] = d->answer.more[PROTO_TX] = true;
+    return true;
+}
+
+struct detect_answer detect_answer(const struct detect *d)
+{
+    return d->answer;
+}
+
+static enum verdict verdict_of(int detected, bool complete)
+{
+    return detected > 0 ? YES : detected == 0 || complete ? NO : MAYBE;
+}
+
+static enum verdict fits_builtin(const struct detect *d, enum detect_protocol protocol, const uint8_t *p, size_t len,
+                                 bool complete)
+{
+    if (d->rules->replaced[protocol])
+        return NO;
+    switch (protocol) {
+    case DETECT_TLS:
+        return d->datagrams ? NO : verdict_of(tls_detect(p, len), complete);
+    case DETECT_HTTP2:
+        return d->datagrams ? NO : verdict_of(http2_detect(p, len), complete);
+    case DETECT_HTTP1:
+        return d->datagrams ? NO : verdict_of(http1_detect(p, len), complete);
+    case DETECT_DNS:
+        return d->datagrams ? dns_detect(p, len) : verdict_of(dns_detect_stream(p, len), complete);
+    default:
+        return verdict_of(statsd_detect(p, len, complete), complete);
+    }
+}
+
+/* Tries the next rule for a direction. */
+static enum verdict try_rule(const struct detect *d, const struct side *s, enum detect_protocol *ret_protocol)
+{
+    const uint8_t *p = (const uint8_t *)s->bytes.p;
+    size_t len = s->bytes.len, i = s->tried;
+    enum verdict v;
+
+    if (i < d->rules->count) {
+        const struct rule *rule = &d->rules->rules[i];
+        size_t window = len < rule->window ? len : rule->window;
+
+        *ret_protocol = rule->protocol;
+        v = fits(d->rules, rule, p, window, s->turned || s->ended || len >= rule->window);
+        if (v == YES && rule->protocol == DETECT_HTTP1 && !d->datagrams) {
+            enum verdict second = verdict_of(http2_detect(p, len), s->ended);
+
+            if (second == YES)
+                *ret_protocol = DETECT_HTTP2;
+            else if (second == MAYBE)
+                v = MAYBE;
+        }
+        return v;
+    }
+    *ret_protocol = (enum detect_protocol)(DETECT_TLS + (i - d->rules->count));
+    return fits_builtin(d, *ret_protocol, p, len, s->ended);
+}
+
+/* Tries the rules for a direction in their order, as far as they can say. */
+static enum verdict try_rules(struct detect *d, enum proto_dir dir)
+{
+    struct side *s = &d->sides[dir];
+    size_t count = d->rules->count + DETECT_STATSD;
+
+    if (s->bytes.len == 0)
+        return s->ended ? NO : MAYBE;
+    for (; s->tried < count; s->tried++) {
+        enum detect_protocol protocol;
+        enum verdict v = try_rule(d, s, &protocol);
+
+        if (v == YES) {
+            bool users = s->tried < d->rules->count;
+
+            d->answer = (struct detect_answer){
+                .state = DETECT_FOUND,
+                .protocol = protocol,
+                .name = users ? d->rules->rules[s->tried].name : name_of(protocol),
+                .rule = users ? s->tried : DETECT_BUILTIN,
+                .dir = dir,
+            };
+        }
+        if (v != NO)
+            return v;
+    }
+    return NO;
+}
+
+static void look(struct detect *d)
+{
+    enum proto_dir other = proto_other(d->first);
+    const struct side *first = &d->sides[d->first];
+    enum verdict one, two = MAYBE;
+
+    if (d->answer.state != DETECT_MORE || (!d->begun && !(first->ended && d->sides[other].ended)))
+        return;
+    one = try_rules(d, d->first);
+    /* Rules of the user that can't say yet about the first direction are waited for. */
+    if (one == NO || (one == MAYBE && first->tried >= d->rules->count))
+        two = try_rules(d, other);
+    if (d->answer.state == DETECT_FOUND)
+        return;
+    if (one == NO && two == NO)
+        d->answer.state = DETECT_NOTHING;
+    d->answer.more[d->first] = one == MAYBE && !first->ended;
+    d->answer.more[other] = two == MAYBE && !d->sides[other].ended;
+}
+
+/* Notes that bytes passed. Pieces are joined if there is room only for those that change the direction. */
+static void note_piece(struct detect *d, enum proto_dir dir, uint64_t len, bool missed, uint64_t time_ns)
+{
+    struct piece *last = d->piece_count ? &d->pieces[d->piece_count - 1] : NULL;
+    bool same = last && last->dir == dir && last->missed == missed;
+
+    if (len == 0)
+        return;
+    if (same && (missed || d->piece_count >= DETECT_PIECES - 3 * DETECT_TURNS)) {
+        last->len += len;
+        return;
+    }
+    if (d->piece_count == d->piece_room) {
+        d->piece_room = d->piece_room ? 2 * d->piece_room : 4;
+        d->pieces = xrealloc(d->pieces, d->piece_room, sizeof(*d->pieces));
+    }
+    d->pieces[d->piece_count++] = (struct piece){len, time_ns, dir, missed};
+}
+
+static void end_both(struct detect *d)
+{
+    d->sides[PROTO_RX].ended = d->sides[PROTO_TX].ended = true;
+}
+
+/* The first byte of all, or the first after one in the other direction. */
+static void turn(struct detect *d, enum proto_dir dir)
+{
+    if (!d->begun) {
+        d->begun = true;
+        d->first = d->last = dir;
+    } else if (d->last != dir) {
+        d->sides[d->last].turned = true;
+        d->last = dir;
+        if (++d->turns == DETECT_TURNS)
+            end_both(d);
+        look(d);
+    }
+}
+
+size_t detect_feed(struct detect *d, enum proto_dir dir, const uint8_t *data, size_t len, uint64_t time_ns)
+{
+    struct side *s = &d->sides[dir];
+    size_t kept;
+
+    if (d->answer.state != DETECT_MORE || len == 0)
+        return 0;
+    turn(d, dir);
+    if (d->answer.state != DETECT_MORE)
+        return 0;
+    kept = !data || s->ended ? 0 : DETECT_BUDGET - s->bytes.len < len ? DETECT_BUDGET - s->bytes.len : len;
+    if (kept)
+        buf_add(&s->bytes, data, kept);
+    note_piece(d, dir, kept, false, time_ns);
+    if (!data || d->datagrams || s->bytes.len == DETECT_BUDGET)
+        s->ended = true;
+    /* Not after each byte: that would be quadratic. */
+    if (s->ended || s->bytes.len >= s->next) {
+        s->next = s->bytes.len + s->bytes.len / 2 + 1;
+        look(d);
+    }
+    if (d->answer.state != DETECT_FOUND)
+        note_piece(d, dir, len - kept, true, time_ns);
+    return kept;
+}
+
+void detect_end(struct detect *d, enum proto_dir dir)
+{
+    d->sides[dir].ended = true;
+    d->answer.more[dir] = false;
+    look(d);
+}
+
+void detect_replay(struct detect *d,
+                   void (*feed)(void *ctx, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns),
+                   void *ctx)
+{
+    size_t at[PROTO_DIRS] = {0, 0};
+
+    for (size_t i = 0; i < d->piece_count; i++) {
+        const struct piece *p = &d->pieces[i];
+
+        if (p->missed) {
+            feed(ctx, p->dir, NULL, p->len, p->time_ns);
+        } else {
+            feed(ctx, p->dir, (const uint8_t *)d->sides[p->dir].bytes.p + at[p->dir], p->len, p->time_ns);
+            at[p->dir] += p->len;
+        }
+    }
+    forget(d);
+}

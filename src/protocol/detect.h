@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which protocol a connection or datagram socket speaks, by its first bytes.
+ * Ports say nothing.
+ *
+ * Rules are tried in this order: the user's, in the order of their definition;
+ * then what is built in: TLS, HTTP/2, HTTP/1, DNS, StatsD for streams, DNS and
+ * StatsD for datagrams. A user's rule that is named HTTP, TLS, DNS or STATSD
+ * (upper and lower case are equal) stands for what is built in of that name,
+ * which isn't tried then.
+ *
+ * The rules are tried on the direction in which the first byte passed; on the
+ * other one if none of them fits the first, or while those built in can't say
+ * yet. The first that fits is the answer.
+ *
+ * What the bytes of one direction are, for a user's rule, is its window: from
+ * the first byte up to
+ *   - `len` bytes of the rule (0: DETECT_WINDOW), or
+ *   - the byte before the first that passes in the other direction later, or
+ *   - the end of the direction,
+ * whatever comes first. A match that doesn't depend on what may follow is taken
+ * before the window is complete. For the rules that are built in the window has
+ * DETECT_BUDGET bytes, or ends with the direction. A datagram is always complete;
+ * only the first of each direction counts.
+ *
+ * So the answer depends on the bytes of each direction and on which direction
+ * followed which, and not on how they were divided into pieces; only how soon it
+ * is told does. What was not captured (a gap) ends its direction: nothing behind it
+ * is looked at. So does the DETECT_TURNS-th change of direction for both.
+ *
+ * Memory: DETECT_BUDGET bytes for each direction until the answer is there;
+ * they can be had back for the decoder (detect_replay()).
+ */
+#ifndef SCOPE_PROTOCOL_DETECT_H
+#define SCOPE_PROTOCOL_DETECT_H
+
+#include <stdbool.h>
+
+#include "protocol/protocol.h"
+
+#define DETECT_BUDGET 16384u /* bytes of a direction; request lines of HTTP are that long at most in common servers */
+#define DETECT_WINDOW 4096u  /* bytes that a user's rule sees at most */
+#define DETECT_STEPS 20000u  /* of a user's pattern on one window, all starting points together; more is no match */
+#define DETECT_TURNS 64u
+#define DETECT_PIECES 256u /* pieces that detect_replay() tells apart */
+
+/* What the user defines (docs/config.md, `protocol`). */
+struct detect_rule {
+    const char *name;
+    const char *regex; /* PCRE2, on bytes, not anchored */
+    bool binary;       /* it is matched with the bytes as lower-case hexadecimal digits, two for each */
+    unsigned len;      /* bytes that are looked at; 0: DETECT_WINDOW */
+};
+
+enum detect_protocol { DETECT_USER, DETECT_TLS, DETECT_HTTP2, DETECT_HTTP1, DETECT_DNS, DETECT_STATSD };
+
+enum detect_state {
+    DETECT_MORE, /* can't say yet */
+    DETECT_FOUND,
+    DETECT_NOTHING, /* none of them, for good */
+};
+
+struct detect_answer {
+    enum detect_state state;
+    bool more[PROTO_DIRS]; /* DETECT_MORE: bytes in these directions can decide it */
+    /* DETECT_FOUND: */
+    enum detect_protocol protocol; /* DETECT_USER: a rule of another name than those built in */
+    const char *name;              /* of the user's rule, else "TLS", "HTTP", "DNS", "STATSD"; as long as the rules */
+    size_t rule;                   /* index of the user's rule, DETECT_BUILTIN if it was none */
+    enum proto_dir dir;            /* whose bytes decided it */
+};
+#define DETECT_BUILTIN SIZE_MAX
+
+/* The rules of one configuration, compiled. */
+struct detect_rules;
+
+/* Names and patterns are copied. A rule whose pattern can't be compiled never fits; problem (may be NULL) is told which
+ * and why. Never fails. */
+struct detect_rules *detect_rules_new(const struct detect_rule *rules, size_t count,
+                                      void (*problem)(void *ctx, size_t rule, const char *text), void *ctx);
+/* No struct detect may use them any more. NULL is fine. */
+void detect_rules_free(struct detect_rules *r);
+
+/* One connection, or one datagram socket. */
+struct detect;
+
+/* rules are kept by reference. Never fails. */
+struct detect *detect_new(const struct detect_rules *rules, bool datagrams);
+void detect_free(struct detect *d);
+
+/* len bytes (or a datagram) that passed in this direction; data NULL: that weren't captured. Returns how many of them
+ * are kept for detect_replay(). If there is an answer now, the others belong to the decoder after that; if there is
+ * none, they are missed. Nothing is kept once there was an answer. */
+size_t detect_feed(struct detect *d, enum proto_dir dir, const uint8_t *data, size_t len, uint64_t time_ns);
+/* Nothing more comes in this direction. */
+void detect_end(struct detect *d, enum proto_dir dir);
+struct detect_answer detect_answer(const struct detect *d);
+
+/* Gives all that was fed to the decoder, in order and with its times; then it is forgotten. data NULL: bytes that
+ * weren't captured, or not kept. Pieces of a stream that follow each other in one direction are joined if there are
+ * more than DETECT_PIECES. */
+void detect_replay(struct detect *d,
+                   void (*feed)(void *ctx, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns),
+                   void *ctx);
+
+/* The connection speaks something else from here on (what a proxy tunnels after CONNECT, STARTTLS): everything begins
+ * anew with what is fed next. False, and nothing happens, if that was done before. */
+bool detect_revise(struct detect *d);
+
+#endif

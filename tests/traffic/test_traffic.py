@@ -1,0 +1,438 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes through sockets: HTTP, DNS, StatsD and other protocols, as the
+events and metrics that come of it, compared with what the servers themselves
+say that they have been asked.
+"""
+
+import http.client
+import json
+import re
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+from scopetest import Session, check, equal, test
+
+HERE = Path(__file__).resolve().parent
+PYTHON = "/usr/bin/python3"
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(type=kind) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def listening(port):
+    with socket.socket() as s:
+        s.settimeout(0.5)
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def server(ctx, argv, port, flags=(), stop=signal.SIGTERM, env=None, ready=listening):
+    """Runs a server observed; yields its session, which is complete when the block is left."""
+    before = set(ctx.sessions())
+    with open(ctx.dir / "server.out", "wb") as out:
+        process = ctx.start(ctx.scope_argv(argv, flags), env=env, stdout=out, stderr=out)
+
+    def up():
+        check(process.poll() is None, f"{argv[0]} ended with {process.returncode}", (ctx.dir / "server.out").read_text())
+        return ready(port)
+    ctx.wait_for(up, f"{argv} listens", 30, 0.1)
+    new = set(ctx.sessions()) - before
+    equal(len(new), 1, "new sessions")
+    session = Session(ctx, new.pop())
+    yield session
+    process.send_signal(stop)
+    process.wait(15)
+    session.wait_end(30)
+
+
+def ours(ctx, kind="threads"):
+    """Port, log and command of the server in server.py."""
+    port, log = free_port(), ctx.dir / "requests"
+    log.touch()
+    return port, log, [PYTHON, HERE / "server.py", kind, port, log]
+
+
+def asked(log):
+    return Counter(tuple(line.split()) for line in log.read_text().splitlines())
+
+
+def exchanges(session, role):
+    """(method, target, status) of each http.resp, after a check of what every event must have."""
+    requests, responses = session.events(source="http.req", sync=False), session.events(source="http.resp", sync=False)
+    for e in requests + responses:
+        equal(e["sourcetype"], "http", "sourcetype")
+    for e in responses:
+        other = {"server": "client", "client": "server"}[role]
+        check(f"http_{role}_duration" in e["data"], f"no http_{role}_duration", e)
+        check(f"http_{other}_duration" not in e["data"], "both durations", e)
+    told = Counter((e["data"]["http_method"], e["data"]["http_target"]) for e in requests)
+    found = Counter((e["data"]["http_method"], e["data"]["http_target"], str(e["data"]["http_status_code"])) for e in responses)
+    answered = Counter()
+    for (method, target, _), n in found.items():
+        answered[method, target] += n
+    equal(told, answered, "requests and responses")
+    return found
+
+
+def nothing_lost(session):
+    equal({k: v for k, v in session.lost().items() if v}, {}, "losses")
+
+
+def configured(ctx, text):
+    """A scope.yml; what it makes is in the files of the session once adopt() was called."""
+    path = ctx.dir / "own.yml"
+    to = "  transport: {{type: file, path: {}}}\n"
+    text = text.replace("event:\n", "event:\n" + to.format(ctx.dir / "own-events.json"), 1)
+    path.write_text(text.replace("metric:\n", "metric:\n  format: {type: ndjson}\n" + to.format(ctx.dir / "own-metrics.json"), 1))
+    return ["-u", path]
+
+
+def adopt(session):
+    session.wait_end()
+    for name in ("events.json", "metrics.json"):
+        (session.ctx.dir / f"own-{name}").replace(session.dir / name)
+
+
+CURL = ["curl", "-sS", "--max-time", "20", "-o", "/dev/null"]
+
+
+def urls(port, *targets):
+    return [w for t in targets for w in (f"http://127.0.0.1:{port}{t}", "-o", "/dev/null")]
+
+
+@test("each_call")
+def each_call(ctx):
+    """Each way of sending and receiving, with lengths only where the bytes are nowhere to be seen."""
+    for variant in ("glibc-O2", "musl-static"):
+        result = ctx.scoped([ctx.compile("traffic/calls.c", variant)], check_code=0)
+        result.session.wait_end()
+        nothing_lost(result.session)
+        seen = Counter()
+        for e in result.session.events("http", sync=False):
+            d = e["data"]
+            seen[d["http_target"], e["source"], "http_server_duration" in d, "http_client_duration" in d] += 1
+        want = Counter()
+        targets = [f"/{s}/{r}/{n}" for s in ("write", "send", "writev", "sendmsg", "sendmmsg", "emptyv") for r in
+                   ("read", "recv", "recvfrom", "readv", "recvmsg", "recvmmsg", "peek", "little") for n in (0, 44, 88)]
+        targets += ["/file/sendfile/0", "/file/splice/1", "/file/sendfile/2", "/file/splice/3", "/trunc/0", "/trunc/1", "/trunc/2"]
+        for t in targets:
+            want[t, "http.req", False, False] = 2
+            want[t, "http.resp", True, False] = want[t, "http.resp", False, True] = 1
+        equal(seen, want, f"events ({variant})")
+
+
+@test("client_and_server", timeout=120)
+def client_and_server(ctx):
+    """curl observed against a server observed: keep-alive, HEAD, 304, 204, chunked, big bodies, uploads."""
+    port, log, argv = ours(ctx)
+    upload = ctx.dir / "upload"
+    upload.write_bytes(b"POST / HTTP/1.1\r\n\r\n" * 100000)
+    with server(ctx, argv, port) as session:
+        runs = [urls(port, "/a", "/b?x=1&y=%20", "/chunked", "/big", "/status/404", "/status/204", "/status/304", "/c"),
+                ["-I", *urls(port, "/head", "/big")],
+                ["-d", "a=b", *urls(port, "/form", "/form2")],
+                ["-T", upload, f"http://127.0.0.1:{port}/put"],
+                ["--data-binary", f"@{upload}", "-H", "Expect: 100-continue", f"http://127.0.0.1:{port}/expect"],
+                ["--http1.0", *urls(port, "/old")]]
+        clients = [ctx.scoped([*CURL, *run], check_code=0).session for run in runs]
+    want = asked(log)
+    equal(sum(want.values()), 15, "requests")
+    nothing_lost(session)
+    equal(exchanges(session, "server"), want, "what the server was asked")
+    found = Counter()
+    for client in clients:
+        client.wait_end()
+        nothing_lost(client)
+        found += exchanges(client, "client")
+    equal(found, want, "what the clients asked")
+
+
+@test("fields", timeout=60)
+def fields(ctx):
+    """All fields of a request and its response; header fields only if they are asked for, secrets only by name."""
+    port, _, argv = ours(ctx)
+    lines = "X-Test: a\r\nX-AppScope: app=x\r\nX-Forwarded-For: 10.1.2.3\r\nAuthorization: Basic YTpi\r\nCookie: c=d\r\n" \
+            "X-Forwarded-Host: Host: other\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+
+    def ask():
+        with socket.create_connection(("127.0.0.1", port)) as s:
+            s.sendall(f"GET /status/418?q HTTP/1.1\r\nHost: h:{port}\r\nUser-Agent: test\r\n{lines}Connection: close\r\n\r\n".encode())
+            while s.recv(65536):
+                pass
+            return None
+
+    def both(patterns):
+        flags = configured(ctx, "metric:\nevent:\n  watch: [{type: http" +
+                           (f", headers: {json.dumps(patterns)}" if patterns else "") + "}]\n")
+        with server(ctx, argv, port, flags) as session:
+            ask()
+        adopt(session)
+        request, = session.events(source="http.req", sync=False)
+        response, = session.events(source="http.resp", sync=False)
+        return request["data"], response["data"], session
+
+    request, response, session = both([])
+    net = {"net_transport": "IP.TCP", "net_peer_ip": "127.0.0.1", "net_peer_port": request["net_peer_port"],
+           "net_host_ip": "127.0.0.1", "net_host_port": port}
+    about = {"http_host": f"h:{port}", "http_user_agent": "test", "http_client_ip": "10.1.2.3", "x-appscope": "app=x",
+             "trace_id": "0af7651916cd43dd8448eb211c80319c", "parent_id": "b7ad6b7169203331"}
+    first = {"http_method": "GET", "http_target": "/status/418?q", "http_scheme": "http"}
+    equal(request, {**first, "http_flavor": "1.1", **about, **net}, "http.req")
+    duration = response.pop("http_server_duration")
+    check(0 <= duration < 5000, "duration", duration)
+    equal(response, {**first, "http_flavor": "1.1", "http_status_code": 418, "http_status_text": "I'm a Teapot", **about,
+                     "http_response_content_length": 6, **net}, "http.resp")
+    metrics = {m["_metric"]: m for m in session.metrics() if m["_metric"].startswith("http.")}
+    equal(sorted(metrics), ["http.duration.server", "http.req", "http.resp.content_length"], "metrics")
+    for m in metrics.values():
+        equal(m["http_target"], "/status/418", "http_target of metrics")
+    equal((metrics["http.req"]["_value"], metrics["http.req"]["http_status_code"]), (1, 418), "http.req")
+    equal(metrics["http.resp.content_length"]["_value"], 6, "http.resp.content_length")
+
+    request, response, _ = both([".*"])
+    equal(request["X-Test"], "a", "a header field")
+    equal(response["X-Forwarded-Host"], "Host: other", "a request's field in the response")
+    text = json.dumps([request, response])
+    check(not re.search("Authorization|Basic|Cookie|c=d|secret", text), "a secret that nobody asked for", text)
+    request, response, _ = both(["(?i)^authorization:", "^Set-Cookie"])
+    equal(request["Authorization"], "Basic YTpi", "a secret that was asked for")
+    check("Cookie" not in request, "Cookie", request)
+    equal(response["Set-Cookie"], "secret=1", "a secret that was asked for")
+
+
+@test("pipelined", timeout=60)
+def pipelined(ctx):
+    """Many requests in one piece, and heads in the smallest pieces."""
+    port, log, argv = ours(ctx)
+    with server(ctx, argv, port) as session:
+        with socket.create_connection(("127.0.0.1", port)) as s:
+            s.sendall(b"".join(b"GET /pipe/%d HTTP/1.1\r\nHost: h\r\n\r\n" % i for i in range(200)))
+            s.shutdown(socket.SHUT_WR)
+            while s.recv(65536):
+                pass
+        with socket.create_connection(("127.0.0.1", port)) as s:
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for byte in b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n":
+                s.sendall(bytes([byte]))
+                time.sleep(0.005)
+            check(b"200 OK" in s.recv(65536), "no answer")
+    equal(exchanges(session, "server"), asked(log), "exchanges")
+    equal(asked(log).total(), 201, "requests")
+    order = [e["data"]["http_target"] for e in session.events(source="http.resp", sync=False)]
+    equal(order[:200], [f"/pipe/{i}" for i in range(200)], "order")
+    nothing_lost(session)
+
+
+@test("forking_server", timeout=60)
+def forking_server(ctx):
+    """Connections that are handled by children, in the parent's ring and in rings of their own."""
+    port, log, argv = ours(ctx, "forks")
+    with server(ctx, argv, port) as session:
+        for i in range(4):
+            c = http.client.HTTPConnection("127.0.0.1", port)
+            for k in range(5 if i else 300): # many enough for a segment of its own
+                c.request("GET", f"/fork/{i}/{k}")
+                c.getresponse().read()
+            c.close()
+    nothing_lost(session)
+    equal(exchanges(session, "server"), asked(log), "exchanges")
+    pids = {e["pid"] for e in session.events(source="http.resp", sync=False)}
+    equal(len(pids), 4, "processes")
+
+
+NGINX = """worker_processes 2; daemon off; master_process on; error_log {d}/error.log; pid {d}/pid;
+events {{ worker_connections 256; }}
+http {{ log_format short '$request_method $request_uri $status'; access_log {d}/requests short;
+  sendfile {sendfile}; keepalive_requests 1000000; client_max_body_size 10m;
+  client_body_temp_path {d}/t1; proxy_temp_path {d}/t2; fastcgi_temp_path {d}/t3; uwsgi_temp_path {d}/t4; scgi_temp_path {d}/t5;
+  server {{ listen 127.0.0.1:{port}; root {d}/www; location /text {{ return 200 "text"; }} }} }}
+"""
+
+
+@contextmanager
+def nginx(ctx, sendfile, flags=()):
+    port = free_port()
+    where = ctx.fresh(f"nginx-{port}")
+    (where / "www").mkdir()
+    (where / "www" / "small").write_text("small\n")
+    (where / "www" / "big").write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" * 400000)
+    (where / "conf").write_text(NGINX.format(d=where, port=port, sendfile=sendfile))
+    with server(ctx, [ctx.tool("nginx"), "-c", where / "conf"], port, flags, signal.SIGQUIT) as session:
+        yield port, where / "requests", session
+
+
+@test("nginx", timeout=120)
+def with_nginx(ctx):
+    """Bodies by sendfile and by writev; bodies aren't copied, so a large one costs nothing and loses nothing."""
+    for sendfile in ("on", "off"):
+        with nginx(ctx, sendfile) as (port, log, session):
+            ctx.run([*CURL, *urls(port, *["/small", "/big", "/text", "/nothing"] * 5)], check_code=0)
+            ctx.run([*CURL, "-I", *urls(port, "/small", "/big")], check_code=0)
+            ctx.run([*CURL, "-r", "5-17", *urls(port, "/big", "/small")], check_code=0)
+            with socket.create_connection(("127.0.0.1", port)) as s: # one whose client goes away
+                s.sendall(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n")
+                s.recv(1000)
+        want = asked(log)
+        equal(want.total(), 25, "requests")
+        equal(exchanges(session, "server"), want, f"exchanges (sendfile {sendfile})")
+        nothing_lost(session)
+
+
+@test("load", timeout=240, serial=True)
+def load(ctx):
+    """20,000 requests and more, as fast as they can be made: each has one request and one response."""
+    for tool in ("ab", "wrk"):
+        with nginx(ctx, "on", ["--lossless"]) as (port, log, session):
+            url = f"http://127.0.0.1:{port}/small?{tool}"
+            ctx.run(["ab", "-q", "-k", "-n", "20000", "-c", "16", url] if tool == "ab" else
+                    ["wrk", "-t2", "-c32", "-d2s", url], timeout=90, check_code=0)
+        want = asked(log)
+        check(tool == "wrk" or want.total() >= 20000, "too few requests", want)
+        equal(exchanges(session, "server"), want, f"exchanges ({tool})")
+        equal({k: v for k, v in session.lost().items() if v and k in ("traffic", "message", "record")}, {}, "losses")
+        told = sum(m["_value"] for m in session.metrics() if m["_metric"] == "http.req")
+        equal(told, want.total(), "metric http.req")
+
+
+NODE = """const http = require('http'), fs = require('fs');
+http.createServer((q, r) => { let n = 0; q.on('data', d => n += d.length); q.on('end', () => {
+  const s = q.url == '/teapot' ? 418 : 200; fs.appendFileSync(process.argv[3], `${q.method} ${q.url} ${s}\\n`);
+  r.writeHead(s, {'X-N': n}); r.write('a'.repeat(n)); setTimeout(() => r.end('end'), 5); }); }).listen(+process.argv[2], '127.0.0.1');
+process.on('SIGTERM', () => process.exit(0));
+"""
+
+
+@test("node", timeout=60)
+def node(ctx):
+    port, log = free_port(), ctx.dir / "requests"
+    (ctx.dir / "server.js").write_text(NODE)
+    with server(ctx, [ctx.tool("node"), ctx.dir / "server.js", port, log], port) as session:
+        ctx.run([*CURL, *urls(port, "/a", "/teapot", "/b")], check_code=0)
+        ctx.run([*CURL, "-d", "x" * 1000, *urls(port, "/p1", "/p2")], check_code=0)
+        ctx.run([*CURL, "-H", "Transfer-Encoding: chunked", "-d", "y" * 9000, *urls(port, "/chunked")], check_code=0)
+    equal(exchanges(session, "server"), asked(log), "exchanges")
+    equal(asked(log).total(), 6, "requests")
+    nothing_lost(session)
+
+
+@test("attached", timeout=60)
+def attached(ctx):
+    """A connection that was there before is understood from its next request on."""
+    port, log, argv = ours(ctx)
+    process = ctx.start(argv)
+    ctx.wait_for(lambda: listening(port), "the server listens")
+    c = http.client.HTTPConnection("127.0.0.1", port)
+    c.request("GET", "/before")
+    c.getresponse().read()
+    ctx.run([ctx.scope, "attach", str(process.pid)], check_code=0)
+    for i in range(20):
+        c.request("GET", f"/after/{i}")
+        c.getresponse().read()
+    c.close()
+    process.terminate()
+    process.wait(10)
+    session = ctx.session()
+    session.wait_end()
+    want = asked(log)
+    del want["GET", "/before", "200"]
+    equal(exchanges(session, "server"), want, "exchanges")
+    nothing_lost(session)
+
+
+@test("nothing_wanted", timeout=60)
+def nothing_wanted(ctx):
+    """Without the watches there is no event, and nothing is captured."""
+    port, _, argv = ours(ctx)
+    with server(ctx, argv, port, configured(ctx, "event:\n  watch: [{type: fs}]\nmetric:\n  watch: [{type: fs}]\n")) as session:
+        ctx.run([*CURL, *urls(port, "/a", "/big")], check_code=0)
+    adopt(session)
+    check(session.events("fs", sync=False), "no event at all")
+    equal(session.events("http", sync=False) + session.events("net", sync=False), [], "events")
+    nothing_lost(session)
+
+
+@test("own_protocol", timeout=60)
+def own_protocol(ctx):
+    """net.app of protocols that the user defines, of those that are built in, and none of others."""
+    flags = configured(ctx, "metric:\nevent:\n  enable: true\nprotocol:\n- {name: Greeting, regex: '^HELLO [a-z]+'}\n- {name: Silent, regex: '^QUIET', detect: false}\n"
+                      "- {name: Bytes, regex: '^00ff', binary: true}\n")
+    code = """
+import socket
+for first in (b"HELLO world\\r\\n", b"QUIET\\r\\n", b"\\x00\\xff\\x01", b"GET / HTTP/1.1\\r\\n\\r\\n", b"nothing known\\r\\n"):
+    a, b = socket.socketpair()
+    for i in range(3):
+        a.sendall(first)
+        b.recv(100)
+        b.sendall(b"?\\r\\n")
+        a.recv(100)
+    a.close()
+    b.close()
+"""
+    result = ctx.scoped([PYTHON, "-c", code], flags, check_code=0)
+    adopt(result.session)
+    found = [e["data"] for e in result.session.events(source="net.app", sync=False)]
+    equal(Counter(d["protocol"] for d in found), Counter({"Greeting": 2, "Bytes": 2, "HTTP": 2}), "net.app")
+    for d in found:
+        equal(sorted(d), ["fd", "host", "pid", "proc", "protocol"], "fields")
+
+
+@test("dns", timeout=60)
+def dns(ctx):
+    """dig against a local server, over UDP and TCP; both sides are observed."""
+    port = free_port(socket.SOCK_DGRAM)
+    argv = [ctx.tool("dnsmasq"), "-d", "-C", "/dev/null", "-p", port, "-a", "127.0.0.1", "--bind-interfaces", "--no-resolv",
+            "--no-hosts", "--local=/test/", "--host-record=host.test,192.0.2.1,2001:db8::1", "--host-record=two.test,192.0.2.2", "-u", "root"]
+    dig = ["dig", "@127.0.0.1", "-p", str(port), "+tries=1", "+time=5", "+nocookie"]
+
+    def answers(_):
+        return ctx.run([*dig, "+short", "ready.test"]).code == 0
+    with server(ctx, argv, port, ready=answers) as session:
+        clients = [ctx.scoped([*dig, *q], check_code=0) for q in
+                   (["host.test"], ["host.test", "AAAA"], ["two.test", "+tcp"], ["_no.test", "TXT"])]
+    found = []
+    for c in clients:
+        c.session.wait_end()
+        request, = c.session.events(source="dns.req", sync=False)
+        response, = c.session.events(source="dns.resp", sync=False)
+        equal((request["sourcetype"], response["sourcetype"]), ("dns", "dns"), "sourcetype")
+        q, a = request["data"], response["data"]
+        equal((q["role"], a["role"], a["domain"], a["qtype"]), ("client", "client", q["domain"], q["qtype"]), "query and response")
+        check(0 <= a["duration"] < 5000, "duration", a)
+        equal(a["net_peer_port"], port, "port")
+        found.append((q["domain"], q["qtype"], a["rcode"], a.get("addrs")))
+        metrics = {m["_metric"]: m["_value"] for m in c.session.metrics()}
+        equal(metrics["dns.req"], 1, "metric dns.req")
+        check(metrics["dns.duration"] >= 0, "metric dns.duration")
+    equal(found, [("host.test", "A", "NOERROR", ["192.0.2.1"]), ("host.test", "AAAA", "NOERROR", ["2001:db8::1"]),
+                  ("two.test", "A", "NOERROR", ["192.0.2.2"]), ("_no.test", "TXT", "NXDOMAIN", None)], "DNS")
+    served = Counter((e["data"]["domain"], e["data"]["qtype"]) for e in session.events(source="dns.resp", sync=False)
+                     if e["data"]["domain"] != "ready.test")
+    equal(served, Counter((d, t) for d, t, _, _ in found), "what the server answered")
+
+
+@test("statsd", timeout=60)
+def statsd(ctx):
+    """Metrics that a program sends itself go the way of ours."""
+    code = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sink.bind(("127.0.0.1", 0))
+s.connect(sink.getsockname())
+for text in (b"a.count:1|c\\na.time:3.5|ms|#k:v,w", b"a.gauge:-7|g", b"a.sampled:2|c|@0.5", b"a.set:x y|s"):
+    s.send(text)
+"""
+    result = ctx.scoped([PYTHON, "-c", code], check_code=0)
+    found = {m["_metric"]: m for m in result.session.metrics() if m["_metric"].startswith("a.")}
+    equal({n: (m["_value"], m["_metric_type"]) for n, m in found.items()},
+          {"a.count": (1, "counter"), "a.time": (3.5, "timer"), "a.gauge": (-7, "gauge"), "a.sampled": (4, "counter"),
+           "a.set": ("x y", "set")}, "metrics")
+    equal((found["a.time"]["k"], found["a.time"]["w"], found["a.time"]["proc"]), ("v", "", "python3"), "dimensions")
