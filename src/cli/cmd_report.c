@@ -132,6 +132,17 @@ static void add_name(struct row *row, const char *name)
     }
 }
 
+/* Of the host in an HTTP request the port is no part of the name; and an address is none. */
+static void add_host(struct row *row, const char *host)
+{
+    size_t len = host ? strcspn(host, ":") : 0;
+    char *name = xstrndup(host ? host : "", len);
+
+    if (*name != '[' && strspn(name, "0123456789.") < len)
+        add_name(row, name);
+    free(name);
+}
+
 /* --- events --- */
 
 static const char *text(const json_t *o, const char *key)
@@ -273,7 +284,7 @@ static void http_event(struct report *r, const char *source, const json_t *data)
 
         row_of(&r->requests, key)->n[HTTP_COUNT]++;
         if (way && way[1] == 'o')
-            add_name(peer, host);
+            add_host(peer, host);
     } else if (strcmp(source, "http.resp") == 0) {
         if (!ms) {
             ms = json_object_get(data, "http_server_duration");

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "collector/control.h"
 #include "collector/core.h"
+#include "collector/payloads.h"
 #include "collector/procinfo.h"
 #include "collector/stream.h"
 
@@ -895,6 +896,7 @@ void core_turn(struct collector *c)
         return;
     c->next_check = now + CHECK_NS;
     summaries(c, now);
+    payloads_flush(c);
     for (struct segment *seg = c->segments, *next; seg; seg = next) {
         next = seg->next;
         segment_leave(c, seg);
@@ -976,4 +978,5 @@ void core_free(struct collector *c)
     }
     if (c->diag_fd >= 0)
         close(c->diag_fd);
+    payloads_close(c);
 }

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/core.h"
+#include "collector/payloads.h"
 #include "protocol/detect.h"
 #include "protocol/dns.h"
 #include "protocol/http1.h"
@@ -97,6 +98,7 @@ void stream_free(struct stream *s, uint64_t time_ns)
     if (!s)
         return;
     free_decoder(s, time_ns);
+    payloads_end(s, time_ns);
     free(s);
 }
 
@@ -190,6 +192,8 @@ static void replayed(void *ctx, enum proto_dir dir, const uint8_t *data, size_t 
 {
     struct stream *s = ctx;
 
+    if (s->everything && !s->p->pl->cfg->payload.enable) /* else it has passed already */
+        payloads_pass(s, dir, data, len, time_ns);
     feed(s, dir, data, len, time_ns);
 }
 
@@ -204,6 +208,9 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
     s->kind = STREAM_NOTHING;
     s->http = a->protocol == DETECT_HTTP1 || a->protocol == DETECT_HTTP2;
     s->everything = rule && rule->payload;
+    s->ciphertext |= a->protocol == DETECT_TLS && !s->tls;
+    s->protocol = a->name;
+    payloads_recognised(s);
     if (rule ? rule->detect : a->protocol != DETECT_TLS)
         report_net_app(s->p, s->fd, s->channel, a->name, time_ns);
     if (a->protocol == DETECT_HTTP1 && pl->http) {
@@ -219,11 +226,10 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
         s->kind = STREAM_STATSD;
         s->statsd = statsd_new(&statsd_sink, s, joined);
     }
-    if (s->kind != STREAM_NOTHING) {
-        if (s->missed)
-            lost(s, LK_TRAFFIC, s->missed);
+    if (s->kind != STREAM_NOTHING && s->missed)
+        lost(s, LK_TRAFFIC, s->missed);
+    if (s->kind != STREAM_NOTHING || s->everything)
         detect_replay(d, replayed, s);
-    }
     detect_free(d);
 }
 
@@ -287,6 +293,15 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
     change(s, time_ns);
 }
 
+/* What passed, each byte once. */
+static void pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    if (!len)
+        return;
+    payloads_pass(s, dir, data, len, time_ns);
+    feed(s, dir, data, len, time_ns);
+}
+
 static void end(struct stream *s, uint64_t time_ns)
 {
     for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
@@ -334,7 +349,7 @@ static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct s
 
 static enum fd_want want_of(const struct proc *p, const struct stream *s)
 {
-    if (s->everything || p->pl->mode & SEG_M_PAYLOADS)
+    if (!s->ciphertext && (s->everything || p->pl->mode & SEG_M_PAYLOADS))
         return FDW_CAPTURE;
     return s->kind == STREAM_DETECT ? FDW_UNDECIDED : s->kind == STREAM_NOTHING ? FDW_NONE : FDW_CAPTURE;
 }
@@ -373,10 +388,16 @@ static uint64_t hash_of(const void *p, size_t len)
 static void datagram(struct stream *s, const struct traffic *t)
 {
     s->peer = hash_of(t->name, t->name_len);
-    if (t->data && !t->offset && t->len == t->bytes)
-        feed(s, t->dir, t->data, t->len, t->time_ns);
-    else if (!t->offset && (s->kind == STREAM_DNS || s->kind == STREAM_STATSD))
-        lost(s, LK_MESSAGE, 1);
+    s->name = t->name;
+    s->name_len = t->name_len;
+    if (t->data && !t->offset && t->len == t->bytes) {
+        pass(s, t->dir, t->data, t->len, t->time_ns);
+    } else {
+        payloads_pass(s, t->dir, NULL, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
+        if (!t->offset && (s->kind == STREAM_DNS || s->kind == STREAM_STATSD))
+            lost(s, LK_MESSAGE, 1);
+    }
+    s->name = NULL;
 }
 
 void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffic *t)
@@ -400,7 +421,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         if (*pos != DESC_NO_POS && start > *pos) {
             if (s->kind == STREAM_DETECT)
                 s->missed += start - *pos;
-            feed(s, t->dir, NULL, start - *pos, t->time_ns);
+            pass(s, t->dir, NULL, start - *pos, t->time_ns);
         } else if (*pos != DESC_NO_POS) {
             skip = *pos - start; /* written out of order, by threads: it was a gap already */
         }
@@ -408,7 +429,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
             *pos = start + len;
     }
     if (skip < len)
-        feed(s, t->dir, t->data ? t->data + skip : NULL, len - skip, t->time_ns);
+        pass(s, t->dir, t->data ? t->data + skip : NULL, len - skip, t->time_ns);
     with(s, NULL, -1);
     if (!t->tls) {
         tell_skip(p, fd, d, s);
@@ -427,7 +448,7 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
         with(s, p, fd);
         for (enum proto_dir dir = 0; dir < PROTO_DIRS && !p->borrowed && !(d->flags & DF_BLIND); dir++)
             if (d->pos[dir] != DESC_NO_POS && now[dir] > d->pos[dir])
-                feed(s, dir, NULL, now[dir] - d->pos[dir], time_ns);
+                pass(s, dir, NULL, now[dir] - d->pos[dir], time_ns);
         with(s, NULL, -1);
     }
     if (d->file->refs > 1)
@@ -469,7 +490,7 @@ void stream_object(struct proc *p, const struct traffic *t)
     o->next = p->tls_streams;
     p->tls_streams = o;
     with(o->stream, p, -1);
-    feed(o->stream, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
+    pass(o->stream, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
     with(o->stream, NULL, -1);
 }
 

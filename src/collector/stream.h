@@ -41,6 +41,8 @@ struct stream {
     bool joined;              /* something passed before, or was missed before it was recognised */
     bool http;                /* HTTP was recognised, decoded or not */
     bool everything;          /* its payload is wanted, by its protocol */
+    bool began;               /* data were seen */
+    bool ciphertext;          /* TLS: its payload isn't wanted, the plaintext is another stream */
     unsigned tries;           /* to recognise it */
     uint64_t looked;          /* bytes that this took so far */
     uint64_t missed;          /* bytes that should have been captured while it wasn't recognised */
@@ -50,6 +52,10 @@ struct stream {
     struct proc *p;
     int64_t fd;
     uint64_t peer;            /* of a datagram: a hash of its address, 0 if it isn't told */
+    const void *name;         /* ... the address, while it is being fed; NULL: not told */
+    uint32_t name_len;
+    const char *protocol;     /* that was recognised, or NULL */
+    struct stream_flow *flows; /* payloads.c */
     union {
         struct detect *detect;
         struct http1 *http1;

@@ -52,6 +52,8 @@ HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
         decision = want & 3;
     if (decision == FDW_NONE)
         return;
+    if (decision == FDW_UNDECIDED && mode & SEG_M_PAYLOADS)
+        decision = FDW_CAPTURE; /* nobody has to recognise it first */
     if (e && decision == FDW_CAPTURE && !(mode & SEG_M_PAYLOADS)) {
         const struct fd_skip *to = fd_skip(t->s, t->fd);
 

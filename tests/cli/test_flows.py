@@ -167,7 +167,7 @@ def some_events():
              http_response_content_length=1000),
         http("http.req", "GET", "www.a.test"),
         http("http.resp", "GET", "www.a.test", http_status_code=200, http_client_duration=30),
-        http("http.req", "POST", "www.a.test"),
+        http("http.req", "POST", "www.a.test:80"), http("http.req", "PUT", "10.0.0.9:80"), http("http.req", "PUT", "[::1]:80"),
         net("net.close", "10.0.0.9", 80, 51000, "77", net_bytes_sent=10, net_bytes_recv=20, duration=1500),
         *[net("net.open", "10.0.0.7", 40000 + i, 8080, str(100 + i)) for i in range(3)],
         *[net("net.close", "10.0.0.7", 40000 + i, 8080, str(100 + i), net_bytes_sent=1000, net_bytes_recv=1, duration=5)
@@ -215,7 +215,9 @@ def report(ctx):
     equal(of("http"), [
         {"http_method": "GET", "http_host": "www.a.test", "http_status_code": 200, "role": "client", "count": 2,
          "duration_mean": 20, "duration_max": 30, "response_content_length": 1000},
-        {"http_method": "POST", "http_host": "www.a.test", "count": 1, "response_content_length": 0}], "HTTP")
+        {"http_method": "POST", "http_host": "www.a.test:80", "count": 1, "response_content_length": 0},
+        {"http_method": "PUT", "http_host": "10.0.0.9:80", "count": 1, "response_content_length": 0},
+        {"http_method": "PUT", "http_host": "[::1]:80", "count": 1, "response_content_length": 0}], "HTTP")
     equal(of("process"), [
         {"pid": 10, "proc": "curl", "cmd": "curl x", "starts": 1, "duration": 7000, "cpu": 1234567, "mem_peak": 2048,
          "exit_code": 3},
@@ -225,7 +227,7 @@ def report(ctx):
                           {"metric": "net.tx", "total": 7, "unit": "byte"}], "counters")
     text = out(ctx, "report").decode()
     check("\033" not in text, "control characters", text)
-    for part in ("Files: 3\n", "Network: 2\n", "HTTP: 2\n", "Processes: 2\n", "/tmp/big", "www.a.test a.test", "1s", "SIGKILL"):
+    for part in ("Files: 3\n", "Network: 2\n", "HTTP: 4\n", "Processes: 2\n", "/tmp/big", "www.a.test a.test", "1s", "SIGKILL"):
         check(part in text, f"no {part} in", text)
     text = out(ctx, "report", "-n", "1").decode()
     check("Files: 3, the first 1\n" in text and "/tmp/big" in text and "/etc/hosts" not in text, text)
