@@ -133,6 +133,7 @@ struct table;
 struct table *table_new(const char *const *headers, size_t count);
 void table_cell(struct table *, const char *text); /* cleaned; the next column of the current row */
 void table_cellf(struct table *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void table_uint(struct table *, uint64_t v);
 void table_print(struct table *, FILE *); /* cut to the terminal's width if it is one; frees */
 void table_free(struct table *);
 /* One line "Label:  value" of a description. */

@@ -20,11 +20,12 @@ static const struct cli_option options[] = {
     {"in", NULL, "The bytes that the process received in this flow, as they are", NULL, 0, false, false},
     {"out", NULL, "The bytes that it sent", NULL, 0, false, false},
     {"pcapng", "FILE", "Write the flows as packets, for Wireshark; - is standard output", NULL, 0, false, false},
-    {"peer", "CIDR", "Only flows with peers in this network, such as 10.0.0.0/8, or with this address", NULL, 'p', false,
-     false},
+    {"peer", "CIDR", "Only flows with peers in this network, such as 10.0.0.0/8, or with this address", NULL, 'p',
+     false, false},
     {"last", "N", "The last N, after all filters (default 20; all with a filter)", NULL, 'n', false, false},
     {"all", NULL, "All flows", NULL, 'a', false, false},
-    {"sort", "FIELD", "The greatest first, by a member of the JSON form; -n N gives the top N", NULL, 's', false, false},
+    {"sort", "FIELD", "The greatest first, by a member of the JSON form; -n N gives the top N", NULL, 's', false,
+     false},
     {"reverse", NULL, "With --sort: the smallest first", NULL, 'r', false, false},
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
     {0},
@@ -115,6 +116,11 @@ static uint64_t duration(const struct payload_entry *e)
     return last_time(e) > e->begin_ns ? last_time(e) - e->begin_ns : 0;
 }
 
+static uint64_t total(const struct payload_entry *e, enum payload_dir d)
+{
+    return e->bytes[d] > UINT64_MAX - e->missing[d] ? UINT64_MAX : e->bytes[d] + e->missing[d];
+}
+
 /* A member of the JSON form: adds its value, or nothing if the flow has none. */
 typedef void add_member(struct buf *, const struct view *, const struct payload_entry *);
 
@@ -163,6 +169,7 @@ static const char *role_text(const struct payload_entry *e)
     return roles[e->id.role];
 }
 
+/* clang-format off */
 #define MEMBER(name, expression)                                                                                       \
     static void member_##name(struct buf *b, const struct view *v, const struct payload_entry *e)                      \
     {                                                                                                                  \
@@ -186,8 +193,8 @@ MEMBER(unix_peer_inode, add_inode(b, &e->id.peer))
 MEMBER(start_time, add_time(b, e->begin_ns))
 MEMBER(last_sent_time, add_time(b, e->last_ns[PAYLOAD_OUT]))
 MEMBER(duration, buf_uint(b, duration(e)))
-MEMBER(net_bytes_recv, buf_uint(b, e->bytes[PAYLOAD_IN] + e->missing[PAYLOAD_IN]))
-MEMBER(net_bytes_sent, buf_uint(b, e->bytes[PAYLOAD_OUT] + e->missing[PAYLOAD_OUT]))
+MEMBER(net_bytes_recv, buf_uint(b, total(e, PAYLOAD_IN)))
+MEMBER(net_bytes_sent, buf_uint(b, total(e, PAYLOAD_OUT)))
 MEMBER(missing_recv, buf_uint(b, e->missing[PAYLOAD_IN]))
 MEMBER(missing_sent, buf_uint(b, e->missing[PAYLOAD_OUT]))
 MEMBER(net_close_reason, add_text(b, e->reason))
@@ -205,6 +212,7 @@ static const struct member {
     ROW(unix_peer_inode), ROW(start_time), ROW(last_sent_time), ROW(duration), ROW(net_bytes_recv), ROW(net_bytes_sent),
     ROW(missing_recv), ROW(missing_sent), ROW(net_close_reason), ROW(basedir), ROW(in_file), ROW(out_file),
 };
+/* clang-format on */
 #define MEMBERS (sizeof(members) / sizeof(*members))
 
 /* --- printing --- */
@@ -253,15 +261,15 @@ static void add_row(struct table *t, const struct payload_entry *e)
     char text[PAYLOAD_ADDR_TEXT], port[24], when[32];
     struct buf b = BUF_INIT;
 
-    table_cellf(t, "%llu", (unsigned long long)e->number);
+    table_uint(t, e->number);
     table_cell(t, where(&e->id.host, text, port));
     table_cell(t, port);
     table_cell(t, where(&e->id.peer, text, port));
     table_cell(t, port);
     table_cell(t, e->last_ns[PAYLOAD_OUT] ? text_time(e->last_ns[PAYLOAD_OUT], when) : "-");
     table_cell(t, text_duration(duration(e), when));
-    table_cellf(t, "%llu", (unsigned long long)(e->bytes[PAYLOAD_IN] + e->missing[PAYLOAD_IN]));
-    table_cellf(t, "%llu", (unsigned long long)(e->bytes[PAYLOAD_OUT] + e->missing[PAYLOAD_OUT]));
+    table_uint(t, total(e, PAYLOAD_IN));
+    table_uint(t, total(e, PAYLOAD_OUT));
     protocol_text(e, &b);
     table_cell(t, buf_cstr(&b));
     table_cellf(t, "%s[%lld]", e->id.proc ? e->id.proc : "?", (long long)e->id.pid);
@@ -270,13 +278,13 @@ static void add_row(struct table *t, const struct payload_entry *e)
 
 static void pair_bytes(const char *label, const struct payload_entry *e, enum payload_dir d)
 {
+    unsigned long long all = total(e, d), missing = e->missing[d];
     char text[96];
-    unsigned long long missing = e->missing[d];
 
     if (missing)
-        snprintf(text, sizeof(text), "%llu, %llu of them not captured", (unsigned long long)e->bytes[d] + missing, missing);
+        snprintf(text, sizeof(text), "%llu, %llu of them not captured", all, missing);
     else
-        snprintf(text, sizeof(text), "%llu", (unsigned long long)e->bytes[d]);
+        snprintf(text, sizeof(text), "%llu", all);
     table_pair(stdout, 0, label, text);
 }
 
@@ -446,7 +454,8 @@ static int dump(const struct view *v, enum payload_dir dir)
         if (!wanted(v, r.flow) || r.dir != dir)
             continue;
         if (r.kind == PAYLOAD_GAP)
-            cli_error("after %llu bytes, %llu bytes were not captured", (unsigned long long)bytes, (unsigned long long)r.len);
+            cli_error("after %llu bytes, %llu bytes were not captured", (unsigned long long)bytes,
+                      (unsigned long long)r.len);
         if (r.kind != PAYLOAD_DATA)
             continue;
         if ((rc = copy_chunk(v, &r, buf)) < 0)
@@ -581,7 +590,8 @@ static int open_payloads(struct view *v, const struct args *a, const struct memb
         cli_hint("`scope run --payloads PROGRAM` keeps them");
         rc = EXIT_FAILED;
     } else {
-        cli_error("can't read the payloads of session %llu: %s: %s", (unsigned long long)v->session->id, dir, strerror(-rc));
+        cli_error("can't read the payloads of session %llu: %s: %s", (unsigned long long)v->session->id, dir,
+                  strerror(-rc));
         rc = EXIT_FAILED;
     }
     free(dir);
@@ -608,10 +618,10 @@ static int parse_numbers(const struct args *a, struct view *v)
 static int check(const struct args *a, struct view *v, const struct member **sort, int64_t *last)
 {
     static const char *const conflicts[][2] = {
-        {"in", "out"},      {"in", "last"},     {"in", "all"},     {"in", "json"},    {"in", "sort"},
-        {"in", "reverse"},  {"in", "peer"},     {"in", "pcapng"},  {"out", "last"},   {"out", "all"},
-        {"out", "json"},    {"out", "sort"},    {"out", "reverse"}, {"out", "peer"},  {"out", "pcapng"},
-        {"pcapng", "last"}, {"pcapng", "all"},  {"pcapng", "json"}, {"pcapng", "sort"}, {"pcapng", "reverse"},
+        {"in", "out"},      {"in", "last"},    {"in", "all"},      {"in", "json"},     {"in", "sort"},
+        {"in", "reverse"},  {"in", "peer"},    {"in", "pcapng"},   {"out", "last"},    {"out", "all"},
+        {"out", "json"},    {"out", "sort"},   {"out", "reverse"}, {"out", "peer"},    {"out", "pcapng"},
+        {"pcapng", "last"}, {"pcapng", "all"}, {"pcapng", "json"}, {"pcapng", "sort"}, {"pcapng", "reverse"},
         {"last", "all"}};
     const char *field = args_get(a, "sort"), *network = args_get(a, "peer"), *names[MEMBERS + 1] = {0}, *like;
     bool bytes = args_has(a, "in") || args_has(a, "out");
@@ -669,11 +679,15 @@ const struct cli_command command_flows = {
     .summary = "Show captured network traffic",
     .usage = "[OPTIONS] [FLOW...]",
     .description =
-        "Lists what was captured with `scope run --payloads`, one line per flow: a connection, or what a datagram socket "
-        "exchanged with one peer. With a number: everything about that flow, or with --in or --out its bytes. Bytes that "
+        "Lists what was captured with `scope run --payloads`, one line per flow: a connection, or what a datagram "
+        "socket "
+        "exchanged with one peer. With a number: everything about that flow, or with --in or --out its bytes. Bytes "
+        "that "
         "were not captured are told on standard error, and are missing in what --in and --out print.\n"
-        "--pcapng writes the flows, or those that are named, as packets that Wireshark and tshark read. The plaintext of "
-        "TLS goes as if there were no TLS: on port 80 instead of 443, and likewise for other ports that Wireshark takes "
+        "--pcapng writes the flows, or those that are named, as packets that Wireshark and tshark read. The plaintext "
+        "of "
+        "TLS goes as if there were no TLS: on port 80 instead of 443, and likewise for other ports that Wireshark "
+        "takes "
         "for TLS. A protocol on a port of its own is named with Decode As, or `tshark -d tcp.port==8443,http`.",
     .options = options,
     .more_options = cli_session_options,

@@ -10,8 +10,8 @@
 #include "base/buf.h"
 #include "base/mem.h"
 
-#define NAMES_MAX 4       /* host names that are kept for an address */
-#define EPHEMERAL 32768u  /* the lowest port that Linux gives to clients, unless told otherwise */
+#define NAMES_MAX 4      /* host names that are kept for an address */
+#define EPHEMERAL 32768u /* the lowest port that Linux gives to clients, unless told otherwise */
 
 static const struct cli_option options[] = {
     {"last", "N", "The first N rows of each table (default 20; with --json all)", NULL, 'n', false, false},
@@ -38,8 +38,8 @@ struct row {
     char *key; /* parts are separated by SEPARATOR */
     size_t order;
     uint64_t n[SUMS];
-    double total;          /* counters */
-    char *text[4];         /* what else is to be shown; the latest */
+    double total;  /* counters */
+    char *text[4]; /* what else is to be shown; the latest */
     char *names[NAMES_MAX];
 };
 #define SEPARATOR '\x1f'
@@ -291,8 +291,8 @@ static void http_event(struct report *r, const char *source, const json_t *data)
             side = ms ? "server" : "-";
         }
         row_of(&r->requests, key)->n[HTTP_TIMED]++;
-        whole = xasprintf("%llu%c%s%c%s", (unsigned long long)number(data, "http_status_code"), SEPARATOR, side, SEPARATOR,
-                          key);
+        whole = xasprintf("%llu%c%s%c%s", (unsigned long long)number(data, "http_status_code"), SEPARATOR, side,
+                          SEPARATOR, key);
         row = row_of(&r->http, whole);
         free(whole);
         row->n[HTTP_COUNT]++;
@@ -536,11 +536,6 @@ static void add_uint(struct buf *b, const char *key, uint64_t value)
     buf_printf(b, ",\"%s\":%llu", key, (unsigned long long)value);
 }
 
-static void cell_uint(struct table *t, uint64_t v)
-{
-    table_cellf(t, "%llu", (unsigned long long)v);
-}
-
 static void cell_ms(struct table *t, uint64_t ms)
 {
     char text[32];
@@ -570,10 +565,10 @@ static void file_cells(struct table *t, const struct row *row)
 {
     char when[32];
 
-    cell_uint(t, row->n[FILE_READ]);
-    cell_uint(t, row->n[FILE_WRITTEN]);
-    cell_uint(t, row->n[FILE_OPENS]);
-    cell_uint(t, row->n[FILE_CHANGES]);
+    table_uint(t, row->n[FILE_READ]);
+    table_uint(t, row->n[FILE_WRITTEN]);
+    table_uint(t, row->n[FILE_OPENS]);
+    table_uint(t, row->n[FILE_CHANGES]);
     table_cell(t, text_duration(row->n[FILE_BUSY_US] * 1000, when));
     table_cell(t, row->key);
 }
@@ -612,9 +607,9 @@ static void endpoint_cells(struct table *t, const struct row *row)
     split_key(row, &copy, parts);
     for (size_t i = 0; i < NAMES_MAX && row->names[i]; i++)
         buf_printf(&names, "%s%s", i ? " " : "", row->names[i]);
-    cell_uint(t, row->n[END_SENT]);
-    cell_uint(t, row->n[END_RECEIVED]);
-    cell_uint(t, row->n[END_CONNECTIONS]);
+    table_uint(t, row->n[END_SENT]);
+    table_uint(t, row->n[END_RECEIVED]);
+    table_uint(t, row->n[END_CONNECTIONS]);
     cell_ms(t, row->n[END_DURATION_MS]);
     table_cell(t, parts[3]);
     table_cell(t, *parts[2] ? parts[2] : "-");
@@ -653,7 +648,7 @@ static void process_cells(struct table *t, const struct row *row)
     if (row->n[PROC_ENDED]) {
         table_cell(t, text_duration(row->n[PROC_CPU_US] * 1000, when));
         cell_ms(t, row->n[PROC_DURATION_MS]);
-        cell_uint(t, row->n[PROC_MEM_KIB]);
+        table_uint(t, row->n[PROC_MEM_KIB]);
         table_cell(t, row->text[2] ? row->text[2] : "?");
     } else {
         for (int i = 0; i < 4; i++)
@@ -687,7 +682,7 @@ static void http_cells(struct table *t, const struct row *row)
     char *copy;
 
     split_key(row, &copy, parts);
-    cell_uint(t, row->n[HTTP_COUNT]);
+    table_uint(t, row->n[HTTP_COUNT]);
     table_cell(t, parts[2]);
     table_cell(t, status_text(parts[0]));
     if (row->n[HTTP_TIMED]) {
@@ -697,7 +692,7 @@ static void http_cells(struct table *t, const struct row *row)
         table_cell(t, "-");
         table_cell(t, "-");
     }
-    cell_uint(t, row->n[HTTP_BYTES]);
+    table_uint(t, row->n[HTTP_BYTES]);
     table_cell(t, parts[1]);
     table_cell(t, parts[3]);
     free(copy);
@@ -728,17 +723,46 @@ static const struct section {
     void (*json)(struct buf *, const struct row *);
     void (*cells)(struct table *, const struct row *);
 } sections[] = {
-    {"Files", "file", {"READ", "WRITTEN", "OPENS", "CHANGES", "BUSY", "FILE"}, 6, offsetof(struct report, files),
-     compare_files, file_json, file_cells},
-    {"Network", "endpoint",
-     {"SENT", "RECEIVED", "CONNECTIONS", "DURATION", "TRANSPORT", "PEER IP", "PORT", "WAY", "PROTOCOL", "NAMES"}, 10,
-     offsetof(struct report, endpoints), compare_endpoints, endpoint_json, endpoint_cells},
-    {"HTTP", "http", {"COUNT", "METHOD", "STATUS", "MEAN", "MAX", "BYTES", "ROLE", "HOST"}, 8,
-     offsetof(struct report, http), compare_http, http_json, http_cells},
-    {"Processes", "process", {"PID", "CPU", "DURATION", "MEMORY KIB", "EXIT", "COMMAND"}, 6,
-     offsetof(struct report, processes), compare_processes, process_json, process_cells},
-    {"Counters", "counter", {"METRIC", "TOTAL", "UNIT"}, 3, offsetof(struct report, counters), compare_counters,
-     counter_json, counter_cells},
+    {"Files",
+     "file",
+     {"READ", "WRITTEN", "OPENS", "CHANGES", "BUSY", "FILE"},
+     6,
+     offsetof(struct report, files),
+     compare_files,
+     file_json,
+     file_cells},
+    {"Network",
+     "endpoint",
+     {"SENT", "RECEIVED", "CONNECTIONS", "DURATION", "TRANSPORT", "PEER IP", "PORT", "WAY", "PROTOCOL", "NAMES"},
+     10,
+     offsetof(struct report, endpoints),
+     compare_endpoints,
+     endpoint_json,
+     endpoint_cells},
+    {"HTTP",
+     "http",
+     {"COUNT", "METHOD", "STATUS", "MEAN", "MAX", "BYTES", "ROLE", "HOST"},
+     8,
+     offsetof(struct report, http),
+     compare_http,
+     http_json,
+     http_cells},
+    {"Processes",
+     "process",
+     {"PID", "CPU", "DURATION", "MEMORY KIB", "EXIT", "COMMAND"},
+     6,
+     offsetof(struct report, processes),
+     compare_processes,
+     process_json,
+     process_cells},
+    {"Counters",
+     "counter",
+     {"METRIC", "TOTAL", "UNIT"},
+     3,
+     offsetof(struct report, counters),
+     compare_counters,
+     counter_json,
+     counter_cells},
 };
 
 static void print_section(const struct section *s, struct report *r, bool json, size_t limit, bool *first)
@@ -846,9 +870,11 @@ const struct cli_command command_report = {
     .usage = "[OPTIONS]",
     .description =
         "Sums up the events of a session: files and the other ends of connections by bytes, HTTP requests by number, "
-        "processes by CPU time; and the counters among its metrics. Bytes of a file or connection count when it has been "
+        "processes by CPU time; and the counters among its metrics. Bytes of a file or connection count when it has "
+        "been "
         "closed. Names are those that DNS answers and HTTP requests gave to an address. Connections that came in are "
-        "summed up by address and this side's port; they are told from others by their ports, of which the lower one is "
+        "summed up by address and this side's port; they are told from others by their ports, of which the lower one "
+        "is "
         "the service's.",
     .options = options,
     .more_options = cli_session_options,

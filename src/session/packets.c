@@ -11,19 +11,19 @@
 #include "base/mem.h"
 #include "session/pcapng.h"
 
-#define SEGMENT_MAX 61440u         /* an IP packet has at most 65535 bytes */
-#define DATAGRAM_MAX 65507u        /* of data in UDP over IPv4 */
-#define UNACKED_MAX (1u << 28)     /* then the receiver acknowledges; below the window */
+#define SEGMENT_MAX 61440u     /* an IP packet has at most 65535 bytes */
+#define DATAGRAM_MAX 65507u    /* of data in UDP over IPv4 */
+#define UNACKED_MAX (1u << 28) /* then the receiver acknowledges; below the window */
 #define WINDOW 65535u
-#define WINDOW_SHIFT 14            /* the largest there is (RFC 7323): the window is never full */
+#define WINDOW_SHIFT 14 /* the largest there is (RFC 7323): the window is never full */
 #define TTL 64
 
 enum { FIN = 1, SYN = 2, PSH = 8, ACK = 16 };
 
 /* The other port that Wireshark takes for the protocol without TLS. It takes these for TLS, whatever the bytes are. */
-static const uint16_t plain_ports[][2] = {{443, 80},  {465, 25},  {563, 119},  {636, 389},   {853, 53},    {989, 20},
-                                          {990, 21},  {992, 23},  {993, 143},  {995, 110},   {5061, 5060}, {5671, 5672},
-                                          {6514, 514}, {8883, 1883}};
+static const uint16_t plain_ports[][2] = {{443, 80},    {465, 25},    {563, 119},  {636, 389},  {853, 53},
+                                          {989, 20},    {990, 21},    {992, 23},   {993, 143},  {995, 110},
+                                          {5061, 5060}, {5671, 5672}, {6514, 514}, {8883, 1883}};
 
 /* An end as packets have it: IPv4 addresses only in the first four bytes. */
 struct end {
@@ -34,11 +34,11 @@ struct end {
 struct conversation {
     struct conversation *next;
     uint32_t interface;
-    uint32_t seq[PAYLOAD_DIRS];   /* of the next byte in this direction */
+    uint32_t seq[PAYLOAD_DIRS]; /* of the next byte in this direction */
     uint32_t unacked[PAYLOAD_DIRS];
     struct end from[PAYLOAD_DIRS]; /* who sends in this direction */
-    bool v6, stream, client;      /* the process is the client */
-    bool open;                    /* the handshake was written */
+    bool v6, stream, client;       /* the process is the client */
+    bool open;                     /* the handshake was written */
     bool closed;
     char *comment;
 };
@@ -72,8 +72,9 @@ struct packets *packets_new(FILE *to, struct payload_reader *from, const char *a
     p->to = to;
     p->from = from;
     p->data = xmalloc(DATAGRAM_MAX);
-    pcapng_section(to, application,
-                   "Made from what the programs read and wrote: headers, handshakes and acknowledgements are synthesised");
+    pcapng_section(
+        to, application,
+        "Made from what the programs read and wrote: headers, handshakes and acknowledgements are synthesised");
     return p;
 }
 
@@ -157,7 +158,8 @@ static void local_address(struct end *e, uint16_t subnet, uint64_t n)
 enum { SUBNET_UNIX = 1, SUBNET_HOST, SUBNET_PEER };
 enum { PORT_SERVER = 1, PORT_CLIENT = 49152 };
 
-static struct end end_of(const struct payload_entry *e, const struct payload_addr *a, bool v6, bool is_peer, bool client)
+static struct end end_of(const struct payload_entry *e, const struct payload_addr *a, bool v6, bool is_peer,
+                         bool client)
 {
     struct end end = {.port = e->id.tls ? plain_port(a->port) : a->port};
 
@@ -315,7 +317,8 @@ static size_t ip_header(uint8_t h[40], const struct conversation *c, enum payloa
 
 /* Transport header and data as a packet; the checksum's place is filled in. */
 static void packet(struct packets *p, const struct conversation *c, enum payload_dir dir, uint64_t time_ns,
-                   uint8_t protocol, uint8_t *header, size_t header_len, size_t checksum, const uint8_t *data, size_t len)
+                   uint8_t protocol, uint8_t *header, size_t header_len, size_t checksum, const uint8_t *data,
+                   size_t len)
 {
     uint8_t ip[40], pseudo[4] = {0, protocol, 0, 0};
     size_t total = header_len + len, ip_len = ip_header(ip, c, dir, protocol, total);
@@ -327,7 +330,8 @@ static void packet(struct packets *p, const struct conversation *c, enum payload
     s = sum(s, header, header_len);
     s = ~sum(s, data, len) & 0xffff;
     put16(header + checksum, protocol == IPPROTO_UDP && !s ? 0xffff : s); /* RFC 768 */
-    pcapng_packet(p->to, c->interface, time_ns, dir == PAYLOAD_IN ? PCAPNG_INBOUND : PCAPNG_OUTBOUND, c->comment, parts, 3);
+    pcapng_packet(p->to, c->interface, time_ns, dir == PAYLOAD_IN ? PCAPNG_INBOUND : PCAPNG_OUTBOUND, c->comment, parts,
+                  3);
 }
 
 static void segment(struct packets *p, struct conversation *c, enum payload_dir dir, uint64_t time_ns, unsigned flags,

@@ -17,8 +17,8 @@ struct packets;
 
 /* Begins a capture file. Both stay the caller's; errors of the stream are left for ferror(3). */
 struct packets *packets_new(FILE *to, struct payload_reader *from, const char *application);
-/* What a record of `from`, which has just been read, has been on the network. 0; -ENODATA if its file is shorter than the index
- * says, or -errno from reading the file: what could be read has been written then, the rest is a gap. */
+/* What a record of `from`, which has just been read, has been on the network. 0; -ENODATA if its file is shorter than
+ * the index says, or -errno from reading the file: what could be read has been written then, the rest is a gap. */
 int packets_add(struct packets *p, const struct payload_record *record);
 void packets_free(struct packets *p);
 

@@ -384,7 +384,8 @@ static int make_pair(struct payload_flow *f, unsigned attempt)
     for (enum payload_dir d = 0; d < PAYLOAD_DIRS; d++) {
         name[d] = file_name(f, d, attempt);
         if (rc == 0)
-            fd[d] = openat(s->files.dir, name[d], O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+            fd[d] =
+                openat(s->files.dir, name[d], O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (rc == 0 && fd[d] < 0)
             rc = -errno;
     }
@@ -551,11 +552,12 @@ int payload_close(struct payload_store *s)
 {
     int rc = 0, one;
 
-    while (s->first) {
+    for (struct payload_flow *f = s->first, *next; f; f = next) {
+        next = f->next;
         for (enum payload_dir d = 0; d < PAYLOAD_DIRS; d++)
-            if ((one = tell_failed(s->first, d)) < 0)
+            if ((one = tell_failed(f, d)) < 0)
                 rc = one;
-        free_flow(s->first);
+        free_flow(f);
     }
     one = payload_flush(s);
     rc = one < 0 ? one : rc;

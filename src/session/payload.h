@@ -31,7 +31,7 @@ enum payload_role { PAYLOAD_UNKNOWN, PAYLOAD_CLIENT, PAYLOAD_SERVER };
 
 /* One end of a flow. */
 struct payload_addr {
-    int family;     /* AF_INET, AF_INET6, AF_UNIX; AF_UNSPEC: not known */
+    int family; /* AF_INET, AF_INET6, AF_UNIX; AF_UNSPEC: not known */
     uint16_t port;
     uint8_t ip[16]; /* in network order; of AF_INET the first four */
     uint64_t inode; /* AF_UNIX; 0: not known */
@@ -71,10 +71,10 @@ struct payload_store;
 struct payload_flow;
 
 struct payload_options {
-    const char *dir;              /* made if it isn't there */
-    uint64_t session, start_ns;   /* struct session's: whose flows they are, where several share a directory */
-    bool headers;                 /* SCOPE_PAYLOAD_HEADER */
-    unsigned max_files;           /* open at once; 0: 128 */
+    const char *dir;            /* made if it isn't there */
+    uint64_t session, start_ns; /* struct session's: whose flows they are, where several share a directory */
+    bool headers;               /* SCOPE_PAYLOAD_HEADER */
+    unsigned max_files;         /* open at once; 0: 128 */
 };
 
 /* Makes an index of its own in the directory. 0 or -errno. */
@@ -83,8 +83,8 @@ int payload_open(const struct payload_options *o, struct payload_store **ret);
 struct payload_flow *payload_begin(struct payload_store *s, const struct payload_id *id, uint64_t time_ns);
 /* More has become known about it: the protocol, an address. Names of files stay. */
 void payload_update(struct payload_flow *f, const struct payload_id *id);
-/* Bytes that passed. Of a datagram, all of it, also if that is nothing. What can't be written becomes a gap, is counted,
- * and -errno is returned: the flow can go on. */
+/* Bytes that passed. Of a datagram, all of it, also if that is nothing. What can't be written becomes a gap, is
+ * counted, and -errno is returned: the flow can go on. */
 int payload_data(struct payload_flow *f, enum payload_dir dir, uint64_t time_ns, const void *data, size_t len);
 /* Bytes that passed and were not captured. */
 int payload_gap(struct payload_flow *f, enum payload_dir dir, uint64_t time_ns, uint64_t len);
@@ -101,15 +101,15 @@ int payload_close(struct payload_store *s);
 
 /* A flow as far as the index has been read. It and its texts belong to the reader. */
 struct payload_entry {
-    uint64_t number;                  /* 1, 2, ... in the order of the index */
+    uint64_t number; /* 1, 2, ... in the order of the index */
     struct payload_id id;
-    uint64_t begin_ns, end_ns;        /* 0: not known; not ended */
-    const char *reason;               /* NULL: not known */
-    uint64_t bytes[PAYLOAD_DIRS];     /* that are in the files */
-    uint64_t missing[PAYLOAD_DIRS];   /* ... that are not */
-    uint64_t last_ns[PAYLOAD_DIRS];   /* of data or a gap */
-    const char *file[PAYLOAD_DIRS];   /* names in the directory, NULL: none */
-    void *user;                       /* the reader's caller's */
+    uint64_t begin_ns, end_ns;      /* 0: not known; not ended */
+    const char *reason;             /* NULL: not known */
+    uint64_t bytes[PAYLOAD_DIRS];   /* that are in the files */
+    uint64_t missing[PAYLOAD_DIRS]; /* ... that are not */
+    uint64_t last_ns[PAYLOAD_DIRS]; /* of data or a gap */
+    const char *file[PAYLOAD_DIRS]; /* names in the directory, NULL: none */
+    void *user;                     /* the reader's caller's */
 };
 
 enum payload_kind { PAYLOAD_FLOW, PAYLOAD_DATA, PAYLOAD_GAP, PAYLOAD_END };
@@ -127,7 +127,8 @@ struct payload_reader;
 
 /* Flows of one session in a directory; start_ns 0: whenever it began. -ENOENT: there are none, or -errno. */
 int payload_reader_new(const char *dir, uint64_t session, uint64_t start_ns, struct payload_reader **ret);
-/* The next record: 1, 0 at the end of what has been written, -errno. Lines that make no sense are counted and left out. */
+/* The next record: 1, 0 at the end of what has been written, -errno. Lines that make no sense are counted and left out.
+ */
 int payload_next(struct payload_reader *r, struct payload_record *ret);
 /* Bytes of a flow's file: as many as there are (0: the file ends), or -errno. -EINVAL: it is no regular file. */
 ssize_t payload_read(struct payload_reader *r, struct payload_entry *e, enum payload_dir dir, uint64_t at, void *buf,

@@ -290,8 +290,12 @@ static bool read_range(struct payload_reader *r, const json_t *o, enum payload_k
         add_saturated(&f->entry.missing[d], (uint64_t)len);
     }
     f->entry.last_ns[d] = (uint64_t)time_ns;
-    *ret = (struct payload_record){.kind = kind, .flow = &f->entry, .time_ns = (uint64_t)time_ns, .dir = d,
-                                   .at = (uint64_t)at, .len = (uint64_t)len};
+    *ret = (struct payload_record){.kind = kind,
+                                   .flow = &f->entry,
+                                   .time_ns = (uint64_t)time_ns,
+                                   .dir = d,
+                                   .at = (uint64_t)at,
+                                   .len = (uint64_t)len};
     return true;
 }
 
