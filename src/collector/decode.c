@@ -715,7 +715,7 @@ static void do_traffic(struct ctx *x)
 {
     const struct record *r = x->r;
     int64_t fd = (int64_t)r->arg[0];
-    uint32_t gen = x->p->borrowed ? 0 : (uint32_t)r->arg[5];
+    uint32_t gen = (uint32_t)r->arg[5];
     struct desc *d = fd >= 0 ? fds_lookup(x->p, fd) : NULL;
     struct traffic t = {
         .dir = r->arg[3] == DATA_TX || r->arg[3] == DATA_TLS_TX ? PROTO_TX : PROTO_RX,
@@ -738,7 +738,7 @@ static void do_traffic(struct ctx *x)
             stream_object(x->p, &t);
         return;
     }
-    if (d->file->kind != FDK_SOCKET)
+    if (d->file->kind != FDK_SOCKET && d->file->kind != FDK_UNKNOWN) /* the probe knew better than we, if we know nothing */
         return;
     if (!d->file->sock)
         file_sock(d->file, 0, 0, 0)->flags |= SOCKF_JOINED;
@@ -772,7 +772,8 @@ static void do_data(struct ctx *x)
     name = fds_name(d, &len);
     if (len > SEG_PATH_MAX)
         len = SEG_PATH_MAX;
-    memcpy(source, name, len);
+    if (len)
+        memcpy(source, name, len);
     source[len] = 0;
     telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_LABEL ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
                       d->channel, x->in.data, x->in.data_len);

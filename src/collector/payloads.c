@@ -145,33 +145,18 @@ static struct stream_flow *flow_of(struct stream *s, uint64_t len, uint64_t time
     return f;
 }
 
-/* TLS begins with a record of type handshake (RFC 8446, section 5.1). What is in it is told by the library's calls. */
-static bool is_tls(const uint8_t *data, uint64_t len)
-{
-    return len >= 3 && data[0] == 22 && data[1] == 3 && data[2] <= 4;
-}
-
-void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+/* Into the file of a stream whose process is set. data NULL: a gap, which is told as a loss unless nobody wanted it. */
+static void keep(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns, bool wanted)
 {
     enum payload_dir to = dir == PROTO_RX ? PAYLOAD_IN : PAYLOAD_OUT;
-    struct stream_flow *f;
+    struct stream_flow *f = flow_of(s, len, time_ns);
     uint64_t before;
     int rc;
 
-    if (data && !s->began) {
-        s->began = true;
-        s->ciphertext |= !s->tls && !s->datagrams && is_tls(data, len);
-    }
-    if (!s->p || s->ciphertext)
-        return;
-    if (!s->everything && !s->p->pl->cfg->payload.enable) {
-        if (!s->flows)
-            return;
-        data = NULL; /* it was wanted before, and may be again */
-    }
-    f = flow_of(s, len, time_ns);
     if (!f)
         return;
+    if (!data && wanted)
+        report_loss(s->p->c, s->p, LK_PAYLOAD, len);
     before = payload_lost(f->to->store);
     rc = data ? payload_data(f->flow, to, time_ns, data, len) : payload_gap(f->flow, to, time_ns, len);
     if (rc == 0)
@@ -180,6 +165,61 @@ void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, ui
     if (!f->to->told)
         log_error("payloads: %s: %s; what can't be written is counted", f->to->dir, strerror(-rc));
     f->to->told = true;
+}
+
+/* It is no TLS: what was held back goes first. */
+static void release(struct stream *s)
+{
+    s->cleartext = true;
+    for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
+        struct held_bytes *h = &s->held[dir];
+
+        if (h->len)
+            keep(s, dir, h->data, h->len, h->time_ns, true);
+        h->len = 0;
+    }
+}
+
+/* The first bytes of a connection tell whether it is TLS, of which the plaintext is another stream; until then they are
+ * held back. True if these are kept for later, or not wanted. */
+static bool hold(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    struct held_bytes *h = &s->held[dir];
+    uint8_t first[TLS_DETECT];
+    size_t had = h->len, more = len < sizeof(first) - had ? (size_t)len : sizeof(first) - had;
+    int is_tls;
+
+    memcpy(first, h->data, had);
+    memcpy(first + had, data, more);
+    is_tls = tls_detect(first, had + more);
+    if (is_tls > 0) {
+        s->ciphertext = true;
+        return true;
+    }
+    if (is_tls == 0 || had + len >= sizeof(first))
+        return false;
+    if (!had)
+        h->time_ns = time_ns;
+    memcpy(h->data, first, had + more);
+    h->len = (uint8_t)(had + more);
+    return true;
+}
+
+void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    bool wanted;
+
+    if (!s->p || s->ciphertext)
+        return;
+    wanted = s->everything || s->p->pl->cfg->payload.enable;
+    if (!wanted && !s->flows) /* if it was wanted before, it may be again: then this is a gap */
+        return;
+    if (!s->cleartext) {
+        if (data && !s->tls && !s->datagrams && hold(s, dir, data, len, time_ns))
+            return;
+        release(s);
+    }
+    keep(s, dir, wanted ? data : NULL, len, time_ns, wanted);
 }
 
 void payloads_recognised(struct stream *s)
@@ -195,6 +235,8 @@ void payloads_recognised(struct stream *s)
 
 void payloads_end(struct stream *s, uint64_t time_ns)
 {
+    if (s->p && !s->ciphertext)
+        release(s);
     for (struct stream_flow *f; (f = s->flows);) {
         s->flows = f->next;
         end_flow(s, f, time_ns);

@@ -122,7 +122,7 @@ static void http_upgraded(void *owner, struct slice to, void *kept)
 
     if (!to.p && s->p) {
         s->next_detect = detect_new(s->p->pl->detect, false);
-    } else if (to.len == 3 && !memcmp(to.p, "h2c", 3)) {
+    } else if (to.p && to.len == 3 && !memcmp(to.p, "h2c", 3)) {
         enum proto_dir dir;
         uint64_t first_ns;
 
@@ -333,7 +333,7 @@ static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct s
 
         if (d->pos[dir] == DESC_NO_POS)
             continue;
-        if (d->file->refs > 1 || s->everything)
+        if (d->file->refs > 1 || s->flows)
             n = 0;
         if (n > SKIP_MAX - 1)
             n = SKIP_MAX - 1;

@@ -15,6 +15,7 @@
 
 #include "collector/model.h"
 #include "protocol/http.h"
+#include "protocol/tls.h"
 
 /* Bytes that went through a socket in one call. */
 struct traffic {
@@ -41,7 +42,6 @@ struct stream {
     bool joined;              /* something passed before, or was missed before it was recognised */
     bool http;                /* HTTP was recognised, decoded or not */
     bool everything;          /* its payload is wanted, by its protocol */
-    bool began;               /* data were seen */
     bool ciphertext;          /* TLS: its payload isn't wanted, the plaintext is another stream */
     unsigned tries;           /* to recognise it */
     uint64_t looked;          /* bytes that this took so far */
@@ -55,7 +55,13 @@ struct stream {
     const void *name;         /* ... the address, while it is being fed; NULL: not told */
     uint32_t name_len;
     const char *protocol;     /* that was recognised, or NULL */
-    struct stream_flow *flows; /* payloads.c */
+    /* payloads.c: */
+    struct stream_flow *flows;
+    bool cleartext;           /* it doesn't begin as TLS */
+    struct held_bytes {       /* that may be the beginning of TLS */
+        uint8_t data[TLS_DETECT], len;
+        uint64_t time_ns;
+    } held[PROTO_DIRS];
     union {
         struct detect *detect;
         struct http1 *http1;

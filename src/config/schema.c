@@ -199,7 +199,7 @@ const struct key schema[] = {
     {.path = "protocol[].binary", .kind = KEY_BOOL, PROTOCOL(binary), .def = "false",
      .help = "Compare with the data as lower-case hexadecimal digits."},
     {.path = "protocol[].len", .kind = KEY_UINT, PROTOCOL(len), .max = UINT_MAX, .def = "0",
-     .help = "How many bytes are looked at; 0: no limit."},
+     .help = "How many bytes are looked at, at most 4,096; 0: so many."},
     {.path = "protocol[].detect", .kind = KEY_BOOL, PROTOCOL(detect), .def = "true",
      .help = "Emit a net.app event on a match."},
     {.path = "protocol[].payload", .kind = KEY_BOOL, PROTOCOL(payload), .def = "false",

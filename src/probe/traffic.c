@@ -52,9 +52,9 @@ HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
         decision = want & 3;
     if (decision == FDW_NONE)
         return;
-    if (decision == FDW_UNDECIDED && mode & SEG_M_PAYLOADS)
-        decision = FDW_CAPTURE; /* nobody has to recognise it first */
-    if (e && decision == FDW_CAPTURE && !(mode & SEG_M_PAYLOADS)) {
+    if (mode & SEG_M_PAYLOADS) {
+        decision = FDW_CAPTURE;
+    } else if (e && decision == FDW_CAPTURE) {
         const struct fd_skip *to = fd_skip(t->s, t->fd);
 
         skip = skip_left(__atomic_load_n(t->source == DATA_TX ? &to->tx : &to->rx, __ATOMIC_RELAXED), e->gen, t->position);
@@ -63,8 +63,8 @@ HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
     }
     len = vector_size(t->iov, t->count, t->bytes);
     len = len > skip ? len - (size_t)skip : 0;
-    if (!console && !(mode & SEG_M_LOSSLESS) && ring_half_full(t->s))
-        len = decision == FDW_CAPTURE && !(mode & SEG_M_PAYLOADS) ? MIN(len, (size_t)THRIFTY) : decision == FDW_CAPTURE ? len : 0;
+    if (!console && !(mode & (SEG_M_LOSSLESS | SEG_M_PAYLOADS)) && ring_half_full(t->s))
+        len = decision == FDW_CAPTURE ? MIN(len, (size_t)THRIFTY) : 0;
     if (len && e && decision == FDW_UNDECIDED && !console)
         len = undecided_room(e, len);
     if (!len && e && decision == FDW_UNDECIDED) /* its position will tell */

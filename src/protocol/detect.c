@@ -156,7 +156,8 @@ struct side {
     bool turned;      /* the other direction has followed */
     bool ended;       /* nothing more is looked at */
     size_t tried;     /* rules that are known not to fit, from the first on */
-    size_t next;      /* bytes with which it is worth while to look again */
+    unsigned looks;   /* of DETECT_LOOKS */
+    size_t next;      /* bytes with which it is worth while to look again, after those */
 };
 
 struct piece {
@@ -173,7 +174,7 @@ struct detect {
     unsigned turns;
     struct side sides[PROTO_DIRS];
     struct piece *pieces;
-    size_t piece_count, piece_room;
+    size_t piece_count;
     struct detect_answer answer;
 };
 
@@ -183,7 +184,7 @@ static void forget(struct detect *d)
         buf_free(&d->sides[dir].bytes);
     free(d->pieces);
     d->pieces = NULL;
-    d->piece_count = d->piece_room = 0;
+    d->piece_count = 0;
 }
 
 struct detect *detect_new(const struct detect_rules *rules, bool datagrams)
@@ -306,15 +307,14 @@ static void look(struct detect *d)
 {
     enum proto_dir other = proto_other(d->first);
     const struct side *first = &d->sides[d->first];
-    enum verdict one, two = MAYBE;
+    enum verdict one, two;
 
     if (d->answer.state != DETECT_MORE || (!d->begun && !(first->ended && d->sides[other].ended)))
         return;
+    /* While bytes of the other direction have passed, only rules that are built in can be undecided about the first. */
     one = try_rules(d, d->first);
-    /* Rules of the user that can't say yet about the first direction are waited for. */
-    if (one == NO || (one == MAYBE && first->tried >= d->rules->count))
-        two = try_rules(d, other);
-    if (d->answer.state == DETECT_FOUND)
+    two = one == YES ? NO : try_rules(d, other);
+    if (one == YES || two == YES)
         return;
     if (one == NO && two == NO)
         d->answer.state = DETECT_NOTHING;
@@ -334,10 +334,7 @@ static void note_piece(struct detect *d, enum proto_dir dir, uint64_t len, bool 
         last->len += len;
         return;
     }
-    if (d->piece_count == d->piece_room) {
-        d->piece_room = d->piece_room ? 2 * d->piece_room : 4;
-        d->pieces = xrealloc(d->pieces, d->piece_room, sizeof(*d->pieces));
-    }
+    d->pieces = xrealloc(d->pieces, d->piece_count + 1, sizeof(*d->pieces)); /* they are few */
     d->pieces[d->piece_count++] = (struct piece){len, time_ns, dir, missed};
 }
 
@@ -378,7 +375,8 @@ size_t detect_feed(struct detect *d, enum proto_dir dir, const uint8_t *data, si
     if (!data || d->datagrams || s->bytes.len == DETECT_BUDGET)
         s->ended = true;
     /* Not after each byte: that would be quadratic. */
-    if (s->ended || s->bytes.len >= s->next) {
+    if (s->ended || s->looks < DETECT_LOOKS || s->bytes.len >= s->next) {
+        s->looks++;
         s->next = s->bytes.len + s->bytes.len / 2 + 1;
         look(d);
     }

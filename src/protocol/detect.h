@@ -41,6 +41,8 @@
 #define DETECT_BUDGET 16384u /* bytes of a direction; request lines of HTTP are that long at most in common servers */
 #define DETECT_WINDOW 4096u  /* bytes that a user's rule sees at most */
 #define DETECT_STEPS 20000u  /* of a user's pattern on one window, all starting points together; more is no match */
+#define DETECT_LOOKS \
+    16u /* pieces of a direction after each of which it is looked; later after half as many bytes more */
 #define DETECT_TURNS 64u
 #define DETECT_PIECES 256u /* pieces that detect_replay() tells apart */
 

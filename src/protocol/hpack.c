@@ -10,11 +10,11 @@
 #include "base/mem.h"
 #include "protocol/http2.h"
 
-#define PSEUDO_MAX 6u /* those that there are: RFC 9113, section 8.3, and :protocol (RFC 8441) */
+#define PSEUDO_MAX 6u    /* those that there are: RFC 9113, section 8.3, and :protocol (RFC 8441) */
 #define TEXT_FIRST 1024u /* room for the text of most heads */
 
 struct hpack_block {
-    size_t bytes;    /* of the block itself so far */
+    size_t bytes; /* of the block itself so far */
     bool cut;
     unsigned pseudo, regular;
     struct buf text; /* of all fields in order: name, value, name, ...; so lengths say where they are */
@@ -158,6 +158,8 @@ bool hpack_end(struct hpack *h, struct http_head *head)
         }
         if (is(f->name, "content-length"))
             content_length(head, f->value);
+        else if (is(f->name, "transfer-encoding"))
+            head->odd |= HTTP_ODD_CODING; /* has no meaning here (RFC 9113, section 8.2.2), but behind a gateway */
         else if (is(f->name, "host") && !host.p)
             host = f->value;
         b->fields[head->field_count++] = *f;

@@ -24,8 +24,10 @@ struct http_field {
 enum http_oddity {
     HTTP_ODD_LENGTHS     = 1 << 0, /* Content-Length fields that differ, or aren't numbers */
     HTTP_ODD_BOTH        = 1 << 1, /* Content-Length and Transfer-Encoding */
-    HTTP_ODD_CODING      = 1 << 2, /* Transfer-Encoding whose last coding isn't chunked, in a request; chunked twice */
-    HTTP_ODD_LINE        = 1 << 3, /* bare CR, white space before the colon of a field or within the target, no field */
+    HTTP_ODD_CODING      = 1 << 2, /* Transfer-Encoding whose last coding isn't chunked, in a request; chunked twice;
+                                    * HTTP/2: any */
+    HTTP_ODD_LINE        = 1 << 3, /* bare CR, white space before the colon of a field or within the target, no field;
+                                    * HTTP/2: CR or LF in it */
     HTTP_ODD_FOLD        = 1 << 4, /* obsolete line folding */
     HTTP_ODD_CHUNK       = 1 << 5, /* a chunk size that only some understand */
     HTTP_ODD_NUL         = 1 << 6, /* a NUL byte in the head */
@@ -86,7 +88,7 @@ struct http_sink {
      * first byte; 0 if the request wasn't seen. */
     void (*response)(void *owner, const struct http_head *, void *kept, uint64_t duration_ns);
     /* The exchange is over, whether or not a response came. Called once for each request and each final response
-     * without one; the decoder forgets `kept`. */
+     * without one; the decoder forgets `kept`. That may be a request which was told behind its response (http1.h). */
     void (*done)(void *owner, void *kept, const struct http_totals *);
     /* Bytes of a body (decoded from chunks or frames), for who decodes further (gRPC). data NULL: a gap. */
     void (*body)(void *owner, void *kept, enum proto_dir dir, bool response, const uint8_t *data, uint64_t len);
@@ -94,7 +96,7 @@ struct http_sink {
     void (*trailers)(void *owner, void *kept, bool response, const struct http_field *fields, size_t count);
     /* The connection speaks something else from here on, in both directions (101, or a 2xx to CONNECT). `to`: the
      * Upgrade field ("h2c", "websocket"), or absent with CONNECT. Bytes behind it go to `rest`. Comes between
-     * `response` and `done`. With "h2c" `kept` is handed over, for http2_upgraded(): no `done` follows here. */
+     * `response` and `done`. With "h2c" a request that was seen is handed over, for http2_upgraded(): no `done`. */
     void (*upgraded)(void *owner, struct slice to, void *kept);
     void (*rest)(void *owner, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
     void (*note)(void *owner, enum http_note, uint64_t count);

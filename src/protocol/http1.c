@@ -37,7 +37,7 @@ enum state {
 enum place {
     IN_START_LINE,
     LINE_BEGIN,
-    LINE_BEGIN_CR, /* behind a CR with which a line began */
+    LINE_BEGIN_CR, /* behind a CR with which a line began; in the line of a chunk's size: behind any CR */
     IN_LINE,
 };
 
@@ -47,6 +47,9 @@ enum pairing {
     LIKELY, /* something was missed: as long as one request waits for its response before the next, they pair */
     NONE,   /* something was missed of a pipeline, so responses may belong to any request */
 };
+
+/* So many responses may wait for requests that are told late. More are a direction that nobody sees. */
+#define EARLY_MAX 16u
 
 struct exchange {
     struct exchange *next;
@@ -104,8 +107,8 @@ struct http1 {
     bool never_hold; /* more was held once than there is room for */
     unsigned count;  /* of exchanges */
     struct exchange *first, **last_next;
-    struct exchange *unanswered; /* the first one whose response is to come */
-    struct exchange *unasked;    /* the first one whose request is to come */
+    struct exchange *unanswered; /* the first one whose response is to come; so are those of all behind it */
+    struct exchange *unasked;    /* the first one whose request is to come; the same */
 };
 
 static void release(struct http1 *h, uint64_t now);
@@ -180,80 +183,80 @@ static void settle(struct http1 *h, struct exchange *x, uint64_t now)
     free(x);
 }
 
-/* No (further) response will be told for these exchanges: the one that is being answered, and all unanswered ones.
- * Returns how many of them there were. */
-static unsigned give_up_answers(struct http1 *h, bool gap, uint64_t now)
+/* Neither the rest of its request nor a request will be told. */
+static void end_request(struct http1 *h, struct exchange *x, bool gap, uint64_t now)
 {
-    struct exchange *answering = response_side(h)->exchange, *x = h->unanswered, *next;
+    x->asked = true;
+    x->broken = true;
+    x->totals.gap |= gap;
+    settle(h, x, now);
+}
+
+static void end_response(struct http1 *h, struct exchange *x, bool gap, uint64_t now)
+{
+    x->answered = true;
+    x->broken = true;
+    x->holds = false;
+    x->totals.gap |= gap;
+    settle(h, x, now);
+}
+
+/* No request will be told for the responses that have none. Returns how many they were. */
+static unsigned give_up_unasked(struct http1 *h, bool gap, uint64_t now)
+{
+    struct exchange *x = h->unasked, *next;
     unsigned count = 0;
 
-    response_side(h)->exchange = NULL;
-    h->unanswered = NULL;
-    if (answering) {
-        answering->broken = answering->answered = true;
-        answering->totals.gap |= gap;
-        settle(h, answering, now);
-        count++;
-    }
+    h->unasked = NULL;
     for (; x; x = next, count++) {
         next = x->next;
-        x->broken = x->answered = true;
-        x->totals.gap |= gap;
-        settle(h, x, now);
+        end_request(h, x, gap, now);
+    }
+    return count;
+}
+
+/* No response will be told for the requests that have none. Returns how many they were. */
+static unsigned give_up_unanswered(struct http1 *h, bool gap, uint64_t now)
+{
+    struct exchange *x = h->unanswered, *next;
+    unsigned count = 0;
+
+    h->unanswered = NULL;
+    for (; x; x = next, count++) {
+        next = x->next;
+        end_response(h, x, gap, now);
     }
     release(h, now);
     return count;
 }
 
-/* No (further) request will be told for these exchanges. */
+/* The direction of requests has ended, or is out of step. */
 static void give_up_requests(struct http1 *h, bool gap, uint64_t now)
 {
-    struct exchange *asking = request_side(h)->exchange, *x = h->unasked, *next;
+    struct exchange *asking = request_side(h)->exchange;
 
     request_side(h)->exchange = NULL;
-    h->unasked = NULL;
-    if (asking) {
-        asking->broken = asking->asked = true;
-        asking->totals.gap |= gap;
-        settle(h, asking, now);
-    }
-    for (; x; x = next) {
-        next = x->next;
-        x->asked = true;
-        x->totals.gap |= gap;
-        settle(h, x, now);
-    }
+    if (asking)
+        end_request(h, asking, gap, now);
+    give_up_unasked(h, gap, now);
+}
+
+/* The same of responses. Returns how many exchanges lose theirs, or its end. */
+static unsigned give_up_responses(struct http1 *h, bool gap, uint64_t now)
+{
+    struct exchange *answering = response_side(h)->exchange;
+
+    response_side(h)->exchange = NULL;
+    if (answering)
+        end_response(h, answering, gap, now);
+    return give_up_unanswered(h, gap, now) + (answering != NULL);
 }
 
 /* From here on requests and responses are told without each other. Returns how many were outstanding. */
 static unsigned stop_pairing(struct http1 *h, bool gap, uint64_t now)
 {
-    struct exchange *x = h->unasked, *next;
-    unsigned count = 0;
-
     h->pairing = NONE;
-    h->unasked = NULL;
-    for (; x; x = next, count++) {
-        next = x->next;
-        x->asked = true;
-        settle(h, x, now);
-    }
-    x = h->unanswered;
-    h->unanswered = NULL;
-    for (; x; x = next, count++) {
-        next = x->next;
-        x->broken = x->answered = true;
-        x->totals.gap |= gap;
-        settle(h, x, now);
-    }
-    release(h, now);
-    return count;
-}
-
-static void bound_exchanges(struct http1 *h, uint64_t now)
-{
-    if (h->count >= HTTP1_OUTSTANDING_MAX)
-        note(h, HTTP_NOTE_UNMATCHED, stop_pairing(h, false, now));
+    return give_up_unasked(h, false, now) + give_up_unanswered(h, gap, now);
 }
 
 /* --- out of step, and out of HTTP --- */
@@ -285,7 +288,8 @@ static void lose_step(struct http1 *h, struct side *s, uint64_t now)
     s->state = FIND;
     s->left = 0;
     if (h->known && carries_responses(h, s)) {
-        if (give_up_answers(h, true, now) > 1)
+        give_up_unasked(h, true, now);
+        if (give_up_responses(h, true, now) > 1)
             h->pairing = NONE;
     } else if (h->known) {
         give_up_requests(h, true, now);
@@ -306,7 +310,7 @@ static void not_http(struct http1 *h, uint64_t now)
     end_side(h, &h->sides[PROTO_RX], ENDED);
     end_side(h, &h->sides[PROTO_TX], ENDED);
     if (h->known) {
-        give_up_answers(h, false, now);
+        give_up_responses(h, false, now);
         give_up_requests(h, false, now);
     }
     note(h, HTTP_NOTE_NOT_HTTP, 0);
@@ -376,17 +380,11 @@ static int hex_digit(uint8_t c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-static void chunk_begins(struct side *s)
-{
-    s->place = LINE_BEGIN;
-    s->state = s->left ? CHUNK_DATA : TRAILERS;
-}
-
 /* Chunk size, then what may be between it and the end of its line. */
 static size_t take_chunk_line(struct side *s, const uint8_t *p, size_t len)
 {
     uint32_t *odd = &s->exchange->totals.odd;
-    const uint8_t *lf, *cr;
+    const uint8_t *lf, *end;
     size_t n = 0;
 
     for (; s->state == CHUNK_SIZE && n < len; n++) {
@@ -422,25 +420,22 @@ static size_t take_chunk_line(struct side *s, const uint8_t *p, size_t len)
     }
     if (s->state != CHUNK_EXTENSION || n == len)
         return n;
-    /* Up to CRLF. Some take any LF, or any CR, for the end of the line; all of them say that they do so here. */
+    /* Up to CRLF. Some take any LF, or any CR, for the end of the line. */
     lf = memchr(p + n, '\n', len - n);
-    cr = memchr(p + n, '\r', (lf ? (size_t)(lf - p) : len) - n);
-    if (s->place == LINE_BEGIN_CR) {
-        if (lf == p + n) {
-            chunk_begins(s);
-            return n + 1;
-        }
-        *odd |= HTTP_ODD_CHUNK;
-        s->place = IN_LINE;
+    end = lf ? lf : p + len;
+    if (end > p + n) {
+        bool cr = end[-1] == '\r';
+
+        if (s->place == LINE_BEGIN_CR || memchr(p + n, '\r', (size_t)(end - (p + n)) - cr))
+            *odd |= HTTP_ODD_CHUNK;
+        s->place = cr ? LINE_BEGIN_CR : IN_LINE;
     }
-    if (!lf && !cr)
+    if (!lf)
         return len;
-    if (cr && (!lf || cr < lf)) {
-        s->place = LINE_BEGIN_CR;
-        return (size_t)(cr - p) + 1;
-    }
-    *odd |= HTTP_ODD_CHUNK;
-    chunk_begins(s);
+    if (s->place != LINE_BEGIN_CR)
+        *odd |= HTTP_ODD_CHUNK;
+    s->place = LINE_BEGIN;
+    s->state = s->left ? CHUNK_DATA : TRAILERS;
     return (size_t)(lf - p) + 1;
 }
 
@@ -458,7 +453,6 @@ static size_t take_chunk_end(struct side *s, uint8_t c)
         s->exchange->totals.odd |= HTTP_ODD_CHUNK;
     s->state = CHUNK_SIZE;
     s->place = IN_LINE;
-    s->left = 0;
     s->digits = 0;
     return 1;
 }
@@ -542,11 +536,11 @@ static void upgrade(struct http1 *h, struct exchange *x, struct slice to, uint64
     h->upgraded = true;
     if (h->sink->upgraded)
         h->sink->upgraded(h->owner, to, x->kept);
-    x->handed_over = to.p && to.len == 3 && !strncasecmp(to.p, "h2c", 3);
+    x->handed_over = x->has_request && to.p && to.len == 3 && !strncasecmp(to.p, "h2c", 3);
     answering->exchange = x;
     message_over(h, answering, now);
     answering->state = REST;
-    give_up_answers(h, false, now);
+    give_up_responses(h, false, now);
     if (own) /* goes over to the rest at its end */
         return;
     give_up_requests(h, false, now);
@@ -592,7 +586,8 @@ static void take_request(struct http1 *h, struct side *s, const struct http_head
     if (x) {
         h->unasked = x->next;
     } else {
-        bound_exchanges(h, now);
+        if (h->count >= HTTP1_OUTSTANDING_MAX)
+            note(h, HTTP_NOTE_UNMATCHED, stop_pairing(h, false, now));
         x = add_exchange(h);
         if (h->pairing == NONE || response_side(h)->state == ENDED)
             x->answered = true;
@@ -622,9 +617,10 @@ static void take_response(struct http1 *h, struct side *s, const struct http_hea
     uint64_t begun = x ? x->totals.request_first_ns : 0;
 
     if (!x && !head->interim) {
-        bound_exchanges(h, now);
+        if (h->unasked && h->count >= EARLY_MAX)
+            stop_pairing(h, false, now);
         x = add_exchange(h);
-        if (h->pairing != SURE)
+        if (h->pairing != SURE || request_side(h)->state == ENDED)
             x->asked = true;
         else if (!h->unasked)
             h->unasked = x;
@@ -677,6 +673,7 @@ static void head_over(struct http1 *h, struct side *s, const char *p, size_t len
         f = excess->framing;
         head.cut = true;
     }
+    http1_fields_end(&f);
     if (f.has_length && f.has_coding)
         f.odd |= HTTP_ODD_BOTH;
     if (f.has_coding && !f.chunked && !head.response)
@@ -761,10 +758,10 @@ static void keep_text(struct side *s, const uint8_t *p, size_t n)
             struct http_field field;
             bool folded;
 
-            if (e->len == sizeof(e->line))
-                e->framing.odd |= HTTP_ODD_LINE; /* and what it says at its end isn't known */
             if (e->len > 2 || (e->line[0] != '\n' && e->line[0] != '\r'))
                 http1_field_line(e->line, e->len, &e->framing, &field, &folded);
+            if (e->len == sizeof(e->line) && e->framing.last)
+                e->framing.odd |= HTTP_ODD_LINE; /* what it says at its end isn't known */
             e->len = 0;
         }
         p += k;
@@ -1063,7 +1060,7 @@ void http1_end(struct http1 *h, enum proto_dir dir, uint64_t time_ns)
     if (!h->known)
         return;
     if (carries_responses(h, s))
-        give_up_answers(h, false, time_ns);
+        give_up_responses(h, false, time_ns);
     else
         give_up_requests(h, false, time_ns);
 }

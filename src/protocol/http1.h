@@ -26,8 +26,8 @@
  * behind a message that closes the connection are ignored unless they are
  * another one.
  *
- * Memory: HTTP_HEAD_MAX and some KiB for a head that comes in pieces, about 150
- * bytes for an outstanding request, of which there are HTTP1_OUTSTANDING_MAX.
+ * Memory: twice HTTP_HEAD_MAX for a head that comes in pieces, about 150 bytes for
+ * an outstanding request, of which there are HTTP1_OUTSTANDING_MAX.
  */
 struct http1;
 

@@ -91,15 +91,26 @@ enum http1_kind http1_begins(const char *p, size_t len)
 static bool status_line(const char *line, size_t len, struct http_head *head)
 {
     int minor = len >= 12 ? version(line, 8) : -1;
+    size_t spaces = 0;
 
-    if (minor < 0 || line[8] != ' ' || line[9] < '1' || !is_digit(line[9]) || !is_digit(line[10]) ||
-        !is_digit(line[11]) || (len > 12 && line[12] != ' '))
+    if (minor < 0)
+        return false;
+    while (8 + spaces < len && is_space(line[8 + spaces]))
+        spaces++;
+    if (!spaces)
+        return false;
+    if (spaces > 1 || line[8] != ' ')
+        head->odd |= HTTP_ODD_LINE;
+    line += 8 + spaces;
+    len -= 8 + spaces;
+    if (len < 3 || line[0] < '1' || !is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2]) ||
+        (len > 3 && line[3] != ' '))
         return false;
     head->response = true;
     head->major = 1;
     head->minor = (uint8_t)minor;
-    head->status = (unsigned)(line[9] - '0') * 100 + (unsigned)(line[10] - '0') * 10 + (unsigned)(line[11] - '0');
-    head->reason = len > 13 ? (struct slice){line + 13, len - 13} : (struct slice){line + len, 0};
+    head->status = (unsigned)(line[0] - '0') * 100 + (unsigned)(line[1] - '0') * 10 + (unsigned)(line[2] - '0');
+    head->reason = len > 4 ? (struct slice){line + 4, len - 4} : (struct slice){line + len, 0};
     return true;
 }
 
@@ -259,7 +270,9 @@ static void add_value(struct http1_framing *f, struct slice value)
 {
     switch (f->last) {
     case FIELD_LENGTH:
-        add_length(f, value);
+        f->no_length = !value.len;
+        if (value.len)
+            add_length(f, value);
         break;
     case FIELD_CODING:
         add_codings(f, value);
@@ -275,6 +288,15 @@ static void add_value(struct http1_framing *f, struct slice value)
     }
 }
 
+void http1_fields_end(struct http1_framing *f)
+{
+    if (!f->no_length)
+        return;
+    f->no_length = false;
+    f->has_length = true;
+    f->odd |= HTTP_ODD_LENGTHS;
+}
+
 bool http1_field_line(const char *line, size_t len, struct http1_framing *f, struct http_field *field, bool *folded)
 {
     size_t name;
@@ -288,13 +310,16 @@ bool http1_field_line(const char *line, size_t len, struct http1_framing *f, str
     if (*folded) {
         f->odd |= HTTP_ODD_FOLD;
         field->value = trim(line, len);
+        if (!field->value.len)
+            return true;
         /* Whoever joins the lines gets a number with a space in it. */
-        if (f->last == FIELD_LENGTH && field->value.len)
+        if (f->last == FIELD_LENGTH && !f->no_length)
             f->odd |= HTTP_ODD_LENGTHS;
         else
             add_value(f, field->value);
         return true;
     }
+    http1_fields_end(f);
     name = token_length(line, len);
     if (name == len || line[name] != ':' || !name) {
         const char *colon = memchr(line, ':', len);
@@ -316,6 +341,7 @@ bool http1_parse_head(const char *p, size_t len, int minor, struct http_head *he
                       struct http1_framing *f)
 {
     const char *end = p + len, *line_end = memchr(p, '\n', len);
+    const struct http_field *host = NULL;
     size_t count = 0;
     bool last_kept = false;
 
@@ -346,8 +372,8 @@ bool http1_parse_head(const char *p, size_t len, int minor, struct http_head *he
             else if (!last_kept && !count)
                 f->odd |= HTTP_ODD_LINE;
         } else if (count < HTTP_FIELDS_MAX) {
-            if (f->last == FIELD_HOST && !head->host.p)
-                head->host = field.value;
+            if (f->last == FIELD_HOST && !host)
+                host = &fields[count];
             fields[count++] = field;
             last_kept = true;
         } else {
@@ -355,6 +381,8 @@ bool http1_parse_head(const char *p, size_t len, int minor, struct http_head *he
             last_kept = false;
         }
     }
+    if (host)
+        head->host = host->value;
     head->fields = fields;
     head->field_count = count;
     return true;

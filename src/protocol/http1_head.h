@@ -11,7 +11,8 @@ struct http1_framing {
     bool chunked;              /* the last transfer coding is chunked */
     bool close, keep_alive;    /* options of Connection */
     bool upgrade;              /* an Upgrade field is there */
-    uint8_t last;              /* which field came last, for a folded line that continues it */
+    bool no_length;            /* the last field is a Content-Length without value, which a folded line may bring */
+    uint8_t last;              /* which field came last, for a folded line that continues it; 0: one of no concern */
     uint32_t odd;              /* enum http_oddity */
     int64_t length;            /* Content-Length, if has_length and not HTTP_ODD_LENGTHS */
 };
@@ -38,6 +39,8 @@ bool http1_unmistakable(const char *line, size_t len, struct http_head *head);
  * is set if the line continues the one before, field->value being the continuation. */
 bool http1_field_line(const char *line, size_t len, struct http1_framing *framing, struct http_field *field,
                       bool *folded);
+/* No other line follows. */
+void http1_fields_end(struct http1_framing *framing);
 /* A head from its start line to the empty line, or to where it was cut. `fields` has room for HTTP_FIELDS_MAX; minor
  * as for http1_start_line(). False only if the start line isn't one. */
 bool http1_parse_head(const char *p, size_t len, int minor, struct http_head *head, struct http_field *fields,

@@ -8,12 +8,12 @@
 #include "protocol/grpc.h"
 #include "protocol/hpack.h"
 
-static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"; /* RFC 9113, section 3.4 */
+static const uint8_t preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"; /* RFC 9113, section 3.4 */
 
 #define PREFACE_LEN (sizeof(preface) - 1)
-#define HEADER_LEN  9u
+#define HEADER_LEN 9u
 #define SETTING_LEN 6u
-#define GOAWAY_LEN  8u /* what is always there */
+#define GOAWAY_LEN 8u /* what is always there */
 
 /* Payloads up to this length are always taken. A receiver has to announce what it takes beyond 16,384 bytes, but which
  * of the two directions is seen first isn't certain when several threads read and write. */
@@ -33,11 +33,11 @@ enum frame_type {
 };
 
 enum {
-    FLAG_ACK         = 0x01, /* SETTINGS, PING */
-    FLAG_END_STREAM  = 0x01,
+    FLAG_ACK = 0x01, /* SETTINGS, PING */
+    FLAG_END_STREAM = 0x01,
     FLAG_END_HEADERS = 0x04,
-    FLAG_PADDED      = 0x08,
-    FLAG_PRIORITY    = 0x20,
+    FLAG_PADDED = 0x08,
+    FLAG_PRIORITY = 0x20,
 };
 
 #define SETTINGS_MAX_FRAME_SIZE 5u
@@ -61,9 +61,9 @@ struct half {
         FIXED,   /* the `fixed` bytes that a payload begins with, or the next setting, in bytes[] */
         CONTENT, /* the rest of the payload */
         PADDING,
-        CLOSED,  /* it has ended, or can't be followed */
+        CLOSED, /* it has ended, or can't be followed */
     } state;
-    bool lost;           /* CLOSED, although more may come */
+    bool lost; /* CLOSED, although more may come */
     uint8_t have, fixed;
     uint8_t bytes[PREFACE_LEN];
 
@@ -71,16 +71,16 @@ struct half {
     uint8_t type, flags;
     uint8_t padding;
     uint32_t stream;
-    uint32_t left;       /* of the payload, with padding */
-    uint64_t frame_ns;   /* when its first byte passed */
+    uint32_t left;     /* of the payload, with padding */
+    uint64_t frame_ns; /* when its first byte passed */
 
-    uint32_t frame_max;  /* largest payload that the other side ever said it takes; 0 if it didn't */
+    uint32_t frame_max; /* largest payload that the other side ever said it takes; 0 if it didn't */
 
     /* A header block, from HEADERS or PUSH_PROMISE until END_HEADERS */
     struct {
-        bool open, promise, end_stream;
-        uint32_t carrier; /* stream of its frames */
-        uint32_t stream;  /* whose head it is */
+        bool open, promise, end_stream; /* end_stream: of HEADERS */
+        uint32_t carrier;               /* stream of its frames */
+        uint32_t stream;                /* whose head it is */
         uint64_t first_ns;
     } block;
     struct hpack hpack;
@@ -90,9 +90,9 @@ struct http2 {
     const struct http_sink *sink;
     void *owner;
     bool joined, joined_told;
-    bool roles;            /* client is known */
-    enum proto_dir client; /* direction in which the client sends */
-    uint32_t last_id[2];   /* highest stream opened by a promise [0], by a request [1] */
+    bool roles;              /* client is known */
+    enum proto_dir client;   /* direction in which the client sends */
+    uint32_t last_id[2];     /* highest stream opened by a promise [0], by a request [1] */
     struct stream **streams; /* by id, ascending: new ones mostly come last */
     uint32_t count, room;
     struct half halves[PROTO_DIRS];
@@ -290,8 +290,12 @@ static void violation(struct http2 *h, uint64_t now)
 /* A request, or the promise of one, that nobody has told of. s: its stream, if the response was first; else NULL. */
 static void request_head(struct http2 *h, struct stream *s, struct http_head *head, bool end_stream, uint64_t now)
 {
-    bool kept = s || (s = stream_new(head->stream), stream_keep(h, s));
+    bool kept = true;
 
+    if (!s) {
+        s = stream_new(head->stream);
+        kept = stream_keep(h, s);
+    }
     s->totals.request_first_ns = head->first_ns;
     s->totals.gap |= h->halves[proto_other(h->client)].lost;
     s->told[REQUEST] = true;
@@ -321,7 +325,8 @@ static void response_head(struct http2 *h, struct stream *s, struct http_head *h
         s->totals.grpc_status = grpc_status(head->fields, head->field_count);
     }
     if (h->sink->response)
-        h->sink->response(h->owner, head, s->kept, s->told[REQUEST] && head->first_ns > begun ? head->first_ns - begun : 0);
+        h->sink->response(h->owner, head, s->kept,
+                          s->told[REQUEST] && head->first_ns > begun ? head->first_ns - begun : 0);
 }
 
 static void trailers(struct http2 *h, struct stream *s, enum message m, const struct http_head *head)
@@ -337,13 +342,12 @@ static void trailers(struct http2 *h, struct stream *s, enum message m, const st
 /* A head from the server on a stream that isn't kept: NULL if its exchange is over, or never was. */
 static struct stream *unrequested(struct http2 *h, const struct http_head *head)
 {
-    bool lost = h->halves[h->client].lost;
     struct stream *s;
 
-    if (!(head->stream & 1) || (head->stream <= h->last_id[1] && !lost) || !head->status)
+    if (!(head->stream & 1) || head->stream <= h->last_id[1] || !head->status)
         return NULL;
     s = stream_new(head->stream);
-    s->totals.gap = lost;
+    s->totals.gap = h->halves[h->client].lost;
     if (stream_keep(h, s))
         return s;
     note(h, HTTP_NOTE_UNMATCHED, 1);
@@ -356,8 +360,8 @@ static void headers_end(struct http2 *h, enum proto_dir dir, struct http_head *h
     enum message m = message_of(h, dir);
     struct stream *s = stream_find(h, head->stream);
 
-    if (m == REQUEST && (s ? !s->told[REQUEST] : (head->stream & 1) && head->stream > h->last_id[1])) {
-        h->last_id[1] = head->stream > h->last_id[1] ? head->stream : h->last_id[1];
+    if (m == REQUEST && head->stream & 1 && head->stream > h->last_id[1]) {
+        h->last_id[1] = head->stream;
         request_head(h, s, head, end_stream, now);
         return;
     }
@@ -367,7 +371,7 @@ static void headers_end(struct http2 *h, enum proto_dir dir, struct http_head *h
         return;
     if (s->told[m])
         trailers(h, s, m, head);
-    else
+    else if (m == RESPONSE)
         response_head(h, s, head);
     if (end_stream)
         message_end(h, s, m, now);
@@ -429,10 +433,14 @@ static void data_end(struct http2 *h, enum proto_dir dir, uint64_t now)
 static void goaway(struct http2 *h, enum proto_dir dir, uint32_t last, uint64_t now)
 {
     uint32_t opened = message_of(h, dir) == RESPONSE; /* by a request: odd */
+    bool any = false;
 
-    for (uint32_t i = stream_place(h, last + 1); i < h->count; i++)
-        h->streams[i]->refused |= (h->streams[i]->totals.stream & 1) == opened;
-    streams_sweep(h, now);
+    for (uint32_t i = stream_place(h, last + 1); i < h->count; i++) {
+        h->streams[i]->refused = (h->streams[i]->totals.stream & 1) == opened;
+        any |= h->streams[i]->refused;
+    }
+    if (any)
+        streams_sweep(h, now);
 }
 
 static void frame_end(struct http2 *h, enum proto_dir dir, uint64_t now)
@@ -534,7 +542,7 @@ static void frame_begin(struct http2 *h, enum proto_dir dir, uint64_t now)
     if (half->type == HEADERS || half->type == PUSH_PROMISE) {
         half->block.open = true;
         half->block.promise = half->type == PUSH_PROMISE;
-        half->block.end_stream = half->type == HEADERS && half->flags & FLAG_END_STREAM;
+        half->block.end_stream = half->flags & FLAG_END_STREAM;
         half->block.carrier = half->block.stream = half->stream;
         half->block.first_ns = half->frame_ns;
     }

@@ -6,12 +6,12 @@
  * that goes on for long; http_sink.upgraded and rest are never called.
  *
  * What peers may not do (RFC 9113: connection errors) ends the decoder, HTTP_NOTE_NOT_HTTP, if it concerns how bytes
- * are to be understood. Other violations are passed over as the peer has to: the frame has no effect.
+ * are to be understood. Other violations have no effect: the frame is passed over.
  *
- * Without one byte outside of payloads whose content isn't needed the header table is lost, and with it the
- * direction, for good: HTTP_NOTE_LOST, once, with the length of the gap (0: a header block made no sense, or went
- * beyond the limits of hpack.h). The other direction goes on: requests are told without response, or responses
- * without request; their totals have `gap` set.
+ * A gap does no harm in payloads whose content isn't needed: DATA, padding, frames that are passed over. Anywhere else
+ * it costs the header table, and with it the direction, for good: HTTP_NOTE_LOST, once, with the length of the gap (0:
+ * a header block made no sense, or went beyond the limits of hpack.h). The other direction goes on: requests are told
+ * without response, or responses without request; their totals have `gap` set.
  */
 #ifndef SCOPE_PROTOCOL_HTTP2_H
 #define SCOPE_PROTOCOL_HTTP2_H
@@ -34,7 +34,7 @@ void http2_feed(struct http2 *h, enum proto_dir dir, const uint8_t *data, uint64
 /* This direction has ended: what waits for something from it is over. */
 void http2_end(struct http2 *h, enum proto_dir dir, uint64_t time_ns);
 /* As http1_skip(): what is left of a DATA frame, unless the sink has a `body`, and of payloads and padding that nobody
- * looks at. */
+ * looks at. The owner may set `body` later, when a head tells it that it wants bodies (gRPC). */
 uint64_t http2_skip(const struct http2 *h, enum proto_dir dir);
 /* The connection was upgraded from HTTP/1 (h2c, RFC 7540, section 3.2): the request becomes stream 1, half-closed;
  * kept is its owner's pointer, request_first_ns when it began. To be called before anything is fed; both directions
@@ -44,7 +44,7 @@ void http2_upgraded(struct http2 *h, enum proto_dir request_dir, void *kept, uin
  * 1 yes, 0 no, -1 more bytes are needed to tell (at most 24 are). */
 int http2_detect(const uint8_t *data, size_t len);
 
-#define HTTP2_TABLE_MAX   65536u /* bytes of a header table at most */
-#define HTTP2_STREAMS_MAX 1024u  /* outstanding streams at most; one more is told, and forgotten at once */
+#define HTTP2_TABLE_MAX 65536u  /* bytes of a header table at most */
+#define HTTP2_STREAMS_MAX 1024u /* outstanding streams at most; one more is told, and forgotten at once */
 
 #endif

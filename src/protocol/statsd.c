@@ -161,11 +161,13 @@ static bool parse_line(struct slice line, struct statsd_metric *m, struct values
     struct statsd_metric each;
 
     *m = (struct statsd_metric){.rate = 1, .tags = tags};
-    if (line.len > STATSD_LINE_MAX || !text_only(line) || !memchr(line.p, ':', line.len))
+    if (line.len > STATSD_LINE_MAX || !text_only(line))
         return false;
     m->name = take_field(&line, ':');
-    values->rest = take_field(&line, '|');
     if (m->name.len == 0 || memchr(m->name.p, '|', m->name.len) || !line.p)
+        return false;
+    values->rest = take_field(&line, '|');
+    if (!line.p)
         return false;
     if (!parse_type(take_field(&line, '|'), &m->type))
         return false;

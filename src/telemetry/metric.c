@@ -490,7 +490,8 @@ static struct keyed *keyed_new(enum tm_metric metric, uint32_t hash, const struc
     k->hash = hash;
     k->metric = metric;
     k->key_len = key->len;
-    memcpy(k->key, key->p, key->len);
+    if (key->len)
+        memcpy(k->key, key->p, key->len);
     k->field_count = tags->count;
     k->fields = xcalloc(tags->count ? tags->count : 1, sizeof(*k->fields));
     for (size_t i = 0; i < tags->count; i++) {
@@ -537,7 +538,7 @@ static void aggregate_keyed(struct telemetry *t, struct process *p, const struct
         for (at = &p->keyed.slot[hash % KEYED_SLOTS]; (k = *at);
              at = at + 1 < p->keyed.slot + KEYED_SLOTS ? at + 1 : p->keyed.slot)
             if (k->hash == hash && k->metric == s->metric && k->key_len == t->scratch.len &&
-                !memcmp(k->key, t->scratch.p, k->key_len))
+                (!k->key_len || !memcmp(k->key, t->scratch.p, k->key_len)))
                 break;
         if (k || p->keyed.count < KEYED_MAX || !tags.count)
             break;

@@ -25,6 +25,8 @@ WRONG = [
      "says histogram; bytes are a counter, as 1.4 itself sent"),
     (r"event_notice", r"body\.sourcetype", r"const", r".*",
      "says metric; a notice stands for an event of any kind"),
+    (r"event_net_app", r"body\.data\.protocol", r"enum", r".*",
+     "knows HTTP only; users define protocols, and there were others that are built in"),
     (r"metric_.*", r"body", r"required", r"'(args|fd|op|file|class|proto|port|numops|domain|local.*|remote.*)' is .*",
      "requires tags that a metric carries only from a certain verbosity on, and those of single operations in sums"),
     (r"event_start_msg", r"", r"required", r"'auth[tT]oken' .*",
@@ -147,6 +149,41 @@ def raw_metric_events(ctx):
     validators()
     seen = validate(observe(ctx, SCOPE_EVENT_METRIC="true").raw("events.json"))
     needs(seen, "event_fs_read", "event_fs_write", "event_fs_stat", "event_net_rx", "event_net_tx", "event_fs_error")
+
+
+HTTP = """
+import http.client, http.server, socket, threading
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+c = http.client.HTTPConnection(*server.server_address)
+c.request("POST", "/a?b", b"body", {"User-Agent": "test", "X-Forwarded-For": "10.0.0.1", "X-AppScope": "x"})
+c.getresponse().read()
+query = bytes.fromhex("123401000001000000000000") + b"\\1h\\4test\\0\\0\\1\\0\\1"
+answer = query[:2] + bytes.fromhex("81800001000100000000") + query[12:] + bytes.fromhex("c00c00010001000000 3c0004c0000201")
+a, b = socket.socketpair(type=socket.SOCK_DGRAM)
+a.send(query); b.recv(99); b.send(answer); a.recv(99)
+"""
+
+
+@test("schema/traffic")
+def traffic(ctx):
+    """HTTP of both sides, DNS, and what was recognised; sums of HTTP by target, DNS one by one."""
+    validators()
+    result = ctx.scoped(["/usr/bin/python3", "-c", HTTP], ["-v", "9"], check_code=0)
+    result.session.wait_end()
+    seen = validate(result.session.raw("events.json"))
+    needs(seen, "event_http_req", "event_http_resp", "event_net_app", "event_dns_req", "event_dns_resp")
+    seen = validate(result.session.raw("metrics.json"))
+    needs(seen, "metric_http_req", "metric_http_duration_server", "metric_http_duration_client", "metric_http_req_content_length",
+          "metric_http_resp_content_length", "metric_dns_req")
 
 
 @test("schema/start-message")

@@ -370,7 +370,7 @@ def _load(path):
 
 
 def collect():
-    for area in ("cli", "programs", "behaviour", "static", "attach", "namespaces", "traffic", "conformance", "apps"):
+    for area in ("protocol", "cli", "programs", "behaviour", "static", "attach", "namespaces", "traffic", "conformance", "apps"):
         for path in sorted((TESTS / area).glob("test_*.py")):
             _load(path)
     return _found

@@ -51,6 +51,18 @@ def file():
         s.sendall(b"after")
 
 
+def pieces():
+    """What begins as TLS and is none, and a ClientHello, byte after byte."""
+    hello = bytes.fromhex("1603010200010001fc0303") + bytes(506)
+    for text in (b"\x16\x03\x01 is no TLS", hello):
+        with socket.socket() as s:
+            s.connect(("127.0.0.1", PORTS[0]))
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for i in range(15):
+                s.sendall(text[i:i + 1])
+            s.sendall(text[15:])
+
+
 def pair():
     """A unix socket, whose other end is a child's."""
     a, b = socket.socketpair()
@@ -64,4 +76,4 @@ def pair():
     os.wait()
 
 
-{"peers": peers, "again": again, "file": file, "pair": pair}[KIND]()
+{"peers": peers, "again": again, "file": file, "pieces": pieces, "pair": pair}[KIND]()

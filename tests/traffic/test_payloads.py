@@ -221,6 +221,15 @@ def no_ciphertext(ctx):
 
 
 @test(timeout=120)
+def ciphertext_in_pieces(ctx):
+    """What may be TLS is held back until it is known, and then lost or kept as a whole."""
+    with listener() as port:
+        found, session = sockets(ctx, "pieces", port)
+    equal([f["out"] for f in found], [b"\x16\x03\x01 is no TLS"], "flows")
+    nothing_lost(session)
+
+
+@test(timeout=120)
 def a_full_disk(ctx):
     """What can't be written is counted, and the program doesn't notice."""
     with listener() as port:

@@ -336,6 +336,7 @@ def attached(ctx):
     for i in range(20):
         c.request("GET", f"/after/{i}")
         c.getresponse().read()
+    time.sleep(0.3) # the answer is there before its call has returned
     c.close()
     process.terminate()
     process.wait(10)
@@ -436,3 +437,123 @@ for text in (b"a.count:1|c\\na.time:3.5|ms|#k:v,w", b"a.gauge:-7|g", b"a.sampled
           {"a.count": (1, "counter"), "a.time": (3.5, "timer"), "a.gauge": (-7, "gauge"), "a.sampled": (4, "counter"),
            "a.set": ("x y", "set")}, "metrics")
     equal((found["a.time"]["k"], found["a.time"]["w"], found["a.time"]["proc"]), ("v", "", "python3"), "dimensions")
+
+
+NODE2 = """const http2 = require('http2'), fs = require('fs');
+const s = http2.createServer(); s.on('stream', (q, h) => { let n = 0; q.on('data', d => n += d.length); q.on('end', () => {
+  const status = h[':path'] == '/teapot' ? 418 : 200;
+  fs.appendFileSync(process.argv[3], `${h[':method']} ${h[':path']} ${status}\\n`);
+  q.respond({':status': status, 'x-n': String(n)}); q.end('b'.repeat(h[':path'] == '/big' ? 3000000 : 5)); }); });
+s.listen(+process.argv[2], '127.0.0.1'); process.on('SIGTERM', () => process.exit(0));
+"""
+
+
+@test("http2", timeout=60)
+def http2(ctx):
+    """HTTP/2 without TLS: several streams of one connection, both sides observed."""
+    port, log = free_port(), ctx.dir / "requests"
+    (ctx.dir / "server.js").write_text(NODE2)
+    with server(ctx, [ctx.tool("node"), ctx.dir / "server.js", port, log], port) as session:
+        base = f"http://127.0.0.1:{port}"
+        clients = [ctx.scoped(argv, check_code=0).session for argv in
+                   ([ctx.tool("nghttp"), "-n", *[f"{base}/p{i}" for i in range(20)]],
+                    ["nghttp", "-n", f"{base}/big", f"{base}/teapot", f"{base}/a?b"],
+                    [*CURL, "--http2-prior-knowledge", "-d", "x" * 100000, f"{base}/post"])]
+    nothing_lost(session)
+    equal(exchanges(session, "server"), asked(log), "what the server was asked")
+    equal(asked(log).total(), 24, "requests")
+    found = Counter()
+    for client in clients:
+        client.wait_end()
+        nothing_lost(client)
+        found += exchanges(client, "client")
+    equal(found, asked(log), "what the clients asked")
+    for e in session.events(source="http.req", sync=False):
+        d = e["data"]
+        equal((d["http_flavor"], d["http_frame"], d["http_scheme"], d["http_stream"] % 2), ("2.0", "HEADERS", "http", 1), "fields")
+
+
+TALK = """
+import os, random, socket, threading
+random.seed(7)
+sent = [random.randbytes(3000000), random.randbytes(2000000)]
+listener = socket.create_server(("127.0.0.1", 0))
+a = socket.create_connection(listener.getsockname())
+b = listener.accept()[0]
+def talk(s, out, n, into):
+    def sender():
+        at = 0
+        while at < len(out):
+            at += s.send(out[at:at + random.randrange(1, 50000)])
+    t = threading.Thread(target=sender)
+    t.start()
+    got = b""
+    while len(got) < n:
+        got += s.recv(random.randrange(1, 100000))
+    t.join()
+    with open(into, "wb") as f:
+        f.write(got)
+x = threading.Thread(target=talk, args=(a, sent[0], len(sent[1]), "got-a"))
+x.start()
+talk(b, sent[1], len(sent[0]), "got-b")
+x.join()
+print(a.getsockname()[1], b.getsockname()[1])
+tls = bytes.fromhex("1603010200010001fc0303") + bytes(506)
+for first in (b"LINE one\\n", tls):
+    c, d = socket.socketpair()
+    c.sendall(first)
+    d.recv(1000)
+    d.sendall(b"LINE two\\n")
+    c.recv(1000)
+"""
+
+
+def payloads_of(session):
+    index = [json.loads(line) for line in (session.dir / "payloads" / "index.ndjson").read_text().splitlines()]
+    return {p.name: p.read_bytes() for p in (session.dir / "payloads").glob("*.*") if p.suffix in (".in", ".out")}, index
+
+
+@test("payloads", timeout=60)
+def payloads(ctx):
+    """Every byte of every connection; nothing of TLS."""
+    result = ctx.scoped([PYTHON, "-c", TALK], ["--payloads", "--lossless"], check_code=0)
+    a, b = map(int, result.out.split())
+    result.session.wait_end()
+    nothing_lost(result.session)
+    files, index = payloads_of(result.session)
+    name = {p.split("_", 1)[1]: data for p, data in files.items()}
+    got_a, got_b = (ctx.dir / "got-a").read_bytes(), (ctx.dir / "got-b").read_bytes()
+    one, other = f"127.0.0.1:{a}", f"127.0.0.1:{b}"
+    check(name[f"{other}_{one}.in"] == got_a and name[f"{one}_{other}.out"] == got_a, "what b sent to a")
+    check(name[f"{one}_{other}.in"] == got_b and name[f"{other}_{one}.out"] == got_b, "what a sent to b")
+    unix = [data for n, data in name.items() if not n.startswith("127.")]
+    equal(Counter(unix), Counter({b"LINE one\n": 2, b"LINE two\n": 2}), "the other connections")
+    equal([e for e in index if e["type"] == "gap"], [], "missing bytes")
+    equal(sorted(e[f] for e in index if e["type"] == "flow" for f in ("in_file", "out_file") if f in e), sorted(files),
+          "files in the index")
+    for p in (result.session.dir / "payloads").iterdir():
+        equal(p.stat().st_mode & 0o777, 0o600, f"mode of {p.name}")
+
+
+@test("payloads_missing", timeout=60)
+def payloads_missing(ctx):
+    """What nobody could capture is not glued over: the index says where it is missing, and how much."""
+    with nginx(ctx, "on", ["--payloads", "--lossless"]) as (port, _, session):
+        ctx.run([*CURL, *urls(port, "/small", "/text")], check_code=0)
+    files, index = payloads_of(session)
+    out, = (data for n, data in files.items() if n.endswith(".out") and f"127.0.0.1:{port}" in n)
+    gap, = (e for e in index if e["type"] == "gap")
+    equal(gap["len"], len("small\n"), "missing bytes")
+    check(out[:gap["at"]].endswith(b"\r\n\r\n") and out[gap["at"]:].startswith(b"HTTP/1.1 200"), "where", gap, out)
+    check(session.lost().get("payload", 0) == 6, "it is told", session.lost())
+
+
+@test("payloads_of_a_protocol", timeout=60)
+def payloads_of_a_protocol(ctx):
+    where = ctx.fresh("payloads")
+    flags = configured(ctx, f"metric:\nevent:\n  enable: true\npayload: {{dir: '{where}'}}\n"
+                       "protocol: [{name: Lines, regex: '^LINE', payload: true}]\n")
+    result = ctx.scoped([PYTHON, "-c", TALK], flags, check_code=0)
+    result.session.wait_end()
+    equal(sorted(p.read_bytes() for p in where.glob("*_af_unix:*")), [b"LINE one\n"] * 2 + [b"LINE two\n"] * 2, "payloads")
+    equal(len(list(where.iterdir())), 5, "files")

@@ -27,6 +27,7 @@ static char **told;
 static size_t told_count;
 static int fake_fd = -1;          /* lines also go here, for a collector in another process */
 static bool fake_per_op[TM_METRIC_MAX];
+static bool fake_wants_nothing;   /* no event, no metric */
 static uint64_t fake_sum[TM_METRIC_MAX], fake_ops[TM_METRIC_MAX];
 
 static const char *told_only;     /* keep just the lines that contain it */
@@ -125,6 +126,8 @@ void telemetry_process_end(struct telemetry *t, struct tm_process *p, uint64_t t
 bool telemetry_wants_event(const struct telemetry *t, enum cfg_event_watch watch, const char *source, size_t len)
 {
     (void)t;
+    if (fake_wants_nothing)
+        return false;
     return watch != CFG_EW_FILE || (len > 4 && !memcmp(source + len - 4, ".log", 4));
 }
 
@@ -132,7 +135,7 @@ bool telemetry_wants_metric(const struct telemetry *t, enum tm_metric m)
 {
     (void)t;
     (void)m;
-    return true;
+    return !fake_wants_nothing;
 }
 
 bool telemetry_per_op(const struct telemetry *t, enum tm_metric m)

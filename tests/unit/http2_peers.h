@@ -15,7 +15,7 @@
 struct fact {
     unsigned requests, done;
     bool pushed, complete;
-    uint64_t request, response;  /* sums over the fields of the heads: order doesn't count, pseudo fields do */
+    uint64_t request, response; /* sums over the fields of the heads: order doesn't count, pseudo fields do */
     uint64_t trailers[2];
     unsigned interim, status;
     uint64_t body[2];
@@ -40,7 +40,8 @@ static uint64_t head_sum(const struct http_head *head)
     const struct {
         const char *name;
         struct slice s;
-    } pseudo[] = {{":method", head->method}, {":path", head->target}, {":scheme", head->scheme}, {":authority", head->host}};
+    } pseudo[] = {
+        {":method", head->method}, {":path", head->target}, {":scheme", head->scheme}, {":authority", head->host}};
     uint64_t sum = 0;
 
     for (size_t i = 0; i < sizeof(pseudo) / sizeof(*pseudo); i++) {
@@ -108,8 +109,12 @@ static void facts_note(void *owner, enum http_note what, uint64_t count)
 }
 
 static const struct http_sink facts_sink = {
-    .request = facts_request, .response = facts_response, .trailers = facts_trailers, .body = facts_body,
-    .done = facts_done, .note = facts_note,
+    .request = facts_request,
+    .response = facts_response,
+    .trailers = facts_trailers,
+    .body = facts_body,
+    .done = facts_done,
+    .note = facts_note,
 };
 
 /* --- the peers --- */
@@ -119,13 +124,16 @@ struct peers {
     struct facts truth;
     uint64_t seed;
     nghttp2_session *client, *server;
-    struct outgoing {        /* bodies that are being sent: by message and stream */
+    struct outgoing { /* bodies that are being sent: by message and stream */
         size_t left;
         bool trailers;
     } out[2][PEERS_STREAMS];
-    unsigned category;       /* of the head that is coming in: as the callbacks have it */
-    uint64_t sum;
-    unsigned status;
+    struct incoming { /* the head that is coming in to the client [0], the server [1] */
+        uint64_t sum;
+        unsigned status;
+    } in[2];
+    nghttp2_session *resets; /* who wants to reset a stream, and which */
+    int32_t reset;
 };
 
 static uint64_t dice(struct peers *p, uint64_t sides)
@@ -138,7 +146,8 @@ static const char hexes[] = "0123456789abcdef";
 /* Fields: some that repeat, some that don't, now and then a large one. text holds their values. */
 static size_t random_fields(struct peers *p, nghttp2_nv *nv, size_t n, struct buf *text)
 {
-    static const char *const names[] = {"accept", "cookie", "user-agent", "x-request-id", "cache-control", "via", "etag"};
+    static const char *const names[] = {"accept",        "cookie", "user-agent", "x-request-id",
+                                        "cache-control", "via",    "etag"};
     size_t count = dice(p, 8);
 
     buf_room(text, 80000); /* so that it doesn't move */
@@ -202,7 +211,7 @@ static nghttp2_data_provider body_of(struct peers *p, int message, int32_t id)
 
 static void respond(struct peers *p, int32_t id, bool may_push)
 {
-    static const char *const statuses[] = {"200", "204", "404", "500", "301", "299"};
+    static const char *const statuses[] = {"200", "206", "404", "500", "301", "299"};
     struct buf text = BUF_INIT;
     nghttp2_nv nv[20];
     size_t n = 1;
@@ -242,8 +251,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 {
     struct peers *p = user;
 
-    p->sum = 0;
-    p->status = 0;
+    p->in[session == p->server] = (struct incoming){0};
     return 0;
 }
 
@@ -251,40 +259,48 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
                      const uint8_t *value, size_t value_len, uint8_t flags, void *user)
 {
     struct peers *p = user;
+    struct incoming *in = &p->in[session == p->server];
 
     if (name_len == 7 && !memcmp(name, ":status", 7))
-        p->status = (unsigned)(value[0] - '0') * 100 + (unsigned)(value[1] - '0') * 10 + (unsigned)(value[2] - '0');
+        in->status = (unsigned)(value[0] - '0') * 100 + (unsigned)(value[1] - '0') * 10 + (unsigned)(value[2] - '0');
     else
-        p->sum += field_sum((const char *)name, name_len, value, value_len);
+        in->sum += field_sum((const char *)name, name_len, value, value_len);
     return 0;
+}
+
+static void reset_soon(struct peers *p, nghttp2_session *session, int32_t id)
+{
+    p->resets = session;
+    p->reset = id;
 }
 
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct peers *p = user;
     bool server = session == p->server;
+    const struct incoming *in = &p->in[server];
     struct fact *f = &p->truth.of[(uint32_t)frame->hd.stream_id % PEERS_STREAMS];
 
     if (frame->hd.type == NGHTTP2_PUSH_PROMISE) {
         f = &p->truth.of[(uint32_t)frame->push_promise.promised_stream_id % PEERS_STREAMS];
         f->requests++;
         f->pushed = f->ended[0] = true;
-        f->request += p->sum;
+        f->request += in->sum;
         if (!dice(p, 6))
-            nghttp2_submit_rst_stream(session, 0, frame->push_promise.promised_stream_id, NGHTTP2_CANCEL);
+            reset_soon(p, session, frame->push_promise.promised_stream_id);
         return 0;
     }
     if (frame->hd.type == NGHTTP2_HEADERS) {
         if (server && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
             f->requests++;
-            f->request += p->sum;
-        } else if (!server && p->status && p->status < 200) {
+            f->request += in->sum;
+        } else if (!server && in->status && in->status < 200) {
             f->interim++;
-        } else if (!server && p->status) {
-            f->status = p->status;
-            f->response += p->sum;
+        } else if (!server && in->status) {
+            f->status = in->status;
+            f->response += in->sum;
         } else {
-            f->trailers[!server] += p->sum;
+            f->trailers[!server] += in->sum;
         }
     }
     if ((frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)) {
@@ -293,11 +309,11 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         f->ended[!server] |= ended;
         f->complete = f->ended[0] && f->ended[1];
         if (server && !dice(p, 12))
-            nghttp2_submit_rst_stream(session, 0, frame->hd.stream_id, NGHTTP2_INTERNAL_ERROR);
+            reset_soon(p, session, frame->hd.stream_id);
         else if (server && ended)
             respond(p, frame->hd.stream_id, true);
         else if (!server && !dice(p, 20))
-            nghttp2_submit_rst_stream(session, 0, frame->hd.stream_id, NGHTTP2_CANCEL);
+            reset_soon(p, session, frame->hd.stream_id);
     }
     return 0;
 }
@@ -360,7 +376,7 @@ static void submit_settings(struct peers *p, nghttp2_session *session, bool more
 }
 
 /* One frame from one side to the other. False if there is none. */
-static bool pass(struct peers *p, bool to_server)
+static bool pass_frame(struct peers *p, bool to_server)
 {
     const uint8_t *data;
     ssize_t len = nghttp2_session_mem_send(to_server ? p->client : p->server, &data);
@@ -372,6 +388,23 @@ static bool pass(struct peers *p, bool to_server)
     talk_bytes(&p->talk, to_server ? CLIENT : SERVER, data, (size_t)len);
     if (nghttp2_session_mem_recv(to_server ? p->server : p->client, data, (size_t)len) != len)
         abort();
+    return true;
+}
+
+static bool pass(struct peers *p, bool to_server)
+{
+    if (!pass_frame(p, to_server))
+        return false;
+    if (p->resets) {
+        bool client = p->resets == p->client;
+
+        /* As soon as it is asked for, a session is deaf to the stream: so it must be sent before more is received. */
+        if (nghttp2_submit_rst_stream(p->resets, NGHTTP2_FLAG_NONE, p->reset, NGHTTP2_CANCEL))
+            abort();
+        while (pass_frame(p, client))
+            ;
+        p->resets = NULL; /* other wishes must wait for another occasion */
+    }
     return true;
 }
 

@@ -385,6 +385,7 @@ static void test_problems(void **state)
         {"payload: {dir: \"a\\x07b\"}", "the value has control characters", 1, 0},
         {"payload: {dir: \"a\\0b\"}", "has a NUL byte", 1, 0},
         {"payload: {enable: true}", NULL, 0, 0},
+        {"payload: {enable: false}", NULL, 0, 0},
         {"libscope: {snapshot: {coredump: true}}", "not built yet", 0, 1},
         {"event: {watch: [{type: fs}, {type: syslog}]}", "the syslog watch is not built yet", 0, 1},
         {"event: {watch: [{type: http}, {type: dns}]}", NULL, 0, 0},

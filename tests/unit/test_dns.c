@@ -380,6 +380,17 @@ static void test_hostile_names(void **state)
 
         expect_name_bad(p, sizeof(p));
     }
+    /* The two upper bits 01 and 10, where 11 would be a good pointer. */
+    for (unsigned n = 0x4000; n < 0xc000; n += 0x4000) {
+        begin(&m, 1, RESPONSE, 1, 1, 0, 0);
+        question(&m, "a", A);
+        put16(&m, n | 12);
+        put_bytes(&m, "\0\1\0\1\0\0\0\1\0\4\1\2\3\4", 14);
+        m.len += 100;
+        memset(m.p + m.len - 100, 0, 100);
+        assert_int_equal(dns_parse(m.p, m.len, m.len, &d), 0);
+        assert_true(d.malformed);
+    }
     /* Two that lead to each other, from a record. */
     begin(&m, 1, RESPONSE, 1, 1, 0, 0);
     question(&m, "a", A);
@@ -588,6 +599,7 @@ static void test_pairs(void **state)
     datagram(d, PROTO_TX, 0, query(2, "a.example", AAAA), 2);
     datagram(d, PROTO_TX, 0, query(3, "b.example", A), 3);
     datagram(d, PROTO_TX, 0, query(1, "a.example", A), 6); /* again */
+    datagram(d, PROTO_TX, 0, answer(3, "b.example", "\1\1\1\1"), 9); /* the wrong way */
     datagram(d, PROTO_RX, 0, answer(3, "B.EXAMPLE", "\1\1\1\1"), 10);
     datagram(d, PROTO_RX, 0, answer(1, "a.example", "\2\2\2\2"), 11);
     datagram(d, PROTO_RX, 0, answer(1, "a.example", "\2\2\2\2"), 12); /* the answer to the other transmission */
@@ -600,6 +612,7 @@ static void test_pairs(void **state)
     expect_text(&t, "query tx 1 a.example A = 1\n"
                     "query tx 2 a.example AAAA = 2\n"
                     "query tx 3 b.example A = 3\n"
+                    "response tx 3 b.example A 1.1.1.1 to nobody\n"
                     "response rx 3 B.EXAMPLE A 1.1.1.1 = 3 7ms 1\n"
                     "response rx 1 a.example A 2.2.2.2 = 1 10ms 2\n"
                     "response rx 1 a.example A 2.2.2.2 to nobody\n"
@@ -829,6 +842,13 @@ static void test_detect(void **state)
     m.p[2] |= 0x28; /* NOTIFY and others */
     assert_false(dns_detect(m.p, m.len));
     m = *query(1, "www.example.com", 60000);
+    assert_true(dns_detect(m.p, m.len));
+    m = *query(1, "www.example.com", 0);
+    assert_false(dns_detect(m.p, m.len));
+    m = *query(1, "www.example.com", OPT);
+    assert_false(dns_detect(m.p, m.len));
+    m = *query(1, "www.example.com", A);
+    m.p[m.len - 1] = 7; /* a class that isn't used */
     assert_false(dns_detect(m.p, m.len));
     /* NBSTAT of NetBIOS has the number of SRV. */
     m = *query(1, "CKAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", SRV);
@@ -840,6 +860,8 @@ static void test_detect(void **state)
         assert_int_equal(dns_detect_stream((uint8_t *)framed.p, i), i < framed.len ? -1 : 1);
     assert_int_equal(dns_detect_stream((const uint8_t *)"GET / HTTP/1.1\r\n", 16), 0);
     assert_int_equal(dns_detect_stream((const uint8_t *)"\0\xff" "aaaaaaaaaaaaaaaa", 18), 0);
+    framed.p[1] = 20; /* the question would end behind the message */
+    assert_int_equal(dns_detect_stream((uint8_t *)framed.p, framed.len), 0);
     buf_free(&framed);
 }
 

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streams: captured pieces of connections, put in order, and what the probe is told in return. */
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "collector_bed.h"
+
+#include "base/log.h"
+
+#define REQUEST(target) "GET " target " HTTP/1.1\r\nHost: h\r\n\r\n"
+#define ANSWER(length)  "HTTP/1.1 200 OK\r\nContent-Length: " length "\r\n\r\n"
+
+static const struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = 0x901f, .sin_addr = {0x0100007f}};
+
+static void put_accept(struct writer *w, int fd, uint32_t gen)
+{
+    writer_fd(w, (unsigned)fd)->gen = gen;
+    assert_true(writer_put(w, REC_CALL, OP_accept4, fd, ARGS(3, 0, 0, 0, 0, gen), 0,
+                           ITEMS({ITEM_ADDR, &peer, sizeof(peer)}, {ITEM_LOCAL, &peer, sizeof(peer)})));
+}
+
+/* `bytes` more went through fd, of which `len` were captured from `offset` on. */
+static void put_part(struct writer *w, int fd, enum data_source source, const void *data, size_t len, uint64_t offset,
+                     uint64_t bytes)
+{
+    struct fd_entry *e = writer_fd(w, (unsigned)fd);
+    uint64_t *at = source == DATA_TX ? &e->write_bytes : &e->read_bytes;
+    bool guest = w->pid != w->owner;
+
+    if (len || bytes)
+        assert_true(writer_put(w, REC_DATA, OP_sendto, (int64_t)bytes,
+                               ARGS((uint64_t)fd, offset, guest ? REC_NO_POSITION : *at, source, 0, guest ? 0 : e->gen), 0,
+                               len ? ITEMS({ITEM_DATA, data, len}) : NULL));
+    if (!guest) {
+        *at += bytes;
+        *(source == DATA_TX ? &e->write_ops : &e->read_ops) += 1;
+    }
+}
+
+static void put_data(struct writer *w, int fd, enum data_source source, const char *text)
+{
+    put_part(w, fd, source, text, strlen(text), 0, strlen(text));
+}
+
+/* Bytes that nobody captured, not even their number. */
+static void pass_unseen(struct writer *w, int fd, enum data_source source, uint64_t bytes)
+{
+    struct fd_entry *e = writer_fd(w, (unsigned)fd);
+
+    *(source == DATA_TX ? &e->write_bytes : &e->read_bytes) += bytes;
+}
+
+static uint64_t skip_of(struct writer *w, unsigned fd, enum data_source source)
+{
+    const struct fd_skip *s = (const struct fd_skip *)(const void *)((char *)w->h + w->h->skip_off) + fd;
+    const struct fd_entry *e = writer_fd(w, fd);
+
+    return source == DATA_TX ? skip_left(s->tx, e->gen, e->write_bytes) : skip_left(s->rx, e->gen, e->read_bytes);
+}
+
+static unsigned want_of_fd(struct writer *w, unsigned fd)
+{
+    const struct fd_entry *e = writer_fd(w, fd);
+
+    return e->want >> 2 == e->gen ? e->want & 3 : FDW_UNDECIDED;
+}
+
+/* A server with a connection on descriptor 4. */
+static struct writer serving(void)
+{
+    struct writer w = prog(NOBODY);
+
+    assert_non_null(attach(&w));
+    assert_true(w.h->mode & SEG_M_TRAFFIC);
+    assert_true(writer_put(&w, REC_CALL, OP_socket, 3, ARGS(AF_INET, SOCK_STREAM, 0, 0, 0, 1), 0, NULL));
+    put_accept(&w, 4, 1);
+    return w;
+}
+
+static void test_exchange(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    run();
+    assert_int_equal(want_of_fd(&w, 4), FDW_UNDECIDED);
+    put_data(&w, 4, DATA_RX, "GET /a?b HTTP/1.1\r\nHo");
+    put_data(&w, 4, DATA_RX, "st: h\r\n\r\n");
+    put_data(&w, 4, DATA_TX, ANSWER("3") "abc");
+    run();
+    assert_int_equal(want_of_fd(&w, 4), FDW_CAPTURE);
+    assert_int_equal(count("net.app ", "protocol=HTTP"), 1);
+    expect("http.req pid=4100000", "http_method=GET http_target=/a?b http_flavor=1.1 http_scheme=http http_host=h net_transport=IP.TCP");
+    expect("http.resp pid=4100000", "http_status_code=200 http_status_text=OK http_server_duration=0 http_host=h http_response_content_length=3");
+    expect("metric http.req ", "value=1 numops=1 http_target=/a http_status_code=200");
+    expect("metric http.duration.server ", "http_target=/a");
+    expect("metric http.resp.content_length ", "value=3");
+    put_close(&w, 4);
+    put_exit(&w, 0);
+    run();
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+/* A body is not captured: the probe is told, and its end is where the length says. */
+static void test_body_is_skipped(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_data(&w, 4, DATA_RX, REQUEST("/1"));
+    put_data(&w, 4, DATA_TX, ANSWER("1000000"));
+    run();
+    assert_int_equal(skip_of(&w, 4, DATA_TX), 1000000);
+    assert_int_equal(skip_of(&w, 4, DATA_RX), 0);
+    pass_unseen(&w, 4, DATA_TX, 600000);
+    put_part(&w, 4, DATA_TX, NULL, 0, 0, 300000); /* sendfile */
+    pass_unseen(&w, 4, DATA_TX, 100000);
+    put_data(&w, 4, DATA_RX, REQUEST("/2"));
+    put_data(&w, 4, DATA_TX, ANSWER("5") "hello");
+    run();
+    assert_int_equal(skip_of(&w, 4, DATA_TX), 0);
+    assert_int_equal(count("http.resp ", "http_server_duration"), 2);
+    expect("http.resp ", "http_target=/2");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+/* Part of a call is captured: the rest is a gap. */
+static void test_parts_of_calls(void **state)
+{
+    struct writer w = serving();
+    const char *text = ANSWER("70000");
+
+    (void)state;
+    put_data(&w, 4, DATA_RX, REQUEST("/1"));
+    put_part(&w, 4, DATA_TX, text, strlen(text), 0, strlen(text) + 70000);
+    put_data(&w, 4, DATA_RX, REQUEST("/2"));
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    run();
+    assert_int_equal(count("http.resp ", "http_server_duration"), 2);
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+/* What is lost in a head is told, and the connection is understood again afterwards. */
+static void test_lost_head(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_data(&w, 4, DATA_RX, REQUEST("/1"));
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    pass_unseen(&w, 4, DATA_RX, 30);
+    pass_unseen(&w, 4, DATA_TX, 40);
+    put_data(&w, 4, DATA_RX, REQUEST("/3"));
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    run();
+    assert_int_equal(count("http.req ", NULL), 2);
+    assert_int_equal(count("http.resp ", NULL), 2);
+    expect("http.req ", "http_target=/3");
+    expect("loss traffic 30", NULL);
+    expect("loss traffic 40", NULL);
+    writer_free(&w);
+}
+
+/* The number means another connection: nothing of the old one is left. */
+static void test_descriptor_is_reused(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_data(&w, 4, DATA_RX, REQUEST("/1"));
+    put_data(&w, 4, DATA_TX, ANSWER("1000000"));
+    run();
+    assert_true(skip_of(&w, 4, DATA_TX) > 0);
+    pass_unseen(&w, 4, DATA_TX, 500000); /* it is closed in the middle */
+    put_close(&w, 4);
+    put_accept(&w, 4, 3);
+    assert_int_equal(skip_of(&w, 4, DATA_TX), 0); /* not this generation's */
+    assert_int_equal(want_of_fd(&w, 4), FDW_UNDECIDED);
+    put_data(&w, 4, DATA_RX, REQUEST("/2"));
+    put_data(&w, 4, DATA_TX, ANSWER("7") "1234567");
+    run();
+    assert_int_equal(count("net.app ", NULL), 2);
+    expect("http.resp ", "http_target=/2");
+    expect("http.resp ", "http_response_content_length=7");
+    expect_not("loss ", NULL);
+    /* a close and an open that nobody told of: what comes is no continuation */
+    put_data(&w, 4, DATA_RX, "GET /3 HTTP/1.1\r\nHos");
+    writer_fd(&w, 4)->gen = 5;
+    put_data(&w, 4, DATA_RX, REQUEST("/4"));
+    run();
+    expect_not("http.req ", "http_target=/3");
+    expect("http.req ", "http_target=/4");
+    writer_free(&w);
+}
+
+static void test_not_wanted(void **state)
+{
+    static const char *const both[] = {"220 mail\r\n", "SSH-2.0-x\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"};
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(both) / sizeof(both[0]); i++) {
+        struct writer w = serving();
+
+        for (int k = 0; k < 2; k++)
+            put_part(&w, 4, k ? DATA_TX : DATA_RX, both[i], i == 2 ? 11 : strlen(both[i]), 0, i == 2 ? 11 : strlen(both[i]));
+        run();
+        assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+        put_data(&w, 4, DATA_RX, REQUEST("/never")); /* a record that was on its way */
+        put_close(&w, 4);
+        put_exit(&w, 0);
+        run();
+        expect_not("http.req ", NULL);
+        expect_not("loss ", NULL);
+        writer_free(&w);
+        teardown(NULL);
+        setup(NULL);
+    }
+}
+
+/* One direction only: it ends, too. */
+static void test_never_recognised(void **state)
+{
+    struct writer w = serving();
+    char text[4096];
+
+    (void)state;
+    memset(text, 1, sizeof(text));
+    for (int i = 0; i < 40; i++) {
+        put_part(&w, 4, DATA_TX, text, sizeof(text), 0, sizeof(text));
+        run();
+    }
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    writer_free(&w);
+}
+
+/* A child handles what its parent has accepted: one connection, counted apart. */
+static void test_fork(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_data(&w, 4, DATA_RX, REQUEST("/1"));
+    put_data(&w, 4, DATA_TX, ANSWER("1000000"));
+    run();
+    assert_true(skip_of(&w, 4, DATA_TX) > 0);
+    writer_put(&w, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
+    w.pid = NOBODY + 1; /* a guest in the ring; it sends the rest */
+    put_part(&w, 4, DATA_TX, NULL, 0, 0, 1000000);
+    w.pid = NOBODY;
+    writer_put(&w, REC_CALL, OP_fork, NOBODY + 1, NULL, 0, NULL);
+    put_data(&w, 4, DATA_RX, REQUEST("/2"));
+    run();
+    assert_int_equal(skip_of(&w, 4, DATA_TX), 0); /* two processes: nobody knows whose bytes they are */
+    w.pid = NOBODY + 1;
+    put_data(&w, 4, DATA_TX, ANSWER("10000"));
+    run();
+    w.pid = NOBODY;
+    assert_int_equal(count("http.resp ", "http_server_duration"), 2);
+    expect("http.req pid=4100000", "http_target=/2");
+    expect("http.resp pid=4100001", "http_target=/2");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+/* Descriptors that were there before: from the next message on. */
+static void test_joined(void **state)
+{
+    struct writer w = prog(NOBODY);
+    struct proc *p = attach(&w);
+    struct desc *d;
+
+    (void)state;
+    d = fds_lookup(p, 7);
+    d->file->kind = FDK_SOCKET; /* there is no such process that /proc could tell of */
+    put_data(&w, 7, DATA_RX, "the end of a body");
+    put_data(&w, 7, DATA_TX, "and of another");
+    put_data(&w, 7, DATA_RX, REQUEST("/next"));
+    put_data(&w, 7, DATA_TX, ANSWER("0"));
+    run();
+    expect("http.resp ", "http_target=/next");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+static void put_tls(struct writer *w, int64_t fd, uint64_t object, enum data_source source, const char *text)
+{
+    assert_true(writer_put(w, REC_DATA, OP_NONE, (int64_t)strlen(text),
+                           ARGS((uint64_t)fd, 0, 0, source, object, fd >= 0 ? writer_fd(w, (unsigned)fd)->gen : 0), 0,
+                           text[0] ? ITEMS({ITEM_DATA, text, strlen(text)}) : NULL));
+}
+
+static void test_plaintext(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_part(&w, 4, DATA_RX, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11, 0, 11);
+    put_tls(&w, 4, 0x1000, DATA_TLS_RX, REQUEST("/known"));
+    put_part(&w, 4, DATA_TX, "\x17\x03\x03 encrypted", 13, 0, 13);
+    put_tls(&w, 4, 0x1000, DATA_TLS_TX, ANSWER("0"));
+    run();
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    expect("http.resp ", "http_target=/known http_scheme=https");
+    expect("http.resp ", "net_peer_ip=127.0.0.1");
+    /* two objects whose descriptors aren't known, and a third at the address of one that has ended */
+    put_tls(&w, -1, 0x2000, DATA_TLS_RX, "GET /two HTTP/1.1\r\nHo");
+    put_tls(&w, -1, 0x3000, DATA_TLS_RX, "GET /three HTTP/1.1\r\nHo");
+    put_tls(&w, -1, 0x2000, DATA_TLS_RX, "st: h\r\n\r\n");
+    put_tls(&w, -1, 0x3000, DATA_TLS_TX, "");
+    put_tls(&w, -1, 0x3000, DATA_TLS_RX, REQUEST("/four"));
+    put_tls(&w, -1, 0x2000, DATA_TLS_TX, ANSWER("0"));
+    put_exit(&w, 0);
+    run();
+    expect("http.resp ", "http_target=/two http_scheme=https");
+    expect("http.req ", "http_target=/four");
+    expect_not("http.req ", "http_target=/three");
+    writer_free(&w);
+}
+
+static void test_datagrams(void **state)
+{
+    static const uint8_t query[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01h\x04test\x00\x00\x01\x00\x01",
+                         answer[] = "\x12\x34\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00\x01h\x04test\x00\x00\x01\x00\x01"
+                                    "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x01";
+    struct writer w = serving();
+
+    (void)state;
+    writer_fd(&w, 5)->gen = 1;
+    assert_true(writer_put(&w, REC_CALL, OP_socket, 5, ARGS(AF_INET, SOCK_DGRAM, 0, 0, 0, 1), 0, NULL));
+    put_part(&w, 5, DATA_TX, query, sizeof(query) - 1, 0, sizeof(query) - 1);
+    put_part(&w, 5, DATA_RX, answer, sizeof(answer) - 1, 0, sizeof(answer) - 1);
+    run();
+    expect("dns.req ", "domain=h.test qtype=A role=client");
+    expect("dns.resp ", "domain=h.test duration=0 addrs=192.0.2.1 rcode=NOERROR ttl=60 qtype=A role=client");
+    expect("metric dns.req ", "value=1");
+    assert_int_equal(want_of_fd(&w, 5), FDW_CAPTURE);
+    put_part(&w, 5, DATA_RX, answer, 20, 0, sizeof(answer) - 1); /* only part of it was captured */
+    run();
+    expect("loss message 1", NULL);
+    writer_free(&w);
+}
+
+static void test_mode(void **state)
+{
+    struct writer w;
+
+    (void)state;
+    config_set(options.config, "event.enable", "false", "test", NULL, NULL);
+    config_set(options.config, "metric.enable", "false", "test", NULL, NULL);
+    w = prog(NOBODY);
+    fake_wants_nothing = true;
+    attach(&w);
+    assert_false(w.h->mode & (SEG_M_TRAFFIC | SEG_M_PAYLOADS));
+    put_accept(&w, 4, 1);
+    run();
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    fake_wants_nothing = false;
+    writer_free(&w);
+}
+
+static uint32_t next(uint32_t *r)
+{
+    *r = *r * 1664525u + 1013904223u;
+    return *r >> 16;
+}
+
+/* Whatever a program writes into its segment. */
+static void test_hostile(void **state)
+{
+    struct writer w = serving();
+    static const char *const texts[] = {REQUEST("/x"), ANSWER("100000"), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "x:1|c\n", "\0\0\0\4\0"};
+    uint32_t r = 1;
+
+    (void)state;
+    for (unsigned i = 0; i < 60000; i++) {
+        const char *text;
+        uint64_t arg[6], odd[] = {0, 1, 5, 1000, INT64_MAX, UINT64_MAX, UINT64_C(1) << 62, i};
+
+        text = texts[next(&r) % 5];
+        if (next(&r) % 50 == 0)
+            put_close(&w, 4 + (int)(next(&r) % 3));
+        else if (next(&r) % 50 == 0)
+            put_accept(&w, 4 + (int)(next(&r) % 3), writer_fd(&w, 4)->gen + (i & 1));
+        for (unsigned k = 0; k < 6; k++)
+            arg[k] = odd[next(&r) % 8];
+        if (next(&r) % 20)
+            arg[0] = 4 + next(&r) % 3;
+        arg[3] = next(&r) % 6;
+        if (next(&r) % 4)
+            arg[5] = writer_fd(&w, 4)->gen;
+        writer_put(&w, REC_DATA, OP_sendto, (int64_t)odd[next(&r) % 8], arg, 0,
+                   i % 3 ? ITEMS({ITEM_DATA, text, strlen(text) + (i & 1)}) : NULL);
+        if (i % 100 == 0)
+            run();
+    }
+    run();
+    writer_free(&w);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_exchange),        T(test_body_is_skipped), T(test_parts_of_calls), T(test_lost_head),
+        T(test_descriptor_is_reused), T(test_not_wanted), T(test_never_recognised), T(test_fork),
+        T(test_joined),          T(test_plaintext),       T(test_datagrams),      T(test_mode),
+        T(test_hostile),
+    };
+
+    log_setup(stderr, LOGL_NONE, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
