@@ -49,7 +49,7 @@ def noise(size):
     return b"".join(struct.pack("<I", zlib.crc32(struct.pack("<I", i))) for i in range(size // 4))
 
 
-@test(timeout=180)
+@test("packets_http", timeout=180)
 def http(ctx):
     """Requests of clear text and TLS, IPv4, IPv6 and unix sockets, of clients and servers."""
     p = Payloads(ctx, 1)
@@ -88,7 +88,7 @@ def http(ctx):
     equal(out, path.read_bytes(), "on standard output")
 
 
-@test(timeout=180)
+@test("packets_segments", timeout=180)
 def segments(ctx):
     """A body longer than packets can be arrives whole."""
     p = Payloads(ctx, 1)
@@ -109,7 +109,7 @@ def segments(ctx):
     equal(first[0], ["10.0.0.9"], "who closes first")
 
 
-@test(timeout=180)
+@test("packets_gaps", timeout=180)
 def gaps(ctx):
     """What was not captured is a missing range, and what follows has its place."""
     p = Payloads(ctx, 1)
@@ -128,7 +128,7 @@ def gaps(ctx):
     all_good(ctx, path, "tcp.analysis.lost_segment || tcp.analysis.ack_lost_segment")
 
 
-@test(timeout=180)
+@test("packets_reused_and_seen_twice", timeout=180)
 def reused_and_seen_twice(ctx):
     """A pair of ports that is used again is another conversation; one that both sides saw is the same."""
     p = Payloads(ctx, 1)
@@ -164,7 +164,7 @@ def h2_literal(name, value):
     return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
-@test(timeout=180)
+@test("packets_http2", timeout=180)
 def http2(ctx):
     p = Payloads(ctx, 1)
     ask = h2_literal(b":method", b"GET") + h2_literal(b":path", b"/two") + h2_literal(b":scheme", b"https") + \
@@ -189,7 +189,7 @@ def dns_query(number, name):
     return struct.pack(">HHHHHH", number, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", 1, 1)
 
 
-@test(timeout=180)
+@test("packets_datagrams", timeout=180)
 def datagrams(ctx):
     """DNS over UDP and TCP, datagrams without data and the longest ones, sockets without addresses."""
     p = Payloads(ctx, 1)
@@ -221,7 +221,7 @@ def datagrams(ctx):
     all_good(ctx, path)
 
 
-@test(timeout=180)
+@test("packets_damaged_files", timeout=180)
 def damaged_files(ctx):
     """What is there is written; what isn't is told, and is a gap."""
     p = Payloads(ctx, 1)
