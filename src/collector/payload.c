@@ -31,11 +31,12 @@ struct side {
 struct payload {
     char *dir, *name; /* name: without .in or .out */
     uint64_t channel;
-    bool refused, decided, failed;
+    bool refused, decided;
     struct side side[PROTO_DIRS];
 };
 
 static unsigned open_files;
+static bool told; /* that files can't be written */
 
 /* --- names --- */
 
@@ -110,9 +111,9 @@ static int open_file(struct payload *f, const char *name, uint64_t *ret_size)
         fd = -1;
         err = EPERM;
     }
-    if (fd < 0 && !f->failed)
-        log_warning("payload %s: %s", path, strerror(err));
-    f->failed |= fd < 0;
+    if (fd < 0 && !told)
+        log_warning("payload %s: %s; it and others that fail count as lost", path, strerror(err));
+    told |= fd < 0;
     if (fd >= 0)
         *ret_size = (uint64_t)st.st_size;
     free(path);

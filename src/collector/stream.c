@@ -305,10 +305,16 @@ static void pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
 static void end(struct stream *s, uint64_t time_ns)
 {
     for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
+        if (s->kind == STREAM_DETECT && s->detect && s->p) { /* this was all of it */
+            detect_end(s->detect, dir);
+            judge(s, time_ns);
+        }
         if (s->kind == STREAM_HTTP1)
             http1_end(s->http1, dir, time_ns);
         else if (s->kind == STREAM_HTTP2)
             http2_end(s->http2, dir, time_ns);
+        else if (s->kind == STREAM_STATSD)
+            statsd_end(s->statsd, dir, time_ns);
         change(s, time_ns);
     }
 }
