@@ -729,7 +729,7 @@ static void do_traffic(struct ctx *x)
         stream_object_end(x->p, t.object, x->time);
         return;
     }
-    if (d && d->file && d->gen != gen && !t.tls && !x->p->borrowed) { /* not what we know: its close and an open were lost */
+    if (d && d->file && d->gen != gen && !t.tls && !x->p->borrowed) { /* its close, and an open, were lost */
         fds_forget(x->p, fd);
         d = fds_lookup_gen(x->p, fd, gen);
     }
@@ -738,7 +738,7 @@ static void do_traffic(struct ctx *x)
             stream_object(x->p, &t);
         return;
     }
-    if (d->file->kind != FDK_SOCKET && d->file->kind != FDK_UNKNOWN) /* the probe knew better than we, if we know nothing */
+    if (d->file->kind != FDK_SOCKET && d->file->kind != FDK_UNKNOWN) /* if we know nothing, the probe knew better */
         return;
     if (!d->file->sock)
         file_sock(d->file, 0, 0, 0)->flags |= SOCKF_JOINED;

@@ -9,7 +9,7 @@
 #include "protocol/dns.h"
 
 /* Types of the address records (IANA, "Resource Record (RR) TYPEs"). */
-#define TYPE_A    1
+#define TYPE_A 1
 #define TYPE_AAAA 28
 
 /* What both messages say, but `domain`: what is asked. role: of this process. */
@@ -43,8 +43,7 @@ static void *query(void *owner, const struct dns_message *m, const struct dns_tr
     if (!p->pl->ev_dns_req)
         return NULL;
     add_question(&f, m, way->dir == PROTO_TX, word);
-    if (s->sock)
-        report_net_fields(&f, s->sock, &t);
+    stream_net_fields(&f, s, &t);
     report_event(p, CFG_EW_DNS, "dns.req", s->channel, way->time_ns, &f);
     return NULL;
 }
@@ -99,8 +98,7 @@ static void response(void *owner, const struct dns_message *m, const struct dns_
     if (m->ttl_known)
         add_uint(&f, "ttl", 0, m->ttl);
     add_question(&f, m, way->dir == PROTO_RX, word);
-    if (s->sock)
-        report_net_fields(&f, s->sock, &t);
+    stream_net_fields(&f, s, &t);
     report_event(p, CFG_EW_DNS, "dns.resp", s->channel, way->time_ns, &f);
 }
 

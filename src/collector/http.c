@@ -11,8 +11,8 @@
 #include "collector/stream.h"
 #include "telemetry/filter.h"
 
-#define ROOM (HTTP_FIELDS_MAX * 2 + 40)   /* fields of an event: those of both messages, and ours */
-#define TARGET_MAX 512u                   /* bytes of a target that metrics carry */
+#define ROOM (HTTP_FIELDS_MAX * 2 + 40) /* fields of an event: those of both messages, and ours */
+#define TARGET_MAX 512u                 /* bytes of a target that metrics carry */
 
 /* What nobody gets to see but who asks for it by name. */
 static const char *const secret[] = {"authorization", "proxy-authorization", "cookie", "set-cookie"};
@@ -29,11 +29,11 @@ struct header_rule {
 struct kept {
     enum proto_dir dir;
     uint64_t first_ns;
-    size_t target_len;          /* for metrics: without query */
+    size_t target_len; /* for metrics: without query */
     const char *target;
     int64_t length;
     size_t count;
-    struct tm_field fields[];   /* behind them the texts */
+    struct tm_field fields[]; /* behind them the texts */
 };
 
 /* --- configuration --- */
@@ -179,9 +179,9 @@ static void make_room(struct buf *names, const struct http_head *head)
 
 static const char *flavor(const struct http_head *head)
 {
-    static const char *const one[] = {"1.0", "1.1"};
+    static const char *const one[] = {"1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", "1.9"};
 
-    return head->major >= 2 ? "2.0" : one[head->minor ? 1 : 0];
+    return head->major >= 2 ? "2.0" : one[head->minor < 10 ? head->minor : 9];
 }
 
 /* Stated lengths of 0 are not told with HTTP/1, as ever. */
@@ -192,13 +192,11 @@ static bool has_length(const struct http_head *head)
 
 static void add_sock(struct fields *f, const struct stream *s, struct address_texts *t)
 {
-    struct tm_field *from = f->f + f->n;
+    size_t first = f->n;
 
-    if (!s->sock)
-        return;
-    report_net_fields(f, s->sock, t);
-    if (s->sock->domain == AF_UNIX) /* the inodes tell nothing here */
-        f->n = (size_t)(from - f->f) + 1;
+    stream_net_fields(f, s, t);
+    if (s->sock && s->sock->domain == AF_UNIX && f->n > first) /* the inodes tell nothing here */
+        f->n = first + 1;
 }
 
 static struct slice target_of_metrics(struct slice target)
@@ -223,7 +221,10 @@ static struct kept *keep(const struct http_head *head, const struct fields *f)
     for (size_t i = 0; i < f->n; i++)
         size += strlen(f->f[i].name) + 1 + (f->f[i].type == TM_STR ? f->f[i].v.str.len : 0);
     k = xmalloc(size);
-    *k = (struct kept){.dir = head->dir, .first_ns = head->first_ns, .length = head->content_length, .count = f->n,
+    *k = (struct kept){.dir = head->dir,
+                       .first_ns = head->first_ns,
+                       .length = head->content_length,
+                       .count = f->n,
                        .target_len = target.len};
     to = (char *)(k->fields + f->n);
     k->target = to;
@@ -344,8 +345,8 @@ static void response_metrics(struct stream *s, const struct http_head *head, con
 
     FIELDS(f, 2);
     add_mem(&f, "http_target", 4, k->target, k->target_len);
-    report_sample(p, k->dir == PROTO_RX ? TM_HTTP_DURATION_SERVER : TM_HTTP_DURATION_CLIENT, (int64_t)(duration_ns / 1000), 1,
-                  NULL, &f, false, time);
+    report_sample(p, k->dir == PROTO_RX ? TM_HTTP_DURATION_SERVER : TM_HTTP_DURATION_CLIENT,
+                  (int64_t)(duration_ns / 1000), 1, NULL, &f, false, time);
     if (k->length > 0)
         report_sample(p, TM_HTTP_REQ_LENGTH, k->length, 1, NULL, &f, false, time);
     if (head->content_length > 0)

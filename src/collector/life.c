@@ -402,6 +402,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         if (p->pl)
             exec_succeeded(p, p->exec_ns ? p->exec_ns : time);
         fds_exec(p, time);
+        stream_end(p, true, time);
         leave_segment(p);
         proc_unborrow(p);
         finish(p, time);
@@ -719,6 +720,7 @@ bool life_end(struct proc *p, bool force)
     if (p->pl) {
         leave_segment(p);
         fds_end(p, "exit", time);
+        stream_end(p, true, time);
         report_exit(p, known, status, time);
         finish(p, time);
     }

@@ -295,7 +295,7 @@ void proc_free(struct proc *p)
         event_free(p->death);
     if (p->pidfd >= 0)
         close(p->pidfd);
-    stream_end(p, clock_now_real());
+    stream_end(p, false, clock_now_real());
     fd_table_free(c, &p->fds);
     free(p->cwd);
     free(p->pending_exec);

@@ -60,8 +60,9 @@ void payloads_prepare(struct collector *c, const struct config *cfg)
 
 static struct payload_addr peer_of(const struct stream *s)
 {
-    return s->name ? payload_addr(s->name, s->name_len)
-                   : payload_addr((const struct sockaddr *)&s->sock->peer, sizeof(s->sock->peer));
+    const union address *a = s->from.family ? &s->from : &s->sock->peer;
+
+    return payload_addr((const struct sockaddr *)a, sizeof(*a));
 }
 
 static bool same_addr(const struct payload_addr *a, const struct payload_addr *b)

@@ -346,18 +346,35 @@ static const char *proto_name(const struct sock *s)
     }
 }
 
+/* inet_ntop(3) goes through printf, which shows where each event has two of them. */
+static void ipv4_text(const uint8_t *b, char *to)
+{
+    for (int i = 0; i < 4; i++) {
+        if (b[i] >= 100)
+            *to++ = (char)('0' + b[i] / 100);
+        if (b[i] >= 10)
+            *to++ = (char)('0' + b[i] / 10 % 10);
+        *to++ = (char)('0' + b[i] % 10);
+        *to++ = '.';
+    }
+    to[-1] = 0;
+}
+
 /* Text and port of an internet address; IPv4 in IPv6 is shown as IPv4 (RFC 4291, 2.5.5.2). */
 static bool address_text(const union address *a, char text[INET6_ADDRSTRLEN], unsigned *ret_port)
 {
     if (a->family == AF_INET) {
         *ret_port = ntohs(a->in.sin_port);
-        return inet_ntop(AF_INET, &a->in.sin_addr, text, INET6_ADDRSTRLEN);
+        ipv4_text((const uint8_t *)&a->in.sin_addr, text);
+        return true;
     }
     if (a->family != AF_INET6)
         return false;
     *ret_port = ntohs(a->in6.sin6_port);
-    if (IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
-        return inet_ntop(AF_INET, &a->in6.sin6_addr.s6_addr[12], text, INET6_ADDRSTRLEN);
+    if (IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr)) {
+        ipv4_text(&a->in6.sin6_addr.s6_addr[12], text);
+        return true;
+    }
     return inet_ntop(AF_INET6, &a->in6.sin6_addr, text, INET6_ADDRSTRLEN);
 }
 

@@ -38,9 +38,10 @@ static void metric(void *owner, enum proto_dir dir, const struct statsd_metric *
     for (size_t i = 0; i < m->tag_count; i++)
         key[i] = put(&texts, m->tags[i].key);
     for (size_t i = 0; i < m->tag_count; i++) /* the buffer doesn't move any more */
-        field[c.field_count++] = (struct tm_field){.name = text_in(&texts, key[i]), .type = TM_STR,
-                                                   .v.str = {m->tags[i].value.p ? m->tags[i].value.p : "",
-                                                             m->tags[i].value.p ? m->tags[i].value.len : 0}};
+        field[c.field_count++] = (struct tm_field){
+            .name = text_in(&texts, key[i]),
+            .type = TM_STR,
+            .v.str = {m->tags[i].value.p ? m->tags[i].value.p : "", m->tags[i].value.p ? m->tags[i].value.len : 0}};
     c.name = text_in(&texts, name);
     c.text = text_in(&texts, value);
     if (m->type == STATSD_COUNTER && m->rate < 1) { /* one of several that weren't sent */

@@ -305,10 +305,16 @@ static void pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
 static void end(struct stream *s, uint64_t time_ns)
 {
     for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
+        if (s->kind == STREAM_DETECT && s->detect && s->p) { /* this was all of it */
+            detect_end(s->detect, dir);
+            judge(s, time_ns);
+        }
         if (s->kind == STREAM_HTTP1)
             http1_end(s->http1, dir, time_ns);
         else if (s->kind == STREAM_HTTP2)
             http2_end(s->http2, dir, time_ns);
+        else if (s->kind == STREAM_STATSD)
+            statsd_end(s->statsd, dir, time_ns);
         change(s, time_ns);
     }
 }
@@ -387,9 +393,10 @@ static uint64_t hash_of(const void *p, size_t len)
 /* Each is a message of its own. One that isn't captured as a whole isn't fed. */
 static void datagram(struct stream *s, const struct traffic *t)
 {
+    uint8_t len;
+
+    address_set(&s->from, &len, t->name, t->name_len);
     s->peer = hash_of(t->name, t->name_len);
-    s->name = t->name;
-    s->name_len = t->name_len;
     if (t->data && !t->offset && t->len == t->bytes) {
         pass(s, t->dir, t->data, t->len, t->time_ns);
     } else {
@@ -397,7 +404,6 @@ static void datagram(struct stream *s, const struct traffic *t)
         if (!t->offset && (s->kind == STREAM_DNS || s->kind == STREAM_STATSD))
             lost(s, LK_MESSAGE, 1);
     }
-    s->name = NULL;
 }
 
 void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffic *t)
@@ -494,9 +500,9 @@ void stream_object(struct proc *p, const struct traffic *t)
     with(o->stream, NULL, -1);
 }
 
-static void object_free(struct proc *p, struct tls_stream *o, uint64_t time_ns)
+static void object_free(struct proc *p, struct tls_stream *o, bool tell, uint64_t time_ns)
 {
-    with(o->stream, p, -1);
+    with(o->stream, tell ? p : NULL, -1);
     end(o->stream, time_ns);
     stream_free(o->stream, time_ns);
     free(o);
@@ -507,18 +513,30 @@ void stream_object_end(struct proc *p, uint64_t object, uint64_t time_ns)
     for (struct tls_stream **at = &p->tls_streams, *o; (o = *at); at = &o->next) {
         if (o->object == object) {
             *at = o->next;
-            object_free(p, o, time_ns);
+            object_free(p, o, true, time_ns);
             return;
         }
     }
 }
 
-void stream_end(struct proc *p, uint64_t time_ns)
+void stream_end(struct proc *p, bool tell, uint64_t time_ns)
 {
     for (struct tls_stream *o; (o = p->tls_streams);) {
         p->tls_streams = o->next;
-        object_free(p, o, time_ns);
+        object_free(p, o, tell, time_ns);
     }
+}
+
+void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t)
+{
+    struct sock copy;
+
+    if (!s->sock)
+        return;
+    copy = *s->sock;
+    if (s->from.family)
+        copy.peer = s->from;
+    report_net_fields(f, &copy, t);
 }
 
 bool stream_is_http(const struct sock *s)

@@ -51,9 +51,8 @@ struct stream {
     /* Whose bytes are being fed; NULL, -1 while nobody's are. */
     struct proc *p;
     int64_t fd;
-    uint64_t peer;            /* of a datagram: a hash of its address, 0 if it isn't told */
-    const void *name;         /* ... the address, while it is being fed; NULL: not told */
-    uint32_t name_len;
+    union address from;       /* other side of the datagram, if the call names one; family 0: it doesn't */
+    uint64_t peer;            /* a hash of it; 0: none */
     const char *protocol;     /* that was recognised, or NULL */
     /* payloads.c: */
     struct stream_flow *flows;
@@ -85,13 +84,17 @@ void stream_object(struct proc *p, const struct traffic *t);
 void stream_object_end(struct proc *p, uint64_t object, uint64_t time_ns);
 /* A descriptor is about to be closed: what its counters say and nobody has captured passed before. */
 void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns);
-/* All that belong to no socket, when a process ends or becomes another program. */
-void stream_end(struct proc *p, uint64_t time_ns);
+/* All that belong to no socket, when a process ends or becomes another program. tell: its telemetry isn't over yet. */
+void stream_end(struct proc *p, bool tell, uint64_t time_ns);
 /* Tells what is outstanding, if anybody is there to tell it for, and frees. NULL is fine. */
 void stream_free(struct stream *s, uint64_t time_ns);
 
 /* What the probe shall capture of the descriptor. */
 enum fd_want stream_want(const struct proc *p, const struct desc *d);
+/* net_transport and addresses as they are just now. f may get 5 fields; their texts belong to t. */
+struct fields;
+struct address_texts;
+void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t);
 /* Whether HTTP was recognised on it. */
 bool stream_is_http(const struct sock *s);
 

@@ -346,7 +346,7 @@ static inline struct fd_entry *transfer(struct call *c, int fd, enum direction d
     e = fd_entry(c->s, fd);
     if (unlikely(!e))
         return NULL;
-    if (dir == DIR_READ && unlikely(!bytes) && (c->r->arg2 || c->desc->shape == SHP_RECVMSG)) /* that asked for something */
+    if (dir == DIR_READ && unlikely(!bytes) && (c->r->arg2 || c->desc->shape == SHP_RECVMSG)) /* it asked for something */
         e->state |= FDS_EOF;
     c->position = fetch_add64(dir == DIR_READ ? &e->read_bytes : &e->write_bytes, bytes);
     count_op(c->s, e, fd, dir, c->flags & REC_F_TIMED, c->ticks);
@@ -791,7 +791,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
             if (!e)
                 record = true;
             if (watched(c, e)) {
-                m = (struct msghdr){(void *)r->arg4, len, discards(c, r->arg3) ? NULL : plain_buffer(c, &one), 1, NULL, 0, 0};
+                plain_buffer(c, &one);
+                m = (struct msghdr){(void *)r->arg4, len, discards(c, r->arg3) ? NULL : &one, 1, NULL, 0, 0};
                 message(c, e, DATA_RX, &m, bytes);
             }
         }

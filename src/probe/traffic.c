@@ -5,7 +5,7 @@
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
-#define THRIFTY 4096u   /* of a call, when the ring is filling up: heads of messages, not the whole of a body */
+#define THRIFTY 4096u /* of a call, when the ring is filling up: heads of messages, not the whole of a body */
 
 HIDDEN bool traffic_socket(int fd, struct fd_entry *e)
 {
@@ -57,7 +57,8 @@ HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
     } else if (e && decision == FDW_CAPTURE) {
         const struct fd_skip *to = fd_skip(t->s, t->fd);
 
-        skip = skip_left(__atomic_load_n(t->source == DATA_TX ? &to->tx : &to->rx, __ATOMIC_RELAXED), e->gen, t->position);
+        skip =
+            skip_left(__atomic_load_n(t->source == DATA_TX ? &to->tx : &to->rx, __ATOMIC_RELAXED), e->gen, t->position);
         if (skip >= t->bytes)
             return;
     }
@@ -72,9 +73,13 @@ HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
     if (name.len && !t->name_sure && !mem_readable(name.data, name.len))
         name.len = 0;
     /* Whether it is a loss depends on what was in it, and the reader sees what is missing. */
-    r = (struct record){.kind = REC_DATA, .flags = console ? 0 : REC_F_UNASKED, .op = (uint16_t)t->op, .time = now(),
-                        .ret = (int64_t)t->bytes,
-                        .arg = {(uint64_t)t->fd, skip, e ? t->position : REC_NO_POSITION, t->source, 0, e ? e->gen : 0}};
+    r = (struct record){
+        .kind = REC_DATA,
+        .flags = console ? 0 : REC_F_UNASKED,
+        .op = (uint16_t)t->op,
+        .time = now(),
+        .ret = (int64_t)t->bytes,
+        .arg = {(uint64_t)t->fd, skip, e ? t->position : REC_NO_POSITION, t->source, 0, e ? e->gen : 0}};
     lost = len ? ring_vector(t->s, &r, name.len ? &name : NULL, t->iov, (size_t)skip, len) : 0;
     if ((e && len) || (!e && len == t->bytes && !lost))
         return;

@@ -15,7 +15,9 @@
 #include "protocol/statsd.h"
 #include "protocol/tls.h"
 
-#define HEAP_KIB 4096 /* of a match, as in src/telemetry/filter.c */
+/* Of a match, as in src/telemetry/filter.c. */
+#define MATCH_LIMIT 200000
+#define HEAP_KIB 4096
 
 enum verdict { NO, YES, MAYBE };
 
@@ -104,6 +106,7 @@ struct detect_rules *detect_rules_new(const struct detect_rule *rules, size_t co
     if (!r->match || !r->context)
         abort(); /* out of memory */
     pcre2_set_callout(r->context, step, r->steps);
+    pcre2_set_match_limit(r->context, MATCH_LIMIT);
     pcre2_set_heap_limit(r->context, HEAP_KIB);
     return r;
 }
@@ -241,7 +244,7 @@ static enum verdict fits_builtin(const struct detect *d, enum detect_protocol pr
     case DETECT_HTTP1:
         return d->datagrams ? NO : verdict_of(http1_detect(p, len), complete);
     case DETECT_DNS:
-        return d->datagrams ? dns_detect(p, len) : verdict_of(dns_detect_stream(p, len), complete);
+        return verdict_of(d->datagrams ? dns_detect(p, len) : dns_detect_stream(p, len), complete);
     default:
         return verdict_of(statsd_detect(p, len, complete), complete);
     }
@@ -362,20 +365,22 @@ size_t detect_feed(struct detect *d, enum proto_dir dir, const uint8_t *data, si
 {
     struct side *s = &d->sides[dir];
     size_t kept;
+    bool ended;
 
     if (d->answer.state != DETECT_MORE || len == 0)
         return 0;
     turn(d, dir);
     if (d->answer.state != DETECT_MORE)
         return 0;
-    kept = !data || s->ended ? 0 : DETECT_BUDGET - s->bytes.len < len ? DETECT_BUDGET - s->bytes.len : len;
+    ended = s->ended;
+    kept = !data || ended ? 0 : DETECT_BUDGET - s->bytes.len < len ? DETECT_BUDGET - s->bytes.len : len;
     if (kept)
         buf_add(&s->bytes, data, kept);
     note_piece(d, dir, kept, false, time_ns);
     if (!data || d->datagrams || s->bytes.len == DETECT_BUDGET)
         s->ended = true;
     /* Not after each byte: that would be quadratic. */
-    if (s->ended || s->looks < DETECT_LOOKS || s->bytes.len >= s->next) {
+    if (s->ended ? !ended : s->looks < DETECT_LOOKS || s->bytes.len >= s->next) {
         s->looks++;
         s->next = s->bytes.len + s->bytes.len / 2 + 1;
         look(d);

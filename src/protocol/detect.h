@@ -7,7 +7,8 @@
  * then what is built in: TLS, HTTP/2, HTTP/1, DNS, StatsD for streams, DNS and
  * StatsD for datagrams. A user's rule that is named HTTP, TLS, DNS or STATSD
  * (upper and lower case are equal) stands for what is built in of that name,
- * which isn't tried then.
+ * which isn't tried then. Where one named HTTP fits, the first bytes say whether it
+ * is HTTP/2.
  *
  * The rules are tried on the direction in which the first byte passed; on the
  * other one if none of them fits the first, or while those built in can't say
@@ -28,8 +29,8 @@
  * is told does. What was not captured (a gap) ends its direction: nothing behind it
  * is looked at. So does the DETECT_TURNS-th change of direction for both.
  *
- * Memory: DETECT_BUDGET bytes for each direction until the answer is there;
- * they can be had back for the decoder (detect_replay()).
+ * Memory: DETECT_BUDGET bytes for each direction, which the decoder gets in the
+ * end (detect_replay()), until then or detect_free().
  */
 #ifndef SCOPE_PROTOCOL_DETECT_H
 #define SCOPE_PROTOCOL_DETECT_H

@@ -536,7 +536,7 @@ static void upgrade(struct http1 *h, struct exchange *x, struct slice to, uint64
     h->upgraded = true;
     if (h->sink->upgraded)
         h->sink->upgraded(h->owner, to, x->kept);
-    x->handed_over = x->has_request && to.p && to.len == 3 && !strncasecmp(to.p, "h2c", 3);
+    x->handed_over = x->has_request && to.p && to.len == 3 && !memcmp(to.p, "h2c", 3);
     answering->exchange = x;
     message_over(h, answering, now);
     answering->state = REST;
@@ -880,17 +880,25 @@ static bool is_beginning(struct http1 *h, struct side *s, const char *line, size
     return true;
 }
 
+/* Whether is_beginning() may become true of a line that begins so. */
+static bool may_begin(const struct http1 *h, const struct side *s, const char *p, size_t len)
+{
+    enum http1_kind kind = http1_begins(p, len);
+
+    return fits(h, s, kind) && (kind != HTTP1_REQUEST || !memchr(p, ' ', len) || http1_known_method(p, len));
+}
+
 /* Looks at the beginnings of lines and pieces. p is one of both, or continues the text that is kept. */
 static size_t find(struct http1 *h, struct side *s, const uint8_t *p, size_t len, uint64_t now)
 {
     const uint8_t *lf = memchr(p, '\n', len);
     size_t n = lf ? (size_t)(lf - p) + 1 : len, before = s->text.len;
 
-    if (s->skipping || before + n > HTTP_HEAD_MAX) {
+    if (s->skipping || n > HTTP_HEAD_MAX - before) {
         drop_text(s);
-        pass_over(h, s, before + n);
-        s->skipping = !lf;
-        return n;
+        pass_over(h, s, before ? before : n);
+        s->skipping = !before && !lf;
+        return before ? 0 : n;
     }
     if (!before && lf) {
         if (is_beginning(h, s, (const char *)p, n)) {
@@ -908,7 +916,7 @@ static size_t find(struct http1 *h, struct side *s, const uint8_t *p, size_t len
         s->place = LINE_BEGIN;
         return n;
     }
-    if (!lf && fits(h, s, http1_begins(s->text.p, s->text.len)))
+    if (!lf && may_begin(h, s, s->text.p, s->text.len))
         return n;
     drop_text(s);
     if (before) { /* but this piece may begin with it */

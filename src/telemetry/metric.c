@@ -50,8 +50,8 @@ const struct metric_def metric_defs[TM_METRIC_MAX] = {
                                  METRIC_KEYED | METRIC_NUMOPS | METRIC_MEAN | METRIC_THOUSANDTH, CFG_EW_HTTP},
     [TM_HTTP_DURATION_CLIENT] = {"http.duration.client", "millisecond", METRIC_TIMER, HTTP, NEVER,
                                  METRIC_KEYED | METRIC_NUMOPS | METRIC_MEAN | METRIC_THOUSANDTH, CFG_EW_HTTP},
-    [TM_HTTP_REQ_LENGTH] = {"http.req.content_length", "byte", METRIC_COUNTER, HTTP, NEVER, METRIC_KEYED | METRIC_NUMOPS,
-                            CFG_EW_HTTP},
+    [TM_HTTP_REQ_LENGTH] = {"http.req.content_length", "byte", METRIC_COUNTER, HTTP, NEVER,
+                            METRIC_KEYED | METRIC_NUMOPS, CFG_EW_HTTP},
     [TM_HTTP_RESP_LENGTH] = {"http.resp.content_length", "byte", METRIC_COUNTER, HTTP, NEVER,
                              METRIC_KEYED | METRIC_NUMOPS, CFG_EW_HTTP},
 
@@ -544,7 +544,9 @@ static void aggregate_keyed(struct telemetry *t, struct process *p, const struct
             break;
         if (tags.f[0].type == TM_STR && tags.f[0].v.str.len == 5 && !memcmp(tags.f[0].v.str.p, "other", 5))
             break; /* few: one for each status code */
-        tags.f[0] = (struct tm_field){.name = tags.f[0].name, .type = TM_STR, .level = tags.f[0].level, .v.str = {"other", 5}};
+        tags.f[0].type = TM_STR;
+        tags.f[0].v.str.p = "other";
+        tags.f[0].v.str.len = 5;
     }
     if (!k) {
         k = *at = keyed_new(s->metric, hash, &t->scratch, &tags);

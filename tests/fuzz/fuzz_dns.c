@@ -6,7 +6,7 @@
 struct told {
     struct buf *text;
     uint64_t lost, malformed;
-    uintptr_t kept;             /* queries that were told and not given back */
+    uintptr_t kept; /* queries that were told and not given back */
 };
 
 static void check_slice(const struct dns_message *m, struct slice s)

@@ -17,15 +17,21 @@ struct passage {
     const void *data;
     size_t len;
 };
-#define TX(text)       {PROTO_TX, text, sizeof(text) - 1}
-#define RX(text)       {PROTO_RX, text, sizeof(text) - 1}
-#define COUNT(array)   (sizeof(array) / sizeof(*(array)))
-#define MS             UINT64_C(1000000)
+#define TX(text) \
+    { \
+        PROTO_TX, text, sizeof(text) - 1 \
+    }
+#define RX(text) \
+    { \
+        PROTO_RX, text, sizeof(text) - 1 \
+    }
+#define COUNT(array) (sizeof(array) / sizeof(*(array)))
+#define MS UINT64_C(1000000)
 
 typedef void (*feed_fn)(void *decoder, enum proto_dir dir, const uint8_t *data, size_t len, uint64_t time_ns);
 
-/* Feeds the passages, at 1 ms, 2 ms, ... chunk: bytes of a piece, 0: all. cut: where one passage is divided, counted from
- * the first byte of all; 0: nowhere. */
+/* Feeds the passages, at 1 ms, 2 ms, ... chunk: bytes of a piece, 0: all. cut: where one passage is divided, counted
+ * from the first byte of all; 0: nowhere. */
 static inline void feed_all(const struct passage *p, size_t n, size_t chunk, size_t cut, feed_fn feed, void *decoder)
 {
     size_t total = 0;

@@ -179,12 +179,15 @@ static const struct http_sink http1_log_sink = {
     .note = log_note,
 };
 
-/* The text so far, NUL-terminated. */
+/* The text so far, NUL-terminated; NULs within are '~'. */
 static inline const char *log_text(struct http1_log *l)
 {
     if (l->open)
         buf_char(&l->text, '\n');
     l->open = 0;
+    for (size_t i = 0; i < l->text.len; i++)
+        if (!l->text.p[i])
+            l->text.p[i] = '~';
     return buf_cstr(&l->text);
 }
 

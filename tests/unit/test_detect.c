@@ -12,7 +12,8 @@
 #include "protocol/http1.h"
 #include "protocol/http2.h"
 
-/* Stand-ins for the decoders of HTTP, which have tests of their own: what matters here is what is made of the answers. */
+/* Stand-ins for the decoders of HTTP, which have tests of their own: what matters here is what is made of the answers.
+ */
 
 static int starts(const char *with, const uint8_t *data, size_t len)
 {
@@ -23,11 +24,14 @@ static int starts(const char *with, const uint8_t *data, size_t len)
     return memcmp(with, data, n) == 0;
 }
 
+static unsigned http1_calls;
+
 int http1_detect(const uint8_t *data, size_t len)
 {
     const uint8_t *end = memchr(data, '\n', len);
     int response = starts("HTTP/1.", data, len);
 
+    http1_calls++;
     if (response)
         return response;
     for (size_t i = 0; i < len && data[i] != ' '; i++)
@@ -64,7 +68,7 @@ struct run {
     struct detect *d;
     struct buf replayed[PROTO_DIRS], fed[PROTO_DIRS], order;
     bool found;
-    unsigned revise;            /* at this passage */
+    unsigned revise; /* at this passage */
 };
 
 static void on_replay(void *ctx, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
@@ -118,7 +122,7 @@ static void feed(void *ctx, enum proto_dir dir, const uint8_t *data, size_t len,
 }
 
 static unsigned revise_at;
-static bool tell_when;          /* whether it took the ends of both directions to have an answer */
+static bool tell_when; /* whether it took the ends of both directions to have an answer */
 
 /* The answer at the end, and with it that the decoder gets each byte once. */
 static char *run(const struct passage *p, size_t n, size_t chunk, size_t cut)
@@ -243,8 +247,10 @@ static void test_user_rules(void **state)
 /* The first byte of the answer ends what a rule sees of the question: the same wherever that is. */
 static void test_windows(void **state)
 {
-    static const struct detect_rule list[] = {
-        {.name = "Two", .regex = "^a.*b$"}, {.name = "Four", .regex = "^w.*w$", .len = 4}, {.name = "Late", .regex = "late"}};
+    static const struct detect_rule list[] = {{.name = "Two", .regex = "^a.*b$"},
+                                              {.name = "Four", .regex = "^w.*w$", .len = 4},
+                                              {.name = "Late", .regex = "late"}};
+    static const struct detect_rule anchored[] = {{.name = "Begin", .regex = "^abc|^\\Aabd"}};
     static char filler[DETECT_WINDOW + 4];
 
     use_rules(list, COUNT(list));
@@ -259,12 +265,16 @@ static void test_windows(void **state)
     memset(filler, '-', sizeof(filler));
     memcpy(filler + DETECT_WINDOW - 3, "late", 4);
     EXPECT("at the end: nothing", {PROTO_TX, filler, sizeof(filler)});
+    /* What can match at the first byte only is known not to match before the window is complete. */
+    use_rules(anchored, COUNT(anchored));
+    EXPECT("nothing", TX("\0\1\2\3"), RX("\0\1\2\3"));
+    EXPECT("at the end: nothing", TX("ab"), RX("\0\1\2\3"));
 }
 
 static void test_replaced(void **state)
 {
-    static const struct detect_rule list[] = {
-        {.name = "http", .regex = "^(GET /api|PRI )"}, {.name = "Tls", .regex = "^160303", .binary = true, .len = 5}};
+    static const struct detect_rule list[] = {{.name = "http", .regex = "^(GET /api|PRI )"},
+                                              {.name = "Tls", .regex = "^160303", .binary = true, .len = 5}};
     static const struct detect_rule api[] = {{.name = "HTTP", .regex = "^GET /api"}};
     static const struct detect_rule statsd[] = {{.name = "STATSD", .regex = "^x"}, {.name = "dns", .regex = "^y"}};
 
@@ -422,9 +432,12 @@ static double cpu_seconds(void)
 static void test_bombs(void **state)
 {
     static const struct detect_rule list[] = {
-        {.name = "nested", .regex = "^(a+)+$"},          {.name = "scan", .regex = "a*b?a*b?a*c"},
-        {.name = "hex", .regex = "(61|6161)*x", .binary = true}, {.name = "back", .regex = "(.*)(.*)\\1\\2x"},
-        {.name = "recurse", .regex = "(a(?1)?a?)+x"},    {.name = "power", .regex = "(?:a?){22}[bc]"},
+        {.name = "nested", .regex = "^(a+)+$"},
+        {.name = "scan", .regex = "a*b?a*b?a*c"},
+        {.name = "hex", .regex = "(61|6161)*x", .binary = true},
+        {.name = "back", .regex = "(.*)(.*)\\1\\2x"},
+        {.name = "recurse", .regex = "(a(?1)?a?)+x"},
+        {.name = "power", .regex = "(?:a?){22}[bc]"},
     };
     static char a[DETECT_BUDGET];
     double begin = cpu_seconds();
@@ -441,6 +454,26 @@ static void test_bombs(void **state)
     }
     /* Some 0.2 s; with a sanitizer on a busy machine many times that. */
     assert_true(cpu_seconds() - begin < 60);
+}
+
+/* How often it is looked: not for each piece. */
+static void test_looks(void **state)
+{
+    struct detect *d;
+
+    use_rules(NULL, 0);
+    d = detect_new(rules, false);
+    http1_calls = 0;
+    for (unsigned i = 0; i < DETECT_BUDGET; i++)
+        detect_feed(d, PROTO_TX, (const uint8_t *)"G", 1, 1);
+    assert_in_range(http1_calls, 10, 50);
+    /* A direction that has ended is none to look for; what the other one has doesn't change by it. */
+    detect_feed(d, PROTO_RX, (const uint8_t *)"H", 1, 1);
+    http1_calls = 0;
+    for (unsigned i = 0; i < 10000; i++)
+        detect_feed(d, PROTO_TX, (const uint8_t *)"G", 1, 1);
+    assert_in_range(http1_calls, 0, 2);
+    detect_free(d);
 }
 
 static size_t problem_rule;
@@ -463,12 +496,14 @@ static void test_problem(void **state)
 /* Conversations made at random of what the rules look for: the pieces never matter. */
 static void test_random(void **state)
 {
-    static const char *const words[] = {"GET ",  "/",   " HTTP/1.1\r\n", "HTTP/1.1 200\r\n", "a:1|c\n", "a:", "needle",
-                                        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI *", "220 x\r\n", "\x16\3\1", "end", "G", "ab"};
+    static const char *const words[] = {"GET ",    "/",         " HTTP/1.1\r\n", "HTTP/1.1 200\r\n",
+                                        "a:1|c\n", "a:",        "needle",        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                                        "PRI *",   "220 x\r\n", "\x16\3\1",      "end",
+                                        "G",       "ab"};
     static const struct detect_rule list[] = {
-        {.name = "Any", .regex = "needle"},           {.name = "End", .regex = "^.*end$"},
-        {.name = "Not", .regex = "^G(?!ET)."},        {.name = "Behind", .regex = "(?<!a)b\\b"},
-        {.name = "SMTP", .regex = "^220 .*\r\n"},     {.name = "Hex", .regex = "^(..)*6e64", .binary = true, .len = 9},
+        {.name = "Any", .regex = "needle"},       {.name = "End", .regex = "^.*end$"},
+        {.name = "Not", .regex = "^G(?!ET)."},    {.name = "Behind", .regex = "(?<!a)b\\b"},
+        {.name = "SMTP", .regex = "^220 .*\r\n"}, {.name = "Hex", .regex = "^(..)*6e64", .binary = true, .len = 9},
     };
     unsigned seed = 1;
 
@@ -490,9 +525,9 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_teardown(f, drop_rules)
     const struct CMUnitTest tests[] = {
-        TEST(test_builtin), TEST(test_long_request), TEST(test_user_rules), TEST(test_windows), TEST(test_replaced),
-        TEST(test_datagrams), TEST(test_more), TEST(test_gaps), TEST(test_turns), TEST(test_revised), TEST(test_replay),
-        TEST(test_bombs), TEST(test_problem), TEST(test_random),
+        TEST(test_builtin),   TEST(test_long_request), TEST(test_user_rules), TEST(test_windows), TEST(test_replaced),
+        TEST(test_datagrams), TEST(test_more),         TEST(test_gaps),       TEST(test_turns),   TEST(test_revised),
+        TEST(test_replay),    TEST(test_bombs),        TEST(test_looks),      TEST(test_problem), TEST(test_random),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -268,7 +268,12 @@ static const struct conversation conversations[] = {
      "Q GET / 1 host=(none) length=-1 fields=3 @10-10\n"
      "A 101 Switching Protocols 1 length=-1 fields=2 kept=1 duration=10 @20-20\n"
      "U h2c kept=1\n"
-     "R a "},
+     "R a ~~~\004~~~~~\n"
+     "R q PRI * HTTP/2.0\r\n"
+     "\r\n"
+     "SM\r\n"
+     "\r\n"
+     "\n"},
     {"upgrade while the request is still being sent",
      false,
      {Q("POST / HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 6\r\n\r\nabc"),
@@ -1251,6 +1256,34 @@ static const struct conversation conversations[] = {
      "U  kept=1\n"
      "D kept=1 status=101 q=0 a=0 complete @10-20-20\n"
      "R q POST /2 HTcde\n"},
+    {"upgrades whose answers can no longer be waited for",
+     false,
+     {Q("GET /1 HTTP/1.1\r\nUpgrade: x\r\n\r\nGET /2 HTTP/1.1\r\nUpgrade: x\r\n\r\nGET /3 HTTP/1.1\r\n\r\n"), QEND,
+      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 "
+        "OK\r\nContent-Length: 0\r\n\r\n")},
+     "Q GET /1 1 host=(none) length=-1 fields=1 @10-10\n"
+     "Q GET /2 1 host=(none) length=-1 fields=1 @10-10\n"
+     "Q GET /3 1 host=(none) length=-1 fields=0 @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=1 duration=20 @30-30\n"
+     "D kept=1 status=200 q=0 a=0 complete @10-30-30\n"
+     "A 200 OK 1 length=0 fields=1 kept=2 duration=20 @30-30\n"
+     "D kept=2 status=200 q=0 a=0 complete @10-30-30\n"
+     "A 200 OK 1 length=0 fields=1 kept=3 duration=20 @30-30\n"
+     "D kept=3 status=200 q=0 a=0 complete @10-30-30\n"},
+    {"NUL in a start line",
+     false,
+     {Q("GET /\0 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 \0\r\nContent-Length: 0\r\n\r\n")},
+     "Q GET /~ 1 host=(none) length=-1 fields=0 odd=40 @10-10\n"
+     "A 200 ~ 1 length=0 fields=1 odd=40 kept=1 duration=10 @20-20\n"
+     "D kept=1 status=200 q=0 a=0 complete odd=40 @10-20-20\n"},
+    {"a chunk size of 16 digits",
+     false,
+     {Q("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0000000000000001\r\nx\r\n0\r\n\r\n"),
+      A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
+     "Q POST / 1 host=(none) length=-1 fields=1 @10-10\n"
+     "B q x\n"
+     "A 200 OK 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
+     "D kept=1 status=200 q=1 a=0 complete @10-20-20\n"},
     {"joined between messages",
      true,
      {Q("GET /1 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"), Q("GET /2 HTTP/1.1\r\n\r\n"),
@@ -1684,6 +1717,45 @@ static void any_depth_of_pipeline_pairs(void **state)
     buf_free(&text);
 }
 
+/* What is kept of a line that may be a beginning must not hide the beginning that a piece is. */
+static void finds_the_step_at_the_beginning_of_a_piece(void **state)
+{
+    static const struct {
+        const char *pieces[4];
+        unsigned size; /* of the first one, filled up; 0: as it is */
+        uint64_t lost;
+    } cases[] = {
+        {{"some text", "GET / HT", "TP/1.1\r\n", "\r\n"}, 0, 9},
+        {{"text", "GET / HTTP/1.1\r\n\r\n"}, 0, 4},
+        {{"GET ", "GET / HT", "GET / HTTP/1.1\r\n\r\n"}, 0, 12},
+        {{"GET ", "GET / HTTP/1.1\r\n\r\n"}, HTTP_HEAD_MAX - 2, HTTP_HEAD_MAX - 2},
+        {{"GET ", "GET / HTTP/1.1\r\n\r\n"}, HTTP_HEAD_MAX + 2, HTTP_HEAD_MAX + 2},
+        {{"HTTP/1.1 200 OK\r\n", "GET / HTTP/1.1\r\n\r\n"}, 0, 17},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct http1_log l = {.swapped = PROTO_TX};
+        struct http1 *h = http1_new(&http1_log_sink, &l, false);
+        struct buf first = BUF_INIT, told = BUF_INIT;
+
+        feed_text(h, PROTO_TX, "GET / HTTP/1.1\r\n\r\n");
+        feed_text(h, PROTO_RX, OK_EMPTY);
+        http1_feed(h, PROTO_TX, NULL, 1, 10);
+        buf_str(&first, cases[i].pieces[0]);
+        if (cases[i].size)
+            fill(&first, 'x', cases[i].size - first.len);
+        feed_text(h, PROTO_TX, buf_cstr(&first));
+        for (size_t k = 1; k < 4 && cases[i].pieces[k]; k++)
+            feed_text(h, PROTO_TX, cases[i].pieces[k]);
+        buf_printf(&told, "\nN lost %" PRIu64 "\nQ GET / 1 ", cases[i].lost + 1);
+        assert_non_null(strstr(log_text(&l), buf_cstr(&told)));
+        http1_free(h, 30);
+        buf_free(&first);
+        buf_free(&told);
+        buf_free(&l.text);
+    }
+}
+
 /* More than is held behind an upgrade is taken for requests; the answer counts nevertheless. */
 static void holding_is_bounded(void **state)
 {
@@ -1891,6 +1963,7 @@ int main(void)
         cmocka_unit_test(too_many_requests_are_forgotten),
         cmocka_unit_test(any_depth_of_pipeline_pairs),
         cmocka_unit_test(holding_is_bounded),
+        cmocka_unit_test(finds_the_step_at_the_beginning_of_a_piece),
         cmocka_unit_test(fields_are_told_as_sent),
         cmocka_unit_test(heads_say_when_they_passed),
         cmocka_unit_test(says_what_it_does_not_need),

@@ -115,11 +115,12 @@ static void test_lines(void **state)
 static void test_no_metrics(void **state)
 {
     static const char *const lines[] = {
-        "a",          "a:",         "a:1",       "a:1|",      ":1|c",       "a:|c",       "a:1|x",     "a:1|cc",
-        "a:x|c",      "a:1x|c",     "a:0x10|c",  "a:inf|g",   "a:nan|g",    "a:1e|c",     "a:1e999|c", "a: 1|c",
-        "a:1 |c",     "a:--1|c",    "a:.|c",     "a:1|c|",    "a:1|c|@",    "a:1|c|@0",   "a:1|c|@2",  "a:1|c|@-1",
-        "a:1|c|@x",   "a|b:1|c",    "a\x01:1|c", "a:1\x7f|c", "a:1:|c",     "a:1:x|c",    "a:|s",      "a:1|c\xff|",
-        "_e{1,1}:a|b", "_sc|name|0", "GET / HTTP/1.1", "a:1|C",
+        "a",        "a:",         "a:1",         "a:1|",       ":1|c",           "a:|c",
+        "a:1|x",    "a:1|cc",     "a:x|c",       "a:1x|c",     "a:0x10|c",       "a:inf|g",
+        "a:nan|g",  "a:1e|c",     "a:1e999|c",   "a: 1|c",     "a:1 |c",         "a:--1|c",
+        "a:.|c",    "a:1|c|",     "a:1|c|@",     "a:1|c|@0",   "a:1|c|@2",       "a:1|c|@-1",
+        "a:1|c|@x", "a|b:1|c",    "a\x01:1|c",   "a:1\x7f|c",  "a:1:|c",         "a:1:x|c",
+        "a:|s",     "a:1|c\xff|", "_e{1,1}:a|b", "_sc|name|0", "GET / HTTP/1.1", "a:1|C",
     };
 
     for (size_t i = 0; i < COUNT(lines); i++) {
@@ -151,7 +152,8 @@ static void test_datagram_cut(void **state)
 
 static void test_stream(void **state)
 {
-    const struct passage p[] = {TX("a:1|c\nb:2|g|#x:y\r\n"), TX("c:"), RX("d:4|c\n"), TX("3|ms\nnothing\nlast:9|c"), RX("e")};
+    const struct passage p[] = {TX("a:1|c\nb:2|g|#x:y\r\n"), TX("c:"), RX("d:4|c\n"), TX("3|ms\nnothing\nlast:9|c"),
+                                RX("e")};
 
     joined = false;
     expect_told(run_stream, p, COUNT(p),

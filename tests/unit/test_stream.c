@@ -338,9 +338,36 @@ static void test_datagrams(void **state)
     expect("dns.resp ", "domain=h.test duration=0 addrs=192.0.2.1 rcode=NOERROR ttl=60 qtype=A role=client");
     expect("metric dns.req ", "value=1");
     assert_int_equal(want_of_fd(&w, 5), FDW_CAPTURE);
+    for (int i = 7; i < 9; i++) { /* a server's clients are told apart */
+        struct sockaddr_in from = {.sin_family = AF_INET, .sin_port = htons((uint16_t)i), .sin_addr = {htonl(0x0a000000u + (uint32_t)i)}};
+
+        assert_true(writer_put(&w, REC_DATA, OP_recvfrom, sizeof(query) - 1, ARGS(5, 0, writer_fd(&w, 5)->read_bytes, DATA_RX, 0, 1),
+                               0, ITEMS({ITEM_ADDR, &from, sizeof(from)}, {ITEM_DATA, query, sizeof(query) - 1})));
+        writer_fd(&w, 5)->read_bytes += sizeof(query) - 1;
+    }
+    run();
+    expect("dns.req ", "role=server net_transport=IP.UDP net_peer_ip=10.0.0.7 net_peer_port=7");
+    expect("dns.req ", "role=server net_transport=IP.UDP net_peer_ip=10.0.0.8 net_peer_port=8");
     put_part(&w, 5, DATA_RX, answer, 20, 0, sizeof(answer) - 1); /* only part of it was captured */
     run();
     expect("loss message 1", NULL);
+    writer_free(&w);
+}
+
+/* A connection that ends before it was clear what it is. */
+static void test_end_decides(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_data(&w, 4, DATA_RX, "a.b:1|c|#k:v");
+    run();
+    expect_not("captured ", NULL);
+    put_close(&w, 4);
+    run();
+    expect("net.app ", "protocol=STATSD");
+    expect("captured a.b ", "value=1 type=c k=v");
+    expect_not("loss ", NULL);
     writer_free(&w);
 }
 
@@ -408,7 +435,7 @@ int main(void)
         T(test_exchange),        T(test_body_is_skipped), T(test_parts_of_calls), T(test_lost_head),
         T(test_descriptor_is_reused), T(test_not_wanted), T(test_never_recognised), T(test_fork),
         T(test_joined),          T(test_plaintext),       T(test_datagrams),      T(test_mode),
-        T(test_hostile),
+        T(test_end_decides),     T(test_hostile),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);

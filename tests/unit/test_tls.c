@@ -40,11 +40,11 @@ static void add_fill(struct buf *b, char c, size_t n)
 
 struct client {
     unsigned legacy;
-    const char *session;        /* its bytes */
-    const char *name, *alpn;    /* alpn: in wire format */
-    const char *versions;       /* pairs of bytes, hexadecimal digits */
+    const char *session;     /* its bytes */
+    const char *name, *alpn; /* alpn: in wire format */
+    const char *versions;    /* pairs of bytes, hexadecimal digits */
     bool ticket, psk, ech, no_extensions;
-    size_t key_share;           /* bytes */
+    size_t key_share; /* bytes */
 };
 
 static void add_extension(struct buf *b, unsigned type, const void *p, size_t n)
@@ -118,7 +118,7 @@ static const char retry[] = "\xCF\x21\xAD\x74\xE5\x9A\x61\x11\xBE\x1D\x8C\x02\x1
                             "\xC2\xA2\x11\x16\x7A\xBB\x8C\x5E\x07\x9E\x09\xE2\xC8\xA8\x33\x9C";
 
 struct server {
-    unsigned legacy, version;   /* version 0: no extension */
+    unsigned legacy, version; /* version 0: no extension */
     const char *session, *alpn;
     unsigned cipher;
     bool psk, retry;
@@ -222,8 +222,8 @@ static void on_server(void *owner, const struct tls_server_hello *h, uint64_t ti
                (unsigned)(duration_ns / MS));
     add_version(&t->text, h->legacy_version);
     add_version(&t->text, h->version);
-    buf_printf(&t->text, " %s %s%s ", tls_cipher_text(h->cipher) ? tls_cipher_text(h->cipher) : "?",
-               words[h->resumed], h->retried ? " retried" : "");
+    buf_printf(&t->text, " %s %s%s ", tls_cipher_text(h->cipher) ? tls_cipher_text(h->cipher) : "?", words[h->resumed],
+               h->retried ? " retried" : "");
     add_slice(&t->text, h->alpn);
     buf_char(&t->text, '\n');
 }
@@ -264,7 +264,11 @@ static void expect(const struct client *c, size_t client_record, const struct se
                    const char *want)
 {
     struct buf out = records(client_hello(c), client_record), in = records(server_hello(s), server_record);
-    struct passage p[] = {{PROTO_TX, out.p, out.len}, {PROTO_RX, in.p, in.len}, TX("\x14\3\3\0\1\1" "anything"), RX("else")};
+    struct passage p[] = {{PROTO_TX, out.p, out.len},
+                          {PROTO_RX, in.p, in.len},
+                          TX("\x14\3\3\0\1\1"
+                             "anything"),
+                          RX("else")};
 
     expect_told(run, p, COUNT(p), want);
     buf_free(&in);
@@ -277,8 +281,8 @@ static const struct client modern = {.legacy = 0x0303,
                                      .alpn = "\2\x1a\x1a\2h2\10http/1.1",
                                      .versions = "5a5a7f1c03040303",
                                      .ech = true};
-static const struct server tls13 = {.legacy = 0x0303, .version = 0x0304, .session = "12345678901234567890123456789012",
-                                    .cipher = 0x1301};
+static const struct server tls13 = {
+    .legacy = 0x0303, .version = 0x0304, .session = "12345678901234567890123456789012", .cipher = 0x1301};
 
 static void test_tls13(void **state)
 {
@@ -297,8 +301,7 @@ static void test_tls13(void **state)
     s.session = tls13.session;
     c.session = "123456789012345678901234567890123";
     c.psk = s.psk = false;
-    expect(&c, 16384, &s, 16384,
-           "server rx 2 0 TLS 1.2 TLS 1.3 TLS_AES_128_GCM_SHA256 new -\nunreadable -\n");
+    expect(&c, 16384, &s, 16384, "server rx 2 0 TLS 1.2 TLS 1.3 TLS_AES_128_GCM_SHA256 new -\nunreadable -\n");
     c.session = modern.session;
     c.psk = s.psk = true;
     expect(&c, 16384, &s, 16384,
@@ -379,7 +382,9 @@ static void test_retry(void **state)
     first = records(server_hello(&hrr), 16384);
     buf_add(&first, "\x14\3\3\0\1\1", 6);
     second = records(server_hello(&sh), 16384);
-    const struct passage p[] = {{PROTO_TX, out.p, out.len}, {PROTO_RX, first.p, first.len}, {PROTO_TX, out.p, out.len},
+    const struct passage p[] = {{PROTO_TX, out.p, out.len},
+                                {PROTO_RX, first.p, first.len},
+                                {PROTO_TX, out.p, out.len},
                                 {PROTO_RX, second.p, second.len}};
 
     expect_told(run, p, COUNT(p),
@@ -408,7 +413,9 @@ static void test_alerts(void **state)
 {
     struct buf out = records(client_hello(&modern), 16384), in = records(server_hello(&tls13), 16384);
     static const char client[] = "client tx 1 TLS 1.0 TLS 1.2 TLS 1.3 www.example.com h2 http/1.1 ech\n";
-    const struct passage refused[] = {{PROTO_TX, out.p, out.len}, RX("\x15\3\1\0\2\2\x28" "more")};
+    const struct passage refused[] = {{PROTO_TX, out.p, out.len},
+                                      RX("\x15\3\1\0\2\2\x28"
+                                         "more")};
     const struct passage warned[] = {{PROTO_TX, out.p, out.len}, RX("\x15\3\1\0\2\1\x70"), {PROTO_RX, in.p, in.len}};
     const struct passage both[] = {{PROTO_TX, out.p, out.len}, RX("\x15\3\1\0\2\1\x70\x15\3\1\0\2\2\x28")};
     const struct passage closed[] = {{PROTO_TX, out.p, out.len}, RX("\x15\3\1\0\1\1\x15\3\1\0\1\0")};
@@ -417,7 +424,8 @@ static void test_alerts(void **state)
     (void)snprintf(want, sizeof(want), "%salert handshake_failure\n", client);
     expect_told(run, refused, COUNT(refused), want);
     expect_told(run, both, COUNT(both), want);
-    (void)snprintf(want, sizeof(want), "%sserver rx 3 2 TLS 1.2 TLS 1.3 TLS_AES_128_GCM_SHA256 new -\nhellos -\n", client);
+    (void)snprintf(want, sizeof(want), "%sserver rx 3 2 TLS 1.2 TLS 1.3 TLS_AES_128_GCM_SHA256 new -\nhellos -\n",
+                   client);
     expect_told(run, warned, COUNT(warned), want);
     (void)snprintf(want, sizeof(want), "%salert close_notify\n", client);
     expect_told(run, closed, COUNT(closed), want);
@@ -427,8 +435,11 @@ static void test_alerts(void **state)
 
 static void test_ssl2(void **state)
 {
-    struct buf in = records(server_hello(&(struct server){.legacy = 0x0301, .session = "abc", .cipher = 0x000a}), 16384);
-    struct passage p[] = {TX("\x80\x2e\1\3\1\0\x15\0\0\0\x10" "ccccccccccccccccccccc" "0123456789abcdef"),
+    struct buf in =
+        records(server_hello(&(struct server){.legacy = 0x0301, .session = "abc", .cipher = 0x000a}), 16384);
+    struct passage p[] = {TX("\x80\x2e\1\3\1\0\x15\0\0\0\x10"
+                             "ccccccccccccccccccccc"
+                             "0123456789abcdef"),
                           {PROTO_RX, in.p, in.len}};
 
     expect_told(run, p, COUNT(p),
@@ -537,9 +548,11 @@ static void test_detect(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tls13),    cmocka_unit_test(test_tls12),  cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_record_versions), cmocka_unit_test(test_too_long), cmocka_unit_test(test_retry),  cmocka_unit_test(test_alerts),
-        cmocka_unit_test(test_ssl2),     cmocka_unit_test(test_unreadable), cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_tls13),          cmocka_unit_test(test_tls12),
+        cmocka_unit_test(test_sizes),          cmocka_unit_test(test_record_versions),
+        cmocka_unit_test(test_too_long),       cmocka_unit_test(test_retry),
+        cmocka_unit_test(test_alerts),         cmocka_unit_test(test_ssl2),
+        cmocka_unit_test(test_unreadable),     cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_many_protocols), cmocka_unit_test(test_detect),
     };
 
