@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/buf.h"
+#include "base/lines.h"
 #include "session/session.h"
 
 /* Exit statuses; those of a program that could not be started are env(1)'s. */
@@ -131,6 +133,7 @@ struct table;
 struct table *table_new(const char *const *headers, size_t count);
 void table_cell(struct table *, const char *text); /* cleaned; the next column of the current row */
 void table_cellf(struct table *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void table_uint(struct table *, uint64_t v);
 void table_print(struct table *, FILE *); /* cut to the terminal's width if it is one; frees */
 void table_free(struct table *);
 /* One line "Label:  value" of a description. */
@@ -146,26 +149,27 @@ int cli_session(const struct args *a, struct session *ret);
 int cli_refresh(struct session *s, unsigned timeout_ms);
 /* Path of a destination that is a file, or NULL: malloc'ed. */
 char *cli_file_of(const char *url);
+/* Opens a file of lines of a session: what ("events", "metrics") it holds went to this URL (NULL: to the session's own
+ * file). 0, -ENOTSUP after telling that it went elsewhere, or -errno after a message. */
+int cli_open(const struct session *s, const char *what, const char *dest, struct lines *l);
+/* A line as an object, or NULL; a reference for the caller. */
+struct json_t *cli_json(const char *line, size_t len);
 
-/* --- lines.c: reading files of lines that may still be written --- */
+/* --- samples.c: metrics of a session --- */
 
-struct lines {
-    int fd;
-    char *buf;
-    size_t len, cap, pos;
-    uint64_t offset;   /* in the file, of buf[0] */
-    uint64_t start;    /* offset of the line returned last */
-    bool skipping;     /* inside a line that is too long */
-    uint64_t too_long; /* such lines so far */
+/* One sample, whatever its format was. Its texts are parts of json. */
+struct sample {
+    const char *name, *type, *unit;
+    double value;
+    char text[40];   /* the value as it was written */
+    double time;     /* 0 if unknown: StatsD has none */
+    int64_t pid;     /* 0 if unknown */
+    struct buf tags; /* "name: value, ..." */
+    struct json_t *json; /* parsed line; of a StatsD line: the same made from it */
 };
-#define LINE_MAX_BYTES (8u << 20)
-
-int lines_open(struct lines *l, const char *path); /* 0 or -errno */
-void lines_seek(struct lines *l, uint64_t offset);
-/* The next complete line without its newline (valid until the next call): 1, 0 if there is no complete one yet,
- * -errno. */
-int lines_next(struct lines *l, char **ret, size_t *ret_len);
-void lines_close(struct lines *l);
+/* Reads the next sample, to be cleared: 1, 0 at the end, -errno. Lines that are none are counted or passed over. */
+int sample_next(struct lines *l, struct sample *s, uint64_t *damaged);
+void sample_clear(struct sample *s);
 
 /* --- targets.c: the processes that a command is about --- */
 

@@ -123,19 +123,6 @@ static json_t *find_process(const struct view *v, json_int_t pid)
 
 /* --- selecting --- */
 
-static json_t *parse(const char *line, size_t len)
-{
-    json_t *o = json_loadb(line, len, JSON_ALLOW_NUL, NULL);
-
-    if (!o) /* integers beyond 63 bits */
-        o = json_loadb(line, len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
-    if (o && !json_is_object(o)) {
-        json_decref(o);
-        o = NULL;
-    }
-    return o;
-}
-
 static const char *text_of(const json_t *o, const char *key)
 {
     const char *s = json_string_value(json_object_get(o, key));
@@ -217,7 +204,7 @@ static bool wanted(struct view *v, const char *line, size_t len, json_t **ret)
 
     *ret = NULL;
     if (len < 14 || strncmp(line, "{\"type\":\"", 9) != 0) {
-        o = len ? parse(line, len) : NULL;
+        o = len ? cli_json(line, len) : NULL;
         if (o)
             remember_process(v, o);
         else if (len)
@@ -234,7 +221,7 @@ static bool wanted(struct view *v, const char *line, size_t len, json_t **ret)
         return false;
     if (!needs_parsing(v))
         return true;
-    o = parse(line, len);
+    o = cli_json(line, len);
     body = json_object_get(o, "body");
     if (!json_is_object(body)) {
         v->damaged++;
@@ -445,7 +432,7 @@ static void print_event(struct view *v, uint64_t id, json_t *event)
 static void print_line(struct view *v, uint64_t id, const char *line, size_t len, json_t *parsed)
 {
     if (!parsed)
-        parsed = parse(line, len);
+        parsed = cli_json(line, len);
     if (parsed)
         print_event(v, id, parsed);
     else
@@ -503,7 +490,7 @@ static int print_single(struct view *v, struct lines *l, const char *id)
         }
         lines_seek(l, offset);
         if (at == offset && lines_next(l, &line, &len) == 1 && strncmp(line, "{\"type\":\"evt\"", 13) == 0)
-            event = parse(line, len);
+            event = cli_json(line, len);
     }
     body = json_object_get(event, "body");
     if (!json_is_object(body)) {
@@ -516,7 +503,7 @@ static int print_single(struct view *v, struct lines *l, const char *id)
         lines_seek(l, 0); /* for what start messages tell */
         while (lines_next(l, &line, &len) == 1 && l->start < offset)
             if (len >= 9 && strncmp(line, "{\"type\":\"", 9) != 0) {
-                json_t *start = parse(line, len);
+                json_t *start = cli_json(line, len);
 
                 remember_process(v, start);
                 json_decref(start);
@@ -706,24 +693,6 @@ static int follow(struct view *v, struct lines *l, const struct session *s)
     }
 }
 
-static int open_events(const struct session *s, struct lines *l)
-{
-    char *path = cli_file_of(s->event_dest);
-    int rc;
-
-    if (!path && s->event_dest) {
-        printf("The events of session %llu went to %s\n", (unsigned long long)s->id, s->event_dest);
-        return -ENOTSUP;
-    }
-    if (!path)
-        path = xasprintf("%s/events.json", s->dir);
-    rc = lines_open(l, path);
-    if (rc < 0)
-        cli_error("can't read the events of session %llu: %s: %s", (unsigned long long)s->id, path, strerror(-rc));
-    free(path);
-    return rc;
-}
-
 static int show(struct view *v, const struct args *a, const struct session *s, struct lines *l, int64_t last)
 {
     bool filtered = v->sources || v->types || v->match || v->eval;
@@ -797,7 +766,7 @@ static int run(struct args *a)
     v.sources = split(args_get(a, "source"));
     v.types = split(args_get(a, "sourcetype"));
     v.fields = split(args_get(a, "fields"));
-    rc = open_events(&s, &l);
+    rc = cli_open(&s, "events", s.event_dest, &l);
     if (rc == 0) {
         rc = show(&v, a, &s, &l, last);
         lines_close(&l);

@@ -559,6 +559,7 @@ static int save_session(struct session *s, struct config_sources *config, const 
     s->event_dest = c->event.enable ? transport_text(c, true) : NULL;
     s->metric_dest = c->metric.enable ? transport_text(c, false) : NULL;
     s->metric_format = xstrdup(c->metric.format == CFG_STATSD ? "statsd" : "ndjson");
+    s->payload_dir = xstrdup(c->payload.dir);
     config_free(c);
     if (rc == 0 && (rc = session_save(s)) < 0)
         *ret_what = xasprintf("%s/session.json", s->dir);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which session a command is about. */
+/* Which session a command is about, and reading its files. */
 #include "cli/cli.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,4 +70,35 @@ char *cli_file_of(const char *url)
     if (!url || strncmp(url, "file://", 7) != 0 || url[7] != '/')
         return NULL;
     return xstrdup(url + 7);
+}
+
+int cli_open(const struct session *s, const char *what, const char *dest, struct lines *l)
+{
+    char *path = cli_file_of(dest);
+    int rc;
+
+    if (!path && dest) {
+        printf("The %s of session %llu went to %s\n", what, (unsigned long long)s->id, dest);
+        return -ENOTSUP;
+    }
+    if (!path)
+        path = xasprintf("%s/%s.json", s->dir, what);
+    rc = lines_open(l, path);
+    if (rc < 0)
+        cli_error("can't read the %s of session %llu: %s: %s", what, (unsigned long long)s->id, path, strerror(-rc));
+    free(path);
+    return rc;
+}
+
+json_t *cli_json(const char *line, size_t len)
+{
+    json_t *o = json_loadb(line, len, JSON_ALLOW_NUL, NULL);
+
+    if (!o) /* integers beyond 63 bits */
+        o = json_loadb(line, len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
+    if (o && !json_is_object(o)) {
+        json_decref(o);
+        o = NULL;
+    }
+    return o;
 }

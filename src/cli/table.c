@@ -49,6 +49,11 @@ void table_cellf(struct table *t, const char *fmt, ...)
     free(text);
 }
 
+void table_uint(struct table *t, uint64_t v)
+{
+    table_cellf(t, "%llu", (unsigned long long)v);
+}
+
 void table_print(struct table *t, FILE *to)
 {
     unsigned screen = cli_width(), *width = xcalloc(t->columns, sizeof(*width));

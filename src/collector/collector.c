@@ -21,6 +21,7 @@
 #include "collector/control.h"
 #include "collector/core.h"
 #include "collector/doze.h"
+#include "collector/payloads.h"
 #include "collector/planner.h"
 #include "collector/procinfo.h"
 #include "collector/tracer.h"
@@ -182,6 +183,7 @@ static void answer_syncs(struct loop *l)
         return;
     for (struct pipeline *pl = l->c.pipelines; pl; pl = pl->next)
         flushed &= telemetry_flush(pl->tm);
+    payloads_flush(&l->c);
     for (cl = l->clients; cl; cl = next) {
         next = cl->next;
         if (!cl->sync || !cl->reached)

@@ -19,7 +19,7 @@ struct event_base;
 
 enum loss_kind {
     LK_RECORD, LK_DATA, LK_CALL, LK_SLOT, LK_COPY, LK_TORN, LK_SEGMENT, LK_DESCRIPTOR, LK_QUEUE, LK_DESTINATION,
-    LK_TRAFFIC, LK_MESSAGE, LK_MAX
+    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_MAX
 };
 
 #define UNSEEN_MAX 64
@@ -40,6 +40,7 @@ struct collector {
     struct pipeline *pipelines;
     struct left *left;                /* processes that go on without us */
     uint64_t left_sweep;              /* CLOCK_MONOTONIC ns: when to look which of them have ended */
+    struct payload_dir_open *payload_dirs; /* payloads.c */
     struct config_list *configs;      /* of processes that have got another than the session's */
     uint64_t processes;               /* that were observed so far */
     uint64_t lost[LK_MAX];
@@ -173,6 +174,7 @@ struct address_texts {
     char peer[INET6_ADDRSTRLEN], local[INET6_ADDRSTRLEN];
     unsigned peer_port, local_port;
 };
+const char *report_transport(const struct sock *s); /* net_transport: "IP.TCP" */
 void report_net_fields(struct fields *f, const struct sock *s, struct address_texts *t);
 void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, uint64_t time_ns);
 void report_start(struct proc *p, const char *start, uint64_t time_ns);

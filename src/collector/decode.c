@@ -563,6 +563,7 @@ static void do_connect(struct ctx *x)
     if (s->domain == AF_NETLINK || (s->flags & SOCKF_OPEN))
         return;
     s->open_ns = x->time;
+    s->flags |= SOCKF_CONNECTED;
     if (inet(s))
         fds_gauge(x->p, d, DF_PORT, arg_int(x, 0), x->time);
     if (x->r->ret == -EINPROGRESS)
@@ -586,6 +587,7 @@ static void do_accept(struct ctx *x)
     take_addresses(x, s);
     guess_domain(s, SOCK_STREAM);
     s->open_ns = x->time;
+    s->flags |= SOCKF_ACCEPTED;
     d = fds_open(x->p, x->r->ret, f, made_gen(x), x->op == OP_accept4 && (x->r->arg[3] & SOCK_CLOEXEC), x->time);
     if (!d)
         return;

@@ -14,6 +14,7 @@
 #include "collector/control.h"
 #include "collector/core.h"
 #include "collector/left.h"
+#include "collector/payloads.h"
 #include "collector/procinfo.h"
 #include "collector/stream.h"
 
@@ -975,6 +976,7 @@ void core_turn(struct collector *c)
         return;
     c->next_check = now + CHECK_NS;
     summaries(c, now);
+    payloads_flush(c);
     for (struct segment *seg = c->segments, *next; seg; seg = next) {
         next = seg->next;
         segment_leave(c, seg);
@@ -1059,4 +1061,5 @@ void core_free(struct collector *c)
     }
     if (c->diag_fd >= 0)
         close(c->diag_fd);
+    payloads_close(c);
 }

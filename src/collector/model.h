@@ -41,6 +41,8 @@ enum sock_flag {
     SOCKF_REMOTE    = 1 << 3, /* the peer ended it */
     SOCKF_ASKED     = 1 << 4, /* inherited: the kernel was asked whether it is a unix socket */
     SOCKF_JOINED    = 1 << 5, /* inherited, received or attached to: something may have passed before */
+    SOCKF_ACCEPTED  = 1 << 6,
+    SOCKF_CONNECTED = 1 << 7, /* connect() was called */
 };
 
 struct stream;

@@ -13,8 +13,9 @@
 #include "base/mem.h"
 #include "collector/core.h"
 #include "collector/fields.h"
-#include "collector/stream.h"
+#include "collector/payloads.h"
 #include "collector/procinfo.h"
+#include "collector/stream.h"
 
 const char *err_name(int err)
 {
@@ -103,6 +104,7 @@ struct pipeline *pipeline_for(struct collector *c, const struct config_sources *
     pl->ev_dns_req = wants(pl, CFG_EW_DNS, "dns.req");
     pl->ev_dns_resp = wants(pl, CFG_EW_DNS, "dns.resp");
     stream_prepare(pl);
+    payloads_prepare(c, cfg);
     pl->mode = mode_for(pl);
     pl->next = c->pipelines;
     c->pipelines = pl;
@@ -374,7 +376,7 @@ static unsigned address_port(const union address *a)
     return a->family == AF_INET ? ntohs(a->in.sin_port) : a->family == AF_INET6 ? ntohs(a->in6.sin6_port) : 0;
 }
 
-static const char *transport_name(const struct sock *s)
+const char *report_transport(const struct sock *s)
 {
     static const char *const names[2][6] = {
         {"IP.OTHER", "IP.TCP", "IP.UDP", "IP.RAW", "IP.RDM", "IP.SEQPACKET"},
@@ -389,7 +391,7 @@ void report_net_fields(struct fields *f, const struct sock *s, struct address_te
 {
     if (s->domain != AF_INET && s->domain != AF_INET6 && s->domain != AF_UNIX)
         return;
-    add_str(f, "net_transport", 2, transport_name(s));
+    add_str(f, "net_transport", 2, report_transport(s));
     if (s->domain == AF_UNIX) {
         add_uint(f, "unix_peer_inode", 6, s->peer_ino);
         add_uint(f, "unix_local_inode", 6, s->ino);
@@ -708,6 +710,7 @@ static const char *const loss_name[LK_MAX] = {
     [LK_RECORD] = "record", [LK_DATA] = "data", [LK_CALL] = "call", [LK_SLOT] = "slot", [LK_COPY] = "copy",
     [LK_TORN] = "torn", [LK_SEGMENT] = "segment", [LK_DESCRIPTOR] = "descriptor", [LK_QUEUE] = "queue",
     [LK_DESTINATION] = "destination", [LK_TRAFFIC] = "traffic", [LK_MESSAGE] = "message",
+    [LK_PAYLOAD] = "payload",
 };
 
 const char *report_loss_name(enum loss_kind kind)

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/core.h"
-#include "collector/payload.h"
+#include "collector/payloads.h"
 #include "protocol/detect.h"
 #include "protocol/dns.h"
 #include "protocol/http1.h"
@@ -68,7 +68,7 @@ void stream_unprepare(struct pipeline *pl)
 static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
 static void judge(struct stream *s, uint64_t time_ns);
 
-static struct stream *stream_new(const struct proc *p, const struct sock *sock, uint64_t channel, bool tls)
+static struct stream *stream_new(const struct sock *sock, uint64_t channel, bool tls)
 {
     struct stream *s = xcalloc(1, sizeof(*s));
 
@@ -78,8 +78,6 @@ static struct stream *stream_new(const struct proc *p, const struct sock *sock, 
     s->datagrams = sock && sock->type == SOCK_DGRAM;
     s->joined = sock && sock->flags & SOCKF_JOINED;
     s->fd = -1;
-    if (p->pl->mode & SEG_M_PAYLOADS)
-        s->payload = payload_new(p, sock, channel, tls);
     return s;
 }
 
@@ -100,7 +98,7 @@ void stream_free(struct stream *s, uint64_t time_ns)
     if (!s)
         return;
     free_decoder(s, time_ns);
-    payload_free(s->payload);
+    payloads_end(s, time_ns);
     free(s);
 }
 
@@ -194,8 +192,8 @@ static void replayed(void *ctx, enum proto_dir dir, const uint8_t *data, size_t 
 {
     struct stream *s = ctx;
 
-    if (s->everything && s->payload)
-        payload_pass(s->payload, s->p, dir, data, len, time_ns);
+    if (s->everything && !s->p->pl->cfg->payload.enable) /* else it has passed already */
+        payloads_pass(s, dir, data, len, time_ns);
     feed(s, dir, data, len, time_ns);
 }
 
@@ -209,9 +207,10 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
     s->detect = NULL;
     s->kind = STREAM_NOTHING;
     s->http = a->protocol == DETECT_HTTP1 || a->protocol == DETECT_HTTP2;
-    s->everything = rule && rule->payload && !s->payload;
-    if (s->everything)
-        s->payload = payload_new(s->p, s->sock, s->channel, s->tls);
+    s->everything = rule && rule->payload;
+    s->ciphertext |= a->protocol == DETECT_TLS && !s->tls;
+    s->protocol = a->name;
+    payloads_recognised(s);
     if (rule ? rule->detect : a->protocol != DETECT_TLS)
         report_net_app(s->p, s->fd, s->channel, a->name, time_ns);
     if (a->protocol == DETECT_HTTP1 && pl->http) {
@@ -294,21 +293,28 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
     change(s, time_ns);
 }
 
-/* The same with the file; of who passes is known. */
+/* What passed, each byte once. */
 static void pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
-    if (s->payload)
-        payload_pass(s->payload, s->p, dir, data, len, time_ns);
+    if (!len)
+        return;
+    payloads_pass(s, dir, data, len, time_ns);
     feed(s, dir, data, len, time_ns);
 }
 
 static void end(struct stream *s, uint64_t time_ns)
 {
     for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
+        if (s->kind == STREAM_DETECT && s->detect && s->p) { /* this was all of it */
+            detect_end(s->detect, dir);
+            judge(s, time_ns);
+        }
         if (s->kind == STREAM_HTTP1)
             http1_end(s->http1, dir, time_ns);
         else if (s->kind == STREAM_HTTP2)
             http2_end(s->http2, dir, time_ns);
+        else if (s->kind == STREAM_STATSD)
+            statsd_end(s->statsd, dir, time_ns);
         change(s, time_ns);
     }
 }
@@ -333,7 +339,7 @@ static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct s
 
         if (d->pos[dir] == DESC_NO_POS)
             continue;
-        if (d->file->refs > 1 || s->payload)
+        if (d->file->refs > 1 || s->flows)
             n = 0;
         if (n > SKIP_MAX - 1)
             n = SKIP_MAX - 1;
@@ -349,7 +355,7 @@ static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct s
 
 static enum fd_want want_of(const struct proc *p, const struct stream *s)
 {
-    if (s->everything || (s->payload && p->pl->mode & SEG_M_PAYLOADS && !payload_refused(s->payload)))
+    if (!s->ciphertext && (s->everything || p->pl->mode & SEG_M_PAYLOADS))
         return FDW_CAPTURE;
     return s->kind == STREAM_DETECT ? FDW_UNDECIDED : s->kind == STREAM_NOTHING ? FDW_NONE : FDW_CAPTURE;
 }
@@ -391,10 +397,13 @@ static void datagram(struct stream *s, const struct traffic *t)
 
     address_set(&s->from, &len, t->name, t->name_len);
     s->peer = hash_of(t->name, t->name_len);
-    if (t->data && !t->offset && t->len == t->bytes)
+    if (t->data && !t->offset && t->len == t->bytes) {
         pass(s, t->dir, t->data, t->len, t->time_ns);
-    else if (!t->offset && (s->kind == STREAM_DNS || s->kind == STREAM_STATSD))
-        lost(s, LK_MESSAGE, 1);
+    } else {
+        payloads_pass(s, t->dir, NULL, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
+        if (!t->offset && (s->kind == STREAM_DNS || s->kind == STREAM_STATSD))
+            lost(s, LK_MESSAGE, 1);
+    }
 }
 
 void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffic *t)
@@ -405,7 +414,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     uint64_t len = t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0;
 
     if (!s) {
-        s = *at = stream_new(p, sock, d->file->channel, t->tls);
+        s = *at = stream_new(sock, d->file->channel, t->tls);
         s->datagrams |= t->name_len > 0;
     }
     with(s, p, fd);
@@ -480,7 +489,7 @@ void stream_object(struct proc *p, const struct traffic *t)
         }
         o = xcalloc(1, sizeof(*o));
         o->object = t->object;
-        o->stream = stream_new(p, NULL, ++p->c->last_channel, true);
+        o->stream = stream_new(NULL, ++p->c->last_channel, true);
     } else {
         *at = o->next; /* those in use come first */
     }

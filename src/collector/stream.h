@@ -15,6 +15,7 @@
 
 #include "collector/model.h"
 #include "protocol/http.h"
+#include "protocol/tls.h"
 
 /* Bytes that went through a socket in one call. */
 struct traffic {
@@ -41,6 +42,7 @@ struct stream {
     bool joined;              /* something passed before, or was missed before it was recognised */
     bool http;                /* HTTP was recognised, decoded or not */
     bool everything;          /* its payload is wanted, by its protocol */
+    bool ciphertext;          /* TLS: its payload isn't wanted, the plaintext is another stream */
     unsigned tries;           /* to recognise it */
     uint64_t looked;          /* bytes that this took so far */
     uint64_t missed;          /* bytes that should have been captured while it wasn't recognised */
@@ -51,6 +53,14 @@ struct stream {
     int64_t fd;
     union address from;       /* other side of the datagram, if the call names one; family 0: it doesn't */
     uint64_t peer;            /* a hash of it; 0: none */
+    const char *protocol;     /* that was recognised, or NULL */
+    /* payloads.c: */
+    struct stream_flow *flows;
+    bool cleartext;           /* it doesn't begin as TLS */
+    struct held_bytes {       /* that may be the beginning of TLS */
+        uint8_t data[TLS_DETECT], len;
+        uint64_t time_ns;
+    } held[PROTO_DIRS];
     union {
         struct detect *detect;
         struct http1 *http1;
@@ -58,7 +68,6 @@ struct stream {
         struct dns *dns;
         struct statsd *statsd;
     };
-    struct payload *payload;  /* NULL: isn't written */
     struct http2 *next_http2; /* HTTP/1 was upgraded to it */
     struct detect *next_detect; /* HTTP/1 has become a tunnel */
     bool next_nothing;        /* ... or something that isn't decoded */

@@ -147,9 +147,9 @@ const struct key schema[] = {
 
     {.path = "payload", .kind = KEY_SECTION, .help = "Bytes that the program sends and receives."},
     {.path = "payload.enable", .kind = KEY_BOOL, AT(payload.enable), .def = "false", .env = "SCOPE_PAYLOAD_ENABLE",
-     .help = "Capture the bytes of all sockets."},
+     .help = "Keep the bytes that pass through sockets, and the plaintext of TLS (scope flows)."},
     {.path = "payload.dir", .kind = KEY_PATH, AT(payload.dir), .def = "/tmp", .env = "SCOPE_PAYLOAD_DIR",
-     .help = "Directory for the files with payloads."},
+     .help = "Directory for the files with payloads; made if it isn't there."},
 
     {.path = "libscope", .kind = KEY_SECTION, .help = "The observer itself."},
     {.path = "libscope.configevent", .kind = KEY_BOOL, AT(libscope.configevent), .def = "true",

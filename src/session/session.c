@@ -284,6 +284,7 @@ int session_save(const struct session *s)
     json_object_set_new(o, "event_dest", text_json(s->event_dest));
     json_object_set_new(o, "metric_dest", text_json(s->metric_dest));
     json_object_set_new(o, "metric_format", text_json(s->metric_format));
+    json_object_set_new(o, "payload_dir", text_json(s->payload_dir));
     set_uint(o, "events", s->events);
     set_uint(o, "metrics", s->metrics);
     set_uint(o, "processes", s->processes);
@@ -388,6 +389,7 @@ static int load_dir(uint64_t id, char *dir, struct session *ret)
     ret->event_dest = get_text(o, "event_dest");
     ret->metric_dest = get_text(o, "metric_dest");
     ret->metric_format = get_text(o, "metric_format");
+    ret->payload_dir = get_text(o, "payload_dir");
     ret->events = get_uint(o, "events");
     ret->metrics = get_uint(o, "metrics");
     ret->processes = get_uint(o, "processes");
@@ -486,6 +488,7 @@ void session_clear(struct session *s)
     free(s->event_dest);
     free(s->metric_dest);
     free(s->metric_format);
+    free(s->payload_dir);
     for (size_t i = 0; i < s->lost_count; i++)
         free(s->lost[i].kind);
     free(s->lost);

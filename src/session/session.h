@@ -7,7 +7,8 @@
  *   history/<id>/events.json    ndjson
  *   history/<id>/metrics.json   ndjson or StatsD lines
  *   history/<id>/scope.log      the collector's log: what was not observed and why
- *   history/<id>/payloads/  cmd/
+ *   history/<id>/payloads/      captured traffic (payload.h)
+ *   history/<id>/cmd/           commands
  *
  * Directories are 0700, files 0600. Ids are handed out under a lock and never reused.
  */
@@ -33,6 +34,7 @@ struct session {
     uint64_t end_ns;                /* 0 while running */
     char *event_dest, *metric_dest; /* URLs */
     char *metric_format;
+    char *payload_dir; /* where captured traffic is; NULL: payloads/ */
     uint64_t events, metrics, processes; /* so far; updated about once a second and at the end */
     uint64_t held_back;                  /* events held back by the rate limiter */
     struct {

@@ -528,8 +528,9 @@ def payloads(ctx):
     check(name[f"{one}_{other}.in"] == got_b and name[f"{other}_{one}.out"] == got_b, "what a sent to b")
     unix = [data for n, data in name.items() if not n.startswith("127.")]
     equal(Counter(unix), Counter({b"LINE one\n": 2, b"LINE two\n": 2}), "the other connections")
-    equal([e for e in index if "missing" in e], [], "missing bytes")
-    equal(sorted(e["file"] for e in index), sorted(files), "files in the index")
+    equal([e for e in index if e["type"] == "gap"], [], "missing bytes")
+    equal(sorted(e[f] for e in index if e["type"] == "flow" for f in ("in_file", "out_file") if f in e), sorted(files),
+          "files in the index")
     for p in (result.session.dir / "payloads").iterdir():
         equal(p.stat().st_mode & 0o777, 0o600, f"mode of {p.name}")
 
@@ -541,10 +542,10 @@ def payloads_missing(ctx):
         ctx.run([*CURL, *urls(port, "/small", "/text")], check_code=0)
     files, index = payloads_of(session)
     out, = (data for n, data in files.items() if n.endswith(".out") and f"127.0.0.1:{port}" in n)
-    gap, = (e for e in index if "missing" in e)
-    equal(gap["missing"], len("small\n"), "missing bytes")
-    check(out[:gap["offset"]].endswith(b"\r\n\r\n") and out[gap["offset"]:].startswith(b"HTTP/1.1 200"), "where", gap, out)
-    check(session.lost().get("traffic", 0) == 6, "it is told", session.lost())
+    gap, = (e for e in index if e["type"] == "gap")
+    equal(gap["len"], len("small\n"), "missing bytes")
+    check(out[:gap["at"]].endswith(b"\r\n\r\n") and out[gap["at"]:].startswith(b"HTTP/1.1 200"), "where", gap, out)
+    check(session.lost().get("payload", 0) == 6, "it is told", session.lost())
 
 
 @test("payloads_of_a_protocol", timeout=60)
@@ -554,5 +555,5 @@ def payloads_of_a_protocol(ctx):
                        "protocol: [{name: Lines, regex: '^LINE', payload: true}]\n")
     result = ctx.scoped([PYTHON, "-c", TALK], flags, check_code=0)
     result.session.wait_end()
-    equal(sorted(p.read_bytes() for p in where.glob("*_net:*")), [b"LINE one\n"] * 2 + [b"LINE two\n"] * 2, "payloads")
+    equal(sorted(p.read_bytes() for p in where.glob("*_af_unix:*")), [b"LINE one\n"] * 2 + [b"LINE two\n"] * 2, "payloads")
     equal(len(list(where.iterdir())), 5, "files")

@@ -307,7 +307,7 @@ static uint32_t mode_with(const char *key, const char *value)
 
 static void test_mode(void **state)
 {
-    uint32_t usual = SEG_M_ON | SEG_M_TIMING | SEG_M_CAPTURE | SEG_M_ENHANCEFS;
+    uint32_t usual = SEG_M_ON | SEG_M_TIMING | SEG_M_CAPTURE | SEG_M_ENHANCEFS | SEG_M_TRAFFIC;
 
     (void)state;
     assert_int_equal(mode_with(NULL, NULL), usual);
@@ -316,7 +316,8 @@ static void test_mode(void **state)
     assert_int_equal(mode_with("libscope.lossless", "true"), usual | SEG_M_LOSSLESS);
     assert_int_equal(mode_with("event.watch.syscall", "true"), usual | SEG_M_REC_ALL);
     assert_int_equal(mode_with("event.format.enhancefs", "false"), usual & ~(uint32_t)SEG_M_ENHANCEFS);
-    assert_int_equal(mode_with("event.enable", "false"), SEG_M_ON | SEG_M_TIMING);
+    assert_int_equal(mode_with("event.enable", "false"), SEG_M_ON | SEG_M_TIMING | SEG_M_TRAFFIC);
+    assert_int_equal(mode_with("payload.enable", "true"), usual | SEG_M_PAYLOADS);
 }
 
 /* --- the collector process --- */

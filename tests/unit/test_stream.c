@@ -354,6 +354,23 @@ static void test_datagrams(void **state)
     writer_free(&w);
 }
 
+/* A connection that ends before it was clear what it is. */
+static void test_end_decides(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_data(&w, 4, DATA_RX, "a.b:1|c|#k:v");
+    run();
+    expect_not("captured ", NULL);
+    put_close(&w, 4);
+    run();
+    expect("net.app ", "protocol=STATSD");
+    expect("captured a.b ", "value=1 type=c k=v");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
 static void test_mode(void **state)
 {
     struct writer w;
@@ -418,7 +435,7 @@ int main(void)
         T(test_exchange),        T(test_body_is_skipped), T(test_parts_of_calls), T(test_lost_head),
         T(test_descriptor_is_reused), T(test_not_wanted), T(test_never_recognised), T(test_fork),
         T(test_joined),          T(test_plaintext),       T(test_datagrams),      T(test_mode),
-        T(test_hostile),
+        T(test_end_decides),     T(test_hostile),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading a file of lines that a collector may still be appending to. */
-#include "cli/cli.h"
+#include "base/lines.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,11 +12,11 @@
 
 #define CHUNK ((size_t)256 << 10)
 
-int lines_open(struct lines *l, const char *path)
+static int take(struct lines *l, int fd)
 {
     struct stat st;
 
-    *l = (struct lines){.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)};
+    *l = (struct lines){.fd = fd};
     if (l->fd < 0)
         return -errno;
     if (fstat(l->fd, &st) < 0 || !S_ISREG(st.st_mode)) {
@@ -26,6 +25,16 @@ int lines_open(struct lines *l, const char *path)
         return -EINVAL;
     }
     return 0;
+}
+
+int lines_open(struct lines *l, const char *path)
+{
+    return take(l, open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+}
+
+int lines_open_at(struct lines *l, int dir, const char *name)
+{
+    return take(l, openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW));
 }
 
 void lines_seek(struct lines *l, uint64_t offset)

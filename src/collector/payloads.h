@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What passes through streams, into payload files (session/payload.h), if the
+ * configuration wants it. Bytes that can't be written are counted (LK_PAYLOAD).
+ */
+#ifndef SCOPE_COLLECTOR_PAYLOADS_H
+#define SCOPE_COLLECTOR_PAYLOADS_H
+
+#include "collector/core.h"
+#include "collector/stream.h"
+
+/* Traffic of this configuration will be kept: there is an index from now on. */
+void payloads_prepare(struct collector *c, const struct config *cfg);
+/* Bytes of a stream whose process is set, in order and once each; data NULL: they were not captured. */
+void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
+/* Its protocol was recognised: s->protocol. */
+void payloads_recognised(struct stream *s);
+/* It has ended. */
+void payloads_end(struct stream *s, uint64_t time_ns);
+/* Everything so far can be read. */
+void payloads_flush(struct collector *c);
+/* When no stream is left. */
+void payloads_close(struct collector *c);
+
+#endif
