@@ -128,7 +128,7 @@ static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, ui
 
 /* The busiest program fills its ring from silence in some 12 ms (2 MiB, an open and a close in 2 us), and whoever looks
  * may have to wait for a CPU. */
-#define LOOK_MAX_NS (5 * MS)
+#define LOOK_MAX_NS (2 * MS)
 #define QUIET_NS (1000 * MS) /* then it is cheaper to be woken */
 
 /* How soon to look again, by how much was there: at least once a millisecond where a good part of the ring fills

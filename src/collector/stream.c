@@ -226,8 +226,6 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
         s->kind = STREAM_STATSD;
         s->statsd = statsd_new(&statsd_sink, s, joined);
     }
-    if (s->kind != STREAM_NOTHING && s->missed)
-        lost(s, LK_TRAFFIC, s->missed);
     if (s->kind != STREAM_NOTHING || s->everything)
         detect_replay(d, replayed, s);
     detect_free(d);
@@ -250,10 +248,8 @@ static void judge(struct stream *s, uint64_t time_ns)
 /* Of a connection that was joined half-way, each piece may be the first that is understood. */
 static void feed_detect(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
-    if (!data) {
+    if (!data && !s->detect) { /* nothing of it has been seen yet */
         s->joined = true;
-        detect_free(s->detect);
-        s->detect = NULL;
         return;
     }
     if (!s->detect)
@@ -425,8 +421,6 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         uint64_t *pos = &d->pos[t->dir];
 
         if (*pos != DESC_NO_POS && start > *pos) {
-            if (s->kind == STREAM_DETECT)
-                s->missed += start - *pos;
             pass(s, t->dir, NULL, start - *pos, t->time_ns);
         } else if (*pos != DESC_NO_POS) {
             skip = *pos - start; /* written out of order, by threads: it was a gap already */

@@ -45,7 +45,6 @@ struct stream {
     bool ciphertext;          /* TLS: its payload isn't wanted, the plaintext is another stream */
     unsigned tries;           /* to recognise it */
     uint64_t looked;          /* bytes that this took so far */
-    uint64_t missed;          /* bytes that should have been captured while it wasn't recognised */
     uint64_t channel;
     const struct sock *sock;  /* NULL: not known */
     /* Whose bytes are being fed; NULL, -1 while nobody's are. */

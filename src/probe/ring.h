@@ -19,12 +19,14 @@ struct iovec {              /* readv(2) */
     size_t len;
 };
 
-/* True when the reader is far behind: time to be thrifty. */
-static inline bool ring_half_full(const struct segment_header *s)
+/* How far the reader is behind, in cells. */
+static inline uint64_t ring_taken(const struct segment_header *s)
 {
-    return __atomic_load_n(&s->ring_head, __ATOMIC_RELAXED) - __atomic_load_n(&s->ring_tail, __ATOMIC_RELAXED) >
-           RING_CELLS / 2;
+    return __atomic_load_n(&s->ring_head, __ATOMIC_RELAXED) - __atomic_load_n(&s->ring_tail, __ATOMIC_RELAXED);
 }
+/* Time to be thrifty, and very. */
+static inline bool ring_half_full(const struct segment_header *s) { return ring_taken(s) > RING_CELLS / 2; }
+static inline bool ring_nearly_full(const struct segment_header *s) { return ring_taken(s) > RING_CELLS / 8 * 7; }
 
 /* Behind everything that the collector is to look at soon: wakes it if it sleeps. */
 void ring_rouse_slow(struct segment_header *s);

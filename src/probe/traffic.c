@@ -28,6 +28,15 @@ static size_t vector_size(const struct iovec *iov, size_t count, size_t max)
     return n;
 }
 
+/* How much of a call fits into what is left of the ring. Bodies go first: of one whose length was stated the decoder
+ * doesn't miss them. Other records must find room, too. */
+static size_t thrift(const struct segment_header *s, uint32_t decision, size_t len)
+{
+    if (ring_nearly_full(s))
+        return decision == FDW_CAPTURE ? MIN(len, (size_t)THRIFTY) : 0;
+    return decision != FDW_CAPTURE && ring_half_full(s) ? MIN(len, (size_t)THRIFTY) : len;
+}
+
 /* How much of `len` bytes nobody has asked for may be kept. */
 static size_t undecided_room(struct fd_entry *e, size_t len)
 {
@@ -64,8 +73,8 @@ HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
     }
     len = vector_size(t->iov, t->count, t->bytes);
     len = len > skip ? len - (size_t)skip : 0;
-    if (!console && !(mode & (SEG_M_LOSSLESS | SEG_M_PAYLOADS)) && ring_half_full(t->s))
-        len = decision == FDW_CAPTURE ? MIN(len, (size_t)THRIFTY) : 0;
+    if (!console && !(mode & (SEG_M_LOSSLESS | SEG_M_PAYLOADS)))
+        len = thrift(t->s, decision, len);
     if (len && e && decision == FDW_UNDECIDED && !console)
         len = undecided_room(e, len);
     if (!len && e && decision == FDW_UNDECIDED) /* its position will tell */
