@@ -5,6 +5,7 @@
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
+#define TAIL 256u       /* ... and what ends a message, where its middle is left out */
 #define THRIFTY 4096u /* of a call, when the ring is filling up: heads of messages, not the whole of a body */
 
 HIDDEN bool traffic_socket(int fd, struct fd_entry *e)
@@ -53,7 +54,7 @@ HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
     uint32_t want = e ? __atomic_load_n(&e->want, __ATOMIC_RELAXED) : 0, decision = FDW_UNDECIDED;
     bool console = t->source == DATA_TX && (t->fd == 1 || t->fd == 2 || (e && e->state & FDS_STD));
     uint64_t skip = 0;
-    size_t len, lost;
+    size_t all, len, lost;
     struct ring_item name = {ITEM_ADDR, t->name_len, t->name};
     struct record r;
 
@@ -71,8 +72,8 @@ HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
         if (skip >= t->bytes)
             return;
     }
-    len = vector_size(t->iov, t->count, t->bytes);
-    len = len > skip ? len - (size_t)skip : 0;
+    all = vector_size(t->iov, t->count, t->bytes);
+    len = all > skip ? all - (size_t)skip : 0;
     if (!console && !(mode & (SEG_M_LOSSLESS | SEG_M_PAYLOADS)))
         len = thrift(t->s, decision, len);
     if (len && e && decision == FDW_UNDECIDED && !console)
@@ -90,6 +91,11 @@ HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
         .ret = (int64_t)t->bytes,
         .arg = {(uint64_t)t->fd, skip, e ? t->position : REC_NO_POSITION, t->source, 0, e ? e->gen : 0}};
     lost = len ? ring_vector(t->s, &r, name.len ? &name : NULL, t->iov, (size_t)skip, len) : 0;
+    if (e && len && !lost && skip + len < all) {
+        size_t tail = MIN(all - (size_t)skip - len, (size_t)TAIL);
+
+        ring_vector(t->s, &r, name.len ? &name : NULL, t->iov, all - tail, tail);
+    }
     if ((e && len) || (!e && len == t->bytes && !lost))
         return;
     r.arg[1] = skip + len - lost;
