@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Segments: taking them over, reading their rings in time, letting them go. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -127,8 +128,8 @@ static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, ui
 }
 
 /* The busiest program fills its ring from silence in some 12 ms (2 MiB, an open and a close in 2 us), and whoever looks
- * may have to wait for a CPU. */
-#define LOOK_MAX_NS (2 * MS)
+ * may have to wait for a CPU. Captured data may fill it sooner: then a writer wakes us (segments_nap()). */
+#define LOOK_MAX_NS (5 * MS)
 #define QUIET_NS (1000 * MS) /* then it is cheaper to be woken */
 
 /* How soon to look again, by how much was there: at least once a millisecond where a good part of the ring fills
@@ -203,7 +204,7 @@ size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max)
         if (seg->broken)
             continue;
         words[count++] = word;
-        __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
+        __atomic_store_n(word, SEG_ASLEEP, __ATOMIC_SEQ_CST);
         if (segment_head(&seg->map) != seg->map.ring.pos) { /* or its writer may not have seen that */
             segments_wake(c);
             return 0;
@@ -212,10 +213,34 @@ size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max)
     return count;
 }
 
+size_t segments_nap(struct collector *c, uint32_t *words[], size_t max)
+{
+    size_t count = 0;
+
+    for (struct segment *seg = c->segments; seg && count < max; seg = seg->next) {
+        struct segment_header *h = segment_hdr(&seg->map);
+
+        if (seg->broken || seg->held || !__atomic_load_n(&h->wakes, __ATOMIC_RELAXED))
+            continue;
+        __atomic_store_n(&h->asleep, SEG_NAPPING, __ATOMIC_RELAXED);
+        words[count++] = &h->asleep;
+    }
+    c->nap_count = c->segment_count;
+    return count;
+}
+
+void segments_hurry(struct collector *c)
+{
+    for (struct segment *seg = c->segments; seg; seg = seg->next)
+        if (__atomic_load_n(&segment_hdr(&seg->map)->asleep, __ATOMIC_RELAXED) == SEG_AWAKE)
+            seg->next_poll = 0;
+}
+
 void segments_wake(struct collector *c)
 {
+    c->nap_count = UINT_MAX; /* over, too */
     for (struct segment *seg = c->segments; seg; seg = seg->next) {
-        __atomic_store_n(&segment_hdr(&seg->map)->asleep, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&segment_hdr(&seg->map)->asleep, SEG_AWAKE, __ATOMIC_RELAXED);
         seg->next_poll = 0;
         seg->interval = MS;
     }

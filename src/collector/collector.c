@@ -61,6 +61,7 @@ struct loop {
     struct doze *doze;          /* NULL: can't be done here */
     struct event *roused;
     bool dozing;                /* all rings are quiet, and whoever writes to one wakes us */
+    bool napping;               /* whoever fills a ring before we come round to it wakes us */
     struct client *clients;
     unsigned client_count;
     struct planner *planner;
@@ -633,7 +634,7 @@ static void wake_up(struct loop *l)
         return;
     l->dozing = false;
     segments_wake(&l->c);
-    doze_wait(l->doze, NULL, 0);
+    doze_wait(l->doze, SEG_AWAKE, NULL, 0);
 }
 
 static void fall_asleep(struct loop *l)
@@ -646,8 +647,22 @@ static void fall_asleep(struct loop *l)
     count = segments_sleep(&l->c, words, DOZE_MAX);
     if (!count)
         return;
-    doze_wait(l->doze, words, count);
+    doze_wait(l->doze, SEG_ASLEEP, words, count);
     l->dozing = true;
+    l->napping = false;
+}
+
+/* Lasts until one of them has woken us, or there are others. */
+static void take_a_nap(struct loop *l)
+{
+    uint32_t *words[DOZE_MAX];
+    size_t count;
+
+    if (!l->doze || l->dozing || (l->napping && l->c.nap_count == l->c.segment_count))
+        return;
+    count = segments_nap(&l->c, words, DOZE_MAX);
+    doze_wait(l->doze, SEG_NAPPING, words, count);
+    l->napping = true;
 }
 
 static void on_roused(evutil_socket_t fd, short what, void *arg)
@@ -656,8 +671,14 @@ static void on_roused(evutil_socket_t fd, short what, void *arg)
 
     (void)what;
     if (read(fd, &times, sizeof(times)) > 0) {
-        wake_up(arg);
-        turn_in(arg, 0);
+        struct loop *l = arg;
+
+        if (l->dozing)
+            wake_up(l);
+        else
+            segments_hurry(&l->c);
+        l->napping = false;
+        turn_in(l, 0);
     }
 }
 
@@ -685,6 +706,8 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     }
     if (empty)
         fall_asleep(l);
+    if (empty)
+        take_a_nap(l);
     wait_for_joins(l);
     next = !empty ? 0 : l->dozing ? TURN_MAX_NS : segments_due(c);
     if (next > (l->listen_woken ? TURN_MAX_NS : JOIN_POLL_MS * MS))

@@ -30,6 +30,7 @@ struct collector {
     struct clock_map clock;
     struct backlog backlog;
     struct segment *segments;
+    unsigned nap_count;               /* segments that there were when segments_nap() was called last */
     unsigned segment_count;
     struct proc *procs;
     unsigned proc_count;
@@ -84,6 +85,11 @@ uint64_t segments_drain(struct collector *c, bool all);
  * more than wake us. Returns how many words are to be waited for (doze.h), at most max; 0: not now. */
 size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max);
 void segments_wake(struct collector *c);
+/* Tells the writers of all segments, as far as they may, that we are to be woken when much is in the ring before we come
+ * round to it. Returns how many words are to be waited for with SEG_NAPPING, at most max. */
+size_t segments_nap(struct collector *c, uint32_t *words[], size_t max);
+/* Those whose writers have woken us are due. */
+void segments_hurry(struct collector *c);
 /* ns until the next ring is due. */
 uint64_t segments_due(const struct collector *c);
 /* Nobody writes any more: reads the rest, takes the loss counters and lets go. */

@@ -33,6 +33,7 @@ struct doze {
     uint32_t round;       /* of doze_wait(); the thread waits for it, too */
     bool end;
     size_t count;
+    uint32_t value;       /* that they have */
     uint32_t *words[DOZE_MAX];
 };
 
@@ -50,7 +51,7 @@ static bool next_wait(struct doze *d, struct waitv v[DOZE_MAX + 1], size_t *ret_
     end = d->end;
     v[0] = (struct waitv){d->round, (uintptr_t)&d->round, SIZE_U32 | FUTEX_PRIVATE_FLAG, 0};
     for (size_t i = 0; i < d->count; i++)
-        v[1 + i] = (struct waitv){1, (uintptr_t)d->words[i], SIZE_U32, 0};
+        v[1 + i] = (struct waitv){d->value, (uintptr_t)d->words[i], SIZE_U32, 0};
     *ret_count = d->count;
     d->count = 0; /* each is waited for once */
     pthread_mutex_unlock(&d->lock);
@@ -77,10 +78,11 @@ static void *wait_for_words(void *arg)
 }
 
 /* There is something else to wait for. */
-static void tell(struct doze *d, uint32_t *const words[], size_t count, bool end)
+static void tell(struct doze *d, uint32_t value, uint32_t *const words[], size_t count, bool end)
 {
     pthread_mutex_lock(&d->lock);
     d->end = end;
+    d->value = value;
     d->count = count < DOZE_MAX ? count : DOZE_MAX;
     if (d->count)
         memcpy(d->words, words, d->count * sizeof(*words));
@@ -116,7 +118,7 @@ void doze_free(struct doze *d)
 {
     if (!d)
         return;
-    tell(d, NULL, 0, true);
+    tell(d, 0, NULL, 0, true);
     pthread_join(d->thread, NULL);
     pthread_mutex_destroy(&d->lock);
     close(d->fd);
@@ -128,7 +130,7 @@ int doze_fd(const struct doze *d)
     return d->fd;
 }
 
-void doze_wait(struct doze *d, uint32_t *const words[], size_t count)
+void doze_wait(struct doze *d, uint32_t value, uint32_t *const words[], size_t count)
 {
-    tell(d, words, count, false);
+    tell(d, value, words, count, false);
 }

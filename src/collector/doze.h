@@ -20,10 +20,10 @@ struct doze;
 /* NULL if it can't be done: before Linux 5.16 (futex_waitv(2)), or for want of a thread. Undo: doze_free(). */
 struct doze *doze_new(void);
 void doze_free(struct doze *d);
-/* Readable (eventfd(2)) once one of the words isn't 1 any more, or can't be waited for. The reader empties it. */
+/* Readable (eventfd(2)) once one of the words has another value, or can't be waited for. The reader empties it. */
 int doze_fd(const struct doze *d);
-/* From now on these are waited for, until one is found; 0: nothing is. Memory that is unmapped meanwhile counts as
- * found. */
-void doze_wait(struct doze *d, uint32_t *const words[], size_t count);
+/* From now on these are waited for, until one is found that isn't `value`; 0: nothing is. Memory that is unmapped
+ * meanwhile counts as found. */
+void doze_wait(struct doze *d, uint32_t value, uint32_t *const words[], size_t count);
 
 #endif

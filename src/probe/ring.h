@@ -24,15 +24,16 @@ static inline uint64_t ring_taken(const struct segment_header *s)
 {
     return __atomic_load_n(&s->ring_head, __ATOMIC_RELAXED) - __atomic_load_n(&s->ring_tail, __ATOMIC_RELAXED);
 }
-/* Time to be thrifty, and very. */
+/* Time to be thrifty. */
 static inline bool ring_half_full(const struct segment_header *s) { return ring_taken(s) > RING_CELLS / 2; }
-static inline bool ring_nearly_full(const struct segment_header *s) { return ring_taken(s) > RING_CELLS / 8 * 7; }
 
-/* Behind everything that the collector is to look at soon: wakes it if it sleeps. */
+/* Behind everything that the collector is to look at soon: wakes it if it sleeps, or would sleep while the ring fills. */
 void ring_rouse_slow(struct segment_header *s);
 static inline void ring_rouse(struct segment_header *s)
 {
-    if (unlikely(__atomic_load_n(&s->asleep, __ATOMIC_RELAXED)))
+    uint32_t asleep = __atomic_load_n(&s->asleep, __ATOMIC_RELAXED);
+
+    if (asleep != SEG_AWAKE && (unlikely(asleep != SEG_NAPPING) || unlikely(ring_taken(s) > SEG_NAP_CELLS)))
         ring_rouse_slow(s);
 }
 

@@ -7,6 +7,7 @@
 
 #define TAIL 256u       /* ... and what ends a message, where its middle is left out */
 #define THRIFTY 4096u /* of a call, when the ring is filling up: heads of messages, not the whole of a body */
+#define VERY_THRIFTY 512u
 
 HIDDEN bool traffic_socket(int fd, struct fd_entry *e)
 {
@@ -30,12 +31,15 @@ static size_t vector_size(const struct iovec *iov, size_t count, size_t max)
 }
 
 /* How much of a call fits into what is left of the ring. Bodies go first: of one whose length was stated the decoder
- * doesn't miss them. Other records must find room, too. */
+ * doesn't miss them. Those of connections that nobody has looked at yet are many at once, when there are many new ones.
+ * Other records must find room, too. */
 static size_t thrift(const struct segment_header *s, uint32_t decision, size_t len)
 {
-    if (ring_nearly_full(s))
-        return decision == FDW_CAPTURE ? MIN(len, (size_t)THRIFTY) : 0;
-    return decision != FDW_CAPTURE && ring_half_full(s) ? MIN(len, (size_t)THRIFTY) : len;
+    uint64_t taken = ring_taken(s);
+
+    if (taken > RING_CELLS / 8 * 7)
+        return MIN(len, decision == FDW_CAPTURE ? (size_t)THRIFTY : (size_t)VERY_THRIFTY);
+    return taken > RING_CELLS / 4 && decision != FDW_CAPTURE ? MIN(len, (size_t)THRIFTY) : len;
 }
 
 /* How much of `len` bytes nobody has asked for may be kept. */

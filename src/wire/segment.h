@@ -67,6 +67,13 @@ enum seg_mode {
 };
 #define SEG_WAIT_MS 1000u /* lossless: after waiting this long in a row the writer gives up and drops */
 
+enum seg_sleep {
+    SEG_AWAKE,
+    SEG_ASLEEP,   /* nobody looks at the ring soon: whoever writes shall wake the reader */
+    SEG_NAPPING,  /* it is looked at now and then: the reader is to be woken if more than SEG_NAP_CELLS wait for it */
+};
+#define SEG_NAP_CELLS (RING_CELLS / 8)
+
 enum seg_clock { SEG_CLOCK_TSC = 1, SEG_CLOCK_MONO = 2, SEG_CLOCK_NONE = 3 };
 
 enum seg_start { /* why this segment exists */
@@ -175,7 +182,7 @@ struct segment_header {
 
     /* --- written by the collector --- */
     uint32_t mode __attribute__((aligned(64))); /* enum seg_mode */
-    uint32_t asleep;          /* 1: nobody looks at the ring soon; a writer that makes it 0 wakes who waits (futex(2)) */
+    uint32_t asleep;          /* enum seg_sleep; a writer that makes it 0 wakes who waits (futex(2)) */
     uint64_t heartbeat;       /* CLOCK_MONOTONIC ms of the last drain */
     uint64_t ring_tail __attribute__((aligned(64)));
 

@@ -17,7 +17,7 @@ from scopetest import TOP
 NUMBERS = """
     SEG_MAGIC RING_CELL REC_DATA ITEM_DATA DATA_TLS_TX DATA_TLS_RX LOSS_DATA
     offsetof(struct~segment_header,ring_off) offsetof(struct~segment_header,ring_cells)
-    offsetof(struct~segment_header,ring_head) offsetof(struct~segment_header,loss)
+    offsetof(struct~segment_header,ring_head) offsetof(struct~segment_header,ring_tail) offsetof(struct~segment_header,loss)
     offsetof(struct~record,ret) offsetof(struct~record,arg) offsetof(struct~record,pid)
     sizeof(struct~record)
 """.split()
@@ -80,18 +80,20 @@ class Segment:
         return self.head(self.n["segment_header.loss"], "<8Q")
 
     def data(self):
-        """Every REC_DATA that is still in the ring, in order. The ring must not have gone round yet."""
+        """Every REC_DATA that is still in the ring, in order; those that the collector has read only until the ring has
+        gone round."""
         cell, head = self.n["RING_CELL"], self.head(self.n["segment_header.ring_head"], "<Q")[0]
-        assert head <= self.cells, "the ring has gone round: the test makes too many records"
-        ring = os.pread(self.fd, head * cell, self.ring_off)
-        found, pos = [], 0
+        ring = os.pread(self.fd, self.cells * cell, self.ring_off)
+        ring += ring  # what goes on at the start
+        found, pos = [], 0 if head <= self.cells else self.head(self.n["segment_header.ring_tail"], "<Q")[0]
         while pos < head:
-            seq, size, kind = struct.unpack_from("<QIB", ring, pos * cell)
+            at = pos % self.cells * cell
+            seq, size, kind = struct.unpack_from("<QIB", ring, at)
             if seq != pos + 1 or size < 16:
                 pos += 1
                 continue
             if kind == self.n["REC_DATA"]:
-                found.append(self._record(ring[pos * cell:pos * cell + size]))
+                found.append(self._record(ring[at:at + size]))
             pos += (size + cell - 1) // cell
         return found
 

@@ -578,7 +578,7 @@ static void test_doze(void **state)
     }
     for (int i = 0; i < 2; i++) {
         page[0] = page[1] = 1;
-        doze_wait(d, words, 2);
+        doze_wait(d, 1, words, 2);
         assert_false(readable(d, 30));
         pid = fork();
         if (pid == 0) {
@@ -592,16 +592,16 @@ static void test_doze(void **state)
     }
     page[0] = 1;
     page[1] = 0;
-    doze_wait(d, words, 2);
+    doze_wait(d, 1, words, 2);
     assert_true(readable(d, 5000));
     page[1] = 1;
-    doze_wait(d, words, 2);
-    doze_wait(d, NULL, 0);
+    doze_wait(d, 1, words, 2);
+    doze_wait(d, 0, NULL, 0);
     page[0] = 0;
     syscall(SYS_futex, &page[0], FUTEX_WAKE, 1, NULL, NULL, 0);
     assert_false(readable(d, 30)); /* nobody waits for it any more */
     munmap(page, 8192);
-    doze_wait(d, words, 2);
+    doze_wait(d, 1, words, 2);
     assert_true(readable(d, 5000));
     doze_free(d);
 }
