@@ -661,7 +661,7 @@ def losses(ctx):
     finally:
         os.kill(collector, signal.SIGCONT)
     finish(ctx, process, "the program")
-    check(told > 1 << 20 and lost > 1 << 20, f"{told} told, {lost} lost")
+    check(told > 1 << 19 and lost > 1 << 20, f"{told} told, {lost} lost")  # encrypted bytes are in the ring, too
     equal(told + lost, 2 * total, "bytes told and lost")
 
 
