@@ -662,7 +662,8 @@ def losses(ctx):
         os.kill(collector, signal.SIGCONT)
     finish(ctx, process, "the program")
     check(told > 1 << 19 and lost > 1 << 20, f"{told} told, {lost} lost")  # encrypted bytes are in the ring, too
-    equal(told + lost, 2 * total, "bytes told and lost")
+    console = len(b"end\n")  # found no room either, or did: the ring was full, then read
+    check(told + lost in (2 * total, 2 * total + console), f"{told} bytes told and {lost} lost of {2 * total}")
 
 
 @test("attach-inside", timeout=90)
