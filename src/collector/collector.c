@@ -31,6 +31,7 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5; older headers lack it */
 #endif
 #define MS UINT64_C(1000000)
+#define NAP_AGAIN_NS (10 * MS)
 #define TURN_MAX_NS (100 * MS)
 #define TURN_DYING_NS (2 * MS)
 #define TURN_MAIL_NS (MS / 2)
@@ -62,6 +63,7 @@ struct loop {
     struct event *roused;
     bool dozing;                /* all rings are quiet, and whoever writes to one wakes us */
     bool napping;               /* whoever fills a ring before we come round to it wakes us */
+    uint64_t nap_ns;            /* CLOCK_MONOTONIC: since when the same rings */
     struct client *clients;
     unsigned client_count;
     struct planner *planner;
@@ -652,14 +654,17 @@ static void fall_asleep(struct loop *l)
     l->napping = false;
 }
 
-/* Lasts until one of them has woken us, or there are others. */
+/* Lasts until one of them has woken us, or there are others; where short programs come and go, not with each of them. */
 static void take_a_nap(struct loop *l)
 {
+    uint64_t now = clock_now_mono();
     uint32_t *words[DOZE_MAX];
     size_t count;
 
-    if (!l->doze || l->dozing || (l->napping && l->c.nap_count == l->c.segment_count))
+    if (!l->doze || l->dozing ||
+        (l->napping && (l->c.nap_count == l->c.segment_count || now - l->nap_ns < NAP_AGAIN_NS)))
         return;
+    l->nap_ns = now;
     count = segments_nap(&l->c, words, DOZE_MAX);
     doze_wait(l->doze, SEG_NAPPING, words, count);
     l->napping = true;
