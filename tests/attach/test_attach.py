@@ -65,7 +65,9 @@ def watch(ctx, argv):
         equal({k: n for k, n in session.lost().items() if n}, {}, "losses")
         equal(session.events("process", "proc.exit", sync=False), [], "ends that were none")
         check("detached" in session.log(), "the log does not tell")
-        equal((len(os.listdir(f"/proc/{process.pid}/fd")), status(process.pid, "SigCgt")), before, "descriptors and handlers")
+        # It may have its file open just now.
+        ctx.wait_for(lambda: (len(os.listdir(f"/proc/{process.pid}/fd")), status(process.pid, "SigCgt")) == before,
+                     "its own descriptors and handlers, and no others", 10)
     check(process.poll() is None, "it has ended")
 
 
