@@ -9,6 +9,7 @@
 #define BOTH (SEG_M_ON | SEG_M_TRAFFIC)
 #define SAME_STACK (1u << 20)   /* a call inside a function is at most so many bytes below it */
 #define DATA_CHUNK 32768u
+#define THRIFTY 4096u           /* of a call, when the ring is filling up: other records must find room, too */
 #define TRIALS 16               /* calls of a function until its arguments are taken for what they should be */
 
 _Static_assert(sizeof(struct function_regs) == FUNCTION_FRAME && offsetof(struct function_regs, result) == 0 &&
@@ -243,6 +244,8 @@ static bool is_connection(uint64_t object, const struct fn_desc *d)
 
 static void tell(struct segment_header *s, const struct fn_desc *d, uint64_t object, int64_t bytes, const char *data)
 {
+    bool all = __atomic_load_n(&s->mode, __ATOMIC_RELAXED) & (SEG_M_PAYLOADS | SEG_M_LOSSLESS) || !ring_half_full(s);
+    size_t keep = all ? (size_t)bytes : MIN((size_t)bytes, (size_t)THRIFTY);
     uint32_t gen;
     int fd = object_fd(s, object, d->source == DATA_TLS_TX, &gen);
     struct record r = {.kind = REC_DATA, .time = now(), .ret = bytes,
@@ -253,13 +256,17 @@ static void tell(struct segment_header *s, const struct fn_desc *d, uint64_t obj
             count_loss(s, LOSS_DATA, (uint64_t)bytes);
         return;
     }
-    for (size_t at = 0, n; at < (size_t)bytes; at += n) {
+    for (size_t at = 0, n; at < keep; at += n) {
         struct ring_item item;
 
-        n = MIN((size_t)bytes - at, DATA_CHUNK);
+        n = MIN(keep - at, DATA_CHUNK);
         item = (struct ring_item){ITEM_DATA, (uint32_t)n, data + at};
         r.arg[1] = at;
         ring_write(s, &r, &item, 1);
+    }
+    if (keep < (size_t)bytes) { /* the rest is a gap */
+        r.arg[1] = keep;
+        ring_write(s, &r, NULL, 0);
     }
 }
 
