@@ -557,3 +557,31 @@ def payloads_of_a_protocol(ctx):
     result.session.wait_end()
     equal(sorted(p.read_bytes() for p in where.glob("*_af_unix:*")), [b"LINE one\n"] * 2 + [b"LINE two\n"] * 2, "payloads")
     equal(len(list(where.iterdir())), 5, "files")
+
+
+@test("https", timeout=90)
+def https(ctx):
+    """The plaintext of TLS on both sides, with the addresses of its connection; what is kept of it is plaintext."""
+    port, log, key, certificate = free_port(), ctx.dir / "requests", ctx.dir / "key.pem", ctx.dir / "cert.pem"
+    ctx.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
+             "-subj", "/CN=localhost"], check_code=0)
+    log.touch()
+    targets = [f"https://127.0.0.1:{port}{t}" for t in ("/a", "/big", "/b?c")]
+    with server(ctx, [PYTHON, HERE / "https.py", port, certificate, key, log], port, ["--lossless"]) as session:
+        client = ctx.scoped(["curl", "-skS", "--max-time", "20", *[w for t in targets for w in (t, "-o", "/dev/null")]],
+                            ["--payloads", "--lossless"], check_code=0).session
+    client.wait_end()
+    want = asked(log)
+    equal(want.total(), 3, "requests")
+    equal(exchanges(session, "server"), want, "what the server was asked")
+    equal(exchanges(client, "client"), want, "what the client asked")
+    nothing_lost(session)
+    nothing_lost(client)
+    for e in session.events(source="http.resp", sync=False):
+        equal((e["data"]["http_scheme"], e["data"]["net_host_port"]), ("https", port), "scheme and port")
+    files = [*client.dir.glob("payloads/*.in"), *client.dir.glob("payloads/*.out")]
+    equal(len(files), 2, "payload files")
+    for f in files:
+        data = f.read_bytes()
+        check(data.startswith(b"HTTP/1.1 200 OK" if f.suffix == ".in" else b"GET /a HTTP/1.1"), f.name, data[:100])
+        check(b"\x17\x03\x03" not in data, "ciphertext")
