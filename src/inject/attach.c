@@ -165,7 +165,7 @@ static int lay_out(struct attach *a, char **ret_why)
     return 0;
 }
 
-static int prepare(struct attach *a, char **ret_why)
+static int plan_attach(struct attach *a, char **ret_why)
 {
     struct process_probe probe;
     int rc = process_facts(a->pid, &a->facts);
@@ -200,6 +200,21 @@ static int prepare(struct attach *a, char **ret_why)
     return rc < 0 ? rc : lay_out(a, ret_why);
 }
 
+/* Whether it execs just now, or has done so, or loaded a library, since its maps were read. */
+static bool has_changed(const struct attach *a)
+{
+    struct process_maps now;
+    bool changed;
+
+    if (process_maps(a->pid, &now) < 0)
+        return false;
+    /* The auxiliary vector is the last that an exec gives, when the new program is mapped. */
+    changed = (now.count && !process_auxv(a->pid, AT_PHDR)) || !now.count != !a->seen.count ||
+              !process_maps_same_code(&now, &a->seen);
+    process_maps_free(&now);
+    return changed;
+}
+
 static void forget(struct attach *a)
 {
     process_maps_free(&a->maps);
@@ -208,6 +223,18 @@ static void forget(struct attach *a)
     probe_image_free(&a->image);
     free(a->header);
     a->header = NULL;
+}
+
+/* What was found wrong with a process that changed meanwhile means nothing: -EAGAIN then. */
+static int prepare(struct attach *a, char **ret_why)
+{
+    int rc = plan_attach(a, ret_why);
+
+    if (rc == 0 || process_has_ended(a->pid) || (rc != -EFAULT && !has_changed(a)))
+        return rc;
+    free(*ret_why);
+    *ret_why = NULL;
+    return -EAGAIN;
 }
 
 int attach_prepare(pid_t pid, const char *plan_dir, uint32_t mode, struct attach **ret, char **ret_why)
@@ -219,6 +246,11 @@ int attach_prepare(pid_t pid, const char *plan_dir, uint32_t mode, struct attach
     *ret_why = NULL;
     *a = (struct attach){.pid = pid, .mode = mode, .clock = choose_clock(mode), .plan_dir = plan_dir};
     rc = prepare(a, ret_why);
+    for (int i = 1; i < TRIES && rc == -EAGAIN; i++) {
+        usleep(PAUSE_US);
+        forget(a);
+        rc = prepare(a, ret_why);
+    }
     if (rc < 0) {
         if (process_has_ended(pid)) { /* which makes the most different things fail */
             rc = -ESRCH;
@@ -614,6 +646,8 @@ int attach_run(struct attach *a, const char *socket, const char *lib, struct att
             free(*ret_why);
             *ret_why = NULL;
             rc = prepare(a, ret_why);
+            if (rc == -EAGAIN)
+                continue;
             if (rc < 0)
                 break;
         }
