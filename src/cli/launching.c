@@ -812,7 +812,8 @@ int cli_attach(const struct args *a, pid_t *pids, size_t count)
     warn_sudo(s.dir);
     config_free(effective);
     effective = config_of_program(config, argv[0], argv);
-    ctx.options = (struct collector_options){.config = config, .session = &s, .plan_dir = plans, .linger_ms = LINGER_MS};
+    ctx.options = (struct collector_options){
+        .config = config, .session = &s, .plan_dir = plans, .linger_ms = LINGER_MS, .starter = getpid()};
     ctx.config = effective;
     ctx.problems = &problems;
     rc = launch_collector(effective, &s, collector_main, &ctx, &socket);

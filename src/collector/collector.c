@@ -66,6 +66,7 @@ struct loop {
     uint64_t nap_ns;            /* CLOCK_MONOTONIC: since when the same rings */
     struct client *clients;
     unsigned client_count;
+    int starter_pidfd;          /* of opt->starter; -1: none */
     struct planner *planner;
     struct tracer *tracer;
     uint64_t mail_ns;           /* CLOCK_MONOTONIC: when a connection was last fetched, or waited for; 0: never */
@@ -538,12 +539,17 @@ static void set_lost(struct session *s, const char *kind, uint64_t count)
     s->lost[s->lost_count++].count = count;
 }
 
+static bool gone(int pidfd)
+{
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+    return pidfd < 0 || poll(&p, 1, 0) != 0;
+}
+
 /* The session's program need not be observed itself: a static one may start others that are. */
 static bool root_gone(const struct collector *c)
 {
-    struct pollfd p = {.fd = c->root_pidfd, .events = POLLIN};
-
-    return c->root_pidfd < 0 || poll(&p, 1, 0) != 0;
+    return gone(c->root_pidfd);
 }
 
 static void save_session(struct loop *l)
@@ -601,7 +607,8 @@ static bool finished(const struct loop *l)
     const struct collector *c = &l->c;
 
     return root_gone(c) && !c->procs && !c->segments && !c->backlog.bytes && !l->clients && !planner_busy(l->planner) &&
-           !tracer_busy(l->tracer) && c->alone_since && clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS;
+           !tracer_busy(l->tracer) && c->alone_since && clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS &&
+           gone(l->starter_pidfd);
 }
 
 /* Joining processes: looked for each turn, and waited for if the next one is far (wire/join.h). */
@@ -875,6 +882,7 @@ int collector_run(const struct collector_options *opt)
     l.c.watch_death = watch_death;
     if (s && s->pid > 0 && (!s->kind || strcmp(s->kind, "attach") != 0)) /* that one may be detached from */
         l.c.root_pidfd = pi_pidfd(s->pid);
+    l.starter_pidfd = opt->starter > 0 ? pi_pidfd(opt->starter) : -1;
     l.planner = planner_new(opt->plan_dir);
     l.tracer = tracer_new();
     if (start(&l, opt)) {
@@ -916,6 +924,8 @@ int collector_run(const struct collector_options *opt)
     event_base_free(base);
     if (l.c.root_pidfd >= 0)
         close(l.c.root_pidfd);
+    if (l.starter_pidfd >= 0)
+        close(l.starter_pidfd);
     if (l.lock_fd >= 0)
         close(l.lock_fd);
     return status;

@@ -17,6 +17,7 @@ struct collector_options {
     int listen_fd;               /* bound and listening SOCK_SEQPACKET socket */
     int ready_fd;                /* one byte is written and the descriptor closed once the loop runs; -1 for none */
     unsigned linger_ms;          /* how long to wait for a first or next process before ending */
+    pid_t starter;               /* a process that has others join and may take its time: waited for; 0: none */
 };
 
 /* Runs until done. Returns the exit status of the collector process. */

@@ -210,7 +210,7 @@ static bool has_changed(const struct attach *a)
         return false;
     /* The auxiliary vector is the last that an exec gives, when the new program is mapped. */
     changed = (now.count && !process_auxv(a->pid, AT_PHDR)) || !now.count != !a->seen.count ||
-              !process_maps_same_code(&now, &a->seen);
+              !process_maps_same_code(&now, &a->seen) || !process_maps_same_code(&now, &a->maps);
     process_maps_free(&now);
     return changed;
 }
@@ -237,6 +237,17 @@ static int prepare(struct attach *a, char **ret_why)
     return -EAGAIN;
 }
 
+/* That it has ended makes the most different things fail. */
+static int explain(pid_t pid, int rc, char **ret_why)
+{
+    if (rc < 0 && process_has_ended(pid)) {
+        rc = -ESRCH;
+        free(*ret_why);
+        *ret_why = NULL;
+    }
+    return worker_explain(rc, ret_why);
+}
+
 int attach_prepare(pid_t pid, const char *plan_dir, uint32_t mode, struct attach **ret, char **ret_why)
 {
     struct attach *a = xcalloc(1, sizeof(*a));
@@ -252,13 +263,9 @@ int attach_prepare(pid_t pid, const char *plan_dir, uint32_t mode, struct attach
         rc = prepare(a, ret_why);
     }
     if (rc < 0) {
-        if (process_has_ended(pid)) { /* which makes the most different things fail */
-            rc = -ESRCH;
-            free(*ret_why);
-            *ret_why = NULL;
-        }
+        rc = explain(pid, rc, ret_why);
         attach_free(a);
-        return worker_explain(rc, ret_why);
+        return rc;
     }
     a->prepared_ns = worker_now() - began;
     *ret = a;
@@ -617,14 +624,12 @@ static int work(void *arg)
     trace_init(&j->t, a->pid, TOTAL_MS);
     j->t.unfiltered = a->facts.seccomp != 0;
     j->conn = j->segment = -1;
-    j->mem = worker_open_mem(a->pid);
-    if (j->mem < 0)
-        return j->mem;
     began = worker_now();
     rc = trace_stop_all(&j->t, STOP_MS, &j->threads, &j->count);
     if (rc < 0)
         return rc;
-    rc = work_stopped(j);
+    j->mem = worker_open_mem(a->pid); /* not before: an exec gives it other memory */
+    rc = j->mem < 0 ? j->mem : work_stopped(j);
     j->result->threads = (unsigned)j->count;
     trace_let_go(j->threads, j->count);
     j->result->stopped_ns = worker_now() - began;
@@ -660,5 +665,5 @@ int attach_run(struct attach *a, const char *socket, const char *lib, struct att
         *ret = *j.result;
     ret->prepared_ns = a->prepared_ns;
     worker_done(&j.result, sizeof(*j.result));
-    return worker_explain(rc, ret_why);
+    return explain(a->pid, rc, ret_why);
 }

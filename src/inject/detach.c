@@ -247,14 +247,12 @@ static int work(void *arg)
 
     trace_init(&j->t, j->pid, TOTAL_MS);
     j->t.unfiltered = j->facts.seccomp != 0;
-    j->mem = worker_open_mem(j->pid);
-    if (j->mem < 0)
-        return j->mem;
     began = worker_now();
     rc = trace_stop_all(&j->t, STOP_MS, &j->threads, &j->count);
     if (rc < 0)
         return rc;
-    rc = work_stopped(j);
+    j->mem = worker_open_mem(j->pid); /* not before: an exec gives it other memory */
+    rc = j->mem < 0 ? j->mem : work_stopped(j);
     j->result->threads = (unsigned)j->count;
     j->result->unknown = (uint32_t)j->texts.unknown;
     trace_let_go(j->threads, j->count);

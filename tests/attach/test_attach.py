@@ -235,6 +235,22 @@ def vfork(ctx):
     ends_well(process, b"all children ended well")
 
 
+@test("execs")
+def execs(ctx):
+    """A program that execs all the time is attached to, or has ended; what it shows on the way is no reason."""
+    program = ctx.compile("attach/execs.c", "static")
+    done = 0
+    for _ in range(8):
+        process = ctx.start([program, "500"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        result = ctx.run([ctx.scope, "attach", process.pid])
+        check(result.code == 0 or b"no such process" in result.err or b"try again" in result.err, "another error",
+              result.describe())
+        done += result.code == 0
+        out, err = process.communicate(timeout=60)
+        equal((process.returncode, out, err), (0, b"done\n", b""), "the program")
+    check(done > 1, f"attached only {done} times")
+
+
 @test("stopped")
 def stopped(ctx):
     """Job control: a stopped process stays stopped."""
