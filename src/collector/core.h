@@ -181,7 +181,7 @@ struct address_texts {
     unsigned peer_port, local_port;
 };
 const char *report_transport(const struct sock *s); /* net_transport: "IP.TCP" */
-void report_net_fields(struct fields *f, const struct sock *s, struct address_texts *t);
+void report_net_fields(struct fields *f, const struct sock *s, const union address *peer, struct address_texts *t);
 void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, uint64_t time_ns);
 void report_start(struct proc *p, const char *start, uint64_t time_ns);
 void report_exit(struct proc *p, bool known, int wait_status, uint64_t time_ns);

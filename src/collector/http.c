@@ -32,7 +32,7 @@ struct kept {
     size_t target_len; /* for metrics: without query */
     const char *target;
     int64_t length;
-    size_t count;
+    size_t first, count;      /* fields that a response begins with, and all */
     struct tm_field fields[]; /* behind them the texts */
 };
 
@@ -265,7 +265,7 @@ void *http_request(void *stream, const struct http_head *head)
     struct buf names = BUF_INIT, line = BUF_INIT;
     struct slice scheme = head->scheme;
     struct kept *k;
-    size_t start;
+    size_t first;
 
     FIELDS(f, ROOM);
     if (!p)
@@ -275,17 +275,18 @@ void *http_request(void *stream, const struct http_head *head)
         scheme = s->tls ? (struct slice){"https", 5} : (struct slice){"http", 4};
     add_once(&f, "http_method", head->method);
     add_once(&f, "http_target", head->target);
-    start = f.n;
-    add_str(&f, "http_flavor", 0, flavor(head));
     add_once(&f, "http_scheme", scheme);
+    first = f.n;
+    add_str(&f, "http_flavor", 0, flavor(head));
     add_once(&f, "http_host", head->host);
     add_headers(&f, p->pl, head, &names, &line);
     if (has_length(head))
         add_int(&f, "http_request_content_length", 0, head->content_length);
     k = keep(head, &f);
     /* the response has a flavor of its own */
-    memmove(k->fields + start, k->fields + start + 1, (k->count - start - 1) * sizeof(*k->fields));
+    memmove(k->fields + first, k->fields + first + 1, (k->count - first - 1) * sizeof(*k->fields));
     k->count--;
+    k->first = first;
     if (p->pl->ev_http_req) {
         if (head->major >= 2) {
             add_uint(&f, "http_stream", 0, head->stream);
@@ -299,11 +300,6 @@ void *http_request(void *stream, const struct http_head *head)
     return k;
 }
 
-static bool is_request_field(const char *name)
-{
-    return !strcmp(name, "http_method") || !strcmp(name, "http_target") || !strcmp(name, "http_scheme");
-}
-
 static void response_event(struct stream *s, const struct http_head *head, const struct kept *k, uint64_t duration_ns)
 {
     const char *text = head->major >= 2 ? http_status_text(head->status) : NULL;
@@ -313,9 +309,8 @@ static void response_event(struct stream *s, const struct http_head *head, const
 
     FIELDS(f, ROOM);
     make_room(&names, head);
-    for (size_t i = 0; k && i < k->count; i++)
-        if (is_request_field(k->fields[i].name))
-            add_field(&f, &k->fields[i]);
+    for (size_t i = 0; k && i < k->first; i++)
+        add_field(&f, &k->fields[i]);
     add_str(&f, "http_flavor", 0, flavor(head));
     add_uint(&f, "http_status_code", 0, head->status);
     if (head->major >= 2)
@@ -324,9 +319,8 @@ static void response_event(struct stream *s, const struct http_head *head, const
         add_mem(&f, "http_status_text", 0, head->reason.p, head->reason.len);
     if (k)
         add_uint(&f, server ? "http_server_duration" : "http_client_duration", 0, duration_ns / 1000000);
-    for (size_t i = 0; k && i < k->count; i++)
-        if (!is_request_field(k->fields[i].name))
-            add_field(&f, &k->fields[i]);
+    for (size_t i = k ? k->first : 0; k && i < k->count; i++)
+        add_field(&f, &k->fields[i]);
     add_headers(&f, s->p->pl, head, &names, &line);
     if (has_length(head) && !taken(&f, "http_response_content_length", 28))
         add_int(&f, "http_response_content_length", 0, head->content_length);

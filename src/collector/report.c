@@ -340,8 +340,10 @@ static const char *proto_name(const struct sock *s)
 }
 
 /* inet_ntop(3) goes through printf, which shows where each event has two of them. */
-static void ipv4_text(const uint8_t *b, char *to)
+static size_t ipv4_text(const uint8_t *b, char *to)
 {
+    const char *start = to;
+
     for (int i = 0; i < 4; i++) {
         if (b[i] >= 100)
             *to++ = (char)('0' + b[i] / 100);
@@ -351,24 +353,23 @@ static void ipv4_text(const uint8_t *b, char *to)
         *to++ = '.';
     }
     to[-1] = 0;
+    return (size_t)(to - 1 - start);
 }
 
-/* Text and port of an internet address; IPv4 in IPv6 is shown as IPv4 (RFC 4291, 2.5.5.2). */
-static bool address_text(const union address *a, char text[INET6_ADDRSTRLEN], unsigned *ret_port)
+/* Port and text of an internet address, and the text's length; 0: it is none. IPv4 in IPv6 is shown as IPv4 (RFC 4291,
+ * 2.5.5.2). */
+static size_t address_text(const union address *a, char text[INET6_ADDRSTRLEN], unsigned *ret_port)
 {
     if (a->family == AF_INET) {
         *ret_port = ntohs(a->in.sin_port);
-        ipv4_text((const uint8_t *)&a->in.sin_addr, text);
-        return true;
+        return ipv4_text((const uint8_t *)&a->in.sin_addr, text);
     }
     if (a->family != AF_INET6)
-        return false;
+        return 0;
     *ret_port = ntohs(a->in6.sin6_port);
-    if (IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr)) {
-        ipv4_text(&a->in6.sin6_addr.s6_addr[12], text);
-        return true;
-    }
-    return inet_ntop(AF_INET6, &a->in6.sin6_addr, text, INET6_ADDRSTRLEN);
+    if (IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
+        return ipv4_text(&a->in6.sin6_addr.s6_addr[12], text);
+    return inet_ntop(AF_INET6, &a->in6.sin6_addr, text, INET6_ADDRSTRLEN) ? strlen(text) : 0;
 }
 
 static unsigned address_port(const union address *a)
@@ -387,8 +388,10 @@ const char *report_transport(const struct sock *s)
     return names[s->domain == AF_UNIX][type];
 }
 
-void report_net_fields(struct fields *f, const struct sock *s, struct address_texts *t)
+void report_net_fields(struct fields *f, const struct sock *s, const union address *peer, struct address_texts *t)
 {
+    size_t len;
+
     if (s->domain != AF_INET && s->domain != AF_INET6 && s->domain != AF_UNIX)
         return;
     add_str(f, "net_transport", 2, report_transport(s));
@@ -397,12 +400,12 @@ void report_net_fields(struct fields *f, const struct sock *s, struct address_te
         add_uint(f, "unix_local_inode", 6, s->ino);
         return;
     }
-    if (address_text(&s->peer, t->peer, &t->peer_port)) {
-        add_str(f, "net_peer_ip", 6, t->peer);
+    if ((len = address_text(peer, t->peer, &t->peer_port))) {
+        add_mem(f, "net_peer_ip", 6, t->peer, len);
         add_uint(f, "net_peer_port", 6, t->peer_port);
     }
-    if (address_text(&s->local, t->local, &t->local_port)) {
-        add_str(f, "net_host_ip", 6, t->local);
+    if ((len = address_text(&s->local, t->local, &t->local_port))) {
+        add_mem(f, "net_host_ip", 6, t->local, len);
         add_uint(f, "net_host_port", 6, t->local_port);
     }
 }
@@ -465,7 +468,7 @@ void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_n
         s->peer_ino = diag_unix_peer(p->c, s->ino);
     if (!p->pl->ev_net_open)
         return;
-    report_net_fields(&f, s, &t);
+    report_net_fields(&f, s, &s->peer, &t);
     add_protocol(&f, s);
     report_event(p, CFG_EW_NET, "net.open", d->file->channel, time_ns, &f);
 }
@@ -493,7 +496,7 @@ void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t
     }
     if (!p->pl->ev_net_close)
         return;
-    report_net_fields(&f, s, &t);
+    report_net_fields(&f, s, &s->peer, &t);
     add_protocol(&f, s);
     add_uint(&f, "duration", 8, ms);
     add_uint(&f, "net_bytes_sent", 8, s->tx_bytes);

@@ -523,14 +523,8 @@ void stream_end(struct proc *p, bool tell, uint64_t time_ns)
 
 void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t)
 {
-    struct sock copy;
-
-    if (!s->sock)
-        return;
-    copy = *s->sock;
-    if (s->from.family)
-        copy.peer = s->from;
-    report_net_fields(f, &copy, t);
+    if (s->sock)
+        report_net_fields(f, s->sock, s->from.family ? &s->from : &s->sock->peer, t);
 }
 
 bool stream_is_http(const struct sock *s)

@@ -474,13 +474,18 @@ static void aggregate(struct telemetry *t, struct process *p, const struct tm_sa
 
 /* --- sums for each combination of tags --- */
 
+/* FNV-1a by words of eight bytes, to which the key is filled up. */
 static uint32_t hash_of(enum tm_metric metric, const struct buf *key)
 {
-    uint32_t h = (2166136261u ^ (uint32_t)metric) * 16777619u; /* FNV-1a */
+    const uint64_t prime = UINT64_C(0x100000001b3);
+    uint64_t h = (UINT64_C(0xcbf29ce484222325) ^ (uint64_t)metric) * prime, word;
 
-    for (size_t i = 0; i < key->len; i++)
-        h = (h ^ (unsigned char)key->p[i]) * 16777619u;
-    return h ^ h >> 15;
+    for (size_t i = 0; i < key->len; i += sizeof(word)) {
+        memcpy(&word, key->p + i, sizeof(word));
+        h = (h ^ word) * prime;
+        h ^= h >> 29; /* the upper bits of a product never reach the lower ones */
+    }
+    return (uint32_t)(h ^ h >> 32);
 }
 
 static struct keyed *keyed_new(enum tm_metric metric, uint32_t hash, const struct buf *key, const struct tags *tags)
@@ -511,13 +516,31 @@ static void keyed_free(struct keyed *k)
     free(k);
 }
 
+/* What tells combinations apart; filled up with zeros to words of eight bytes. */
 static void encode_key(struct buf *b, const struct tags *tags)
 {
+    static const char zeros[8];
+
     buf_reset(b);
     for (size_t i = 0; i < tags->count; i++) {
-        buf_json_str(b, tags->f[i].name);
-        encode_value(b, &tags->f[i]);
+        const struct tm_field *f = &tags->f[i];
+
+        buf_add(b, f->name, (f->name_len ? f->name_len : strlen(f->name)) + 1);
+        buf_char(b, (char)f->type);
+        switch (f->type) {
+        case TM_STR:
+            buf_add(b, &f->v.str.len, sizeof(f->v.str.len));
+            buf_add(b, f->v.str.p, f->v.str.len);
+            break;
+        case TM_INT:
+        case TM_UINT:
+            buf_add(b, &f->v.u, sizeof(f->v.u));
+            break;
+        default:
+            encode_value(b, f);
+        }
     }
+    buf_add(b, zeros, -b->len & 7u);
 }
 
 static void aggregate_keyed(struct telemetry *t, struct process *p, const struct tm_sample *s)
@@ -565,21 +588,23 @@ void metric_sample(struct telemetry *t, struct process *p, const struct tm_sampl
                      .class_ = def->flags & METRIC_OP_CLASS ? s->class_ : NULL};
     char value[48];
 
-    format_value(value, sizeof(value), s->value, def->flags);
     if ((at_once || !s->summary_only) && metric_raw_wanted(t, s->metric)) {
         struct tags tags;
 
+        format_value(value, sizeof(value), s->value, def->flags);
         gather(&tags, p->who, &w);
         event_metric(t, p, def->name, type_names[def->type], value, s->time_ns, tags.f, tags.count);
     }
     if (!telemetry_wants_metric(t, s->metric))
         return;
-    if (at_once || (t->verbosity >= def->per_op && !s->summary_only))
+    if (at_once || (t->verbosity >= def->per_op && !s->summary_only)) {
+        format_value(value, sizeof(value), s->value, def->flags);
         emit(t, p, &w, value, s->time_ns, false);
-    else if (def->flags & METRIC_KEYED)
+    } else if (def->flags & METRIC_KEYED) {
         aggregate_keyed(t, p, s);
-    else
+    } else {
         aggregate(t, p, s);
+    }
 }
 
 static void mean(char *text, size_t size, int64_t sum, uint64_t numops)

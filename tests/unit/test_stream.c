@@ -91,7 +91,7 @@ static void test_exchange(void **state)
     run();
     assert_int_equal(want_of_fd(&w, 4), FDW_CAPTURE);
     assert_int_equal(count("net.app ", "protocol=HTTP"), 1);
-    expect("http.req pid=4100000", "http_method=GET http_target=/a?b http_flavor=1.1 http_scheme=http http_host=h net_transport=IP.TCP");
+    expect("http.req pid=4100000", "http_method=GET http_target=/a?b http_scheme=http http_flavor=1.1 http_host=h net_transport=IP.TCP");
     expect("http.resp pid=4100000", "http_status_code=200 http_status_text=OK http_server_duration=0 http_host=h http_response_content_length=3");
     expect("metric http.req ", "value=1 numops=1 http_target=/a http_status_code=200");
     expect("metric http.duration.server ", "http_target=/a");
