@@ -87,13 +87,13 @@ static bool is(const struct slice *name, const char *word)
 static bool taken(const struct fields *f, const char *name, size_t len)
 {
     for (size_t i = 0; i < f->n; i++)
-        if (!strncmp(f->f[i].name, name, len) && !f->f[i].name[len])
+        if ((f->f[i].name_len ? f->f[i].name_len : strlen(f->f[i].name)) == len && !memcmp(f->f[i].name, name, len))
             return true;
     return false;
 }
 
 /* The first of that name stays. */
-static void add_once(struct fields *f, const char *name, struct slice value)
+INLINE void add_once(struct fields *f, const char *name, struct slice value)
 {
     if (value.p && !taken(f, name, strlen(name)))
         add_mem(f, name, 0, value.p, value.len);
@@ -210,8 +210,8 @@ static struct slice target_of_metrics(struct slice target)
     return target;
 }
 
-/* A copy that outlives the message: texts of `f`, names of header fields too. */
-static struct kept *keep(const struct http_head *head, const struct fields *f)
+/* A copy that outlives the message: texts of `f`, and the names that are the message's, which are in `names`. */
+static struct kept *keep(const struct http_head *head, const struct fields *f, const struct buf *names)
 {
     struct slice target = target_of_metrics(head->target);
     size_t size = sizeof(struct kept) + f->n * sizeof(struct tm_field) + target.len;
@@ -219,7 +219,8 @@ static struct kept *keep(const struct http_head *head, const struct fields *f)
     char *to;
 
     for (size_t i = 0; i < f->n; i++)
-        size += strlen(f->f[i].name) + 1 + (f->f[i].type == TM_STR ? f->f[i].v.str.len : 0);
+        size += f->f[i].type == TM_STR ? f->f[i].v.str.len : 0;
+    size += names->len;
     k = xmalloc(size);
     *k = (struct kept){.dir = head->dir,
                        .first_ns = head->first_ns,
@@ -234,8 +235,10 @@ static struct kept *keep(const struct http_head *head, const struct fields *f)
         struct tm_field *c = &k->fields[i];
 
         *c = f->f[i];
-        c->name = to;
-        to = stpcpy(to, f->f[i].name) + 1;
+        if (names->len && c->name >= names->p && c->name < names->p + names->len) {
+            c->name = to;
+            to = stpcpy(to, f->f[i].name) + 1;
+        }
         if (c->type == TM_STR) {
             c->v.str.p = to;
             to = mempcpy(to, f->f[i].v.str.p, c->v.str.len);
@@ -282,7 +285,7 @@ void *http_request(void *stream, const struct http_head *head)
     add_headers(&f, p->pl, head, &names, &line);
     if (has_length(head))
         add_int(&f, "http_request_content_length", 0, head->content_length);
-    k = keep(head, &f);
+    k = keep(head, &f, &names);
     /* the response has a flavor of its own */
     memmove(k->fields + first, k->fields + first + 1, (k->count - first - 1) * sizeof(*k->fields));
     k->count--;
