@@ -499,16 +499,10 @@ static void guess_domain(struct sock *s, int type)
 
 static void take_addresses(struct ctx *x, struct sock *s)
 {
-    uint8_t len;
-
-    if (x->in.addr) {
-        address_set(&s->peer, &len, x->in.addr, x->in.addr_len);
-        s->peer_len = len;
-    }
-    if (x->in.local) {
-        address_set(&s->local, &len, x->in.local, x->in.local_len);
-        s->local_len = len;
-    }
+    if (x->in.addr)
+        address_set(&s->peer, x->in.addr, x->in.addr_len);
+    if (x->in.local)
+        address_set(&s->local, x->in.local, x->in.local_len);
     if (x->in.has_stat)
         s->ino = x->in.stat.ino;
 }
@@ -544,7 +538,7 @@ static void do_bind(struct ctx *x)
     if (!d || !p)
         return;
     s = d->file->sock;
-    address_set(&s->local, &s->local_len, p, x->in.local ? x->in.local_len : x->in.addr_len);
+    address_set(&s->local, p, x->in.local ? x->in.local_len : x->in.addr_len);
     guess_domain(s, 0);
     if (inet(s))
         fds_gauge(x->p, d, DF_PORT, arg_int(x, 0), x->time);
@@ -580,10 +574,8 @@ static void do_accept(struct ctx *x)
     const struct sock *from = listener ? listener->file->sock : NULL;
 
     s = file_sock(f, from ? from->domain : 0, from && from->type ? from->type : SOCK_STREAM, from ? from->protocol : 0);
-    if (from) {
+    if (from)
         s->local = from->local;
-        s->local_len = from->local_len;
-    }
     take_addresses(x, s);
     guess_domain(s, SOCK_STREAM);
     s->open_ns = x->time;

@@ -348,12 +348,12 @@ static void socket_attached(struct attached *at, int fd, struct desc *d)
     s->protocol = protocol;
     len = sizeof(a);
     if (!getsockname(own, &a.addr, &len))
-        address_set(&s->local, &s->local_len, &a, len < sizeof(a) ? len : sizeof(a));
+        address_set(&s->local, &a, len < sizeof(a) ? len : sizeof(a));
     len = sizeof(a);
     if (listening) {
         s->flags |= SOCKF_LISTENING;
     } else if (!getpeername(own, &a.addr, &len)) { /* its end will be told; its beginning was before our time */
-        address_set(&s->peer, &s->peer_len, &a, len < sizeof(a) ? len : sizeof(a));
+        address_set(&s->peer, &a, len < sizeof(a) ? len : sizeof(a));
         s->flags |= SOCKF_OPEN;
         s->open_ns = at->time_ns;
     }

@@ -136,10 +136,9 @@ struct sock *file_sock(struct file *f, int domain, int type, int protocol)
     return f->sock;
 }
 
-void address_set(union address *a, uint8_t *ret_len, const void *p, size_t len)
+void address_set(union address *a, const void *p, size_t len)
 {
     memset(a, 0, sizeof(*a));
-    *ret_len = 0;
     if (len < sizeof(sa_family_t))
         return;
     if (len > sizeof(*a))
@@ -147,7 +146,6 @@ void address_set(union address *a, uint8_t *ret_len, const void *p, size_t len)
     memcpy(a, p, len);
     if ((a->family == AF_INET && len < sizeof(a->in)) || (a->family == AF_INET6 && len < offsetof(struct sockaddr_in6, sin6_scope_id)))
         a->family = 0;
-    *ret_len = (uint8_t)len;
 }
 
 /* --- processes --- */

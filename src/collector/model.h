@@ -12,7 +12,6 @@
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
-#include <sys/un.h>
 #include <netinet/in.h>
 
 #include "collector/backlog.h"
@@ -26,12 +25,12 @@ struct event;
 
 #define FD_LIMIT (1 << 20)  /* descriptors from here on are not modelled (fs.nr_open of a usual kernel) */
 
-/* A socket address as far as it is of interest; family 0: unknown. */
+/* A socket address as far as it is of interest: of other families than the two only the family. 0: unknown. Connections
+ * are many, so there is no room for the path of a unix socket, which nothing tells. */
 union address {
     sa_family_t family;
     struct sockaddr_in in;
     struct sockaddr_in6 in6;
-    struct sockaddr_un un;
 };
 
 enum sock_flag {
@@ -50,7 +49,6 @@ struct stream;
 struct sock {
     int domain, type, protocol;
     uint8_t flags;            /* enum sock_flag */
-    uint8_t local_len, peer_len; /* of un */
     union address local, peer;
     uint64_t open_ns;         /* of the connection */
     uint64_t rx_bytes, rx_ops, tx_bytes, tx_ops;
@@ -273,7 +271,7 @@ void file_unref(struct collector *c, struct file *f);
 struct sock *file_sock(struct file *f, int domain, int type, int protocol);
 
 /* Takes an address of len bytes (hostile). */
-void address_set(union address *a, uint8_t *ret_len, const void *p, size_t len);
+void address_set(union address *a, const void *p, size_t len);
 
 /* --- processes --- */
 struct proc *proc_new(struct collector *c, uint32_t pid, pid_t host_pid);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "base/log.h"
@@ -630,21 +631,21 @@ static bool address_name(const void *p, size_t len, char *to, size_t size)
 {
     union address a;
     char text[INET6_ADDRSTRLEN];
+    const char *path = (const char *)p + offsetof(struct sockaddr_un, sun_path);
     unsigned port;
-    uint8_t used;
 
-    address_set(&a, &used, p, len);
+    address_set(&a, p, len);
     if (address_text(&a, text, &port)) {
         snprintf(to, size, "%s:%u", text, port);
         return true;
     }
-    if (a.family != AF_UNIX || used <= offsetof(struct sockaddr_un, sun_path))
+    if (a.family != AF_UNIX || len <= offsetof(struct sockaddr_un, sun_path))
         return false;
-    len = used - offsetof(struct sockaddr_un, sun_path);
-    if (!a.un.sun_path[0]) /* the name is all of the rest, whatever its bytes */
-        snprintf(to, size, "@%.*s", (int)len - 1, a.un.sun_path + 1);
+    len = (len < sizeof(struct sockaddr_un) ? len : sizeof(struct sockaddr_un)) - offsetof(struct sockaddr_un, sun_path);
+    if (!*path) /* the name is all of the rest, whatever its bytes */
+        snprintf(to, size, "@%.*s", (int)len - 1, path + 1);
     else
-        snprintf(to, size, "%.*s", (int)len, a.un.sun_path);
+        snprintf(to, size, "%.*s", (int)len, path);
     return true;
 }
 
@@ -671,7 +672,7 @@ void report_syscall(struct proc *p, const struct report_call *call, uint64_t tim
     char text[6][24];
     FIELDS(f, TM_MAX_FIELDS);
     unsigned n = arg_count(call->op);
-    char addr[sizeof(union address) + 16];
+    char addr[sizeof(struct sockaddr_un) + 16];
 
     for (unsigned i = 0; i < n; i++) {
         /* small numbers as such, addresses in hexadecimal; -1 and the like as a signed int */

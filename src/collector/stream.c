@@ -389,9 +389,7 @@ static uint64_t hash_of(const void *p, size_t len)
 /* Each is a message of its own. One that isn't captured as a whole isn't fed. */
 static void datagram(struct stream *s, const struct traffic *t)
 {
-    uint8_t len;
-
-    address_set(&s->from, &len, t->name, t->name_len);
+    address_set(&s->from, t->name, t->name_len);
     s->peer = hash_of(t->name, t->name_len);
     if (t->data && !t->offset && t->len == t->bytes) {
         pass(s, t->dir, t->data, t->len, t->time_ns);
