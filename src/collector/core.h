@@ -194,6 +194,8 @@ void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_n
 void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns);
 /* What failed calls of a group are counted as; ERR_MAX: processes and io_uring are neither files nor network. */
 enum err_class err_class_of(enum op_group group);
+/* A query of this process's was refused, or not answered. */
+void report_dns_error(struct proc *p, const char *domain, size_t len, uint64_t time_ns);
 void report_error(struct proc *p, enum err_class class_, const char *op, int err, const char *file, size_t len,
                   const struct sock *s, uint64_t time_ns);
 /* An observed call, for the event source syscall. Strings may be NULL. has_result: it came back. */

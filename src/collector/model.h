@@ -127,7 +127,7 @@ struct fork_pending {
 
 enum err_class {
     ERR_OPEN_CLOSE, ERR_READ_WRITE, ERR_SYNC, ERR_SEEK, ERR_STAT, ERR_DELETE, ERR_CREATE, ERR_RENAME, ERR_CHANGE,
-    ERR_DESC, ERR_MAP, ERR_CONNECTION, ERR_RX_TX, ERR_MAX
+    ERR_DESC, ERR_MAP, ERR_CONNECTION, ERR_RX_TX, ERR_DNS, ERR_MAX
 };
 enum net_class { NETC_INET_TCP, NETC_INET_UDP, NETC_UNIX_TCP, NETC_UNIX_UDP, NETC_OTHER, NETC_MAX };
 
@@ -219,6 +219,7 @@ struct proc {
     uint64_t death_head;
     struct fd_table fds;
     struct tls_stream *tls_streams;   /* of TLS objects whose descriptor isn't known */
+    struct stream *asking;            /* those with DNS queries outstanding that it used last (stream.h) */
     char *cwd;                        /* never NULL after start */
     enum proc_root root;              /* do its names mean to us what they mean to it? */
     char *pending_exec;               /* path of an exec under way, absolute */

@@ -19,6 +19,9 @@
 #define LOOK_MAX 131072u     /* bytes of a connection that is not recognised; less than FD_UNDECIDED_SOCKET */
 #define SKIP_LEAST 4096u     /* bytes that are worth telling the probe */
 #define OBJECTS_MAX 4096u    /* TLS objects without a descriptor, of a process */
+/* How long an answer is waited for: longer than resolvers wait before they ask again or refuse (resolv.conf(5): 5 s;
+ * BIND: 10 s). */
+#define DNS_WAIT_NS UINT64_C(15000000000)
 
 struct tls_stream {
     struct tls_stream *next;
@@ -43,7 +46,8 @@ void stream_prepare(struct pipeline *pl)
     pl->http = pl->ev_http_req || pl->ev_http_resp;
     for (int m = TM_HTTP_REQ; m <= TM_HTTP_RESP_LENGTH; m++)
         pl->http |= pl->metric[m] || pl->per_op[m];
-    pl->dns = pl->ev_dns_req || pl->ev_dns_resp || pl->metric[TM_DNS_REQ] || pl->per_op[TM_DNS_REQ];
+    pl->dns = pl->ev_dns_req || pl->ev_dns_resp || pl->metric[TM_DNS_REQ] || pl->per_op[TM_DNS_REQ] ||
+              pl->metric[TM_DNS_DURATION] || pl->per_op[TM_DNS_DURATION];
     pl->statsd = cfg->metric.enable && cfg->metric.watch[CFG_MW_STATSD];
     pl->payloads = cfg->payload.enable;
     for (size_t i = 0; i < cfg->protocol_count; i++) {
@@ -81,6 +85,34 @@ static struct stream *stream_new(const struct sock *sock, uint64_t channel, bool
     return s;
 }
 
+static void stop_asking(struct stream *s)
+{
+    if (!s->asker)
+        return;
+    *s->asking = s->next_asking;
+    if (s->next_asking)
+        s->next_asking->asking = s->asking;
+    s->asker = NULL;
+}
+
+/* Queries may have come, or answers. */
+static void note_asking(struct stream *s)
+{
+    struct proc *p = dns_outstanding(s->dns) ? s->p : NULL;
+
+    if (s->asker == p)
+        return;
+    stop_asking(s);
+    if (!p)
+        return;
+    s->asker = p;
+    s->asking = &p->asking;
+    s->next_asking = p->asking;
+    if (s->next_asking)
+        s->next_asking->asking = &s->next_asking;
+    p->asking = s;
+}
+
 static void free_decoder(struct stream *s, uint64_t time_ns)
 {
     switch ((enum stream_kind)s->kind) {
@@ -88,7 +120,10 @@ static void free_decoder(struct stream *s, uint64_t time_ns)
     case STREAM_NOTHING: break;
     case STREAM_HTTP1: http1_free(s->http1, time_ns); break;
     case STREAM_HTTP2: http2_free(s->http2, time_ns); break;
-    case STREAM_DNS: dns_free(s->dns, time_ns); break;
+    case STREAM_DNS:
+        dns_free(s->dns, time_ns);
+        stop_asking(s);
+        break;
     case STREAM_STATSD: statsd_free(s->statsd); break;
     }
 }
@@ -278,6 +313,7 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
             dns_feed(s->dns, dir, data, len, time_ns);
         else if (data)
             dns_datagram(s->dns, dir, s->peer, data, (size_t)len, (size_t)len, time_ns);
+        note_asking(s);
         break;
     case STREAM_STATSD:
         if (!s->datagrams)
@@ -521,16 +557,38 @@ void stream_end(struct proc *p, bool tell, uint64_t time_ns)
     }
 }
 
-void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t)
+void stream_sweep(struct proc *p, uint64_t time_ns)
+{
+    for (struct stream *s = p->asking, *next; s; s = next) {
+        next = s->next_asking;
+        with(s, p, -1);
+        dns_sweep(s->dns, time_ns, DNS_WAIT_NS);
+        note_asking(s);
+        with(s, NULL, -1);
+    }
+}
+
+void stream_forget(struct proc *p)
+{
+    while (p->asking)
+        stop_asking(p->asking);
+}
+
+void stream_net_fields_of(struct fields *f, const struct stream *s, const union address *from, struct address_texts *t)
 {
     struct sock copy;
 
     if (!s->sock)
         return;
     copy = *s->sock;
-    if (s->from.family)
-        copy.peer = s->from;
+    if (from->family)
+        copy.peer = *from;
     report_net_fields(f, &copy, t);
+}
+
+void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t)
+{
+    stream_net_fields_of(f, s, &s->from, t);
 }
 
 bool stream_is_http(const struct sock *s)

@@ -53,6 +53,8 @@ struct stream {
     union address from;       /* other side of the datagram, if the call names one; family 0: it doesn't */
     uint64_t peer;            /* a hash of it; 0: none */
     const char *protocol;     /* that was recognised, or NULL */
+    struct proc *asker;       /* DNS: who used it last while queries are outstanding; NULL: none are, or it has ended */
+    struct stream *next_asking, **asking; /* of asker->asking: the next one, and what leads to this one */
     /* payloads.c: */
     struct stream_flow *flows;
     bool cleartext;           /* it doesn't begin as TLS */
@@ -85,6 +87,10 @@ void stream_object_end(struct proc *p, uint64_t object, uint64_t time_ns);
 void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns);
 /* All that belong to no socket, when a process ends or becomes another program. tell: its telemetry isn't over yet. */
 void stream_end(struct proc *p, bool tell, uint64_t time_ns);
+/* Gives up DNS queries of its streams (proc.asking) that nobody has answered for long. */
+void stream_sweep(struct proc *p, uint64_t time_ns);
+/* It is about to be freed: nothing is told for it any more. */
+void stream_forget(struct proc *p);
 /* Tells what is outstanding, if anybody is there to tell it for, and frees. NULL is fine. */
 void stream_free(struct stream *s, uint64_t time_ns);
 
@@ -94,6 +100,8 @@ enum fd_want stream_want(const struct proc *p, const struct desc *d);
 struct fields;
 struct address_texts;
 void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t);
+/* The same when `from` was the other side; family 0: the socket's peer. */
+void stream_net_fields_of(struct fields *f, const struct stream *s, const union address *from, struct address_texts *t);
 /* Whether HTTP was recognised on it. */
 bool stream_is_http(const struct sock *s);
 

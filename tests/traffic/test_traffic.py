@@ -10,9 +10,10 @@ import re
 import signal
 import socket
 import sys
+import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scopetest import Session, check, equal, test
@@ -417,6 +418,81 @@ def dns(ctx):
     served = Counter((e["data"]["domain"], e["data"]["qtype"]) for e in session.events(source="dns.resp", sync=False)
                      if e["data"]["domain"] != "ready.test")
     equal(served, Counter((d, t) for d, t, _, _ in found), "what the server answered")
+
+
+SILENT = """
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.sendto(b"\\x12\\x34\\x01\\0\\0\\x01\\0\\0\\0\\0\\0\\0\\x04slow\\x04test\\0\\0\\x1c\\0\\x01", ("127.0.0.1", int(sys.argv[1])))
+time.sleep(17)
+print("closing", flush=True)
+"""
+
+CARES = """const dns = require('dns');
+const r = new dns.Resolver({timeout: 500, tries: 1});
+r.setServers(['127.0.0.1:' + process.argv[2]]);
+r.resolve4('cares.test', e => console.log(e ? e.code : 'answered'));
+"""
+
+
+def dns_answerer(rcode):
+    """A resolver that has the same answer for everything; None: it has none. Returns its socket."""
+    s = socket.socket(type=socket.SOCK_DGRAM)
+    s.bind(("127.0.0.1", 0))
+    s.settimeout(40)
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                query, peer = s.recvfrom(4096)
+                if rcode is not None and query:
+                    end = query.index(b"\0", 12) + 5
+                    s.sendto(query[:2] + bytes([0x81, 0x80 | rcode, 0, 1, 0, 0, 0, 0, 0, 0]) + query[12:end], peer)
+    threading.Thread(target=serve, daemon=True).start()
+    return s
+
+
+@test("dns_failures", timeout=120)
+def dns_failures(ctx):
+    """Each query has its dns.resp: with the code of a refusal, or with what became of it if nobody answered."""
+    def asked_of(rcode, argv):
+        with dns_answerer(rcode) as s:
+            port = s.getsockname()[1]
+            result = ctx.scoped([str(port) if a == "PORT" else a for a in argv], check_code=None)
+            result.session.wait_end()
+            nothing_lost(result.session)
+            queries, answers = (Counter(), Counter())
+            for e in result.session.events("dns", sync=False):
+                d = e["data"]
+                equal((d["role"], d["net_peer_port"]), ("client", port), "role and port")
+                if e["source"] == "dns.req":
+                    queries[d["domain"], d["qtype"]] += 1
+                    continue
+                check(("rcode" in d) != ("error" in d), "a code or an error", d)
+                answers[d["domain"], d["qtype"]] += 1
+            check(queries, "no query", result.describe())
+            equal(answers, queries, "what became of each query")
+            errors = sum(m["_value"] for m in result.session.metrics() if m["_metric"] == "net.error" and m["class"] == "dns")
+            equal(errors, answers.total(), "metric net.error")
+            return [e["data"] for e in result.session.events(source="dns.resp", sync=False)], result
+
+    dig = ["dig", "@127.0.0.1", "-p", "PORT", "+tries=1", "+time=1", "+nocookie", "dig.test", "MX"]
+    for rcode, name in ((2, "SERVFAIL"), (3, "NXDOMAIN")):
+        found, _ = asked_of(rcode, dig)
+        equal({d["rcode"] for d in found}, {name}, "codes")
+    found, result = asked_of(None, dig)
+    equal(result.code, 9, "dig's status")
+    equal([(d["domain"], d["qtype"], d["error"]) for d in found], [("dig.test", "MX", "closed")], "dig")
+    check(900 <= found[0]["duration"] < 5000, "duration", found)
+    (ctx.dir / "cares.js").write_text(CARES)
+    for rcode, word in ((None, "ETIMEOUT"), (3, "ENOTFOUND"), (2, "ESERVFAIL")):
+        found, result = asked_of(rcode, [ctx.tool("node"), ctx.dir / "cares.js", "PORT"])
+        equal(result.out.decode().strip(), word, "what c-ares says")
+        equal({d["domain"] for d in found}, {"cares.test"}, "names")
+    # one whose socket stays open is told of while the program runs
+    found, _ = asked_of(None, [PYTHON, "-c", SILENT, "PORT"])
+    equal([(d["domain"], d["qtype"], d["error"]) for d in found], [("slow.test", "AAAA", "timeout")], "given up")
+    check(15000 <= found[0]["duration"] < 17000, "duration", found)
 
 
 @test("statsd", timeout=60)

@@ -7,6 +7,7 @@
 #include "collector_bed.h"
 
 #include "base/log.h"
+#include "collector/stream.h"
 
 #define REQUEST(target) "GET " target " HTTP/1.1\r\nHost: h\r\n\r\n"
 #define ANSWER(length)  "HTTP/1.1 200 OK\r\nContent-Length: " length "\r\n\r\n"
@@ -354,6 +355,56 @@ static void test_datagrams(void **state)
     writer_free(&w);
 }
 
+/* Queries that nobody answers are told when they have waited long enough, or their socket is closed. */
+static void test_no_answer(void **state)
+{
+    uint8_t query[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01h\x04test\x00\x00\x01\x00\x01",
+            refused[] = "\x12\x35\x81\x83\x00\x01\x00\x00\x00\x00\x00\x00\x01h\x04test\x00\x00\x01\x00\x01";
+    const size_t len = sizeof(query) - 1;
+    struct writer w = serving();
+    struct proc *p = proc_by_host_pid(&c, NOBODY);
+    struct sockaddr_in from = peer;
+    uint64_t now;
+
+    (void)state;
+    writer_fd(&w, 5)->gen = 1;
+    assert_true(writer_put(&w, REC_CALL, OP_socket, 5, ARGS(AF_INET, SOCK_DGRAM, 0, 0, 0, 1), 0, NULL));
+    put_part(&w, 5, DATA_TX, query, len, 0, len);
+    query[1]++;
+    put_part(&w, 5, DATA_TX, query, len, 0, len);
+    put_part(&w, 5, DATA_RX, refused, len, 0, len);
+    run();
+    now = clock_now_real();
+    assert_non_null(p->asking);
+    stream_sweep(p, now);
+    assert_int_equal(count("dns.resp ", NULL), 1); /* of the second: it is refused, which is an answer */
+    expect("dns.resp ", "rcode=NXDOMAIN");
+    fake_ahead_ns = UINT64_C(20000000000);
+    stream_sweep(p, now + fake_ahead_ns);
+    fake_ahead_ns = 0;
+    expect("dns.resp ", "domain=h.test duration=");
+    expect("dns.resp ", "error=timeout qtype=A role=client");
+    assert_int_equal(count("dns.resp ", NULL), 2);
+    assert_null(p->asking);
+    put_part(&w, 5, DATA_TX, query, len, 0, len);
+    /* a client that gets no answer, of which the next client's query makes nothing else */
+    for (int i = 1; i < 3; i++) {
+        from.sin_port = htons((uint16_t)i);
+        assert_true(writer_put(&w, REC_DATA, OP_recvfrom, (int64_t)len, ARGS(5, 0, writer_fd(&w, 5)->read_bytes, DATA_RX, 0, 1), 0,
+                               ITEMS({ITEM_ADDR, &from, sizeof(from)}, {ITEM_DATA, query, len})));
+        writer_fd(&w, 5)->read_bytes += len;
+    }
+    put_close(&w, 5);
+    run();
+    assert_int_equal(count("dns.resp ", "error=closed qtype=A role=client"), 1);
+    expect("dns.resp ", "error=closed qtype=A role=server net_transport=IP.UDP net_peer_ip=127.0.0.1 net_peer_port=1");
+    expect("dns.resp ", "error=closed qtype=A role=server net_transport=IP.UDP net_peer_ip=127.0.0.1 net_peer_port=2");
+    assert_int_equal(p->sums.error[ERR_DNS], 3); /* what others asked is no error of ours */
+    assert_int_equal(count("dns.resp ", NULL), 5);
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
 /* A connection that ends before it was clear what it is. */
 static void test_end_decides(void **state)
 {
@@ -435,7 +486,7 @@ int main(void)
         T(test_exchange),        T(test_body_is_skipped), T(test_parts_of_calls), T(test_lost_head),
         T(test_descriptor_is_reused), T(test_not_wanted), T(test_never_recognised), T(test_fork),
         T(test_joined),          T(test_plaintext),       T(test_datagrams),      T(test_mode),
-        T(test_end_decides),     T(test_hostile),
+        T(test_end_decides),     T(test_no_answer),       T(test_hostile),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
