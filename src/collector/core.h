@@ -182,7 +182,10 @@ struct address_texts {
 };
 const char *report_transport(const struct sock *s); /* net_transport: "IP.TCP" */
 void report_net_fields(struct fields *f, const struct sock *s, struct address_texts *t);
-void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, uint64_t time_ns);
+/* more: what else is known of it, NULL: nothing. */
+struct fields;
+void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, const struct fields *more,
+                    uint64_t time_ns);
 void report_start(struct proc *p, const char *start, uint64_t time_ns);
 void report_exit(struct proc *p, bool known, int wait_status, uint64_t time_ns);
 void report_note(struct proc *p, const char *text, const char *file, size_t file_len, uint64_t time_ns);

@@ -29,8 +29,8 @@ static const uint16_t *type_of(const struct dns_message *m)
 /* What is remembered of a query until it is answered. */
 struct asked {
     uint64_t time_ns;
-    bool client;        /* this process asks */
-    bool typed;         /* it has a question */
+    bool client; /* this process asks */
+    bool typed;  /* it has a question */
     uint16_t type;
     union address from; /* as stream.from */
     size_t domain_len;
@@ -180,5 +180,4 @@ static void note(void *owner, enum dns_note what, uint64_t count)
         report_loss(s->p->c, s->p, what == DNS_NOTE_LOST ? LK_TRAFFIC : LK_MESSAGE, count);
 }
 
-const struct dns_sink dns_sink = {
-    .query = query, .response = response, .unanswered = unanswered, .note = note};
+const struct dns_sink dns_sink = {.query = query, .response = response, .unanswered = unanswered, .note = note};

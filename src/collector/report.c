@@ -502,7 +502,8 @@ void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t
     report_event(p, CFG_EW_NET, "net.close", d->file->channel, time_ns, &f);
 }
 
-void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, uint64_t time_ns)
+void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, const struct fields *more,
+                    uint64_t time_ns)
 {
     FIELDS(f, TM_MAX_FIELDS);
 
@@ -514,6 +515,8 @@ void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *pr
         add_int(&f, "fd", 7, fd);
     add_str(&f, "host", 4, p->tm.host);
     add_str(&f, "protocol", 0, protocol);
+    for (size_t i = 0; more && i < more->n; i++)
+        add_field(&f, &more->f[i]);
     report_event(p, CFG_EW_NET, "net.app", channel, time_ns, &f);
 }
 

@@ -16,7 +16,8 @@
 #include "protocol/statsd.h"
 
 #define JOINED_TRIES 64u     /* pieces at whose beginning a connection that was joined half-way is recognised */
-#define LOOK_MAX 131072u     /* bytes of a connection that is not recognised; less than FD_UNDECIDED_SOCKET */
+#define LOOK_MAX 131072u     /* bytes of a connection that is not recognised, less than FD_UNDECIDED_SOCKET; and of the
+                              * hellos of TLS */
 #define SKIP_LEAST 4096u     /* bytes that are worth telling the probe */
 #define OBJECTS_MAX 4096u    /* TLS objects without a descriptor, of a process */
 /* How long an answer is waited for: longer than resolvers wait before they ask again or refuse (resolv.conf(5): 5 s;
@@ -125,6 +126,7 @@ static void free_decoder(struct stream *s, uint64_t time_ns)
         stop_asking(s);
         break;
     case STREAM_STATSD: statsd_free(s->statsd); break;
+    case STREAM_TLS: hellos_free(s->hellos); break;
     }
 }
 
@@ -246,8 +248,15 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
     s->ciphertext |= a->protocol == DETECT_TLS && !s->tls;
     s->protocol = a->name;
     payloads_recognised(s);
-    if (rule ? rule->detect : a->protocol != DETECT_TLS)
-        report_net_app(s->p, s->fd, s->channel, a->name, time_ns);
+    if (pl->ev_net_app && (!rule || rule->detect)) {
+        if (a->protocol == DETECT_TLS && !s->datagrams) {
+            s->kind = STREAM_TLS;
+            s->hellos = hellos_new(s, time_ns);
+            s->looked = 0;
+        } else {
+            report_net_app(s->p, s->fd, s->channel, a->name, NULL, time_ns);
+        }
+    }
     if (a->protocol == DETECT_HTTP1 && pl->http) {
         s->kind = STREAM_HTTP1;
         s->http1 = http1_new(&stream_http, s, joined);
@@ -321,6 +330,10 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
         else if (data)
             statsd_datagram(s->statsd, dir, data, (size_t)len, (size_t)len, time_ns);
         break;
+    case STREAM_TLS:
+        s->looked += len;
+        s->next_nothing = hellos_feed(s->hellos, dir, data, len, time_ns) || s->looked > LOOK_MAX;
+        break;
     }
     change(s, time_ns);
 }
@@ -356,6 +369,7 @@ static uint64_t needless(const struct stream *s, enum proto_dir dir)
     switch ((enum stream_kind)s->kind) {
     case STREAM_HTTP1: return http1_skip(s->http1, dir);
     case STREAM_HTTP2: return http2_skip(s->http2, dir);
+    case STREAM_TLS: return hellos_skip(s->hellos, dir);
     default: return 0;
     }
 }

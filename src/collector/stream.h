@@ -33,7 +33,7 @@ struct traffic {
     uint64_t time_ns;         /* CLOCK_REALTIME */
 };
 
-enum stream_kind { STREAM_DETECT, STREAM_NOTHING, STREAM_HTTP1, STREAM_HTTP2, STREAM_DNS, STREAM_STATSD };
+enum stream_kind { STREAM_DETECT, STREAM_NOTHING, STREAM_HTTP1, STREAM_HTTP2, STREAM_DNS, STREAM_STATSD, STREAM_TLS };
 
 struct stream {
     uint8_t kind;             /* enum stream_kind */
@@ -68,6 +68,7 @@ struct stream {
         struct http2 *http2;
         struct dns *dns;
         struct statsd *statsd;
+        struct hellos *hellos;
     };
     struct http2 *next_http2; /* HTTP/1 was upgraded to it */
     struct detect *next_detect; /* HTTP/1 has become a tunnel */
@@ -108,6 +109,17 @@ bool stream_is_http(const struct sock *s);
 /* dns.c, statsd.c; the owner is a stream */
 extern const struct dns_sink dns_sink;
 extern const struct statsd_sink statsd_sink;
+
+/* tls.c */
+/* Tells net.app of a connection that begins as TLS, once: when the hellos of both sides were read, or will not be. What
+ * comes behind them is encrypted. The stream outlives it. */
+struct hellos *hellos_new(struct stream *s, uint64_t time_ns);
+/* Tells what is known, if it wasn't told. */
+void hellos_free(struct hellos *h);
+/* As tls_feed(); true if it was told: nothing more is needed. */
+bool hellos_feed(struct hellos *h, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
+/* As tls_skip(). */
+uint64_t hellos_skip(const struct hellos *h, enum proto_dir dir);
 
 /* http.c */
 void http_prepare(struct pipeline *pl);

@@ -9,6 +9,7 @@ import json
 import re
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -661,3 +662,93 @@ def https(ctx):
         data = f.read_bytes()
         check(data.startswith(b"HTTP/1.1 200 OK" if f.suffix == ".in" else b"GET /a HTTP/1.1"), f.name, data[:100])
         check(b"\x17\x03\x03" not in data, "ciphertext")
+
+
+def certificate(ctx):
+    key, cert = ctx.dir / "key.pem", ctx.dir / "cert.pem"
+    ctx.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2",
+             "-subj", "/CN=host.test"], check_code=0)
+    return key, cert
+
+
+def tls_server(key, cert, version):
+    """A server that says what it has agreed upon. Returns its socket, and a list of (version, server name, protocol, cipher)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    context.minimum_version = context.maximum_version = version
+    context.set_alpn_protocols(["http/1.1"])
+    names, agreed = [], []
+    context.sni_callback = lambda s, name, c: names.append(name)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                plain = listener.accept()[0]
+                plain.settimeout(20)
+                with suppress(OSError), context.wrap_socket(plain, server_side=True) as s:
+                    agreed.append((s.version(), names[-1], s.selected_alpn_protocol(), s.cipher()[0]))
+                    while s.recv(65536):
+                        s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+    threading.Thread(target=serve, daemon=True).start()
+    return listener, agreed
+
+
+@test("tls_hellos", timeout=120)
+def tls_hellos(ctx):
+    """net.app of TLS: versions, names and protocols are what the peers themselves say; a 1.3 server's choice is encrypted."""
+    key, cert = certificate(ctx)
+    for version, number in ((ssl.TLSVersion.TLSv1_2, "1.2"), (ssl.TLSVersion.TLSv1_3, "1.3")):
+        listener, agreed = tls_server(key, cert, version)
+        port = listener.getsockname()[1]
+        for argv, offer in ((["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "host.test", "-alpn", "h2,http/1.1"],
+                             ["h2", "http/1.1"]),
+                            (["curl", "-sk", "--max-time", "20", "--connect-to", f"::127.0.0.1:{port}", "https://host.test/"], ["h2", "http/1.1"]),
+                            ([ctx.tool("gnutls-cli"), "--insecure", "--sni-hostname", "host.test", "--alpn", "http/1.1", "-p", str(port),
+                              "127.0.0.1"], ["http/1.1"])):
+            del agreed[:]
+            result = ctx.scoped(argv, stdin=b"Q\n", check_code=None)
+            result.session.wait_end()
+            check(agreed, "no connection", result.describe())
+            told = [e["data"] for e in result.session.events(source="net.app", sync=False) if e["data"]["protocol"] == "TLS"]
+            equal(len(told), 1, f"net.app of {argv[0]}")
+            d = told[0]
+            said, name, chosen, cipher = agreed[0]
+            equal(said, f"TLSv{number}", "version")
+            equal((d["tls_protocol_version"], d["tls_client_server_name"], d["tls_client_alpn"]), (number, name, offer), argv[0])
+            equal(d.get("tls_next_protocol"), None if number == "1.3" else chosen, "protocol")
+            # of those before 1.3 OpenSSL has names of its own: ECDHE-RSA-AES256-GCM-SHA384
+            equal(re.sub("^TLS_|_WITH|_|-", "", d["tls_cipher"]), re.sub("^TLS_|_|-", "", cipher), "cipher")
+            nothing_lost(result.session)
+        listener.close()
+    # both sides observed; what is spoken inside is another net.app of the same connection
+    port, log = free_port(), ctx.dir / "requests"
+    log.touch()
+    with server(ctx, [PYTHON, HERE / "https.py", port, cert, key, log], port) as session:
+        client = ctx.scoped(["curl", "-sk", "--max-time", "20", "--connect-to", f"::127.0.0.1:{port}", "https://host.test/a"], check_code=0).session
+    client.wait_end()
+    for s in (session, client):
+        apps = [e for e in s.events(source="net.app", sync=False)]
+        told = [e["data"] for e in apps if e["data"]["protocol"] == "TLS"]
+        equal([d["tls_client_server_name"] for d in told], ["host.test"], "server names")
+        equal({e["data"]["protocol"] for e in apps}, {"TLS", "HTTP"}, "protocols")
+    equal(*({k: v for k, v in e["data"].items() if k.startswith("tls_")} for s in (session, client)
+            for e in s.events(source="net.app", sync=False) if e["data"]["protocol"] == "TLS"), "what both sides tell")
+
+
+@test("tls_own_rule", timeout=60)
+def tls_own_rule(ctx):
+    """An entry of the user's that is named TLS stands for what is built in: its name, and whether it is told."""
+    key, cert = certificate(ctx)
+    listener, agreed = tls_server(key, cert, ssl.TLSVersion.TLSv1_2)
+    port = listener.getsockname()[1]
+    for detect, want in (("true", ["tls"]), ("false", [])):
+        flags = configured(ctx, f"metric:\nevent:\n  enable: true\nprotocol: [{{name: tls, regex: '^1603', binary: true, detect: {detect}}}]\n")
+        session = ctx.scoped(["curl", "-sk", "--max-time", "20", f"https://127.0.0.1:{port}/"], flags, check_code=0).session
+        adopt(session)
+        apps = [e["data"] for e in session.events(source="net.app", sync=False)]
+        equal([d["protocol"] for d in apps if d["protocol"] != "HTTP"], want, f"detect: {detect}")
+        for d in apps:
+            equal(d.get("tls_protocol_version"), "1.2" if d["protocol"] == "tls" else None, "version")
+        check(len(session.events(source="http.resp", sync=False)) == 1, "the plaintext")
+    listener.close()

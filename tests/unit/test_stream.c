@@ -208,6 +208,9 @@ static void test_not_wanted(void **state)
 
         for (int k = 0; k < 2; k++)
             put_part(&w, 4, k ? DATA_TX : DATA_RX, both[i], i == 2 ? 11 : strlen(both[i]), 0, i == 2 ? 11 : strlen(both[i]));
+        if (i == 2) /* two clients: nothing that can be read */
+            for (int k = 0; k < 2; k++)
+                put_part(&w, 4, k ? DATA_TX : DATA_RX, NULL, 0, 0, 100);
         run();
         assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
         put_data(&w, 4, DATA_RX, REQUEST("/never")); /* a record that was on its way */
@@ -303,6 +306,7 @@ static void test_plaintext(void **state)
     put_tls(&w, 4, 0x1000, DATA_TLS_RX, REQUEST("/known"));
     put_part(&w, 4, DATA_TX, "\x17\x03\x03 encrypted", 13, 0, 13);
     put_tls(&w, 4, 0x1000, DATA_TLS_TX, ANSWER("0"));
+    put_part(&w, 4, DATA_RX, NULL, 0, 0, 505); /* the rest of the hello */
     run();
     assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
     expect("http.resp ", "http_target=/known http_scheme=https");
@@ -319,6 +323,74 @@ static void test_plaintext(void **state)
     expect("http.resp ", "http_target=/two http_scheme=https");
     expect("http.req ", "http_target=/four");
     expect_not("http.req ", "http_target=/three");
+    writer_free(&w);
+}
+
+/* TLS 1.2: for h.test, h2 or http/1.1; and h2. */
+static const char client_hello[] =
+    "\x16\x03\x01\x00P\x01\x00\x00L\x03\x03rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr\x00\x00\x02\xc0/\x01\x00"
+    "\x00!\x00\x00\x00\x0b\x00\x09\x00\x00\x06h.test\x00\x10\x00\x0e\x00\x0c\x02h2\x08http/1.1";
+static const char server_hello[] =
+    "\x16\x03\x01\x00" "5\x02\x00\x00" "1\x03\x03rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr\x00\xc0/\x00\x00"
+    "\x09\x00\x10\x00\x05\x00\x03\x02h2";
+
+/* What the hellos say is told when both are known, or nothing more of them comes. */
+static void test_hellos(void **state)
+{
+    struct writer w = serving();
+    size_t n = sizeof(client_hello) - 1;
+
+    (void)state;
+    put_part(&w, 4, DATA_RX, client_hello, 20, 0, 20);
+    put_part(&w, 4, DATA_RX, client_hello + 20, n - 20, 0, n - 20);
+    run();
+    expect_not("net.app ", NULL);
+    assert_int_equal(want_of_fd(&w, 4), FDW_CAPTURE);
+    put_part(&w, 4, DATA_TX, server_hello, sizeof(server_hello) - 1, 0, sizeof(server_hello) - 1);
+    run();
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    put_part(&w, 4, DATA_RX, client_hello, n, 0, n); /* a record that was on its way: encrypted */
+    put_close(&w, 4);
+    expect("net.app ", "fd=4 host=vm protocol=TLS tls_protocol_version=1.2 tls_cipher=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 "
+                       "tls_client_server_name=h.test tls_client_alpn=h2,http/1.1 tls_next_protocol=h2 tls_resumed=");
+    put_accept(&w, 4, 3); /* one that is refused */
+    put_part(&w, 4, DATA_RX, client_hello, n, 0, n);
+    put_part(&w, 4, DATA_TX, "\x15\3\3\0\2\2\x28", 7, 0, 7);
+    put_close(&w, 4);
+    put_accept(&w, 4, 5); /* ... that isn't answered */
+    put_part(&w, 4, DATA_TX, client_hello, n, 0, n);
+    put_close(&w, 4);
+    put_accept(&w, 4, 7); /* ... whose client's hello can't be read */
+    put_part(&w, 4, DATA_TX, client_hello, 11, 0, n);
+    put_part(&w, 4, DATA_RX, server_hello, sizeof(server_hello) - 1, 0, sizeof(server_hello) - 1);
+    put_data(&w, 4, DATA_TX, "encrypted");
+    run();
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    put_close(&w, 4);
+    run();
+    assert_int_equal(count("net.app ", "protocol=TLS"), 4);
+    expect("net.app ", "tls_client_server_name=h.test tls_client_alpn=h2,http/1.1 tls_alert=handshake_failure");
+    assert_int_equal(count("net.app ", "protocol=TLS tls_client_server_name=h.test"), 2);
+    assert_int_equal(count("net.app ", "protocol=TLS tls_protocol_version=1.2 tls_cipher=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 "
+                                       "tls_next_protocol=h2"), 1);
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+/* Who came too late for the client's hello tells nothing. */
+static void test_half_a_handshake(void **state)
+{
+    struct writer w = prog(NOBODY);
+    struct desc *d = fds_lookup(attach(&w), 7);
+
+    (void)state;
+    d->file->kind = FDK_SOCKET;
+    put_part(&w, 7, DATA_RX, server_hello, sizeof(server_hello) - 1, 0, sizeof(server_hello) - 1);
+    put_part(&w, 7, DATA_TX, "\x14\3\3\0\1\1\x17\3\3\0\1x", 12, 0, 12);
+    run();
+    assert_int_equal(want_of_fd(&w, 7), FDW_NONE);
+    expect_not("net.app ", NULL);
+    expect_not("loss ", NULL);
     writer_free(&w);
 }
 
@@ -487,6 +559,7 @@ int main(void)
         T(test_descriptor_is_reused), T(test_not_wanted), T(test_never_recognised), T(test_fork),
         T(test_joined),          T(test_plaintext),       T(test_datagrams),      T(test_mode),
         T(test_end_decides),     T(test_no_answer),       T(test_hostile),
+        T(test_hellos),          T(test_half_a_handshake),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
