@@ -193,8 +193,9 @@ static void http_note(void *owner, enum http_note note, uint64_t count)
     }
 }
 
-static const struct http_sink stream_http = {.request = http_request, .response = http_response, .done = http_done,
-                                             .upgraded = http_upgraded, .rest = http_rest, .note = http_note};
+static const struct http_sink stream_http = {.request = http_request, .response = http_response, .trailers = http_trailers,
+                                             .done = http_done, .upgraded = http_upgraded, .rest = http_rest,
+                                             .note = http_note};
 
 /* A decoder must not be freed while it calls. */
 static void change(struct stream *s, uint64_t time_ns)

@@ -752,3 +752,29 @@ def tls_own_rule(ctx):
             equal(d.get("tls_protocol_version"), "1.2" if d["protocol"] == "tls" else None, "version")
         check(len(session.events(source="http.resp", sync=False)) == 1, "the plaintext")
     listener.close()
+
+
+@test("grpc", timeout=90)
+def with_grpc(ctx):
+    """Calls of both sides: service, method and status, also of those that fail, stream, or are given up."""
+    port = free_port()
+    with server(ctx, [PYTHON, HERE / "rpc.py", "serve", port], port, ["--lossless"]) as session:
+        result = ctx.scoped([PYTHON, HERE / "rpc.py", "call", port], ["--lossless"], check_code=0)
+    result.session.wait_end()
+    want = [(name, int(status)) for name, status in (line.split() for line in result.out.decode().splitlines())]
+    equal(Counter(want), Counter({("Say", 0): 2, ("Fail", 5): 1, ("Count", 0): 1, ("Chat", 0): 1, ("Nothing", 12): 1, ("Sleep", 4): 1}),
+          "what the client says")
+    for s in (session, result.session):
+        requests, responses = ([e["data"] for e in s.events(source=f"http.{w}", sync=False)] for w in ("req", "resp"))
+        for d in requests + responses:
+            equal((d["rpc_system"], d["rpc_service"]), ("grpc", "test.v1.Greeter"), "service")
+            equal(d["http_target"], f"/test.v1.Greeter/{d['rpc_method']}", "method")
+        equal(Counter(d["rpc_method"] for d in requests), Counter(name for name, _ in want), "http.req")
+        for d in requests:
+            check("rpc_grpc_status_code" not in d, "a status before there is one", d)
+        # of the call that the client has given up no status passes; nor any response
+        equal(Counter((d["rpc_method"], d["rpc_grpc_status_code"]) for d in responses if d["rpc_method"] != "Sleep"),
+              Counter(w for w in want if w[0] != "Sleep"), "http.resp")
+        for d in responses:
+            equal(d["http_status_code"], 200, "http_status_code")
+        nothing_lost(s)
