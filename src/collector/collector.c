@@ -811,6 +811,7 @@ static void finish_telemetry(struct loop *l)
 {
     uint64_t until = clock_now_mono() + FLUSH_WAIT_NS;
 
+    payloads_finish(&l->c, FLUSH_WAIT_NS / MS);
     for (struct pipeline *pl = l->c.pipelines; pl; pl = pl->next) {
         uint64_t now = clock_now_mono();
 

@@ -19,7 +19,7 @@ struct event_base;
 
 enum loss_kind {
     LK_RECORD, LK_DATA, LK_CALL, LK_SLOT, LK_COPY, LK_TORN, LK_SEGMENT, LK_DESCRIPTOR, LK_QUEUE, LK_DESTINATION,
-    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_MAX
+    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_PAYLOAD_DESTINATION, LK_MAX
 };
 
 #define UNSEEN_MAX 64
@@ -41,7 +41,7 @@ struct collector {
     struct pipeline *pipelines;
     struct left *left;                /* processes that go on without us */
     uint64_t left_sweep;              /* CLOCK_MONOTONIC ns: when to look which of them have ended */
-    struct payload_dir_open *payload_dirs; /* payloads.c */
+    struct payload_target *payload_targets; /* payloads.c */
     struct config_list *configs;      /* of processes that have got another than the session's */
     uint64_t processes;               /* that were observed so far */
     uint64_t lost[LK_MAX];

@@ -152,6 +152,7 @@ struct pipeline {
     bool payloads;                      /* of all connections, or of some protocol */
     struct detect_rules *detect;
     struct header_rule *headers;        /* http.c; NULL: none */
+    struct payload_target *payload_to;  /* payloads.c; NULL: not known yet */
 };
 
 enum proc_root { ROOT_UNKNOWN, ROOT_OURS, ROOT_OTHER };

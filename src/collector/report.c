@@ -104,7 +104,7 @@ struct pipeline *pipeline_for(struct collector *c, const struct config_sources *
     pl->ev_dns_req = wants(pl, CFG_EW_DNS, "dns.req");
     pl->ev_dns_resp = wants(pl, CFG_EW_DNS, "dns.resp");
     stream_prepare(pl);
-    payloads_prepare(c, cfg);
+    payloads_prepare(c, pl);
     pl->mode = mode_for(pl);
     pl->next = c->pipelines;
     c->pipelines = pl;
@@ -730,7 +730,7 @@ static const char *const loss_name[LK_MAX] = {
     [LK_RECORD] = "record", [LK_DATA] = "data", [LK_CALL] = "call", [LK_SLOT] = "slot", [LK_COPY] = "copy",
     [LK_TORN] = "torn", [LK_SEGMENT] = "segment", [LK_DESCRIPTOR] = "descriptor", [LK_QUEUE] = "queue",
     [LK_DESTINATION] = "destination", [LK_TRAFFIC] = "traffic", [LK_MESSAGE] = "message",
-    [LK_PAYLOAD] = "payload",
+    [LK_PAYLOAD] = "payload", [LK_PAYLOAD_DESTINATION] = "payload_destination",
 };
 
 const char *report_loss_name(enum loss_kind kind)
