@@ -223,44 +223,6 @@ static void keep(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
         report_loss(s->p->c, s->p, LK_PAYLOAD, len);
 }
 
-/* It is no TLS: what was held back goes first. */
-static void release(struct stream *s)
-{
-    s->cleartext = true;
-    for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
-        struct held_bytes *h = &s->held[dir];
-
-        if (h->len)
-            keep(s, dir, h->data, h->len, h->time_ns, true);
-        h->len = 0;
-    }
-}
-
-/* The first bytes of a connection tell whether it is TLS, of which the plaintext is another stream; until then they are
- * held back. True if these are kept for later, or not wanted. */
-static bool hold(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
-{
-    struct held_bytes *h = &s->held[dir];
-    uint8_t first[TLS_DETECT];
-    size_t had = h->len, more = len < sizeof(first) - had ? (size_t)len : sizeof(first) - had;
-    int is_tls;
-
-    memcpy(first, h->data, had);
-    memcpy(first + had, data, more);
-    is_tls = tls_detect(first, had + more);
-    if (is_tls > 0) {
-        s->ciphertext = true;
-        return true;
-    }
-    if (is_tls == 0 || had + len >= sizeof(first))
-        return false;
-    if (!had)
-        h->time_ns = time_ns;
-    memcpy(h->data, first, had + more);
-    h->len = (uint8_t)(had + more);
-    return true;
-}
-
 void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
     bool wanted;
@@ -270,11 +232,6 @@ void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, ui
     wanted = s->everything || s->p->pl->cfg->payload.enable;
     if (!wanted && !s->flows) /* if it was wanted before, it may be again: then this is a gap */
         return;
-    if (!s->cleartext) {
-        if (data && !s->tls && !s->datagrams && hold(s, dir, data, len, time_ns))
-            return;
-        release(s);
-    }
     keep(s, dir, wanted ? data : NULL, len, time_ns, wanted);
 }
 
@@ -282,7 +239,8 @@ void payloads_recognised(struct stream *s)
 {
     struct payload_id id;
 
-    if (!s->p || s->datagrams) /* of a datagram socket each peer may speak another */
+    /* Of a datagram socket each peer may speak another; what is encrypted isn't in the flow. */
+    if (!s->p || s->datagrams || s->ciphertext)
         return;
     id = identity(s);
     for (struct stream_flow *f = s->flows; f; f = f->next) {
@@ -295,8 +253,6 @@ void payloads_recognised(struct stream *s)
 
 void payloads_end(struct stream *s, uint64_t time_ns)
 {
-    if (s->p && !s->ciphertext)
-        release(s);
     for (struct stream_flow *f; (f = s->flows);) {
         s->flows = f->next;
         end_flow(s, f, time_ns);

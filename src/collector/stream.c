@@ -19,6 +19,9 @@
 #define LOOK_MAX 131072u     /* bytes of a connection that is not recognised, less than FD_UNDECIDED_SOCKET; and of the
                               * hellos of TLS */
 #define SKIP_LEAST 4096u     /* bytes that are worth telling the probe */
+/* Clear text in which a connection may go over to TLS, as STARTTLS of mail protocols and PostgreSQL's SSLRequest do. */
+#define STARTTLS_TURNS 12u
+#define STARTTLS_BYTES 16384u
 #define OBJECTS_MAX 4096u    /* TLS objects without a descriptor, of a process */
 /* How long an answer is waited for: longer than resolvers wait before they ask again or refuse (resolv.conf(5): 5 s;
  * BIND: 10 s). */
@@ -244,7 +247,8 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
 
     s->detect = NULL;
     s->kind = STREAM_NOTHING;
-    s->http = a->protocol == DETECT_HTTP1 || a->protocol == DETECT_HTTP2;
+    s->http |= a->protocol == DETECT_HTTP1 || a->protocol == DETECT_HTTP2;
+    s->builtin = a->protocol != DETECT_USER;
     s->everything = rule && rule->payload;
     s->ciphertext |= a->protocol == DETECT_TLS && !s->tls;
     s->protocol = a->name;
@@ -339,15 +343,7 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
     change(s, time_ns);
 }
 
-/* What passed, each byte once. */
-static void pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
-{
-    if (!len)
-        return;
-    payloads_pass(s, dir, data, len, time_ns);
-    feed(s, dir, data, len, time_ns);
-}
-
+/* Nothing more of it comes. */
 static void end(struct stream *s, uint64_t time_ns)
 {
     for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
@@ -363,6 +359,83 @@ static void end(struct stream *s, uint64_t time_ns)
             statsd_end(s->statsd, dir, time_ns);
         change(s, time_ns);
     }
+}
+
+static void pass_on(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    if ((!s->turns || s->last != dir) && s->turns <= STARTTLS_TURNS)
+        s->turns++;
+    s->last = (uint8_t)dir;
+    s->clear = len > STARTTLS_BYTES - s->clear || s->clear > STARTTLS_BYTES ? STARTTLS_BYTES + 1 : s->clear + (uint32_t)len;
+    payloads_pass(s, dir, data, len, time_ns);
+    feed(s, dir, data, len, time_ns);
+}
+
+/* A connection is TLS from its beginning, or becomes it after some clear text. Decoders know better what they read. */
+static bool may_become_tls(const struct stream *s)
+{
+    return !s->tls && !s->datagrams && !s->ciphertext && (s->kind == STREAM_DETECT || s->kind == STREAM_NOTHING) &&
+           s->turns <= STARTTLS_TURNS && s->clear <= STARTTLS_BYTES;
+}
+
+/* What comes is a hello. The plaintext is another stream; here everything is recognised anew. */
+static void become_tls(struct stream *s, uint64_t time_ns)
+{
+    if (s->clear) {
+        end(s, time_ns); /* of what was in clear text */
+        become(s, STREAM_DETECT, time_ns);
+        s->detect = NULL;
+        s->joined = false;
+        s->tries = 0;
+        s->looked = 0;
+    }
+    s->ciphertext = true;
+}
+
+/* What was held back is no TLS. */
+static void release(struct stream *s)
+{
+    uint8_t len = s->held.len;
+
+    s->held.len = 0;
+    if (len)
+        pass_on(s, (enum proto_dir)s->held.dir, s->held.data, len, s->held.time_ns);
+}
+
+/* True if these bytes are kept for later: they may be the beginning of TLS. */
+static bool hold(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    struct held_bytes *h = &s->held;
+    size_t more = len < TLS_DETECT - (size_t)h->len ? (size_t)len : TLS_DETECT - (size_t)h->len;
+    uint8_t first[TLS_DETECT];
+    int is_tls;
+
+    memcpy(first, h->data, h->len);
+    memcpy(first + h->len, data, more);
+    is_tls = tls_detect(first, h->len + more);
+    if (is_tls > 0)
+        become_tls(s, time_ns);
+    if (is_tls >= 0 || h->len + len >= TLS_DETECT)
+        return false;
+    if (!h->len)
+        h->time_ns = time_ns;
+    memcpy(h->data, first, h->len + more);
+    h->len = (uint8_t)(h->len + more);
+    h->dir = (uint8_t)dir;
+    return true;
+}
+
+/* What passed, each byte once. begins: it is the beginning of a call; a hello is. */
+static void pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns, bool begins)
+{
+    if (!len)
+        return;
+    if (s->held.len && (!data || dir != s->held.dir))
+        release(s);
+    if (data && (begins || s->held.len) && may_become_tls(s) && hold(s, dir, data, len, time_ns))
+        return;
+    release(s);
+    pass_on(s, dir, data, len, time_ns);
 }
 
 static uint64_t needless(const struct stream *s, enum proto_dir dir)
@@ -404,7 +477,9 @@ static enum fd_want want_of(const struct proc *p, const struct stream *s)
 {
     if (!s->ciphertext && (s->everything || p->pl->mode & SEG_M_PAYLOADS))
         return FDW_CAPTURE;
-    return s->kind == STREAM_DETECT ? FDW_UNDECIDED : s->kind == STREAM_NOTHING ? FDW_NONE : FDW_CAPTURE;
+    if (s->kind == STREAM_DETECT || (s->kind == STREAM_NOTHING && p->pl->ev_net_app && !s->builtin && may_become_tls(s)))
+        return FDW_UNDECIDED;
+    return s->kind == STREAM_NOTHING ? FDW_NONE : FDW_CAPTURE;
 }
 
 enum fd_want stream_want(const struct proc *p, const struct desc *d)
@@ -445,7 +520,7 @@ static void datagram(struct stream *s, const struct traffic *t)
     address_set(&s->from, &len, t->name, t->name_len);
     s->peer = hash_of(t->name, t->name_len);
     if (t->data && !t->offset && t->len == t->bytes) {
-        pass(s, t->dir, t->data, t->len, t->time_ns);
+        pass(s, t->dir, t->data, t->len, t->time_ns, false);
     } else {
         payloads_pass(s, t->dir, NULL, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
         if (!t->offset && (s->kind == STREAM_DNS || s->kind == STREAM_STATSD))
@@ -472,7 +547,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         uint64_t *pos = &d->pos[t->dir];
 
         if (*pos != DESC_NO_POS && start > *pos) {
-            pass(s, t->dir, NULL, start - *pos, t->time_ns);
+            pass(s, t->dir, NULL, start - *pos, t->time_ns, false);
         } else if (*pos != DESC_NO_POS) {
             skip = *pos - start; /* written out of order, by threads: it was a gap already */
         }
@@ -480,7 +555,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
             *pos = start + len;
     }
     if (skip < len)
-        pass(s, t->dir, t->data ? t->data + skip : NULL, len - skip, t->time_ns);
+        pass(s, t->dir, t->data ? t->data + skip : NULL, len - skip, t->time_ns, !t->offset && !skip);
     with(s, NULL, -1);
     if (!t->tls) {
         tell_skip(p, fd, d, s);
@@ -499,7 +574,7 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
         with(s, p, fd);
         for (enum proto_dir dir = 0; dir < PROTO_DIRS && !p->borrowed && !(d->flags & DF_BLIND); dir++)
             if (d->pos[dir] != DESC_NO_POS && now[dir] > d->pos[dir])
-                pass(s, dir, NULL, now[dir] - d->pos[dir], time_ns);
+                pass(s, dir, NULL, now[dir] - d->pos[dir], time_ns, false);
         with(s, NULL, -1);
     }
     if (d->file->refs > 1)
@@ -510,6 +585,7 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
         if (!*at)
             continue;
         with(*at, p, fd);
+        release(*at);
         end(*at, time_ns);
         stream_free(*at, time_ns);
         *at = NULL;
@@ -541,13 +617,15 @@ void stream_object(struct proc *p, const struct traffic *t)
     o->next = p->tls_streams;
     p->tls_streams = o;
     with(o->stream, p, -1);
-    pass(o->stream, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
+    pass(o->stream, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns,
+         false);
     with(o->stream, NULL, -1);
 }
 
 static void object_free(struct proc *p, struct tls_stream *o, bool tell, uint64_t time_ns)
 {
     with(o->stream, tell ? p : NULL, -1);
+    release(o->stream);
     end(o->stream, time_ns);
     stream_free(o->stream, time_ns);
     free(o);

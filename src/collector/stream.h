@@ -41,6 +41,7 @@ struct stream {
     bool tls;                 /* it is the plaintext of TLS */
     bool joined;              /* something passed before, or was missed before it was recognised */
     bool http;                /* HTTP was recognised, decoded or not */
+    bool builtin;             /* it is a protocol that we know, not one of the user's */
     bool everything;          /* its payload is wanted, by its protocol */
     bool ciphertext;          /* TLS: its payload isn't wanted, the plaintext is another stream */
     unsigned tries;           /* to recognise it */
@@ -57,11 +58,14 @@ struct stream {
     struct stream *next_asking, **asking; /* of asker->asking: the next one, and what leads to this one */
     /* payloads.c: */
     struct stream_flow *flows;
-    bool cleartext;           /* it doesn't begin as TLS */
-    struct held_bytes {       /* that may be the beginning of TLS */
-        uint8_t data[TLS_DETECT], len;
+    /* TLS, at the beginning or later: */
+    uint8_t turns;            /* times that bytes followed others of the other direction, and the first ones */
+    uint8_t last;             /* whose the last ones were, enum proto_dir */
+    uint32_t clear;           /* bytes that have passed so far, at most STARTTLS_BYTES + 1 */
+    struct held_bytes {       /* that may be the beginning of TLS; they come next */
+        uint8_t data[TLS_DETECT], len, dir;
         uint64_t time_ns;
-    } held[PROTO_DIRS];
+    } held;
     union {
         struct detect *detect;
         struct http1 *http1;

@@ -778,3 +778,69 @@ def with_grpc(ctx):
         for d in responses:
             equal(d["http_status_code"], 200, "http_status_code")
         nothing_lost(s)
+
+
+STARTTLS = """
+import socket, ssl, sys
+kind, port, cert, key = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(cert, key)
+s = socket.create_server(("127.0.0.1", port)).accept()[0]
+f = s.makefile("rb", buffering=0)
+if kind == "smtp":
+    s.sendall(b"220 mail.test ESMTP\\r\\n")
+    assert f.readline().startswith(b"EHLO")
+    s.sendall(b"250-mail.test\\r\\n250 STARTTLS\\r\\n")
+    assert f.readline() == b"STARTTLS\\r\\n"
+    s.sendall(b"220 go ahead\\r\\n")
+elif kind == "imap":
+    s.sendall(b"* OK ready\\r\\n")
+    tag = f.readline().split()[0]
+    s.sendall(b"* CAPABILITY IMAP4rev1 STARTTLS\\r\\n" + tag + b" OK\\r\\n")
+    tag = f.readline().split()[0]
+    s.sendall(tag + b" OK\\r\\n")
+else:
+    assert f.read(8) == bytes([0, 0, 0, 8, 4, 210, 22, 47])
+    s.sendall(b"S")
+t = context.wrap_socket(s, server_side=True)
+t.sendall(t.recv(65536).upper())
+"""
+
+CLEAR = {"smtp": (b"220 mail.test ESMTP\r\n250-mail.test\r\n250 STARTTLS\r\n220 go ahead\r\n", b"STARTTLS\r\n"),
+         "imap": (b"* OK ready\r\n* CAPABILITY IMAP4rev1 STARTTLS\r\n. OK\r\n. OK\r\n", b". STARTTLS\r\n"),
+         "postgres": (b"S", bytes([0, 0, 0, 8, 4, 210, 22, 47]))}
+
+
+@test("starttls", timeout=180)
+def starttls(ctx):
+    """Clear text that goes over to TLS: what was spoken before is recognised and kept, TLS is told, and what is encrypted is
+    neither kept nor taken for anything; the plaintext is."""
+    key, cert = certificate(ctx)
+    rules = "protocol:\n- {name: SMTP, regex: '^220 .* ESMTP'}\n- {name: PostgreSQL, regex: '^0000000804d2162f', binary: true, len: 8}\n"
+    for kind in ("smtp", "imap", "postgres"):
+        for payload in ("true", "false"):
+            port = free_port()
+            directory = ctx.fresh(f"{kind}-{payload}")
+            flags = configured(ctx, f"metric:\nevent:\n  enable: true\nlibscope: {{lossless: true}}\n"
+                               f"payload: {{enable: {payload}, dir: '{directory}'}}\n{rules}")
+            process = ctx.start(ctx.scope_argv([PYTHON, "-c", STARTTLS, kind, port, cert, key], flags))
+            ctx.wait_for(lambda p=port: f":{p:04X} 00000000:0000 0A" in open("/proc/net/tcp").read(), "the server listens", 30)
+            client = ctx.run(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-starttls", kind, "-servername", "in.test",
+                              "-quiet"], stdin=b"hello\n", timeout=20)
+            check(b"HELLO" in client.out, "the client", client.describe())
+            equal(process.wait(30), 0, f"the server ({kind})")
+            session = Session(ctx, sorted(ctx.sessions(), key=lambda p: int(Path(p).name))[-1])
+            adopt(session)
+            apps = [(e["data"]["protocol"], e["data"].get("tls_client_server_name")) for e in session.events(source="net.app", sync=False)]
+            equal(apps, {"smtp": [("SMTP", None)], "imap": [], "postgres": [("PostgreSQL", None)]}[kind] + [("TLS", "in.test")],
+                  f"net.app ({kind}, payload {payload})")
+            nothing_lost(session)
+            flows = {p.name.split("_", 1)[1]: p.read_bytes() for p in directory.glob("*.*") if p.suffix in (".in", ".out")}
+            if payload == "false":
+                equal(flows, {}, "payload files")
+                continue
+            sent, received = (sorted(d for n, d in flows.items() if n.endswith(w)) for w in (".out", ".in"))
+            equal(sorted(sent), sorted([CLEAR[kind][0], b"HELLO\n"]), f"sent ({kind})")
+            equal(len(received), 2, "flows")
+            check(b"hello\n" in received and any(r.endswith(CLEAR[kind][1]) for r in received), f"received ({kind})", received)
+

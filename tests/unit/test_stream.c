@@ -10,6 +10,7 @@
 #include "collector/stream.h"
 
 #define REQUEST(target) "GET " target " HTTP/1.1\r\nHost: h\r\n\r\n"
+#define RULES           "protocol: [{name: SMTP, regex: '^220 .*SMTP'}, {name: Long, regex: '^MORE AND MORE', len: 100}]\n"
 #define ANSWER(length)  "HTTP/1.1 200 OK\r\nContent-Length: " length "\r\n\r\n"
 
 static const struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = 0x901f, .sin_addr = {0x0100007f}};
@@ -206,8 +207,8 @@ static void test_not_wanted(void **state)
     for (unsigned i = 0; i < sizeof(both) / sizeof(both[0]); i++) {
         struct writer w = serving();
 
-        for (int k = 0; k < 2; k++)
-            put_part(&w, 4, k ? DATA_TX : DATA_RX, both[i], i == 2 ? 11 : strlen(both[i]), 0, i == 2 ? 11 : strlen(both[i]));
+        for (int k = 0; k < (i == 2 ? 2 : 20); k++) /* it might become TLS for a while */
+            put_part(&w, 4, k % 2 ? DATA_TX : DATA_RX, both[i], i == 2 ? 11 : strlen(both[i]), 0, i == 2 ? 11 : strlen(both[i]));
         if (i == 2) /* two clients: nothing that can be read */
             for (int k = 0; k < 2; k++)
                 put_part(&w, 4, k ? DATA_TX : DATA_RX, NULL, 0, 0, 100);
@@ -394,6 +395,64 @@ static void test_half_a_handshake(void **state)
     writer_free(&w);
 }
 
+static void put_bytes(struct writer *w, enum data_source source, const char *data, size_t len)
+{
+    put_part(w, 4, source, data, len, 0, len);
+}
+
+/* Clear text first, as with STARTTLS: what was recognised is told, then TLS, and what is encrypted is fed to nobody. */
+static void test_goes_over_to_tls(void **state)
+{
+    struct writer w;
+    size_t n = sizeof(client_hello) - 1;
+
+    (void)state;
+    config_add_text(options.config, "test", RULES, strlen(RULES), NULL, NULL);
+    w = serving();
+    put_data(&w, 4, DATA_TX, "220 mail ESMTP\r\n");
+    put_data(&w, 4, DATA_RX, "STARTTLS\r\n");
+    put_data(&w, 4, DATA_TX, "220 go on\r\n");
+    run();
+    expect("net.app ", "protocol=SMTP");
+    assert_int_equal(want_of_fd(&w, 4), FDW_UNDECIDED);
+    put_bytes(&w, DATA_RX, client_hello, 5); /* as OpenSSL reads it */
+    put_bytes(&w, DATA_RX, client_hello + 5, n - 5);
+    put_bytes(&w, DATA_TX, server_hello, sizeof(server_hello) - 1);
+    run();
+    expect("net.app ", "protocol=TLS tls_protocol_version=1.2");
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    put_close(&w, 4);
+    put_accept(&w, 4, 3); /* still undecided, by a rule that waits for more */
+    put_data(&w, 4, DATA_RX, "MORE");
+    put_data(&w, 4, DATA_TX, "x");
+    put_bytes(&w, DATA_RX, client_hello, n);
+    put_bytes(&w, DATA_TX, server_hello, sizeof(server_hello) - 1);
+    put_close(&w, 4);
+    put_accept(&w, 4, 5); /* a decoder knows what belongs to a body */
+    put_data(&w, 4, DATA_RX, "PUT /file HTTP/1.1\r\nContent-Length: 85\r\n\r\n");
+    put_bytes(&w, DATA_RX, client_hello, n);
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    put_data(&w, 4, DATA_RX, REQUEST("/next"));
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    put_close(&w, 4);
+    put_accept(&w, 4, 7); /* only the beginning of a call counts, and not for ever */
+    put_data(&w, 4, DATA_TX, "220 mail ESMTP\r\n");
+    for (int i = 0; i < 20; i++)
+        put_data(&w, 4, i % 2 ? DATA_TX : DATA_RX, "\x16\3 and no more");
+    run();
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    put_bytes(&w, DATA_RX, client_hello, n);
+    put_bytes(&w, DATA_TX, server_hello, sizeof(server_hello) - 1);
+    put_close(&w, 4);
+    run();
+    assert_int_equal(count("net.app ", "protocol=TLS"), 2);
+    assert_int_equal(count("net.app ", "protocol=SMTP"), 2);
+    assert_int_equal(count("http.resp ", "http_server_duration"), 2);
+    expect("http.resp ", "http_target=/next");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
 static void test_datagrams(void **state)
 {
     static const uint8_t query[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01h\x04test\x00\x00\x01\x00\x01",
@@ -559,7 +618,7 @@ int main(void)
         T(test_descriptor_is_reused), T(test_not_wanted), T(test_never_recognised), T(test_fork),
         T(test_joined),          T(test_plaintext),       T(test_datagrams),      T(test_mode),
         T(test_end_decides),     T(test_no_answer),       T(test_hostile),
-        T(test_hellos),          T(test_half_a_handshake),
+        T(test_hellos),          T(test_half_a_handshake), T(test_goes_over_to_tls),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
