@@ -16,8 +16,9 @@
 #include "protocol/statsd.h"
 
 #define JOINED_TRIES 64u     /* pieces at whose beginning a connection that was joined half-way is recognised */
-#define LOOK_MAX 131072u     /* bytes of a connection that is not recognised, less than FD_UNDECIDED_SOCKET; and of the
-                              * hellos of TLS */
+#define LOOK_MAX \
+    131072u /* bytes of a connection that is not recognised, less than FD_UNDECIDED_SOCKET; and of the \
+             * hellos of TLS */
 #define SKIP_LEAST 4096u     /* bytes that are worth telling the probe */
 /* Clear text in which a connection may go over to TLS, as STARTTLS of mail protocols and PostgreSQL's SSLRequest do. */
 #define STARTTLS_TURNS 12u
@@ -129,7 +130,9 @@ static void free_decoder(struct stream *s, uint64_t time_ns)
         stop_asking(s);
         break;
     case STREAM_STATSD: statsd_free(s->statsd); break;
-    case STREAM_TLS: hellos_free(s->hellos); break;
+    case STREAM_TLS:
+        hellos_free(s->hellos);
+        break;
     }
 }
 
@@ -196,8 +199,12 @@ static void http_note(void *owner, enum http_note note, uint64_t count)
     }
 }
 
-static const struct http_sink stream_http = {.request = http_request, .response = http_response, .trailers = http_trailers,
-                                             .done = http_done, .upgraded = http_upgraded, .rest = http_rest,
+static const struct http_sink stream_http = {.request = http_request,
+                                             .response = http_response,
+                                             .trailers = http_trailers,
+                                             .done = http_done,
+                                             .upgraded = http_upgraded,
+                                             .rest = http_rest,
                                              .note = http_note};
 
 /* A decoder must not be freed while it calls. */
@@ -366,7 +373,8 @@ static void pass_on(struct stream *s, enum proto_dir dir, const uint8_t *data, u
     if ((!s->turns || s->last != dir) && s->turns <= STARTTLS_TURNS)
         s->turns++;
     s->last = (uint8_t)dir;
-    s->clear = len > STARTTLS_BYTES - s->clear || s->clear > STARTTLS_BYTES ? STARTTLS_BYTES + 1 : s->clear + (uint32_t)len;
+    s->clear =
+        len > STARTTLS_BYTES - s->clear || s->clear > STARTTLS_BYTES ? STARTTLS_BYTES + 1 : s->clear + (uint32_t)len;
     payloads_pass(s, dir, data, len, time_ns);
     feed(s, dir, data, len, time_ns);
 }
@@ -443,7 +451,8 @@ static uint64_t needless(const struct stream *s, enum proto_dir dir)
     switch ((enum stream_kind)s->kind) {
     case STREAM_HTTP1: return http1_skip(s->http1, dir);
     case STREAM_HTTP2: return http2_skip(s->http2, dir);
-    case STREAM_TLS: return hellos_skip(s->hellos, dir);
+    case STREAM_TLS:
+        return hellos_skip(s->hellos, dir);
     default: return 0;
     }
 }
@@ -477,7 +486,8 @@ static enum fd_want want_of(const struct proc *p, const struct stream *s)
 {
     if (!s->ciphertext && (s->everything || p->pl->mode & SEG_M_PAYLOADS))
         return FDW_CAPTURE;
-    if (s->kind == STREAM_DETECT || (s->kind == STREAM_NOTHING && p->pl->ev_net_app && !s->builtin && may_become_tls(s)))
+    if (s->kind == STREAM_DETECT ||
+        (s->kind == STREAM_NOTHING && p->pl->ev_net_app && !s->builtin && may_become_tls(s)))
         return FDW_UNDECIDED;
     return s->kind == STREAM_NOTHING ? FDW_NONE : FDW_CAPTURE;
 }
@@ -617,8 +627,11 @@ void stream_object(struct proc *p, const struct traffic *t)
     o->next = p->tls_streams;
     p->tls_streams = o;
     with(o->stream, p, -1);
-    pass(o->stream, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns,
-         false);
+    pass(o->stream, t->dir, t->data,
+         t->data                ? t->len
+         : t->bytes > t->offset ? t->bytes - t->offset
+                                : 0,
+         t->time_ns, false);
     with(o->stream, NULL, -1);
 }
 

@@ -308,7 +308,8 @@ static bool same_transport(const struct cfg_transport *a, const struct cfg_trans
     return false;
 }
 
-static struct output *output_new(struct event_base *base, const struct cfg_transport *cfg, size_t datagram_max, bool own)
+static struct output *output_new(struct event_base *base, const struct cfg_transport *cfg, size_t datagram_max,
+                                 bool own)
 {
     static bool prepared;
     struct output *o;

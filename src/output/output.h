@@ -41,7 +41,8 @@ struct output_stats {
  * at once. From the first call on the process ignores SIGPIPE and SIGXFSZ.
  */
 struct output *output_get(struct event_base *, const struct cfg_transport *, size_t datagram_max);
-/* The same without sharing: the connection carries something else than those of equal configuration. Not udp, not file. */
+/* The same without sharing: the connection carries something else than those of equal configuration. Not udp, not file.
+ */
 struct output *output_get_own(struct event_base *, const struct cfg_transport *);
 /* The last one tries once more to write what is queued; what stays is lost. */
 void output_put(struct output *);

@@ -44,7 +44,8 @@ static const char *bundle(const struct cfg_tls *cfg)
     return NULL;
 }
 
-static bool set_up(struct output_tls *t, int fd, const struct cfg_tls *cfg, const char *host, char *err, size_t err_size)
+static bool set_up(struct output_tls *t, int fd, const struct cfg_tls *cfg, const char *host, char *err,
+                   size_t err_size)
 {
     unsigned char numeric[16];
     bool is_address = inet_pton(AF_INET, host, numeric) == 1 || inet_pton(AF_INET6, host, numeric) == 1;

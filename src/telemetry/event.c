@@ -372,8 +372,8 @@ char *telemetry_payload_start(const struct telemetry *t)
         buf_char(&b, ',');
     }
     LITERAL(&b, "\"format\":\"scope\",\"info\":{\"process\":{\"libscopever\":\"" SCOPE_VERSION "\"");
-    buf_printf(&b, ",\"pid\":%" PRIu32 ",\"ppid\":%" PRIu32 ",\"gid\":%" PRIu32 ",\"uid\":%" PRIu32, who->pid, who->ppid,
-               who->gid, who->uid);
+    buf_printf(&b, ",\"pid\":%" PRIu32 ",\"ppid\":%" PRIu32 ",\"gid\":%" PRIu32 ",\"uid\":%" PRIu32, who->pid,
+               who->ppid, who->gid, who->uid);
     member(&b, "hostname", who->host);
     member(&b, "procname", who->proc);
     member(&b, "id", who->id);

@@ -9,38 +9,13 @@ import threading
 import time
 from collections import defaultdict
 from contextlib import suppress
+from pathlib import Path
 
 from scopetest import check, equal, test
 
 PYTHON = "/usr/bin/python3"
 
-# Two ends of a connection that talk at once, in pieces of any size; the files say what each one got.
-TALK = """
-import random, socket, sys, threading
-random.seed(7)
-sent = [random.randbytes(int(sys.argv[1])), random.randbytes(int(sys.argv[1]) // 2)]
-listener = socket.create_server(("127.0.0.1", 0))
-a = socket.create_connection(listener.getsockname())
-b = listener.accept()[0]
-def talk(s, out, n, into):
-    def sender():
-        at = 0
-        while at < len(out):
-            at += s.send(out[at:at + random.randrange(1, 50000)])
-    t = threading.Thread(target=sender)
-    t.start()
-    got = bytearray()
-    while len(got) < n:
-        got += s.recv(random.randrange(1, 100000))
-    t.join()
-    with open(into, "wb") as f:
-        f.write(got)
-x = threading.Thread(target=talk, args=(a, sent[0], len(sent[1]), "got-a"))
-x.start()
-talk(b, sent[1], len(sent[0]), "got-b")
-x.join()
-print(a.getsockname()[1], b.getsockname()[1])
-"""
+TALK = (Path(__file__).resolve().parent / "talk.py").read_text()
 
 
 class Receiver:
@@ -175,7 +150,7 @@ def connection(ctx):
             transport = {"type": "unix", "path": str(path)} if kind == "unix" else {"type": "edge"}
             env = {"CRIBL_HOME": ctx.dir / "cribl"} if kind == "edge" else {}
         receiver = Receiver(listener, context if kind == "tls" else None)
-        result = ctx.scoped([PYTHON, "-c", TALK, 4000000], config(ctx, transport), env=ctx.env(**env), check_code=0)
+        result = ctx.scoped([PYTHON, "-c", TALK, 4000000, 2000000], config(ctx, transport), env=ctx.env(**env), check_code=0)
         result.session.wait_end(30)
         receiver.done()
         equal(talked(ctx, result.out, receiver), 0, "missing bytes")
@@ -193,7 +168,7 @@ def breaks(ctx):
     """A receiver that goes away again and again gets all that it had not taken, and nothing glued together."""
     listener, transport = tcp()
     receiver = Receiver(listener, cut={0: 300000, 1: 1000000})
-    result = ctx.scoped([PYTHON, "-c", TALK + "\nimport time\ntime.sleep(6)\n", 4000000], config(ctx, transport), check_code=0)
+    result = ctx.scoped([PYTHON, "-c", TALK + "\nimport time\ntime.sleep(6)\n", 4000000, 2000000], config(ctx, transport), check_code=0)
     result.session.wait_end(30)
     receiver.done()
     equal(receiver.payload_connections, 3, "payload connections")
@@ -209,7 +184,7 @@ def slow(ctx):
     listener, transport = tcp()
     go = threading.Event()
     receiver = Receiver(listener, wait=go)
-    process = ctx.start(ctx.scope_argv([PYTHON, "-c", TALK + "\nimport time\ntime.sleep(8)\n", 60000000], config(ctx, transport)),
+    process = ctx.start(ctx.scope_argv([PYTHON, "-c", TALK + "\nimport time\ntime.sleep(8)\n", 60000000, 30000000], config(ctx, transport)),
                         stdout=open(ctx.dir / "out", "wb"))
     ctx.wait_for(lambda: (ctx.dir / "got-b").exists() and (ctx.dir / "got-b").stat().st_size == 60000000, "the talk is over", 40)
     time.sleep(0.5)
@@ -232,7 +207,7 @@ def to_disk(ctx):
     """SCOPE_PAYLOAD_TO_DISK: files, although there is a Cribl destination."""
     listener, transport = tcp()
     receiver = Receiver(listener)
-    result = ctx.scoped([PYTHON, "-c", TALK, 100000], config(ctx, transport), env=ctx.env(SCOPE_PAYLOAD_TO_DISK="true"), check_code=0)
+    result = ctx.scoped([PYTHON, "-c", TALK, 100000, 50000], config(ctx, transport), env=ctx.env(SCOPE_PAYLOAD_TO_DISK="true"), check_code=0)
     result.session.wait_end(30)
     receiver.done()
     equal([s["format"] for s in receiver.starts], ["ndjson"], "connections")
@@ -244,6 +219,6 @@ def nobody(ctx):
     """Nobody listens: the program doesn't wait, and what could not be delivered is counted."""
     listener, transport = tcp()
     listener.close()
-    result = ctx.scoped([PYTHON, "-c", TALK, 100000], config(ctx, transport), check_code=0)
+    result = ctx.scoped([PYTHON, "-c", TALK, 100000, 50000], config(ctx, transport), check_code=0)
     result.session.wait_end(30)
     check(result.session.lost().get("payload_destination", 0) > 0, "losses", result.session.lost())

@@ -550,31 +550,7 @@ def http2(ctx):
         equal((d["http_flavor"], d["http_frame"], d["http_scheme"], d["http_stream"] % 2), ("2.0", "HEADERS", "http", 1), "fields")
 
 
-TALK = """
-import os, random, socket, threading
-random.seed(7)
-sent = [random.randbytes(3000000), random.randbytes(2000000)]
-listener = socket.create_server(("127.0.0.1", 0))
-a = socket.create_connection(listener.getsockname())
-b = listener.accept()[0]
-def talk(s, out, n, into):
-    def sender():
-        at = 0
-        while at < len(out):
-            at += s.send(out[at:at + random.randrange(1, 50000)])
-    t = threading.Thread(target=sender)
-    t.start()
-    got = b""
-    while len(got) < n:
-        got += s.recv(random.randrange(1, 100000))
-    t.join()
-    with open(into, "wb") as f:
-        f.write(got)
-x = threading.Thread(target=talk, args=(a, sent[0], len(sent[1]), "got-a"))
-x.start()
-talk(b, sent[1], len(sent[0]), "got-b")
-x.join()
-print(a.getsockname()[1], b.getsockname()[1])
+TALK = (HERE / "talk.py").read_text() + """
 tls = bytes.fromhex("1603010200010001fc0303") + bytes(506)
 for first in (b"LINE one\\n", tls):
     c, d = socket.socketpair()
@@ -593,7 +569,7 @@ def payloads_of(session):
 @test("payloads", timeout=60)
 def payloads(ctx):
     """Every byte of every connection; nothing of TLS."""
-    result = ctx.scoped([PYTHON, "-c", TALK], ["--payloads", "--lossless"], check_code=0)
+    result = ctx.scoped([PYTHON, "-c", TALK, 3000000, 2000000], ["--payloads", "--lossless"], check_code=0)
     a, b = map(int, result.out.split())
     result.session.wait_end()
     nothing_lost(result.session)
@@ -630,7 +606,7 @@ def payloads_of_a_protocol(ctx):
     where = ctx.fresh("payloads")
     flags = configured(ctx, f"metric:\nevent:\n  enable: true\npayload: {{dir: '{where}'}}\n"
                        "protocol: [{name: Lines, regex: '^LINE', payload: true}]\n")
-    result = ctx.scoped([PYTHON, "-c", TALK], flags, check_code=0)
+    result = ctx.scoped([PYTHON, "-c", TALK, 3000000, 2000000], flags, check_code=0)
     result.session.wait_end()
     equal(sorted(p.read_bytes() for p in where.glob("*_af_unix:*")), [b"LINE one\n"] * 2 + [b"LINE two\n"] * 2, "payloads")
     equal(len(list(where.iterdir())), 5, "files")

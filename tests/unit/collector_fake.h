@@ -152,7 +152,8 @@ void telemetry_event(struct telemetry *t, struct tm_process *p, const struct tm_
     struct buf b = BUF_INIT;
 
     (void)t;
-    if (!p->aggregate || e->time_ns < UINT64_C(1000000000000000000) || e->time_ns > clock_now_real() + fake_ahead_ns + 1000000000)
+    if (!p->aggregate || e->time_ns < UINT64_C(1000000000000000000) ||
+        e->time_ns > clock_now_real() + fake_ahead_ns + 1000000000)
         abort();
     buf_printf(&b, "%s%s pid=%u", e->watch == CFG_EW_SYSCALL ? "syscall " : "", e->source, p->pid);
     tell_fields(&b, e->fields, e->field_count);

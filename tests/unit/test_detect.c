@@ -504,8 +504,8 @@ int main(void)
 #define TEST(f) cmocka_unit_test_teardown(f, drop_rules)
     const struct CMUnitTest tests[] = {
         TEST(test_builtin),   TEST(test_long_request), TEST(test_user_rules), TEST(test_windows), TEST(test_replaced),
-        TEST(test_datagrams), TEST(test_more),         TEST(test_gaps),       TEST(test_turns),
-        TEST(test_replay),    TEST(test_bombs),        TEST(test_looks),      TEST(test_problem), TEST(test_random),
+        TEST(test_datagrams), TEST(test_more),         TEST(test_gaps),       TEST(test_turns),   TEST(test_replay),
+        TEST(test_bombs),     TEST(test_looks),        TEST(test_problem),    TEST(test_random),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,7 @@
 #include "collector/stream.h"
 
 #define REQUEST(target) "GET " target " HTTP/1.1\r\nHost: h\r\n\r\n"
-#define RULES           "protocol: [{name: SMTP, regex: '^220 .*SMTP'}, {name: Long, regex: '^MORE AND MORE', len: 100}]\n"
+#define RULES "protocol: [{name: SMTP, regex: '^220 .*SMTP'}, {name: Long, regex: '^MORE AND MORE', len: 100}]\n"
 #define ANSWER(length)  "HTTP/1.1 200 OK\r\nContent-Length: " length "\r\n\r\n"
 
 static const struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = 0x901f, .sin_addr = {0x0100007f}};
@@ -208,7 +208,8 @@ static void test_not_wanted(void **state)
         struct writer w = serving();
 
         for (int k = 0; k < (i == 2 ? 2 : 20); k++) /* it might become TLS for a while */
-            put_part(&w, 4, k % 2 ? DATA_TX : DATA_RX, both[i], i == 2 ? 11 : strlen(both[i]), 0, i == 2 ? 11 : strlen(both[i]));
+            put_part(&w, 4, k % 2 ? DATA_TX : DATA_RX, both[i], i == 2 ? 11 : strlen(both[i]), 0,
+                     i == 2 ? 11 : strlen(both[i]));
         if (i == 2) /* two clients: nothing that can be read */
             for (int k = 0; k < 2; k++)
                 put_part(&w, 4, k ? DATA_TX : DATA_RX, NULL, 0, 0, 100);
@@ -331,9 +332,10 @@ static void test_plaintext(void **state)
 static const char client_hello[] =
     "\x16\x03\x01\x00P\x01\x00\x00L\x03\x03rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr\x00\x00\x02\xc0/\x01\x00"
     "\x00!\x00\x00\x00\x0b\x00\x09\x00\x00\x06h.test\x00\x10\x00\x0e\x00\x0c\x02h2\x08http/1.1";
-static const char server_hello[] =
-    "\x16\x03\x01\x00" "5\x02\x00\x00" "1\x03\x03rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr\x00\xc0/\x00\x00"
-    "\x09\x00\x10\x00\x05\x00\x03\x02h2";
+static const char server_hello[] = "\x16\x03\x01\x00"
+                                   "5\x02\x00\x00"
+                                   "1\x03\x03rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr\x00\xc0/\x00\x00"
+                                   "\x09\x00\x10\x00\x05\x00\x03\x02h2";
 
 /* What the hellos say is told when both are known, or nothing more of them comes. */
 static void test_hellos(void **state)
@@ -352,8 +354,9 @@ static void test_hellos(void **state)
     assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
     put_part(&w, 4, DATA_RX, client_hello, n, 0, n); /* a record that was on its way: encrypted */
     put_close(&w, 4);
-    expect("net.app ", "fd=4 host=vm protocol=TLS tls_protocol_version=1.2 tls_cipher=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 "
-                       "tls_client_server_name=h.test tls_client_alpn=h2,http/1.1 tls_next_protocol=h2 tls_resumed=");
+    expect("net.app ",
+           "fd=4 host=vm protocol=TLS tls_protocol_version=1.2 tls_cipher=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 "
+           "tls_client_server_name=h.test tls_client_alpn=h2,http/1.1 tls_next_protocol=h2 tls_resumed=");
     put_accept(&w, 4, 3); /* one that is refused */
     put_part(&w, 4, DATA_RX, client_hello, n, 0, n);
     put_part(&w, 4, DATA_TX, "\x15\3\3\0\2\2\x28", 7, 0, 7);
@@ -372,8 +375,10 @@ static void test_hellos(void **state)
     assert_int_equal(count("net.app ", "protocol=TLS"), 4);
     expect("net.app ", "tls_client_server_name=h.test tls_client_alpn=h2,http/1.1 tls_alert=handshake_failure");
     assert_int_equal(count("net.app ", "protocol=TLS tls_client_server_name=h.test"), 2);
-    assert_int_equal(count("net.app ", "protocol=TLS tls_protocol_version=1.2 tls_cipher=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 "
-                                       "tls_next_protocol=h2"), 1);
+    assert_int_equal(count("net.app ",
+                           "protocol=TLS tls_protocol_version=1.2 tls_cipher=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 "
+                           "tls_next_protocol=h2"),
+                     1);
     expect_not("loss ", NULL);
     writer_free(&w);
 }
@@ -521,7 +526,8 @@ static void test_no_answer(void **state)
     /* a client that gets no answer, of which the next client's query makes nothing else */
     for (int i = 1; i < 3; i++) {
         from.sin_port = htons((uint16_t)i);
-        assert_true(writer_put(&w, REC_DATA, OP_recvfrom, (int64_t)len, ARGS(5, 0, writer_fd(&w, 5)->read_bytes, DATA_RX, 0, 1), 0,
+        assert_true(writer_put(&w, REC_DATA, OP_recvfrom, (int64_t)len,
+                               ARGS(5, 0, writer_fd(&w, 5)->read_bytes, DATA_RX, 0, 1), 0,
                                ITEMS({ITEM_ADDR, &from, sizeof(from)}, {ITEM_DATA, query, len})));
         writer_fd(&w, 5)->read_bytes += len;
     }
@@ -614,11 +620,24 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_exchange),        T(test_body_is_skipped), T(test_parts_of_calls), T(test_lost_head),
-        T(test_descriptor_is_reused), T(test_not_wanted), T(test_never_recognised), T(test_fork),
-        T(test_joined),          T(test_plaintext),       T(test_datagrams),      T(test_mode),
-        T(test_end_decides),     T(test_no_answer),       T(test_hostile),
-        T(test_hellos),          T(test_half_a_handshake), T(test_goes_over_to_tls),
+        T(test_exchange),
+        T(test_body_is_skipped),
+        T(test_parts_of_calls),
+        T(test_lost_head),
+        T(test_descriptor_is_reused),
+        T(test_not_wanted),
+        T(test_never_recognised),
+        T(test_fork),
+        T(test_joined),
+        T(test_plaintext),
+        T(test_datagrams),
+        T(test_mode),
+        T(test_end_decides),
+        T(test_no_answer),
+        T(test_hostile),
+        T(test_hellos),
+        T(test_half_a_handshake),
+        T(test_goes_over_to_tls),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
