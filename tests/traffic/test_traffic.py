@@ -453,6 +453,48 @@ def dns_answerer(rcode):
     return s
 
 
+# In namespaces of its own: the C library asks port 53 of what /etc/resolv.conf names, and nothing else.
+LIBC = """
+set -e
+ip link set lo up
+printf 'nameserver 127.0.0.1\\noptions timeout:1 attempts:2\\n' >resolv.conf
+mount --bind resolv.conf /etc/resolv.conf
+%(python)s -c "
+import socket
+s = socket.socket(type=socket.SOCK_DGRAM)
+s.bind(('127.0.0.1', 53))
+open('ready', 'w').close()
+while True:
+    q, peer = s.recvfrom(4096)
+    if b'refused' in q:
+        s.sendto(q[:2] + bytes([0x81, 0x83]) + q[4:], peer)
+" & server=$!
+while [ ! -e ready ]; do sleep 0.1; done
+%(scope)s run -- getent ahosts refused.test. || true
+%(scope)s run -- getent ahosts silent.test. || true
+kill $server
+"""
+
+
+def libc_resolver(ctx):
+    before = set(ctx.sessions())
+    script = LIBC % {"python": PYTHON, "scope": ctx.scope}
+    ctx.run([ctx.tool("unshare"), "--mount", "--net", "sh", "-c", script], timeout=40, check_code=0)
+    new = set(ctx.sessions()) - before
+    equal(len(new), 2, "sessions")
+    for path in new:
+        session = Session(ctx, path)
+        session.wait_end()
+        nothing_lost(session)
+        asked, told = ([e["data"] for e in session.events(source=s, sync=False)] for s in ("dns.req", "dns.resp"))
+        names = {d["domain"] for d in asked}
+        check(names in ({"refused.test"}, {"silent.test"}), "names", names)
+        equal({d["qtype"] for d in asked}, {"A", "AAAA"}, "types")
+        equal(Counter((d["domain"], d["qtype"]) for d in told), Counter((d["domain"], d["qtype"]) for d in asked), f"answers: {names}")
+        equal({d.get("rcode", d.get("error")) for d in told}, {"NXDOMAIN" if names == {"refused.test"} else "closed"}, "what came of them")
+        equal({d["net_peer_port"] for d in told}, {53}, "port")
+
+
 @test("dns_failures", timeout=120)
 def dns_failures(ctx):
     """Each query has its dns.resp: with the code of a refusal, or with what became of it if nobody answered."""
@@ -490,6 +532,7 @@ def dns_failures(ctx):
         found, result = asked_of(rcode, [ctx.tool("node"), ctx.dir / "cares.js", "PORT"])
         equal(result.out.decode().strip(), word, "what c-ares says")
         equal({d["domain"] for d in found}, {"cares.test"}, "names")
+    libc_resolver(ctx)
     # one whose socket stays open is told of while the program runs
     found, _ = asked_of(None, [PYTHON, "-c", SILENT, "PORT"])
     equal([(d["domain"], d["qtype"], d["error"]) for d in found], [("slow.test", "AAAA", "timeout")], "given up")
