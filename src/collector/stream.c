@@ -16,9 +16,7 @@
 #include "protocol/statsd.h"
 
 #define JOINED_TRIES 64u     /* pieces at whose beginning a connection that was joined half-way is recognised */
-#define LOOK_MAX \
-    131072u /* bytes of a connection that is not recognised, less than FD_UNDECIDED_SOCKET; and of the \
-             * hellos of TLS */
+#define LOOK_MAX 131072u     /* bytes of a connection that is not recognised; less than FD_UNDECIDED_SOCKET */
 #define SKIP_LEAST 4096u     /* bytes that are worth telling the probe */
 /* Clear text in which a connection may go over to TLS, as STARTTLS of mail protocols and PostgreSQL's SSLRequest do. */
 #define STARTTLS_TURNS 12u
@@ -130,9 +128,7 @@ static void free_decoder(struct stream *s, uint64_t time_ns)
         stop_asking(s);
         break;
     case STREAM_STATSD: statsd_free(s->statsd); break;
-    case STREAM_TLS:
-        hellos_free(s->hellos);
-        break;
+    case STREAM_TLS: hellos_free(s->hellos); break;
     }
 }
 
@@ -254,7 +250,7 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
 
     s->detect = NULL;
     s->kind = STREAM_NOTHING;
-    s->http |= a->protocol == DETECT_HTTP1 || a->protocol == DETECT_HTTP2;
+    s->http = a->protocol == DETECT_HTTP1 || a->protocol == DETECT_HTTP2;
     s->builtin = a->protocol != DETECT_USER;
     s->everything = rule && rule->payload;
     s->ciphertext |= a->protocol == DETECT_TLS && !s->tls;
@@ -344,7 +340,7 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
         break;
     case STREAM_TLS:
         s->looked += len;
-        s->next_nothing = hellos_feed(s->hellos, dir, data, len, time_ns) || s->looked > LOOK_MAX;
+        s->next_nothing = hellos_feed(s->hellos, dir, data, len, time_ns) || s->looked > 2 * TLS_HELLO_MAX;
         break;
     }
     change(s, time_ns);
@@ -373,8 +369,7 @@ static void pass_on(struct stream *s, enum proto_dir dir, const uint8_t *data, u
     if ((!s->turns || s->last != dir) && s->turns <= STARTTLS_TURNS)
         s->turns++;
     s->last = (uint8_t)dir;
-    s->clear =
-        len > STARTTLS_BYTES - s->clear || s->clear > STARTTLS_BYTES ? STARTTLS_BYTES + 1 : s->clear + (uint32_t)len;
+    s->clear = len > STARTTLS_BYTES || s->clear + len > STARTTLS_BYTES ? STARTTLS_BYTES + 1 : s->clear + (uint32_t)len;
     payloads_pass(s, dir, data, len, time_ns);
     feed(s, dir, data, len, time_ns);
 }
@@ -451,8 +446,7 @@ static uint64_t needless(const struct stream *s, enum proto_dir dir)
     switch ((enum stream_kind)s->kind) {
     case STREAM_HTTP1: return http1_skip(s->http1, dir);
     case STREAM_HTTP2: return http2_skip(s->http2, dir);
-    case STREAM_TLS:
-        return hellos_skip(s->hellos, dir);
+    case STREAM_TLS: return hellos_skip(s->hellos, dir);
     default: return 0;
     }
 }
@@ -627,11 +621,8 @@ void stream_object(struct proc *p, const struct traffic *t)
     o->next = p->tls_streams;
     p->tls_streams = o;
     with(o->stream, p, -1);
-    pass(o->stream, t->dir, t->data,
-         t->data                ? t->len
-         : t->bytes > t->offset ? t->bytes - t->offset
-                                : 0,
-         t->time_ns, false);
+    pass(o->stream, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns,
+         false);
     with(o->stream, NULL, -1);
 }
 
