@@ -816,8 +816,10 @@ static bool start(struct loop *l, const struct collector_options *opt)
 /* Gives slow destinations a last chance. */
 static void finish_telemetry(struct loop *l)
 {
-    uint64_t until = clock_now_mono() + FLUSH_WAIT_NS;
+    uint64_t until;
 
+    payloads_finish(&l->c, FLUSH_WAIT_NS / MS);
+    until = clock_now_mono() + FLUSH_WAIT_NS;
     for (struct pipeline *pl = l->c.pipelines; pl; pl = pl->next) {
         uint64_t now = clock_now_mono();
 

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/core.h"
+#include "collector/payloads.h"
 
 #define TEXT_MAX ((size_t)1 << 20)
 #define VARIABLES_MAX 1024u
@@ -51,9 +52,12 @@ static void probe_state(struct buf *b, const struct proc *p)
 
 static void describe(struct buf *b, const struct proc *p)
 {
-    char *cfg = config_to_json(p->pl->cfg), *interfaces = telemetry_describe(p->pl->tm);
+    char *cfg = config_to_json(p->pl->cfg);
 
-    buf_printf(b, "{\"cfg\":{\"current\":%s},\"interfaces\":%s,\"process\":{\"pid\":%u", cfg, interfaces, p->pid);
+    buf_printf(b, "{\"cfg\":{\"current\":%s},\"interfaces\":[", cfg);
+    payloads_describe(p, b);
+    telemetry_describe(p->pl->tm, b);
+    buf_printf(b, "],\"process\":{\"pid\":%u", p->pid);
     if (p->host_pid > 0 && (uint32_t)p->host_pid != p->pid)
         buf_printf(b, ",\"hostPid\":%d", (int)p->host_pid);
     buf_str(b, ",\"uuid\":");
@@ -71,7 +75,6 @@ static void describe(struct buf *b, const struct proc *p)
     }
     buf_char(b, '}');
     free(cfg);
-    free(interfaces);
 }
 
 static int memfd_of(const struct buf *b)

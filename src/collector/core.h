@@ -19,7 +19,7 @@ struct event_base;
 
 enum loss_kind {
     LK_RECORD, LK_DATA, LK_CALL, LK_SLOT, LK_COPY, LK_TORN, LK_SEGMENT, LK_DESCRIPTOR, LK_QUEUE, LK_DESTINATION,
-    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_MAX
+    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_PAYLOAD_DESTINATION, LK_MAX
 };
 
 #define UNSEEN_MAX 64
@@ -41,7 +41,7 @@ struct collector {
     struct pipeline *pipelines;
     struct left *left;                /* processes that go on without us */
     uint64_t left_sweep;              /* CLOCK_MONOTONIC ns: when to look which of them have ended */
-    struct payload_dir_open *payload_dirs; /* payloads.c */
+    struct payload_target *payload_targets; /* payloads.c */
     struct config_list *configs;      /* of processes that have got another than the session's */
     uint64_t processes;               /* that were observed so far */
     uint64_t lost[LK_MAX];
@@ -182,7 +182,9 @@ struct address_texts {
 };
 const char *report_transport(const struct sock *s); /* net_transport: "IP.TCP" */
 void report_net_fields(struct fields *f, const struct sock *s, const union address *peer, struct address_texts *t);
-void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, uint64_t time_ns);
+/* more: what else is known of it, NULL: nothing. */
+void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, const struct fields *more,
+                    uint64_t time_ns);
 void report_start(struct proc *p, const char *start, uint64_t time_ns);
 void report_exit(struct proc *p, bool known, int wait_status, uint64_t time_ns);
 void report_note(struct proc *p, const char *text, const char *file, size_t file_len, uint64_t time_ns);
@@ -194,6 +196,8 @@ void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_n
 void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns);
 /* What failed calls of a group are counted as; ERR_MAX: processes and io_uring are neither files nor network. */
 enum err_class err_class_of(enum op_group group);
+/* A query of this process's was refused, or not answered. */
+void report_dns_error(struct proc *p, const char *domain, size_t len, uint64_t time_ns);
 void report_error(struct proc *p, enum err_class class_, const char *op, int err, const char *file, size_t len,
                   const struct sock *s, uint64_t time_ns);
 /* An observed call, for the event source syscall. Strings may be NULL. has_result: it came back. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From DNS messages to events and metrics: docs/data-model.md, "DNS". */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -12,19 +13,54 @@
 #define TYPE_A 1
 #define TYPE_AAAA 28
 
-/* What both messages say, but `domain`: what is asked. role: of this process. */
-static void add_question(struct fields *f, const struct dns_message *m, bool client, char word[DNS_WORD])
+/* What both messages say, but `domain`: what is asked; type NULL: there is no question. role: of this process. */
+static void add_question(struct fields *f, const uint16_t *type, bool client, char word[DNS_WORD])
 {
-    if (m->question_count)
-        add_str(f, "qtype", 0, dns_type_text(m->questions[0].type, word));
+    if (type)
+        add_str(f, "qtype", 0, dns_type_text(*type, word));
     add_str(f, "role", 0, client ? "client" : "server");
 }
+
+static const uint16_t *type_of(const struct dns_message *m)
+{
+    return m->question_count ? &m->questions[0].type : NULL;
+}
+
+/* What is remembered of a query until it is answered. */
+struct asked {
+    uint64_t time_ns;
+    bool client; /* this process asks */
+    bool typed;  /* it has a question */
+    uint16_t type;
+    union address from; /* as stream.from */
+    size_t domain_len;
+    char domain[];
+};
 
 static struct slice domain_of(const struct dns_message *m)
 {
     if (m->question_count)
         return m->questions[0].name;
     return m->answer_count ? m->answers[0].name : (struct slice){"", 0};
+}
+
+static struct asked *keep(const struct stream *s, const struct dns_message *m, const struct dns_transit *way)
+{
+    struct slice domain = domain_of(m);
+    struct asked *a;
+
+    /* Of multicast queries (RFC 6762, section 18.1: id 0) everybody gets all, and answers what he knows. */
+    if (way->dir == PROTO_RX && m->id == 0)
+        return NULL;
+    a = xmalloc(sizeof(*a) + domain.len);
+    *a = (struct asked){.time_ns = way->time_ns,
+                        .client = way->dir == PROTO_TX,
+                        .typed = m->question_count > 0,
+                        .type = m->question_count ? m->questions[0].type : 0,
+                        .from = s->from,
+                        .domain_len = domain.len};
+    memcpy(a->domain, domain.p, domain.len);
+    return a;
 }
 
 static void *query(void *owner, const struct dns_message *m, const struct dns_transit *way)
@@ -40,12 +76,12 @@ static void *query(void *owner, const struct dns_message *m, const struct dns_tr
         return NULL;
     add_mem(&f, "domain", 5, domain.p, domain.len);
     report_sample(p, TM_DNS_REQ, 1, 0, NULL, &f, false, way->time_ns);
-    if (!p->pl->ev_dns_req)
-        return NULL;
-    add_question(&f, m, way->dir == PROTO_TX, word);
-    stream_net_fields(&f, s, &t);
-    report_event(p, CFG_EW_DNS, "dns.req", s->channel, way->time_ns, &f);
-    return NULL;
+    if (p->pl->ev_dns_req) {
+        add_question(&f, type_of(m), way->dir == PROTO_TX, word);
+        stream_net_fields(&f, s, &t);
+        report_event(p, CFG_EW_DNS, "dns.req", s->channel, way->time_ns, &f);
+    }
+    return keep(s, m, way);
 }
 
 /* Addresses as a list of terminated texts; they are at most so long. */
@@ -81,8 +117,12 @@ static void response(void *owner, const struct dns_message *m, const struct dns_
     struct addrs addrs;
 
     FIELDS(f, TM_MAX_FIELDS);
+    if (exchange)
+        free(exchange->kept);
     if (!p)
         return;
+    if (exchange && m->rcode && way->dir == PROTO_RX)
+        report_dns_error(p, domain.p, domain.len, way->time_ns);
     add_mem(&f, "domain", 5, domain.p, domain.len);
     if (exchange)
         report_sample(p, TM_DNS_DURATION, (int64_t)(exchange->duration_ns / 1000), 1, NULL, &f, false, way->time_ns);
@@ -97,9 +137,39 @@ static void response(void *owner, const struct dns_message *m, const struct dns_
     add_str(&f, "rcode", 0, dns_rcode_text(m->rcode, code));
     if (m->ttl_known)
         add_uint(&f, "ttl", 0, m->ttl);
-    add_question(&f, m, way->dir == PROTO_RX, word);
+    add_question(&f, type_of(m), way->dir == PROTO_RX, word);
     stream_net_fields(&f, s, &t);
     report_event(p, CFG_EW_DNS, "dns.resp", s->channel, way->time_ns, &f);
+}
+
+static void unanswered(void *owner, const struct dns_exchange *exchange, enum dns_end why)
+{
+    struct stream *s = owner;
+    struct proc *p = s->p;
+    struct asked *a = exchange->kept;
+    uint64_t now;
+    struct address_texts t;
+    char word[DNS_WORD];
+
+    FIELDS(f, TM_MAX_FIELDS);
+    if (p && why == DNS_END_FORGOTTEN)
+        report_loss(p->c, p, LK_MESSAGE, 1); /* its answer may come */
+    if (!p || !a || why == DNS_END_FORGOTTEN) {
+        free(a);
+        return;
+    }
+    now = a->time_ns + exchange->duration_ns;
+    if (a->client)
+        report_dns_error(p, a->domain, a->domain_len, now);
+    if (p->pl->ev_dns_resp) {
+        add_mem(&f, "domain", 5, a->domain, a->domain_len);
+        add_uint(&f, "duration", 0, exchange->duration_ns / 1000000);
+        add_str(&f, "error", 0, why == DNS_END_TIMEOUT ? "timeout" : "closed");
+        add_question(&f, a->typed ? &a->type : NULL, a->client, word);
+        stream_net_fields_of(&f, s, &a->from, &t);
+        report_event(p, CFG_EW_DNS, "dns.resp", s->channel, now, &f);
+    }
+    free(a);
 }
 
 static void note(void *owner, enum dns_note what, uint64_t count)
@@ -110,4 +180,4 @@ static void note(void *owner, enum dns_note what, uint64_t count)
         report_loss(s->p->c, s->p, what == DNS_NOTE_LOST ? LK_TRAFFIC : LK_MESSAGE, count);
 }
 
-const struct dns_sink dns_sink = {.query = query, .response = response, .note = note};
+const struct dns_sink dns_sink = {.query = query, .response = response, .unanswered = unanswered, .note = note};

@@ -9,6 +9,7 @@
 #include "collector/core.h"
 #include "collector/fields.h"
 #include "collector/stream.h"
+#include "protocol/grpc.h"
 #include "telemetry/filter.h"
 
 #define ROOM (HTTP_FIELDS_MAX * 2 + 40) /* fields of an event: those of both messages, and ours */
@@ -25,8 +26,17 @@ struct header_rule {
     bool names[SECRETS];
 };
 
+/* The event of a response whose outcome stands behind its body: gRPC's is in the trailers. */
+struct held {
+    uint64_t time_ns;
+    size_t count;
+    struct tm_field fields[]; /* behind them the texts */
+};
+
 /* What the response has to know of its request. Owned by the decoder between request and done. */
 struct kept {
+    bool grpc;         /* it is a call */
+    struct held *held; /* its response, NULL: none, or it was told */
     enum proto_dir dir;
     uint64_t first_ns;
     size_t target_len; /* for metrics: without query */
@@ -210,18 +220,40 @@ static struct slice target_of_metrics(struct slice target)
     return target;
 }
 
-/* A copy that outlives the message: texts of `f`, and the names that are the message's, which are in `names`. */
-static struct kept *keep(const struct http_head *head, const struct fields *f, const struct buf *names)
+/* What a copy of the fields needs for its texts: values, and those names that are the message's, which are in `names`. */
+static size_t text_size(const struct fields *f, const struct buf *names)
 {
-    struct slice target = target_of_metrics(head->target);
-    size_t size = sizeof(struct kept) + f->n * sizeof(struct tm_field) + target.len;
-    struct kept *k;
-    char *to;
+    size_t size = names->len;
 
     for (size_t i = 0; i < f->n; i++)
         size += f->f[i].type == TM_STR ? f->f[i].v.str.len : 0;
-    size += names->len;
-    k = xmalloc(size);
+    return size;
+}
+
+/* A copy that outlives the message. */
+static void copy_fields(struct tm_field *copy, char *texts, const struct fields *f, const struct buf *names)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        struct tm_field *c = &copy[i];
+
+        *c = f->f[i];
+        if (names->len && c->name >= names->p && c->name < names->p + names->len) {
+            c->name = texts;
+            texts = stpcpy(texts, f->f[i].name) + 1;
+        }
+        if (c->type == TM_STR) {
+            c->v.str.p = texts;
+            texts = mempcpy(texts, f->f[i].v.str.p, c->v.str.len);
+        }
+    }
+}
+
+static struct kept *keep(const struct http_head *head, const struct fields *f, const struct buf *names)
+{
+    struct slice target = target_of_metrics(head->target);
+    struct kept *k = xmalloc(sizeof(struct kept) + f->n * sizeof(struct tm_field) + target.len + text_size(f, names));
+    char *to;
+
     *k = (struct kept){.dir = head->dir,
                        .first_ns = head->first_ns,
                        .length = head->content_length,
@@ -231,20 +263,38 @@ static struct kept *keep(const struct http_head *head, const struct fields *f, c
     k->target = to;
     if (target.len)
         to = mempcpy(to, target.p, target.len);
-    for (size_t i = 0; i < f->n; i++) {
-        struct tm_field *c = &k->fields[i];
-
-        *c = f->f[i];
-        if (names->len && c->name >= names->p && c->name < names->p + names->len) {
-            c->name = to;
-            to = stpcpy(to, f->f[i].name) + 1;
-        }
-        if (c->type == TM_STR) {
-            c->v.str.p = to;
-            to = mempcpy(to, f->f[i].v.str.p, c->v.str.len);
-        }
-    }
+    copy_fields(k->fields, to, f, names);
     return k;
+}
+
+/* Names of the request's are in what was kept of it, which stays as long. */
+static struct held *hold(const struct fields *f, const struct buf *names, uint64_t time_ns)
+{
+    struct held *held = xmalloc(sizeof(*held) + f->n * sizeof(struct tm_field) + text_size(f, names));
+
+    held->time_ns = time_ns;
+    held->count = f->n;
+    copy_fields(held->fields, (char *)(held->fields + f->n), f, names);
+    return held;
+}
+
+/* Names as in OpenTelemetry's conventions for RPC. True if the request is a call. */
+static bool add_call(struct fields *f, const struct http_head *head)
+{
+    struct slice service, method;
+
+    if (head->major < 2 || !grpc_is(head) || !grpc_call(head->target, &service, &method))
+        return false;
+    add_str(f, "rpc_system", 0, "grpc");
+    add_mem(f, "rpc_service", 0, service.p, service.len);
+    add_mem(f, "rpc_method", 0, method.p, method.len);
+    return true;
+}
+
+static void add_outcome(struct fields *f, int status)
+{
+    if (status >= 0)
+        add_int(f, "rpc_grpc_status_code", 0, status);
 }
 
 /* --- what the decoders tell --- */
@@ -269,6 +319,7 @@ void *http_request(void *stream, const struct http_head *head)
     struct slice scheme = head->scheme;
     struct kept *k;
     size_t first;
+    bool grpc;
 
     FIELDS(f, ROOM);
     if (!p)
@@ -285,7 +336,9 @@ void *http_request(void *stream, const struct http_head *head)
     add_headers(&f, p->pl, head, &names, &line);
     if (has_length(head))
         add_int(&f, "http_request_content_length", 0, head->content_length);
+    grpc = add_call(&f, head);
     k = keep(head, &f, &names);
+    k->grpc = grpc;
     /* the response has a flavor of its own */
     memmove(k->fields + first, k->fields + first + 1, (k->count - first - 1) * sizeof(*k->fields));
     k->count--;
@@ -303,8 +356,10 @@ void *http_request(void *stream, const struct http_head *head)
     return k;
 }
 
-static void response_event(struct stream *s, const struct http_head *head, const struct kept *k, uint64_t duration_ns)
+static void response_event(struct stream *s, const struct http_head *head, struct kept *k, uint64_t duration_ns)
 {
+    bool grpc = head->major >= 2 && grpc_is(head);
+    int outcome = grpc ? grpc_status(head->fields, head->field_count) : -1;
     const char *text = head->major >= 2 ? http_status_text(head->status) : NULL;
     bool server = k ? k->dir == PROTO_RX : head->dir == PROTO_TX;
     struct buf names = BUF_INIT, line = BUF_INIT;
@@ -330,7 +385,11 @@ static void response_event(struct stream *s, const struct http_head *head, const
     if (head->major >= 2)
         add_uint(&f, "http_stream", 0, head->stream);
     add_sock(&f, s, &t);
-    report_event(s->p, CFG_EW_HTTP, "http.resp", s->channel, head->first_ns, &f);
+    add_outcome(&f, outcome);
+    if (grpc && outcome < 0 && k && k->grpc && !k->held)
+        k->held = hold(&f, &names, head->first_ns);
+    else
+        report_event(s->p, CFG_EW_HTTP, "http.resp", s->channel, head->first_ns, &f);
     buf_free(&names);
     buf_free(&line);
 }
@@ -364,9 +423,30 @@ void http_response(void *stream, const struct http_head *head, void *kept, uint6
         response_metrics(s, head, kept, duration_ns);
 }
 
+/* status: of the call, -1: not known. */
+static void tell_held(struct stream *s, struct kept *k, int status)
+{
+    FIELDS(f, ROOM);
+    if (!k || !k->held)
+        return;
+    for (size_t i = 0; i < k->held->count; i++)
+        add_field(&f, &k->held->fields[i]);
+    add_outcome(&f, status);
+    if (s->p)
+        report_event(s->p, CFG_EW_HTTP, "http.resp", s->channel, k->held->time_ns, &f);
+    free(k->held);
+    k->held = NULL;
+}
+
+void http_trailers(void *stream, void *kept, bool response, const struct http_field *fields, size_t count)
+{
+    if (response)
+        tell_held(stream, kept, grpc_status(fields, count));
+}
+
 void http_done(void *stream, void *kept, const struct http_totals *totals)
 {
-    (void)stream;
     (void)totals;
+    tell_held(stream, kept, -1); /* it was given up */
     free(kept);
 }

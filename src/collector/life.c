@@ -994,6 +994,9 @@ void core_turn(struct collector *c)
         else
             proc_died(p);
     }
+    for (struct proc *p = c->procs; p; p = p->next)
+        if (p->asking)
+            stream_sweep(p, clock_now_real());
     if (c->procs || c->backlog.bytes)
         c->alone_since = 0;
     else if (!c->alone_since)

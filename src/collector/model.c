@@ -294,6 +294,7 @@ void proc_free(struct proc *p)
     if (p->pidfd >= 0)
         close(p->pidfd);
     stream_end(p, false, clock_now_real());
+    stream_forget(p);
     fd_table_free(c, &p->fds);
     images_unref(p->images);
     free(p->cwd);

@@ -125,7 +125,7 @@ struct fork_pending {
 
 enum err_class {
     ERR_OPEN_CLOSE, ERR_READ_WRITE, ERR_SYNC, ERR_SEEK, ERR_STAT, ERR_DELETE, ERR_CREATE, ERR_RENAME, ERR_CHANGE,
-    ERR_DESC, ERR_MAP, ERR_CONNECTION, ERR_RX_TX, ERR_MAX
+    ERR_DESC, ERR_MAP, ERR_CONNECTION, ERR_RX_TX, ERR_DNS, ERR_MAX
 };
 enum net_class { NETC_INET_TCP, NETC_INET_UDP, NETC_UNIX_TCP, NETC_UNIX_UDP, NETC_OTHER, NETC_MAX };
 
@@ -150,6 +150,7 @@ struct pipeline {
     bool payloads;                      /* of all connections, or of some protocol */
     struct detect_rules *detect;
     struct header_rule *headers;        /* http.c; NULL: none */
+    struct payload_target *payload_to;  /* payloads.c; NULL: not known yet */
 };
 
 enum proc_root { ROOT_UNKNOWN, ROOT_OURS, ROOT_OTHER };
@@ -217,6 +218,7 @@ struct proc {
     uint64_t death_head;
     struct fd_table fds;
     struct tls_stream *tls_streams;   /* of TLS objects whose descriptor isn't known */
+    struct stream *asking;            /* those with DNS queries outstanding that it used last (stream.h) */
     char *cwd;                        /* never NULL after start */
     enum proc_root root;              /* do its names mean to us what they mean to it? */
     char *pending_exec;               /* path of an exec under way, absolute */

@@ -7,55 +7,93 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "session/payload.h"
+#include "session/payload_link.h"
 
 #define PEERS_MAX 64u /* flows of a datagram socket at a time; the one that was silent longest ends */
 
-/* A directory that is written to. */
-struct payload_dir_open {
-    struct payload_dir_open *next;
-    char *dir;
+/* Where traffic goes: a directory, or a connection. */
+struct payload_target {
+    struct payload_target *next;
+    char *dir;                   /* NULL: a connection */
     struct payload_store *store; /* NULL: it can't be opened */
     bool told;                   /* the log says that something could not be written */
+    struct payload_link *link;
+    struct pipeline *pl; /* connection: of whose configuration */
 };
 
 /* Of a datagram socket one for each peer; the one that was used last is first. */
 struct stream_flow {
     struct stream_flow *next;
     struct payload_addr peer; /* of datagrams */
-    struct payload_dir_open *to;
-    struct payload_flow *flow;
+    struct payload_target *to;
+    struct payload_flow *flow; /* directory */
+    struct payload_way *way;   /* connection */
 };
 
-static struct payload_dir_open *open_dir(struct collector *c, const char *dir)
+static bool is_true(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value && strcmp(value, "true") == 0;
+}
+
+static void open_dir(struct collector *c, struct payload_target *to, const char *dir)
 {
     const struct session *session = c->opt->session;
-    struct payload_options o = {.dir = dir};
-    const char *headers = getenv("SCOPE_PAYLOAD_HEADER");
-    struct payload_dir_open *d;
+    struct payload_options o = {.dir = dir, .headers = is_true("SCOPE_PAYLOAD_HEADER")};
     int rc;
 
-    for (d = c->payload_dirs; d; d = d->next)
-        if (strcmp(d->dir, dir) == 0)
-            return d;
-    d = xcalloc(1, sizeof(*d));
-    d->dir = xstrdup(dir);
-    d->next = c->payload_dirs;
-    c->payload_dirs = d;
+    to->dir = xstrdup(dir);
     if (session) {
         o.session = session->id;
         o.start_ns = session->start_ns;
     }
-    o.headers = headers && strcmp(headers, "true") == 0;
-    rc = payload_open(&o, &d->store);
+    rc = payload_open(&o, &to->store);
     if (rc < 0)
         log_error("payloads can't be written to %s: %s", dir, strerror(-rc));
-    return d;
 }
 
-void payloads_prepare(struct collector *c, const struct config *cfg)
+static void open_link(struct collector *c, struct payload_target *to, struct pipeline *pl)
 {
-    if (cfg->payload.enable)
-        open_dir(c, cfg->payload.dir);
+    char *start = telemetry_payload_start(pl->tm);
+
+    to->link = payload_link_new(c->base, &pl->cfg->cribl.transport, start);
+    to->pl = pl;
+    free(start);
+}
+
+/* A connection can be made to it. */
+static bool connects(const struct config *cfg)
+{
+    return cfg->cribl.enable && cfg->cribl.transport.type != CFG_FILE && cfg->cribl.transport.type != CFG_UDP;
+}
+
+static struct payload_target *target_of(struct collector *c, struct pipeline *pl)
+{
+    bool link = connects(pl->cfg) && !is_true("SCOPE_PAYLOAD_TO_DISK");
+    struct payload_target *to = link ? NULL : c->payload_targets;
+
+    if (pl->payload_to)
+        return pl->payload_to;
+    while (to && !(to->dir && strcmp(to->dir, pl->cfg->payload.dir) == 0))
+        to = to->next;
+    if (!to) {
+        to = xcalloc(1, sizeof(*to));
+        if (link)
+            open_link(c, to, pl);
+        else
+            open_dir(c, to, pl->cfg->payload.dir);
+        to->next = c->payload_targets;
+        c->payload_targets = to;
+    }
+    pl->payload_to = to;
+    return to;
+}
+
+void payloads_prepare(struct collector *c, struct pipeline *pl)
+{
+    if (pl->cfg->payload.enable)
+        target_of(c, pl);
 }
 
 static struct payload_addr peer_of(const struct stream *s)
@@ -104,7 +142,10 @@ static void end_flow(struct stream *s, struct stream_flow *f, uint64_t time_ns)
 {
     bool remote = s->sock && s->sock->flags & SOCKF_REMOTE;
 
-    payload_end(f->flow, time_ns, s->datagrams ? NULL : remote ? "remote" : "local");
+    if (f->way)
+        payload_way_end(f->way);
+    else
+        payload_end(f->flow, time_ns, s->datagrams ? NULL : remote ? "remote" : "local");
     free(f);
 }
 
@@ -113,7 +154,7 @@ static struct stream_flow *flow_of(struct stream *s, uint64_t len, uint64_t time
 {
     struct stream_flow **at = &s->flows, *f;
     struct payload_addr peer = {.family = AF_UNSPEC};
-    struct payload_dir_open *to;
+    struct payload_target *to;
     struct payload_id id;
     unsigned count = 0;
 
@@ -130,8 +171,8 @@ static struct stream_flow *flow_of(struct stream *s, uint64_t len, uint64_t time
     if (f && *at == f) {
         *at = f->next;
     } else {
-        to = open_dir(s->p->c, s->p->pl->cfg->payload.dir);
-        if (!to->store) {
+        to = target_of(s->p->c, s->p->pl);
+        if (!to->link && !to->store) {
             report_loss(s->p->c, s->p, LK_PAYLOAD, len);
             return NULL;
         }
@@ -139,27 +180,23 @@ static struct stream_flow *flow_of(struct stream *s, uint64_t len, uint64_t time
         f = xcalloc(1, sizeof(*f));
         f->peer = peer;
         f->to = to;
-        f->flow = payload_begin(to->store, &id, time_ns);
+        if (to->link)
+            f->way = payload_way_begin(to->link, &id);
+        else
+            f->flow = payload_begin(to->store, &id, time_ns);
     }
     f->next = s->flows;
     s->flows = f;
     return f;
 }
 
-/* Into the file of a stream whose process is set. data NULL: a gap, which is told as a loss unless nobody wanted it. */
-static void keep(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns, bool wanted)
+/* Into the files of a flow: bytes, or a gap. */
+static void write_flow(struct stream *s, struct stream_flow *f, enum payload_dir dir, const uint8_t *data, uint64_t len,
+                       uint64_t time_ns)
 {
-    enum payload_dir to = dir == PROTO_RX ? PAYLOAD_IN : PAYLOAD_OUT;
-    struct stream_flow *f = flow_of(s, len, time_ns);
-    uint64_t before;
-    int rc;
+    uint64_t before = payload_lost(f->to->store);
+    int rc = data ? payload_data(f->flow, dir, time_ns, data, len) : payload_gap(f->flow, dir, time_ns, len);
 
-    if (!f)
-        return;
-    if (!data && wanted)
-        report_loss(s->p->c, s->p, LK_PAYLOAD, len);
-    before = payload_lost(f->to->store);
-    rc = data ? payload_data(f->flow, to, time_ns, data, len) : payload_gap(f->flow, to, time_ns, len);
     if (rc == 0)
         return;
     report_loss(s->p->c, s->p, LK_PAYLOAD, payload_lost(f->to->store) - before);
@@ -168,42 +205,22 @@ static void keep(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
     f->to->told = true;
 }
 
-/* It is no TLS: what was held back goes first. */
-static void release(struct stream *s)
+/* For a stream whose process is set. data NULL: a gap, which is told as a loss unless nobody wanted it. */
+static void keep(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns, bool wanted)
 {
-    s->cleartext = true;
-    for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
-        struct held_bytes *h = &s->held[dir];
+    enum payload_dir to = dir == PROTO_RX ? PAYLOAD_IN : PAYLOAD_OUT;
+    struct stream_flow *f = flow_of(s, len, time_ns);
 
-        if (h->len)
-            keep(s, dir, h->data, h->len, h->time_ns, true);
-        h->len = 0;
-    }
-}
-
-/* The first bytes of a connection tell whether it is TLS, of which the plaintext is another stream; until then they are
- * held back. True if these are kept for later, or not wanted. */
-static bool hold(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
-{
-    struct held_bytes *h = &s->held[dir];
-    uint8_t first[TLS_DETECT];
-    size_t had = h->len, more = len < sizeof(first) - had ? (size_t)len : sizeof(first) - had;
-    int is_tls;
-
-    memcpy(first, h->data, had);
-    memcpy(first + had, data, more);
-    is_tls = tls_detect(first, had + more);
-    if (is_tls > 0) {
-        s->ciphertext = true;
-        return true;
-    }
-    if (is_tls == 0 || had + len >= sizeof(first))
-        return false;
-    if (!had)
-        h->time_ns = time_ns;
-    memcpy(h->data, first, had + more);
-    h->len = (uint8_t)(had + more);
-    return true;
+    if (!f)
+        return;
+    if (!data && wanted)
+        report_loss(s->p->c, s->p, LK_PAYLOAD, len);
+    if (!f->way)
+        write_flow(s, f, to, data, len, time_ns);
+    else if (!data)
+        payload_way_gap(f->way, to, time_ns, len);
+    else if (!payload_way_data(f->way, to, time_ns, data, len))
+        report_loss(s->p->c, s->p, LK_PAYLOAD, len);
 }
 
 void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
@@ -215,11 +232,6 @@ void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, ui
     wanted = s->everything || s->p->pl->cfg->payload.enable;
     if (!wanted && !s->flows) /* if it was wanted before, it may be again: then this is a gap */
         return;
-    if (!s->cleartext) {
-        if (data && !s->tls && !s->datagrams && hold(s, dir, data, len, time_ns))
-            return;
-        release(s);
-    }
     keep(s, dir, wanted ? data : NULL, len, time_ns, wanted);
 }
 
@@ -227,17 +239,20 @@ void payloads_recognised(struct stream *s)
 {
     struct payload_id id;
 
-    if (!s->p || s->datagrams) /* of a datagram socket each peer may speak another */
+    /* Of a datagram socket each peer may speak another; what is encrypted isn't in the flow. */
+    if (!s->p || s->datagrams || s->ciphertext)
         return;
     id = identity(s);
-    for (struct stream_flow *f = s->flows; f; f = f->next)
-        payload_update(f->flow, &id);
+    for (struct stream_flow *f = s->flows; f; f = f->next) {
+        if (f->way)
+            payload_way_update(f->way, &id);
+        else
+            payload_update(f->flow, &id);
+    }
 }
 
 void payloads_end(struct stream *s, uint64_t time_ns)
 {
-    if (s->p && !s->ciphertext)
-        release(s);
     for (struct stream_flow *f; (f = s->flows);) {
         s->flows = f->next;
         end_flow(s, f, time_ns);
@@ -246,20 +261,58 @@ void payloads_end(struct stream *s, uint64_t time_ns)
 
 void payloads_flush(struct collector *c)
 {
-    for (struct payload_dir_open *d = c->payload_dirs; d; d = d->next)
-        if (d->store)
-            payload_flush(d->store);
+    for (struct payload_target *to = c->payload_targets; to; to = to->next) {
+        if (to->link)
+            payload_link_flush(to->link);
+        else if (to->store)
+            payload_flush(to->store);
+    }
+}
+
+void payloads_finish(struct collector *c, unsigned wait_ms)
+{
+    uint64_t now = clock_now_mono(), until = now + wait_ms * UINT64_C(1000000);
+
+    for (struct payload_target *to = c->payload_targets; to; to = to->next) {
+        uint64_t lost;
+
+        if (!to->link)
+            continue;
+        now = clock_now_mono();
+        lost = payload_link_finish(to->link, now < until ? (unsigned)((until - now) / 1000000) : 0);
+        c->lost[LK_PAYLOAD_DESTINATION] += lost;
+        telemetry_loss(to->pl->tm, NULL, report_loss_name(LK_PAYLOAD_DESTINATION), lost, clock_now_real());
+    }
 }
 
 void payloads_close(struct collector *c)
 {
-    for (struct payload_dir_open *d; (d = c->payload_dirs);) {
-        int rc = d->store ? payload_close(d->store) : 0;
+    for (struct payload_target *to; (to = c->payload_targets);) {
+        int rc = to->store ? payload_close(to->store) : 0;
 
         if (rc < 0)
-            log_error("payloads: %s: %s", d->dir, strerror(-rc));
-        c->payload_dirs = d->next;
-        free(d->dir);
-        free(d);
+            log_error("payloads: %s: %s", to->dir, strerror(-rc));
+        payload_link_free(to->link);
+        c->payload_targets = to->next;
+        free(to->dir);
+        free(to);
     }
+}
+
+void payloads_describe(const struct proc *p, struct buf *b)
+{
+    const struct payload_target *to = p->pl->payload_to;
+    struct buf url = BUF_INIT;
+
+    if (!to)
+        return;
+    if (to->link) {
+        output_describe(payload_link_output(to->link), "payload", b);
+        return;
+    }
+    buf_printf(&url, "dir://%s", to->dir);
+    buf_str(b, "{\"name\":\"payload\",\"config\":");
+    buf_json(b, url.p, url.len);
+    buf_printf(b, ",\"connected\":%s}", to->store ? "true" : "false");
+    buf_free(&url);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What passes through streams, into payload files (session/payload.h), if the
- * configuration wants it. Bytes that can't be written are counted (LK_PAYLOAD).
+ * What passes through streams, into payload files (session/payload.h) or over a
+ * payload connection (session/payload_link.h), if the configuration wants it.
+ * Bytes that can't be written are counted (LK_PAYLOAD).
  */
 #ifndef SCOPE_COLLECTOR_PAYLOADS_H
 #define SCOPE_COLLECTOR_PAYLOADS_H
@@ -9,8 +10,8 @@
 #include "collector/core.h"
 #include "collector/stream.h"
 
-/* Traffic of this configuration will be kept: there is an index from now on. */
-void payloads_prepare(struct collector *c, const struct config *cfg);
+/* Traffic of this configuration will be kept: there is an index, or a connection, from now on. */
+void payloads_prepare(struct collector *c, struct pipeline *pl);
 /* Bytes of a stream whose process is set, in order and once each; data NULL: they were not captured. */
 void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
 /* Its protocol was recognised: s->protocol. */
@@ -19,7 +20,11 @@ void payloads_recognised(struct stream *s);
 void payloads_end(struct stream *s, uint64_t time_ns);
 /* Everything so far can be read. */
 void payloads_flush(struct collector *c);
-/* When no stream is left. */
+/* When no stream is left: waits for slow connections, at most so long in all, and counts what they don't take
+ * (LK_PAYLOAD_DESTINATION), while that can still be told. */
+void payloads_finish(struct collector *c, unsigned wait_ms);
 void payloads_close(struct collector *c);
+/* Appends where payloads of the process go, if they do, as telemetry_describe() does. */
+void payloads_describe(const struct proc *p, struct buf *b);
 
 #endif

@@ -105,7 +105,7 @@ struct pipeline *pipeline_for(struct collector *c, const struct config_sources *
     pl->ev_dns_req = wants(pl, CFG_EW_DNS, "dns.req");
     pl->ev_dns_resp = wants(pl, CFG_EW_DNS, "dns.resp");
     stream_prepare(pl);
-    payloads_prepare(c, cfg);
+    payloads_prepare(c, pl);
     pl->mode = mode_for(pl);
     pl->next = c->pipelines;
     c->pipelines = pl;
@@ -506,7 +506,8 @@ void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t
     report_event(p, CFG_EW_NET, "net.close", d->file->channel, time_ns, &f);
 }
 
-void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, uint64_t time_ns)
+void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, const struct fields *more,
+                    uint64_t time_ns)
 {
     FIELDS(f, TM_MAX_FIELDS);
 
@@ -518,6 +519,8 @@ void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *pr
         add_int(&f, "fd", 7, fd);
     add_str(&f, "host", 4, p->tm.host);
     add_str(&f, "protocol", 0, protocol);
+    for (size_t i = 0; more && i < more->n; i++)
+        add_field(&f, &more->f[i]);
     report_event(p, CFG_EW_NET, "net.app", channel, time_ns, &f);
 }
 
@@ -535,7 +538,7 @@ static const char *const class_name[ERR_MAX] = {
     [ERR_OPEN_CLOSE] = "open_close", [ERR_READ_WRITE] = "read_write", [ERR_SYNC] = "sync", [ERR_SEEK] = "seek",
     [ERR_STAT] = "stat", [ERR_DELETE] = "delete", [ERR_CREATE] = "create", [ERR_RENAME] = "rename",
     [ERR_CHANGE] = "change", [ERR_DESC] = "descriptor", [ERR_MAP] = "map", [ERR_CONNECTION] = "connection",
-    [ERR_RX_TX] = "rx_tx",
+    [ERR_RX_TX] = "rx_tx", [ERR_DNS] = "dns",
 };
 
 enum err_class err_class_of(enum op_group group)
@@ -558,10 +561,15 @@ enum err_class err_class_of(enum op_group group)
     }
 }
 
+static enum tm_metric error_metric(enum err_class class_)
+{
+    return class_ == ERR_CONNECTION || class_ == ERR_RX_TX || class_ == ERR_DNS ? TM_NET_ERROR : TM_FS_ERROR;
+}
+
 void report_error(struct proc *p, enum err_class class_, const char *op, int err, const char *file, size_t len,
                   const struct sock *s, uint64_t time_ns)
 {
-    enum tm_metric m = class_ == ERR_CONNECTION || class_ == ERR_RX_TX ? TM_NET_ERROR : TM_FS_ERROR;
+    enum tm_metric m = error_metric(class_);
     FIELDS(f, TM_MAX_FIELDS);
 
     if (!p->pl->per_op[m]) {
@@ -575,6 +583,18 @@ void report_error(struct proc *p, enum err_class class_, const char *op, int err
         add_str(&f, "proto", 2, proto_name(s));
     add_str(&f, "errno", 3, err_name(err));
     report_sample(p, m, 1, 1, class_name[class_], &f, false, time_ns);
+}
+
+void report_dns_error(struct proc *p, const char *domain, size_t len, uint64_t time_ns)
+{
+    FIELDS(f, 1);
+
+    if (!p->pl->per_op[TM_NET_ERROR]) {
+        p->sums.error[ERR_DNS]++;
+        return;
+    }
+    add_mem(&f, "domain", 5, domain, len);
+    report_sample(p, TM_NET_ERROR, 1, 1, class_name[ERR_DNS], &f, false, time_ns);
 }
 
 static const char *const net_class_name[NETC_MAX] = {"inet_tcp", "inet_udp", "unix_tcp", "unix_udp", "other"};
@@ -714,7 +734,7 @@ static const char *const loss_name[LK_MAX] = {
     [LK_RECORD] = "record", [LK_DATA] = "data", [LK_CALL] = "call", [LK_SLOT] = "slot", [LK_COPY] = "copy",
     [LK_TORN] = "torn", [LK_SEGMENT] = "segment", [LK_DESCRIPTOR] = "descriptor", [LK_QUEUE] = "queue",
     [LK_DESTINATION] = "destination", [LK_TRAFFIC] = "traffic", [LK_MESSAGE] = "message",
-    [LK_PAYLOAD] = "payload",
+    [LK_PAYLOAD] = "payload", [LK_PAYLOAD_DESTINATION] = "payload_destination",
 };
 
 const char *report_loss_name(enum loss_kind kind)
@@ -751,7 +771,7 @@ static void sums_flush(struct proc *p, uint64_t time_ns)
                        NULL, true, time_ns);
     for (int k = 0; k < ERR_MAX; k++)
         if (s->error[k])
-            report_sample(p, k == ERR_CONNECTION || k == ERR_RX_TX ? TM_NET_ERROR : TM_FS_ERROR, (int64_t)s->error[k], 0,
+            report_sample(p, error_metric(k), (int64_t)s->error[k], 0,
                    class_name[k], NULL, true, time_ns);
     if (p->gauge_said[0])
         report_sample(p, TM_NET_PORT, p->gauge_port, 0, NULL, NULL, true, time_ns);

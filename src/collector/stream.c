@@ -18,7 +18,13 @@
 #define JOINED_TRIES 64u     /* pieces at whose beginning a connection that was joined half-way is recognised */
 #define LOOK_MAX 131072u     /* bytes of a connection that is not recognised; less than FD_UNDECIDED_SOCKET */
 #define SKIP_LEAST 4096u     /* bytes that are worth telling the probe */
+/* Clear text in which a connection may go over to TLS, as STARTTLS of mail protocols and PostgreSQL's SSLRequest do. */
+#define STARTTLS_TURNS 12u
+#define STARTTLS_BYTES 16384u
 #define OBJECTS_MAX 4096u    /* TLS objects without a descriptor, of a process */
+/* How long an answer is waited for: longer than resolvers wait before they ask again or refuse (resolv.conf(5): 5 s;
+ * BIND: 10 s). */
+#define DNS_WAIT_NS UINT64_C(15000000000)
 
 struct tls_stream {
     struct tls_stream *next;
@@ -43,7 +49,8 @@ void stream_prepare(struct pipeline *pl)
     pl->http = pl->ev_http_req || pl->ev_http_resp;
     for (int m = TM_HTTP_REQ; m <= TM_HTTP_RESP_LENGTH; m++)
         pl->http |= pl->metric[m] || pl->per_op[m];
-    pl->dns = pl->ev_dns_req || pl->ev_dns_resp || pl->metric[TM_DNS_REQ] || pl->per_op[TM_DNS_REQ];
+    pl->dns = pl->ev_dns_req || pl->ev_dns_resp || pl->metric[TM_DNS_REQ] || pl->per_op[TM_DNS_REQ] ||
+              pl->metric[TM_DNS_DURATION] || pl->per_op[TM_DNS_DURATION];
     pl->statsd = cfg->metric.enable && cfg->metric.watch[CFG_MW_STATSD];
     pl->payloads = cfg->payload.enable;
     for (size_t i = 0; i < cfg->protocol_count; i++) {
@@ -81,6 +88,34 @@ static struct stream *stream_new(const struct sock *sock, uint64_t channel, bool
     return s;
 }
 
+static void stop_asking(struct stream *s)
+{
+    if (!s->asker)
+        return;
+    *s->asking = s->next_asking;
+    if (s->next_asking)
+        s->next_asking->asking = s->asking;
+    s->asker = NULL;
+}
+
+/* Queries may have come, or answers. */
+static void note_asking(struct stream *s)
+{
+    struct proc *p = dns_outstanding(s->dns) ? s->p : NULL;
+
+    if (s->asker == p)
+        return;
+    stop_asking(s);
+    if (!p)
+        return;
+    s->asker = p;
+    s->asking = &p->asking;
+    s->next_asking = p->asking;
+    if (s->next_asking)
+        s->next_asking->asking = &s->next_asking;
+    p->asking = s;
+}
+
 static void free_decoder(struct stream *s, uint64_t time_ns)
 {
     switch ((enum stream_kind)s->kind) {
@@ -88,8 +123,12 @@ static void free_decoder(struct stream *s, uint64_t time_ns)
     case STREAM_NOTHING: break;
     case STREAM_HTTP1: http1_free(s->http1, time_ns); break;
     case STREAM_HTTP2: http2_free(s->http2, time_ns); break;
-    case STREAM_DNS: dns_free(s->dns, time_ns); break;
+    case STREAM_DNS:
+        dns_free(s->dns, time_ns);
+        stop_asking(s);
+        break;
     case STREAM_STATSD: statsd_free(s->statsd); break;
+    case STREAM_TLS: hellos_free(s->hellos); break;
     }
 }
 
@@ -156,8 +195,13 @@ static void http_note(void *owner, enum http_note note, uint64_t count)
     }
 }
 
-static const struct http_sink stream_http = {.request = http_request, .response = http_response, .done = http_done,
-                                             .upgraded = http_upgraded, .rest = http_rest, .note = http_note};
+static const struct http_sink stream_http = {.request = http_request,
+                                             .response = http_response,
+                                             .trailers = http_trailers,
+                                             .done = http_done,
+                                             .upgraded = http_upgraded,
+                                             .rest = http_rest,
+                                             .note = http_note};
 
 /* A decoder must not be freed while it calls. */
 static void change(struct stream *s, uint64_t time_ns)
@@ -207,12 +251,20 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
     s->detect = NULL;
     s->kind = STREAM_NOTHING;
     s->http = a->protocol == DETECT_HTTP1 || a->protocol == DETECT_HTTP2;
+    s->builtin = a->protocol != DETECT_USER;
     s->everything = rule && rule->payload;
     s->ciphertext |= a->protocol == DETECT_TLS && !s->tls;
     s->protocol = a->name;
     payloads_recognised(s);
-    if (rule ? rule->detect : a->protocol != DETECT_TLS)
-        report_net_app(s->p, s->fd, s->channel, a->name, time_ns);
+    if (pl->ev_net_app && (!rule || rule->detect)) {
+        if (a->protocol == DETECT_TLS && !s->datagrams) {
+            s->kind = STREAM_TLS;
+            s->hellos = hellos_new(s, time_ns);
+            s->looked = 0;
+        } else {
+            report_net_app(s->p, s->fd, s->channel, a->name, NULL, time_ns);
+        }
+    }
     if (a->protocol == DETECT_HTTP1 && pl->http) {
         s->kind = STREAM_HTTP1;
         s->http1 = http1_new(&stream_http, s, joined);
@@ -278,6 +330,7 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
             dns_feed(s->dns, dir, data, len, time_ns);
         else if (data)
             dns_datagram(s->dns, dir, s->peer, data, (size_t)len, (size_t)len, time_ns);
+        note_asking(s);
         break;
     case STREAM_STATSD:
         if (!s->datagrams)
@@ -285,19 +338,15 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
         else if (data)
             statsd_datagram(s->statsd, dir, data, (size_t)len, (size_t)len, time_ns);
         break;
+    case STREAM_TLS:
+        s->looked += len;
+        s->next_nothing = hellos_feed(s->hellos, dir, data, len, time_ns) || s->looked > 2 * TLS_HELLO_MAX;
+        break;
     }
     change(s, time_ns);
 }
 
-/* What passed, each byte once. */
-static void pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
-{
-    if (!len)
-        return;
-    payloads_pass(s, dir, data, len, time_ns);
-    feed(s, dir, data, len, time_ns);
-}
-
+/* Nothing more of it comes. */
 static void end(struct stream *s, uint64_t time_ns)
 {
     for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
@@ -315,11 +364,89 @@ static void end(struct stream *s, uint64_t time_ns)
     }
 }
 
+static void pass_on(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    if ((!s->turns || s->last != dir) && s->turns <= STARTTLS_TURNS)
+        s->turns++;
+    s->last = (uint8_t)dir;
+    s->clear = len > STARTTLS_BYTES || s->clear + len > STARTTLS_BYTES ? STARTTLS_BYTES + 1 : s->clear + (uint32_t)len;
+    payloads_pass(s, dir, data, len, time_ns);
+    feed(s, dir, data, len, time_ns);
+}
+
+/* A connection is TLS from its beginning, or becomes it after some clear text. Decoders know better what they read. */
+static bool may_become_tls(const struct stream *s)
+{
+    return !s->tls && !s->datagrams && !s->ciphertext && (s->kind == STREAM_DETECT || s->kind == STREAM_NOTHING) &&
+           s->turns <= STARTTLS_TURNS && s->clear <= STARTTLS_BYTES;
+}
+
+/* What comes is a hello. The plaintext is another stream; here everything is recognised anew. */
+static void become_tls(struct stream *s, uint64_t time_ns)
+{
+    if (s->clear) {
+        end(s, time_ns); /* of what was in clear text */
+        become(s, STREAM_DETECT, time_ns);
+        s->detect = NULL;
+        s->joined = false;
+        s->tries = 0;
+        s->looked = 0;
+    }
+    s->ciphertext = true;
+}
+
+/* What was held back is no TLS. */
+static void release(struct stream *s)
+{
+    uint8_t len = s->held.len;
+
+    s->held.len = 0;
+    if (len)
+        pass_on(s, (enum proto_dir)s->held.dir, s->held.data, len, s->held.time_ns);
+}
+
+/* True if these bytes are kept for later: they may be the beginning of TLS. */
+static bool hold(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    struct held_bytes *h = &s->held;
+    size_t more = len < TLS_DETECT - (size_t)h->len ? (size_t)len : TLS_DETECT - (size_t)h->len;
+    uint8_t first[TLS_DETECT];
+    int is_tls;
+
+    memcpy(first, h->data, h->len);
+    memcpy(first + h->len, data, more);
+    is_tls = tls_detect(first, h->len + more);
+    if (is_tls > 0)
+        become_tls(s, time_ns);
+    if (is_tls >= 0 || h->len + len >= TLS_DETECT)
+        return false;
+    if (!h->len)
+        h->time_ns = time_ns;
+    memcpy(h->data, first, h->len + more);
+    h->len = (uint8_t)(h->len + more);
+    h->dir = (uint8_t)dir;
+    return true;
+}
+
+/* What passed, each byte once. begins: it is the beginning of a call; a hello is. */
+static void pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns, bool begins)
+{
+    if (!len)
+        return;
+    if (s->held.len && (!data || dir != s->held.dir))
+        release(s);
+    if (data && (begins || s->held.len) && may_become_tls(s) && hold(s, dir, data, len, time_ns))
+        return;
+    release(s);
+    pass_on(s, dir, data, len, time_ns);
+}
+
 static uint64_t needless(const struct stream *s, enum proto_dir dir)
 {
     switch ((enum stream_kind)s->kind) {
     case STREAM_HTTP1: return http1_skip(s->http1, dir);
     case STREAM_HTTP2: return http2_skip(s->http2, dir);
+    case STREAM_TLS: return hellos_skip(s->hellos, dir);
     default: return 0;
     }
 }
@@ -353,7 +480,10 @@ static enum fd_want want_of(const struct proc *p, const struct stream *s)
 {
     if (!s->ciphertext && (s->everything || p->pl->mode & SEG_M_PAYLOADS))
         return FDW_CAPTURE;
-    return s->kind == STREAM_DETECT ? FDW_UNDECIDED : s->kind == STREAM_NOTHING ? FDW_NONE : FDW_CAPTURE;
+    if (s->kind == STREAM_DETECT ||
+        (s->kind == STREAM_NOTHING && p->pl->ev_net_app && !s->builtin && may_become_tls(s)))
+        return FDW_UNDECIDED;
+    return s->kind == STREAM_NOTHING ? FDW_NONE : FDW_CAPTURE;
 }
 
 enum fd_want stream_want(const struct proc *p, const struct desc *d)
@@ -392,7 +522,7 @@ static void datagram(struct stream *s, const struct traffic *t)
     address_set(&s->from, t->name, t->name_len);
     s->peer = hash_of(t->name, t->name_len);
     if (t->data && !t->offset && t->len == t->bytes) {
-        pass(s, t->dir, t->data, t->len, t->time_ns);
+        pass(s, t->dir, t->data, t->len, t->time_ns, false);
     } else {
         payloads_pass(s, t->dir, NULL, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
         if (!t->offset && (s->kind == STREAM_DNS || s->kind == STREAM_STATSD))
@@ -419,7 +549,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         uint64_t *pos = &d->pos[t->dir];
 
         if (*pos != DESC_NO_POS && start > *pos) {
-            pass(s, t->dir, NULL, start - *pos, t->time_ns);
+            pass(s, t->dir, NULL, start - *pos, t->time_ns, false);
         } else if (*pos != DESC_NO_POS) {
             skip = *pos - start; /* written out of order, by threads: it was a gap already */
         }
@@ -427,7 +557,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
             *pos = start + len;
     }
     if (skip < len)
-        pass(s, t->dir, t->data ? t->data + skip : NULL, len - skip, t->time_ns);
+        pass(s, t->dir, t->data ? t->data + skip : NULL, len - skip, t->time_ns, !t->offset && !skip);
     with(s, NULL, -1);
     if (!t->tls) {
         tell_skip(p, fd, d, s);
@@ -446,7 +576,7 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
         with(s, p, fd);
         for (enum proto_dir dir = 0; dir < PROTO_DIRS && !p->borrowed && !(d->flags & DF_BLIND); dir++)
             if (d->pos[dir] != DESC_NO_POS && now[dir] > d->pos[dir])
-                pass(s, dir, NULL, now[dir] - d->pos[dir], time_ns);
+                pass(s, dir, NULL, now[dir] - d->pos[dir], time_ns, false);
         with(s, NULL, -1);
     }
     if (d->file->refs > 1)
@@ -457,6 +587,7 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
         if (!*at)
             continue;
         with(*at, p, fd);
+        release(*at);
         end(*at, time_ns);
         stream_free(*at, time_ns);
         *at = NULL;
@@ -488,13 +619,15 @@ void stream_object(struct proc *p, const struct traffic *t)
     o->next = p->tls_streams;
     p->tls_streams = o;
     with(o->stream, p, -1);
-    pass(o->stream, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
+    pass(o->stream, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns,
+         false);
     with(o->stream, NULL, -1);
 }
 
 static void object_free(struct proc *p, struct tls_stream *o, bool tell, uint64_t time_ns)
 {
     with(o->stream, tell ? p : NULL, -1);
+    release(o->stream);
     end(o->stream, time_ns);
     stream_free(o->stream, time_ns);
     free(o);
@@ -519,10 +652,32 @@ void stream_end(struct proc *p, bool tell, uint64_t time_ns)
     }
 }
 
-void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t)
+void stream_sweep(struct proc *p, uint64_t time_ns)
+{
+    for (struct stream *s = p->asking, *next; s; s = next) {
+        next = s->next_asking;
+        with(s, p, -1);
+        dns_sweep(s->dns, time_ns, DNS_WAIT_NS);
+        note_asking(s);
+        with(s, NULL, -1);
+    }
+}
+
+void stream_forget(struct proc *p)
+{
+    while (p->asking)
+        stop_asking(p->asking);
+}
+
+void stream_net_fields_of(struct fields *f, const struct stream *s, const union address *from, struct address_texts *t)
 {
     if (s->sock)
-        report_net_fields(f, s->sock, s->from.family ? &s->from : &s->sock->peer, t);
+        report_net_fields(f, s->sock, from->family ? from : &s->sock->peer, t);
+}
+
+void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t)
+{
+    stream_net_fields_of(f, s, &s->from, t);
 }
 
 bool stream_is_http(const struct sock *s)

@@ -33,7 +33,7 @@ struct traffic {
     uint64_t time_ns;         /* CLOCK_REALTIME */
 };
 
-enum stream_kind { STREAM_DETECT, STREAM_NOTHING, STREAM_HTTP1, STREAM_HTTP2, STREAM_DNS, STREAM_STATSD };
+enum stream_kind { STREAM_DETECT, STREAM_NOTHING, STREAM_HTTP1, STREAM_HTTP2, STREAM_DNS, STREAM_STATSD, STREAM_TLS };
 
 struct stream {
     uint8_t kind;             /* enum stream_kind */
@@ -41,6 +41,7 @@ struct stream {
     bool tls;                 /* it is the plaintext of TLS */
     bool joined;              /* something passed before, or was missed before it was recognised */
     bool http;                /* HTTP was recognised, decoded or not */
+    bool builtin;             /* it is a protocol that we know, not one of the user's */
     bool everything;          /* its payload is wanted, by its protocol */
     bool ciphertext;          /* TLS: its payload isn't wanted, the plaintext is another stream */
     unsigned tries;           /* to recognise it */
@@ -53,19 +54,25 @@ struct stream {
     union address from;       /* other side of the datagram, if the call names one; family 0: it doesn't */
     uint64_t peer;            /* a hash of it; 0: none */
     const char *protocol;     /* that was recognised, or NULL */
+    struct proc *asker;       /* DNS: who used it last while queries are outstanding; NULL: none are, or it has ended */
+    struct stream *next_asking, **asking; /* of asker->asking: the next one, and what leads to this one */
     /* payloads.c: */
     struct stream_flow *flows;
-    bool cleartext;           /* it doesn't begin as TLS */
-    struct held_bytes {       /* that may be the beginning of TLS */
-        uint8_t data[TLS_DETECT], len;
+    /* TLS, at the beginning or later: */
+    uint8_t turns;            /* times that bytes followed others of the other direction, and the first ones */
+    uint8_t last;             /* whose the last ones were, enum proto_dir */
+    uint32_t clear;           /* bytes that have passed so far, at most STARTTLS_BYTES + 1 */
+    struct held_bytes {       /* that may be the beginning of TLS; they come next */
+        uint8_t data[TLS_DETECT], len, dir;
         uint64_t time_ns;
-    } held[PROTO_DIRS];
+    } held;
     union {
         struct detect *detect;
         struct http1 *http1;
         struct http2 *http2;
         struct dns *dns;
         struct statsd *statsd;
+        struct hellos *hellos;
     };
     struct http2 *next_http2; /* HTTP/1 was upgraded to it */
     struct detect *next_detect; /* HTTP/1 has become a tunnel */
@@ -85,6 +92,10 @@ void stream_object_end(struct proc *p, uint64_t object, uint64_t time_ns);
 void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns);
 /* All that belong to no socket, when a process ends or becomes another program. tell: its telemetry isn't over yet. */
 void stream_end(struct proc *p, bool tell, uint64_t time_ns);
+/* Gives up DNS queries of its streams (proc.asking) that nobody has answered for long. */
+void stream_sweep(struct proc *p, uint64_t time_ns);
+/* It is about to be freed: nothing is told for it any more. */
+void stream_forget(struct proc *p);
 /* Tells what is outstanding, if anybody is there to tell it for, and frees. NULL is fine. */
 void stream_free(struct stream *s, uint64_t time_ns);
 
@@ -94,12 +105,25 @@ enum fd_want stream_want(const struct proc *p, const struct desc *d);
 struct fields;
 struct address_texts;
 void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t);
+/* The same when `from` was the other side; family 0: the socket's peer. */
+void stream_net_fields_of(struct fields *f, const struct stream *s, const union address *from, struct address_texts *t);
 /* Whether HTTP was recognised on it. */
 bool stream_is_http(const struct sock *s);
 
 /* dns.c, statsd.c; the owner is a stream */
 extern const struct dns_sink dns_sink;
 extern const struct statsd_sink statsd_sink;
+
+/* tls.c */
+/* Tells net.app of a connection that begins as TLS, once: when the hellos of both sides were read, or will not be. What
+ * comes behind them is encrypted. The stream outlives it. */
+struct hellos *hellos_new(struct stream *s, uint64_t time_ns);
+/* Tells what is known, if it wasn't told. */
+void hellos_free(struct hellos *h);
+/* As tls_feed(); true if it was told: nothing more is needed. */
+bool hellos_feed(struct hellos *h, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
+/* As tls_skip(). */
+uint64_t hellos_skip(const struct hellos *h, enum proto_dir dir);
 
 /* http.c */
 void http_prepare(struct pipeline *pl);
@@ -108,6 +132,7 @@ void *http_request(void *stream, const struct http_head *head);
 void http_response(void *stream, const struct http_head *head, void *kept, uint64_t duration_ns);
 /* Of the request that `kept` belongs to: in which direction it went, when it began; false if it is NULL. */
 bool http_began(const void *kept, enum proto_dir *ret_dir, uint64_t *ret_first_ns);
+void http_trailers(void *stream, void *kept, bool response, const struct http_field *fields, size_t count);
 void http_done(void *stream, void *kept, const struct http_totals *totals);
 
 #endif

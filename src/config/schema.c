@@ -149,7 +149,7 @@ const struct key schema[] = {
     {.path = "payload.enable", .kind = KEY_BOOL, AT(payload.enable), .def = "false", .env = "SCOPE_PAYLOAD_ENABLE",
      .help = "Keep the bytes that pass through sockets, and the plaintext of TLS (scope flows)."},
     {.path = "payload.dir", .kind = KEY_PATH, AT(payload.dir), .def = "/tmp", .env = "SCOPE_PAYLOAD_DIR",
-     .help = "Directory for the files with payloads; made if it isn't there."},
+     .help = "Directory for the files with payloads; made if it isn't there. Not used with cribl.enable."},
 
     {.path = "libscope", .kind = KEY_SECTION, .help = "The observer itself."},
     {.path = "libscope.configevent", .kind = KEY_BOOL, AT(libscope.configevent), .def = "true",
@@ -177,13 +177,13 @@ const struct key schema[] = {
 
     {.path = "cribl", .kind = KEY_SECTION,
      .help = "One Cribl destination for everything. If it is on, events and metrics (as ndjson) both go there, "
-             "configevent is on, and the log level is at least warning."},
+             "payloads over a connection of their own, configevent is on, and the log level is at least warning."},
     {.path = "cribl.enable", .kind = KEY_BOOL, AT(cribl.enable), .def = "false", .env = "SCOPE_CRIBL_ENABLE",
      .help = "Use the destination below. SCOPE_CRIBL and SCOPE_CRIBL_CLOUD switch it on as well."},
     {.path = "cribl.authtoken", .kind = KEY_STRING, AT(cribl.authtoken), .optional = true, .secret = true,
      .env = "SCOPE_CRIBL_AUTHTOKEN", .help = "Token that is sent when a connection begins. Printed as ***."},
     TRANSPORT("cribl.transport", cribl.transport, ALL_BUT_FILE_AND_UDP, "edge", "127.0.0.1", "10090", NULL,
-              "SCOPE_CRIBL", "SCOPE_CRIBL", "events and metrics"),
+              "SCOPE_CRIBL", "SCOPE_CRIBL", "events, metrics and payloads"),
 
     {.path = "tags", .kind = KEY_TAGS, .base = BASE_NONE, .env = "SCOPE_TAG_<name>",
      .help = "Names and values that are added to every event and metric. Names that events and metrics use "

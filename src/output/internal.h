@@ -48,6 +48,7 @@ struct connected {
 struct output {
     struct output *next;             /* registry */
     unsigned refs, users;            /* users: those that haven't given up yet */
+    bool own;                        /* not shared */
     struct event_base *base;
     struct cfg_transport cfg;
     size_t datagram_max;
@@ -108,14 +109,14 @@ int resolve_read(int fd, struct address *out, const char **ret_text);
 void resolve_end(int fd, int pidfd);
 
 /* tls.c */
-struct tls;
-struct tls *tls_new(int fd, const struct cfg_tls *cfg, const char *host, char *err, size_t err_size);
+struct output_tls;
+struct output_tls *output_tls_new(int fd, const struct cfg_tls *cfg, const char *host, char *err, size_t err_size);
 /* 0: done; -EAGAIN with *ret_want; else -errno with text in err. */
-int tls_handshake(struct tls *t, short *ret_want, char *err, size_t err_size);
+int output_tls_handshake(struct output_tls *t, short *ret_want, char *err, size_t err_size);
 /* Bytes taken, or -EAGAIN with *ret_want, or -errno. */
-long tls_write(struct tls *t, const char *p, size_t len, short *ret_want);
+long output_tls_write(struct output_tls *t, const char *p, size_t len, short *ret_want);
 /* Throws away what arrives. 0 or -errno when the connection is gone. */
-int tls_discard(struct tls *t);
-void tls_free(struct tls *t);
+int output_tls_discard(struct output_tls *t);
+void output_tls_free(struct output_tls *t);
 
 #endif

@@ -308,19 +308,12 @@ static bool same_transport(const struct cfg_transport *a, const struct cfg_trans
     return false;
 }
 
-struct output *output_get(struct event_base *base, const struct cfg_transport *cfg, size_t datagram_max)
+static struct output *output_new(struct event_base *base, const struct cfg_transport *cfg, size_t datagram_max,
+                                 bool own)
 {
     static bool prepared;
     struct output *o;
 
-    if (cfg->type != CFG_UDP)
-        datagram_max = 0;
-    for (o = outputs; o; o = o->next)
-        if (o->base == base && o->datagram_max == datagram_max && same_transport(&o->cfg, cfg)) {
-            o->refs++;
-            o->users++;
-            return o;
-        }
     if (!prepared) {
         /* A reader that went away and a file size limit are errors of one write, not of the collector. */
         signal(SIGPIPE, SIG_IGN);
@@ -329,6 +322,7 @@ struct output *output_get(struct event_base *base, const struct cfg_transport *c
     }
     o = xcalloc(1, sizeof(*o));
     o->refs = o->users = 1;
+    o->own = own;
     o->base = base;
     o->datagram_max = datagram_max;
     o->cfg = *cfg;
@@ -350,6 +344,24 @@ struct output *output_get(struct event_base *base, const struct cfg_transport *c
     outputs = o;
     attempt(o);
     return o;
+}
+
+struct output *output_get(struct event_base *base, const struct cfg_transport *cfg, size_t datagram_max)
+{
+    if (cfg->type != CFG_UDP)
+        datagram_max = 0;
+    for (struct output *o = outputs; o; o = o->next)
+        if (!o->own && o->base == base && o->datagram_max == datagram_max && same_transport(&o->cfg, cfg)) {
+            o->refs++;
+            o->users++;
+            return o;
+        }
+    return output_new(base, cfg, datagram_max, false);
+}
+
+struct output *output_get_own(struct event_base *base, const struct cfg_transport *cfg)
+{
+    return output_new(base, cfg, 0, true);
 }
 
 void output_put(struct output *o)
@@ -503,4 +515,25 @@ uint64_t output_claim_lost(struct output *o)
 const char *output_url(const struct output *o)
 {
     return o->url;
+}
+
+void output_describe(const struct output *o, const char *name, struct buf *b)
+{
+    struct output_stats s;
+
+    output_stats(o, &s);
+    if (b->len && b->p[b->len - 1] != '[')
+        buf_char(b, ',');
+    buf_printf(b, "{\"name\":\"%s\",\"config\":", name);
+    buf_json_str(b, output_url(o));
+    buf_printf(b, ",\"connected\":%s", s.connected ? "true" : "false");
+    if (!s.connected)
+        buf_printf(b, ",\"attempts\":%u", s.attempts);
+    if (s.failure) {
+        buf_str(b, ",\"failure_details\":");
+        buf_json_str(b, s.failure);
+    }
+    buf_printf(b, ",\"delivered\":%llu,\"queued\":%llu,\"lost_queue\":%llu,\"lost_destination\":%llu}",
+               (unsigned long long)s.records, (unsigned long long)s.queued, (unsigned long long)s.lost_queue,
+               (unsigned long long)s.lost_destination);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A destination: a bounded queue in front of a transport (file, udp, tcp, unix).
- * Records are complete: an ndjson line with its newline, or a StatsD line.
+ * Records are complete: an ndjson line with its newline, a StatsD line, or a
+ * piece of captured traffic with its header.
  * Nothing blocks; connecting, reconnecting (exponential back-off with jitter)
  * and name resolution run in the event loop. Single-threaded.
  *
@@ -18,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "config/config.h"
 
 struct event_base;
@@ -39,6 +41,9 @@ struct output_stats {
  * at once. From the first call on the process ignores SIGPIPE and SIGXFSZ.
  */
 struct output *output_get(struct event_base *, const struct cfg_transport *, size_t datagram_max);
+/* The same without sharing: the connection carries something else than those of equal configuration. Not udp, not file.
+ */
+struct output *output_get_own(struct event_base *, const struct cfg_transport *);
 /* The last one tries once more to write what is queued; what stays is lost. */
 void output_put(struct output *);
 
@@ -63,5 +68,7 @@ void output_stats(const struct output *, struct output_stats *ret);
 /* What lost_destination has grown by since the last claim: so users of a shared output count each loss once. */
 uint64_t output_claim_lost(struct output *);
 const char *output_url(const struct output *);
+/* Appends its name and state as a JSON object; behind a comma unless the object is the first behind a bracket. */
+void output_describe(const struct output *, const char *name, struct buf *);
 
 #endif

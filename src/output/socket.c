@@ -26,7 +26,7 @@ struct link {
     int addresses, tried;
     int resolver;              /* pidfd, 0 if none runs */
     bool tcp;                  /* SIOCOUTQ tells what the peer has acknowledged */
-    struct tls *tls;
+    struct output_tls *tls;
     bool named;                /* the address was looked up */
     uint64_t since;            /* monotonic ms: connected */
     uint64_t refused;          /* udp: records of the last datagram */
@@ -54,7 +54,7 @@ static void socket_close(struct output *o)
     int unacknowledged;
 
     if (l && l->tls)
-        tls_free(l->tls);
+        output_tls_free(l->tls);
     else if (l && l->tcp && o->state == OUTPUT_UP && ioctl(o->fd, SIOCOUTQ, &unacknowledged) == 0)
         queue_release(&o->queue, (uint64_t)(unacknowledged > 0 ? unacknowledged : 0));
     else
@@ -73,7 +73,7 @@ static int start_handshake(struct output *o)
 
     if (o->cfg.type != CFG_TCP || !o->cfg.tls.enable)
         return 0;
-    l->tls = tls_new(o->fd, &o->cfg.tls, o->cfg.host, err, sizeof(err));
+    l->tls = output_tls_new(o->fd, &o->cfg.tls, o->cfg.host, err, sizeof(err));
     if (!l->tls) {
         output_failed(o, "TLS: %s", err);
         return -EPROTO;
@@ -87,7 +87,7 @@ static int handshake(struct output *o)
 {
     struct link *l = o->priv;
     char err[120];
-    int rc = tls_handshake(l->tls, &o->want, err, sizeof(err));
+    int rc = output_tls_handshake(l->tls, &o->want, err, sizeof(err));
 
     if (rc == -EAGAIN)
         return -EINPROGRESS;
@@ -267,7 +267,7 @@ static int stream_input(struct output *o)
     ssize_t n;
 
     if (l->tls) {
-        int rc = tls_discard(l->tls);
+        int rc = output_tls_discard(l->tls);
 
         if (rc < 0)
             output_failed(o, "the receiver closed the connection");
@@ -294,7 +294,7 @@ static ssize_t stream_put(struct output *o, struct iovec *part, int parts)
     ssize_t n;
 
     if (l->tls) {
-        n = tls_write(l->tls, part[0].iov_base, part[0].iov_len, &want);
+        n = output_tls_write(l->tls, part[0].iov_base, part[0].iov_len, &want);
         o->want = (short)(POLLIN | want);
         return n;
     }

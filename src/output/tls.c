@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "output/internal.h"
 
-struct tls {
+struct output_tls {
     SSL_CTX *ctx;
     SSL *ssl;
 };
@@ -44,7 +44,8 @@ static const char *bundle(const struct cfg_tls *cfg)
     return NULL;
 }
 
-static bool set_up(struct tls *t, int fd, const struct cfg_tls *cfg, const char *host, char *err, size_t err_size)
+static bool set_up(struct output_tls *t, int fd, const struct cfg_tls *cfg, const char *host, char *err,
+                   size_t err_size)
 {
     unsigned char numeric[16];
     bool is_address = inet_pton(AF_INET, host, numeric) == 1 || inet_pton(AF_INET6, host, numeric) == 1;
@@ -79,18 +80,18 @@ static bool set_up(struct tls *t, int fd, const struct cfg_tls *cfg, const char 
     return true;
 }
 
-struct tls *tls_new(int fd, const struct cfg_tls *cfg, const char *host, char *err, size_t err_size)
+struct output_tls *output_tls_new(int fd, const struct cfg_tls *cfg, const char *host, char *err, size_t err_size)
 {
-    struct tls *t = xcalloc(1, sizeof(*t));
+    struct output_tls *t = xcalloc(1, sizeof(*t));
 
     ERR_clear_error();
     if (set_up(t, fd, cfg, host, err, err_size))
         return t;
-    tls_free(t);
+    output_tls_free(t);
     return NULL;
 }
 
-int tls_handshake(struct tls *t, short *ret_want, char *err, size_t err_size)
+int output_tls_handshake(struct output_tls *t, short *ret_want, char *err, size_t err_size)
 {
     int rc, why;
 
@@ -111,7 +112,7 @@ int tls_handshake(struct tls *t, short *ret_want, char *err, size_t err_size)
     return -EPROTO;
 }
 
-long tls_write(struct tls *t, const char *p, size_t len, short *ret_want)
+long output_tls_write(struct output_tls *t, const char *p, size_t len, short *ret_want)
 {
     size_t done = 0;
     int why;
@@ -128,7 +129,7 @@ long tls_write(struct tls *t, const char *p, size_t len, short *ret_want)
     return -EPIPE;
 }
 
-int tls_discard(struct tls *t)
+int output_tls_discard(struct output_tls *t)
 {
     char junk[4096];
     size_t n;
@@ -141,7 +142,7 @@ int tls_discard(struct tls *t)
     return why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE ? 0 : -EPIPE;
 }
 
-void tls_free(struct tls *t)
+void output_tls_free(struct output_tls *t)
 {
     if (t->ssl) {
         SSL_shutdown(t->ssl); /* one-sided: says that no line was cut off */

@@ -171,7 +171,7 @@ struct piece {
 
 struct detect {
     const struct detect_rules *rules;
-    bool datagrams, revised;
+    bool datagrams;
     bool begun;
     enum proto_dir first, last; /* direction of the first byte, of the last one */
     unsigned turns;
@@ -206,19 +206,6 @@ void detect_free(struct detect *d)
         return;
     forget(d);
     free(d);
-}
-
-bool detect_revise(struct detect *d)
-{
-    const struct detect_rules *rules = d->rules;
-    bool datagrams = d->datagrams;
-
-    if (d->revised)
-        return false;
-    forget(d);
-    *d = (struct detect){.rules = rules, .datagrams = datagrams, .revised = true};
-    d->answer.more[PROTO_RX] = d->answer.more[PROTO_TX] = true;
-    return true;
 }
 
 struct detect_answer detect_answer(const struct detect *d)

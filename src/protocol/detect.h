@@ -106,8 +106,4 @@ void detect_replay(struct detect *d,
                    void (*feed)(void *ctx, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns),
                    void *ctx);
 
-/* The connection speaks something else from here on (what a proxy tunnels after CONNECT, STARTTLS): everything begins
- * anew with what is fed next. False, and nothing happens, if that was done before. */
-bool detect_revise(struct detect *d);
-
 #endif

@@ -209,6 +209,11 @@ size_t dns_sweep(struct dns *d, uint64_t time_ns, uint64_t timeout_ns)
     return d->count;
 }
 
+size_t dns_outstanding(const struct dns *d)
+{
+    return d->count;
+}
+
 /* Streams ---------------------------------------------------------------- */
 
 /* Bytes of the message that begins at p, its length included; 0 while that isn't known. */

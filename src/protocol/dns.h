@@ -128,6 +128,8 @@ void dns_datagram(struct dns *d, enum proto_dir dir, uint64_t peer, const uint8_
 void dns_feed(struct dns *d, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
 /* Gives up queries that began timeout_ns or longer before time_ns. Returns how many are outstanding still. */
 size_t dns_sweep(struct dns *d, uint64_t time_ns, uint64_t timeout_ns);
+/* Queries without an answer. */
+size_t dns_outstanding(const struct dns *d);
 
 /* Whether these bytes are a DNS message beyond doubt: all of it is understood, of a plain query or a response, and
  * there is nothing behind it. Ports say nothing. */

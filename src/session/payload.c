@@ -23,7 +23,24 @@
 #define INDEX_DATA_MAX ((size_t)1 << 20) /* of it unwritten: no more data is written, which nobody could find */
 #define INDEX_MAX ((size_t)4 << 20)      /* ... no more lines are kept */
 
-/* --- addresses and the header --- */
+/* --- identities and the header --- */
+
+void payload_id_copy(struct payload_id *to, const struct payload_id *from)
+{
+    *to = *from;
+    to->proc = xstrdup(from->proc);
+    to->ident = xstrdup(from->ident);
+    to->transport = xstrdup(from->transport);
+    to->protocol = xstrdup(from->protocol);
+}
+
+void payload_id_free(struct payload_id *id)
+{
+    free((char *)id->proc);
+    free((char *)id->ident);
+    free((char *)id->transport);
+    free((char *)id->protocol);
+}
 
 struct payload_addr payload_addr(const struct sockaddr *addr, socklen_t len)
 {
@@ -84,7 +101,8 @@ static const char *end_text(const struct payload_addr *a, const char *word, char
     return word;
 }
 
-void payload_header(struct buf *b, const struct payload_id *id, enum payload_dir dir, uint64_t time_ns, size_t len)
+void payload_header(struct buf *b, const struct payload_id *id, enum payload_dir dir, uint64_t time_ns, size_t len,
+                    const struct payload_place *place)
 {
     const char *word = source_word(id->tls, dir), *ip;
     char text[PAYLOAD_ADDR_TEXT];
@@ -101,6 +119,10 @@ void payload_header(struct buf *b, const struct payload_id *id, enum payload_dir
     buf_json_str(b, id->protocol ? id->protocol : "");
     buf_str(b, ",\"_time\":");
     buf_time(b, time_ns);
+    if (place)
+        buf_printf(b, ",\"offset\":%llu", (unsigned long long)place->offset);
+    if (place && place->missing)
+        buf_printf(b, ",\"missing\":%llu", (unsigned long long)place->missing);
     buf_char(b, '}');
 }
 
@@ -301,23 +323,6 @@ int payload_open(const struct payload_options *o, struct payload_store **ret)
 
 /* --- flows --- */
 
-static void copy_id(struct payload_id *to, const struct payload_id *from)
-{
-    *to = *from;
-    to->proc = xstrdup(from->proc);
-    to->ident = xstrdup(from->ident);
-    to->transport = xstrdup(from->transport);
-    to->protocol = xstrdup(from->protocol);
-}
-
-static void free_id(struct payload_id *id)
-{
-    free((char *)id->proc);
-    free((char *)id->ident);
-    free((char *)id->transport);
-    free((char *)id->protocol);
-}
-
 struct payload_flow *payload_begin(struct payload_store *s, const struct payload_id *id, uint64_t time_ns)
 {
     struct payload_flow *f = xcalloc(1, sizeof(*f));
@@ -325,7 +330,7 @@ struct payload_flow *payload_begin(struct payload_store *s, const struct payload
     f->store = s;
     f->number = ++s->flows;
     f->begin_ns = time_ns;
-    copy_id(&f->id, id);
+    payload_id_copy(&f->id, id);
     f->next = s->first;
     f->link = &s->first;
     if (s->first)
@@ -338,8 +343,8 @@ void payload_update(struct payload_flow *f, const struct payload_id *id)
 {
     struct payload_id old = f->id;
 
-    copy_id(&f->id, id); /* what it points to may be in the old one */
-    free_id(&old);
+    payload_id_copy(&f->id, id); /* what it points to may be in the old one */
+    payload_id_free(&old);
     f->told = false;
 }
 
@@ -350,7 +355,7 @@ static void free_flow(struct payload_flow *f)
         f->next->link = f->link;
     for (int d = 0; d < PAYLOAD_DIRS; d++)
         payload_file_clear(&f->store->files, &f->out[d].file);
-    free_id(&f->id);
+    payload_id_free(&f->id);
     free(f);
 }
 
@@ -494,7 +499,7 @@ int payload_data(struct payload_flow *f, enum payload_dir dir, uint64_t time_ns,
         return failed(f, dir, time_ns, len, rc);
     buf_reset(&s->header);
     if (s->headers)
-        payload_header(&s->header, &f->id, dir, time_ns, len);
+        payload_header(&s->header, &f->id, dir, time_ns, len, NULL);
     rc = append(fd, o, &s->header, data, len, &written);
     if (written || rc == 0) {
         /* There is room for this line: see above. */

@@ -51,6 +51,9 @@ struct payload_id {
     struct payload_addr host, peer; /* of the process; of the other side */
 };
 
+/* Texts are copied; payload_id_free() frees them. */
+void payload_id_copy(struct payload_id *to, const struct payload_id *from);
+void payload_id_free(struct payload_id *id);
 /* IPv4 in IPv6 becomes IPv4; families that aren't known AF_UNSPEC. addr may be NULL. */
 struct payload_addr payload_addr(const struct sockaddr *addr, socklen_t len);
 #define PAYLOAD_ADDR_TEXT 48
@@ -63,7 +66,13 @@ bool payload_is_stream(const char *transport);
  * The header of a record on a payload connection, and with payload_options.headers in the files: JSON without a
  * newline. len bytes of data follow it.
  */
-void payload_header(struct buf *b, const struct payload_id *id, enum payload_dir dir, uint64_t time_ns, size_t len);
+struct payload_place {
+    uint64_t offset;  /* bytes that passed in this direction before */
+    uint64_t missing; /* the last of them, that the receiver doesn't get */
+};
+/* place NULL: the index of the files tells it. */
+void payload_header(struct buf *b, const struct payload_id *id, enum payload_dir dir, uint64_t time_ns, size_t len,
+                    const struct payload_place *place);
 
 /* --- writing --- */
 

@@ -359,3 +359,24 @@ void event_start_message(struct telemetry *t, struct process *p, struct buf *b)
     }
     LITERAL(b, "}}}\n");
 }
+
+char *telemetry_payload_start(const struct telemetry *t)
+{
+    const struct tm_process *who = &t->self_who;
+    struct buf b = BUF_INIT;
+
+    buf_char(&b, '{');
+    if (t->auth_token) {
+        LITERAL(&b, "\"authToken\":");
+        buf_json_str(&b, t->auth_token);
+        buf_char(&b, ',');
+    }
+    LITERAL(&b, "\"format\":\"scope\",\"info\":{\"process\":{\"libscopever\":\"" SCOPE_VERSION "\"");
+    buf_printf(&b, ",\"pid\":%" PRIu32 ",\"ppid\":%" PRIu32 ",\"gid\":%" PRIu32 ",\"uid\":%" PRIu32, who->pid,
+               who->ppid, who->gid, who->uid);
+    member(&b, "hostname", who->host);
+    member(&b, "procname", who->proc);
+    member(&b, "id", who->id);
+    LITERAL(&b, "}}}\n");
+    return buf_cstr(&b);
+}

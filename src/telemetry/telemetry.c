@@ -533,40 +533,14 @@ bool telemetry_flush(struct telemetry *t)
     return done;
 }
 
-static void describe(struct buf *b, const char *name, const struct output *o)
+void telemetry_describe(const struct telemetry *t, struct buf *b)
 {
-    struct output_stats s;
-
-    if (!o)
-        return;
-    output_stats(o, &s);
-    if (b->len > 1)
-        buf_char(b, ',');
-    buf_printf(b, "{\"name\":\"%s\",\"config\":", name);
-    buf_json_str(b, output_url(o));
-    buf_printf(b, ",\"connected\":%s", s.connected ? "true" : "false");
-    if (!s.connected)
-        buf_printf(b, ",\"attempts\":%u", s.attempts);
-    if (s.failure) {
-        buf_str(b, ",\"failure_details\":");
-        buf_json_str(b, s.failure);
-    }
-    buf_printf(b, ",\"delivered\":%llu,\"queued\":%llu,\"lost_queue\":%llu,\"lost_destination\":%llu}",
-               (unsigned long long)s.records, (unsigned long long)s.queued, (unsigned long long)s.lost_queue,
-               (unsigned long long)s.lost_destination);
-}
-
-char *telemetry_describe(const struct telemetry *t)
-{
-    struct buf b = BUF_INIT;
-
-    buf_char(&b, '[');
     if (t->events && t->events == t->metrics) {
-        describe(&b, "events,metrics", t->events);
-    } else {
-        describe(&b, "events", t->events);
-        describe(&b, "metrics", t->metrics);
+        output_describe(t->events, "events,metrics", b);
+        return;
     }
-    buf_char(&b, ']');
-    return buf_cstr(&b);
+    if (t->events)
+        output_describe(t->events, "events", b);
+    if (t->metrics)
+        output_describe(t->metrics, "metrics", b);
 }

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "config/config.h"
 
 struct event_base;
@@ -154,6 +155,9 @@ void telemetry_stats(const struct telemetry *, struct tm_stats *ret);
 /* Hands everything buffered to the destinations now (files: write(2)); true when nothing is pending. */
 bool telemetry_flush(struct telemetry *);
 /* Writes one line per destination for `scope ps`/logs: name, URL, connected, attempts, failure, queue, lost. */
-char *telemetry_describe(const struct telemetry *); /* malloc'ed JSON array */
+/* Appends its destinations, with their state: members of a JSON array that may have others in front. */
+void telemetry_describe(const struct telemetry *, struct buf *);
+/* The line that a payload connection begins with, from whom it comes (this collector): malloc'ed. */
+char *telemetry_payload_start(const struct telemetry *);
 
 #endif

@@ -9,10 +9,12 @@ import json
 import re
 import signal
 import socket
+import ssl
 import sys
+import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scopetest import Session, check, equal, test
@@ -419,6 +421,124 @@ def dns(ctx):
     equal(served, Counter((d, t) for d, t, _, _ in found), "what the server answered")
 
 
+SILENT = """
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.sendto(b"\\x12\\x34\\x01\\0\\0\\x01\\0\\0\\0\\0\\0\\0\\x04slow\\x04test\\0\\0\\x1c\\0\\x01", ("127.0.0.1", int(sys.argv[1])))
+time.sleep(17)
+print("closing", flush=True)
+"""
+
+CARES = """const dns = require('dns');
+const r = new dns.Resolver({timeout: 500, tries: 1});
+r.setServers(['127.0.0.1:' + process.argv[2]]);
+r.resolve4('cares.test', e => console.log(e ? e.code : 'answered'));
+"""
+
+
+def dns_answerer(rcode):
+    """A resolver that has the same answer for everything; None: it has none. Returns its socket."""
+    s = socket.socket(type=socket.SOCK_DGRAM)
+    s.bind(("127.0.0.1", 0))
+    s.settimeout(40)
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                query, peer = s.recvfrom(4096)
+                if rcode is not None and query:
+                    end = query.index(b"\0", 12) + 5
+                    s.sendto(query[:2] + bytes([0x81, 0x80 | rcode, 0, 1, 0, 0, 0, 0, 0, 0]) + query[12:end], peer)
+    threading.Thread(target=serve, daemon=True).start()
+    return s
+
+
+# In namespaces of its own: the C library asks port 53 of what /etc/resolv.conf names, and nothing else.
+LIBC = """
+set -e
+ip link set lo up
+printf 'nameserver 127.0.0.1\\noptions timeout:1 attempts:2\\n' >resolv.conf
+mount --bind resolv.conf /etc/resolv.conf
+%(python)s -c "
+import socket
+s = socket.socket(type=socket.SOCK_DGRAM)
+s.bind(('127.0.0.1', 53))
+open('ready', 'w').close()
+while True:
+    q, peer = s.recvfrom(4096)
+    if b'refused' in q:
+        s.sendto(q[:2] + bytes([0x81, 0x83]) + q[4:], peer)
+" & server=$!
+while [ ! -e ready ]; do sleep 0.1; done
+%(scope)s run -- getent ahosts refused.test. || true
+%(scope)s run -- getent ahosts silent.test. || true
+kill $server
+"""
+
+
+def libc_resolver(ctx):
+    before = set(ctx.sessions())
+    script = LIBC % {"python": PYTHON, "scope": ctx.scope}
+    ctx.run([ctx.tool("unshare"), "--mount", "--net", "sh", "-c", script], timeout=40, check_code=0)
+    new = set(ctx.sessions()) - before
+    equal(len(new), 2, "sessions")
+    for path in new:
+        session = Session(ctx, path)
+        session.wait_end()
+        nothing_lost(session)
+        asked, told = ([e["data"] for e in session.events(source=s, sync=False)] for s in ("dns.req", "dns.resp"))
+        names = {d["domain"] for d in asked}
+        check(names in ({"refused.test"}, {"silent.test"}), "names", names)
+        equal({d["qtype"] for d in asked}, {"A", "AAAA"}, "types")
+        equal(Counter((d["domain"], d["qtype"]) for d in told), Counter((d["domain"], d["qtype"]) for d in asked), f"answers: {names}")
+        equal({d.get("rcode", d.get("error")) for d in told}, {"NXDOMAIN" if names == {"refused.test"} else "closed"}, "what came of them")
+        equal({d["net_peer_port"] for d in told}, {53}, "port")
+
+
+@test("dns_failures", timeout=120)
+def dns_failures(ctx):
+    """Each query has its dns.resp: with the code of a refusal, or with what became of it if nobody answered."""
+    def asked_of(rcode, argv):
+        with dns_answerer(rcode) as s:
+            port = s.getsockname()[1]
+            result = ctx.scoped([str(port) if a == "PORT" else a for a in argv], check_code=None)
+            result.session.wait_end()
+            nothing_lost(result.session)
+            queries, answers = (Counter(), Counter())
+            for e in result.session.events("dns", sync=False):
+                d = e["data"]
+                equal((d["role"], d["net_peer_port"]), ("client", port), "role and port")
+                if e["source"] == "dns.req":
+                    queries[d["domain"], d["qtype"]] += 1
+                    continue
+                check(("rcode" in d) != ("error" in d), "a code or an error", d)
+                answers[d["domain"], d["qtype"]] += 1
+            check(queries, "no query", result.describe())
+            equal(answers, queries, "what became of each query")
+            errors = sum(m["_value"] for m in result.session.metrics() if m["_metric"] == "net.error" and m["class"] == "dns")
+            equal(errors, answers.total(), "metric net.error")
+            return [e["data"] for e in result.session.events(source="dns.resp", sync=False)], result
+
+    dig = ["dig", "@127.0.0.1", "-p", "PORT", "+tries=1", "+time=1", "+nocookie", "dig.test", "MX"]
+    for rcode, name in ((2, "SERVFAIL"), (3, "NXDOMAIN")):
+        found, _ = asked_of(rcode, dig)
+        equal({d["rcode"] for d in found}, {name}, "codes")
+    found, result = asked_of(None, dig)
+    equal(result.code, 9, "dig's status")
+    equal([(d["domain"], d["qtype"], d["error"]) for d in found], [("dig.test", "MX", "closed")], "dig")
+    check(900 <= found[0]["duration"] < 5000, "duration", found)
+    (ctx.dir / "cares.js").write_text(CARES)
+    for rcode, word in ((None, "ETIMEOUT"), (3, "ENOTFOUND"), (2, "ESERVFAIL")):
+        found, result = asked_of(rcode, [ctx.tool("node"), ctx.dir / "cares.js", "PORT"])
+        equal(result.out.decode().strip(), word, "what c-ares says")
+        equal({d["domain"] for d in found}, {"cares.test"}, "names")
+    libc_resolver(ctx)
+    # one whose socket stays open is told of while the program runs
+    found, _ = asked_of(None, [PYTHON, "-c", SILENT, "PORT"])
+    equal([(d["domain"], d["qtype"], d["error"]) for d in found], [("slow.test", "AAAA", "timeout")], "given up")
+    check(15000 <= found[0]["duration"] < 17000, "duration", found)
+
+
 @test("statsd", timeout=60)
 def statsd(ctx):
     """Metrics that a program sends itself go the way of ours."""
@@ -473,31 +593,7 @@ def http2(ctx):
         equal((d["http_flavor"], d["http_frame"], d["http_scheme"], d["http_stream"] % 2), ("2.0", "HEADERS", "http", 1), "fields")
 
 
-TALK = """
-import os, random, socket, threading
-random.seed(7)
-sent = [random.randbytes(3000000), random.randbytes(2000000)]
-listener = socket.create_server(("127.0.0.1", 0))
-a = socket.create_connection(listener.getsockname())
-b = listener.accept()[0]
-def talk(s, out, n, into):
-    def sender():
-        at = 0
-        while at < len(out):
-            at += s.send(out[at:at + random.randrange(1, 50000)])
-    t = threading.Thread(target=sender)
-    t.start()
-    got = b""
-    while len(got) < n:
-        got += s.recv(random.randrange(1, 100000))
-    t.join()
-    with open(into, "wb") as f:
-        f.write(got)
-x = threading.Thread(target=talk, args=(a, sent[0], len(sent[1]), "got-a"))
-x.start()
-talk(b, sent[1], len(sent[0]), "got-b")
-x.join()
-print(a.getsockname()[1], b.getsockname()[1])
+TALK = (HERE / "talk.py").read_text() + """
 tls = bytes.fromhex("1603010200010001fc0303") + bytes(506)
 for first in (b"LINE one\\n", tls):
     c, d = socket.socketpair()
@@ -516,7 +612,7 @@ def payloads_of(session):
 @test("payloads", timeout=60)
 def payloads(ctx):
     """Every byte of every connection; nothing of TLS."""
-    result = ctx.scoped([PYTHON, "-c", TALK], ["--payloads", "--lossless"], check_code=0)
+    result = ctx.scoped([PYTHON, "-c", TALK, 3000000, 2000000], ["--payloads", "--lossless"], check_code=0)
     a, b = map(int, result.out.split())
     result.session.wait_end()
     nothing_lost(result.session)
@@ -553,7 +649,7 @@ def payloads_of_a_protocol(ctx):
     where = ctx.fresh("payloads")
     flags = configured(ctx, f"metric:\nevent:\n  enable: true\npayload: {{dir: '{where}'}}\n"
                        "protocol: [{name: Lines, regex: '^LINE', payload: true}]\n")
-    result = ctx.scoped([PYTHON, "-c", TALK], flags, check_code=0)
+    result = ctx.scoped([PYTHON, "-c", TALK, 3000000, 2000000], flags, check_code=0)
     result.session.wait_end()
     equal(sorted(p.read_bytes() for p in where.glob("*_af_unix:*")), [b"LINE one\n"] * 2 + [b"LINE two\n"] * 2, "payloads")
     equal(len(list(where.iterdir())), 5, "files")
@@ -585,3 +681,185 @@ def https(ctx):
         data = f.read_bytes()
         check(data.startswith(b"HTTP/1.1 200 OK" if f.suffix == ".in" else b"GET /a HTTP/1.1"), f.name, data[:100])
         check(b"\x17\x03\x03" not in data, "ciphertext")
+
+
+def certificate(ctx):
+    key, cert = ctx.dir / "key.pem", ctx.dir / "cert.pem"
+    ctx.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2",
+             "-subj", "/CN=host.test"], check_code=0)
+    return key, cert
+
+
+def tls_server(key, cert, version):
+    """A server that says what it has agreed upon. Returns its socket, and a list of (version, server name, protocol, cipher)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    context.minimum_version = context.maximum_version = version
+    context.set_alpn_protocols(["http/1.1"])
+    names, agreed = [], []
+    context.sni_callback = lambda s, name, c: names.append(name)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                plain = listener.accept()[0]
+                plain.settimeout(20)
+                with suppress(OSError), context.wrap_socket(plain, server_side=True) as s:
+                    agreed.append((s.version(), names[-1], s.selected_alpn_protocol(), s.cipher()[0]))
+                    while s.recv(65536):
+                        s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+    threading.Thread(target=serve, daemon=True).start()
+    return listener, agreed
+
+
+@test("tls_hellos", timeout=120)
+def tls_hellos(ctx):
+    """net.app of TLS: versions, names and protocols are what the peers themselves say; a 1.3 server's choice is encrypted."""
+    key, cert = certificate(ctx)
+    for version, number in ((ssl.TLSVersion.TLSv1_2, "1.2"), (ssl.TLSVersion.TLSv1_3, "1.3")):
+        listener, agreed = tls_server(key, cert, version)
+        port = listener.getsockname()[1]
+        for argv, offer in ((["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "host.test", "-alpn", "h2,http/1.1"],
+                             ["h2", "http/1.1"]),
+                            (["curl", "-sk", "--max-time", "20", "--connect-to", f"::127.0.0.1:{port}", "https://host.test/"], ["h2", "http/1.1"]),
+                            ([ctx.tool("gnutls-cli"), "--insecure", "--sni-hostname", "host.test", "--alpn", "http/1.1", "-p", str(port),
+                              "127.0.0.1"], ["http/1.1"])):
+            del agreed[:]
+            result = ctx.scoped(argv, stdin=b"Q\n", check_code=None)
+            result.session.wait_end()
+            check(agreed, "no connection", result.describe())
+            told = [e["data"] for e in result.session.events(source="net.app", sync=False) if e["data"]["protocol"] == "TLS"]
+            equal(len(told), 1, f"net.app of {argv[0]}")
+            d = told[0]
+            said, name, chosen, cipher = agreed[0]
+            equal(said, f"TLSv{number}", "version")
+            equal((d["tls_protocol_version"], d["tls_client_server_name"], d["tls_client_alpn"]), (number, name, offer), argv[0])
+            equal(d.get("tls_next_protocol"), None if number == "1.3" else chosen, "protocol")
+            # of those before 1.3 OpenSSL has names of its own: ECDHE-RSA-AES256-GCM-SHA384
+            equal(re.sub("^TLS_|_WITH|_|-", "", d["tls_cipher"]), re.sub("^TLS_|_|-", "", cipher), "cipher")
+            nothing_lost(result.session)
+        listener.close()
+    # both sides observed; what is spoken inside is another net.app of the same connection
+    port, log = free_port(), ctx.dir / "requests"
+    log.touch()
+    with server(ctx, [PYTHON, HERE / "https.py", port, cert, key, log], port) as session:
+        client = ctx.scoped(["curl", "-sk", "--max-time", "20", "--connect-to", f"::127.0.0.1:{port}", "https://host.test/a"], check_code=0).session
+    client.wait_end()
+    for s in (session, client):
+        apps = [e for e in s.events(source="net.app", sync=False)]
+        told = [e["data"] for e in apps if e["data"]["protocol"] == "TLS"]
+        equal([d["tls_client_server_name"] for d in told], ["host.test"], "server names")
+        equal({e["data"]["protocol"] for e in apps}, {"TLS", "HTTP"}, "protocols")
+    equal(*({k: v for k, v in e["data"].items() if k.startswith("tls_")} for s in (session, client)
+            for e in s.events(source="net.app", sync=False) if e["data"]["protocol"] == "TLS"), "what both sides tell")
+
+
+@test("tls_own_rule", timeout=60)
+def tls_own_rule(ctx):
+    """An entry of the user's that is named TLS stands for what is built in: its name, and whether it is told."""
+    key, cert = certificate(ctx)
+    listener, agreed = tls_server(key, cert, ssl.TLSVersion.TLSv1_2)
+    port = listener.getsockname()[1]
+    for detect, want in (("true", ["tls"]), ("false", [])):
+        flags = configured(ctx, f"metric:\nevent:\n  enable: true\nprotocol: [{{name: tls, regex: '^1603', binary: true, detect: {detect}}}]\n")
+        session = ctx.scoped(["curl", "-sk", "--max-time", "20", f"https://127.0.0.1:{port}/"], flags, check_code=0).session
+        adopt(session)
+        apps = [e["data"] for e in session.events(source="net.app", sync=False)]
+        equal([d["protocol"] for d in apps if d["protocol"] != "HTTP"], want, f"detect: {detect}")
+        for d in apps:
+            equal(d.get("tls_protocol_version"), "1.2" if d["protocol"] == "tls" else None, "version")
+        check(len(session.events(source="http.resp", sync=False)) == 1, "the plaintext")
+    listener.close()
+
+
+@test("grpc", timeout=90)
+def with_grpc(ctx):
+    """Calls of both sides: service, method and status, also of those that fail, stream, or are given up."""
+    port = free_port()
+    with server(ctx, [PYTHON, HERE / "rpc.py", "serve", port], port, ["--lossless"]) as session:
+        result = ctx.scoped([PYTHON, HERE / "rpc.py", "call", port], ["--lossless"], check_code=0)
+    result.session.wait_end()
+    want = [(name, int(status)) for name, status in (line.split() for line in result.out.decode().splitlines())]
+    equal(Counter(want), Counter({("Say", 0): 2, ("Fail", 5): 1, ("Count", 0): 1, ("Chat", 0): 1, ("Nothing", 12): 1, ("Sleep", 4): 1}),
+          "what the client says")
+    for s in (session, result.session):
+        requests, responses = ([e["data"] for e in s.events(source=f"http.{w}", sync=False)] for w in ("req", "resp"))
+        for d in requests + responses:
+            equal((d["rpc_system"], d["rpc_service"]), ("grpc", "test.v1.Greeter"), "service")
+            equal(d["http_target"], f"/test.v1.Greeter/{d['rpc_method']}", "method")
+        equal(Counter(d["rpc_method"] for d in requests), Counter(name for name, _ in want), "http.req")
+        for d in requests:
+            check("rpc_grpc_status_code" not in d, "a status before there is one", d)
+        # of the call that the client has given up no status passes; nor any response
+        equal(Counter((d["rpc_method"], d["rpc_grpc_status_code"]) for d in responses if d["rpc_method"] != "Sleep"),
+              Counter(w for w in want if w[0] != "Sleep"), "http.resp")
+        for d in responses:
+            equal(d["http_status_code"], 200, "http_status_code")
+        nothing_lost(s)
+
+
+STARTTLS = """
+import socket, ssl, sys
+kind, port, cert, key = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(cert, key)
+s = socket.create_server(("127.0.0.1", port)).accept()[0]
+f = s.makefile("rb", buffering=0)
+if kind == "smtp":
+    s.sendall(b"220 mail.test ESMTP\\r\\n")
+    assert f.readline().startswith(b"EHLO")
+    s.sendall(b"250-mail.test\\r\\n250 STARTTLS\\r\\n")
+    assert f.readline() == b"STARTTLS\\r\\n"
+    s.sendall(b"220 go ahead\\r\\n")
+elif kind == "imap":
+    s.sendall(b"* OK ready\\r\\n")
+    tag = f.readline().split()[0]
+    s.sendall(b"* CAPABILITY IMAP4rev1 STARTTLS\\r\\n" + tag + b" OK\\r\\n")
+    tag = f.readline().split()[0]
+    s.sendall(tag + b" OK\\r\\n")
+else:
+    assert f.read(8) == bytes([0, 0, 0, 8, 4, 210, 22, 47])
+    s.sendall(b"S")
+t = context.wrap_socket(s, server_side=True)
+t.sendall(t.recv(65536).upper())
+"""
+
+CLEAR = {"smtp": (b"220 mail.test ESMTP\r\n250-mail.test\r\n250 STARTTLS\r\n220 go ahead\r\n", b"STARTTLS\r\n"),
+         "imap": (b"* OK ready\r\n* CAPABILITY IMAP4rev1 STARTTLS\r\n. OK\r\n. OK\r\n", b". STARTTLS\r\n"),
+         "postgres": (b"S", bytes([0, 0, 0, 8, 4, 210, 22, 47]))}
+
+
+@test("starttls", timeout=180)
+def starttls(ctx):
+    """Clear text that goes over to TLS: what was spoken before is recognised and kept, TLS is told, and what is encrypted is
+    neither kept nor taken for anything; the plaintext is."""
+    key, cert = certificate(ctx)
+    rules = "protocol:\n- {name: SMTP, regex: '^220 .* ESMTP'}\n- {name: PostgreSQL, regex: '^0000000804d2162f', binary: true, len: 8}\n"
+    for kind in ("smtp", "imap", "postgres"):
+        for payload in ("true", "false"):
+            port = free_port()
+            directory = ctx.fresh(f"{kind}-{payload}")
+            flags = configured(ctx, f"metric:\nevent:\n  enable: true\nlibscope: {{lossless: true}}\n"
+                               f"payload: {{enable: {payload}, dir: '{directory}'}}\n{rules}")
+            process = ctx.start(ctx.scope_argv([PYTHON, "-c", STARTTLS, kind, port, cert, key], flags))
+            ctx.wait_for(lambda p=port: f":{p:04X} 00000000:0000 0A" in open("/proc/net/tcp").read(), "the server listens", 30)
+            client = ctx.run(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-starttls", kind, "-servername", "in.test",
+                              "-quiet"], stdin=b"hello\n", timeout=20)
+            check(b"HELLO" in client.out, "the client", client.describe())
+            equal(process.wait(30), 0, f"the server ({kind})")
+            session = Session(ctx, sorted(ctx.sessions(), key=lambda p: int(Path(p).name))[-1])
+            adopt(session)
+            apps = [(e["data"]["protocol"], e["data"].get("tls_client_server_name")) for e in session.events(source="net.app", sync=False)]
+            equal(apps, {"smtp": [("SMTP", None)], "imap": [], "postgres": [("PostgreSQL", None)]}[kind] + [("TLS", "in.test")],
+                  f"net.app ({kind}, payload {payload})")
+            nothing_lost(session)
+            flows = {p.name.split("_", 1)[1]: p.read_bytes() for p in directory.glob("*.*") if p.suffix in (".in", ".out")}
+            if payload == "false":
+                equal(flows, {}, "payload files")
+                continue
+            sent, received = (sorted(d for n, d in flows.items() if n.endswith(w)) for w in (".out", ".in"))
+            equal(sorted(sent), sorted([CLEAR[kind][0], b"HELLO\n"]), f"sent ({kind})")
+            equal(len(received), 2, "flows")
+            check(b"hello\n" in received and any(r.endswith(CLEAR[kind][1]) for r in received), f"received ({kind})", received)
+

@@ -68,7 +68,6 @@ struct run {
     struct detect *d;
     struct buf replayed[PROTO_DIRS], fed[PROTO_DIRS], order;
     bool found;
-    unsigned revise; /* at this passage */
 };
 
 static void on_replay(void *ctx, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
@@ -96,16 +95,6 @@ static void feed(void *ctx, enum proto_dir dir, const uint8_t *data, size_t len,
     struct run *r = ctx;
     size_t kept;
 
-    if (r->revise && time_ns / MS == r->revise) {
-        r->revise = 0;
-        r->found = false;
-        for (int i = 0; i < PROTO_DIRS; i++) {
-            buf_reset(&r->fed[i]);
-            buf_reset(&r->replayed[i]);
-        }
-        assert_true(detect_revise(r->d));
-        assert_false(detect_revise(r->d));
-    }
     add_missed(&r->fed[dir], data, len);
     if (r->found) {
         assert_int_equal(detect_feed(r->d, dir, data, len, time_ns), 0);
@@ -121,14 +110,13 @@ static void feed(void *ctx, enum proto_dir dir, const uint8_t *data, size_t len,
     }
 }
 
-static unsigned revise_at;
 static bool tell_when; /* whether it took the ends of both directions to have an answer */
 
 /* The answer at the end, and with it that the decoder gets each byte once. */
 static char *run(const struct passage *p, size_t n, size_t chunk, size_t cut)
 {
     static const char *const protocols[] = {"user", "tls", "http2", "http1", "dns", "statsd"};
-    struct run r = {.d = detect_new(rules, datagrams), .revise = revise_at};
+    struct run r = {.d = detect_new(rules, datagrams)};
     struct buf text = BUF_INIT;
     struct detect_answer a;
 
@@ -372,16 +360,6 @@ static void test_turns(void **state)
     expect(p, DETECT_TURNS, "at the end: nothing");
 }
 
-static void test_revised(void **state)
-{
-    use_rules(NULL, 0);
-    revise_at = 3;
-    EXPECT("tls TLS tx -1", TX("CONNECT a:443 HTTP/1.1\r\n\r\n"), RX("HTTP/1.1 200 OK\r\n\r\n"),
-           TX("\x16\3\1\0\xc8\1\0\0\xc4\3\3rrrrrrrr"));
-    EXPECT("http1 HTTP tx -1", TX("\1\1\1\1"), RX("\2\2\2\2\2"), TX("GET / HTTP/1.1\r\n"));
-    revise_at = 0;
-}
-
 struct pieces {
     size_t count;
     uint64_t last_ns;
@@ -526,8 +504,8 @@ int main(void)
 #define TEST(f) cmocka_unit_test_teardown(f, drop_rules)
     const struct CMUnitTest tests[] = {
         TEST(test_builtin),   TEST(test_long_request), TEST(test_user_rules), TEST(test_windows), TEST(test_replaced),
-        TEST(test_datagrams), TEST(test_more),         TEST(test_gaps),       TEST(test_turns),   TEST(test_revised),
-        TEST(test_replay),    TEST(test_bombs),        TEST(test_looks),      TEST(test_problem), TEST(test_random),
+        TEST(test_datagrams), TEST(test_more),         TEST(test_gaps),       TEST(test_turns),   TEST(test_replay),
+        TEST(test_bombs),     TEST(test_looks),        TEST(test_problem),    TEST(test_random),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

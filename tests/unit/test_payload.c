@@ -468,9 +468,9 @@ static void headers(void **state)
     struct buf want = BUF_INIT;
 
     (void)state;
-    payload_header(&want, &id, PAYLOAD_OUT, T0, 3);
+    payload_header(&want, &id, PAYLOAD_OUT, T0, 3, NULL);
     buf_str(&want, "one");
-    payload_header(&want, &id, PAYLOAD_OUT, T0 + 1000000, 5);
+    payload_header(&want, &id, PAYLOAD_OUT, T0 + 1000000, 5, NULL);
     buf_str(&want, "three");
     assert_int_equal(payload_data(f, PAYLOAD_OUT, T0, "one", 3), 0);
     assert_int_equal(payload_data(f, PAYLOAD_OUT, T0 + 1000000, "three", 5), 0);
@@ -504,7 +504,7 @@ static void header_of_any_name(void **state)
     id.protocol = "my \"protocol\"";
     id.tls = true;
     id.host.family = AF_UNSPEC;
-    payload_header(&b, &id, PAYLOAD_IN, T0, 75);
+    payload_header(&b, &id, PAYLOAD_IN, T0, 75, NULL);
     assert_null(memchr(b.p, '\n', b.len));
     o = json_loadb(b.p, b.len, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(o);

@@ -7,8 +7,10 @@
 #include "collector_bed.h"
 
 #include "base/log.h"
+#include "collector/stream.h"
 
 #define REQUEST(target) "GET " target " HTTP/1.1\r\nHost: h\r\n\r\n"
+#define RULES "protocol: [{name: SMTP, regex: '^220 .*SMTP'}, {name: Long, regex: '^MORE AND MORE', len: 100}]\n"
 #define ANSWER(length)  "HTTP/1.1 200 OK\r\nContent-Length: " length "\r\n\r\n"
 
 static const struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = 0x901f, .sin_addr = {0x0100007f}};
@@ -205,8 +207,12 @@ static void test_not_wanted(void **state)
     for (unsigned i = 0; i < sizeof(both) / sizeof(both[0]); i++) {
         struct writer w = serving();
 
-        for (int k = 0; k < 2; k++)
-            put_part(&w, 4, k ? DATA_TX : DATA_RX, both[i], i == 2 ? 11 : strlen(both[i]), 0, i == 2 ? 11 : strlen(both[i]));
+        for (int k = 0; k < (i == 2 ? 2 : 20); k++) /* it might become TLS for a while */
+            put_part(&w, 4, k % 2 ? DATA_TX : DATA_RX, both[i], i == 2 ? 11 : strlen(both[i]), 0,
+                     i == 2 ? 11 : strlen(both[i]));
+        if (i == 2) /* two clients: nothing that can be read */
+            for (int k = 0; k < 2; k++)
+                put_part(&w, 4, k ? DATA_TX : DATA_RX, NULL, 0, 0, 100);
         run();
         assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
         put_data(&w, 4, DATA_RX, REQUEST("/never")); /* a record that was on its way */
@@ -302,6 +308,7 @@ static void test_plaintext(void **state)
     put_tls(&w, 4, 0x1000, DATA_TLS_RX, REQUEST("/known"));
     put_part(&w, 4, DATA_TX, "\x17\x03\x03 encrypted", 13, 0, 13);
     put_tls(&w, 4, 0x1000, DATA_TLS_TX, ANSWER("0"));
+    put_part(&w, 4, DATA_RX, NULL, 0, 0, 505); /* the rest of the hello */
     run();
     assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
     expect("http.resp ", "http_target=/known http_scheme=https");
@@ -318,6 +325,136 @@ static void test_plaintext(void **state)
     expect("http.resp ", "http_target=/two http_scheme=https");
     expect("http.req ", "http_target=/four");
     expect_not("http.req ", "http_target=/three");
+    writer_free(&w);
+}
+
+/* TLS 1.2: for h.test, h2 or http/1.1; and h2. */
+static const char client_hello[] =
+    "\x16\x03\x01\x00P\x01\x00\x00L\x03\x03rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr\x00\x00\x02\xc0/\x01\x00"
+    "\x00!\x00\x00\x00\x0b\x00\x09\x00\x00\x06h.test\x00\x10\x00\x0e\x00\x0c\x02h2\x08http/1.1";
+static const char server_hello[] = "\x16\x03\x01\x00"
+                                   "5\x02\x00\x00"
+                                   "1\x03\x03rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr\x00\xc0/\x00\x00"
+                                   "\x09\x00\x10\x00\x05\x00\x03\x02h2";
+
+/* What the hellos say is told when both are known, or nothing more of them comes. */
+static void test_hellos(void **state)
+{
+    struct writer w = serving();
+    size_t n = sizeof(client_hello) - 1;
+
+    (void)state;
+    put_part(&w, 4, DATA_RX, client_hello, 20, 0, 20);
+    put_part(&w, 4, DATA_RX, client_hello + 20, n - 20, 0, n - 20);
+    run();
+    expect_not("net.app ", NULL);
+    assert_int_equal(want_of_fd(&w, 4), FDW_CAPTURE);
+    put_part(&w, 4, DATA_TX, server_hello, sizeof(server_hello) - 1, 0, sizeof(server_hello) - 1);
+    run();
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    put_part(&w, 4, DATA_RX, client_hello, n, 0, n); /* a record that was on its way: encrypted */
+    put_close(&w, 4);
+    expect("net.app ",
+           "fd=4 host=vm protocol=TLS tls_protocol_version=1.2 tls_cipher=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 "
+           "tls_client_server_name=h.test tls_client_alpn=h2,http/1.1 tls_next_protocol=h2 tls_resumed=");
+    put_accept(&w, 4, 3); /* one that is refused */
+    put_part(&w, 4, DATA_RX, client_hello, n, 0, n);
+    put_part(&w, 4, DATA_TX, "\x15\3\3\0\2\2\x28", 7, 0, 7);
+    put_close(&w, 4);
+    put_accept(&w, 4, 5); /* ... that isn't answered */
+    put_part(&w, 4, DATA_TX, client_hello, n, 0, n);
+    put_close(&w, 4);
+    put_accept(&w, 4, 7); /* ... whose client's hello can't be read */
+    put_part(&w, 4, DATA_TX, client_hello, 11, 0, n);
+    put_part(&w, 4, DATA_RX, server_hello, sizeof(server_hello) - 1, 0, sizeof(server_hello) - 1);
+    put_data(&w, 4, DATA_TX, "encrypted");
+    run();
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    put_close(&w, 4);
+    run();
+    assert_int_equal(count("net.app ", "protocol=TLS"), 4);
+    expect("net.app ", "tls_client_server_name=h.test tls_client_alpn=h2,http/1.1 tls_alert=handshake_failure");
+    assert_int_equal(count("net.app ", "protocol=TLS tls_client_server_name=h.test"), 2);
+    assert_int_equal(count("net.app ",
+                           "protocol=TLS tls_protocol_version=1.2 tls_cipher=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 "
+                           "tls_next_protocol=h2"),
+                     1);
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+/* Who came too late for the client's hello tells nothing. */
+static void test_half_a_handshake(void **state)
+{
+    struct writer w = prog(NOBODY);
+    struct desc *d = fds_lookup(attach(&w), 7);
+
+    (void)state;
+    d->file->kind = FDK_SOCKET;
+    put_part(&w, 7, DATA_RX, server_hello, sizeof(server_hello) - 1, 0, sizeof(server_hello) - 1);
+    put_part(&w, 7, DATA_TX, "\x14\3\3\0\1\1\x17\3\3\0\1x", 12, 0, 12);
+    run();
+    assert_int_equal(want_of_fd(&w, 7), FDW_NONE);
+    expect_not("net.app ", NULL);
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+static void put_bytes(struct writer *w, enum data_source source, const char *data, size_t len)
+{
+    put_part(w, 4, source, data, len, 0, len);
+}
+
+/* Clear text first, as with STARTTLS: what was recognised is told, then TLS, and what is encrypted is fed to nobody. */
+static void test_goes_over_to_tls(void **state)
+{
+    struct writer w;
+    size_t n = sizeof(client_hello) - 1;
+
+    (void)state;
+    config_add_text(options.config, "test", RULES, strlen(RULES), NULL, NULL);
+    w = serving();
+    put_data(&w, 4, DATA_TX, "220 mail ESMTP\r\n");
+    put_data(&w, 4, DATA_RX, "STARTTLS\r\n");
+    put_data(&w, 4, DATA_TX, "220 go on\r\n");
+    run();
+    expect("net.app ", "protocol=SMTP");
+    assert_int_equal(want_of_fd(&w, 4), FDW_UNDECIDED);
+    put_bytes(&w, DATA_RX, client_hello, 5); /* as OpenSSL reads it */
+    put_bytes(&w, DATA_RX, client_hello + 5, n - 5);
+    put_bytes(&w, DATA_TX, server_hello, sizeof(server_hello) - 1);
+    run();
+    expect("net.app ", "protocol=TLS tls_protocol_version=1.2");
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    put_close(&w, 4);
+    put_accept(&w, 4, 3); /* still undecided, by a rule that waits for more */
+    put_data(&w, 4, DATA_RX, "MORE");
+    put_data(&w, 4, DATA_TX, "x");
+    put_bytes(&w, DATA_RX, client_hello, n);
+    put_bytes(&w, DATA_TX, server_hello, sizeof(server_hello) - 1);
+    put_close(&w, 4);
+    put_accept(&w, 4, 5); /* a decoder knows what belongs to a body */
+    put_data(&w, 4, DATA_RX, "PUT /file HTTP/1.1\r\nContent-Length: 85\r\n\r\n");
+    put_bytes(&w, DATA_RX, client_hello, n);
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    put_data(&w, 4, DATA_RX, REQUEST("/next"));
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    put_close(&w, 4);
+    put_accept(&w, 4, 7); /* only the beginning of a call counts, and not for ever */
+    put_data(&w, 4, DATA_TX, "220 mail ESMTP\r\n");
+    for (int i = 0; i < 20; i++)
+        put_data(&w, 4, i % 2 ? DATA_TX : DATA_RX, "\x16\3 and no more");
+    run();
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    put_bytes(&w, DATA_RX, client_hello, n);
+    put_bytes(&w, DATA_TX, server_hello, sizeof(server_hello) - 1);
+    put_close(&w, 4);
+    run();
+    assert_int_equal(count("net.app ", "protocol=TLS"), 2);
+    assert_int_equal(count("net.app ", "protocol=SMTP"), 2);
+    assert_int_equal(count("http.resp ", "http_server_duration"), 2);
+    expect("http.resp ", "http_target=/next");
+    expect_not("loss ", NULL);
     writer_free(&w);
 }
 
@@ -351,6 +488,57 @@ static void test_datagrams(void **state)
     put_part(&w, 5, DATA_RX, answer, 20, 0, sizeof(answer) - 1); /* only part of it was captured */
     run();
     expect("loss message 1", NULL);
+    writer_free(&w);
+}
+
+/* Queries that nobody answers are told when they have waited long enough, or their socket is closed. */
+static void test_no_answer(void **state)
+{
+    uint8_t query[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01h\x04test\x00\x00\x01\x00\x01",
+            refused[] = "\x12\x35\x81\x83\x00\x01\x00\x00\x00\x00\x00\x00\x01h\x04test\x00\x00\x01\x00\x01";
+    const size_t len = sizeof(query) - 1;
+    struct writer w = serving();
+    struct proc *p = proc_by_host_pid(&c, NOBODY);
+    struct sockaddr_in from = peer;
+    uint64_t now;
+
+    (void)state;
+    writer_fd(&w, 5)->gen = 1;
+    assert_true(writer_put(&w, REC_CALL, OP_socket, 5, ARGS(AF_INET, SOCK_DGRAM, 0, 0, 0, 1), 0, NULL));
+    put_part(&w, 5, DATA_TX, query, len, 0, len);
+    query[1]++;
+    put_part(&w, 5, DATA_TX, query, len, 0, len);
+    put_part(&w, 5, DATA_RX, refused, len, 0, len);
+    run();
+    now = clock_now_real();
+    assert_non_null(p->asking);
+    stream_sweep(p, now);
+    assert_int_equal(count("dns.resp ", NULL), 1); /* of the second: it is refused, which is an answer */
+    expect("dns.resp ", "rcode=NXDOMAIN");
+    fake_ahead_ns = UINT64_C(20000000000);
+    stream_sweep(p, now + fake_ahead_ns);
+    fake_ahead_ns = 0;
+    expect("dns.resp ", "domain=h.test duration=");
+    expect("dns.resp ", "error=timeout qtype=A role=client");
+    assert_int_equal(count("dns.resp ", NULL), 2);
+    assert_null(p->asking);
+    put_part(&w, 5, DATA_TX, query, len, 0, len);
+    /* a client that gets no answer, of which the next client's query makes nothing else */
+    for (int i = 1; i < 3; i++) {
+        from.sin_port = htons((uint16_t)i);
+        assert_true(writer_put(&w, REC_DATA, OP_recvfrom, (int64_t)len,
+                               ARGS(5, 0, writer_fd(&w, 5)->read_bytes, DATA_RX, 0, 1), 0,
+                               ITEMS({ITEM_ADDR, &from, sizeof(from)}, {ITEM_DATA, query, len})));
+        writer_fd(&w, 5)->read_bytes += len;
+    }
+    put_close(&w, 5);
+    run();
+    assert_int_equal(count("dns.resp ", "error=closed qtype=A role=client"), 1);
+    expect("dns.resp ", "error=closed qtype=A role=server net_transport=IP.UDP net_peer_ip=127.0.0.1 net_peer_port=1");
+    expect("dns.resp ", "error=closed qtype=A role=server net_transport=IP.UDP net_peer_ip=127.0.0.1 net_peer_port=2");
+    assert_int_equal(p->sums.error[ERR_DNS], 3); /* what others asked is no error of ours */
+    assert_int_equal(count("dns.resp ", NULL), 5);
+    expect_not("loss ", NULL);
     writer_free(&w);
 }
 
@@ -432,10 +620,24 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_exchange),        T(test_body_is_skipped), T(test_parts_of_calls), T(test_lost_head),
-        T(test_descriptor_is_reused), T(test_not_wanted), T(test_never_recognised), T(test_fork),
-        T(test_joined),          T(test_plaintext),       T(test_datagrams),      T(test_mode),
-        T(test_end_decides),     T(test_hostile),
+        T(test_exchange),
+        T(test_body_is_skipped),
+        T(test_parts_of_calls),
+        T(test_lost_head),
+        T(test_descriptor_is_reused),
+        T(test_not_wanted),
+        T(test_never_recognised),
+        T(test_fork),
+        T(test_joined),
+        T(test_plaintext),
+        T(test_datagrams),
+        T(test_mode),
+        T(test_end_decides),
+        T(test_no_answer),
+        T(test_hostile),
+        T(test_hellos),
+        T(test_half_a_handshake),
+        T(test_goes_over_to_tls),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
