@@ -122,6 +122,7 @@ struct fork_pending {
     bool new_pids;            /* CLONE_NEWPID */
     uint64_t time_ns;
     struct fd_table fds;
+    struct tls_objects *tls;
     char *cwd;
 };
 
@@ -218,7 +219,7 @@ struct proc {
     const struct segment *death_seg;  /* whose ring_head then was */
     uint64_t death_head;
     struct fd_table fds;
-    struct tls_stream *tls_streams;   /* of TLS objects whose descriptor isn't known */
+    struct tls_objects *tls;          /* whose descriptor the probe doesn't know (tls_objects.h); NULL: none */
     char *cwd;                        /* never NULL after start */
     enum proc_root root;              /* do its names mean to us what they mean to it? */
     char *pending_exec;               /* path of an exec under way, absolute */

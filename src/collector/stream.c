@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "collector/core.h"
 #include "collector/payloads.h"
+#include "collector/tls_objects.h"
 #include "protocol/detect.h"
 #include "protocol/dns.h"
 #include "protocol/http1.h"
@@ -18,13 +19,6 @@
 #define JOINED_TRIES 64u     /* pieces at whose beginning a connection that was joined half-way is recognised */
 #define LOOK_MAX 131072u     /* bytes of a connection that is not recognised; less than FD_UNDECIDED_SOCKET */
 #define SKIP_LEAST 4096u     /* bytes that are worth telling the probe */
-#define OBJECTS_MAX 4096u    /* TLS objects without a descriptor, of a process */
-
-struct tls_stream {
-    struct tls_stream *next;
-    uint64_t object;
-    struct stream *stream;
-};
 
 /* --- what the configuration wants --- */
 
@@ -122,6 +116,7 @@ static void http_upgraded(void *owner, struct slice to, void *kept)
 
     if (!to.p && s->p) {
         s->next_detect = detect_new(s->p->pl->detect, false);
+        s->first = (struct tls_first){0};
     } else if (to.p && to.len == 3 && !memcmp(to.p, "h2c", 3)) {
         enum proto_dir dir;
         uint64_t first_ns;
@@ -134,14 +129,30 @@ static void http_upgraded(void *owner, struct slice to, void *kept)
     }
 }
 
+/* The beginning of a connection, or of what a tunnel carries. */
+static void look_for_hello(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    const uint8_t *random;
+
+    if (!data || s->tls || s->datagrams || !s->sock || !s->p)
+        return;
+    if (!s->first.len)
+        s->first_dir = (uint8_t)dir;
+    random = dir == s->first_dir ? tls_first_add(&s->first, data, (size_t)len) : NULL;
+    if (random)
+        tls_socket_hello(s->p, s->fd, s->channel, dir, random, time_ns);
+}
+
 static void http_rest(void *owner, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
     struct stream *s = owner;
 
-    if (s->next_http2)
+    if (s->next_http2) {
         http2_feed(s->next_http2, dir, data, len, time_ns);
-    else if (s->next_detect)
+    } else if (s->next_detect) {
+        look_for_hello(s, dir, data, len, time_ns);
         detect_feed(s->next_detect, dir, data, len, time_ns);
+    }
 }
 
 static void http_note(void *owner, enum http_note note, uint64_t count)
@@ -172,7 +183,8 @@ static void change(struct stream *s, uint64_t time_ns)
         s->joined = false;
         s->tries = 0;
         s->looked = 0;
-        judge(s, time_ns);
+        if (s->p) /* else nobody is there to tell it to */
+            judge(s, time_ns);
     } else if (s->next_nothing) {
         become(s, STREAM_NOTHING, time_ns);
     }
@@ -254,6 +266,7 @@ static void feed_detect(struct stream *s, enum proto_dir dir, const uint8_t *dat
     }
     if (!s->detect)
         s->detect = detect_new(s->p->pl->detect, s->datagrams);
+    look_for_hello(s, dir, data, len, time_ns);
     detect_feed(s->detect, dir, data, (size_t)len, time_ns);
     judge(s, time_ns);
     s->looked += len;
@@ -437,6 +450,15 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     }
 }
 
+void stream_over(struct stream *s, struct proc *p, int64_t fd, uint64_t time_ns)
+{
+    if (!s)
+        return;
+    with(s, p, fd);
+    end(s, time_ns);
+    stream_free(s, time_ns);
+}
+
 void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
 {
     struct sock *sock = d->file->sock;
@@ -456,69 +478,37 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
     for (int i = 0; i < 2; i++) {
         struct stream **at = i ? &sock->plain : &sock->stream;
 
-        if (!*at)
-            continue;
-        with(*at, p, fd);
-        end(*at, time_ns);
-        stream_free(*at, time_ns);
+        stream_over(*at, p, fd, time_ns);
         *at = NULL;
     }
 }
 
-/* --- plaintext of TLS objects whose descriptor isn't known --- */
+/* --- plaintext of TLS objects --- */
 
-void stream_object(struct proc *p, const struct traffic *t)
+struct stream *stream_of_object(struct proc *p, bool joined)
 {
-    struct tls_stream **at = &p->tls_streams, *o;
-    unsigned count = 0;
+    struct stream *s = stream_new(NULL, ++p->c->last_channel, true);
 
-    while ((o = *at) && o->object != t->object) {
-        at = &o->next;
-        count++;
-    }
-    if (!o) {
-        if (count >= OBJECTS_MAX) {
-            report_loss(p->c, p, LK_TRAFFIC, t->bytes);
-            return;
-        }
-        o = xcalloc(1, sizeof(*o));
-        o->object = t->object;
-        o->stream = stream_new(NULL, ++p->c->last_channel, true);
-    } else {
-        *at = o->next; /* those in use come first */
-    }
-    o->next = p->tls_streams;
-    p->tls_streams = o;
-    with(o->stream, p, -1);
-    pass(o->stream, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
-    with(o->stream, NULL, -1);
+    s->joined = joined;
+    return s;
 }
 
-static void object_free(struct proc *p, struct tls_stream *o, bool tell, uint64_t time_ns)
+void stream_feed(struct stream *s, struct proc *p, const struct traffic *t)
 {
-    with(o->stream, tell ? p : NULL, -1);
-    end(o->stream, time_ns);
-    stream_free(o->stream, time_ns);
-    free(o);
+    with(s, p, -1);
+    pass(s, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
+    with(s, NULL, -1);
 }
 
-void stream_object_end(struct proc *p, uint64_t object, uint64_t time_ns)
+void stream_adopt(struct proc *p, int64_t fd, struct file *f, struct stream *s, uint64_t time_ns)
 {
-    for (struct tls_stream **at = &p->tls_streams, *o; (o = *at); at = &o->next) {
-        if (o->object == object) {
-            *at = o->next;
-            object_free(p, o, true, time_ns);
-            return;
-        }
-    }
-}
-
-void stream_end(struct proc *p, bool tell, uint64_t time_ns)
-{
-    for (struct tls_stream *o; (o = p->tls_streams);) {
-        p->tls_streams = o->next;
-        object_free(p, o, tell, time_ns);
-    }
+    stream_over(f->sock->plain, p, fd, time_ns);
+    f->sock->plain = s;
+    s->sock = f->sock;
+    s->channel = f->channel;
+    with(s, p, fd);
+    payloads_recognised(s);
+    with(s, NULL, -1);
 }
 
 void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t)

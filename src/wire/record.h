@@ -21,6 +21,7 @@ enum rec_kind {
                     * arg[2]: value of the descriptor's counter of that direction before the call (DATA_TX, DATA_RX;
                     * REC_NO_POSITION: it has none); arg[3]: enum data_source; arg[4]: address of the TLS object, 0: none;
                     * arg[5]: fd_entry.gen. ret: bytes of the call (of each message in calls that pass several).
+                    * DATA_HELLO_*: arg[1] counts from the first such byte of the object, ret those told by this record.
                     * ITEM_DATA: what of it was captured, ITEM_ADDR: whom a datagram came from or went to. Without
                     * ITEM_DATA: from arg[1] on nothing was captured, a loss if it is wanted (DATA_FILE: `ret` bytes). */
     REC_IMAGE,     /* an image was looked at: ITEM_PATH, ITEM_SITES; arg[0] its bias */

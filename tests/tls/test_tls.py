@@ -15,27 +15,12 @@ import time
 
 from scopetest import TESTS, Failure, Skip, add_test, check, equal, test
 from segment import Streams, wait_segment
+from tlstest import WANTED, certificate, finish, free_port, listens, start
 from tracing import count_instructions, park, symbol
 
 PYTHON = os.path.realpath(sys.executable)
-WANTED = {"SCOPE_PAYLOAD_ENABLE": "true"}
 UNWANTED = {"SCOPE_EVENT_ENABLE": "false", "SCOPE_METRIC_ENABLE": "false"}
 NSS = ["-I/usr/include/nss", "-I/usr/include/nspr", "-lssl3", "-lnss3", "-lnspr4"]
-
-
-def certificate(ctx):
-    cert, key = ctx.dir / "cert.pem", ctx.dir / "key.pem"
-    if not cert.exists():
-        ctx.run([ctx.tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert,
-                 "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-                check_code=0)
-    return cert, key
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def segment_of(process, old=None):
@@ -44,24 +29,6 @@ def segment_of(process, old=None):
         return wait_segment(process.pid, old)
     except PermissionError as e:
         raise Skip("/proc/PID/map_files needs root") from e
-
-
-def start(ctx, argv, env=WANTED, stdin=subprocess.PIPE):
-    process = subprocess.Popen(list(map(str, ctx.scope_argv(argv))), cwd=ctx.dir, env=ctx.env(**env), stdin=stdin,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    ctx.started.append(process)
-    return process
-
-
-def finish(ctx, process, what, code=0, stdin=b""):
-    try:
-        out, err = process.communicate(stdin, timeout=ctx.left())
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        out, err = process.communicate()
-        raise Failure(f"{what} took too long", out[-2000:], err[-2000:]) from None
-    check(process.returncode == code, f"{what} ended with {process.returncode}", out[-2000:], (err or b"")[-2000:])
-    return out, err
 
 
 def same(got, want):
@@ -221,11 +188,6 @@ def peer_test(ctx, argv, lines, expect):
     equal(received, b"".join(e.rstrip()[::-1] + b"\n" for e in expect), "what was received")
     check(min(fds) >= 0, "no descriptor", fds)
     check(server.poll() is None, "the server has ended")
-
-
-def listens(port):
-    with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 PY_BLOCKING = """

@@ -321,6 +321,142 @@ static void test_plaintext(void **state)
     writer_free(&w);
 }
 
+/* The beginning of a ClientHello: headers and random, which is a byte repeated, of a record of 512 bytes. */
+struct hello {
+    char data[DATA_HELLO_BYTES];
+};
+
+static struct hello hello(char random)
+{
+    struct hello h = {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"};
+
+    memset(h.data + sizeof(h) - 32, random, 32);
+    return h;
+}
+
+static void put_hello(struct writer *w, uint64_t object, enum data_source source, const struct hello *h, size_t from,
+                      size_t to)
+{
+    assert_true(writer_put(w, REC_DATA, OP_NONE, (int64_t)(to - from), ARGS((uint64_t)-1, from, 0, source, object, 0),
+                           0, ITEMS({ITEM_DATA, h->data + from, to - from})));
+}
+
+static void pass_hello(struct writer *w, int fd, enum data_source source, const struct hello *h)
+{
+    put_part(w, fd, source, h->data, sizeof(h->data), 0, sizeof(h->data));
+}
+
+static const struct sockaddr_in *peer_at(uint16_t port)
+{
+    static struct sockaddr_in a;
+
+    a = peer;
+    a.sin_port = htons(port);
+    return &a;
+}
+
+static void put_accept_from(struct writer *w, int fd, uint32_t gen, uint16_t port)
+{
+    writer_fd(w, (unsigned)fd)->gen = gen;
+    assert_true(writer_put(w, REC_CALL, OP_accept4, fd, ARGS(3, 0, 0, 0, 0, gen), 0,
+                           ITEMS({ITEM_ADDR, peer_at(port), sizeof(peer)}, {ITEM_LOCAL, &peer, sizeof(peer)})));
+}
+
+/* How many requests for the target were told, with the port of the peer; 0: without any. */
+static unsigned asked(const char *target, unsigned port)
+{
+    char want[64], from[32];
+    unsigned n = 0;
+
+    snprintf(want, sizeof(want), "http_target=%s ", target);
+    snprintf(from, sizeof(from), "net_peer_port=%u", port);
+    for (size_t i = 0; i < told_count; i++)
+        n += !strncmp(told[i], "http.req ", 9) && strstr(told[i], want) &&
+             (port ? strstr(told[i], from) != NULL : !strstr(told[i], "net_peer_port"));
+    return n;
+}
+
+/* Objects whose transport is memory: each gets the addresses of the socket that its ClientHello went through. */
+static void test_objects_of_sockets(void **state)
+{
+    struct writer w = serving();
+    struct hello a = hello('a'), b = hello('b'), c = hello('c');
+
+    (void)state;
+    put_accept_from(&w, 5, 1, 1005);
+    put_accept_from(&w, 6, 1, 1006);
+    put_accept_from(&w, 7, 1, 1007);
+    /* servers: the socket's comes first, the object's in pieces; those of two connections mingle */
+    pass_hello(&w, 5, DATA_RX, &a);
+    pass_hello(&w, 6, DATA_RX, &b);
+    put_hello(&w, 0x6000, DATA_HELLO_RX, &b, 0, 5);
+    put_hello(&w, 0x5000, DATA_HELLO_RX, &a, 0, 5);
+    put_hello(&w, 0x5000, DATA_HELLO_RX, &a, 5, 43);
+    put_hello(&w, 0x6000, DATA_HELLO_RX, &b, 5, 43);
+    /* a client of the same ClientHello (both ends are in this process), whose object comes first; with early data */
+    put_hello(&w, 0x7000, DATA_HELLO_TX, &a, 0, 43);
+    put_tls(&w, -1, 0x7000, DATA_TLS_TX, "GET /early HTTP/1.1\r\nHo");
+    pass_hello(&w, 7, DATA_TX, &a);
+    put_tls(&w, -1, 0x7000, DATA_TLS_TX, "st: h\r\n\r\n");
+    put_tls(&w, -1, 0x5000, DATA_TLS_RX, REQUEST("/five"));
+    put_tls(&w, -1, 0x6000, DATA_TLS_RX, REQUEST("/six"));
+    run();
+    assert_int_equal(asked("/five", 1005), 1);
+    assert_int_equal(asked("/six", 1006), 1);
+    assert_int_equal(asked("/early", 1007), 1);
+    assert_int_equal(want_of_fd(&w, 5), FDW_NONE);
+
+    /* the descriptor is closed, its duplicate is the connection still; the number becomes another's */
+    assert_true(writer_put(&w, REC_CALL, OP_dup, 8, ARGS(5, 0, 0, 0, 0, 1), 0, NULL));
+    put_close(&w, 5);
+    put_accept_from(&w, 5, 3, 1055);
+    pass_hello(&w, 5, DATA_RX, &c);
+    put_hello(&w, 0x5500, DATA_HELLO_RX, &c, 0, 43);
+    put_tls(&w, -1, 0x5000, DATA_TLS_RX, REQUEST("/by-duplicate"));
+    put_tls(&w, -1, 0x5500, DATA_TLS_RX, REQUEST("/by-number"));
+    run();
+    assert_int_equal(asked("/by-duplicate", 1005), 1);
+    assert_int_equal(asked("/by-number", 1055), 1);
+
+    /* an object ends, and another begins at its address: nothing of the old one's is left */
+    put_tls(&w, -1, 0x6000, DATA_TLS_RX, "GET /cut HTTP/1.1\r\nHo");
+    put_tls(&w, -1, 0x6000, DATA_TLS_RX, "");
+    put_tls(&w, -1, 0x6000, DATA_TLS_RX, REQUEST("/other"));
+    /* a socket ends: what comes later isn't its any more */
+    put_close(&w, 8);
+    put_tls(&w, -1, 0x5000, DATA_TLS_RX, REQUEST("/late"));
+    run();
+    expect_not("http.req ", "http_target=/cut");
+    assert_int_equal(asked("/other", 0), 1);
+    assert_int_equal(asked("/late", 0), 1);
+    writer_free(&w);
+}
+
+/* Forks: parent and child go on with one connection; the child's end isn't that of the parent. */
+static void test_object_is_inherited(void **state)
+{
+    struct writer w = serving();
+    struct hello a = hello('a');
+
+    (void)state;
+    pass_hello(&w, 4, DATA_RX, &a);
+    put_hello(&w, 0x4000, DATA_HELLO_RX, &a, 0, 43);
+    put_tls(&w, -1, 0x4000, DATA_TLS_RX, REQUEST("/1"));
+    writer_put(&w, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
+    w.pid = NOBODY + 1;
+    put_tls(&w, -1, 0x4000, DATA_TLS_TX, ANSWER("0"));
+    put_tls(&w, -1, 0x4000, DATA_TLS_RX, "");
+    w.pid = NOBODY;
+    writer_put(&w, REC_CALL, OP_fork, NOBODY + 1, NULL, 0, NULL);
+    put_tls(&w, -1, 0x4000, DATA_TLS_RX, REQUEST("/2"));
+    run();
+    expect("http.resp pid=4100001", "net_peer_ip=127.0.0.1");
+    assert_int_equal(count("http.resp ", "http_target=/1"), 1);
+    expect("http.req pid=4100000", "http_target=/2");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
 static void test_datagrams(void **state)
 {
     static const uint8_t query[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01h\x04test\x00\x00\x01\x00\x01",
@@ -416,7 +552,7 @@ static void test_hostile(void **state)
             arg[k] = odd[next(&r) % 8];
         if (next(&r) % 20)
             arg[0] = 4 + next(&r) % 3;
-        arg[3] = next(&r) % 6;
+        arg[3] = next(&r) % 8;
         if (next(&r) % 4)
             arg[5] = writer_fd(&w, 4)->gen;
         writer_put(&w, REC_DATA, OP_sendto, (int64_t)odd[next(&r) % 8], arg, 0,
@@ -435,7 +571,8 @@ int main(void)
         T(test_exchange),        T(test_body_is_skipped), T(test_parts_of_calls), T(test_lost_head),
         T(test_descriptor_is_reused), T(test_not_wanted), T(test_never_recognised), T(test_fork),
         T(test_joined),          T(test_plaintext),       T(test_datagrams),      T(test_mode),
-        T(test_end_decides),     T(test_hostile),
+        T(test_end_decides),     T(test_hostile),        T(test_objects_of_sockets),
+        T(test_object_is_inherited),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
