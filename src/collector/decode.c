@@ -735,7 +735,10 @@ static void do_traffic(struct ctx *x)
         return;
     }
     if (t.tls && !r->ret && !t.data) {
-        tls_object_end(x->p, t.object, x->time);
+        if (t.object)
+            tls_object_end(x->p, t.object, x->time);
+        else
+            tls_objects_missed(x->p, x->time);
         return;
     }
     if (d && d->file && d->gen != gen && !t.tls && !x->p->borrowed) { /* its close, and an open, were lost */

@@ -511,6 +511,15 @@ void stream_adopt(struct proc *p, int64_t fd, struct file *f, struct stream *s, 
     with(s, NULL, -1);
 }
 
+void stream_missed(struct proc *p, int64_t fd, struct stream **at, uint64_t time_ns)
+{
+    struct stream *s = stream_new((*at)->sock, (*at)->channel, true);
+
+    s->joined = true;
+    stream_over(*at, p, fd, time_ns);
+    *at = s;
+}
+
 void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t)
 {
     struct sock copy;

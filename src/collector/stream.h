@@ -84,6 +84,8 @@ struct stream *stream_of_object(struct proc *p, bool joined);
 void stream_feed(struct stream *s, struct proc *p, const struct traffic *t);
 /* It is known now: s is the plaintext of the socket from here on, as whose it ends. */
 void stream_adopt(struct proc *p, int64_t fd, struct file *f, struct stream *s, uint64_t time_ns);
+/* Something is missing, and nobody knows how much: *at ends, and another one goes on that was joined half-way. */
+void stream_missed(struct proc *p, int64_t fd, struct stream **at, uint64_t time_ns);
 /* It has ended: tells what is outstanding (p NULL: to nobody), and frees. NULL is fine. */
 void stream_over(struct stream *s, struct proc *p, int64_t fd, uint64_t time_ns);
 /* A descriptor is about to be closed: what its counters say and nobody has captured passed before. */

@@ -227,6 +227,33 @@ void tls_object_end(struct proc *p, uint64_t object, uint64_t time_ns)
     object_free(p, o, true, time_ns);
 }
 
+struct missed {
+    struct proc *p;
+    uint64_t time_ns;
+};
+
+static void miss(void *ctx, int fd, struct desc *d)
+{
+    const struct missed *m = ctx;
+
+    if (d->file->sock && d->file->sock->plain)
+        stream_missed(m->p, fd, &d->file->sock->plain, m->time_ns);
+}
+
+void tls_objects_missed(struct proc *p, uint64_t time_ns)
+{
+    struct missed m = {p, time_ns};
+
+    fd_table_each(&p->fds, miss, &m);
+    for (size_t i = 0; p->tls && i < BUCKETS; i++) {
+        for (struct object *o = p->tls->bucket[i]; o; o = o->next) {
+            o->missed = true;
+            if (o->stream)
+                stream_missed(p, -1, &o->stream, time_ns);
+        }
+    }
+}
+
 /* --- lives --- */
 
 struct tls_objects *tls_objects_inherit(const struct proc *p)

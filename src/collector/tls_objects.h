@@ -31,6 +31,8 @@ void tls_socket_hello(struct proc *p, int64_t fd, uint64_t channel, enum proto_d
                       uint64_t time_ns);
 /* An object begins, or has ended: what follows belongs to another connection. */
 void tls_object_end(struct proc *p, uint64_t object, uint64_t time_ns);
+/* Some plaintext of the process is missing, and nobody knows where: each goes on as one that was joined half-way. */
+void tls_objects_missed(struct proc *p, uint64_t time_ns);
 
 /* What a child of fork(2) inherits: objects whose socket is known. NULL if there are none. */
 struct tls_objects *tls_objects_inherit(const struct proc *p);

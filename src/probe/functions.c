@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "functions.h"
 
+#include "debts.h"
 #include "ring.h"
 #include "wire/functions.h"
 #include "wire/plan_format.h"
@@ -249,41 +250,61 @@ static bool is_connection(uint64_t object, const struct fn_desc *d)
 
 /* ---- telling ---- */
 
+/* One record, behind what the object is owed. n: bytes that are at stake. */
+static inline void tell_piece(struct segment_header *s, struct record *r, const char *data, uint64_t n)
+{
+    struct ring_item item = {ITEM_DATA, (uint32_t)n, data};
+
+    if (!debts_paid(s, r))
+        count_loss(s, LOSS_DATA, n);
+    else if (likely(ring_write(s, r, &item, data ? 1 : 0)))
+        return;
+    else if (!data)
+        count_loss(s, LOSS_DATA, n);
+    debt_add(r->arg[4], (enum data_source)r->arg[3], n);
+}
+
 static void tell(struct segment_header *s, const struct fn_desc *d, uint64_t object, int64_t bytes, const char *data)
 {
     bool all = __atomic_load_n(&s->mode, __ATOMIC_RELAXED) & (SEG_M_PAYLOADS | SEG_M_LOSSLESS) || !ring_half_full(s);
-    size_t keep = all ? (size_t)bytes : MIN((size_t)bytes, (size_t)THRIFTY);
+    size_t keep = !data ? 0 : all ? (size_t)bytes : MIN((size_t)bytes, (size_t)THRIFTY);
     uint32_t gen;
     int fd = object_fd(s, object, d->source == DATA_TLS_TX, &gen);
     struct record r = {.kind = REC_DATA, .time = now(), .ret = bytes,
                        .arg = {(uint64_t)fd, 0, 0, d->source, object, gen}};
 
-    if (!data) {
-        if (!ring_write(s, &r, NULL, 0))
-            count_loss(s, LOSS_DATA, (uint64_t)bytes);
-        return;
+    for (size_t n; r.arg[1] < keep; r.arg[1] += n) {
+        n = MIN(keep - r.arg[1], DATA_CHUNK);
+        tell_piece(s, &r, data + r.arg[1], n);
     }
-    for (size_t at = 0, n; at < keep; at += n) {
-        struct ring_item item;
-
-        n = MIN(keep - at, DATA_CHUNK);
-        item = (struct ring_item){ITEM_DATA, (uint32_t)n, data + at};
-        r.arg[1] = at;
-        ring_write(s, &r, &item, 1);
-    }
-    if (keep < (size_t)bytes) { /* the rest is a gap */
-        r.arg[1] = keep;
-        ring_write(s, &r, NULL, 0);
-    }
+    if (keep < (size_t)bytes) /* the rest is a gap */
+        tell_piece(s, &r, NULL, (uint64_t)bytes - keep);
 }
 
-/* What this address stood for is over. */
-static void tell_other(struct segment_header *s, uint64_t object)
+/* What this address stood for is over. remains: another connection uses it from now on. Else the next one, which will
+ * say so itself, tells of an end that finds no room now. */
+static void tell_other(struct segment_header *s, uint64_t object, bool remains)
 {
-    struct record r = {.kind = REC_DATA, .time = now(), .arg = {(uint64_t)-1, 0, 0, DATA_TLS_RX, object, 0}};
+    bool had = object_get(object_key(object, false)) || object_get(object_key(object, true));
+    uint32_t gen;
+    int fd = object_fd(s, object, false, &gen);
+    struct record r = {.kind = REC_DATA, .time = now(), .arg = {(uint64_t)fd, 0, 0, DATA_TLS_TX, object, gen}};
+    bool paid;
 
+    if (had && fd < 0) /* its descriptor was closed, and ended the rest */
+        debt_forgive(object);
+    paid = debts_paid(s, &r);
+    r.arg[3] = DATA_TLS_RX;
+    paid = paid && debts_paid(s, &r);
     object_forget(object);
-    ring_write(s, &r, NULL, 0);
+    r.arg[0] = (uint64_t)-1;
+    r.arg[5] = 0;
+    if (paid && ring_write(s, &r, NULL, 0))
+        return;
+    if (remains)
+        debt_end(object);
+    else
+        debt_forgive(object);
 }
 
 static struct function_shard *shard(const struct thread *t)
@@ -297,6 +318,7 @@ HIDDEN void functions_forked(void)
 
     if (!functions_used)
         return;
+    debts_forked();
     memset(function_shards, 0, sizeof(function_shards));
     if (t) /* it may have forked inside of some */
         shard(t)->calls = t->functions;
@@ -425,7 +447,7 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
         if (!around)
             around = note_around(t, r->sp, 0, FNS_NEW);
         if (!around || !note_stands(around, r->sp)) /* not SSL_clear as part of a handshake, or of SSL_new */
-            tell_other(s, object);
+            tell_other(s, object, fn == FN_SSL_clear);
         return false;
     }
     if (unlikely(!functions_used))
@@ -466,7 +488,7 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
         if (object && (d->flags & FNX_LAYER) && may_read(fn, (const void *)object, sizeof(object)))
             layer_methods = *(const uint64_t *)object;
         if (object)
-            tell_other(s, object);
+            tell_other(s, object, true);
         return;
     }
     n = bytes_moved(r, d, fn);

@@ -17,7 +17,8 @@ enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MAX };
 /*
  * What a call does. Bytes are told as REC_DATA (wire/record.h) with the object and the descriptor, -1 if none is known;
  * its position is 0. A gap has no ITEM_DATA. No ITEM_DATA and ret 0: the object begins or ends, what follows with this
- * address is another connection's.
+ * address is another connection's; with the object 0: of each object something may be missing here, nobody knows how
+ * much.
  */
 enum fn_shape {
     FNS_DATA,   /* takes or gives the bytes of a buffer */

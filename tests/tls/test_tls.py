@@ -3,6 +3,7 @@
 program and its peer gave and got, and the program must not notice. Records are read from the segment itself."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -626,6 +627,89 @@ def losses(ctx):
     check(told > 1 << 19 and lost > 1 << 20, f"{told} told, {lost} lost")  # encrypted bytes are in the ring, too
     console = len(b"end\n")  # found no room either, or did: the ring was full, then read
     check(told + lost in (2 * total, 2 * total + console), f"{told} bytes told and {lost} lost of {2 * total}")
+
+
+def with_holes(ctx, mode):
+    """Runs a mode of openssl.c that passes much between two lines, while the collector is stopped. Returns the session
+    and the number in its first line."""
+    program = ctx.compile("tls/openssl.c", flags=["-lssl", "-lcrypto"])
+    process = start(ctx, [program, mode, *certificate(ctx)])
+    number = int(process.stdout.readline().split()[1])
+    equal(process.stdout.readline(), b"ready\n", "line")
+    segment, session = segment_of(process), ctx.session()
+    session.sync()
+    collector = session.collector_pid()
+    os.kill(collector, signal.SIGSTOP)
+    try:
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        equal(process.stdout.readline(), b"full\n", "line")
+    finally:
+        os.kill(collector, signal.SIGCONT)
+    lost = segment.lost()[segment.n["LOSS_DATA"]]
+    check(lost > 1 << 20, f"{lost} bytes lost")
+    session.sync()
+    process.stdin.write(b"x")
+    process.stdin.flush()
+    finish(ctx, process, "the program")
+    session.wait_end()
+    return session, number
+
+
+@test("holes", timeout=60)
+def holes(ctx):
+    """What doesn't fit into the ring is a gap in its place, of its length: what comes behind it is understood, and nothing
+    is put together that doesn't belong together; also where the end of a connection is among what is lost."""
+    session, size = with_holes(ctx, "holes")
+    requests = session.events(source="http.req", sync=False)
+    # each passes twice: sent by the client's object, received by the server's
+    equal(sorted(e["data"]["http_target"] for e in requests), ["/anew"] * 2 + ["/behind"] * 2 + ["/big"] * 2, "requests")
+    equal({e["data"]["http_host"] for e in requests}, {"h"}, "hosts")
+    body = b"".join(b"%07d\n" % i for i in range(size // 8))
+    big = 0
+    for flow, way, pieces in kept(session.dir / "payloads"):
+        whole = b"".join(p if isinstance(p, bytes) else b"\0" * p for p in pieces)
+        check(not (b"/cut" in whole and b"/anew" in whole), f"flow {flow}, {way}: two connections in one", whole[:200])
+        if not whole.startswith(b"POST /big"):
+            continue
+        head, _, rest = whole.partition(b"\r\n\r\n")
+        check(rest[size:].startswith(b"GET /behind"), f"flow {flow}, {way}: what follows the body", rest[size:][:100])
+        same = sum(rest[i:i + 8] in (body[i:i + 8], b"\0" * 8) for i in range(0, size, 8))
+        equal(same, size // 8, f"flow {flow}, {way}: numbers in their place after {head}")
+        check(sum(p for p in pieces if isinstance(p, int)) > 1 << 20, "no gap")
+        big += 1
+    equal(big, 2, "flows with the large request")
+
+
+def read_index(directory):
+    return [json.loads(line) for line in (directory / "index.ndjson").read_text(encoding="utf-8").splitlines()]
+
+
+def kept(directory):
+    """What the index of a directory of payloads says: flow, direction, and what passed: bytes, or the length of a gap."""
+    lines = read_index(directory)
+    files = {(f["flow"], way): (directory / f[f"{way}_file"]).read_bytes()
+             for f in lines if f["type"] == "flow" for way in ("in", "out") if f"{way}_file" in f}
+    pieces = {key: [] for key in files}
+    for line in lines:
+        if line["type"] in ("data", "gap"):
+            key, at = (line["flow"], line["dir"]), line["at"]
+            pieces[key].append(files[key][at:at + line["len"]] if line["type"] == "data" else line["len"])
+    return [(*key, p) for key, p in pieces.items()]
+
+
+@test("many-holes", timeout=60)
+def many_holes(ctx):
+    """Where there are too many to remember each, no connection is taken to be whole: all go on as if joined half-way."""
+    session, count = with_holes(ctx, "many-holes")
+    requests = session.events(source="http.req", sync=False)
+    equal([e["data"]["http_target"] for e in requests], ["/anew"] * 2 * count, "requests")
+    behind = 0
+    for flow, way, pieces in kept(session.dir / "payloads"):
+        whole = b"".join(p if isinstance(p, bytes) else b"\0" * p for p in pieces)
+        check(b"Host: the end" not in whole, f"flow {flow}, {way}: something is missing", whole[:200])
+        behind += b"the end of a bodyGET /anew" in whole
+    equal(behind, 2 * count, "flows")
 
 
 @test("attach-inside", timeout=90)

@@ -457,6 +457,35 @@ static void test_object_is_inherited(void **state)
     writer_free(&w);
 }
 
+/* Bytes that are missing: where that is known, nothing is put together that doesn't belong together; where it isn't
+ * (object 0), each connection is understood again from the next message on. */
+static void test_plaintext_is_missing(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_tls(&w, -1, 0x2000, DATA_TLS_RX, "GET /two HTTP/1.1\r\nHost: ");
+    assert_true(writer_put(&w, REC_DATA, OP_NONE, 100, ARGS((uint64_t)-1, 0, 0, DATA_TLS_RX, 0x2000, 0), 0, NULL));
+    put_tls(&w, -1, 0x2000, DATA_TLS_RX, "the end, glued\r\n\r\n");
+    put_tls(&w, -1, 0x2000, DATA_TLS_RX, REQUEST("/next"));
+    put_tls(&w, -1, 0x3000, DATA_TLS_RX, "GET /three HTTP/1.1\r\nHost: ");
+    put_part(&w, 4, DATA_RX, hello('a').data, 43, 0, 43);
+    put_tls(&w, 4, 0x4000, DATA_TLS_RX, "GET /four HTTP/1.1\r\nHost: ");
+    put_tls(&w, -1, 0, DATA_TLS_RX, "");
+    put_tls(&w, -1, 0x3000, DATA_TLS_RX, "the end of a body");
+    put_tls(&w, -1, 0x3000, DATA_TLS_TX, "and of another");
+    put_tls(&w, 4, 0x4000, DATA_TLS_RX, "the end of a body");
+    put_tls(&w, 4, 0x4000, DATA_TLS_TX, "and of another");
+    put_tls(&w, -1, 0x3000, DATA_TLS_RX, REQUEST("/after-three"));
+    put_tls(&w, 4, 0x4000, DATA_TLS_RX, REQUEST("/after-four"));
+    run();
+    expect_not("http.req ", "glued");
+    assert_int_equal(asked("/next", 0), 1);
+    assert_int_equal(asked("/after-three", 0), 1);
+    assert_int_equal(asked("/after-four", 8080), 1);
+    writer_free(&w);
+}
+
 static void test_datagrams(void **state)
 {
     static const uint8_t query[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01h\x04test\x00\x00\x01\x00\x01",
@@ -572,7 +601,7 @@ int main(void)
         T(test_descriptor_is_reused), T(test_not_wanted), T(test_never_recognised), T(test_fork),
         T(test_joined),          T(test_plaintext),       T(test_datagrams),      T(test_mode),
         T(test_end_decides),     T(test_hostile),        T(test_objects_of_sockets),
-        T(test_object_is_inherited),
+        T(test_object_is_inherited), T(test_plaintext_is_missing),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
