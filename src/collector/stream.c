@@ -415,6 +415,20 @@ static void datagram(struct stream *s, const struct traffic *t)
     }
 }
 
+/*
+ * A TLS library moves these bytes. They are ciphertext, or (kernel TLS, Documentation/networking/tls.rst) plaintext that
+ * the library's functions tell, too. The handshake, which says so itself, passed before anybody looked, or behind
+ * something else (STARTTLS).
+ */
+static void enciphered(struct stream *s, uint64_t time_ns)
+{
+    if (s->ciphertext)
+        return;
+    payloads_end(s, time_ns);
+    become(s, STREAM_NOTHING, time_ns);
+    s->ciphertext = true;
+}
+
 void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffic *t)
 {
     struct sock *sock = d->file->sock;
@@ -427,6 +441,8 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         s->datagrams |= t->name_len > 0;
     }
     with(s, p, fd);
+    if (t->object && !t->tls && (s->kind == STREAM_NOTHING || (s->kind == STREAM_DETECT && s->joined)))
+        enciphered(s, t->time_ns);
     if (s->datagrams) {
         datagram(s, t);
         skip = len;

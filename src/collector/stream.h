@@ -21,7 +21,7 @@
 struct traffic {
     enum proto_dir dir;
     bool tls;                 /* plaintext of a TLS library */
-    uint64_t object;          /* its TLS object; 0: none */
+    uint64_t object;          /* TLS object, in whose library's functions they passed; 0: none */
     bool placed;              /* position is known */
     uint64_t position;        /* of the descriptor's counter before the call */
     uint64_t offset;          /* of the data in the call */

@@ -139,6 +139,14 @@ HIDDEN void function_socket(int fd, const struct fd_entry *e, bool sends, uint64
         object_set(key, value);
 }
 
+HIDDEN uint64_t function_object(uint64_t sp)
+{
+    struct thread *t = functions_used ? thread_get(process) : NULL;
+    const struct function_note *n = t ? note_inside(t, sp) : NULL;
+
+    return n && note_stands(n, sp) ? n->object : 0;
+}
+
 /* Those at or below sp are gone: this call's frame lies where theirs was. A handler of the program that interrupts and
  * makes such calls leaves the number as it was. */
 static void note_push(struct thread *t, uint64_t sp, uint64_t object, enum fn_id fn)

@@ -603,6 +603,30 @@ def attach_dlopen(ctx):
     no_losses(segment)
 
 
+@test("kernel-tls", timeout=60)
+def kernel_tls(ctx):
+    """Where the library leaves encryption to the kernel, plaintext passes its functions and the socket: it is told once,
+    and not as what the socket carries."""
+    program = ctx.compile("tls/ktls.c", flags=["-rdynamic"])
+    process = subprocess.Popen([program], cwd=ctx.dir, env=ctx.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               start_new_session=True)
+    ctx.started.append(process)
+    equal(process.stdout.readline(), b"ready\n", "first line")
+    ctx.run([ctx.scope, "attach", process.pid], check_code=0, env=ctx.env(**WANTED))
+    process.stdin.write(b"x")
+    process.stdin.flush()
+    equal(process.stdout.readline(), b"end\n", "last line")
+    finish(ctx, process, "the program")
+    session = ctx.session()
+    session.wait_end()
+    for source in ("http.req", "http.resp"):
+        found = [(e["data"]["http_target"], e["data"]["http_scheme"]) for e in session.events(source=source, sync=False)]
+        equal(found, [("/once", "https")] * 6, source)  # three times, at both ends
+    flows = [line for line in read_index(session.dir / "payloads") if line["type"] == "flow"]
+    equal({f["tls"] for f in flows}, {True}, "flows")
+    equal(len({f["flow"] for f in flows}), 2, "flows")
+
+
 @test("losses")
 def losses(ctx):
     """What doesn't fit into the ring is counted, to the byte."""

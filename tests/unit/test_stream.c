@@ -20,9 +20,10 @@ static void put_accept(struct writer *w, int fd, uint32_t gen)
                            ITEMS({ITEM_ADDR, &peer, sizeof(peer)}, {ITEM_LOCAL, &peer, sizeof(peer)})));
 }
 
-/* `bytes` more went through fd, of which `len` were captured from `offset` on. */
-static void put_part(struct writer *w, int fd, enum data_source source, const void *data, size_t len, uint64_t offset,
-                     uint64_t bytes)
+/* `bytes` more went through fd, of which `len` were captured from `offset` on; in a function of a TLS library, or of
+ * none (object 0). */
+static void put_part_inside(struct writer *w, int fd, uint64_t object, enum data_source source, const void *data,
+                            size_t len, uint64_t offset, uint64_t bytes)
 {
     struct fd_entry *e = writer_fd(w, (unsigned)fd);
     uint64_t *at = source == DATA_TX ? &e->write_bytes : &e->read_bytes;
@@ -30,12 +31,19 @@ static void put_part(struct writer *w, int fd, enum data_source source, const vo
 
     if (len || bytes)
         assert_true(writer_put(w, REC_DATA, OP_sendto, (int64_t)bytes,
-                               ARGS((uint64_t)fd, offset, guest ? REC_NO_POSITION : *at, source, 0, guest ? 0 : e->gen), 0,
+                               ARGS((uint64_t)fd, offset, guest ? REC_NO_POSITION : *at, source, object,
+                                    guest ? 0 : e->gen), 0,
                                len ? ITEMS({ITEM_DATA, data, len}) : NULL));
     if (!guest) {
         *at += bytes;
         *(source == DATA_TX ? &e->write_ops : &e->read_ops) += 1;
     }
+}
+
+static void put_part(struct writer *w, int fd, enum data_source source, const void *data, size_t len, uint64_t offset,
+                     uint64_t bytes)
+{
+    put_part_inside(w, fd, 0, source, data, len, offset, bytes);
 }
 
 static void put_data(struct writer *w, int fd, enum data_source source, const char *text)
@@ -486,6 +494,33 @@ static void test_plaintext_is_missing(void **state)
     writer_free(&w);
 }
 
+/* With kernel TLS the library gives the socket plaintext: which is told once. */
+static void test_kernel_tls(void **state)
+{
+    struct writer w = serving();
+    struct hello a = hello('a');
+    struct desc *d;
+
+    (void)state;
+    pass_hello(&w, 4, DATA_RX, &a);
+    put_data(&w, 4, DATA_RX, REQUEST("/known"));
+    put_tls(&w, 4, 0x4000, DATA_TLS_RX, REQUEST("/known"));
+    run();
+    assert_int_equal(count("http.req ", "http_target=/known"), 1);
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    /* the handshake was before */
+    d = fds_lookup(proc_by_host_pid(&c, (pid_t)w.h->pid), 7);
+    d->file->kind = FDK_SOCKET;
+    put_part_inside(&w, 7, 0x7000, DATA_RX, REQUEST("/joined"), strlen(REQUEST("/joined")), 0,
+                    strlen(REQUEST("/joined")));
+    put_tls(&w, 7, 0x7000, DATA_TLS_RX, REQUEST("/joined"));
+    run();
+    assert_int_equal(count("http.req ", "http_target=/joined"), 1);
+    assert_int_equal(count("http.req ", "http_scheme=https"), 2);
+    assert_int_equal(want_of_fd(&w, 7), FDW_NONE);
+    writer_free(&w);
+}
+
 static void test_datagrams(void **state)
 {
     static const uint8_t query[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01h\x04test\x00\x00\x01\x00\x01",
@@ -601,7 +636,7 @@ int main(void)
         T(test_descriptor_is_reused), T(test_not_wanted), T(test_never_recognised), T(test_fork),
         T(test_joined),          T(test_plaintext),       T(test_datagrams),      T(test_mode),
         T(test_end_decides),     T(test_hostile),        T(test_objects_of_sockets),
-        T(test_object_is_inherited), T(test_plaintext_is_missing),
+        T(test_object_is_inherited), T(test_plaintext_is_missing), T(test_kernel_tls),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
