@@ -730,6 +730,7 @@ static void do_traffic(struct ctx *x)
         .data = x->in.data, .len = x->in.data_len, .name = x->in.addr, .name_len = x->in.addr_len, .time_ns = x->time,
     };
 
+    t.life = t.tls ? (uint32_t)r->arg[2] : 0;
     if (r->arg[3] == DATA_HELLO_TX || r->arg[3] == DATA_HELLO_RX) {
         tls_object_hello(x->p, &t);
         return;

@@ -383,6 +383,13 @@ enum fd_want stream_want(const struct proc *p, const struct desc *d)
     return p->pl->mode & SEG_M_PAYLOADS ? FDW_CAPTURE : FDW_UNDECIDED;
 }
 
+/* Plaintext of which nothing is wanted, nor its length, need not be copied. */
+static void tell_done(const struct proc *p, const struct stream *s, const struct traffic *t)
+{
+    if (t->life && want_of(p, s) == FDW_NONE && !s->flows && !p->borrowed && p->seg && !p->seg->broken)
+        segment_tls_done(&p->seg->map, t->object, t->life);
+}
+
 static void with(struct stream *s, struct proc *p, int64_t fd)
 {
     s->p = p;
@@ -460,7 +467,9 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     if (skip < len)
         pass(s, t->dir, t->data ? t->data + skip : NULL, len - skip, t->time_ns);
     with(s, NULL, -1);
-    if (!t->tls) {
+    if (t->tls) {
+        tell_done(p, s, t);
+    } else {
         tell_skip(p, fd, d, s);
         fds_decide(p, fd, d);
     }
@@ -514,6 +523,7 @@ void stream_feed(struct stream *s, struct proc *p, const struct traffic *t)
     with(s, p, -1);
     pass(s, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns);
     with(s, NULL, -1);
+    tell_done(p, s, t);
 }
 
 void stream_adopt(struct proc *p, int64_t fd, struct file *f, struct stream *s, uint64_t time_ns)

@@ -22,6 +22,7 @@ struct traffic {
     enum proto_dir dir;
     bool tls;                 /* plaintext of a TLS library */
     uint64_t object;          /* TLS object, in whose library's functions they passed; 0: none */
+    uint32_t life;            /* of plaintext: tls_want.life of the object; 0: not known */
     bool placed;              /* position is known */
     uint64_t position;        /* of the descriptor's counter before the call */
     uint64_t offset;          /* of the data in the call */

@@ -258,6 +258,28 @@ static bool is_connection(uint64_t object, const struct fn_desc *d)
 
 /* ---- telling ---- */
 
+/* Which of the connections that had this address it is: tls_want.life; 0 where the table is another process's. begins: it
+ * is one more. */
+static inline uint32_t object_life(struct segment_header *s, uint64_t object, bool begins)
+{
+    struct tls_want *w = &s->tls[tls_want_at(object)];
+    uint32_t life;
+
+    if (unlikely(process->slow & SLOW_BORROWED))
+        return 0;
+    if (likely(!begins && __atomic_load_n(&w->object, __ATOMIC_RELAXED) == object))
+        return __atomic_load_n(&w->life, __ATOMIC_RELAXED);
+    life = add32(&w->life, 1);
+    __atomic_store_n(&w->object, object, __ATOMIC_RELEASE); /* behind it: nothing that is done is this object's */
+    return life;
+}
+
+/* The collector has said so. */
+static inline bool object_done(const struct segment_header *s, uint64_t object, uint32_t life)
+{
+    return life && __atomic_load_n(&s->tls[tls_want_at(object)].done, __ATOMIC_RELAXED) == life;
+}
+
 /* One record, behind what the object is owed. n: bytes that are at stake. */
 static inline void tell_piece(struct segment_header *s, struct record *r, const char *data, uint64_t n)
 {
@@ -274,13 +296,15 @@ static inline void tell_piece(struct segment_header *s, struct record *r, const 
 
 static void tell(struct segment_header *s, const struct fn_desc *d, uint64_t object, int64_t bytes, const char *data)
 {
-    bool all = __atomic_load_n(&s->mode, __ATOMIC_RELAXED) & (SEG_M_PAYLOADS | SEG_M_LOSSLESS) || !ring_half_full(s);
+    uint32_t mode = __atomic_load_n(&s->mode, __ATOMIC_RELAXED), life = object_life(s, object, false), gen;
+    bool all = mode & (SEG_M_PAYLOADS | SEG_M_LOSSLESS) || !ring_half_full(s);
     size_t keep = !data ? 0 : all ? (size_t)bytes : MIN((size_t)bytes, (size_t)THRIFTY);
-    uint32_t gen;
     int fd = object_fd(s, object, d->source == DATA_TLS_TX, &gen);
     struct record r = {.kind = REC_DATA, .time = now(), .ret = bytes,
-                       .arg = {(uint64_t)fd, 0, 0, d->source, object, gen}};
+                       .arg = {(uint64_t)fd, 0, life, d->source, object, gen}};
 
+    if (object_done(s, object, life) && !(mode & SEG_M_PAYLOADS))
+        return;
     for (size_t n; r.arg[1] < keep; r.arg[1] += n) {
         n = MIN(keep - r.arg[1], DATA_CHUNK);
         tell_piece(s, &r, data + r.arg[1], n);
@@ -305,6 +329,7 @@ static void tell_other(struct segment_header *s, uint64_t object, bool remains)
     r.arg[3] = DATA_TLS_RX;
     paid = paid && debts_paid(s, &r);
     object_forget(object);
+    object_life(s, object, true);
     r.arg[0] = (uint64_t)-1;
     r.arg[5] = 0;
     if (paid && ring_write(s, &r, NULL, 0))

@@ -22,6 +22,7 @@ enum rec_kind {
                     * REC_NO_POSITION: it has none); arg[3]: enum data_source; arg[4]: address of the TLS object (of
                     * DATA_TX, DATA_RX: in a function of whose library the call was made), 0: none;
                     * arg[5]: fd_entry.gen. ret: bytes of the call (of each message in calls that pass several).
+                    * DATA_TLS_*: arg[2] is the object's tls_want.life (segment.h), 0: not known.
                     * DATA_HELLO_*: arg[1] counts from the first such byte of the object, ret those told by this record.
                     * ITEM_DATA: what of it was captured, ITEM_ADDR: whom a datagram came from or went to. Without
                     * ITEM_DATA: from arg[1] on nothing was captured, a loss if it is wanted (DATA_FILE: `ret` bytes). */

@@ -566,6 +566,25 @@ static void holes(void)
     pass_text(other.client, other.server, "GET /anew HTTP/1.1\r\nHost: h\r\n\r\n");
 }
 
+/* Something that no decoder knows, much of it after "ready"; then, after "silent", a connection at the same address. */
+static void needless(void)
+{
+    struct pair p = memory_pair();
+    SSL *was = p.client;
+
+    pass_text(p.client, p.server, "SSH-2.0-x\r\n");
+    pass_text(p.server, p.client, "SSH-2.0-y\r\n");
+    wait_for_byte("ready");
+    for (int i = 0; i < 100; i++)
+        pass_text(p.client, p.server, "something that nobody wants\n");
+    wait_for_byte("silent");
+    SSL_free(p.client);
+    SSL_free(p.server);
+    p = memory_pair();
+    NEED(p.client == was);
+    pass_text(p.client, p.server, "GET /wanted HTTP/1.1\r\nHost: h\r\n\r\n");
+}
+
 /* So many connections lose something that it can't be remembered of which; between "ready" and "full". */
 #define MANY 520
 
@@ -608,6 +627,7 @@ int main(int argc, char **argv)
                  {"bulk", bulk},
                  {"holes", holes},
                  {"many-holes", many_holes},
+                 {"needless", needless},
                  {"fork-waiting", fork_waiting}};
 
     NEED(argc == 4);

@@ -301,6 +301,14 @@ static void put_tls(struct writer *w, int64_t fd, uint64_t object, enum data_sou
                            text[0] ? ITEMS({ITEM_DATA, text, strlen(text)}) : NULL));
 }
 
+/* Which connection of the object's it is: tls_want.life. */
+static void put_tls_of(struct writer *w, uint64_t object, uint32_t life, enum data_source source, const char *text)
+{
+    assert_true(writer_put(w, REC_DATA, OP_NONE, (int64_t)strlen(text),
+                           ARGS((uint64_t)-1, 0, life, source, object, 0), 0,
+                           text[0] ? ITEMS({ITEM_DATA, text, strlen(text)}) : NULL));
+}
+
 static void test_plaintext(void **state)
 {
     struct writer w = serving();
@@ -521,6 +529,41 @@ static void test_kernel_tls(void **state)
     writer_free(&w);
 }
 
+/* Of plaintext that isn't recognised the probe is told that nothing is wanted; but only of the connection that it is. */
+static void test_plaintext_is_not_wanted(void **state)
+{
+    struct writer w = serving();
+    struct tls_want *want = &w.h->tls[tls_want_at(0x2000)];
+    static const char text[] = "SSH-2.0-x\r\n";
+
+    (void)state;
+    *want = (struct tls_want){.object = 0x2000, .life = 5};
+    for (int i = 0; i < 2; i++) {
+        put_tls_of(&w, 0x2000, 5, DATA_TLS_RX, text);
+        put_tls_of(&w, 0x2000, 5, DATA_TLS_TX, text);
+        run();
+        assert_int_equal(want->done, 5);
+        want->done = 0;
+        want->life = i ? 5 : 6; /* the object is another connection's by now */
+        put_tls_of(&w, 0x2000, 5, DATA_TLS_RX, text);
+        run();
+        assert_int_equal(want->done, i ? 5 : 0);
+        want->life = 5;
+    }
+    put_tls_of(&w, 0x2000, 0, DATA_TLS_RX, ""); /* what is recognised stays wanted */
+    want->life = 7;
+    put_tls_of(&w, 0x2000, 7, DATA_TLS_RX, REQUEST("/"));
+    run();
+    assert_int_equal(want->done, 5);
+    want->object = 0x3000; /* the place is another object's */
+    put_tls_of(&w, 0x2000, 7, DATA_TLS_RX, "");
+    put_tls_of(&w, 0x2000, 7, DATA_TLS_RX, text);
+    put_tls_of(&w, 0x2000, 7, DATA_TLS_TX, text);
+    run();
+    assert_int_equal(want->done, 5);
+    writer_free(&w);
+}
+
 static void test_datagrams(void **state)
 {
     static const uint8_t query[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01h\x04test\x00\x00\x01\x00\x01",
@@ -637,6 +680,7 @@ int main(void)
         T(test_joined),          T(test_plaintext),       T(test_datagrams),      T(test_mode),
         T(test_end_decides),     T(test_hostile),        T(test_objects_of_sockets),
         T(test_object_is_inherited), T(test_plaintext_is_missing), T(test_kernel_tls),
+        T(test_plaintext_is_not_wanted),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
