@@ -19,7 +19,7 @@
 #include "collector/core.h"
 #include "collector/owner.h"
 #include "collector/procinfo.h"
-#include "collector/stream.h"
+#include "collector/tls_objects.h"
 #include "inject/load.h"
 
 #define ERRNO_MAX 4095
@@ -715,15 +715,23 @@ static void do_traffic(struct ctx *x)
     uint32_t gen = (uint32_t)r->arg[5];
     struct desc *d = fd >= 0 ? fds_lookup(x->p, fd) : NULL;
     struct traffic t = {
-        .dir = r->arg[3] == DATA_TX || r->arg[3] == DATA_TLS_TX ? PROTO_TX : PROTO_RX,
+        .dir = r->arg[3] == DATA_TX || r->arg[3] == DATA_TLS_TX || r->arg[3] == DATA_HELLO_TX ? PROTO_TX : PROTO_RX,
         .tls = r->arg[3] == DATA_TLS_TX || r->arg[3] == DATA_TLS_RX, .object = r->arg[4],
         .placed = r->arg[2] < TRAFFIC_MAX && r->arg[1] < TRAFFIC_MAX && r->ret >= 0 && r->ret < TRAFFIC_MAX,
         .position = r->arg[2], .offset = r->arg[1], .bytes = r->ret > 0 ? (uint64_t)r->ret : 0,
         .data = x->in.data, .len = x->in.data_len, .name = x->in.addr, .name_len = x->in.addr_len, .time_ns = x->time,
     };
 
+    t.life = t.tls ? (uint32_t)r->arg[2] : 0;
+    if (r->arg[3] == DATA_HELLO_TX || r->arg[3] == DATA_HELLO_RX) {
+        tls_object_hello(x->p, &t);
+        return;
+    }
     if (t.tls && !r->ret && !t.data) {
-        stream_object_end(x->p, t.object, x->time);
+        if (t.object)
+            tls_object_end(x->p, t.object, x->time);
+        else
+            tls_objects_missed(x->p, x->time);
         return;
     }
     if (d && d->file && d->gen != gen && !t.tls && !x->p->borrowed) { /* its close, and an open, were lost */
@@ -732,7 +740,7 @@ static void do_traffic(struct ctx *x)
     }
     if (!d || !d->file) {
         if (t.tls)
-            stream_object(x->p, &t);
+            tls_object_data(x->p, &t);
         return;
     }
     if (d->file->kind != FDK_SOCKET && d->file->kind != FDK_UNKNOWN) /* if we know nothing, the probe knew better */

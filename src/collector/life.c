@@ -16,7 +16,7 @@
 #include "collector/left.h"
 #include "collector/payloads.h"
 #include "collector/procinfo.h"
-#include "collector/stream.h"
+#include "collector/tls_objects.h"
 
 #define MS UINT64_C(1000000)
 #define STATUS_WAIT_NS (500 * MS) /* for the wait status of a process that died without a word */
@@ -342,6 +342,8 @@ static void adopt(struct collector *c, struct proc *p, pid_t ppid)
     f->child = p->pid;
     p->fds = f->fds;
     f->fds = (struct fd_table){0};
+    p->tls = f->tls;
+    f->tls = NULL;
     p->images = images_ref(parent->images);
     p->birth_ns = f->time_ns;
     p->origin = parent->seg ? parent->seg->id : 0;
@@ -426,7 +428,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         if (p->pl)
             exec_succeeded(p, p->exec_ns ? p->exec_ns : time);
         fds_exec(p, time);
-        stream_end(p, true, time);
+        tls_objects_end(p, true, time);
         leave_segment(p);
         proc_unborrow(p);
         finish(p, time);
@@ -550,6 +552,8 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     if (f) {
         p->fds = f->fds;
         f->fds = (struct fd_table){0};
+        p->tls = f->tls;
+        f->tls = NULL;
         free(p->cwd);
         p->cwd = f->cwd;
         f->cwd = NULL;
@@ -557,6 +561,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
         time_ns = f->time_ns < time_ns ? f->time_ns : time_ns;
     } else {
         fd_table_copy(&p->fds, &parent->fds);
+        p->tls = tls_objects_inherit(parent);
         free(p->cwd);
         p->cwd = xstrdup(parent->cwd);
     }
@@ -797,7 +802,7 @@ bool life_end(struct proc *p, bool force)
         tell_unseen(p, time);
         leave_segment(p);
         fds_end(p, "exit", time);
-        stream_end(p, true, time);
+        tls_objects_end(p, true, time);
         report_exit(p, known, status, time);
         finish(p, time);
     }

@@ -8,7 +8,7 @@
 
 #include "base/mem.h"
 #include "collector/core.h"
-#include "collector/stream.h"
+#include "collector/tls_objects.h"
 
 struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
 {
@@ -293,7 +293,7 @@ void proc_free(struct proc *p)
         event_free(p->death);
     if (p->pidfd >= 0)
         close(p->pidfd);
-    stream_end(p, false, clock_now_real());
+    tls_objects_end(p, false, clock_now_real());
     stream_forget(p);
     fd_table_free(c, &p->fds);
     images_unref(p->images);
@@ -327,6 +327,7 @@ struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool p
     f->time_ns = time_ns;
     f->cwd = xstrdup(p->cwd);
     fd_table_copy(&f->fds, &p->fds);
+    f->tls = tls_objects_inherit(p);
     /* oldest first; a thread has at most one under way, an older one of it never came back (longjmp, loss) */
     while (*at) {
         struct fork_pending *o = *at;
@@ -351,6 +352,7 @@ void fork_drop(struct proc *p, struct fork_pending *f)
         ;
     *at = f->next;
     fd_table_free(p->c, &f->fds);
+    tls_objects_free(f->tls);
     free(f->cwd);
     free(f);
 }

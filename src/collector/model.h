@@ -120,6 +120,7 @@ struct fork_pending {
     bool new_pids;            /* CLONE_NEWPID */
     uint64_t time_ns;
     struct fd_table fds;
+    struct tls_objects *tls;
     char *cwd;
 };
 
@@ -217,7 +218,7 @@ struct proc {
     const struct segment *death_seg;  /* whose ring_head then was */
     uint64_t death_head;
     struct fd_table fds;
-    struct tls_stream *tls_streams;   /* of TLS objects whose descriptor isn't known */
+    struct tls_objects *tls;          /* whose descriptor the probe doesn't know (tls_objects.h); NULL: none */
     struct stream *asking;            /* those with DNS queries outstanding that it used last (stream.h) */
     char *cwd;                        /* never NULL after start */
     enum proc_root root;              /* do its names mean to us what they mean to it? */

@@ -167,6 +167,15 @@ void segment_skip(const struct segment_map *m, uint64_t fd, uint32_t gen, bool t
         __atomic_store_n(tx ? &s->tx : &s->rx, to ? skip_word(gen, to) : 0, __ATOMIC_RELEASE);
 }
 
+void segment_tls_done(const struct segment_map *m, uint64_t object, uint32_t life)
+{
+    struct tls_want *w = &segment_hdr(m)->tls[tls_want_at(object)];
+
+    if (__atomic_load_n(&w->object, __ATOMIC_RELAXED) == object && __atomic_load_n(&w->life, __ATOMIC_RELAXED) == life &&
+        __atomic_load_n(&w->done, __ATOMIC_RELAXED) != life)
+        __atomic_store_n(&w->done, life, __ATOMIC_RELAXED);
+}
+
 uint64_t segment_head(const struct segment_map *m)
 {
     return __atomic_load_n(&segment_hdr(m)->ring_head, __ATOMIC_ACQUIRE);

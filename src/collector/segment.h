@@ -71,6 +71,8 @@ uint32_t segment_fd_high(const struct segment_map *m);
 void segment_want(const struct segment_map *m, uint64_t fd, uint32_t gen, enum fd_want want);
 /* Tells the probe that it need not capture what fd receives (tx: sends) up to this value of its counter. */
 void segment_skip(const struct segment_map *m, uint64_t fd, uint32_t gen, bool tx, uint64_t to);
+/* Tells the probe that nothing more of a TLS object's plaintext is wanted, as long as it is that connection's. */
+void segment_tls_done(const struct segment_map *m, uint64_t object, uint32_t life);
 uint64_t segment_head(const struct segment_map *m);
 
 enum ring_state {

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "collector/core.h"
 #include "collector/payloads.h"
+#include "collector/tls_objects.h"
 #include "protocol/detect.h"
 #include "protocol/dns.h"
 #include "protocol/http1.h"
@@ -21,16 +22,9 @@
 /* Clear text in which a connection may go over to TLS, as STARTTLS of mail protocols and PostgreSQL's SSLRequest do. */
 #define STARTTLS_TURNS 12u
 #define STARTTLS_BYTES 16384u
-#define OBJECTS_MAX 4096u    /* TLS objects without a descriptor, of a process */
 /* How long an answer is waited for: longer than resolvers wait before they ask again or refuse (resolv.conf(5): 5 s;
  * BIND: 10 s). */
 #define DNS_WAIT_NS UINT64_C(15000000000)
-
-struct tls_stream {
-    struct tls_stream *next;
-    uint64_t object;
-    struct stream *stream;
-};
 
 /* --- what the configuration wants --- */
 
@@ -161,6 +155,7 @@ static void http_upgraded(void *owner, struct slice to, void *kept)
 
     if (!to.p && s->p) {
         s->next_detect = detect_new(s->p->pl->detect, false);
+        s->first = (struct tls_first){0};
     } else if (to.p && to.len == 3 && !memcmp(to.p, "h2c", 3)) {
         enum proto_dir dir;
         uint64_t first_ns;
@@ -173,14 +168,30 @@ static void http_upgraded(void *owner, struct slice to, void *kept)
     }
 }
 
+/* The beginning of a connection, or of what a tunnel carries. */
+static void look_for_hello(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    const uint8_t *random;
+
+    if (!data || s->tls || s->datagrams || !s->sock || !s->p)
+        return;
+    if (!s->first.len)
+        s->first_dir = (uint8_t)dir;
+    random = dir == s->first_dir ? tls_first_add(&s->first, data, (size_t)len) : NULL;
+    if (random)
+        tls_socket_hello(s->p, s->fd, s->channel, dir, random, time_ns);
+}
+
 static void http_rest(void *owner, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
     struct stream *s = owner;
 
-    if (s->next_http2)
+    if (s->next_http2) {
         http2_feed(s->next_http2, dir, data, len, time_ns);
-    else if (s->next_detect)
+    } else if (s->next_detect) {
+        look_for_hello(s, dir, data, len, time_ns);
         detect_feed(s->next_detect, dir, data, len, time_ns);
+    }
 }
 
 static void http_note(void *owner, enum http_note note, uint64_t count)
@@ -216,7 +227,8 @@ static void change(struct stream *s, uint64_t time_ns)
         s->joined = false;
         s->tries = 0;
         s->looked = 0;
-        judge(s, time_ns);
+        if (s->p) /* else nobody is there to tell it to */
+            judge(s, time_ns);
     } else if (s->next_nothing) {
         become(s, STREAM_NOTHING, time_ns);
     }
@@ -306,6 +318,7 @@ static void feed_detect(struct stream *s, enum proto_dir dir, const uint8_t *dat
     }
     if (!s->detect)
         s->detect = detect_new(s->p->pl->detect, s->datagrams);
+    look_for_hello(s, dir, data, len, time_ns);
     detect_feed(s->detect, dir, data, (size_t)len, time_ns);
     judge(s, time_ns);
     s->looked += len;
@@ -339,6 +352,7 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
             statsd_datagram(s->statsd, dir, data, (size_t)len, (size_t)len, time_ns);
         break;
     case STREAM_TLS:
+        look_for_hello(s, dir, data, len, time_ns); /* whose beginning was enough to recognise it */
         s->looked += len;
         s->next_nothing = hellos_feed(s->hellos, dir, data, len, time_ns) || s->looked > 2 * TLS_HELLO_MAX;
         break;
@@ -391,6 +405,7 @@ static void become_tls(struct stream *s, uint64_t time_ns)
         s->joined = false;
         s->tries = 0;
         s->looked = 0;
+        s->first = (struct tls_first){0};
     }
     s->ciphertext = true;
 }
@@ -500,6 +515,13 @@ enum fd_want stream_want(const struct proc *p, const struct desc *d)
     return p->pl->mode & SEG_M_PAYLOADS ? FDW_CAPTURE : FDW_UNDECIDED;
 }
 
+/* Plaintext of which nothing is wanted, nor its length, need not be copied. */
+static void tell_done(const struct proc *p, const struct stream *s, const struct traffic *t)
+{
+    if (t->life && want_of(p, s) == FDW_NONE && !s->flows && !p->borrowed && p->seg && !p->seg->broken)
+        segment_tls_done(&p->seg->map, t->object, t->life);
+}
+
 static void with(struct stream *s, struct proc *p, int64_t fd)
 {
     s->p = p;
@@ -530,6 +552,20 @@ static void datagram(struct stream *s, const struct traffic *t)
     }
 }
 
+/*
+ * A TLS library moves these bytes. They are ciphertext, or (kernel TLS, Documentation/networking/tls.rst) plaintext that
+ * the library's functions tell, too. The handshake, which says so itself, passed before anybody looked, or behind
+ * something else (STARTTLS).
+ */
+static void enciphered(struct stream *s, uint64_t time_ns)
+{
+    if (s->ciphertext)
+        return;
+    payloads_end(s, time_ns);
+    become(s, STREAM_NOTHING, time_ns);
+    s->ciphertext = true;
+}
+
 void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffic *t)
 {
     struct sock *sock = d->file->sock;
@@ -542,6 +578,8 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         s->datagrams |= t->name_len > 0;
     }
     with(s, p, fd);
+    if (t->object && !t->tls && (s->kind == STREAM_NOTHING || (s->kind == STREAM_DETECT && s->joined)))
+        enciphered(s, t->time_ns);
     if (s->datagrams) {
         datagram(s, t);
         skip = len;
@@ -559,10 +597,22 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     if (skip < len)
         pass(s, t->dir, t->data ? t->data + skip : NULL, len - skip, t->time_ns, !t->offset && !skip);
     with(s, NULL, -1);
-    if (!t->tls) {
+    if (t->tls) {
+        tell_done(p, s, t);
+    } else {
         tell_skip(p, fd, d, s);
         fds_decide(p, fd, d);
     }
+}
+
+void stream_over(struct stream *s, struct proc *p, int64_t fd, uint64_t time_ns)
+{
+    if (!s)
+        return;
+    with(s, p, fd);
+    release(s);
+    end(s, time_ns);
+    stream_free(s, time_ns);
 }
 
 void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
@@ -584,72 +634,47 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
     for (int i = 0; i < 2; i++) {
         struct stream **at = i ? &sock->plain : &sock->stream;
 
-        if (!*at)
-            continue;
-        with(*at, p, fd);
-        release(*at);
-        end(*at, time_ns);
-        stream_free(*at, time_ns);
+        stream_over(*at, p, fd, time_ns);
         *at = NULL;
     }
 }
 
-/* --- plaintext of TLS objects whose descriptor isn't known --- */
+/* --- plaintext of TLS objects --- */
 
-void stream_object(struct proc *p, const struct traffic *t)
+struct stream *stream_of_object(struct proc *p, bool joined)
 {
-    struct tls_stream **at = &p->tls_streams, *o;
-    unsigned count = 0;
+    struct stream *s = stream_new(NULL, ++p->c->last_channel, true);
 
-    while ((o = *at) && o->object != t->object) {
-        at = &o->next;
-        count++;
-    }
-    if (!o) {
-        if (count >= OBJECTS_MAX) {
-            report_loss(p->c, p, LK_TRAFFIC, t->bytes);
-            return;
-        }
-        o = xcalloc(1, sizeof(*o));
-        o->object = t->object;
-        o->stream = stream_new(NULL, ++p->c->last_channel, true);
-    } else {
-        *at = o->next; /* those in use come first */
-    }
-    o->next = p->tls_streams;
-    p->tls_streams = o;
-    with(o->stream, p, -1);
-    pass(o->stream, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns,
-         false);
-    with(o->stream, NULL, -1);
+    s->joined = joined;
+    return s;
 }
 
-static void object_free(struct proc *p, struct tls_stream *o, bool tell, uint64_t time_ns)
+void stream_feed(struct stream *s, struct proc *p, const struct traffic *t)
 {
-    with(o->stream, tell ? p : NULL, -1);
-    release(o->stream);
-    end(o->stream, time_ns);
-    stream_free(o->stream, time_ns);
-    free(o);
+    with(s, p, -1);
+    pass(s, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns, false);
+    with(s, NULL, -1);
+    tell_done(p, s, t);
 }
 
-void stream_object_end(struct proc *p, uint64_t object, uint64_t time_ns)
+void stream_adopt(struct proc *p, int64_t fd, struct file *f, struct stream *s, uint64_t time_ns)
 {
-    for (struct tls_stream **at = &p->tls_streams, *o; (o = *at); at = &o->next) {
-        if (o->object == object) {
-            *at = o->next;
-            object_free(p, o, true, time_ns);
-            return;
-        }
-    }
+    stream_over(f->sock->plain, p, fd, time_ns);
+    f->sock->plain = s;
+    s->sock = f->sock;
+    s->channel = f->channel;
+    with(s, p, fd);
+    payloads_recognised(s);
+    with(s, NULL, -1);
 }
 
-void stream_end(struct proc *p, bool tell, uint64_t time_ns)
+void stream_missed(struct proc *p, int64_t fd, struct stream **at, uint64_t time_ns)
 {
-    for (struct tls_stream *o; (o = p->tls_streams);) {
-        p->tls_streams = o->next;
-        object_free(p, o, tell, time_ns);
-    }
+    struct stream *s = stream_new((*at)->sock, (*at)->channel, true);
+
+    s->joined = true;
+    stream_over(*at, p, fd, time_ns);
+    *at = s;
 }
 
 void stream_sweep(struct proc *p, uint64_t time_ns)

@@ -21,7 +21,8 @@
 struct traffic {
     enum proto_dir dir;
     bool tls;                 /* plaintext of a TLS library */
-    uint64_t object;          /* its TLS object; 0: none */
+    uint64_t object;          /* TLS object, in whose library's functions they passed; 0: none */
+    uint32_t life;            /* of plaintext: tls_want.life of the object; 0: not known */
     bool placed;              /* position is known */
     uint64_t position;        /* of the descriptor's counter before the call */
     uint64_t offset;          /* of the data in the call */
@@ -54,6 +55,8 @@ struct stream {
     union address from;       /* other side of the datagram, if the call names one; family 0: it doesn't */
     uint64_t peer;            /* a hash of it; 0: none */
     const char *protocol;     /* that was recognised, or NULL */
+    struct tls_first first;   /* bytes of the direction that begins, or that begins in a tunnel */
+    uint8_t first_dir;        /* enum proto_dir */
     struct proc *asker;       /* DNS: who used it last while queries are outstanding; NULL: none are, or it has ended */
     struct stream *next_asking, **asking; /* of asker->asking: the next one, and what leads to this one */
     /* payloads.c: */
@@ -84,14 +87,17 @@ void stream_prepare(struct pipeline *pl);
 void stream_unprepare(struct pipeline *pl);
 
 void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffic *t);
-/* The same of a TLS object whose descriptor isn't known. */
-void stream_object(struct proc *p, const struct traffic *t);
-/* A TLS object begins, or has ended: what follows belongs to another connection. */
-void stream_object_end(struct proc *p, uint64_t object, uint64_t time_ns);
+/* The plaintext of a TLS object whose socket isn't known. joined: something of it passed before. Freed by stream_over(). */
+struct stream *stream_of_object(struct proc *p, bool joined);
+void stream_feed(struct stream *s, struct proc *p, const struct traffic *t);
+/* It is known now: s is the plaintext of the socket from here on, as whose it ends. */
+void stream_adopt(struct proc *p, int64_t fd, struct file *f, struct stream *s, uint64_t time_ns);
+/* Something is missing, and nobody knows how much: *at ends, and another one goes on that was joined half-way. */
+void stream_missed(struct proc *p, int64_t fd, struct stream **at, uint64_t time_ns);
+/* It has ended: tells what is outstanding (p NULL: to nobody), and frees. NULL is fine. */
+void stream_over(struct stream *s, struct proc *p, int64_t fd, uint64_t time_ns);
 /* A descriptor is about to be closed: what its counters say and nobody has captured passed before. */
 void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns);
-/* All that belong to no socket, when a process ends or becomes another program. tell: its telemetry isn't over yet. */
-void stream_end(struct proc *p, bool tell, uint64_t time_ns);
 /* Gives up DNS queries of its streams (proc.asking) that nobody has answered for long. */
 void stream_sweep(struct proc *p, uint64_t time_ns);
 /* It is about to be freed: nothing is told for it any more. */

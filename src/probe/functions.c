@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "functions.h"
 
+#include "debts.h"
 #include "ring.h"
 #include "wire/functions.h"
 #include "wire/plan_format.h"
@@ -10,6 +11,7 @@
 #define SAME_STACK (1u << 20)   /* a call inside a function is at most so many bytes below it */
 #define DATA_CHUNK 32768u
 #define THRIFTY 4096u           /* of a call, when the ring is filling up: other records must find room, too */
+#define TLS_HANDSHAKE 22        /* ContentType, RFC 8446, section 5.1 */
 #define TRIALS 16               /* calls of a function until its arguments are taken for what they should be */
 
 _Static_assert(sizeof(struct function_regs) == FUNCTION_FRAME && offsetof(struct function_regs, result) == 0 &&
@@ -36,10 +38,11 @@ static struct object {
     uint64_t check, value;      /* value: fd_entry.gen << 32 | descriptor + 1; 0: none */
 } objects[OBJECTS];
 
-/* Objects are aligned: the lowest bit is the direction. */
-static uint64_t object_key(uint64_t object, bool sends)
+/* Objects are aligned: the lowest bits are the direction, or: */
+#define KEY_HELLO 2u /* value: bytes told as DATA_HELLO_* << 1 | whether they were sent */
+static uint64_t object_key(uint64_t object, unsigned which)
 {
-    return (object & ~UINT64_C(1)) | sends;
+    return (object & ~UINT64_C(3)) | which;
 }
 
 static struct object *object_at(uint64_t key)
@@ -65,9 +68,9 @@ static void object_set(uint64_t key, uint64_t value)
 
 static void object_forget(uint64_t object)
 {
-    for (int sends = 0; sends < 2; sends++)
-        if (object_get(object_key(object, sends)))
-            object_set(object_key(object, sends), 0);
+    for (unsigned which = 0; which <= KEY_HELLO; which++)
+        if (object_get(object_key(object, which)))
+            object_set(object_key(object, which), 0);
 }
 
 static uint64_t object_value(int fd, const struct fd_entry *e)
@@ -85,7 +88,7 @@ static void object_uses(struct segment_header *s, uint64_t object, bool sends, u
 }
 
 /* The descriptor of an object and its generation; -1 if none is known or it means another by now. */
-static int object_fd(struct segment_header *s, uint64_t object, bool sends, uint32_t *ret_gen)
+static inline int object_fd(struct segment_header *s, uint64_t object, bool sends, uint32_t *ret_gen)
 {
     for (int other = 0; other < 2; other++) { /* nearly always the same in both directions */
         uint64_t value = object_get(object_key(object, sends ^ other));
@@ -113,22 +116,35 @@ static bool note_stands(const struct function_note *n, uint64_t sp)
     return (probe.sandboxed ? n->sp - sp < PROBE_PAGE : mem_readable(r, sizeof(*r))) && r->sp == n->sp && r->slot;
 }
 
+/* The innermost that a call at sp is made in, if it still stands (note_stands()); NULL: none. */
+static struct function_note *note_inside(struct thread *t, uint64_t sp)
+{
+    for (uint32_t i = MIN(t->functions, FUNCTION_NOTES); i > 0; i--)
+        if (t->function[i - 1].sp - sp <= SAME_STACK)
+            return &t->function[i - 1];
+    return NULL;
+}
+
 HIDDEN void function_socket(int fd, const struct fd_entry *e, bool sends, uint64_t sp)
 {
     struct thread *t = thread_get(process);
+    const struct function_note *n = t ? note_inside(t, sp) : NULL;
     uint64_t key, value;
 
-    for (uint32_t i = t ? MIN(t->functions, FUNCTION_NOTES) : 0; i > 0; i--) {
-        const struct function_note *n = &t->function[i - 1];
-
-        if (n->sp - sp > SAME_STACK)
-            continue;
-        key = object_key(n->object, sends);
-        value = object_value(fd, e);
-        if (n->object && object_get(key) != value && note_stands(n, sp))
-            object_set(key, value);
+    if (!n || !n->object)
         return;
-    }
+    key = object_key(n->object, sends);
+    value = object_value(fd, e);
+    if (object_get(key) != value && note_stands(n, sp))
+        object_set(key, value);
+}
+
+HIDDEN uint64_t function_object(uint64_t sp)
+{
+    struct thread *t = functions_used ? thread_get(process) : NULL;
+    const struct function_note *n = t ? note_inside(t, sp) : NULL;
+
+    return n && note_stands(n, sp) ? n->object : 0;
 }
 
 /* Those at or below sp are gone: this call's frame lies where theirs was. A handler of the program that interrupts and
@@ -196,7 +212,7 @@ static uint64_t function_arg(const struct function_regs *r, unsigned n)
 }
 
 /* What stands for the connection: in calls that make one, known afterwards only. */
-static uint64_t object_of(const struct function_regs *r, const struct fn_desc *d, enum fn_id fn, bool after)
+static inline uint64_t object_of(const struct function_regs *r, const struct fn_desc *d, enum fn_id fn, bool after)
 {
     const uint64_t *out;
 
@@ -210,7 +226,7 @@ static uint64_t object_of(const struct function_regs *r, const struct fn_desc *d
     return (int)r->result >= 0 && may_read(fn, out, sizeof(*out)) ? *out : 0;
 }
 
-static int64_t bytes_moved(const struct function_regs *r, const struct fn_desc *d, enum fn_id fn)
+static inline int64_t bytes_moved(const struct function_regs *r, const struct fn_desc *d, enum fn_id fn)
 {
     const uint64_t *out;
 
@@ -242,41 +258,86 @@ static bool is_connection(uint64_t object, const struct fn_desc *d)
 
 /* ---- telling ---- */
 
-static void tell(struct segment_header *s, const struct fn_desc *d, uint64_t object, int64_t bytes, const char *data)
+/* Which of the connections that had this address it is: tls_want.life; 0 where the table is another process's. begins: it
+ * is one more. */
+static inline uint32_t object_life(struct segment_header *s, uint64_t object, bool begins)
 {
-    bool all = __atomic_load_n(&s->mode, __ATOMIC_RELAXED) & (SEG_M_PAYLOADS | SEG_M_LOSSLESS) || !ring_half_full(s);
-    size_t keep = all ? (size_t)bytes : MIN((size_t)bytes, (size_t)THRIFTY);
-    uint32_t gen;
-    int fd = object_fd(s, object, d->source == DATA_TLS_TX, &gen);
-    struct record r = {.kind = REC_DATA, .time = now(), .ret = bytes,
-                       .arg = {(uint64_t)fd, 0, 0, d->source, object, gen}};
+    struct tls_want *w = &s->tls[tls_want_at(object)];
+    uint32_t life;
 
-    if (!data) {
-        if (!ring_write(s, &r, NULL, 0))
-            count_loss(s, LOSS_DATA, (uint64_t)bytes);
-        return;
-    }
-    for (size_t at = 0, n; at < keep; at += n) {
-        struct ring_item item;
-
-        n = MIN(keep - at, DATA_CHUNK);
-        item = (struct ring_item){ITEM_DATA, (uint32_t)n, data + at};
-        r.arg[1] = at;
-        ring_write(s, &r, &item, 1);
-    }
-    if (keep < (size_t)bytes) { /* the rest is a gap */
-        r.arg[1] = keep;
-        ring_write(s, &r, NULL, 0);
-    }
+    if (unlikely(process->slow & SLOW_BORROWED))
+        return 0;
+    if (likely(!begins && __atomic_load_n(&w->object, __ATOMIC_RELAXED) == object))
+        return __atomic_load_n(&w->life, __ATOMIC_RELAXED);
+    life = add32(&w->life, 1);
+    __atomic_store_n(&w->object, object, __ATOMIC_RELEASE); /* behind it: nothing that is done is this object's */
+    return life;
 }
 
-/* What this address stood for is over. */
-static void tell_other(struct segment_header *s, uint64_t object)
+/* The collector has said so. */
+static inline bool object_done(const struct segment_header *s, uint64_t object, uint32_t life)
 {
-    struct record r = {.kind = REC_DATA, .time = now(), .arg = {(uint64_t)-1, 0, 0, DATA_TLS_RX, object, 0}};
+    return life && __atomic_load_n(&s->tls[tls_want_at(object)].done, __ATOMIC_RELAXED) == life;
+}
 
+/* One record, behind what the object is owed. n: bytes that are at stake. */
+static inline void tell_piece(struct segment_header *s, struct record *r, const char *data, uint64_t n)
+{
+    struct ring_item item = {ITEM_DATA, (uint32_t)n, data};
+
+    if (!debts_paid(s, r))
+        count_loss(s, LOSS_DATA, n);
+    else if (likely(ring_write(s, r, &item, data ? 1 : 0)))
+        return;
+    else if (!data)
+        count_loss(s, LOSS_DATA, n);
+    debt_add(r->arg[4], (enum data_source)r->arg[3], n);
+}
+
+static void tell(struct segment_header *s, const struct fn_desc *d, uint64_t object, int64_t bytes, const char *data)
+{
+    uint32_t mode = __atomic_load_n(&s->mode, __ATOMIC_RELAXED), life = object_life(s, object, false), gen;
+    bool all = mode & (SEG_M_PAYLOADS | SEG_M_LOSSLESS) || !ring_half_full(s);
+    size_t keep = !data ? 0 : all ? (size_t)bytes : MIN((size_t)bytes, (size_t)THRIFTY);
+    int fd = object_fd(s, object, d->source == DATA_TLS_TX, &gen);
+    struct record r = {.kind = REC_DATA, .time = now(), .ret = bytes,
+                       .arg = {(uint64_t)fd, 0, life, d->source, object, gen}};
+
+    if (object_done(s, object, life) && !(mode & SEG_M_PAYLOADS))
+        return;
+    for (size_t n; r.arg[1] < keep; r.arg[1] += n) {
+        n = MIN(keep - r.arg[1], DATA_CHUNK);
+        tell_piece(s, &r, data + r.arg[1], n);
+    }
+    if (keep < (size_t)bytes) /* the rest is a gap */
+        tell_piece(s, &r, NULL, (uint64_t)bytes - keep);
+}
+
+/* What this address stood for is over. remains: another connection uses it from now on. Else the next one, which will
+ * say so itself, tells of an end that finds no room now. */
+static void tell_other(struct segment_header *s, uint64_t object, bool remains)
+{
+    bool had = object_get(object_key(object, false)) || object_get(object_key(object, true));
+    uint32_t gen;
+    int fd = object_fd(s, object, false, &gen);
+    struct record r = {.kind = REC_DATA, .time = now(), .arg = {(uint64_t)fd, 0, 0, DATA_TLS_TX, object, gen}};
+    bool paid;
+
+    if (had && fd < 0) /* its descriptor was closed, and ended the rest */
+        debt_forgive(object);
+    paid = debts_paid(s, &r);
+    r.arg[3] = DATA_TLS_RX;
+    paid = paid && debts_paid(s, &r);
     object_forget(object);
-    ring_write(s, &r, NULL, 0);
+    object_life(s, object, true);
+    r.arg[0] = (uint64_t)-1;
+    r.arg[5] = 0;
+    if (paid && ring_write(s, &r, NULL, 0))
+        return;
+    if (remains)
+        debt_end(object);
+    else
+        debt_forgive(object);
 }
 
 static struct function_shard *shard(const struct thread *t)
@@ -290,10 +351,92 @@ HIDDEN void functions_forked(void)
 
     if (!functions_used)
         return;
+    debts_forked();
     memset(function_shards, 0, sizeof(function_shards));
     if (t) /* it may have forked inside of some */
         shard(t)->calls = t->functions;
 }
+
+/* ---- first encrypted bytes ---- */
+
+enum hello_state { HELLO_UNKNOWN, HELLO_WANTED, HELLO_OVER };
+
+/* Whether the connection of this call still lacks its first bytes: not where its socket is known. */
+static bool hello_wanted(struct segment_header *s, struct function_note *n)
+{
+    uint32_t gen;
+
+    if (n->hello == HELLO_UNKNOWN)
+        n->hello = n->object && fn_table[n->fn].family == FNF_OPENSSL &&
+                           object_get(object_key(n->object, KEY_HELLO)) >> 1 < DATA_HELLO_BYTES &&
+                           object_fd(s, n->object, false, &gen) < 0
+                       ? HELLO_WANTED
+                       : HELLO_OVER;
+    return n->hello == HELLO_WANTED;
+}
+
+/* These have passed, or are about to. */
+static void hello_passed(struct segment_header *s, struct function_note *n, const struct function_regs *r, enum fn_id fn,
+                         uint64_t bytes)
+{
+    const struct fn_desc *d = &fn_table[fn];
+    const char *data = (const char *)function_arg(r, d->buffer);
+    uint64_t key = object_key(n->object, KEY_HELLO), was = object_get(key), told = was >> 1;
+    bool sends = d->source == DATA_HELLO_TX;
+    struct ring_item item = {ITEM_DATA, (uint32_t)MIN(bytes, DATA_HELLO_BYTES - told), data};
+    struct record to = {.kind = REC_DATA, .time = now(), .ret = item.len,
+                        .arg = {(uint64_t)-1, told, 0, d->source, n->object, 0}};
+    uint32_t gen;
+
+    if (told >= DATA_HELLO_BYTES || object_fd(s, n->object, sends, &gen) >= 0) { /* a call inside has told */
+        n->hello = HELLO_OVER;
+        return;
+    }
+    if (!note_stands(n, r->sp) || !may_read(fn, data, item.len))
+        return;
+    if (told ? sends == (was & 1) : *data == TLS_HANDSHAKE) {
+        ring_write(s, &to, &item, 1);
+        told += item.len;
+    } else { /* something else, or its beginning was not seen */
+        told = DATA_HELLO_BYTES;
+    }
+    if (told == DATA_HELLO_BYTES)
+        n->hello = HELLO_OVER;
+    object_set(key, told << 1 | sends);
+}
+
+/* Most calls end here: this must cost next to nothing. */
+static bool cipher_enter(struct segment_header *s, const struct function_regs *r, enum fn_id fn)
+{
+    const struct fn_desc *d = &fn_table[fn];
+    struct thread *t = likely(functions_used) ? thread_get(process) : NULL;
+    struct function_note *n = t ? note_inside(t, r->sp) : NULL;
+    uint64_t length;
+
+    if (!n || likely(n->hello == HELLO_OVER) || !hello_wanted(s, n))
+        return false;
+    if (d->source == DATA_HELLO_RX) {
+        add64(&shard(t)->calls, 1);
+        return true;
+    }
+    length = function_arg(r, d->length);
+    if (d->result == FNR_INT)
+        length = (int)length > 0 ? (uint64_t)(int)length : 0;
+    if (length)
+        hello_passed(s, n, r, fn, length);
+    return false;
+}
+
+static void cipher_exit(struct segment_header *s, struct thread *t, const struct function_regs *r, enum fn_id fn)
+{
+    struct function_note *n = note_inside(t, r->sp);
+    int64_t bytes = bytes_moved(r, &fn_table[fn], fn);
+
+    if (n && bytes > 0 && hello_wanted(s, n))
+        hello_passed(s, n, r, fn, (uint64_t)bytes);
+}
+
+/* ---- hooks ---- */
 
 /* The segment to tell to, or NULL if nothing shall be told. */
 static struct segment_header *telling(void)
@@ -316,6 +459,8 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
 
     if (!s || probe.leaving || fn >= FN_MAX)
         return false;
+    if (d->shape == FNS_CIPHER)
+        return cipher_enter(s, r, fn);
     object = object_of(r, d, fn, false);
     if (!is_connection(object, d) || (!object && d->object < FN_RESULT)) /* free(NULL) is no end of anything */
         return false;
@@ -335,7 +480,7 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
         if (!around)
             around = note_around(t, r->sp, 0, FNS_NEW);
         if (!around || !note_stands(around, r->sp)) /* not SSL_clear as part of a handshake, or of SSL_new */
-            tell_other(s, object);
+            tell_other(s, object, fn == FN_SSL_clear);
         return false;
     }
     if (unlikely(!functions_used))
@@ -361,6 +506,11 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
     if (!t)
         return;
     add64(&shard(t)->calls, (uint64_t)-1);
+    if (d->shape == FNS_CIPHER) {
+        if (s && fn < FN_MAX)
+            cipher_exit(s, t, r, fn);
+        return;
+    }
     told = note_pop(t, r->sp, &note) && (note.told & 1u << d->source);
     if (!s || fn >= FN_MAX)
         return;
@@ -371,7 +521,7 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
         if (object && (d->flags & FNX_LAYER) && may_read(fn, (const void *)object, sizeof(object)))
             layer_methods = *(const uint64_t *)object;
         if (object)
-            tell_other(s, object);
+            tell_other(s, object, true);
         return;
     }
     n = bytes_moved(r, d, fn);

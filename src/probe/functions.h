@@ -31,4 +31,7 @@ void functions_forked(void);
 /* A call at stack pointer sp has moved bytes through a socket whose entry is e; sends: it wrote. */
 void function_socket(int fd, const struct fd_entry *e, bool sends, uint64_t sp);
 
+/* The TLS object that a call at stack pointer sp is made for, inside of a function of its library; 0: none. */
+uint64_t function_object(uint64_t sp);
+
 #endif

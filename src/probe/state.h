@@ -67,6 +67,7 @@ struct thread {
         uint64_t object;            /* TLS object; 0: not known yet */
         uint16_t fn;                /* enum fn_id */
         uint8_t told;               /* 1 << enum data_source: a function inside has told the bytes */
+        uint8_t hello;              /* enum hello_state (functions.c) */
     } function[FUNCTION_NOTES];
 };
 #define THREAD_GONE 2

@@ -2,6 +2,7 @@
 #include "traffic.h"
 
 #include "calls.h"
+#include "functions.h"
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
@@ -93,7 +94,8 @@ HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
         .op = (uint16_t)t->op,
         .time = now(),
         .ret = (int64_t)t->bytes,
-        .arg = {(uint64_t)t->fd, skip, e ? t->position : REC_NO_POSITION, t->source, 0, e ? e->gen : 0}};
+        .arg = {(uint64_t)t->fd, skip, e ? t->position : REC_NO_POSITION, t->source,
+                t->sp ? function_object(t->sp) : 0, e ? e->gen : 0}};
     lost = len ? ring_vector(t->s, &r, name.len ? &name : NULL, t->iov, (size_t)skip, len) : 0;
     if (e && len && !lost && skip + len < all) {
         size_t tail = MIN(all - (size_t)skip - len, (size_t)TAIL);

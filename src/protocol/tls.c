@@ -487,6 +487,21 @@ int tls_detect(const uint8_t *data, size_t len)
     return len >= TLS_DETECT || len == RECORD_HEADER + left ? 1 : -1;
 }
 
+const uint8_t *tls_first_add(struct tls_first *f, const uint8_t *data, size_t len)
+{
+    size_t n = sizeof(f->data) - f->len;
+
+    if (!n)
+        return NULL;
+    n = n < len ? n : len;
+    memcpy(f->data + f->len, data, n);
+    f->len = (uint8_t)(f->len + n);
+    if (f->len < sizeof(f->data) || f->data[0] != HANDSHAKE || f->data[RECORD_HEADER] != CLIENT_HELLO ||
+        (f->data[3] << 8 | f->data[4]) < (int)(sizeof(f->data) - RECORD_HEADER) || tls_detect(f->data, f->len) != 1)
+        return NULL;
+    return f->data + TLS_DETECT;
+}
+
 /* Names ------------------------------------------------------------------ */
 
 struct name {

@@ -79,6 +79,17 @@ uint64_t tls_skip(const struct tls *t, enum proto_dir dir);
 int tls_detect(const uint8_t *data, size_t len);
 #define TLS_DETECT 11
 
+/* The first bytes of a direction, as far as the random of a ClientHello (RFC 8446, section 4.1.2) is among them: of one
+ * whose record isn't shorter. Zeroed at first. */
+#define TLS_RANDOM 32u
+struct tls_first {
+    uint8_t len;
+    uint8_t data[TLS_DETECT + TLS_RANDOM];
+};
+
+/* Goes on with these bytes. Returns the random, within f, when it is complete; once. NULL: not yet, or there is none. */
+const uint8_t *tls_first_add(struct tls_first *f, const uint8_t *data, size_t len);
+
 /* "TLS 1.3", "SSL 3.0"; NULL for numbers that are no version. */
 const char *tls_version_text(uint16_t version);
 /* IANA's name of a cipher suite ("TLS_AES_128_GCM_SHA256"), NULL for those that are rare. */

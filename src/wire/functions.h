@@ -11,13 +11,14 @@
 #include "wire/source.h"
 
 /* A library, by functions that belong together, and a function that no other library has. */
-enum fn_family { FNF_OPENSSL, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MAX };
-#define FN_WITNESSES {"SSL_CTX_new", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer"}
+enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MAX };
+#define FN_WITNESSES {"SSL_CTX_new", "BIO_s_mem", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer"}
 
 /*
  * What a call does. Bytes are told as REC_DATA (wire/record.h) with the object and the descriptor, -1 if none is known;
  * its position is 0. A gap has no ITEM_DATA. No ITEM_DATA and ret 0: the object begins or ends, what follows with this
- * address is another connection's.
+ * address is another connection's; with the object 0: of each object something may be missing here, nobody knows how
+ * much.
  */
 enum fn_shape {
     FNS_DATA,   /* takes or gives the bytes of a buffer */
@@ -27,6 +28,7 @@ enum fn_shape {
     FNS_NEW,    /* makes a connection */
     FNS_END,    /* ends one */
     FNS_FD,     /* says which descriptors a connection uses */
+    FNS_CIPHER, /* passes encrypted bytes on, for the connection of the function that it is called in */
 };
 
 /* fn_desc.object, buffer, length: an argument's number, or: */

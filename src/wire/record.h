@@ -19,8 +19,11 @@ enum rec_kind {
                     * known to be open (close of any other has a REC_CALL with ITEM_COUNTERS); ret is 0 */
     REC_DATA,      /* bytes that went through a descriptor. arg[0]: descriptor (-1: not known); arg[1]: offset in the call;
                     * arg[2]: value of the descriptor's counter of that direction before the call (DATA_TX, DATA_RX;
-                    * REC_NO_POSITION: it has none); arg[3]: enum data_source; arg[4]: address of the TLS object, 0: none;
+                    * REC_NO_POSITION: it has none); arg[3]: enum data_source; arg[4]: address of the TLS object (of
+                    * DATA_TX, DATA_RX: in a function of whose library the call was made), 0: none;
                     * arg[5]: fd_entry.gen. ret: bytes of the call (of each message in calls that pass several).
+                    * DATA_TLS_*: arg[2] is the object's tls_want.life (segment.h), 0: not known.
+                    * DATA_HELLO_*: arg[1] counts from the first such byte of the object, ret those told by this record.
                     * ITEM_DATA: what of it was captured, ITEM_ADDR: whom a datagram came from or went to. Without
                     * ITEM_DATA: from arg[1] on nothing was captured, a loss if it is wanted (DATA_FILE: `ret` bytes). */
     REC_IMAGE,     /* an image was looked at: ITEM_PATH, ITEM_SITES; arg[0] its bias */

@@ -3,7 +3,7 @@
  * The shared segment: one memfd per observed process, written by the probe in
  * that process and read by the collector.
  *
- *   0          segment_header   cache lines with one writer each
+ *   0          segment_header   cache lines with one writer each; tls_want[]: which plaintext of TLS need not be captured
  *   fd_off     fd_entry[fd_cap] counters per descriptor (sparse: untouched pages cost nothing)
  *   skip_off   fd_skip[fd_cap] what need not be captured of it (sparse, written by the collector)
  *   ring_off   ring of ring_cells cells of RING_CELL bytes
@@ -39,7 +39,7 @@
 #include "wire/syscalls.h"
 
 #define SEG_MAGIC    UINT64_C(0x3147455365706353) /* "ScpeSEG1" */
-#define SEG_VERSION  2u
+#define SEG_VERSION  3u
 #define SEG_NAME     "scope" /* memfd name; seen in /proc/PID/maps as /memfd:scope */
 
 #define RING_CELL      32u
@@ -147,6 +147,22 @@ struct fd_entry {
     uint32_t unsaid;          /* bytes (saturating) not captured while undecided, this generation */
 };
 
+/*
+ * Of which TLS objects nothing (more) is wanted, at tls_want_at(). Where two objects want the same place the later one has
+ * it. Whatever one side sees of what the other is writing: done is `life` only for the very connection that the reader
+ * meant. Advice: capturing more is right.
+ */
+struct tls_want {
+    uint64_t object;          /* whose it is; written by the probe, as life is */
+    uint32_t life;            /* raised when it becomes another object's, or the object another connection's; at first 0 */
+    uint32_t done;            /* written by the collector: life of a connection of which nothing is wanted */
+};
+#define TLS_WANTS 1024u
+static inline unsigned tls_want_at(uint64_t object)
+{
+    return (unsigned)((object * UINT64_C(0x9e3779b97f4a7c15)) >> 54);
+}
+
 struct op_counter {
     uint64_t calls;           /* successful calls that have no record of their own */
     uint64_t failed;          /* calls that failed (not for EAGAIN and the like) and have no record of their own:
@@ -194,6 +210,9 @@ struct segment_header {
     uint64_t mail;            /* JOIN_MAIL (wire/join.h), 0 when the collector has come for it */
     uint32_t wakes;           /* 1: writers look at `asleep`; 0: they may make no system calls (seccomp) */
     struct op_counter op[OP_MAX] __attribute__((aligned(64)));
+
+    /* --- written by both --- */
+    struct tls_want tls[TLS_WANTS] __attribute__((aligned(64)));
 
     /* --- written once by the probe, long and mostly empty: untouched pages cost nothing --- */
     char exe[SEG_PATH_MAX];   /* /proc/self/exe */

@@ -9,6 +9,12 @@ enum data_source {
     DATA_RX,       /* received from one */
     DATA_TLS_TX,   /* plaintext of a TLS library, by its functions */
     DATA_TLS_RX,
+    DATA_HELLO_TX, /* the first encrypted bytes that a TLS library writes to a transport that isn't known to be a socket */
+    DATA_HELLO_RX, /* ... or reads from one */
 };
+
+/* DATA_HELLO_*: so many, up to the end of the random in a ClientHello (RFC 8446, sections 5.1, 4, 4.1.2): header of the
+ * record, header of the message, version, random. */
+#define DATA_HELLO_BYTES (5u + 4u + 2u + 32u)
 
 #endif

@@ -481,6 +481,135 @@ static void bulk(void)
     }
 }
 
+/* A connection in memory: client and server. */
+static struct pair memory_pair(void)
+{
+    struct pair p = {.client = SSL_new(client_ctx), .server = SSL_new(server_ctx)};
+    BIO *a, *b;
+
+    NEED(p.client && p.server && BIO_new_bio_pair(&a, 1 << 17, &b, 1 << 17) == 1);
+    SSL_set_bio(p.client, a, a);
+    SSL_set_bio(p.server, b, b);
+    SSL_set_connect_state(p.client);
+    SSL_set_accept_state(p.server);
+    while (!SSL_is_init_finished(p.client) || !SSL_is_init_finished(p.server)) {
+        SSL_do_handshake(p.client);
+        SSL_do_handshake(p.server);
+    }
+    return p;
+}
+
+static void pass(SSL *from, SSL *to, const char *data, size_t size)
+{
+    char buf[8192];
+
+    while (size) {
+        size_t n = size < sizeof(buf) ? size : sizeof(buf);
+
+        NEED(SSL_write(from, data, (int)n) == (int)n);
+        for (size_t got = 0; got < n;) {
+            int r = SSL_read(to, buf, sizeof(buf));
+
+            NEED(r > 0);
+            got += (size_t)r;
+        }
+        data += n;
+        size -= n;
+    }
+}
+
+static void pass_text(SSL *from, SSL *to, const char *text)
+{
+    pass(from, to, text, strlen(text));
+}
+
+static void wait_for_byte(const char *say)
+{
+    char c;
+
+    puts(say);
+    fflush(stdout);
+    NEED(read(0, &c, 1) == 1);
+}
+
+/* Requests whose middle, beginning or end passes while nobody reads the ring (between "ready" and "full"), so that it is
+ * lost; and what comes afterwards. */
+#define BODY (6u << 20)
+
+static void holes(void)
+{
+    static char body[BODY];
+    struct pair big = memory_pair(), other = memory_pair();
+    SSL *was = other.client;
+
+    for (size_t i = 0; i < sizeof(body); i += 8) {
+        char number[9];
+
+        snprintf(number, sizeof(number), "%07zu\n", i / 8);
+        memcpy(body + i, number, 8);
+    }
+    printf("body %zu\n", sizeof(body));
+    pass_text(big.client, big.server, "POST /big HTTP/1.1\r\nHost: h\r\nContent-Length: 6291456\r\n\r\n");
+    pass(big.client, big.server, body, 65536);
+    pass_text(other.client, other.server, "GET /cut HTTP/1.1\r\nHost: ");
+    wait_for_byte("ready");
+    pass(big.client, big.server, body + 65536, sizeof(body) - 2 * 65536);
+    SSL_free(other.client); /* its end is lost, too; and the beginning of the one at its place */
+    SSL_free(other.server);
+    other = memory_pair();
+    NEED(other.client == was);
+    pass_text(other.client, other.server, "GET /lost HTTP/1.1\r\nHost: ");
+    wait_for_byte("full");
+    pass(big.client, big.server, body + sizeof(body) - 65536, 65536);
+    pass_text(big.client, big.server, "GET /behind HTTP/1.1\r\nHost: h\r\n\r\n");
+    pass_text(other.client, other.server, "the end of a body");
+    pass_text(other.client, other.server, "GET /anew HTTP/1.1\r\nHost: h\r\n\r\n");
+}
+
+/* Something that no decoder knows, much of it after "ready"; then, after "silent", a connection at the same address. */
+static void needless(void)
+{
+    struct pair p = memory_pair();
+    SSL *was = p.client;
+
+    pass_text(p.client, p.server, "SSH-2.0-x\r\n");
+    pass_text(p.server, p.client, "SSH-2.0-y\r\n");
+    wait_for_byte("ready");
+    for (int i = 0; i < 100; i++)
+        pass_text(p.client, p.server, "something that nobody wants\n");
+    wait_for_byte("silent");
+    SSL_free(p.client);
+    SSL_free(p.server);
+    p = memory_pair();
+    NEED(p.client == was);
+    pass_text(p.client, p.server, "GET /wanted HTTP/1.1\r\nHost: h\r\n\r\n");
+}
+
+/* So many connections lose something that it can't be remembered of which; between "ready" and "full". */
+#define MANY 520
+
+static void many_holes(void)
+{
+    static char filler[BODY];
+    static struct pair p[MANY];
+    struct pair big = memory_pair();
+
+    printf("connections %d\n", MANY);
+    for (int i = 0; i < MANY; i++) {
+        p[i] = memory_pair();
+        pass_text(p[i].client, p[i].server, "GET /cut HTTP/1.1\r\nHost: ");
+    }
+    wait_for_byte("ready");
+    pass(big.client, big.server, filler, sizeof(filler));
+    for (int i = 0; i < MANY; i++)
+        pass_text(p[i].client, p[i].server, "GET /lost HTTP/1.1\r\nHost: ");
+    wait_for_byte("full");
+    for (int i = 0; i < MANY; i++) {
+        pass_text(p[i].client, p[i].server, "the end of a body");
+        pass_text(p[i].client, p[i].server, "GET /anew HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -496,6 +625,9 @@ int main(int argc, char **argv)
                  {"busy", busy},
                  {"late-cancel", late_cancel},
                  {"bulk", bulk},
+                 {"holes", holes},
+                 {"many-holes", many_holes},
+                 {"needless", needless},
                  {"fork-waiting", fork_waiting}};
 
     NEED(argc == 4);

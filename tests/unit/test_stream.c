@@ -22,9 +22,10 @@ static void put_accept(struct writer *w, int fd, uint32_t gen)
                            ITEMS({ITEM_ADDR, &peer, sizeof(peer)}, {ITEM_LOCAL, &peer, sizeof(peer)})));
 }
 
-/* `bytes` more went through fd, of which `len` were captured from `offset` on. */
-static void put_part(struct writer *w, int fd, enum data_source source, const void *data, size_t len, uint64_t offset,
-                     uint64_t bytes)
+/* `bytes` more went through fd, of which `len` were captured from `offset` on; in a function of a TLS library, or of
+ * none (object 0). */
+static void put_part_inside(struct writer *w, int fd, uint64_t object, enum data_source source, const void *data,
+                            size_t len, uint64_t offset, uint64_t bytes)
 {
     struct fd_entry *e = writer_fd(w, (unsigned)fd);
     uint64_t *at = source == DATA_TX ? &e->write_bytes : &e->read_bytes;
@@ -32,12 +33,19 @@ static void put_part(struct writer *w, int fd, enum data_source source, const vo
 
     if (len || bytes)
         assert_true(writer_put(w, REC_DATA, OP_sendto, (int64_t)bytes,
-                               ARGS((uint64_t)fd, offset, guest ? REC_NO_POSITION : *at, source, 0, guest ? 0 : e->gen), 0,
+                               ARGS((uint64_t)fd, offset, guest ? REC_NO_POSITION : *at, source, object,
+                                    guest ? 0 : e->gen), 0,
                                len ? ITEMS({ITEM_DATA, data, len}) : NULL));
     if (!guest) {
         *at += bytes;
         *(source == DATA_TX ? &e->write_ops : &e->read_ops) += 1;
     }
+}
+
+static void put_part(struct writer *w, int fd, enum data_source source, const void *data, size_t len, uint64_t offset,
+                     uint64_t bytes)
+{
+    put_part_inside(w, fd, 0, source, data, len, offset, bytes);
 }
 
 static void put_data(struct writer *w, int fd, enum data_source source, const char *text)
@@ -299,6 +307,14 @@ static void put_tls(struct writer *w, int64_t fd, uint64_t object, enum data_sou
                            text[0] ? ITEMS({ITEM_DATA, text, strlen(text)}) : NULL));
 }
 
+/* Which connection of the object's it is: tls_want.life. */
+static void put_tls_of(struct writer *w, uint64_t object, uint32_t life, enum data_source source, const char *text)
+{
+    assert_true(writer_put(w, REC_DATA, OP_NONE, (int64_t)strlen(text),
+                           ARGS((uint64_t)-1, 0, life, source, object, 0), 0,
+                           text[0] ? ITEMS({ITEM_DATA, text, strlen(text)}) : NULL));
+}
+
 static void test_plaintext(void **state)
 {
     struct writer w = serving();
@@ -383,6 +399,141 @@ static void test_hellos(void **state)
     writer_free(&w);
 }
 
+/* The beginning of a ClientHello: headers and random, which is a byte repeated, of a record of 512 bytes. */
+struct hello {
+    char data[DATA_HELLO_BYTES];
+};
+
+static struct hello hello(char random)
+{
+    struct hello h = {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"};
+
+    memset(h.data + sizeof(h) - 32, random, 32);
+    return h;
+}
+
+static void put_hello(struct writer *w, uint64_t object, enum data_source source, const struct hello *h, size_t from,
+                      size_t to)
+{
+    assert_true(writer_put(w, REC_DATA, OP_NONE, (int64_t)(to - from), ARGS((uint64_t)-1, from, 0, source, object, 0),
+                           0, ITEMS({ITEM_DATA, h->data + from, to - from})));
+}
+
+static void pass_hello(struct writer *w, int fd, enum data_source source, const struct hello *h)
+{
+    put_part(w, fd, source, h->data, sizeof(h->data), 0, 5 + 512);
+}
+
+static const struct sockaddr_in *peer_at(uint16_t port)
+{
+    static struct sockaddr_in a;
+
+    a = peer;
+    a.sin_port = htons(port);
+    return &a;
+}
+
+static void put_accept_from(struct writer *w, int fd, uint32_t gen, uint16_t port)
+{
+    writer_fd(w, (unsigned)fd)->gen = gen;
+    assert_true(writer_put(w, REC_CALL, OP_accept4, fd, ARGS(3, 0, 0, 0, 0, gen), 0,
+                           ITEMS({ITEM_ADDR, peer_at(port), sizeof(peer)}, {ITEM_LOCAL, &peer, sizeof(peer)})));
+}
+
+/* How many requests for the target were told, with the port of the peer; 0: without any. */
+static unsigned asked(const char *target, unsigned port)
+{
+    char want[64], from[32];
+    unsigned n = 0;
+
+    snprintf(want, sizeof(want), "http_target=%s ", target);
+    snprintf(from, sizeof(from), "net_peer_port=%u", port);
+    for (size_t i = 0; i < told_count; i++)
+        n += !strncmp(told[i], "http.req ", 9) && strstr(told[i], want) &&
+             (port ? strstr(told[i], from) != NULL : !strstr(told[i], "net_peer_port"));
+    return n;
+}
+
+/* Objects whose transport is memory: each gets the addresses of the socket that its ClientHello went through. */
+static void test_objects_of_sockets(void **state)
+{
+    struct writer w = serving();
+    struct hello a = hello('a'), b = hello('b'), c = hello('c');
+
+    (void)state;
+    put_accept_from(&w, 5, 1, 1005);
+    put_accept_from(&w, 6, 1, 1006);
+    put_accept_from(&w, 7, 1, 1007);
+    /* servers: the socket's comes first, the object's in pieces; those of two connections mingle */
+    pass_hello(&w, 5, DATA_RX, &a);
+    pass_hello(&w, 6, DATA_RX, &b);
+    put_hello(&w, 0x6000, DATA_HELLO_RX, &b, 0, 5);
+    put_hello(&w, 0x5000, DATA_HELLO_RX, &a, 0, 5);
+    put_hello(&w, 0x5000, DATA_HELLO_RX, &a, 5, 43);
+    put_hello(&w, 0x6000, DATA_HELLO_RX, &b, 5, 43);
+    /* a client of the same ClientHello (both ends are in this process), whose object comes first; with early data */
+    put_hello(&w, 0x7000, DATA_HELLO_TX, &a, 0, 43);
+    put_tls(&w, -1, 0x7000, DATA_TLS_TX, "GET /early HTTP/1.1\r\nHo");
+    pass_hello(&w, 7, DATA_TX, &a);
+    put_tls(&w, -1, 0x7000, DATA_TLS_TX, "st: h\r\n\r\n");
+    put_tls(&w, -1, 0x5000, DATA_TLS_RX, REQUEST("/five"));
+    put_tls(&w, -1, 0x6000, DATA_TLS_RX, REQUEST("/six"));
+    run();
+    assert_int_equal(asked("/five", 1005), 1);
+    assert_int_equal(asked("/six", 1006), 1);
+    assert_int_equal(asked("/early", 1007), 1);
+
+    /* the descriptor is closed, its duplicate is the connection still; the number becomes another's */
+    assert_true(writer_put(&w, REC_CALL, OP_dup, 8, ARGS(5, 0, 0, 0, 0, 1), 0, NULL));
+    put_close(&w, 5);
+    put_accept_from(&w, 5, 3, 1055);
+    pass_hello(&w, 5, DATA_RX, &c);
+    put_hello(&w, 0x5500, DATA_HELLO_RX, &c, 0, 43);
+    put_tls(&w, -1, 0x5000, DATA_TLS_RX, REQUEST("/by-duplicate"));
+    put_tls(&w, -1, 0x5500, DATA_TLS_RX, REQUEST("/by-number"));
+    run();
+    assert_int_equal(asked("/by-duplicate", 1005), 1);
+    assert_int_equal(asked("/by-number", 1055), 1);
+
+    /* an object ends, and another begins at its address: nothing of the old one's is left */
+    put_tls(&w, -1, 0x6000, DATA_TLS_RX, "GET /cut HTTP/1.1\r\nHo");
+    put_tls(&w, -1, 0x6000, DATA_TLS_RX, "");
+    put_tls(&w, -1, 0x6000, DATA_TLS_RX, REQUEST("/other"));
+    /* a socket ends: what comes later isn't its any more */
+    put_close(&w, 8);
+    put_tls(&w, -1, 0x5000, DATA_TLS_RX, REQUEST("/late"));
+    run();
+    expect_not("http.req ", "http_target=/cut");
+    assert_int_equal(asked("/other", 0), 1);
+    assert_int_equal(asked("/late", 0), 1);
+    writer_free(&w);
+}
+
+/* Forks: parent and child go on with one connection; the child's end isn't that of the parent. */
+static void test_object_is_inherited(void **state)
+{
+    struct writer w = serving();
+    struct hello a = hello('a');
+
+    (void)state;
+    pass_hello(&w, 4, DATA_RX, &a);
+    put_hello(&w, 0x4000, DATA_HELLO_RX, &a, 0, 43);
+    put_tls(&w, -1, 0x4000, DATA_TLS_RX, REQUEST("/1"));
+    writer_put(&w, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
+    w.pid = NOBODY + 1;
+    put_tls(&w, -1, 0x4000, DATA_TLS_TX, ANSWER("0"));
+    put_tls(&w, -1, 0x4000, DATA_TLS_RX, "");
+    w.pid = NOBODY;
+    writer_put(&w, REC_CALL, OP_fork, NOBODY + 1, NULL, 0, NULL);
+    put_tls(&w, -1, 0x4000, DATA_TLS_RX, REQUEST("/2"));
+    run();
+    expect("http.resp pid=4100001", "net_peer_ip=127.0.0.1");
+    assert_int_equal(count("http.resp ", "http_target=/1"), 1);
+    expect("http.req pid=4100000", "http_target=/2");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
 /* Who came too late for the client's hello tells nothing. */
 static void test_half_a_handshake(void **state)
 {
@@ -455,6 +606,98 @@ static void test_goes_over_to_tls(void **state)
     assert_int_equal(count("http.resp ", "http_server_duration"), 2);
     expect("http.resp ", "http_target=/next");
     expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+/* Bytes that are missing: where that is known, nothing is put together that doesn't belong together; where it isn't
+ * (object 0), each connection is understood again from the next message on. */
+static void test_plaintext_is_missing(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_tls(&w, -1, 0x2000, DATA_TLS_RX, "GET /two HTTP/1.1\r\nHost: ");
+    assert_true(writer_put(&w, REC_DATA, OP_NONE, 100, ARGS((uint64_t)-1, 0, 0, DATA_TLS_RX, 0x2000, 0), 0, NULL));
+    put_tls(&w, -1, 0x2000, DATA_TLS_RX, "the end, glued\r\n\r\n");
+    put_tls(&w, -1, 0x2000, DATA_TLS_RX, REQUEST("/next"));
+    put_tls(&w, -1, 0x3000, DATA_TLS_RX, "GET /three HTTP/1.1\r\nHost: ");
+    put_part(&w, 4, DATA_RX, hello('a').data, 43, 0, 43);
+    put_tls(&w, 4, 0x4000, DATA_TLS_RX, "GET /four HTTP/1.1\r\nHost: ");
+    put_tls(&w, -1, 0, DATA_TLS_RX, "");
+    put_tls(&w, -1, 0x3000, DATA_TLS_RX, "the end of a body");
+    put_tls(&w, -1, 0x3000, DATA_TLS_TX, "and of another");
+    put_tls(&w, 4, 0x4000, DATA_TLS_RX, "the end of a body");
+    put_tls(&w, 4, 0x4000, DATA_TLS_TX, "and of another");
+    put_tls(&w, -1, 0x3000, DATA_TLS_RX, REQUEST("/after-three"));
+    put_tls(&w, 4, 0x4000, DATA_TLS_RX, REQUEST("/after-four"));
+    run();
+    expect_not("http.req ", "glued");
+    assert_int_equal(asked("/next", 0), 1);
+    assert_int_equal(asked("/after-three", 0), 1);
+    assert_int_equal(asked("/after-four", 8080), 1);
+    writer_free(&w);
+}
+
+/* With kernel TLS the library gives the socket plaintext: which is told once. */
+static void test_kernel_tls(void **state)
+{
+    struct writer w = serving();
+    struct hello a = hello('a');
+    struct desc *d;
+
+    (void)state;
+    pass_hello(&w, 4, DATA_RX, &a);
+    put_part(&w, 4, DATA_TX, server_hello, sizeof(server_hello) - 1, 0, sizeof(server_hello) - 1);
+    put_data(&w, 4, DATA_RX, REQUEST("/known"));
+    put_tls(&w, 4, 0x4000, DATA_TLS_RX, REQUEST("/known"));
+    run();
+    assert_int_equal(count("http.req ", "http_target=/known"), 1);
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    /* the handshake was before */
+    d = fds_lookup(proc_by_host_pid(&c, (pid_t)w.h->pid), 7);
+    d->file->kind = FDK_SOCKET;
+    put_part_inside(&w, 7, 0x7000, DATA_RX, REQUEST("/joined"), strlen(REQUEST("/joined")), 0,
+                    strlen(REQUEST("/joined")));
+    put_tls(&w, 7, 0x7000, DATA_TLS_RX, REQUEST("/joined"));
+    run();
+    assert_int_equal(count("http.req ", "http_target=/joined"), 1);
+    assert_int_equal(count("http.req ", "http_scheme=https"), 2);
+    assert_int_equal(want_of_fd(&w, 7), FDW_NONE);
+    writer_free(&w);
+}
+
+/* Of plaintext that isn't recognised the probe is told that nothing is wanted; but only of the connection that it is. */
+static void test_plaintext_is_not_wanted(void **state)
+{
+    struct writer w = serving();
+    struct tls_want *want = &w.h->tls[tls_want_at(0x2000)];
+    static const char text[] = "SSH-2.0-x\r\n";
+
+    (void)state;
+    *want = (struct tls_want){.object = 0x2000, .life = 5};
+    for (int i = 0; i < 2; i++) {
+        put_tls_of(&w, 0x2000, 5, DATA_TLS_RX, text);
+        put_tls_of(&w, 0x2000, 5, DATA_TLS_TX, text);
+        run();
+        assert_int_equal(want->done, 5);
+        want->done = 0;
+        want->life = i ? 5 : 6; /* the object is another connection's by now */
+        put_tls_of(&w, 0x2000, 5, DATA_TLS_RX, text);
+        run();
+        assert_int_equal(want->done, i ? 5 : 0);
+        want->life = 5;
+    }
+    put_tls_of(&w, 0x2000, 0, DATA_TLS_RX, ""); /* what is recognised stays wanted */
+    want->life = 7;
+    put_tls_of(&w, 0x2000, 7, DATA_TLS_RX, REQUEST("/"));
+    run();
+    assert_int_equal(want->done, 5);
+    want->object = 0x3000; /* the place is another object's */
+    put_tls_of(&w, 0x2000, 7, DATA_TLS_RX, "");
+    put_tls_of(&w, 0x2000, 7, DATA_TLS_RX, text);
+    put_tls_of(&w, 0x2000, 7, DATA_TLS_TX, text);
+    run();
+    assert_int_equal(want->done, 5);
     writer_free(&w);
 }
 
@@ -604,7 +847,7 @@ static void test_hostile(void **state)
             arg[k] = odd[next(&r) % 8];
         if (next(&r) % 20)
             arg[0] = 4 + next(&r) % 3;
-        arg[3] = next(&r) % 6;
+        arg[3] = next(&r) % 8;
         if (next(&r) % 4)
             arg[5] = writer_fd(&w, 4)->gen;
         writer_put(&w, REC_DATA, OP_sendto, (int64_t)odd[next(&r) % 8], arg, 0,
@@ -638,6 +881,11 @@ int main(void)
         T(test_hellos),
         T(test_half_a_handshake),
         T(test_goes_over_to_tls),
+        T(test_objects_of_sockets),
+        T(test_object_is_inherited),
+        T(test_plaintext_is_missing),
+        T(test_kernel_tls),
+        T(test_plaintext_is_not_wanted),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);

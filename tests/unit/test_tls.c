@@ -545,6 +545,31 @@ static void test_detect(void **state)
     assert_int_equal(tls_detect((const uint8_t *)"\x80\x2e\2", 3), 0);
 }
 
+/* Divided anywhere, the random is told once, with the piece that completes it. */
+static void test_random(void **state)
+{
+    struct buf b = records(client_hello(&modern), 16384), shorter = records(client_hello(&modern), 37),
+               other = records(server_hello(&tls13), 16384);
+    const uint8_t *p = (const uint8_t *)b.p, *found;
+
+    for (size_t cut = 1; cut < 50; cut++) {
+        struct tls_first f = {0};
+
+        found = tls_first_add(&f, p, cut);
+        assert_int_equal(found != NULL, cut >= TLS_DETECT + TLS_RANDOM);
+        if (!found)
+            found = tls_first_add(&f, p + cut, b.len - cut);
+        assert_memory_equal(found, p + TLS_DETECT, TLS_RANDOM);
+        assert_null(tls_first_add(&f, p, b.len));
+    }
+    /* the random isn't all in one record; no ClientHello */
+    assert_null(tls_first_add(&(struct tls_first){0}, (const uint8_t *)shorter.p, shorter.len));
+    assert_null(tls_first_add(&(struct tls_first){0}, (const uint8_t *)other.p, other.len));
+    buf_free(&b);
+    buf_free(&shorter);
+    buf_free(&other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -554,6 +579,7 @@ int main(void)
         cmocka_unit_test(test_alerts),         cmocka_unit_test(test_ssl2),
         cmocka_unit_test(test_unreadable),     cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_many_protocols), cmocka_unit_test(test_detect),
+        cmocka_unit_test(test_random),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
