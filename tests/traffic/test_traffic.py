@@ -9,7 +9,6 @@ import json
 import re
 import signal
 import socket
-import sys
 import time
 from collections import Counter
 from contextlib import contextmanager

@@ -350,8 +350,8 @@ static inline void talk_begin(struct talk *t)
     talk_bytes(t, CLIENT, TALK_PREFACE, strlen(TALK_PREFACE));
     talk_frame(t, CLIENT, NGHTTP2_SETTINGS, 0, 0, settings, sizeof(settings));
     talk_frame(t, SERVER, NGHTTP2_SETTINGS, 0, 0, settings, 6);
-    talk_frame(t, SERVER, NGHTTP2_SETTINGS, NGHTTP2_FLAG_ACK, 0, NULL, 0);
-    talk_frame(t, CLIENT, NGHTTP2_SETTINGS, NGHTTP2_FLAG_ACK, 0, NULL, 0);
+    talk_frame(t, SERVER, NGHTTP2_SETTINGS, NGHTTP2_FLAG_ACK, 0, "", 0);
+    talk_frame(t, CLIENT, NGHTTP2_SETTINGS, NGHTTP2_FLAG_ACK, 0, "", 0);
 }
 
 static void talk_free(struct talk *t)
