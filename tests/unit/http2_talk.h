@@ -327,7 +327,7 @@ static struct buf talk_block(struct talk *t, enum proto_dir dir, const char *tex
     }
     len = nghttp2_hd_deflate_bound(t->deflater[dir], nv, n);
     len = nghttp2_hd_deflate_hd(t->deflater[dir], (uint8_t *)buf_room(&b, (size_t)len), (size_t)len, nv, n);
-    if (len < 0)
+    if (!b.p || len < 0)
         abort();
     b.len = (size_t)len;
     return b;
@@ -350,8 +350,8 @@ static inline void talk_begin(struct talk *t)
     talk_bytes(t, CLIENT, TALK_PREFACE, strlen(TALK_PREFACE));
     talk_frame(t, CLIENT, NGHTTP2_SETTINGS, 0, 0, settings, sizeof(settings));
     talk_frame(t, SERVER, NGHTTP2_SETTINGS, 0, 0, settings, 6);
-    talk_frame(t, SERVER, NGHTTP2_SETTINGS, NGHTTP2_FLAG_ACK, 0, "", 0);
-    talk_frame(t, CLIENT, NGHTTP2_SETTINGS, NGHTTP2_FLAG_ACK, 0, "", 0);
+    talk_frame(t, SERVER, NGHTTP2_SETTINGS, NGHTTP2_FLAG_ACK, 0, NULL, 0);
+    talk_frame(t, CLIENT, NGHTTP2_SETTINGS, NGHTTP2_FLAG_ACK, 0, NULL, 0);
 }
 
 static void talk_free(struct talk *t)
