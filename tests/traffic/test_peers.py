@@ -60,6 +60,18 @@ def https(ctx):
         yield port, log
 
 
+def nginx_conf(ctx, log, inside):
+    """Configuration of one process with one server, whose directives are given but for the certificate's."""
+    cert, key = certificate(ctx)
+    temp = "".join(f"{k}_temp_path {ctx.dir}/t-{k};" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    conf = ctx.dir / "nginx.conf"
+    conf.write_text(f"""{"user root;" if os.geteuid() == 0 else ""} daemon off; master_process off; pid {ctx.dir}/pid;
+        error_log {ctx.dir}/error.log; events {{}}
+        http {{ log_format short '$request_method $request_uri $status'; access_log {log} short; {temp}
+            server {{ {inside} ssl_certificate {cert}; ssl_certificate_key {key}; }} }}""")
+    return conf
+
+
 # --- servers of HTTP/1 and HTTP/2, with TLS and without ---
 
 @test("apache")
@@ -153,6 +165,28 @@ backend out
     equal(told.total(), 22, "requests in its log")
     equal(exchanges(session, "server", proxy=True), told, "what it was asked")
     equal(exchanges(session, "client", proxy=True), asked(log), "what it asked the server behind it")
+
+
+@test("nginx-tls")
+def nginx_tls(ctx):
+    """Files by HTTP/1 and HTTP/2, some of the load of h2load, and a proxy that is a client of TLS itself."""
+    root, front, log = ctx.fresh("www"), free_port(), ctx.dir / "access"
+    (root / "small").write_text("small\n")
+    (root / "large").write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" * 50000)
+    with https(ctx) as (behind, behind_log):
+        conf = nginx_conf(ctx, log, f"""listen 127.0.0.1:{front} ssl http2; root {root};
+            location /behind/ {{ proxy_pass https://127.0.0.1:{behind}/; proxy_http_version 1.1; proxy_set_header Connection ""; }}""")
+        with server(ctx, [ctx.tool("nginx"), "-c", conf, "-e", ctx.dir / "error.log"], front, EXACT, stop=signal.SIGQUIT) as session:
+            targets = ("/small", "/large", "/missing", "/behind/a", "/behind/big")
+            for how in ("--http1.1", "--http2"):
+                ctx.run([*CURL, "-k", how, *urls(front, *targets, scheme="https")], check_code=0)
+            for how in ("--h1", "--npn-list=h2"):
+                ctx.run(["h2load", how, "-n", "400", "-c", "8", *(["-m", "10"] if how != "--h1" else []),
+                         f"https://127.0.0.1:{front}/small?{how[2:4]}"], check_code=0)
+    nothing_lost(session)
+    equal(asked(log).total(), 810, "requests in its log")
+    equal(exchanges(session, "server", proxy=True), asked(log), "what it was asked")
+    equal(exchanges(session, "client", proxy=True), asked(behind_log), "what it asked the server behind it")
 
 
 def table_of_nghttp(out):
@@ -318,13 +352,7 @@ def git_https(ctx):
     (root / "work" / "file").write_bytes(os.urandom(200000))
     for words in (["add", "file"], ["commit", "-q", "-m", "one"], ["update-server-info"]):
         ctx.run([*git, *words], cwd=root / "work", check_code=0)
-    cert, key = certificate(ctx)
-    conf = ctx.dir / "nginx.conf"
-    temp = "".join(f"{k}_temp_path {ctx.dir}/t-{k};" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    conf.write_text(f"""{"user root;" if os.geteuid() == 0 else ""} daemon off; master_process off; pid {ctx.dir}/pid;
-        error_log {ctx.dir}/error.log; events {{}}
-        http {{ log_format short '$request_method $request_uri $status'; access_log {log} short; {temp}
-            server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {cert}; ssl_certificate_key {key}; root {root}; }} }}""")
+    conf = nginx_conf(ctx, log, f"listen 127.0.0.1:{port} ssl; root {root};")
     with running(ctx, [ctx.tool("nginx"), "-c", conf, "-e", ctx.dir / "error.log"], port, stop=signal.SIGQUIT):
         session, _ = observe(ctx, *git, "-c", "http.sslVerify=false", "clone", "-q",
                                     f"https://127.0.0.1:{port}/work/.git", ctx.dir / "clone")
