@@ -94,6 +94,16 @@ def nothing_lost(session):
     equal({k: v for k, v in session.lost().items() if v}, {}, "losses")
 
 
+def told(*clients):
+    """What clients asked and were answered. Collectors take a while to end, all of them at the same time."""
+    found = Counter()
+    for session in clients:
+        session.wait_end()
+        nothing_lost(session)
+        found += exchanges(session, "client")
+    return found
+
+
 def configured(ctx, text):
     """A scope.yml; what it makes is in the files of the session once adopt() was called."""
     path = ctx.dir / "own.yml"

@@ -11,26 +11,20 @@ from collections import Counter
 from pathlib import Path
 
 from scopetest import Session, check, equal, test
-from traffic import PYTHON, asked, certificate, exchanges, free_port, nothing_lost, running, server
+from traffic import PYTHON, asked, certificate, exchanges, free_port, nothing_lost, running, server, told
 
 HERE = Path(__file__).resolve().parent
 EXACT = ["--lossless"]
 
 
-def told(session):
-    session.wait_end()
-    nothing_lost(session)
-    return exchanges(session, "client")
-
-
-def compare(ctx, program, count, kind="threads"):
+def compare(ctx, program, count):
     """A Python program that gets the ports of two servers, one of them with TLS. What they were asked is what it tells,
     with the right scheme and port each."""
     secure, plain, logs = free_port(), free_port(), [ctx.dir / "secure", ctx.dir / "plain"]
     for log in logs:
         log.touch()
     with running(ctx, [PYTHON, HERE / "https.py", secure, *certificate(ctx), logs[0]], secure, output="secure.out"), \
-            running(ctx, [PYTHON, HERE / "server.py", kind, plain, logs[1]], plain, output="plain.out"):
+            running(ctx, [PYTHON, HERE / "server.py", "threads", plain, logs[1]], plain, output="plain.out"):
         result = ctx.scoped([PYTHON, "-c", COMMON + program, secure, plain], EXACT, check_code=0)
     both = [asked(log) for log in logs]
     equal(sum(map(Counter.total, both)), count, "requests in the logs")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from scopetest import Session, check, equal, test
 from traffic import (CURL, PYTHON, adopt, asked, certificate, configured, exchanges, free_port, nothing_lost,
-                     running, server, urls)
+                     running, server, told, urls)
 
 HERE = Path(__file__).resolve().parent
 EXACT = ["--lossless"]
@@ -24,19 +24,9 @@ INSECURE = "import ssl; context = ssl._create_unverified_context()\n"
 
 
 def observe(ctx, *argv, **how):
-    """Runs a client observed; its session and what it printed. Collectors take a while to end: told() waits for them."""
+    """Runs a client observed; its session, which is complete after told(), and what it printed."""
     result = ctx.scoped(list(argv), EXACT, check_code=0, **how)
     return result.session, result.out
-
-
-def told(*clients):
-    """What clients asked and were answered."""
-    found = Counter()
-    for session in clients:
-        session.wait_end()
-        nothing_lost(session)
-        found += exchanges(session, "client")
-    return found
 
 
 def listening_in_proc(port):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from scopetest import check, equal, test
 from traffic import (CURL, PYTHON, adopt, asked, certificate, configured, exchanges, free_port, listening, nothing_lost, server,
-                     urls)
+                     told, urls)
 
 HERE = Path(__file__).resolve().parent
 
@@ -55,24 +55,19 @@ def client_and_server(ctx):
     port, log, argv = ours(ctx)
     upload = ctx.dir / "upload"
     upload.write_bytes(b"POST / HTTP/1.1\r\n\r\n" * 100000)
-    with server(ctx, argv, port) as session:
+    with server(ctx, argv, port, ["--lossless"]) as session:
         runs = [urls(port, "/a", "/b?x=1&y=%20", "/chunked", "/big", "/status/404", "/status/204", "/status/304", "/c"),
                 ["-I", *urls(port, "/head", "/big")],
                 ["-d", "a=b", *urls(port, "/form", "/form2")],
                 ["-T", upload, f"http://127.0.0.1:{port}/put"],
                 ["--data-binary", f"@{upload}", "-H", "Expect: 100-continue", f"http://127.0.0.1:{port}/expect"],
                 ["--http1.0", *urls(port, "/old")]]
-        clients = [ctx.scoped([*CURL, *run], check_code=0).session for run in runs]
+        clients = [ctx.scoped([*CURL, *run], ["--lossless"], check_code=0).session for run in runs]
     want = asked(log)
     equal(sum(want.values()), 15, "requests")
     nothing_lost(session)
     equal(exchanges(session, "server"), want, "what the server was asked")
-    found = Counter()
-    for client in clients:
-        client.wait_end()
-        nothing_lost(client)
-        found += exchanges(client, "client")
-    equal(found, want, "what the clients asked")
+    equal(told(*clients), want, "what the clients asked")
 
 
 @test("fields", timeout=60)
@@ -373,21 +368,16 @@ def http2(ctx):
     """HTTP/2 without TLS: several streams of one connection, both sides observed."""
     port, log = free_port(), ctx.dir / "requests"
     (ctx.dir / "server.js").write_text(NODE2)
-    with server(ctx, [ctx.tool("node"), ctx.dir / "server.js", port, log], port) as session:
+    with server(ctx, [ctx.tool("node"), ctx.dir / "server.js", port, log], port, ["--lossless"]) as session:
         base = f"http://127.0.0.1:{port}"
-        clients = [ctx.scoped(argv, check_code=0).session for argv in
+        clients = [ctx.scoped(argv, ["--lossless"], check_code=0).session for argv in
                    ([ctx.tool("nghttp"), "-n", *[f"{base}/p{i}" for i in range(20)]],
                     ["nghttp", "-n", f"{base}/big", f"{base}/teapot", f"{base}/a?b"],
                     [*CURL, "--http2-prior-knowledge", "-d", "x" * 100000, f"{base}/post"])]
     nothing_lost(session)
     equal(exchanges(session, "server"), asked(log), "what the server was asked")
     equal(asked(log).total(), 24, "requests")
-    found = Counter()
-    for client in clients:
-        client.wait_end()
-        nothing_lost(client)
-        found += exchanges(client, "client")
-    equal(found, asked(log), "what the clients asked")
+    equal(told(*clients), asked(log), "what the clients asked")
     for e in session.events(source="http.req", sync=False):
         d = e["data"]
         equal((d["http_flavor"], d["http_frame"], d["http_scheme"], d["http_stream"] % 2), ("2.0", "HEADERS", "http", 1), "fields")
