@@ -64,19 +64,16 @@ def nginx_conf(ctx, log, inside):
 
 # --- servers of HTTP/1 and HTTP/2, with TLS and without ---
 
-@test("apache")
-def apache(ctx):
-    """HTTP/1, upgraded to HTTP/2, and HTTP/2 at once; then the same with TLS (mod_ssl, mod_http2)."""
-    root, plain, secure, log = ctx.fresh("apache"), free_port(), free_port(), ctx.dir / "requests"
-    (root / "small").write_text("small\n")
-    (root / "large").write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" * 50000)
+def apache_conf(ctx, root, log, ports, modules, directives):
+    """Configuration of Apache for a port without TLS and one with it."""
     cert, key = certificate(ctx)
     load = "".join(f"LoadModule {m}_module /usr/lib/apache2/modules/mod_{m}.so\n"
-                   for m in ("mpm_event", "authz_core", "socache_shmcb", "ssl", "http2"))
-    (ctx.dir / "httpd.conf").write_text(f"""{load}
+                   for m in ("authz_core", "socache_shmcb", "ssl", *modules))
+    conf = ctx.dir / "httpd.conf"
+    conf.write_text(f"""{load}
         ServerName localhost
-        Listen 127.0.0.1:{plain}
-        Listen 127.0.0.1:{secure}
+        Listen 127.0.0.1:{ports[0]}
+        Listen 127.0.0.1:{ports[1]}
         PidFile {ctx.dir}/pid
         ErrorLog {ctx.dir}/error.log
         LogFormat "%m %U%q %>s" short
@@ -86,9 +83,8 @@ def apache(ctx):
         Group www-data
         DefaultRuntimeDir {ctx.dir}
         Mutex file:{ctx.dir} default
-        Protocols h2 h2c http/1.1
-        H2Direct on
-        <VirtualHost 127.0.0.1:{secure}>
+        {directives}
+        <VirtualHost 127.0.0.1:{ports[1]}>
             SSLEngine on
             SSLCertificateFile {cert}
             SSLCertificateKeyFile {key}
@@ -97,8 +93,18 @@ def apache(ctx):
             Require all granted
         </Directory>
         """)
+    return conf
+
+
+@test("apache")
+def apache(ctx):
+    """HTTP/1, upgraded to HTTP/2, and HTTP/2 at once; then the same with TLS (mod_ssl, mod_http2)."""
+    root, plain, secure, log = ctx.fresh("apache"), free_port(), free_port(), ctx.dir / "requests"
+    (root / "small").write_text("small\n")
+    (root / "large").write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" * 50000)
+    conf = apache_conf(ctx, root, log, (plain, secure), ("mpm_event", "http2"), "Protocols h2 h2c http/1.1\nH2Direct on")
     clients = []
-    with server(ctx, [ctx.tool("apache2"), "-f", ctx.dir / "httpd.conf", "-DFOREGROUND"], plain, EXACT) as session:
+    with server(ctx, [ctx.tool("apache2"), "-f", conf, "-DFOREGROUND"], plain, EXACT) as session:
         for port, scheme in ((plain, "http"), (secure, "https")):
             targets = ("/small", f"/large?{scheme}", "/missing")
             clients.append(observe(ctx, *CURL, "-k", "--http1.1", *urls(port, *targets, scheme=scheme))[0])
@@ -113,6 +119,23 @@ def apache(ctx):
     equal(told(*clients), want, "what the clients asked")
     flavors = Counter((e["data"]["http_flavor"], e["data"]["http_scheme"]) for e in session.events(source="http.resp", sync=False))
     equal(flavors, Counter({("1.1", "https"): 3, ("2.0", "https"): 34, ("1.1", "http"): 4, ("2.0", "http"): 34}), "versions")
+
+
+@test("apache-prefork")
+def apache_prefork(ctx):
+    """A process for each connection, which serves others later."""
+    root, plain, secure, log = ctx.fresh("apache"), free_port(), free_port(), ctx.dir / "requests"
+    (root / "small").write_text("small\n")
+    conf = apache_conf(ctx, root, log, (plain, secure), ("mpm_prefork",), "StartServers 4\nMaxRequestWorkers 12\nMaxKeepAliveRequests 20")
+    with server(ctx, [ctx.tool("apache2"), "-f", conf, "-DFOREGROUND"], plain, EXACT) as session:
+        for port, scheme in ((plain, "http"), (secure, "https")):
+            out = ctx.run([ctx.tool("ab"), "-q", "-k", "-n", "1000", "-c", "6", f"{scheme}://127.0.0.1:{port}/small?{scheme}"],
+                          check_code=0).out
+            check(b"Complete requests:      1000\nFailed requests:        0\n" in out, "what ab says", out)
+    nothing_lost(session)
+    check(asked(log).total() >= 2000, "requests in its log", asked(log)) # ab sends some more than it counts
+    equal(exchanges(session, "server"), asked(log), "what the server was asked")
+    check(len({e["pid"] for e in session.events(source="http.resp", sync=False)}) > 2, "processes")
 
 
 @test("haproxy")
