@@ -17,7 +17,7 @@
 
 static const struct cli_option options[] = {
     {"source", "LIST", "Only sources that begin with one of these, such as fs.open,net.", NULL, 's', false, false},
-    {"sourcetype", "LIST", "Only these kinds: console, file, fs, metric, net, process, syscall", NULL, 't', false,
+    {"sourcetype", "LIST", "Only these kinds: console, dns, file, fs, http, metric, net, process, syscall", NULL, 't', false,
      false},
     {"match", "TEXT", "Only events whose line contains this text", NULL, 'm', false, false},
     {"eval", "JS", "Only events for which this JavaScript expression is true", NULL, 'e', false, false},

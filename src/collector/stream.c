@@ -67,7 +67,7 @@ void stream_unprepare(struct pipeline *pl)
 /* --- what becomes of a connection --- */
 
 static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
-static void judge(struct stream *s, uint64_t time_ns);
+static bool judge(struct stream *s, uint64_t time_ns);
 
 static struct stream *stream_new(const struct sock *sock, uint64_t channel, bool tls)
 {
@@ -295,23 +295,29 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
     detect_free(d);
 }
 
-static void judge(struct stream *s, uint64_t time_ns)
+/* True if it is recognised now. */
+static bool judge(struct stream *s, uint64_t time_ns)
 {
     struct detect_answer a = detect_answer(s->detect);
 
     if (a.state == DETECT_FOUND) {
         recognised(s, &a, time_ns);
-    } else if (a.state == DETECT_NOTHING) {
+        return true;
+    }
+    if (a.state == DETECT_NOTHING) {
         detect_free(s->detect);
         s->detect = NULL;
         if (!s->joined || ++s->tries >= JOINED_TRIES)
             s->kind = STREAM_NOTHING;
     }
+    return false;
 }
 
 /* Of a connection that was joined half-way, each piece may be the first that is understood. */
 static void feed_detect(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
+    size_t kept;
+
     if (!data && !s->detect) { /* nothing of it has been seen yet */
         s->joined = true;
         return;
@@ -319,8 +325,9 @@ static void feed_detect(struct stream *s, enum proto_dir dir, const uint8_t *dat
     if (!s->detect)
         s->detect = detect_new(s->p->pl->detect, s->datagrams);
     look_for_hello(s, dir, data, len, time_ns);
-    detect_feed(s->detect, dir, data, (size_t)len, time_ns);
-    judge(s, time_ns);
+    kept = detect_feed(s->detect, dir, data, (size_t)len, time_ns);
+    if (judge(s, time_ns) && kept < len && !s->datagrams) /* what the answer did without is the decoder's, too */
+        replayed(s, dir, data ? data + kept : NULL, len - kept, time_ns);
     s->looked += len;
     if (s->kind == STREAM_DETECT && s->looked > LOOK_MAX) /* nothing comes in the other direction */
         become(s, STREAM_NOTHING, time_ns);

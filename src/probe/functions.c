@@ -357,6 +357,18 @@ HIDDEN void functions_forked(void)
         shard(t)->calls = t->functions;
 }
 
+HIDDEN void functions_upgraded(struct segment_header *own)
+{
+    for (uint32_t i = 0; functions_used && i < OBJECTS; i++) {
+        uint64_t value = objects[i].value, key = objects[i].check ^ value;
+        int fd = (int)(uint32_t)value - 1;
+        const struct fd_entry *e = value ? fd_entry(own, fd) : NULL;
+
+        if (e && !(key & KEY_HELLO))
+            object_set(key, object_value(fd, e));
+    }
+}
+
 /* ---- first encrypted bytes ---- */
 
 enum hello_state { HELLO_UNKNOWN, HELLO_WANTED, HELLO_OVER };

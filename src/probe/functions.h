@@ -28,6 +28,10 @@ extern struct function_shard function_shards[FUNCTION_SHARDS] __attribute__((vis
 /* In a forked child, at its first hook: the calls of other threads are not under way here. */
 void functions_forked(void);
 
+/* The child is about to use a segment of its own, in which generations of descriptors begin anew. Objects that another
+ * thread uses just now are told again by their next socket call. */
+void functions_upgraded(struct segment_header *own);
+
 /* A call at stack pointer sp has moved bytes through a socket whose entry is e; sends: it wrote. */
 void function_socket(int fd, const struct fd_entry *e, bool sends, uint64_t sp);
 

@@ -244,6 +244,7 @@ struct segment_header *process_borrow(struct segment_header *s)
         return s;
     /* The old mapping stays: a hook of ours that this thread interrupted, or another thread's, may be writing to it. */
     ring_simple(s, REC_UPGRADE, OP_NONE, 0, 0, 0);
+    functions_upgraded(own);
     probe.segment = own;
     p->segment = own;
     p->slow &= ~(uint32_t)SLOW_BORROWED;

@@ -43,7 +43,7 @@ static size_t thrift(const struct segment_header *s, uint32_t decision, size_t l
     return taken > RING_CELLS / 4 && decision != FDW_CAPTURE ? MIN(len, (size_t)THRIFTY) : len;
 }
 
-/* How much of `len` bytes nobody has asked for may be kept. */
+/* How much of `len` bytes nobody has asked for may be kept, where the program doesn't wait for who decides. */
 static size_t undecided_room(struct fd_entry *e, size_t len)
 {
     size_t used = (size_t)e->undecided * FD_UNDECIDED_UNIT;
@@ -81,7 +81,7 @@ HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
     len = all > skip ? all - (size_t)skip : 0;
     if (!console && !(mode & (SEG_M_LOSSLESS | SEG_M_PAYLOADS)))
         len = thrift(t->s, decision, len);
-    if (len && e && decision == FDW_UNDECIDED && !console)
+    if (len && e && decision == FDW_UNDECIDED && !console && !(mode & SEG_M_LOSSLESS))
         len = undecided_room(e, len);
     if (!len && e && decision == FDW_UNDECIDED) /* its position will tell */
         return;

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""https.py PORT CERTIFICATE KEY LOG: a server for HTTPS; LOG gets a line METHOD TARGET STATUS for each request."""
+"""https.py PORT CERTIFICATE KEY LOG [forks]: a server for HTTPS; LOG gets a line METHOD TARGET STATUS for each request.
+
+Each connection has a thread of its own, or a process.
+"""
 
 import http.server
+import socketserver
 import ssl
 import sys
 
-PORT, CERTIFICATE, KEY, LOG = int(sys.argv[1]), *sys.argv[2:]
+PORT, CERTIFICATE, KEY, LOG = int(sys.argv[1]), *sys.argv[2:5]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1
 
     def log_request(self, code="-", size="-"):
         with open(LOG, "a", encoding="utf-8") as log:
@@ -22,9 +27,31 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(303)
+        self.send_header("Location", "/after")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+
+class Secure:
+    def finish_request(self, request, client_address):
+        with context.wrap_socket(request, server_side=True) as secure:
+            super().finish_request(secure, client_address)
+
+    def handle_error(self, request, client_address):
+        pass
+
+
+class Threads(Secure, socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+
+
+class Forks(Secure, socketserver.ForkingMixIn, http.server.HTTPServer):
+    pass
+
+
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(CERTIFICATE, KEY)
-server.socket = context.wrap_socket(server.socket, server_side=True)
-server.serve_forever()
+(Forks if sys.argv[5:] else Threads)(("127.0.0.1", PORT), Handler).serve_forever()

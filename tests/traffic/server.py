@@ -44,6 +44,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
         elif what == "/big":
             self.answer(200, b"GET / HTTP/1.1\r\n\r\n" * 250000)
+        elif what == "/half":
+            self.answer(200, b"GET / HTTP/1.1\r\n\r\n" * 30000)
         elif what.startswith("/status/"):
             self.answer(int(what[8:]), b"status", X_Test="yes", Set_Cookie="secret=1")
         else:

@@ -10,7 +10,6 @@ import re
 import signal
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections import Counter
@@ -18,41 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scopetest import Session, check, equal, test
+from traffic import (CURL, PYTHON, adopt, asked, certificate, configured, exchanges, free_port, listening, nothing_lost, server,
+                     told, urls)
 
 HERE = Path(__file__).resolve().parent
-PYTHON = "/usr/bin/python3"
-
-
-def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(type=kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def listening(port):
-    with socket.socket() as s:
-        s.settimeout(0.5)
-        return s.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextmanager
-def server(ctx, argv, port, flags=(), stop=signal.SIGTERM, env=None, ready=listening):
-    """Runs a server observed; yields its session, which is complete when the block is left."""
-    before = set(ctx.sessions())
-    with open(ctx.dir / "server.out", "wb") as out:
-        process = ctx.start(ctx.scope_argv(argv, flags), env=env, stdout=out, stderr=out)
-
-    def up():
-        check(process.poll() is None, f"{argv[0]} ended with {process.returncode}", (ctx.dir / "server.out").read_text())
-        return ready(port)
-    ctx.wait_for(up, f"{argv} listens", 30, 0.1)
-    new = set(ctx.sessions()) - before
-    equal(len(new), 1, "new sessions")
-    session = Session(ctx, new.pop())
-    yield session
-    process.send_signal(stop)
-    process.wait(15)
-    session.wait_end(30)
 
 
 def ours(ctx, kind="threads"):
@@ -60,54 +28,6 @@ def ours(ctx, kind="threads"):
     port, log = free_port(), ctx.dir / "requests"
     log.touch()
     return port, log, [PYTHON, HERE / "server.py", kind, port, log]
-
-
-def asked(log):
-    return Counter(tuple(line.split()) for line in log.read_text().splitlines())
-
-
-def exchanges(session, role):
-    """(method, target, status) of each http.resp, after a check of what every event must have."""
-    requests, responses = session.events(source="http.req", sync=False), session.events(source="http.resp", sync=False)
-    for e in requests + responses:
-        equal(e["sourcetype"], "http", "sourcetype")
-    for e in responses:
-        other = {"server": "client", "client": "server"}[role]
-        check(f"http_{role}_duration" in e["data"], f"no http_{role}_duration", e)
-        check(f"http_{other}_duration" not in e["data"], "both durations", e)
-    told = Counter((e["data"]["http_method"], e["data"]["http_target"]) for e in requests)
-    found = Counter((e["data"]["http_method"], e["data"]["http_target"], str(e["data"]["http_status_code"])) for e in responses)
-    answered = Counter()
-    for (method, target, _), n in found.items():
-        answered[method, target] += n
-    equal(told, answered, "requests and responses")
-    return found
-
-
-def nothing_lost(session):
-    equal({k: v for k, v in session.lost().items() if v}, {}, "losses")
-
-
-def configured(ctx, text):
-    """A scope.yml; what it makes is in the files of the session once adopt() was called."""
-    path = ctx.dir / "own.yml"
-    to = "  transport: {{type: file, path: {}}}\n"
-    text = text.replace("event:\n", "event:\n" + to.format(ctx.dir / "own-events.json"), 1)
-    path.write_text(text.replace("metric:\n", "metric:\n  format: {type: ndjson}\n" + to.format(ctx.dir / "own-metrics.json"), 1))
-    return ["-u", path]
-
-
-def adopt(session):
-    session.wait_end()
-    for name in ("events.json", "metrics.json"):
-        (session.ctx.dir / f"own-{name}").replace(session.dir / name)
-
-
-CURL = ["curl", "-sS", "--max-time", "20", "-o", "/dev/null"]
-
-
-def urls(port, *targets):
-    return [w for t in targets for w in (f"http://127.0.0.1:{port}{t}", "-o", "/dev/null")]
 
 
 @test("each_call")
@@ -137,24 +57,19 @@ def client_and_server(ctx):
     port, log, argv = ours(ctx)
     upload = ctx.dir / "upload"
     upload.write_bytes(b"POST / HTTP/1.1\r\n\r\n" * 100000)
-    with server(ctx, argv, port) as session:
+    with server(ctx, argv, port, ["--lossless"]) as session:
         runs = [urls(port, "/a", "/b?x=1&y=%20", "/chunked", "/big", "/status/404", "/status/204", "/status/304", "/c"),
                 ["-I", *urls(port, "/head", "/big")],
                 ["-d", "a=b", *urls(port, "/form", "/form2")],
                 ["-T", upload, f"http://127.0.0.1:{port}/put"],
                 ["--data-binary", f"@{upload}", "-H", "Expect: 100-continue", f"http://127.0.0.1:{port}/expect"],
                 ["--http1.0", *urls(port, "/old")]]
-        clients = [ctx.scoped([*CURL, *run], check_code=0).session for run in runs]
+        clients = [ctx.scoped([*CURL, *run], ["--lossless"], check_code=0).session for run in runs]
     want = asked(log)
     equal(sum(want.values()), 15, "requests")
     nothing_lost(session)
     equal(exchanges(session, "server"), want, "what the server was asked")
-    found = Counter()
-    for client in clients:
-        client.wait_end()
-        nothing_lost(client)
-        found += exchanges(client, "client")
-    equal(found, want, "what the clients asked")
+    equal(told(*clients), want, "what the clients asked")
 
 
 @test("fields", timeout=60)
@@ -267,7 +182,7 @@ def nginx(ctx, sendfile, flags=()):
     (where / "www" / "small").write_text("small\n")
     (where / "www" / "big").write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" * 400000)
     (where / "conf").write_text(NGINX.format(d=where, port=port, sendfile=sendfile))
-    with server(ctx, [ctx.tool("nginx"), "-c", where / "conf"], port, flags, signal.SIGQUIT) as session:
+    with server(ctx, [ctx.tool("nginx"), "-c", where / "conf"], port, flags, stop=signal.SIGQUIT) as session:
         yield port, where / "requests", session
 
 
@@ -573,21 +488,16 @@ def http2(ctx):
     """HTTP/2 without TLS: several streams of one connection, both sides observed."""
     port, log = free_port(), ctx.dir / "requests"
     (ctx.dir / "server.js").write_text(NODE2)
-    with server(ctx, [ctx.tool("node"), ctx.dir / "server.js", port, log], port) as session:
+    with server(ctx, [ctx.tool("node"), ctx.dir / "server.js", port, log], port, ["--lossless"]) as session:
         base = f"http://127.0.0.1:{port}"
-        clients = [ctx.scoped(argv, check_code=0).session for argv in
+        clients = [ctx.scoped(argv, ["--lossless"], check_code=0).session for argv in
                    ([ctx.tool("nghttp"), "-n", *[f"{base}/p{i}" for i in range(20)]],
                     ["nghttp", "-n", f"{base}/big", f"{base}/teapot", f"{base}/a?b"],
                     [*CURL, "--http2-prior-knowledge", "-d", "x" * 100000, f"{base}/post"])]
     nothing_lost(session)
     equal(exchanges(session, "server"), asked(log), "what the server was asked")
     equal(asked(log).total(), 24, "requests")
-    found = Counter()
-    for client in clients:
-        client.wait_end()
-        nothing_lost(client)
-        found += exchanges(client, "client")
-    equal(found, asked(log), "what the clients asked")
+    equal(told(*clients), asked(log), "what the clients asked")
     for e in session.events(source="http.req", sync=False):
         d = e["data"]
         equal((d["http_flavor"], d["http_frame"], d["http_scheme"], d["http_stream"] % 2), ("2.0", "HEADERS", "http", 1), "fields")
@@ -658,12 +568,10 @@ def payloads_of_a_protocol(ctx):
 @test("https", timeout=90)
 def https(ctx):
     """The plaintext of TLS on both sides, with the addresses of its connection; what is kept of it is plaintext."""
-    port, log, key, certificate = free_port(), ctx.dir / "requests", ctx.dir / "key.pem", ctx.dir / "cert.pem"
-    ctx.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
-             "-subj", "/CN=localhost"], check_code=0)
+    port, log = free_port(), ctx.dir / "requests"
     log.touch()
     targets = [f"https://127.0.0.1:{port}{t}" for t in ("/a", "/big", "/b?c")]
-    with server(ctx, [PYTHON, HERE / "https.py", port, certificate, key, log], port, ["--lossless"]) as session:
+    with server(ctx, [PYTHON, HERE / "https.py", port, *certificate(ctx), log], port, ["--lossless"]) as session:
         client = ctx.scoped(["curl", "-skS", "--max-time", "20", *[w for t in targets for w in (t, "-o", "/dev/null")]],
                             ["--payloads", "--lossless"], check_code=0).session
     client.wait_end()

@@ -327,7 +327,7 @@ static struct buf talk_block(struct talk *t, enum proto_dir dir, const char *tex
     }
     len = nghttp2_hd_deflate_bound(t->deflater[dir], nv, n);
     len = nghttp2_hd_deflate_hd(t->deflater[dir], (uint8_t *)buf_room(&b, (size_t)len), (size_t)len, nv, n);
-    if (len < 0)
+    if (!b.p || len < 0)
         abort();
     b.len = (size_t)len;
     return b;

@@ -113,6 +113,27 @@ static void test_exchange(void **state)
     writer_free(&w);
 }
 
+/* More in one piece than is needed to recognise the connection. */
+static void test_long_first_piece(void **state)
+{
+    static const char request[] = REQUEST("/1");
+    struct writer w = serving();
+    struct buf all = BUF_INIT;
+
+    (void)state;
+    for (int i = 0; i < 1000; i++)
+        buf_str(&all, request);
+    put_part(&w, 4, DATA_RX, all.p, all.len, 0, all.len);
+    run();
+    assert_int_equal(count("http.req ", "http_target=/1"), 1000);
+    put_data(&w, 4, DATA_RX, REQUEST("/2"));
+    run();
+    assert_int_equal(count("http.req ", "http_target=/2"), 1);
+    expect_not("loss ", NULL);
+    buf_free(&all);
+    writer_free(&w);
+}
+
 /* A body is not captured: the probe is told, and its end is where the length says. */
 static void test_body_is_skipped(void **state)
 {
@@ -886,6 +907,7 @@ int main(void)
         T(test_plaintext_is_missing),
         T(test_kernel_tls),
         T(test_plaintext_is_not_wanted),
+        T(test_long_first_piece),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);

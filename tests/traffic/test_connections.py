@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections that are hard to follow: shared by processes and threads, whose
+numbers are used again, whose keys change, and which nobody has looked at yet.
+"""
+
+import os
+import select
+import signal
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+from scopetest import Session, check, equal, test
+from traffic import PYTHON, asked, certificate, exchanges, free_port, nothing_lost, running, server, told
+
+HERE = Path(__file__).resolve().parent
+EXACT = ["--lossless"]
+
+
+def compare(ctx, program, count):
+    """A Python program that gets the ports of two servers, one of them with TLS. What they were asked is what it tells,
+    with the right scheme and port each."""
+    secure, plain, logs = free_port(), free_port(), [ctx.dir / "secure", ctx.dir / "plain"]
+    for log in logs:
+        log.touch()
+    with running(ctx, [PYTHON, HERE / "https.py", secure, *certificate(ctx), logs[0]], secure, output="secure.out"), \
+            running(ctx, [PYTHON, HERE / "server.py", "threads", plain, logs[1]], plain, output="plain.out"):
+        result = ctx.scoped([PYTHON, "-c", COMMON + program, secure, plain], EXACT, check_code=0)
+    both = [asked(log) for log in logs]
+    equal(sum(map(Counter.total, both)), count, "requests in the logs")
+    equal(told(result.session), both[0] + both[1], "exchanges")
+    for e in result.session.events(source="http.resp", sync=False):
+        d = e["data"]
+        equal(d["net_peer_port"], secure if d["http_scheme"] == "https" else plain, f"port of {d}")
+    equal(sum(e["data"]["http_scheme"] == "https" for e in result.session.events(source="http.resp", sync=False)),
+          both[0].total(), "answers over TLS")
+    return result.session
+
+
+COMMON = """
+import http.client, os, socket, ssl, sys, threading
+secure, plain = int(sys.argv[1]), int(sys.argv[2])
+context = ssl._create_unverified_context()
+def connect(port):
+    if port == plain:
+        return http.client.HTTPConnection("127.0.0.1", port)
+    return http.client.HTTPSConnection("127.0.0.1", port, context=context)
+def ask(c, target):
+    c.request("GET", target)
+    return c.getresponse().read()
+"""
+
+FORK = """
+mine, childs = connect(secure), connect(secure)
+for i in range(3):
+    ask(mine, f"/before/{i}")
+    ask(childs, f"/childs/before/{i}")
+pid = os.fork()
+if pid == 0:
+    for i in range(300):                 # many enough for a segment of its own
+        ask(childs, f"/child/{i}")
+    os._exit(0)
+for i in range(30):
+    ask(mine, f"/parent/{i}")
+assert os.waitpid(pid, 0)[1] == 0
+childs.sock.detach()                     # its keys are the child's by now
+for i in range(3):
+    ask(mine, f"/after/{i}")
+"""
+
+
+@test("tls-after-fork")
+def tls_after_fork(ctx):
+    """A child goes on with one connection of TLS, the parent with another."""
+    session = compare(ctx, FORK, 6 + 300 + 30 + 3)
+    pids = {}
+    for e in session.events(source="http.resp", sync=False):
+        pids.setdefault(e["data"]["http_target"].split("/")[1], set()).add(e["pid"])
+    check(pids["child"].isdisjoint(pids["parent"]) and pids["after"] == pids["parent"] == pids["before"], "processes", pids)
+
+
+SHARED = """
+shared, lock = connect(secure), threading.Lock()
+def work(number):
+    own = connect(secure)
+    for i in range(20):
+        with lock:
+            ask(shared, f"/shared/{number}/{i}")
+        ask(own, f"/own/{number}/{i}")
+threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+for t in threads: t.start()
+for t in threads: t.join()
+"""
+
+
+@test("tls-in-threads")
+def tls_in_threads(ctx):
+    """Eight threads take turns on one connection of TLS, beside their own."""
+    session = compare(ctx, SHARED, 320)
+    ports = {e["data"]["net_host_port"] for e in session.events(source="http.resp", sync=False)
+             if e["data"]["http_target"].startswith("/shared")}
+    equal(len(ports), 1, "connections that are shared")
+
+
+REUSED = """
+number = None
+for i in range(60):
+    c = connect((secure, plain)[i % 3 == 2])
+    ask(c, f"/first/{i}")
+    ask(c, f"/second/{i}")
+    number = number or c.sock.fileno()
+    assert c.sock.fileno() == number
+    c.close()                            # the next one has the same number, and maybe the same SSL object
+one, other = connect(secure), connect(plain)
+for c in one, other:
+    ask(c, "/kept")
+os.dup2(other.sock.fileno(), one.sock.fileno())  # without a word to the library
+other.sock.detach()
+raw = socket.socket(fileno=os.dup(one.sock.fileno()))
+other.sock = raw
+ask(other, "/moved")
+os.close(one.sock.detach())
+"""
+
+
+@test("numbers-used-again")
+def numbers_used_again(ctx):
+    """Descriptors that are closed and used again at once, by TLS and without, by open(2) and dup2(2)."""
+    compare(ctx, REUSED, 123)
+
+
+@test("tls-server-forks")
+def tls_server_forks(ctx):
+    """A server that accepts, and a child that speaks TLS, for each connection."""
+    port, log = free_port(), ctx.dir / "requests"
+    log.touch()
+    with server(ctx, [PYTHON, HERE / "https.py", port, *certificate(ctx), log, "forks"], port, EXACT) as session:
+        program = COMMON + "for i in range(8):\n    c = connect(secure)\n    for k in range(20):\n        ask(c, f'/{i}/{k}')\n"
+        ctx.run([PYTHON, "-c", program, port, 0], check_code=0)
+    nothing_lost(session)
+    equal(asked(log).total(), 160, "requests in its log")
+    equal(exchanges(session, "server"), asked(log), "exchanges")
+    answers = session.events(source="http.resp", sync=False)
+    equal(len({e["pid"] for e in answers}), 8, "processes")
+    for e in answers:
+        equal((e["data"]["http_scheme"], e["data"]["net_host_port"]), ("https", port), "scheme and port")
+
+
+class Typed:
+    """A program under observation that is typed to, and whose output is read up to a text."""
+
+    def __init__(self, ctx, argv):
+        before = set(ctx.sessions())
+        self.ctx = ctx
+        self.process = subprocess.Popen(ctx.scope_argv(argv, EXACT), cwd=ctx.dir, env=ctx.env(), stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        ctx.started.append(self.process)
+        new, = ctx.wait_for(lambda: set(ctx.sessions()) - before, "its session")
+        self.session = Session(ctx, new)
+        self.got = b""
+
+    def type(self, data):
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def until(self, text):
+        """What it prints up to the text, which is taken."""
+        while text not in self.got:
+            ready, _, _ = select.select([self.process.stdout], [], [], self.ctx.left() - 1)
+            more = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            check(more, f"{text} never came", self.got[-2000:])
+            self.got += more
+        before, _, self.got = self.got.partition(text)
+        return before
+
+    def end(self, role):
+        self.process.stdin.close()
+        self.process.terminate()
+        self.process.wait(10)
+        self.session.wait_end()
+        nothing_lost(self.session)
+        return exchanges(self.session, role)
+
+
+def rekeyed(ctx, version, commands):
+    """s_client and s_server, with a request and an answer between commands: (who gets it, command, who prints what then)."""
+    port, (cert, key) = free_port(), certificate(ctx)
+    both = {"server": Typed(ctx, [ctx.tool("openssl"), "s_server", "-4", "-accept", port, "-cert", cert, "-key", key, version,
+                                  "-client_renegotiation"])}
+    both["server"].until(b"ACCEPT")
+    both["client"] = Typed(ctx, ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", version, "-msg"])
+    both["server"].until(b"CIPHER is")
+    want = Counter()
+    for i, (who, command, printer, message) in enumerate([*commands, (None, None, None, None)]):
+        for sender, receiver, text in (("client", "server", f"GET /{i} HTTP/1.1\nHost: h\n\n".replace("\n", "\r\n")),
+                                       ("server", "client", f"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nanswer {i}.\n")):
+            both[sender].type(text.encode())
+            both[receiver].until(text.strip().encode()[-12:])
+        want["GET", f"/{i}", "200"] += 1
+        if command:
+            both[who].type(command)
+            both[printer].until(message)
+    for role in ("client", "server"):
+        equal(both[role].end(role), want, f"what the {role} told")
+
+
+@test("tls-renegotiated", timeout=15)
+def tls_renegotiated(ctx):
+    rekeyed(ctx, "-tls1_2", [("client", b"R\n", "client", b"RENEGOTIATING"), ("server", b"r\n", "client", b"HelloRequest"),
+                             ("client", b"R\n", "client", b"RENEGOTIATING")])
+
+
+@test("tls-keys-updated", timeout=15)
+def tls_keys_updated(ctx):
+    rekeyed(ctx, "-tls1_3", [(who, command, "client", b"KeyUpdate") for who in ("client", "server") for command in (b"k\n", b"K\n")])
+
+
+EARLY = """
+c = connect(plain)
+c.connect()
+print("ready", flush=True)
+sys.stdin.readline()
+ask(c, "/half")  # fits into the ring, and is more than is kept of a connection that nobody knows
+for i in range(5):
+    ask(c, f"/small/{i}")
+print("done", flush=True)
+sys.stdin.readline()
+"""
+
+
+@test("before-it-is-recognised")
+def before_it_is_recognised(ctx):
+    """Who may make the program wait has all of a connection, however much passes before it is looked at first."""
+    port, log = free_port(), ctx.dir / "requests"
+    log.touch()
+    with running(ctx, [PYTHON, HERE / "server.py", "threads", port, log], port):
+        process = subprocess.Popen(ctx.scope_argv([PYTHON, "-c", COMMON + EARLY, 0, port], EXACT),
+                                   cwd=ctx.dir, env=ctx.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   start_new_session=True)
+        ctx.started.append(process)
+        equal(process.stdout.readline(), b"ready\n", "its first line")
+        session = ctx.session()
+        collector = ctx.wait_for(session.collector_pid, "the collector")
+        os.kill(collector, signal.SIGSTOP)
+        try:
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            equal(process.stdout.readline(), b"done\n", "its second line")
+        finally:
+            os.kill(collector, signal.SIGCONT)
+        process.communicate(b"\n", timeout=20)
+    equal(asked(log).total(), 6, "requests in the log")
+    equal(told(session), asked(log), "exchanges")
