@@ -190,7 +190,7 @@ static void http_rest(void *owner, enum proto_dir dir, const uint8_t *data, uint
         http2_feed(s->next_http2, dir, data, len, time_ns);
     } else if (s->next_detect) {
         look_for_hello(s, dir, data, len, time_ns);
-        detect_feed(s->next_detect, dir, data, len, time_ns);
+        s->next_missing[dir] += len - detect_feed(s->next_detect, dir, data, len, time_ns);
     }
 }
 
@@ -227,8 +227,10 @@ static void change(struct stream *s, uint64_t time_ns)
         s->joined = false;
         s->tries = 0;
         s->looked = 0;
-        if (s->p) /* else nobody is there to tell it to */
-            judge(s, time_ns);
+        if (s->p && judge(s, time_ns)) /* else nobody is there to tell it to */
+            for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++)
+                feed(s, dir, NULL, s->next_missing[dir], time_ns);
+        s->next_missing[PROTO_RX] = s->next_missing[PROTO_TX] = 0;
     } else if (s->next_nothing) {
         become(s, STREAM_NOTHING, time_ns);
     }

@@ -80,6 +80,7 @@ struct stream {
     struct http2 *next_http2; /* HTTP/1 was upgraded to it */
     struct detect *next_detect; /* HTTP/1 has become a tunnel */
     bool next_nothing;        /* ... or something that isn't decoded */
+    uint64_t next_missing[PROTO_DIRS]; /* bytes of the tunnel that there was no room for until it is recognised */
 };
 
 /* Compiles what the configuration says about protocols; sets pl->http and so on. */

@@ -134,6 +134,30 @@ static void test_long_first_piece(void **state)
     writer_free(&w);
 }
 
+/* The same in a tunnel, whose first bytes came with the request for it. */
+static void test_long_first_piece_in_a_tunnel(void **state)
+{
+    struct writer w = serving();
+    struct buf all = BUF_INIT;
+    char *body = xcalloc(30000, 1);
+
+    (void)state;
+    buf_str(&all, "CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\nPOST /long HTTP/1.1\r\nHost: h\r\nContent-Length: 30000\r\n\r\n");
+    buf_add(&all, body, 30000);
+    put_part(&w, 4, DATA_RX, all.p, all.len, 0, all.len);
+    put_data(&w, 4, DATA_TX, "HTTP/1.1 200 OK\r\n\r\n");
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    put_data(&w, 4, DATA_RX, REQUEST("/next"));
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    run();
+    assert_int_equal(count("http.req ", "http_target=/long"), 1);
+    assert_int_equal(count("http.req ", "http_target=/next"), 1);
+    assert_int_equal(count("http.resp ", "http_target=/next"), 1);
+    free(body);
+    buf_free(&all);
+    writer_free(&w);
+}
+
 /* A body is not captured: the probe is told, and its end is where the length says. */
 static void test_body_is_skipped(void **state)
 {
@@ -908,6 +932,7 @@ int main(void)
         T(test_kernel_tls),
         T(test_plaintext_is_not_wanted),
         T(test_long_first_piece),
+        T(test_long_first_piece_in_a_tunnel),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
