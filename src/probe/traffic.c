@@ -38,6 +38,8 @@ static size_t thrift(const struct segment_header *s, uint32_t decision, size_t l
 {
     uint64_t taken = ring_taken(s);
 
+    if (taken > RING_CELLS / 16 * 15)
+        return MIN(len, (size_t)VERY_THRIFTY);
     if (taken > RING_CELLS / 8 * 7)
         return MIN(len, decision == FDW_CAPTURE ? (size_t)THRIFTY : (size_t)VERY_THRIFTY);
     return taken > RING_CELLS / 4 && decision != FDW_CAPTURE ? MIN(len, (size_t)THRIFTY) : len;
