@@ -747,6 +747,8 @@ static void do_traffic(struct ctx *x)
         return;
     if (!d->file->sock)
         file_sock(d->file, 0, 0, 0)->flags |= SOCKF_JOINED;
+    if (t.tls && (!d->file->sock->plain || d->file->sock->plain->object != t.object))
+        tls_object_at(x->p, &t, fd, d->file->channel);
     stream_data(x->p, fd, d, &t);
 }
 

@@ -586,6 +586,8 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         s = *at = stream_new(sock, d->file->channel, t->tls);
         s->datagrams |= t->name_len > 0;
     }
+    if (t->tls)
+        s->object = t->object;
     with(s, p, fd);
     if (t->object && !t->tls && (s->kind == STREAM_NOTHING || (s->kind == STREAM_DETECT && s->joined)))
         enciphered(s, t->time_ns);

@@ -49,6 +49,7 @@ struct stream {
     uint64_t looked;          /* bytes that this took so far */
     uint64_t channel;
     const struct sock *sock;  /* NULL: not known */
+    uint64_t object;          /* plaintext of TLS: the object that the last of it passed through; 0: none */
     /* Whose bytes are being fed; NULL, -1 while nobody's are. */
     struct proc *p;
     int64_t fd;

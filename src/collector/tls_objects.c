@@ -125,6 +125,17 @@ static void join(struct proc *p, struct object *o, int64_t fd, uint64_t channel,
     }
 }
 
+void tls_object_at(struct proc *p, const struct traffic *t, int64_t fd, uint64_t channel)
+{
+    struct object *o = object_get(p, t->object);
+
+    if (!o) /* too many */
+        return;
+    if (o->channel != channel)
+        join(p, o, fd, channel, t->time_ns);
+    o->fd = fd;
+}
+
 /* Takes the one that was seen on the other side out; false, and `mine` is remembered, if there is none. */
 static bool meet(struct tls_objects *t, const struct hello *mine, struct hello *ret)
 {

@@ -2,7 +2,8 @@
 /*
  * TLS objects (SSL * of OpenSSL and its like) whose descriptor the probe doesn't
  * know, because the library was given memory for its transport and the program
- * carries the bytes to a socket itself: the plaintext of each is a stream.
+ * carries the bytes to a socket itself: the plaintext of each is a stream. Those
+ * that it knows now are remembered, for when it doesn't.
  *
  * Which socket is it? A connection begins with a ClientHello, whose 32 random
  * bytes (RFC 8446, section 4.1.2) are its own. They are seen where the library
@@ -24,6 +25,9 @@
 
 /* Plaintext of an object. */
 void tls_object_data(struct proc *p, const struct traffic *t);
+/* Plaintext of an object has passed through descriptor fd, whose file has this channel. The probe's own table is small:
+ * it may not know that of a later piece. */
+void tls_object_at(struct proc *p, const struct traffic *t, int64_t fd, uint64_t channel);
 /* The first encrypted bytes that its library writes or reads: t->offset says where they stand. */
 void tls_object_hello(struct proc *p, const struct traffic *t);
 /* A ClientHello passed through a socket: descriptor fd, whose file has this channel. */

@@ -62,6 +62,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Threads(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
 
 class Forks(socketserver.ForkingMixIn, http.server.HTTPServer):

@@ -251,3 +251,25 @@ def before_it_is_recognised(ctx):
         process.communicate(b"\n", timeout=20)
     equal(asked(log).total(), 6, "requests in the log")
     equal(told(session), asked(log), "exchanges")
+
+
+MANY = """
+kept = [connect(secure) for _ in range(300)]
+for i, c in enumerate(kept):
+    c.connect()
+    c.sock.sendall(f"GET /many/{i} HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n".encode())
+got = [b""] * len(kept)
+while any(kept):
+    for i, c in enumerate(kept):
+        if c:
+            got[i] += c.sock.recv(20)    # the library has the rest of what it got at once
+            if got[i].endswith(b"\\r\\n\\r\\nHTTP/1.1 200 OK\\r\\n\\r\\n"):
+                c.close()
+                kept[i] = None
+"""
+
+
+@test("tls-many")
+def tls_many(ctx):
+    """Hundreds of connections in turn, most of whose reads need no call to the system."""
+    compare(ctx, MANY, 300)

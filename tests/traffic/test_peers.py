@@ -171,11 +171,13 @@ backend out
                 ctx.run([*CURL, "-k", how, *urls(port, "/a", "/status/404", "/denied", "/chunked", "/big", scheme=scheme)],
                         check_code=0)
             ctx.run([*CURL, "-k", "-d", "x" * 50000, *urls(port, "/form", scheme=scheme)], check_code=0)
+        out = ctx.run([ctx.tool("h2load"), "-n", "600", "-c", "8", "-m", "10", f"https://127.0.0.1:{secure}/many"], check_code=0).out
+        check(b"600 succeeded" in out, "what h2load says", out)
     nothing_lost(session)
     # In HTTP/2 a request has no target of its own: it writes the whole address.
     told = Counter(tuple(re.sub(r"https?://[^/ ]+", "", line).split()) for line in own.read_text().splitlines()
                    if re.fullmatch(r"[A-Z]+ \S+ \d+", line))
-    equal(told.total(), 22, "requests in its log")
+    equal(told.total(), 622, "requests in its log")
     equal(exchanges(session, "server", proxy=True), told, "what it was asked")
     equal(exchanges(session, "client", proxy=True), asked(log), "what it asked the server behind it")
 

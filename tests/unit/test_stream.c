@@ -500,6 +500,37 @@ static unsigned asked(const char *target, unsigned port)
 }
 
 /* Objects whose transport is memory: each gets the addresses of the socket that its ClientHello went through. */
+/* The probe knows the descriptor of some pieces only. */
+static void test_object_is_remembered(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_accept_from(&w, 5, 1, 1005);
+    put_accept_from(&w, 6, 1, 1006);
+    put_tls(&w, 5, 0x5000, DATA_TLS_RX, "GET /five HTTP/1.1\r\nHo");
+    put_tls(&w, -1, 0x6000, DATA_TLS_RX, "GET /six HTTP/1.1\r\nHo");
+    put_tls(&w, -1, 0x5000, DATA_TLS_RX, "st: h\r\n\r\n");
+    put_tls(&w, 6, 0x6000, DATA_TLS_RX, "st: h\r\n\r\n");
+    put_tls(&w, -1, 0x5000, DATA_TLS_TX, ANSWER("0"));
+    put_tls(&w, -1, 0x6000, DATA_TLS_TX, ANSWER("0"));
+    run();
+    assert_int_equal(asked("/five", 1005), 1);
+    assert_int_equal(asked("/six", 1006), 1);
+    assert_int_equal(count("http.resp ", "http_server_duration"), 2);
+
+    /* the object is another connection's without a word */
+    put_close(&w, 5);
+    put_accept_from(&w, 5, 2, 1055);
+    put_tls(&w, 5, 0x5000, DATA_TLS_RX, REQUEST("/next"));
+    put_tls(&w, -1, 0x5000, DATA_TLS_RX, REQUEST("/after"));
+    run();
+    assert_int_equal(asked("/next", 1055), 1);
+    assert_int_equal(asked("/after", 1055), 1);
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
 static void test_objects_of_sockets(void **state)
 {
     struct writer w = serving();
@@ -933,6 +964,7 @@ int main(void)
         T(test_plaintext_is_not_wanted),
         T(test_long_first_piece),
         T(test_long_first_piece_in_a_tunnel),
+        T(test_object_is_remembered),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
