@@ -502,6 +502,26 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
     return true;
 }
 
+/* The first n bytes of several buffers; what can't be read is a gap. */
+static void tell_vector(struct segment_header *s, const struct function_regs *r, enum fn_id fn, uint64_t object,
+                        int64_t n)
+{
+    const struct fn_desc *d = &fn_table[fn];
+    const struct fn_vector *v = (const struct fn_vector *)function_arg(r, d->buffer);
+    int count = MIN((int)function_arg(r, d->length), 16); /* PR_MAX_IOVECTOR_SIZE */
+
+    for (int i = 0; n > 0 && i < count && may_read(fn, &v[i], sizeof(v[i])); i++) {
+        int64_t len = MIN((int64_t)v[i].len, n);
+
+        if (len <= 0)
+            continue;
+        tell(s, d, object, len, may_read(fn, v[i].data, (size_t)len) ? v[i].data : NULL);
+        n -= len;
+    }
+    if (n > 0)
+        tell(s, d, object, n, NULL);
+}
+
 /* After it. */
 HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs *r, const struct plan_slot *slot)
 {
@@ -547,6 +567,10 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
     around = around ? note_around(t, r->sp, object, FNS_FLUSH) : NULL;
     if (around && note_stands(around, r->sp))
         return;
+    if (d->shape == FNS_VECTOR) {
+        tell_vector(s, r, fn, object, n);
+        return;
+    }
     /* More than there was room for: it continues an earlier call, with bytes that it was given then. */
     if (d->shape == FNS_DATA && (uint64_t)n <= (d->result == FNR_INT ? (uint32_t)function_arg(r, d->length)
                                                                        : function_arg(r, d->length))) {

@@ -22,6 +22,7 @@ enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MAX };
  */
 enum fn_shape {
     FNS_DATA,   /* takes or gives the bytes of a buffer */
+    FNS_VECTOR, /* takes those of several: `buffer` is an array of struct fn_vector, `length` their number, an int */
     FNS_LENGTH, /* moves bytes that it has no buffer for: told as a gap */
     FNS_INSIDE, /* may make socket calls for the connection; nothing else of it is told */
     FNS_FLUSH,  /* passes on what was told before: calls inside it tell nothing */
@@ -29,6 +30,12 @@ enum fn_shape {
     FNS_END,    /* ends one */
     FNS_FD,     /* says which descriptors a connection uses */
     FNS_CIPHER, /* passes encrypted bytes on, for the connection of the function that it is called in */
+};
+
+/* PRIOVec of NSPR (prio.h) */
+struct fn_vector {
+    const char *data;
+    int32_t len;
 };
 
 /* fn_desc.object, buffer, length: an argument's number, or: */

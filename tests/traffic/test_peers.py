@@ -454,7 +454,7 @@ def gnutls_programs(ctx):
 
 @test("nss-programs")
 def nss_programs(ctx):
-    """selfserv, asked by us and by tstclnt. It answers by PR_Writev, whose bytes are only counted."""
+    """selfserv, asked by us and by tstclnt. It answers by PR_Writev."""
     port, base, targets = free_port(), ctx.fresh("nss"), ("/one", "/two?a")
     cert, key = certificate(ctx)
     ctx.run(["openssl", "pkcs12", "-export", "-in", cert, "-inkey", key, "-name", "us", "-out", ctx.dir / "us.p12",
@@ -462,18 +462,17 @@ def nss_programs(ctx):
     ctx.run([ctx.tool("certutil"), "-N", "-d", base, "--empty-password"], check_code=0)
     ctx.run([ctx.tool("pk12util"), "-i", ctx.dir / "us.p12", "-d", base, "-W", "x", "-K", ""], check_code=0)
     with server(ctx, [ctx.tool("selfserv"), "-d", base, "-n", "us", "-p", port, "-V", "tls1.2:tls1.3", "-v"], port, EXACT) as session:
-        answers = ask(port, *targets)
+        want = answered(ask(port, *targets), *targets)
         (ctx.dir / "request").write_bytes(b"GET /three HTTP/1.0\r\n\r\n")
         client, out = observe(ctx, ctx.tool("tstclnt"), "-h", "127.0.0.1", "-p", port, "-d", base, "-o",
                                    "-V", "tls1.2:tls1.3", "-A", ctx.dir / "request")
     check(b"HTTP/1.0 200 OK" in out, "what tstclnt printed", out[-500:])
-    equal(told(client), Counter({("GET", "/three", "200"): 1}), "what tstclnt asked")
-    equal({k: v for k, v in session.lost().items() if v}, {"traffic": sum(map(len, answers)) + len(out)}, "losses")
-    asks = session.events(source="http.req", sync=False)
-    equal([e["data"]["http_target"] for e in asks], [*targets, "/three"], "what the server was asked")
-    for e in asks:
-        equal((e["data"]["http_scheme"], e["data"]["net_host_port"]), ("https", port), "scheme and port")
-    where(client, http_scheme="https", net_peer_port=port)
+    got = told(client)
+    equal(got, Counter({("GET", "/three", "200"): 1}), "what tstclnt asked")
+    nothing_lost(session)
+    equal(exchanges(session, "server"), want + got, "what the server was asked")
+    for s, name in ((session, "net_host_port"), (client, "net_peer_port")):
+        where(s, http_scheme="https", **{name: port})
 
 
 # --- protocols of the user's own ---
