@@ -561,6 +561,13 @@ static void datagram(struct stream *s, const struct traffic *t)
     }
 }
 
+/* Whether these bytes may be those of a hello. */
+static bool may_begin_tls(const struct stream *s, const struct traffic *t)
+{
+    return may_become_tls(s) &&
+           (s->held.len || (t->data && !t->offset && tls_detect(t->data, t->len < TLS_DETECT ? t->len : TLS_DETECT)));
+}
+
 /*
  * A TLS library moves these bytes. They are ciphertext, or (kernel TLS, Documentation/networking/tls.rst) plaintext that
  * the library's functions tell, too. The handshake, which says so itself, passed before anybody looked, or behind
@@ -589,7 +596,8 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     if (t->tls)
         s->object = t->object;
     with(s, p, fd);
-    if (t->object && !t->tls && (s->kind == STREAM_NOTHING || (s->kind == STREAM_DETECT && s->joined)))
+    if (t->object && !t->tls && (s->kind == STREAM_NOTHING || (s->kind == STREAM_DETECT && s->joined)) &&
+        !may_begin_tls(s, t))
         enciphered(s, t->time_ns);
     if (s->datagrams) {
         datagram(s, t);
