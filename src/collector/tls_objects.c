@@ -24,8 +24,8 @@ struct object {
 struct hello {
     uint8_t random[TLS_RANDOM];
     enum proto_dir dir;
-    uint64_t object;  /* that has written or read it; 0: a socket has */
-    uint64_t channel; /* 0, and no object: none */
+    uint64_t object;  /* that has written or read it, or: */
+    uint64_t channel; /* of the socket's file; both 0: none */
     int64_t fd;
 };
 
@@ -142,8 +142,8 @@ static bool meet(struct tls_objects *t, const struct hello *mine, struct hello *
     for (size_t i = 0; i < HELLOS_MAX; i++) {
         struct hello *h = &t->hello[i];
 
-        if (!h->channel == !mine->object && !h->object == !mine->channel && h->dir == mine->dir &&
-            !memcmp(h->random, mine->random, sizeof(h->random)) && (h->object || h->channel)) {
+        if ((mine->object ? h->channel : h->object) && h->dir == mine->dir &&
+            !memcmp(h->random, mine->random, sizeof(h->random))) {
             *ret = *h;
             *h = (struct hello){0};
             return true;
@@ -156,11 +156,11 @@ static bool meet(struct tls_objects *t, const struct hello *mine, struct hello *
 
 void tls_object_hello(struct proc *p, const struct traffic *t)
 {
-    struct object *o = object_get(p, t->object);
+    struct object *o = t->object && t->data ? object_get(p, t->object) : NULL;
     struct hello mine = {.dir = t->dir, .object = t->object}, other;
     const uint8_t *random;
 
-    if (!o || !t->data || !t->object)
+    if (!o)
         return;
     if (!t->offset)
         o->first = (struct tls_first){0};

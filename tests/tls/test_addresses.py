@@ -2,6 +2,7 @@
 """Whose connection it is: programs that give OpenSSL memory for its transport (asyncio, Node) and carry the bytes to
 sockets themselves. Every HTTP event must have the addresses that the other side knows."""
 
+import json
 import os
 import re
 import signal
@@ -112,7 +113,7 @@ def addresses(session, ours, theirs, server_port):
 
 def client(ctx, argv, curve="X25519", resumes=False):
     port, log = nginx(ctx, curve)
-    result = ctx.scoped([*argv, port, COUNT], ["--lossless"], check_code=0)
+    result = ctx.scoped([*argv, port, COUNT], ["--payloads", "--lossless"], check_code=0)
     result.session.wait_end()
     lines = [line.split() for line in log.read_text(encoding="ascii").splitlines()]
     want = sorted((target, int(client_port)) for client_port, target, _ in lines)
@@ -124,6 +125,11 @@ def client(ctx, argv, curve="X25519", resumes=False):
     equal(responses, want, "responses")
     for e in result.session.events(source="http.req", sync=False):
         equal(e["data"]["http_scheme"], "https", "scheme")
+    index = (result.session.dir / "payloads/index.ndjson").read_text(encoding="utf-8")
+    flows = [f for f in map(json.loads, index.splitlines()) if f["type"] == "flow"]
+    equal({(f["net_peer_port"], f["net_host_port"], f["tls"]) for f in flows}, {(port, p, True) for _, p in want}, "flows")
+    for f in (result.session.dir / "payloads").glob("*_*"):
+        check(b"\x17\x03\x03" not in f.read_bytes(), f"{f.name}: ciphertext")
 
 
 for _name, _argv, _how in [("asyncio", [PYTHON, "-c", ASYNC_CLIENT], {}),
