@@ -411,16 +411,22 @@ static void response_metrics(struct stream *s, const struct http_head *head, con
     report_sample(p, TM_HTTP_REQ, 1, 1, NULL, &f, false, time);
 }
 
-void http_response(void *stream, const struct http_head *head, void *kept, uint64_t duration_ns)
+void *http_response(void *stream, const struct http_head *head, void *kept, uint64_t duration_ns)
 {
     struct stream *s = stream;
+    struct kept *k = kept;
 
     if (!s->p || head->interim)
-        return;
+        return k;
     if (s->p->pl->ev_http_resp)
-        response_event(s, head, kept, duration_ns);
-    if (kept)
-        response_metrics(s, head, kept, duration_ns);
+        response_event(s, head, k, duration_ns);
+    if (!k)
+        return NULL;
+    response_metrics(s, head, k, duration_ns);
+    if (k->held)
+        return k;
+    free(k);
+    return NULL;
 }
 
 /* status: of the call, -1: not known. */

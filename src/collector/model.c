@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/pool.h"
 #include "collector/core.h"
 #include "collector/tls_objects.h"
 
@@ -78,6 +79,9 @@ void fd_table_free(struct collector *c, struct fd_table *t)
 }
 
 /* Files are made and dropped with each open and close: they are kept with their path buffers. */
+#define PATH_LEAST 24u /* "socket" and the like; what malloc(3) gives for less */
+static struct pool socks = POOL(struct sock);
+
 struct file *file_new(struct collector *c, enum fd_kind kind, const char *path, size_t len)
 {
     struct file *f = c->free_files;
@@ -96,7 +100,7 @@ struct file *file_new(struct collector *c, enum fd_kind kind, const char *path, 
     f->kind = kind;
     f->channel = ++c->last_channel;
     if (len > f->path_cap) {
-        f->path_cap = (uint32_t)(len < 64 ? 64 : len);
+        f->path_cap = (uint32_t)(len < PATH_LEAST ? PATH_LEAST : len);
         f->path = xrealloc(f->path, f->path_cap, 1);
     }
     if (len)
@@ -112,7 +116,7 @@ void file_unref(struct collector *c, struct file *f)
     if (f->sock) {
         stream_free(f->sock->stream, clock_now_real());
         stream_free(f->sock->plain, clock_now_real());
-        free(f->sock);
+        pool_put(&socks, f->sock);
         f->sock = NULL;
     }
     if (c->free_file_count >= 4096 || f->path_cap > 1024) {
@@ -128,7 +132,7 @@ void file_unref(struct collector *c, struct file *f)
 struct sock *file_sock(struct file *f, int domain, int type, int protocol)
 {
     if (!f->sock)
-        f->sock = xcalloc(1, sizeof(*f->sock));
+        f->sock = pool_get(&socks);
     f->kind = FDK_SOCKET;
     f->sock->domain = domain;
     f->sock->type = type;

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "collector/core.h"
 #include "collector/payloads.h"
 #include "collector/tls_objects.h"
@@ -69,9 +70,11 @@ void stream_unprepare(struct pipeline *pl)
 static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
 static bool judge(struct stream *s, uint64_t time_ns);
 
+static struct pool streams = POOL(struct stream);
+
 static struct stream *stream_new(const struct sock *sock, uint64_t channel, bool tls)
 {
-    struct stream *s = xcalloc(1, sizeof(*s));
+    struct stream *s = pool_get(&streams);
 
     s->sock = sock;
     s->channel = channel;
@@ -132,7 +135,7 @@ void stream_free(struct stream *s, uint64_t time_ns)
         return;
     free_decoder(s, time_ns);
     payloads_end(s, time_ns);
-    free(s);
+    pool_put(&streams, s);
 }
 
 static void become(struct stream *s, enum stream_kind kind, uint64_t time_ns)

@@ -39,6 +39,7 @@ struct attach {
     struct process_facts facts;
     struct process_maps maps; /* with the places that are taken */
     struct process_maps seen; /* as they were */
+    bool mapped;              /* both were read */
     struct texts texts;
     struct probe_image image;
     uint64_t base, page; /* of the probe; of its struct process, behind it */
@@ -178,6 +179,7 @@ static int plan_attach(struct attach *a, char **ret_why)
     rc = process_maps(a->pid, &a->seen);
     if (rc == 0)
         rc = process_maps(a->pid, &a->maps);
+    a->mapped = rc == 0;
     if (rc == 0 && !a->seen.count) /* no memory is shown of what may not be traced */
         rc = -EPERM;
     if (rc < 0)
@@ -223,6 +225,7 @@ static void forget(struct attach *a)
     probe_image_free(&a->image);
     free(a->header);
     a->header = NULL;
+    a->mapped = false;
 }
 
 /* What was found wrong with a process that changed meanwhile means nothing: -EAGAIN then. */
@@ -230,7 +233,7 @@ static int prepare(struct attach *a, char **ret_why)
 {
     int rc = plan_attach(a, ret_why);
 
-    if (rc == 0 || process_has_ended(a->pid) || (rc != -EFAULT && !has_changed(a)))
+    if (rc == 0 || process_has_ended(a->pid) || (rc != -EFAULT && !(a->mapped && has_changed(a))))
         return rc;
     free(*ret_why);
     *ret_why = NULL;

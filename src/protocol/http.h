@@ -85,8 +85,9 @@ struct http_sink {
     /* Returns what `response` and `done` get as `kept`; may be NULL. */
     void *(*request)(void *owner, const struct http_head *);
     /* kept: of its request, NULL if that wasn't seen. duration_ns: from the request's first byte to the response's
-     * first byte; 0 if the request wasn't seen. */
-    void (*response)(void *owner, const struct http_head *, void *kept, uint64_t duration_ns);
+     * first byte; 0 if the request wasn't seen. Returns what is `kept` from here on: a connection may stay in the body
+     * of its last response, which nobody captures, for as long as it is idle. */
+    void *(*response)(void *owner, const struct http_head *, void *kept, uint64_t duration_ns);
     /* The exchange is over, whether or not a response came. Called once for each request and each final response
      * without one; the decoder forgets `kept`. That may be a request which was told behind its response (http1.h). */
     void (*done)(void *owner, void *kept, const struct http_totals *);

@@ -635,8 +635,13 @@ static void take_response(struct http1 *h, struct side *s, const struct http_hea
             x->totals.response_first_ns = s->first_ns;
         }
     }
-    if (h->sink->response)
-        h->sink->response(h->owner, head, x ? x->kept : NULL, begun && s->first_ns > begun ? s->first_ns - begun : 0);
+    if (h->sink->response) {
+        void *kept = h->sink->response(h->owner, head, x ? x->kept : NULL,
+                                       begun && s->first_ns > begun ? s->first_ns - begun : 0);
+
+        if (x)
+            x->kept = kept;
+    }
     if (head->interim) {
         s->state = START;
         return;

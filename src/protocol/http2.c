@@ -325,8 +325,8 @@ static void response_head(struct http2 *h, struct stream *s, struct http_head *h
         s->totals.grpc_status = grpc_status(head->fields, head->field_count);
     }
     if (h->sink->response)
-        h->sink->response(h->owner, head, s->kept,
-                          s->told[REQUEST] && head->first_ns > begun ? head->first_ns - begun : 0);
+        s->kept = h->sink->response(h->owner, head, s->kept,
+                                    s->told[REQUEST] && head->first_ns > begun ? head->first_ns - begun : 0);
 }
 
 static void trailers(struct http2 *h, struct stream *s, enum message m, const struct http_head *head)

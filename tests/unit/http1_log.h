@@ -104,7 +104,7 @@ static inline void *log_request(void *owner, const struct http_head *head)
     return (void *)(uintptr_t)++l->requests;
 }
 
-static inline void log_response(void *owner, const struct http_head *head, void *kept, uint64_t duration_ns)
+static inline void *log_response(void *owner, const struct http_head *head, void *kept, uint64_t duration_ns)
 {
     struct http1_log *l = owner;
 
@@ -115,6 +115,7 @@ static inline void log_response(void *owner, const struct http_head *head, void 
     log_head(l, head);
     buf_printf(&l->text, " kept=%zu duration=%" PRIu64, (size_t)kept, duration_ns);
     log_fields(l, head);
+    return kept;
 }
 
 static inline void log_done(void *owner, void *kept, const struct http_totals *t)

@@ -64,7 +64,7 @@ static void *facts_request(void *owner, const struct http_head *head)
     return f;
 }
 
-static void facts_response(void *owner, const struct http_head *head, void *kept, uint64_t duration_ns)
+static void *facts_response(void *owner, const struct http_head *head, void *kept, uint64_t duration_ns)
 {
     struct fact *f = kept;
 
@@ -72,10 +72,11 @@ static void facts_response(void *owner, const struct http_head *head, void *kept
         abort();
     if (head->interim) {
         f->interim++;
-        return;
+        return kept;
     }
     f->status = head->status;
     f->response += head_sum(head);
+    return kept;
 }
 
 static void facts_trailers(void *owner, void *kept, bool response, const struct http_field *fields, size_t count)

@@ -129,7 +129,7 @@ static void *tell_request(void *owner, const struct http_head *head)
     return x;
 }
 
-static void tell_response(void *owner, const struct http_head *head, void *kept, uint64_t duration_ns)
+static void *tell_response(void *owner, const struct http_head *head, void *kept, uint64_t duration_ns)
 {
     struct teller *t = owner;
     struct exchange *x = kept;
@@ -142,6 +142,7 @@ static void tell_response(void *owner, const struct http_head *head, void *kept,
         buf_printf(&t->log, " after=%llu", (unsigned long long)duration_ns);
     buf_str(&t->log, head->interim ? " interim" : "");
     buf_str(&t->log, kept ? "\n" : " unasked\n");
+    return kept;
 }
 
 static void tell_trailers(void *owner, void *kept, bool response, const struct http_field *fields, size_t count)
