@@ -32,7 +32,7 @@ struct asked {
     bool client; /* this process asks */
     bool typed;  /* it has a question */
     uint16_t type;
-    union address from; /* as stream.from */
+    union address from; /* as stream_peer.from */
     size_t domain_len;
     char domain[];
 };
@@ -47,6 +47,7 @@ static struct slice domain_of(const struct dns_message *m)
 static struct asked *keep(const struct stream *s, const struct dns_message *m, const struct dns_transit *way)
 {
     struct slice domain = domain_of(m);
+    const union address *from = stream_from(s);
     struct asked *a;
 
     /* Of multicast queries (RFC 6762, section 18.1: id 0) everybody gets all, and answers what he knows. */
@@ -57,8 +58,9 @@ static struct asked *keep(const struct stream *s, const struct dns_message *m, c
                         .client = way->dir == PROTO_TX,
                         .typed = m->question_count > 0,
                         .type = m->question_count ? m->questions[0].type : 0,
-                        .from = s->from,
                         .domain_len = domain.len};
+    if (from)
+        a->from = *from;
     memcpy(a->domain, domain.p, domain.len);
     return a;
 }

@@ -98,7 +98,7 @@ void payloads_prepare(struct collector *c, struct pipeline *pl)
 
 static struct payload_addr peer_of(const struct stream *s)
 {
-    const union address *a = s->from.family ? &s->from : &s->sock->peer;
+    const union address *from = stream_from(s), *a = from ? from : &s->sock->peer;
 
     return payload_addr((const struct sockaddr *)a, sizeof(*a));
 }

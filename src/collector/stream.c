@@ -129,12 +129,29 @@ static void free_decoder(struct stream *s, uint64_t time_ns)
     }
 }
 
+static struct pool starts = POOL(struct stream_start);
+
+static struct stream_start *start_of(struct stream *s)
+{
+    if (!s->start)
+        s->start = pool_get(&starts);
+    return s->start;
+}
+
+static void started(struct stream *s)
+{
+    pool_put(&starts, s->start);
+    s->start = NULL;
+}
+
 void stream_free(struct stream *s, uint64_t time_ns)
 {
     if (!s)
         return;
     free_decoder(s, time_ns);
     payloads_end(s, time_ns);
+    started(s);
+    free(s->peer);
     pool_put(&streams, s);
 }
 
@@ -158,7 +175,7 @@ static void http_upgraded(void *owner, struct slice to, void *kept)
 
     if (!to.p && s->p) {
         s->next_detect = detect_new(s->p->pl->detect, false);
-        s->first = (struct tls_first){0};
+        start_of(s)->first = (struct tls_first){0};
     } else if (to.p && to.len == 3 && !memcmp(to.p, "h2c", 3)) {
         enum proto_dir dir;
         uint64_t first_ns;
@@ -174,13 +191,15 @@ static void http_upgraded(void *owner, struct slice to, void *kept)
 /* The beginning of a connection, or of what a tunnel carries. */
 static void look_for_hello(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
+    struct stream_start *start;
     const uint8_t *random;
 
     if (!data || s->tls || s->datagrams || !s->sock || !s->p)
         return;
-    if (!s->first.len)
-        s->first_dir = (uint8_t)dir;
-    random = dir == s->first_dir ? tls_first_add(&s->first, data, (size_t)len) : NULL;
+    start = start_of(s);
+    if (!start->first.len)
+        start->first_dir = (uint8_t)dir;
+    random = dir == start->first_dir ? tls_first_add(&start->first, data, (size_t)len) : NULL;
     if (random)
         tls_socket_hello(s->p, s->fd, s->channel, dir, random, time_ns);
 }
@@ -193,7 +212,7 @@ static void http_rest(void *owner, enum proto_dir dir, const uint8_t *data, uint
         http2_feed(s->next_http2, dir, data, len, time_ns);
     } else if (s->next_detect) {
         look_for_hello(s, dir, data, len, time_ns);
-        s->next_missing[dir] += len - detect_feed(s->next_detect, dir, data, len, time_ns);
+        start_of(s)->missing[dir] += len - detect_feed(s->next_detect, dir, data, len, time_ns);
     }
 }
 
@@ -224,16 +243,20 @@ static void change(struct stream *s, uint64_t time_ns)
         become(s, STREAM_HTTP2, time_ns);
         s->http2 = s->next_http2;
     } else if (s->next_detect) {
+        struct stream_start *start = start_of(s);
+        uint64_t missing[PROTO_DIRS];
+
+        memcpy(missing, start->missing, sizeof(missing));
+        memset(start->missing, 0, sizeof(start->missing));
+        start->tries = 0;
+        start->looked = 0;
         become(s, STREAM_DETECT, time_ns);
         s->detect = s->next_detect;
         s->next_detect = NULL;
         s->joined = false;
-        s->tries = 0;
-        s->looked = 0;
         if (s->p && judge(s, time_ns)) /* else nobody is there to tell it to */
             for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++)
-                feed(s, dir, NULL, s->next_missing[dir], time_ns);
-        s->next_missing[PROTO_RX] = s->next_missing[PROTO_TX] = 0;
+                feed(s, dir, NULL, missing[dir], time_ns);
     } else if (s->next_nothing) {
         become(s, STREAM_NOTHING, time_ns);
     }
@@ -277,7 +300,7 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
         if (a->protocol == DETECT_TLS && !s->datagrams) {
             s->kind = STREAM_TLS;
             s->hellos = hellos_new(s, time_ns);
-            s->looked = 0;
+            start_of(s)->looked = 0;
         } else {
             report_net_app(s->p, s->fd, s->channel, a->name, NULL, time_ns);
         }
@@ -295,6 +318,8 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
         s->kind = STREAM_STATSD;
         s->statsd = statsd_new(&statsd_sink, s, joined);
     }
+    if (s->kind != STREAM_NOTHING && s->kind != STREAM_TLS)
+        started(s);
     if (s->kind != STREAM_NOTHING || s->everything)
         detect_replay(d, replayed, s);
     detect_free(d);
@@ -312,7 +337,7 @@ static bool judge(struct stream *s, uint64_t time_ns)
     if (a.state == DETECT_NOTHING) {
         detect_free(s->detect);
         s->detect = NULL;
-        if (!s->joined || ++s->tries >= JOINED_TRIES)
+        if (!s->joined || ++start_of(s)->tries >= JOINED_TRIES)
             s->kind = STREAM_NOTHING;
     }
     return false;
@@ -333,8 +358,7 @@ static void feed_detect(struct stream *s, enum proto_dir dir, const uint8_t *dat
     kept = detect_feed(s->detect, dir, data, (size_t)len, time_ns);
     if (judge(s, time_ns) && kept < len && !s->datagrams) /* what the answer did without is the decoder's, too */
         replayed(s, dir, data ? data + kept : NULL, len - kept, time_ns);
-    s->looked += len;
-    if (s->kind == STREAM_DETECT && s->looked > LOOK_MAX) /* nothing comes in the other direction */
+    if (s->kind == STREAM_DETECT && (start_of(s)->looked += len) > LOOK_MAX) /* nothing comes in the other direction */
         become(s, STREAM_NOTHING, time_ns);
 }
 
@@ -354,7 +378,7 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
         if (!s->datagrams)
             dns_feed(s->dns, dir, data, len, time_ns);
         else if (data)
-            dns_datagram(s->dns, dir, s->peer, data, (size_t)len, (size_t)len, time_ns);
+            dns_datagram(s->dns, dir, s->peer->hash, data, (size_t)len, (size_t)len, time_ns);
         note_asking(s);
         break;
     case STREAM_STATSD:
@@ -365,8 +389,8 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
         break;
     case STREAM_TLS:
         look_for_hello(s, dir, data, len, time_ns); /* whose beginning was enough to recognise it */
-        s->looked += len;
-        s->next_nothing = hellos_feed(s->hellos, dir, data, len, time_ns) || s->looked > 2 * TLS_HELLO_MAX;
+        start_of(s)->looked += len;
+        s->next_nothing = hellos_feed(s->hellos, dir, data, len, time_ns) || s->start->looked > 2 * TLS_HELLO_MAX;
         break;
     }
     change(s, time_ns);
@@ -390,52 +414,70 @@ static void end(struct stream *s, uint64_t time_ns)
     }
 }
 
+/* Decoders know better what they read. */
+static bool is_unknown(const struct stream *s)
+{
+    return !s->tls && !s->datagrams && (s->kind == STREAM_DETECT || s->kind == STREAM_NOTHING);
+}
+
 static void pass_on(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
-    if ((!s->turns || s->last != dir) && s->turns <= STARTTLS_TURNS)
-        s->turns++;
-    s->last = (uint8_t)dir;
-    s->clear = len > STARTTLS_BYTES || s->clear + len > STARTTLS_BYTES ? STARTTLS_BYTES + 1 : s->clear + (uint32_t)len;
+    if (is_unknown(s)) {
+        struct stream_start *t = start_of(s);
+
+        if ((!t->turns || t->last != dir) && t->turns <= STARTTLS_TURNS)
+            t->turns++;
+        t->last = (uint8_t)dir;
+        t->clear = len > STARTTLS_BYTES || t->clear + len > STARTTLS_BYTES ? STARTTLS_BYTES + 1 : t->clear + (uint32_t)len;
+    }
     payloads_pass(s, dir, data, len, time_ns);
     feed(s, dir, data, len, time_ns);
 }
 
-/* A connection is TLS from its beginning, or becomes it after some clear text. Decoders know better what they read. */
+/* A connection is TLS from its beginning, or becomes it after some clear text. */
 static bool may_become_tls(const struct stream *s)
 {
-    return !s->tls && !s->datagrams && !s->ciphertext && (s->kind == STREAM_DETECT || s->kind == STREAM_NOTHING) &&
-           s->turns <= STARTTLS_TURNS && s->clear <= STARTTLS_BYTES;
+    return is_unknown(s) && !s->ciphertext &&
+           (!s->start || (s->start->turns <= STARTTLS_TURNS && s->start->clear <= STARTTLS_BYTES));
 }
 
 /* What comes is a hello. The plaintext is another stream; here everything is recognised anew. */
 static void become_tls(struct stream *s, uint64_t time_ns)
 {
-    if (s->clear) {
+    if (s->kind == STREAM_NOTHING || s->start->clear) {
+        struct held_bytes held = s->start->held;
+
         end(s, time_ns); /* of what was in clear text */
         become(s, STREAM_DETECT, time_ns);
         s->detect = NULL;
         s->joined = false;
-        s->tries = 0;
-        s->looked = 0;
-        s->first = (struct tls_first){0};
+        started(s);
+        start_of(s)->held = held;
     }
     s->ciphertext = true;
+}
+
+static size_t held(const struct stream *s)
+{
+    return s->start ? s->start->held.len : 0;
 }
 
 /* What was held back is no TLS. */
 static void release(struct stream *s)
 {
-    uint8_t len = s->held.len;
+    struct held_bytes h;
 
-    s->held.len = 0;
-    if (len)
-        pass_on(s, (enum proto_dir)s->held.dir, s->held.data, len, s->held.time_ns);
+    if (!held(s))
+        return;
+    h = s->start->held;
+    s->start->held.len = 0;
+    pass_on(s, (enum proto_dir)h.dir, h.data, h.len, h.time_ns);
 }
 
 /* True if these bytes are kept for later: they may be the beginning of TLS. */
 static bool hold(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
-    struct held_bytes *h = &s->held;
+    struct held_bytes *h = &start_of(s)->held;
     size_t more = len < TLS_DETECT - (size_t)h->len ? (size_t)len : TLS_DETECT - (size_t)h->len;
     uint8_t first[TLS_DETECT];
     int is_tls;
@@ -460,9 +502,9 @@ static void pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
 {
     if (!len)
         return;
-    if (s->held.len && (!data || dir != s->held.dir))
+    if (held(s) && (!data || dir != s->start->held.dir))
         release(s);
-    if (data && (begins || s->held.len) && may_become_tls(s) && hold(s, dir, data, len, time_ns))
+    if (data && (begins || held(s)) && may_become_tls(s) && hold(s, dir, data, len, time_ns))
         return;
     release(s);
     pass_on(s, dir, data, len, time_ns);
@@ -553,8 +595,10 @@ static uint64_t hash_of(const void *p, size_t len)
 /* Each is a message of its own. One that isn't captured as a whole isn't fed. */
 static void datagram(struct stream *s, const struct traffic *t)
 {
-    address_set(&s->from, t->name, t->name_len);
-    s->peer = hash_of(t->name, t->name_len);
+    if (!s->peer)
+        s->peer = xcalloc(1, sizeof(*s->peer));
+    address_set(&s->peer->from, t->name, t->name_len);
+    s->peer->hash = hash_of(t->name, t->name_len);
     if (t->data && !t->offset && t->len == t->bytes) {
         pass(s, t->dir, t->data, t->len, t->time_ns, false);
     } else {
@@ -568,7 +612,7 @@ static void datagram(struct stream *s, const struct traffic *t)
 static bool may_begin_tls(const struct stream *s, const struct traffic *t)
 {
     return may_become_tls(s) &&
-           (s->held.len || (t->data && !t->offset && tls_detect(t->data, t->len < TLS_DETECT ? t->len : TLS_DETECT)));
+           (held(s) || (t->data && !t->offset && tls_detect(t->data, t->len < TLS_DETECT ? t->len : TLS_DETECT)));
 }
 
 /*
@@ -719,12 +763,12 @@ void stream_forget(struct proc *p)
 void stream_net_fields_of(struct fields *f, const struct stream *s, const union address *from, struct address_texts *t)
 {
     if (s->sock)
-        report_net_fields(f, s->sock, from->family ? from : &s->sock->peer, t);
+        report_net_fields(f, s->sock, from && from->family ? from : &s->sock->peer, t);
 }
 
 void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t)
 {
-    stream_net_fields_of(f, s, &s->from, t);
+    stream_net_fields_of(f, s, stream_from(s), t);
 }
 
 bool stream_is_http(const struct sock *s)

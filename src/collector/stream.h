@@ -36,6 +36,29 @@ struct traffic {
 
 enum stream_kind { STREAM_DETECT, STREAM_NOTHING, STREAM_HTTP1, STREAM_HTTP2, STREAM_DNS, STREAM_STATSD, STREAM_TLS };
 
+/* What is known of a stream of which nobody knows yet what is spoken; decoders do without, as most streams do for the
+ * longest time. */
+struct stream_start {
+    unsigned tries;           /* to recognise it */
+    uint64_t looked;          /* bytes that this took so far */
+    struct tls_first first;   /* bytes of the direction that begins, or that begins in a tunnel */
+    uint8_t first_dir;        /* enum proto_dir */
+    uint8_t turns;            /* times that bytes followed others of the other direction, and the first ones */
+    uint8_t last;             /* whose the last ones were, enum proto_dir */
+    uint32_t clear;           /* bytes that have passed so far, at most STARTTLS_BYTES + 1 */
+    struct held_bytes {       /* that may be the beginning of TLS; they come next */
+        uint8_t data[TLS_DETECT], len, dir;
+        uint64_t time_ns;
+    } held;
+    uint64_t missing[PROTO_DIRS]; /* of a tunnel: bytes that there was no room for until it is recognised */
+};
+
+/* Of datagrams. */
+struct stream_peer {
+    union address from;       /* other side of this one, if the call names it; family 0: it doesn't */
+    uint64_t hash;            /* 0: none */
+};
+
 struct stream {
     uint8_t kind;             /* enum stream_kind */
     bool datagrams;
@@ -45,31 +68,20 @@ struct stream {
     bool builtin;             /* it is a protocol that we know, not one of the user's */
     bool everything;          /* its payload is wanted, by its protocol */
     bool ciphertext;          /* TLS: its payload isn't wanted, the plaintext is another stream */
-    unsigned tries;           /* to recognise it */
-    uint64_t looked;          /* bytes that this took so far */
+    bool next_nothing;        /* HTTP/1 has become something that isn't decoded */
     uint64_t channel;
     const struct sock *sock;  /* NULL: not known */
     uint64_t object;          /* plaintext of TLS: the object that the last of it passed through; 0: none */
     /* Whose bytes are being fed; NULL, -1 while nobody's are. */
     struct proc *p;
     int64_t fd;
-    union address from;       /* other side of the datagram, if the call names one; family 0: it doesn't */
-    uint64_t peer;            /* a hash of it; 0: none */
+    struct stream_start *start; /* NULL: nothing of it */
+    struct stream_peer *peer; /* NULL: no datagrams */
     const char *protocol;     /* that was recognised, or NULL */
-    struct tls_first first;   /* bytes of the direction that begins, or that begins in a tunnel */
-    uint8_t first_dir;        /* enum proto_dir */
     struct proc *asker;       /* DNS: who used it last while queries are outstanding; NULL: none are, or it has ended */
     struct stream *next_asking, **asking; /* of asker->asking: the next one, and what leads to this one */
     /* payloads.c: */
     struct stream_flow *flows;
-    /* TLS, at the beginning or later: */
-    uint8_t turns;            /* times that bytes followed others of the other direction, and the first ones */
-    uint8_t last;             /* whose the last ones were, enum proto_dir */
-    uint32_t clear;           /* bytes that have passed so far, at most STARTTLS_BYTES + 1 */
-    struct held_bytes {       /* that may be the beginning of TLS; they come next */
-        uint8_t data[TLS_DETECT], len, dir;
-        uint64_t time_ns;
-    } held;
     union {
         struct detect *detect;
         struct http1 *http1;
@@ -79,9 +91,7 @@ struct stream {
         struct hellos *hellos;
     };
     struct http2 *next_http2; /* HTTP/1 was upgraded to it */
-    struct detect *next_detect; /* HTTP/1 has become a tunnel */
-    bool next_nothing;        /* ... or something that isn't decoded */
-    uint64_t next_missing[PROTO_DIRS]; /* bytes of the tunnel that there was no room for until it is recognised */
+    struct detect *next_detect; /* ... or has become a tunnel */
 };
 
 /* Compiles what the configuration says about protocols; sets pl->http and so on. */
@@ -113,6 +123,11 @@ enum fd_want stream_want(const struct proc *p, const struct desc *d);
 struct fields;
 struct address_texts;
 void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t);
+/* The other side of the datagram that is being fed; NULL: that of the socket. */
+static inline const union address *stream_from(const struct stream *s)
+{
+    return s->peer && s->peer->from.family ? &s->peer->from : NULL;
+}
 /* The same when `from` was the other side; family 0: the socket's peer. */
 void stream_net_fields_of(struct fields *f, const struct stream *s, const union address *from, struct address_texts *t);
 /* Whether HTTP was recognised on it. */
