@@ -247,6 +247,13 @@ static int tell_flow(struct payload_flow *f)
     return 0;
 }
 
+static void add_number(struct buf *b, const char *key, uint64_t n)
+{
+    buf_str(b, key);
+    buf_uint(b, n);
+}
+
+/* There are two or more of these for each request: printf(3) would show. */
 static int tell_range(struct payload_flow *f, const char *type, enum payload_dir dir, uint64_t time_ns, uint64_t at,
                       uint64_t len)
 {
@@ -257,9 +264,13 @@ static int tell_range(struct payload_flow *f, const char *type, enum payload_dir
         rc = line_begin(f->store);
     if (rc < 0)
         return rc;
-    buf_printf(b, "{\"type\":\"%s\",\"flow\":%llu,\"dir\":\"%s\",\"time_ns\":%llu,\"at\":%llu,\"len\":%llu", type,
-               (unsigned long long)f->number, dir == PAYLOAD_IN ? "in" : "out", (unsigned long long)time_ns,
-               (unsigned long long)at, (unsigned long long)len);
+    buf_str(b, "{\"type\":\"");
+    buf_str(b, type);
+    add_number(b, "\",\"flow\":", f->number);
+    buf_str(b, dir == PAYLOAD_IN ? ",\"dir\":\"in\"" : ",\"dir\":\"out\"");
+    add_number(b, ",\"time_ns\":", time_ns);
+    add_number(b, ",\"at\":", at);
+    add_number(b, ",\"len\":", len);
     line_end(f->store);
     return 0;
 }
