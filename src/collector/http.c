@@ -423,7 +423,7 @@ void *http_response(void *stream, const struct http_head *head, void *kept, uint
     if (!k)
         return NULL;
     response_metrics(s, head, k, duration_ns);
-    if (k->held)
+    if (k->held || head->status == 101) /* an upgrade to HTTP/2 goes on with the request */
         return k;
     free(k);
     return NULL;

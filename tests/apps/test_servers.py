@@ -19,15 +19,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from scopetest import Failure, Session, add_test, check, equal, test
+from scopetest import Failure, Session, add_test, check, equal, free_port, test
 
 REQUESTS = 300
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def listening(port):

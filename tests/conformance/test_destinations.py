@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 
-from scopetest import check, equal, test
+from scopetest import check, equal, free_port, test
 
 WORK = "for i in 1 2 3 4 5; do cat /etc/passwd >/dev/null; done; ls / >/dev/null"
 
@@ -55,12 +55,6 @@ class Receiver:
 
     def close(self):
         self.socket.close()
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def run(ctx, *flags, line=WORK, **env):

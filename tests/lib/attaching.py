@@ -7,13 +7,7 @@ import subprocess
 import threading
 import time
 
-from scopetest import Session, check, equal
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+from scopetest import Session, check, equal, free_port  # noqa: F401 (for those who import this)
 
 
 def status(pid, key):

@@ -13,9 +13,11 @@ import fnmatch
 import importlib.util
 import json
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -39,6 +41,23 @@ class Skip(Exception):
 
 class Failure(Exception):
     """A check that did not hold."""
+
+
+_ports_given = set()
+
+
+def free_port():
+    """A port that is free for TCP and UDP, and not among those that the kernel gives to clients (32768 and up): another
+    test's connections can't take it before it is used."""
+    while True:
+        port = random.randrange(15000, 32000)
+        if port in _ports_given:
+            continue
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp, contextlib.suppress(OSError):
+            tcp.bind(("127.0.0.1", port))
+            udp.bind(("127.0.0.1", port))
+            _ports_given.add(port)
+            return port
 
 
 class Test:

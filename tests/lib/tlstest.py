@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 
-from scopetest import Failure, check
+from scopetest import Failure, check, free_port  # noqa: F401 (for those who import this)
 
 WANTED = {"SCOPE_PAYLOAD_ENABLE": "true"}
 
@@ -18,12 +18,6 @@ def certificate(ctx):
                  "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
                 check_code=0)
     return cert, key
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def listens(port):

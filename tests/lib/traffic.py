@@ -6,16 +6,10 @@ import socket
 from collections import Counter
 from contextlib import contextmanager
 
-from scopetest import Session, check, equal
+from scopetest import Session, check, equal, free_port  # noqa: F401 (for those who import this)
 
 PYTHON = "/usr/bin/python3"
 CURL = ["curl", "-sS", "--max-time", "20", "-o", "/dev/null"]
-
-
-def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(type=kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def listening(port):

@@ -13,18 +13,11 @@ import socket
 import sys
 from pathlib import Path
 
-from scopetest import check, equal, test
+from scopetest import check, equal, free_port, test
 
 HERE = Path(__file__).resolve().parent
 SRC = HERE.parent.parent / "src"
 RELAY = [sys.executable, HERE / "relay.py"]
-
-
-def free_port():
-    with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        tcp.bind(("127.0.0.1", 0))
-        udp.bind(tcp.getsockname())
-        return tcp.getsockname()[1]
 
 
 def tell(ctx, kind, record):

@@ -173,6 +173,8 @@ backend out
             ctx.run([*CURL, "-k", "-d", "x" * 50000, *urls(port, "/form", scheme=scheme)], check_code=0)
         out = ctx.run([ctx.tool("h2load"), "-n", "600", "-c", "8", "-m", "10", f"https://127.0.0.1:{secure}/many"], check_code=0).out
         check(b"600 succeeded" in out, "what h2load says", out)
+        # It says so after it has answered.
+        ctx.wait_for(lambda: len(re.findall(r"(?m)^[A-Z]+ \S+ \d+$", own.read_text())) >= 622, "haproxy's log", 20, 0.1)
     nothing_lost(session)
     # In HTTP/2 a request has no target of its own: it writes the whole address.
     told = Counter(tuple(re.sub(r"https?://[^/ ]+", "", line).split()) for line in own.read_text().splitlines()
