@@ -167,14 +167,14 @@ static void add_headers(struct fields *f, const struct pipeline *pl, const struc
     }
     for (size_t i = 0; pl->headers && i < head->field_count; i++) {
         const struct http_field *h = &head->fields[i];
-        char *name = names->p + names->len;
+        size_t at = names->len;
 
         /* the buffer has room for all names: it must not move */
         if (memchr(h->name.p, 0, h->name.len) || taken(f, h->name.p, h->name.len) || !asked_for(pl->headers, h, line))
             continue;
         buf_add(names, h->name.p, h->name.len);
         buf_char(names, 0);
-        add_mem(f, name, 0, h->value.p, h->value.len);
+        add_mem(f, names->p + at, 0, h->value.p, h->value.len);
     }
 }
 
