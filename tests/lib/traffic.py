@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import contextmanager
 
 from scopetest import Session, check, equal, free_port  # noqa: F401 (for those who import this)
+from tlstest import certificate  # noqa: F401 (the same)
 
 PYTHON = "/usr/bin/python3"
 CURL = ["curl", "-sS", "--max-time", "20", "-o", "/dev/null"]
@@ -20,16 +21,6 @@ def listening(port):
 
 def urls(port, *targets, scheme="http"):
     return [w for t in targets for w in (f"{scheme}://127.0.0.1:{port}{t}", "-o", "/dev/null")]
-
-
-def certificate(ctx):
-    """Paths of a certificate for 127.0.0.1 and its key."""
-    cert, key = ctx.dir / "cert.pem", ctx.dir / "key.pem"
-    if not cert.exists():
-        ctx.run([ctx.tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert,
-                 "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-                check_code=0)
-    return cert, key
 
 
 @contextmanager
