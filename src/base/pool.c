@@ -7,7 +7,7 @@
 #include "base/mem.h"
 
 #define BLOCK 16384u
-#define ALIGNMENT 16u
+#define ALIGNMENT 8u
 
 #ifdef __has_feature
 #if __has_feature(address_sanitizer)

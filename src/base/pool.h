@@ -5,6 +5,8 @@
  * would leave holes between them. What is given back is used again, and stays
  * the pool's until the process ends. Not thread-safe.
  *
+ * Objects are aligned to 8 bytes.
+ *
  *   static struct pool pool = POOL(struct sock);
  */
 #ifndef SCOPE_BASE_POOL_H

@@ -47,7 +47,8 @@ enum sock_flag {
 struct stream;
 
 struct sock {
-    int domain, type, protocol;
+    uint16_t domain, protocol;
+    uint8_t type;
     uint8_t flags;            /* enum sock_flag */
     union address local, peer;
     uint64_t open_ns;         /* of the connection */
