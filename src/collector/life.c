@@ -378,6 +378,15 @@ static void apply_mode(struct proc *p)
     seg->map.lossless = p->pl->mode & SEG_M_LOSSLESS;
 }
 
+/* Nothing has to be told any more of an exec of this process before that time. */
+static void note_exec(struct collector *c, pid_t pid, uint64_t time_ns)
+{
+    unsigned at = c->unseen_next++ % UNSEEN_MAX;
+
+    c->unseen[at].pid = pid;
+    c->unseen[at].time_ns = time_ns;
+}
+
 void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
 {
     const struct segment_info *info = &seg->map.info;
@@ -412,8 +421,11 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         p->birth_ns = time;
         p->start_ticks = st.start_ticks;
         p->cpu_at_ns = mono_of(time);
-        if (info->start == SEG_START_EXEC)
+        if (info->start == SEG_START_EXEC) {
             p->cpu_base_ns = p->cpu_seen_ns = info->start_cpu_us * 1000;
+            /* Its fork, and the exec that this came of, may stand in a ring that wasn't read yet. */
+            note_exec(c, seg->host_pid, time - MS);
+        }
         if (attached && pi_cpu_ns(seg->host_pid, &p->cpu_base_ns))
             p->cpu_seen_ns = p->cpu_base_ns;
         if (!attached) /* its descriptors were long its own */
@@ -685,10 +697,7 @@ void life_upgrade(struct proc *p)
 
 void life_unseen(struct collector *c, pid_t pid)
 {
-    unsigned at = c->unseen_next++ % UNSEEN_MAX;
-
-    c->unseen[at].pid = pid;
-    c->unseen[at].time_ns = clock_now_real();
+    note_exec(c, pid, clock_now_real());
 }
 
 void proc_died(struct proc *p)
