@@ -246,24 +246,37 @@ void segments_wake(struct collector *c)
     }
 }
 
+/* The last ring that a process has handed over, whether it has come up yet or not; or NULL. */
+static struct segment *last_of(const struct collector *c, pid_t host_pid)
+{
+    struct segment *last = NULL;
+
+    for (struct segment *seg = c->segments; seg; seg = seg->next)
+        if (seg->host_pid == host_pid && (!last || seg->id > last->id))
+            last = seg;
+    return last;
+}
+
 /* Where the process wrote before (its old image, or its parent's ring): a writer that was interrupted there may still
- * keep some of it from being read. */
+ * keep some of it from being read, and a ring that waits itself is not read at all. */
 static void wait_for(struct collector *c, struct segment *seg)
 {
     struct proc *p = proc_by_host_pid(c, seg->host_pid), *parent;
-    struct segment *before = NULL;
+    struct segment *before = last_of(c, seg->host_pid);
     struct pi_stat st;
     uint64_t now = clock_now_mono();
 
-    if (p) {
+    if (!before && p) {
         before = p->seg;
-    } else {
+    } else if (!before) {
         pid_t ppid = (pid_t)seg->map.info.pid == seg->host_pid ? (pid_t)seg->map.info.ppid : 0;
 
         if (!pi_stat(seg->host_pid, &st)) /* else it is over already */
             ppid = st.ppid;
-        parent = ppid > 1 ? proc_by_host_pid(c, ppid) : NULL;
-        before = parent ? parent->seg : NULL;
+        before = ppid > 1 ? last_of(c, ppid) : NULL;
+        parent = ppid > 1 && !before ? proc_by_host_pid(c, ppid) : NULL;
+        if (parent)
+            before = parent->seg;
     }
     if (!before || before->broken)
         return;
@@ -292,6 +305,7 @@ static bool has_earlier(const struct collector *c, const struct segment *seg)
 bool segment_waits(struct collector *c, struct segment *seg)
 {
     struct segment *before = seg->after;
+    bool again;
 
     if (!c->stopping && has_earlier(c, seg))
         return true;
@@ -300,9 +314,10 @@ bool segment_waits(struct collector *c, struct segment *seg)
     if (!before->broken && before->listed && before->map.ring.pos < seg->after_head &&
         clock_now_mono() < seg->held_until && !c->stopping)
         return true;
+    again = before->queued && !c->stopping; /* what was read last stands behind this in the backlog: once more */
     seg->after = NULL;
     segment_unref(c, before);
-    return false;
+    return again;
 }
 
 int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)

@@ -763,6 +763,55 @@ static void test_exec_behind_a_stall(void **state)
     writer_free(&w2);
 }
 
+/* A shell's own ring waits for its parent's, which somebody keeps from being read. What its child is, a program that the
+ * shell has started meanwhile, must wait for both: its fork and its exec stand in the shell's. */
+static void test_exec_behind_a_ring_that_waits(void **state)
+{
+    const uint32_t shell_pid = NOBODY + 1, child_pid = NOBODY + 2;
+    struct writer w = prog(NOBODY), guest = w, shell, child, image;
+    struct record *slow;
+    uint64_t pos;
+
+    (void)state;
+    attach(&w);
+    guest.pid = shell_pid;
+    writer_put(&w, REC_ENTER, OP_vfork, 0, NULL, 0, NULL);
+    pos = writer_reserve(&w, sizeof(*slow));
+    writer_put(&guest, REC_ENTER, OP_execve, 0, ARGS(0), REC_F_VFORK, ITEMS(TEXT(ITEM_PATH, "/bin/sh")));
+    shell = writer_new(shell_pid, SEG_START_EXEC, "sh", 3);
+    shell.h->ppid = NOBODY;
+    assert_int_equal(segment_attach(&c, shell.fd, (pid_t)shell_pid, -1), 0);
+    child = shell;
+    child.pid = child_pid;
+    writer_put(&shell, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
+    writer_put(&child, REC_ENTER, OP_execve, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/bin/cat")));
+    writer_put(&shell, REC_CALL, OP_fork, child_pid, NULL, 0, NULL);
+    image = writer_new(child_pid, SEG_START_EXEC, "cat", 4);
+    image.h->ppid = shell_pid;
+    put_exit(&image, 3);
+    assert_int_equal(segment_attach(&c, image.fd, (pid_t)child_pid, -1), 0);
+    run();
+    expect_not("begin", "sh");
+    expect_not("begin", "cat");
+    slow = writer_cell(&w, pos);
+    *slow = (struct record){.size = sizeof(*slow), .kind = REC_CALL, .op = OP_vfork, .pid = NOBODY, .tid = NOBODY,
+                            .time = clock_now_mono(), .ret = shell_pid};
+    __atomic_store_n(&slow->seq, pos + 1, __ATOMIC_RELEASE);
+    for (int i = 0; i < 4; i++)
+        run();
+    expect("syscall execve", "path=/bin/sh file=/bin/sh result=0");
+    expect("syscall execve", "path=/bin/cat file=/bin/cat result=0");
+    assert_int_equal(count("proc.start", "start=fork"), 2);
+    assert_int_equal(count("proc.start", "start=exec"), 3);
+    for (int i = 0; i < 4; i++)
+        run();
+    assert_int_equal(count("proc.exit", NULL), 1);
+    expect("proc.exit", "exit_code=3");
+    writer_free(&w);
+    writer_free(&shell);
+    writer_free(&image);
+}
+
 /* Dead before its JOIN was even looked at. */
 static void test_short_life(void **state)
 {
@@ -1300,6 +1349,7 @@ int main(void)
         T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_per_operation), T(test_console),
         T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_sleep), T(test_doze),
         T(test_upgrade), T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall),
+        cmocka_unit_test_setup_teardown(test_exec_behind_a_ring_that_waits, setup_syscalls, teardown),
         T(test_short_life), T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_inner_child),
         T(test_claims_about_others),
         cmocka_unit_test_setup_teardown(test_syscalls, setup_syscalls, teardown),
