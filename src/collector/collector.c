@@ -185,9 +185,9 @@ static void answer_syncs(struct loop *l)
         any |= cl->sync && cl->reached;
     if (!any)
         return;
+    payloads_flush(&l->c); /* may have to tell a loss */
     for (struct pipeline *pl = l->c.pipelines; pl; pl = pl->next)
         flushed &= telemetry_flush(pl->tm);
-    payloads_flush(&l->c);
     for (cl = l->clients; cl; cl = next) {
         next = cl->next;
         if (!cl->sync || !cl->reached)

@@ -9,16 +9,19 @@
 #include "session/payload.h"
 #include "session/payload_link.h"
 
-#define PEERS_MAX 64u /* flows of a datagram socket at a time; the one that was silent longest ends */
+#define QUEUE ((size_t)1 << 20) /* bytes that are written together, if they come within a turn of core_turn() */
+#define PEERS_MAX 64u           /* flows of a datagram socket at a time; the one that was silent longest ends */
 
 /* Where traffic goes: a directory, or a connection. */
 struct payload_target {
     struct payload_target *next;
     char *dir;                   /* NULL: a connection */
     struct payload_store *store; /* NULL: it can't be opened */
+    uint64_t lost;               /* of the store's, reported */
     bool told;                   /* the log says that something could not be written */
     struct payload_link *link;
-    struct pipeline *pl; /* connection: of whose configuration */
+    struct collector *c;
+    struct pipeline *pl; /* of whose configuration */
 };
 
 /* Of a datagram socket one for each peer; the one that was used last is first. */
@@ -40,7 +43,7 @@ static bool is_true(const char *name)
 static void open_dir(struct collector *c, struct payload_target *to, const char *dir)
 {
     const struct session *session = c->opt->session;
-    struct payload_options o = {.dir = dir, .headers = is_true("SCOPE_PAYLOAD_HEADER")};
+    struct payload_options o = {.dir = dir, .headers = is_true("SCOPE_PAYLOAD_HEADER"), .queue = QUEUE};
     int rc;
 
     to->dir = xstrdup(dir);
@@ -58,7 +61,6 @@ static void open_link(struct collector *c, struct payload_target *to, struct pip
     char *start = telemetry_payload_start(pl->tm);
 
     to->link = payload_link_new(c->base, &pl->cfg->cribl.transport, start);
-    to->pl = pl;
     free(start);
 }
 
@@ -79,6 +81,8 @@ static struct payload_target *target_of(struct collector *c, struct pipeline *pl
         to = to->next;
     if (!to) {
         to = xcalloc(1, sizeof(*to));
+        to->c = c;
+        to->pl = pl;
         if (link)
             open_link(c, to, pl);
         else
@@ -138,6 +142,22 @@ static struct payload_id identity(const struct stream *s)
     return id;
 }
 
+/* What the store could not write; by then the flow that it was of may be over. */
+static void note_lost(struct payload_target *to, int rc)
+{
+    uint64_t lost = to->store ? payload_lost(to->store) : to->lost;
+
+    if (rc < 0 && !to->told) {
+        log_error("payloads: %s: %s; what can't be written is counted", to->dir, strerror(-rc));
+        to->told = true;
+    }
+    if (lost == to->lost)
+        return;
+    to->c->lost[LK_PAYLOAD] += lost - to->lost;
+    telemetry_loss(to->pl->tm, NULL, report_loss_name(LK_PAYLOAD), lost - to->lost, clock_now_real());
+    to->lost = lost;
+}
+
 static void end_flow(struct stream *s, struct stream_flow *f, uint64_t time_ns)
 {
     bool remote = s->sock && s->sock->flags & SOCKF_REMOTE;
@@ -145,7 +165,7 @@ static void end_flow(struct stream *s, struct stream_flow *f, uint64_t time_ns)
     if (f->way)
         payload_way_end(f->way);
     else
-        payload_end(f->flow, time_ns, s->datagrams ? NULL : remote ? "remote" : "local");
+        note_lost(f->to, payload_end(f->flow, time_ns, s->datagrams ? NULL : remote ? "remote" : "local"));
     free(f);
 }
 
@@ -190,21 +210,6 @@ static struct stream_flow *flow_of(struct stream *s, uint64_t len, uint64_t time
     return f;
 }
 
-/* Into the files of a flow: bytes, or a gap. */
-static void write_flow(struct stream *s, struct stream_flow *f, enum payload_dir dir, const uint8_t *data, uint64_t len,
-                       uint64_t time_ns)
-{
-    uint64_t before = payload_lost(f->to->store);
-    int rc = data ? payload_data(f->flow, dir, time_ns, data, len) : payload_gap(f->flow, dir, time_ns, len);
-
-    if (rc == 0)
-        return;
-    report_loss(s->p->c, s->p, LK_PAYLOAD, payload_lost(f->to->store) - before);
-    if (!f->to->told)
-        log_error("payloads: %s: %s; what can't be written is counted", f->to->dir, strerror(-rc));
-    f->to->told = true;
-}
-
 /* For a stream whose process is set. data NULL: a gap, which is told as a loss unless nobody wanted it. */
 static void keep(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns, bool wanted)
 {
@@ -216,7 +221,7 @@ static void keep(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
     if (!data && wanted)
         report_loss(s->p->c, s->p, LK_PAYLOAD, len);
     if (!f->way)
-        write_flow(s, f, to, data, len, time_ns);
+        note_lost(f->to, data ? payload_data(f->flow, to, time_ns, data, len) : payload_gap(f->flow, to, time_ns, len));
     else if (!data)
         payload_way_gap(f->way, to, time_ns, len);
     else if (!payload_way_data(f->way, to, time_ns, data, len))
@@ -265,7 +270,7 @@ void payloads_flush(struct collector *c)
         if (to->link)
             payload_link_flush(to->link);
         else if (to->store)
-            payload_flush(to->store);
+            note_lost(to, payload_flush(to->store));
     }
 }
 
@@ -276,6 +281,8 @@ void payloads_finish(struct collector *c, unsigned wait_ms)
     for (struct payload_target *to = c->payload_targets; to; to = to->next) {
         uint64_t lost;
 
+        if (to->store)
+            note_lost(to, payload_flush(to->store));
         if (!to->link)
             continue;
         now = clock_now_mono();

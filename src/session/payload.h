@@ -84,6 +84,7 @@ struct payload_options {
     uint64_t session, start_ns; /* struct session's: whose flows they are, where several share a directory */
     bool headers;               /* SCOPE_PAYLOAD_HEADER */
     unsigned max_files;         /* open at once; 0: 128 */
+    size_t queue;               /* bytes that may wait for payload_flush(); 0: each chunk is written at once */
 };
 
 /* Makes an index of its own in the directory. 0 or -errno. */
@@ -92,14 +93,19 @@ int payload_open(const struct payload_options *o, struct payload_store **ret);
 struct payload_flow *payload_begin(struct payload_store *s, const struct payload_id *id, uint64_t time_ns);
 /* More has become known about it: the protocol, an address. Names of files stay. */
 void payload_update(struct payload_flow *f, const struct payload_id *id);
-/* Bytes that passed. Of a datagram, all of it, also if that is nothing. What can't be written becomes a gap, is
- * counted, and -errno is returned: the flow can go on. */
+/*
+ * What is told of flows waits in a queue, in its order, and is written
+ * together: a write(2) for each file. When the queue is full, that is done
+ * first. These return 0, or -errno if something in it could not be written:
+ * that becomes a gap and is counted; the flows can go on.
+ */
+/* Bytes that passed. Of a datagram, all of it, also if that is nothing. */
 int payload_data(struct payload_flow *f, enum payload_dir dir, uint64_t time_ns, const void *data, size_t len);
 /* Bytes that passed and were not captured. */
 int payload_gap(struct payload_flow *f, enum payload_dir dir, uint64_t time_ns, uint64_t len);
-/* It has ended; reason as net_close_reason, or NULL. Frees it. */
+/* It has ended; reason as net_close_reason (a constant), or NULL. It must not be used any more. */
 int payload_end(struct payload_flow *f, uint64_t time_ns, const char *reason);
-/* Writes the index out: everything so far can be read. 0 or -errno. */
+/* Writes everything that waits, and the index: all so far can be read. 0 or -errno. */
 int payload_flush(struct payload_store *s);
 /* Bytes, and lines of the index, that could not be written so far. */
 uint64_t payload_lost(const struct payload_store *s);

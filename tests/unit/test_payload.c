@@ -70,9 +70,24 @@ static struct payload_id curl(void)
                                .peer = inet("::ffff:10.0.0.9", 80)};
 }
 
+static size_t queue; /* of the stores */
+
+static int make_dir_queue(void **state)
+{
+    queue = 4096;
+    return make_dir(state);
+}
+
+static int remove_dir_queue(void **state)
+{
+    queue = 0;
+    return remove_dir(state);
+}
+
 static struct payload_store *open_store(bool headers, unsigned max_files)
 {
-    struct payload_options o = {.dir = dir, .session = SESSION, .start_ns = T0, .headers = headers, .max_files = max_files};
+    struct payload_options o = {.dir = dir, .session = SESSION, .start_ns = T0, .headers = headers, .max_files = max_files,
+                                .queue = queue};
     struct payload_store *s;
 
     assert_int_equal(payload_open(&o, &s), 0);
@@ -414,7 +429,7 @@ static void full_disk(void **state)
         char *got = read_everything(r);
 
         assert_non_null(strstr(got, "data 1 in 5000+3000 'a"));
-        assert_non_null(strstr(got, "\ngap 1 in 8000+2000\ngap 1 in 8000+5000\ndata 1 in 8000+4 'back'\n"));
+        assert_non_null(strstr(got, "\ngap 1 in 8000+7000\ndata 1 in 8000+4 'back'\n"));
         free(got);
     }
     assert_int_equal(payload_entry(r, 1)->missing[PAYLOAD_IN], 7000);
@@ -541,6 +556,139 @@ static void read_while_written(void **state)
     payload_close(s);
 }
 
+/* What waits is written file by file, and told in the order in which it passed. */
+static void queued(void **state)
+{
+    struct payload_store *s = open_store(false, 0);
+    struct payload_id id = curl();
+    struct payload_flow *a = payload_begin(s, &id, T0), *b;
+    struct payload_reader *r;
+    struct stat st;
+
+    (void)state;
+    id.host.port = 1;
+    b = payload_begin(s, &id, T0);
+    payload_data(a, PAYLOAD_OUT, T0, "a1", 2);
+    payload_data(b, PAYLOAD_OUT, T0, "b1", 2);
+    payload_gap(a, PAYLOAD_OUT, T0, 10);
+    payload_data(a, PAYLOAD_IN, T0, "", 0);
+    payload_data(a, PAYLOAD_OUT, T0, "a2", 2);
+    payload_data(b, PAYLOAD_IN, T0, "b2", 2);
+    payload_gap(a, PAYLOAD_OUT, T0, 20);
+    payload_end(a, T0, NULL);
+    payload_data(b, PAYLOAD_OUT, T0, "b3", 2);
+    payload_gap(b, PAYLOAD_IN, T0, 5);
+    assert_int_equal(stat(path_of("42_10.0.0.9:80_10.0.0.5:1.out"), &st), -1);
+    assert_int_equal(payload_flush(s), 0);
+    expect_file("42_10.0.0.9:80_10.0.0.5:1.out", "b1b3", 4);
+    r = open_reader();
+    expect_records(r, "flow 1\ndata 1 out 0+2 'a1'\nflow 2\ndata 2 out 0+2 'b1'\ngap 1 out 2+10\ndata 1 in 0+0 ''\n"
+                      "data 1 out 2+2 'a2'\ndata 2 in 0+2 'b2'\ngap 1 out 4+20\nend 1\ndata 2 out 2+2 'b3'\n"
+                      "gap 2 in 2+5\n");
+    payload_reader_free(r);
+    payload_data(b, PAYLOAD_IN, T0, "late", 4);
+    assert_int_equal(payload_close(s), 0); /* writes it, too */
+    expect_file("42_10.0.0.9:80_10.0.0.5:1.in", "b2late", 6);
+}
+
+/* More items and more bytes than the queue holds, and chunks longer than it. */
+static void queue_is_small(void **state)
+{
+    enum { FLOWS = 3, CHUNKS = 9000 };
+    struct payload_store *s = open_store(false, 0);
+    struct payload_flow *flows[FLOWS];
+    struct buf want[FLOWS] = {BUF_INIT, BUF_INIT, BUF_INIT};
+    struct payload_id id = curl();
+    struct payload_reader *r;
+    uint64_t seed = 1;
+    char chunk[10000];
+
+    (void)state;
+    for (int i = 0; i < FLOWS; i++) {
+        id.host.port = (uint16_t)(1 + i);
+        flows[i] = payload_begin(s, &id, T0);
+    }
+    for (size_t i = 0; i < sizeof(chunk); i++)
+        chunk[i] = (char)('a' + i % 23);
+    for (int i = 0; i < CHUNKS; i++) {
+        size_t k, len;
+
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        k = seed >> 33 & 3;
+        len = i % 500 == 0 ? sizeof(chunk) : i % 3 ? seed >> 40 & 1 : seed >> 40 & 127;
+        k = k == FLOWS ? 0 : k;
+        assert_int_equal(payload_data(flows[k], PAYLOAD_IN, T0, chunk, len), 0);
+        buf_add(&want[k], chunk, len);
+    }
+    for (int i = 0; i < FLOWS; i++)
+        payload_end(flows[i], T0, NULL);
+    assert_int_equal(payload_close(s), 0);
+    for (int i = 0; i < FLOWS; i++) {
+        char name[64];
+
+        snprintf(name, sizeof(name), "42_10.0.0.9:80_10.0.0.5:%d.in", i + 1);
+        expect_file(name, want[i].p, want[i].len);
+    }
+    r = open_reader();
+    free(read_everything(r));
+    for (int i = 0; i < FLOWS; i++) {
+        const struct payload_entry *e = payload_entry(r, (uint64_t)i + 1); /* by their first bytes */
+
+        assert_int_equal(e->bytes[PAYLOAD_IN], want[e->id.host.port - 1].len);
+        assert_true(e->end_ns != 0);
+    }
+    for (int i = 0; i < FLOWS; i++)
+        buf_free(&want[i]);
+    assert_int_equal(payload_damaged(r), 0);
+    payload_reader_free(r);
+}
+
+/* Of what waits only a part can be written, of one file: the others have theirs, and nothing is glued. */
+static void full_disk_for_the_queue(void **state)
+{
+    struct rlimit old, small;
+    struct payload_store *s = open_store(false, 0);
+    struct payload_id id = curl();
+    struct payload_flow *a = payload_begin(s, &id, T0), *b;
+    char block[1000];
+    struct payload_reader *r;
+
+    (void)state;
+    memset(block, 'a', sizeof(block));
+    id.host.port = 1;
+    b = payload_begin(s, &id, T0);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small = old;
+    small.rlim_cur = 2500;
+    for (int i = 0; i < 2; i++) {
+        payload_data(a, PAYLOAD_IN, T0, block, sizeof(block));
+        payload_data(b, PAYLOAD_OUT, T0, "b", 1);
+    }
+    payload_data(a, PAYLOAD_IN, T0, block, sizeof(block));
+    payload_gap(a, PAYLOAD_IN, T0, 7);
+    payload_data(a, PAYLOAD_IN, T0, block, sizeof(block));
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    assert_int_equal(payload_flush(s), -EFBIG);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(payload_lost(s), 1500);
+    payload_data(a, PAYLOAD_IN, T0, "back", 4);
+    payload_end(a, T0, NULL);
+    assert_int_equal(payload_flush(s), 0);
+    assert_int_equal(payload_lost(s), 1500);
+    assert_int_equal(payload_close(s), 0);
+    expect_file("42_10.0.0.9:80_10.0.0.5:1.out", "bb", 2);
+    r = open_reader();
+    {
+        char *got = read_everything(r);
+
+        assert_non_null(strstr(got, "data 1 in 2000+500 'a"));
+        assert_non_null(strstr(got, "gap 1 in 2500+500\ngap 1 in 2500+7\ngap 1 in 2500+1000\ndata 1 in 2500+4 'back'\nend 1\n"));
+        free(got);
+    }
+    payload_reader_free(r);
+}
+
 #define HEAD "{\"type\":\"index\",\"version\":1,\"session\":7,\"start_ns\":1700000000123456789}\n"
 #define FLOW1 "{\"type\":\"flow\",\"flow\":1,\"time_ns\":5,\"pid\":1,\"in_file\":\"f.in\",\"out_file\":\"f.out\"}\n"
 
@@ -622,7 +770,11 @@ static void hostile_files(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
+#define QUEUED(f) cmocka_unit_test_setup_teardown(f, make_dir_queue, remove_dir_queue)
     const struct CMUnitTest tests[] = {
+        QUEUED(names),      QUEUED(few_files_are_open), QUEUED(headers),       QUEUED(read_while_written),
+        QUEUED(queued),     QUEUED(queue_is_small),  QUEUED(full_disk_for_the_queue),
+        TEST(queue_is_small),
         TEST(round_trip),   TEST(names),         TEST(nothing_is_glued),       TEST(few_files_are_open),
         TEST(strange_files_are_left_alone),      TEST(planted_links),          TEST(full_disk),
         TEST(full_disk_of_the_index),            TEST(headers),                TEST(header_of_any_name),
