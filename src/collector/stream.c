@@ -629,6 +629,13 @@ static void enciphered(struct stream *s, uint64_t time_ns)
     s->ciphertext = true;
 }
 
+/* A connection that was there before us: what a library moves through memory, or one whose functions aren't known. */
+static bool joined_tls(const struct stream *s, const struct traffic *t)
+{
+    return s->joined && s->kind == STREAM_DETECT && !s->ciphertext && !s->tls && !s->datagrams && t->data && !t->offset &&
+           tls_encrypted(t->data, t->len);
+}
+
 void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffic *t)
 {
     struct sock *sock = d->file->sock;
@@ -645,6 +652,8 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     with(s, p, fd);
     if (t->object && !t->tls && (s->kind == STREAM_NOTHING || (s->kind == STREAM_DETECT && s->joined)) &&
         !may_begin_tls(s, t))
+        enciphered(s, t->time_ns);
+    if (joined_tls(s, t))
         enciphered(s, t->time_ns);
     if (s->datagrams) {
         datagram(s, t);

@@ -11,7 +11,9 @@
 /* RFC 8446, section 5.1 */
 #define RECORD_HEADER 5u
 #define RECORD_MAX (16384u + 256u)
-enum { CHANGE_CIPHER_SPEC = 20, ALERT = 21, HANDSHAKE = 22 };
+enum { CHANGE_CIPHER_SPEC = 20, ALERT = 21, HANDSHAKE = 22, APPLICATION_DATA = 23 };
+#define CIPHERTEXT_MAX (16384u + 2048u) /* RFC 5246, section 6.2.3 */
+#define CIPHERTEXT_MIN 9u               /* one byte of TLS 1.3 with the shortest tag that it has */
 
 /* RFC 8446, section 4; IANA's registry of extensions */
 enum { CLIENT_HELLO = 1, SERVER_HELLO = 2 };
@@ -485,6 +487,26 @@ int tls_detect(const uint8_t *data, size_t len)
         if (ranges[i].at < len && (data[ranges[i].at] < ranges[i].low || data[ranges[i].at] > ranges[i].high))
             return 0;
     return len >= TLS_DETECT || len == RECORD_HEADER + left ? 1 : -1;
+}
+
+bool tls_encrypted(const uint8_t *data, size_t len)
+{
+    bool first = true;
+
+    for (; len >= RECORD_HEADER; first = false) {
+        size_t record = (size_t)data[3] << 8 | data[4];
+
+        if (data[1] != 3 || data[2] > 3 || record > CIPHERTEXT_MAX)
+            return false;
+        if (first ? data[0] != APPLICATION_DATA || record < CIPHERTEXT_MIN
+                  : data[0] < CHANGE_CIPHER_SPEC || data[0] > APPLICATION_DATA)
+            return false;
+        if (RECORD_HEADER + record >= len)
+            return true;
+        data += RECORD_HEADER + record;
+        len -= RECORD_HEADER + record;
+    }
+    return !first; /* the rest is less than a header */
 }
 
 const uint8_t *tls_first_add(struct tls_first *f, const uint8_t *data, size_t len)

@@ -79,6 +79,10 @@ uint64_t tls_skip(const struct tls *t, enum proto_dir dir);
 int tls_detect(const uint8_t *data, size_t len);
 #define TLS_DETECT 11
 
+/* Whether these bytes, which follow others, begin with a record of encrypted data (RFC 8446, section 5.2), and with others
+ * behind it. */
+bool tls_encrypted(const uint8_t *data, size_t len);
+
 /* The first bytes of a direction, as far as the random of a ClientHello (RFC 8446, section 4.1.2) is among them: of one
  * whose record isn't shorter. Zeroed at first. */
 #define TLS_RANDOM 32u

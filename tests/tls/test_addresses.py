@@ -11,7 +11,7 @@ import ssl
 import sys
 import threading
 
-from scopetest import add_test, check, equal
+from scopetest import add_test, check, equal, test
 from tlstest import certificate, finish, free_port, listens, start
 
 PYTHON = os.path.realpath(sys.executable)
@@ -187,3 +187,41 @@ def length(got):
 
 for _name, _argv in [("asyncio-server", [PYTHON, "-c", ASYNC_SERVER]), ("node-server", ["node", "-e", NODE_SERVER])]:
     add_test("tls", f"addresses-{_name}", lambda ctx, a=_argv: server(ctx, [ctx.tool(a[0]), *a[1:]]))
+
+
+@test("attach-memory", timeout=90)
+def attach_memory(ctx):
+    """A connection that was there before, and one that comes after. Of the first the addresses aren't known, but what
+    it carries through its socket is no payload."""
+    cert, key = certificate(ctx)
+    port = free_port()
+    process = ctx.start([ctx.tool(PYTHON), "-c", ASYNC_SERVER, cert, key, port])
+    ctx.wait_for(lambda: listens(port), "the server")
+    context = ssl._create_unverified_context()
+
+    def ask(s, target):
+        s.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+        got = b""
+        while not got.endswith(b"\r\n\r\nanswer"):
+            more = s.recv(65536)
+            check(more, "hung up", got[-100:])
+            got += more
+
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=30)) as old:
+        ask(old, b"/before")
+        ctx.run([ctx.scope, "attach", "--payloads", "--lossless", process.pid], check_code=0, env=ctx.env())
+        for i in range(20):
+            ask(old, b"/old/%d" % i)
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=30)) as new:
+            ask(new, b"/new")
+            new_port = new.getsockname()[1]
+    session = ctx.session()
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=ctx.left())
+    session.wait_end()
+    found = [(e["data"]["http_target"], e["data"].get("net_peer_port")) for e in session.events(source="http.req", sync=False)]
+    equal(found, [(f"/old/{i}", None) for i in range(20)] + [("/new", new_port)], "requests")
+    files = list((session.dir / "payloads").glob("*_*"))
+    check(any(b"GET /old/0 " in f.read_bytes() for f in files), "plaintext of the old connection")
+    for f in files:
+        check(b"\x17\x03\x03" not in f.read_bytes(), f"{f.name}: ciphertext")

@@ -345,6 +345,23 @@ static void test_joined(void **state)
     writer_free(&w);
 }
 
+/* ... also if it is encrypted: then it is nobody's payload, and nothing more of it need be captured. */
+static void test_joined_encrypted(void **state)
+{
+    struct writer w = prog(NOBODY);
+    struct proc *p = attach(&w);
+
+    (void)state;
+    fds_lookup(p, 7)->file->kind = FDK_SOCKET;
+    put_part(&w, 7, DATA_RX, "middle", 6, 0, 6); /* what was read last was less than a record */
+    run();
+    assert_int_equal(want_of_fd(&w, 7), FDW_UNDECIDED);
+    put_part(&w, 7, DATA_RX, "\x17\3\3\0\x13", 5, 0, 5);
+    run();
+    assert_int_equal(want_of_fd(&w, 7), FDW_NONE);
+    writer_free(&w);
+}
+
 static void put_tls(struct writer *w, int64_t fd, uint64_t object, enum data_source source, const char *text)
 {
     assert_true(writer_put(w, REC_DATA, OP_NONE, (int64_t)strlen(text),
@@ -947,7 +964,7 @@ int main(void)
         T(test_not_wanted),
         T(test_never_recognised),
         T(test_fork),
-        T(test_joined),
+        T(test_joined), T(test_joined_encrypted),
         T(test_plaintext),
         T(test_datagrams),
         T(test_mode),

@@ -545,6 +545,25 @@ static void test_detect(void **state)
     assert_int_equal(tls_detect((const uint8_t *)"\x80\x2e\2", 3), 0);
 }
 
+static void test_encrypted(void **state)
+{
+#define IS(text) tls_encrypted((const uint8_t *)(text), sizeof(text) - 1)
+    (void)state;
+    assert_true(IS("\x17\3\3\x40\x11")); /* the header alone: many libraries read it so */
+    assert_true(IS("\x17\3\3\0\x20" "0123456789"));
+    assert_true(IS("\x17\3\1\0\x0a" "0123456789" "\x15\3\1\0\x02" "ab"));
+    assert_true(IS("\x17\3\3\0\x0a" "0123456789" "\x17\3"));
+    assert_false(IS("\x17\3\3\0\x0a" "0123456789" "HTTP/1.1"));
+    assert_false(IS("\x17\3\3\0"));
+    assert_false(IS("\x17\3\4\0\x20"));
+    assert_false(IS("\x17\3\3\x48\x01"));
+    assert_false(IS("\x17\3\3\0\x08" "01234567"));
+    assert_false(IS("\x16\3\3\0\x20" "0123456789"));
+    assert_false(IS("HTTP/1.1 200 OK"));
+    assert_false(IS(""));
+#undef IS
+}
+
 /* Divided anywhere, the random is told once, with the piece that completes it. */
 static void test_random(void **state)
 {
@@ -579,7 +598,7 @@ int main(void)
         cmocka_unit_test(test_alerts),         cmocka_unit_test(test_ssl2),
         cmocka_unit_test(test_unreadable),     cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_many_protocols), cmocka_unit_test(test_detect),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_random),         cmocka_unit_test(test_encrypted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
