@@ -186,6 +186,14 @@ static struct function_note *note_around(struct thread *t, uint64_t sp, uint64_t
     return NULL;
 }
 
+/* The note of a call for a BIO that is a connection, made by this call's library around it. */
+static struct function_note *note_bio(struct thread *t, uint64_t sp)
+{
+    struct function_note *n = note_inside(t, sp);
+
+    return n && n->sp > sp && fn_table[n->fn].shape == FNS_CIPHER ? n : NULL;
+}
+
 /* ---- arguments ---- */
 
 /*
@@ -248,9 +256,23 @@ static inline int64_t bytes_moved(const struct function_regs *r, const struct fn
 /* The methods of NSS's layer, once a descriptor has got it. */
 static uint64_t layer_methods;
 
+/* ... of OpenSSL's BIOs that are connections, once the program has asked for them. */
+static uint64_t bio_methods;
+
+/* A BIO begins with the pointer to its methods or, since OpenSSL 3.0, has one to its context in front of that
+ * (struct bio_st, crypto/bio/bio_local.h). */
+static inline bool is_connection_bio(uint64_t object)
+{
+    const uint64_t *words = (const uint64_t *)object;
+
+    return unlikely(bio_methods) && mem_plausible(words) && (words[0] == bio_methods || words[1] == bio_methods);
+}
+
 /* Whether an object is a connection: NSPR's functions serve files, too. They begin with reading this word. */
 static bool is_connection(uint64_t object, const struct fn_desc *d)
 {
+    if (d->flags & FNX_BIO)
+        return is_connection_bio(object);
     if (!(d->flags & FNX_LAYER) || d->shape == FNS_NEW)
         return true;
     return layer_methods && mem_plausible((const void *)object) && *(const uint64_t *)object == layer_methods;
@@ -295,15 +317,15 @@ static inline void tell_piece(struct segment_header *s, struct record *r, const 
 }
 
 /* Inlined: a call of its own costs some 15 ns here (bench/tls.c). */
-static inline __attribute__((always_inline)) void tell(struct segment_header *s, const struct fn_desc *d, uint64_t object,
-                                                       int64_t bytes, const char *data)
+static inline __attribute__((always_inline)) void tell(struct segment_header *s, enum data_source source,
+                                                       uint64_t object, int64_t bytes, const char *data)
 {
     uint32_t mode = __atomic_load_n(&s->mode, __ATOMIC_RELAXED), life = object_life(s, object, false), gen;
     bool all = mode & (SEG_M_PAYLOADS | SEG_M_LOSSLESS) || !ring_half_full(s);
     size_t keep = !data ? 0 : all ? (size_t)bytes : MIN((size_t)bytes, (size_t)THRIFTY);
-    int fd = object_fd(s, object, d->source == DATA_TLS_TX, &gen);
+    int fd = object_fd(s, object, source == DATA_TLS_TX, &gen);
     struct record r = {.kind = REC_DATA, .time = now(), .ret = bytes,
-                       .arg = {(uint64_t)fd, 0, life, d->source, object, gen}};
+                       .arg = {(uint64_t)fd, 0, life, source, object, gen}};
 
     if (object_done(s, object, life) && !(mode & SEG_M_PAYLOADS))
         return;
@@ -450,6 +472,18 @@ static void cipher_exit(struct segment_header *s, struct thread *t, const struct
         hello_passed(s, n, r, fn, (uint64_t)bytes);
 }
 
+/* A call for a BIO that is a connection, by the program. */
+static bool carries_plaintext(const struct function_regs *r)
+{
+    const struct function_note *n;
+    struct thread *t;
+
+    if (!is_connection_bio(function_arg(r, 0)) || !(t = thread_get(process)))
+        return false;
+    n = note_inside(t, r->sp);
+    return !n || !note_stands(n, r->sp);
+}
+
 /* ---- hooks ---- */
 
 /* The segment to tell to, or NULL if nothing shall be told. */
@@ -473,9 +507,9 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
 
     if (!s || probe.leaving || fn >= FN_MAX)
         return false;
-    if (d->shape == FNS_CIPHER)
+    if (d->shape == FNS_CIPHER && likely(!carries_plaintext(r)))
         return cipher_enter(s, r, fn);
-    object = object_of(r, d, fn, false);
+    object = d->shape == FNS_CIPHER ? function_arg(r, 0) : object_of(r, d, fn, false);
     if (!is_connection(object, d) || (!object && d->object < FN_RESULT)) /* free(NULL) is no end of anything */
         return false;
     if (d->shape == FNS_FD) {
@@ -517,11 +551,11 @@ static __attribute__((noinline)) void tell_vector(struct segment_header *s, cons
 
         if (len <= 0)
             continue;
-        tell(s, d, object, len, may_read(fn, v[i].data, (size_t)len) ? v[i].data : NULL);
+        tell(s, d->source, object, len, may_read(fn, v[i].data, (size_t)len) ? v[i].data : NULL);
         n -= len;
     }
     if (n > 0)
-        tell(s, d, object, n, NULL);
+        tell(s, d->source, object, n, NULL);
 }
 
 /* After it. */
@@ -531,26 +565,34 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
     const struct fn_desc *d = &fn_table[fn];
     struct segment_header *s = telling();
     struct thread *t = thread_get(process);
+    enum data_source source = (enum data_source)d->source;
     struct function_note note, *around;
     const char *data = NULL;
-    bool told;
+    bool mine, told;
     uint64_t object;
     int64_t n;
 
     if (!t)
         return;
     add64(&shard(t)->calls, (uint64_t)-1);
-    if (d->shape == FNS_CIPHER) {
+    mine = note_pop(t, r->sp, &note);
+    if (d->shape == FNS_CIPHER && !mine) {
         if (s && fn < FN_MAX)
             cipher_exit(s, t, r, fn);
         return;
     }
-    told = note_pop(t, r->sp, &note) && (note.told & 1u << d->source);
+    if (d->shape == FNS_CIPHER)
+        source = source == DATA_HELLO_TX ? DATA_TLS_TX : DATA_TLS_RX;
+    told = mine && (note.told & 1u << source);
     if (!s || fn >= FN_MAX)
         return;
     if (unlikely(process->slow & SLOW_BORROWED))
         s = process_borrow(s);
-    object = object_of(r, d, fn, true);
+    if (d->shape == FNS_METHODS) {
+        bio_methods = r->result;
+        return;
+    }
+    object = d->shape == FNS_CIPHER ? note.object : object_of(r, d, fn, true);
     if (d->shape == FNS_NEW) {
         if (object && (d->flags & FNX_LAYER) && may_read(fn, (const void *)object, sizeof(object)))
             layer_methods = *(const uint64_t *)object;
@@ -563,7 +605,9 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
         return;
     around = note_around(t, r->sp, object, ANY_SHAPE);
     if (around) /* a function of the library that calls another one */
-        around->told |= (uint8_t)(1u << d->source);
+        around->told |= (uint8_t)(1u << source);
+    else if (unlikely(bio_methods) && (around = note_bio(t, r->sp))) /* older ones: for such a BIO, too */
+        around->told |= (uint8_t)(1u << source);
     if (told)
         return;
     around = around ? note_around(t, r->sp, object, FNS_FLUSH) : NULL;
@@ -574,7 +618,7 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
         return;
     }
     /* More than there was room for: it continues an earlier call, with bytes that it was given then. */
-    if (d->shape == FNS_DATA && (uint64_t)n <= (d->result == FNR_INT ? (uint32_t)function_arg(r, d->length)
+    if ((d->shape == FNS_DATA || d->shape == FNS_CIPHER) && (uint64_t)n <= (d->result == FNR_INT ? (uint32_t)function_arg(r, d->length)
                                                                        : function_arg(r, d->length))) {
         data = (const char *)function_arg(r, d->buffer);
         if (!may_read(fn, data, (size_t)n)) {
@@ -582,5 +626,5 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
             count_loss(s, LOSS_COPY, 1);
         }
     }
-    tell(s, d, object, n, data);
+    tell(s, source, object, n, data);
 }

@@ -29,7 +29,9 @@ enum fn_shape {
     FNS_NEW,    /* makes a connection */
     FNS_END,    /* ends one */
     FNS_FD,     /* says which descriptors a connection uses */
-    FNS_CIPHER, /* passes encrypted bytes on, for the connection of the function that it is called in */
+    FNS_CIPHER, /* passes encrypted bytes on, for the connection of the function that it is called in; of a BIO that is a
+                 * connection (FNS_METHODS) plaintext */
+    FNS_METHODS, /* returns the methods of BIOs that are connections */
 };
 
 /* PRIOVec of NSPR (prio.h) */
@@ -56,6 +58,7 @@ enum fn_result {
 enum fn_flag {
     FNX_LAYER = 1 << 0, /* the object is a PRFileDesc, whose first word points to its methods */
     FNX_PEEK  = 1 << 1, /* with bit FN_PEEK in argument 3 the bytes stay (PR_MSG_PEEK, prio.h) */
+    FNX_BIO   = 1 << 2, /* the object is a BIO, and a connection only if it has the methods of one (FNS_METHODS) */
 };
 #define FN_PEEK 2u
 

@@ -4,7 +4,7 @@
  *
  *   openssl MODE CERTIFICATE KEY     prints a line for each call, "ADDRESS tx|rx HEX"; then waits for the end of stdin
  *
- * Addresses are those of SSL objects. A line "new ADDRESS" says that a connection begins there.
+ * Addresses are those of SSL objects, or of BIOs that are connections. A line "new ADDRESS" says that a connection begins there.
  */
 #include <errno.h>
 #include <execinfo.h>
@@ -209,6 +209,74 @@ static void memory(void)
 }
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* A BIO that is a connection: BIO_f_ssl(3). */
+static BIO *begin_bio(SSL_CTX *ctx, int fd, int is_client)
+{
+    SSL *ssl = SSL_new(ctx);
+    BIO *b = BIO_new(BIO_f_ssl());
+
+    NEED(ssl && b && SSL_set_fd(ssl, fd) == 1);
+    if (is_client)
+        SSL_set_connect_state(ssl);
+    else
+        SSL_set_accept_state(ssl);
+    BIO_set_ssl(b, ssl, BIO_CLOSE);
+    printf("new %p\n", (void *)b);
+    return b;
+}
+
+static void *accept_bio(void *arg)
+{
+    NEED(BIO_do_handshake((BIO *)arg) == 1);
+    return NULL;
+}
+
+/* A client that writes and reads it, a server with a buffer on top of it; then others, whose memory may be theirs. */
+static void bio(void)
+{
+    static char block[40000], line[256];
+
+    for (int round = 0; round < 3; round++) {
+        BIO *client, *server, *buffer;
+        pthread_t t;
+        size_t n;
+        int fd[2];
+
+        NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, fd) == 0);
+        client = begin_bio(client_ctx, fd[0], 1);
+        server = begin_bio(server_ctx, fd[1], 0);
+        buffer = BIO_push(BIO_new(BIO_f_buffer()), server);
+        NEED(pthread_create(&t, NULL, accept_bio, server) == 0);
+        NEED(BIO_do_handshake(client) == 1);
+        pthread_join(t, NULL);
+        for (int i = 0; i < 5; i++) {
+            int len = snprintf(line, sizeof(line), "question %d of round %d\n", i, round);
+
+            NEED((i & 1 ? BIO_puts(client, line) : BIO_write(client, line, len)) == len);
+            print_bytes(client, "tx", line, (size_t)len);
+            NEED(BIO_gets(buffer, line, sizeof(line)) == len);
+            print_bytes(server, "rx", line, (size_t)len);
+            NEED(BIO_printf(buffer, "%s %d\n", "answer", i) == 9 && BIO_flush(buffer) == 1);
+            print_bytes(server, "tx", "answer ", 7);
+            snprintf(line, sizeof(line), "%d\n", i);
+            print_bytes(server, "tx", line, 2);
+            NEED(BIO_read_ex(client, line, sizeof(line), &n) == 1 && n == 9);
+            print_bytes(client, "rx", line, n);
+        }
+        fill(block, sizeof(block), (unsigned)round);
+        NEED(BIO_write_ex(client, block, sizeof(block), &n) == 1 && n == sizeof(block));
+        print_bytes(client, "tx", block, n);
+        for (size_t got = 0; got < sizeof(block); got += n) {
+            NEED(BIO_read_ex(buffer, block, sizeof(block) - got, &n) == 1);
+            print_bytes(server, "rx", block, n);
+        }
+        BIO_free_all(client);
+        BIO_free_all(buffer);
+        close(fd[0]);
+        close(fd[1]);
+    }
+}
+
 static struct pair shared;
 
 static void *own_and_shared(void *arg)
@@ -617,6 +685,7 @@ int main(int argc, char **argv)
         void (*run)(void);
     } modes[] = {{"calls", calls},
                  {"memory", memory},
+                 {"bio", bio},
                  {"threads", threads},
                  {"forked", forked},
                  {"cancel", cancel},

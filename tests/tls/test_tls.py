@@ -391,7 +391,7 @@ def openssl_program(ctx, mode, variant="glibc-O2", flags=(), **how):
     return ours(ctx, program, mode, *certificate(ctx), **how)
 
 
-for _mode in ("calls", "threads", "cancel"):
+for _mode in ("calls", "bio", "threads", "cancel"):
     add_test("tls", _mode, lambda ctx, m=_mode: openssl_program(ctx, m) and None)
 
 
@@ -418,6 +418,7 @@ def forked(ctx):
 def static(ctx):
     """The library is part of the program."""
     openssl_program(ctx, "threads", "static")
+    openssl_program(ctx, "bio", "static")
 
 
 @test("gnutls")

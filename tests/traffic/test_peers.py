@@ -402,6 +402,27 @@ def answered(found, *targets):
     return Counter(("GET", t, got.split()[1].decode()) for t, got in zip(targets, found))
 
 
+@test("openssl-www")
+def openssl_www(ctx):
+    """s_server as a web server: it reads and writes a BIO that is a connection."""
+    (cert, key), port, root = certificate(ctx), free_port(), ctx.fresh("www")
+    (root / "small").write_text("small\n")
+    (root / "large").write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" * 20000)
+    argv = [ctx.tool("openssl"), "s_server", "-4", "-accept", port, "-cert", cert, "-key", key, "-WWW", "-quiet"]
+    targets = ["/small", "/large", "/missing"] * 3
+    with server(ctx, argv, port, [*EXACT, "--payloads"], ready=listening_in_proc, cwd=root) as session:
+        for target in targets:
+            ctx.run([*CURL, "-k", "--http1.0", *urls(port, target, scheme="https")], check_code=0)
+    session.wait_end()
+    nothing_lost(session)
+    equal(exchanges(session, "server"), Counter(("GET", t, "200") for t in targets), "what it was asked") # it knows no 404
+    where(session, http_scheme="https", net_transport="IP.TCP", net_host_ip="127.0.0.1", net_host_port=port)
+    sent = [f.read_bytes() for f in sorted((session.dir / "payloads").glob("*.out"))]
+    equal(len(sent), len(targets), "connections")
+    for name in ("small", "large"):
+        equal(sum(b.endswith(b"\r\n\r\n" + (root / name).read_bytes()) for b in sent), 3, f"payloads with {name}")
+
+
 @test("openssl")
 def openssl(ctx):
     """s_client asks s_server, both observed; the answer is typed into the server."""
