@@ -555,6 +555,14 @@ static enum fd_want want_of(const struct proc *p, const struct stream *s)
     return s->kind == STREAM_NOTHING ? FDW_NONE : FDW_CAPTURE;
 }
 
+/* Neither of the internet nor between processes, or without streams and datagrams: nothing of it is wanted. What the
+ * probe had captured before it was told so isn't, either. */
+static bool is_foreign(const struct sock *s)
+{
+    return (s->domain && s->domain != AF_INET && s->domain != AF_INET6 && s->domain != AF_UNIX) ||
+           (s->type && s->type != SOCK_STREAM && s->type != SOCK_DGRAM);
+}
+
 enum fd_want stream_want(const struct proc *p, const struct desc *d)
 {
     const struct sock *s = d->file->sock;
@@ -563,8 +571,7 @@ enum fd_want stream_want(const struct proc *p, const struct desc *d)
         return FDW_NONE;
     if (s && s->stream)
         return want_of(p, s->stream);
-    if (s && ((s->domain && s->domain != AF_INET && s->domain != AF_INET6 && s->domain != AF_UNIX) ||
-              (s->type && s->type != SOCK_STREAM && s->type != SOCK_DGRAM)))
+    if (s && is_foreign(s))
         return FDW_NONE;
     return p->pl->mode & SEG_M_PAYLOADS ? FDW_CAPTURE : FDW_UNDECIDED;
 }
@@ -643,6 +650,8 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     uint64_t start = t->position + t->offset, skip = 0;
     uint64_t len = t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0;
 
+    if (is_foreign(sock))
+        return;
     if (!s) {
         s = *at = stream_new(sock, d->file->channel, t->tls);
         s->datagrams |= t->name_len > 0;
