@@ -120,24 +120,50 @@ unsigned utf8_sequence(const char *text, size_t len)
 
 /* Whether none of eight bytes needs a second look in buf_json(): ASCII, not a control character, a quote or a
  * backslash. Borrows between bytes can only turn a yes into a no. */
-static bool eight_plain(const char *s)
+static bool plain(uint64_t x)
 {
     const uint64_t ones = ~UINT64_C(0) / 255, highs = ones << 7;
-    uint64_t x, quote, backslash;
+    uint64_t quote = x ^ ones * '"', backslash = x ^ ones * '\\';
 
-    memcpy(&x, s, sizeof(x));
-    quote = x ^ ones * '"';
-    backslash = x ^ ones * '\\';
     return !((x | (x - ones * 0x20) | (quote - ones) | (backslash - ones)) & highs);
 }
 
-void buf_json(struct buf *b, const char *s, size_t len)
+static bool eight_plain(const char *s)
+{
+    uint64_t x;
+
+    memcpy(&x, s, sizeof(x));
+    return plain(x);
+}
+
+/* Nearly all texts are, and most are short. */
+static bool all_plain(const char *s, size_t len)
+{
+    uint32_t first, last;
+
+    if (len >= 8) {
+        for (size_t i = 0; i + 8 < len; i += 8)
+            if (!eight_plain(s + i))
+                return false;
+        return eight_plain(s + len - 8);
+    }
+    if (len >= 4) {
+        memcpy(&first, s, 4);
+        memcpy(&last, s + len - 4, 4);
+        return plain(first | (uint64_t)last << 32);
+    }
+    for (size_t i = 0; i < len; i++)
+        if (!plain(UINT64_C(0x6161616161616100) | (uint8_t)s[i]))
+            return false;
+    return true;
+}
+
+/* What isn't plain is escaped. */
+static void add_escaped(struct buf *b, const char *s, size_t len)
 {
     static const char hex[] = "0123456789abcdef";
     size_t done = 0, i = 0;
 
-    buf_room(b, len + 2);
-    buf_char(b, '"');
     while (i < len) {
         if (len - i >= 8 && eight_plain(s + i)) {
             i += 8;
@@ -177,6 +203,22 @@ void buf_json(struct buf *b, const char *s, size_t len)
         buf_add(b, esc, esc_len);
     }
     buf_add(b, s + done, len - done);
+}
+
+void buf_json(struct buf *b, const char *s, size_t len)
+{
+    char *p = buf_room(b, len + 2);
+
+    *p = '"';
+    if (all_plain(s, len)) {
+        if (len) /* s may be NULL */
+            memcpy(p + 1, s, len);
+        p[len + 1] = '"';
+        b->len += len + 2;
+        return;
+    }
+    b->len++;
+    add_escaped(b, s, len);
     buf_char(b, '"');
 }
 

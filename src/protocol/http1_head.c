@@ -65,6 +65,30 @@ static size_t without_end(const char *line, size_t len)
     return len;
 }
 
+/* Odd bytes within a line, without its end. Hardly any line has control characters; tabs are looked at for nothing. */
+static unsigned odd_bytes(const char *line, size_t len)
+{
+    const uint64_t ones = ~UINT64_C(0) / 255, highs = ones << 7;
+    bool control = false;
+    unsigned odd = 0;
+    size_t i = 0;
+    uint64_t x;
+
+    for (; i + sizeof(x) <= len; i += sizeof(x)) {
+        memcpy(&x, line + i, sizeof(x));
+        control |= ((x - ones * ' ') & ~x & highs) != 0;
+    }
+    for (; i < len; i++)
+        control |= (uint8_t)line[i] < ' ';
+    if (!control)
+        return 0;
+    if (memchr(line, '\r', len))
+        odd |= HTTP_ODD_LINE;
+    if (memchr(line, 0, len))
+        odd |= HTTP_ODD_NUL;
+    return odd;
+}
+
 /* --- start lines --- */
 
 static int version(const char *p, size_t len)
@@ -302,10 +326,7 @@ bool http1_field_line(const char *line, size_t len, struct http1_framing *f, str
     size_t name;
 
     len = without_end(line, len);
-    if (memchr(line, '\r', len))
-        f->odd |= HTTP_ODD_LINE;
-    if (memchr(line, 0, len))
-        f->odd |= HTTP_ODD_NUL;
+    f->odd |= odd_bytes(line, len);
     *folded = is_space(line[0]);
     if (*folded) {
         f->odd |= HTTP_ODD_FOLD;
@@ -348,10 +369,7 @@ bool http1_parse_head(const char *p, size_t len, int minor, struct http_head *he
     line_end = line_end ? line_end + 1 : end;
     if (!http1_start_line(p, (size_t)(line_end - p), minor, head))
         return false;
-    if (memchr(p, 0, (size_t)(line_end - p)))
-        head->odd |= HTTP_ODD_NUL;
-    if (memchr(p, '\r', without_end(p, (size_t)(line_end - p))))
-        head->odd |= HTTP_ODD_LINE;
+    head->odd |= odd_bytes(p, without_end(p, (size_t)(line_end - p)));
     for (const char *line = line_end; line < end; line = line_end) {
         struct http_field field;
         bool folded;
