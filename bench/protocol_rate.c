@@ -51,7 +51,7 @@ struct bench {
     uint8_t block[BLOCK];
 };
 
-static void *count_request(void *owner, const struct http_head *head)
+static void *count_request(void *owner, const struct http_head *head, void *early)
 {
     ((struct bench *)owner)->begun++;
     return NULL;

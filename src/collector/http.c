@@ -33,8 +33,17 @@ struct held {
     struct tm_field fields[]; /* behind them the texts */
 };
 
+/* A response whose request is still to be told (http_head.early). */
+struct early {
+    struct http_head head;
+    int outcome;                /* of the call, as far as the trailers have told it; -1: they haven't */
+    struct http_field fields[]; /* behind them the texts */
+};
+#define EARLY_TEXTS 4096u /* bytes of its header that are kept */
+
 /* What the response has to know of its request. Owned by the decoder between request and done. */
 struct kept {
+    struct early *early; /* instead of all else: its request isn't known yet */
     bool grpc;         /* it is a call */
     struct held *held; /* its response, NULL: none, or it was told */
     enum proto_dir dir;
@@ -278,6 +287,47 @@ static struct held *hold(const struct fields *f, const struct buf *names, uint64
     return held;
 }
 
+static struct slice copy_slice(struct slice from, char **to)
+{
+    struct slice copy = {from.p ? *to : NULL, from.len};
+
+    if (from.len)
+        *to = mempcpy(*to, from.p, from.len);
+    return copy;
+}
+
+/* For later, with as many of its fields as fit. */
+static struct kept *keep_early(const struct http_head *head)
+{
+    struct slice reason = {head->reason.p, head->reason.len < EARLY_TEXTS ? head->reason.len : EARLY_TEXTS};
+    size_t count = 0, size = reason.len;
+    struct kept *k = xcalloc(1, sizeof(*k));
+    struct early *e;
+    char *to;
+
+    for (; count < head->field_count; count++) {
+        size_t more = head->fields[count].name.len + head->fields[count].value.len;
+
+        if (more > EARLY_TEXTS - size)
+            break;
+        size += more;
+    }
+    e = xmalloc(sizeof(*e) + count * sizeof(*e->fields) + size);
+    e->head = *head;
+    e->outcome = -1;
+    to = (char *)(e->fields + count);
+    e->head.reason = copy_slice(reason, &to);
+    for (size_t i = 0; i < count; i++) {
+        e->fields[i].name = copy_slice(head->fields[i].name, &to);
+        e->fields[i].value = copy_slice(head->fields[i].value, &to);
+    }
+    e->head.fields = e->fields;
+    e->head.field_count = count;
+    e->head.early = false;
+    k->early = e;
+    return k;
+}
+
 /* Names as in OpenTelemetry's conventions for RPC. True if the request is a call. */
 static bool add_call(struct fields *f, const struct http_head *head)
 {
@@ -303,14 +353,41 @@ bool http_began(const void *kept, enum proto_dir *ret_dir, uint64_t *ret_first_n
 {
     const struct kept *k = kept;
 
-    if (!k)
+    if (!k || k->early)
         return false;
     *ret_dir = k->dir;
     *ret_first_ns = k->first_ns;
     return true;
 }
 
-void *http_request(void *stream, const struct http_head *head)
+/* status: of the call, -1: not known. */
+static void tell_held(struct stream *s, struct kept *k, int status)
+{
+    FIELDS(f, ROOM);
+    if (!k || !k->held)
+        return;
+    for (size_t i = 0; i < k->held->count; i++)
+        add_field(&f, &k->held->fields[i]);
+    add_outcome(&f, status);
+    if (s->p)
+        report_event(s->p, CFG_EW_HTTP, "http.resp", s->channel, k->held->time_ns, &f);
+    free(k->held);
+    k->held = NULL;
+}
+
+/* The response to this request was told before it. */
+static struct kept *answer(struct stream *s, struct kept *k, struct kept *early)
+{
+    struct early *e = early->early;
+
+    k = http_response(s, &e->head, k, 0);
+    tell_held(s, e->outcome >= 0 ? k : NULL, e->outcome);
+    free(e);
+    free(early);
+    return k;
+}
+
+void *http_request(void *stream, const struct http_head *head, void *early)
 {
     struct stream *s = stream;
     struct proc *p = s->p;
@@ -323,7 +400,7 @@ void *http_request(void *stream, const struct http_head *head)
 
     FIELDS(f, ROOM);
     if (!p)
-        return NULL;
+        return early;
     make_room(&names, head);
     if (!scheme.p && head->major < 2)
         scheme = s->tls ? (struct slice){"https", 5} : (struct slice){"http", 4};
@@ -353,7 +430,7 @@ void *http_request(void *stream, const struct http_head *head)
     }
     buf_free(&names);
     buf_free(&line);
-    return k;
+    return early ? answer(s, k, early) : k;
 }
 
 static void response_event(struct stream *s, const struct http_head *head, struct kept *k, uint64_t duration_ns)
@@ -418,6 +495,8 @@ void *http_response(void *stream, const struct http_head *head, void *kept, uint
 
     if (!s->p || head->interim)
         return k;
+    if (head->early && !k)
+        return keep_early(head);
     if (s->p->pl->ev_http_resp)
         response_event(s, head, k, duration_ns);
     if (!k)
@@ -429,30 +508,26 @@ void *http_response(void *stream, const struct http_head *head, void *kept, uint
     return NULL;
 }
 
-/* status: of the call, -1: not known. */
-static void tell_held(struct stream *s, struct kept *k, int status)
-{
-    FIELDS(f, ROOM);
-    if (!k || !k->held)
-        return;
-    for (size_t i = 0; i < k->held->count; i++)
-        add_field(&f, &k->held->fields[i]);
-    add_outcome(&f, status);
-    if (s->p)
-        report_event(s->p, CFG_EW_HTTP, "http.resp", s->channel, k->held->time_ns, &f);
-    free(k->held);
-    k->held = NULL;
-}
-
 void http_trailers(void *stream, void *kept, bool response, const struct http_field *fields, size_t count)
 {
-    if (response)
-        tell_held(stream, kept, grpc_status(fields, count));
+    struct kept *k = kept;
+
+    if (response && k && k->early)
+        k->early->outcome = grpc_status(fields, count);
+    else if (response)
+        tell_held(stream, k, grpc_status(fields, count));
 }
 
 void http_done(void *stream, void *kept, const struct http_totals *totals)
 {
+    struct kept *k = kept;
+
     (void)totals;
-    tell_held(stream, kept, -1); /* it was given up */
-    free(kept);
+    if (k && k->early) { /* nobody has asked for it */
+        http_response(stream, &k->early->head, NULL, 0);
+        free(k->early);
+    } else {
+        tell_held(stream, k, -1); /* it was given up */
+    }
+    free(k);
 }

@@ -151,7 +151,7 @@ uint64_t hellos_skip(const struct hellos *h, enum proto_dir dir);
 /* http.c */
 void http_prepare(struct pipeline *pl);
 void http_unprepare(struct pipeline *pl);
-void *http_request(void *stream, const struct http_head *head);
+void *http_request(void *stream, const struct http_head *head, void *early);
 void *http_response(void *stream, const struct http_head *head, void *kept, uint64_t duration_ns);
 /* Of the request that `kept` belongs to: in which direction it went, when it began; false if it is NULL. */
 bool http_began(const void *kept, enum proto_dir *ret_dir, uint64_t *ret_first_ns);

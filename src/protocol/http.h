@@ -43,6 +43,8 @@ struct http_head {
     uint32_t stream;            /* HTTP/2; 0 with HTTP/1 */
     bool pushed;                /* HTTP/2: the promised request of a push */
     bool interim;               /* a 1xx response other than 101: another one follows */
+    bool early;                 /* a response whose request is expected to be told behind it: of two threads of a program
+                                 * that write and read, the one that reads may be the first to tell */
     uint32_t odd;               /* enum http_oddity, without what only the body shows */
     struct slice method, target;/* target: as sent (origin, absolute, authority or asterisk form); HTTP/2 :path */
     struct slice scheme;        /* HTTP/2 :scheme; absent with HTTP/1 */
@@ -82,9 +84,10 @@ enum http_note {
 
 /* Any member may be NULL. */
 struct http_sink {
-    /* Returns what `response` and `done` get as `kept`; may be NULL. */
-    void *(*request)(void *owner, const struct http_head *);
-    /* kept: of its request, NULL if that wasn't seen. duration_ns: from the request's first byte to the response's
+    /* Returns what `response` and `done` get as `kept`; may be NULL. early: what `response` returned for the early
+     * response to this request, else NULL. */
+    void *(*request)(void *owner, const struct http_head *, void *early);
+    /* kept: of its request, NULL if that wasn't seen (yet: head.early). duration_ns: from the request's first byte to the response's
      * first byte; 0 if the request wasn't seen. Returns what is `kept` from here on: a connection may stay in the body
      * of its last response, which nobody captures, for as long as it is idle. */
     void *(*response)(void *owner, const struct http_head *, void *kept, uint64_t duration_ns);

@@ -603,14 +603,14 @@ static void take_request(struct http1 *h, struct side *s, const struct http_head
     x->connect = head->method.len == 7 && !memcmp(head->method.p, "CONNECT", 7);
     x->holds = (x->connect || f->upgrade) && !x->answering && !x->answered && !h->never_hold;
     if (h->sink->request)
-        x->kept = h->sink->request(h->owner, head);
+        x->kept = h->sink->request(h->owner, head, x->kept);
     late = x->answering && !x->answered;
     begin_body(h, s, f, now);
     if (late)
         reconsider_answer(h, x, now);
 }
 
-static void take_response(struct http1 *h, struct side *s, const struct http_head *head, const struct http1_framing *f,
+static void take_response(struct http1 *h, struct side *s, struct http_head *head, const struct http1_framing *f,
                           struct slice upgrade_to, uint64_t now)
 {
     struct exchange *x = h->unanswered;
@@ -624,6 +624,7 @@ static void take_response(struct http1 *h, struct side *s, const struct http_hea
             x->asked = true;
         else if (!h->unasked)
             h->unasked = x;
+        head->early = !x->asked;
     } else if (x && !head->interim) {
         h->unanswered = x->next;
     }

@@ -9,13 +9,13 @@
  * Which direction carries requests is learnt from the first message of either.
  *
  * Pairs: responses come in the order of their requests. A response without a
- * request takes the next request that is told, if everything was seen so far:
- * the bytes of two directions may be told in another order than they passed. If
- * something was missed (joined, a gap), a request and a response pair only as
- * long as the request is the only one that waits; in a pipeline there is no
- * telling any more, and requests and responses are told without each other. A
- * response to HEAD whose request is unknown is then taken to have the body that
- * it states.
+ * request is early (http_head.early) and takes the next request that is told, if
+ * everything was seen so far: the bytes of two directions may be told in another
+ * order than they passed. If something was missed (joined, a gap), a request and
+ * a response pair only as long as the request is the only one that waits; in a
+ * pipeline there is no telling any more, and requests and responses are told
+ * without each other. A response to HEAD whose request is unknown is then taken
+ * to have the body that it states.
  *
  * What follows a CONNECT or Upgrade is held until the answer tells what it is
  * (HTTP_HEAD_MAX bytes at most).

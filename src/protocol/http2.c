@@ -18,6 +18,8 @@ static const uint8_t preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"; /* RFC 9113
 /* Payloads up to this length are always taken. A receiver has to announce what it takes beyond 16,384 bytes, but which
  * of the two directions is seen first isn't certain when several threads read and write. */
 #define FRAME_MAX (1u << 20)
+/* So many responses may wait for requests that are told late. */
+#define EARLY_MAX 16u
 
 enum frame_type {
     DATA,
@@ -300,13 +302,23 @@ static void request_head(struct http2 *h, struct stream *s, struct http_head *he
     s->totals.gap |= h->halves[proto_other(h->client)].lost;
     s->told[REQUEST] = true;
     if (h->sink->request)
-        s->kept = h->sink->request(h->owner, head);
+        s->kept = h->sink->request(h->owner, head, s->kept);
     if (!kept) {
         note(h, HTTP_NOTE_UNMATCHED, 1);
         stream_done(h, s, now);
     } else if (end_stream) {
         message_end(h, s, REQUEST, now);
     }
+}
+
+/* Whether another response may wait for its request to be told. More are a direction that nobody sees. */
+static bool may_be_early(const struct http2 *h)
+{
+    unsigned count = 0;
+
+    for (uint32_t i = 0; i < h->count; i++)
+        count += !h->streams[i]->told[REQUEST] && h->streams[i]->told[RESPONSE];
+    return count < EARLY_MAX && h->halves[h->client].state != CLOSED;
 }
 
 /* A head from the server before the final response's has passed. */
@@ -318,6 +330,7 @@ static void response_head(struct http2 *h, struct stream *s, struct http_head *h
         return;
     head->response = true;
     head->interim = head->status < 200;
+    head->early = !head->interim && !s->told[REQUEST] && may_be_early(h);
     if (!head->interim) {
         s->told[RESPONSE] = true;
         s->totals.status = head->status;

@@ -273,3 +273,20 @@ while any(kept):
 def tls_many(ctx):
     """Hundreds of connections in turn, most of whose reads need no call to the system."""
     compare(ctx, MANY, 300)
+
+
+@test("go-threads", timeout=90)
+def go_threads(ctx):
+    """A client whose threads read and write the same connection: a response may be told before its request."""
+    port, connections, each = free_port(), 20, 500
+    user = "user root;" if os.geteuid() == 0 else ""
+    temp = "".join(f"{k}_temp_path {ctx.dir}/t-{k};" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    (ctx.dir / "nginx.conf").write_text(f"""{user} daemon off; master_process off; pid {ctx.dir}/pid;
+        error_log {ctx.dir}/error.log; events {{}}
+        http {{ access_log off; {temp} keepalive_requests 100000;
+            server {{ listen 127.0.0.1:{port}; location / {{ return 200 "answer"; }} }} }}""")
+    want = Counter(("GET", f"/a?{i}-{k}", "200") for i in range(connections) for k in range(each))
+    with running(ctx, [ctx.tool("nginx"), "-c", ctx.dir / "nginx.conf", "-e", ctx.dir / "error.log"], port):
+        result = ctx.scoped([ctx.go_build("client"), f"http://127.0.0.1:{port}/a", connections, each], EXACT, check_code=0)
+    equal(told(result.session), want, "exchanges")
+    equal(sum(m["_value"] for m in result.session.metrics() if m["_metric"] == "http.req"), want.total(), "http.req of metrics")

@@ -15,8 +15,8 @@
 
 /*
  * One line each:
- *   Q METHOD TARGET MINOR host=H length=N fields=N [odd=X] [cut] @FIRST-LAST    request
- *   A STATUS REASON MINOR length=N fields=N [odd=X] [cut] [interim] kept=K duration=N @FIRST-LAST
+ *   Q METHOD TARGET MINOR host=H length=N fields=N [odd=X] [cut] [answer=K] @FIRST-LAST    request
+ *   A STATUS REASON MINOR length=N fields=N [odd=X] [cut] [interim] kept=K duration=N [early] @FIRST-LAST
  *   B q|a BYTES, R q|a BYTES        body, rest: of requests, of responses; '_' for each byte that wasn't captured
  *   U TO kept=K                     upgraded
  *   D kept=K status=N q=N a=N [complete] [gap] [odd=X] @REQUEST-RESPONSE-END
@@ -28,6 +28,7 @@ struct http1_log {
     char open_of;
     unsigned requests, done, handed_over; /* of those with a request */
     unsigned unasked, unasked_done;       /* final responses without one */
+    unsigned early;                       /* ... that may still get one */
     uint64_t told[2], counted[2];         /* body bytes of requests, of responses: by `body`, by `done` */
     bool fields;                          /* print the fields, too */
     bool no_bodies;
@@ -92,7 +93,22 @@ static inline void log_fields(struct http1_log *l, const struct http_head *head)
     }
 }
 
-static inline void *log_request(void *owner, const struct http_head *head)
+/* What is kept of a request is its number, of an early response that with this. */
+#define LOG_EARLY ((uintptr_t)1 << 32)
+
+static inline void log_kept(struct http1_log *l, const char *name, const void *kept)
+{
+    uintptr_t n = (uintptr_t)kept;
+
+    buf_printf(&l->text, "%s%s%zu", name, n & LOG_EARLY ? "early-" : "", (size_t)(n & ~LOG_EARLY));
+}
+
+static inline bool log_is_request(const void *kept)
+{
+    return kept && !((uintptr_t)kept & LOG_EARLY);
+}
+
+static inline void *log_request(void *owner, const struct http_head *head, void *early)
 {
     struct http1_log *l = owner;
 
@@ -100,6 +116,8 @@ static inline void *log_request(void *owner, const struct http_head *head)
     log_slice(l, "", head->method);
     log_slice(l, " ", head->target);
     log_head(l, head);
+    if (early)
+        log_kept(l, " answer=", early);
     log_fields(l, head);
     return (void *)(uintptr_t)++l->requests;
 }
@@ -113,21 +131,23 @@ static inline void *log_response(void *owner, const struct http_head *head, void
     buf_printf(&l->text, "%u", head->status);
     log_slice(l, " ", head->reason);
     log_head(l, head);
-    buf_printf(&l->text, " kept=%zu duration=%" PRIu64, (size_t)kept, duration_ns);
+    log_kept(l, " kept=", kept);
+    buf_printf(&l->text, " duration=%" PRIu64 "%s", duration_ns, head->early ? " early" : "");
     log_fields(l, head);
-    return kept;
+    return head->early ? (void *)(LOG_EARLY | ++l->early) : kept;
 }
 
 static inline void log_done(void *owner, void *kept, const struct http_totals *t)
 {
     struct http1_log *l = owner;
 
-    *(kept ? &l->done : &l->unasked_done) += 1;
+    *(log_is_request(kept) ? &l->done : &l->unasked_done) += 1;
     l->counted[0] += t->request_body;
     l->counted[1] += t->response_body;
     log_line(l, 'D');
-    buf_printf(&l->text, "kept=%zu status=%u q=%" PRIu64 " a=%" PRIu64 "%s%s", (size_t)kept, t->status, t->request_body,
-               t->response_body, t->complete ? " complete" : "", t->gap ? " gap" : "");
+    log_kept(l, "kept=", kept);
+    buf_printf(&l->text, " status=%u q=%" PRIu64 " a=%" PRIu64 "%s%s", t->status, t->request_body, t->response_body,
+               t->complete ? " complete" : "", t->gap ? " gap" : "");
     if (t->odd)
         buf_printf(&l->text, " odd=%x", t->odd);
     buf_printf(&l->text, " @%" PRIu64 "-%" PRIu64 "-%" PRIu64 "\n", t->request_first_ns, t->response_first_ns,
@@ -155,10 +175,11 @@ static inline void log_upgraded(void *owner, struct slice to, void *kept)
 {
     struct http1_log *l = owner;
 
-    l->handed_over += kept && to.p && to.len == 3 && !memcmp(to.p, "h2c", 3);
+    l->handed_over += log_is_request(kept) && to.p && to.len == 3 && !memcmp(to.p, "h2c", 3);
     log_line(l, 'U');
     log_slice(l, "", to);
-    buf_printf(&l->text, " kept=%zu\n", (size_t)kept);
+    log_kept(l, " kept=", kept);
+    buf_char(&l->text, '\n');
 }
 
 static inline void log_note(void *owner, enum http_note what, uint64_t count)

@@ -54,7 +54,7 @@ static uint64_t head_sum(const struct http_head *head)
     return sum;
 }
 
-static void *facts_request(void *owner, const struct http_head *head)
+static void *facts_request(void *owner, const struct http_head *head, void *early)
 {
     struct fact *f = &((struct facts *)owner)->of[head->stream % PEERS_STREAMS];
 

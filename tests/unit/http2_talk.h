@@ -37,7 +37,7 @@ struct exchange {
 /*
  * One line for each thing told; times only if asked for:
  *   1 > GET https host /path [name: value; ...] FLAGS       request
- *   1 < 200 [...] FLAGS                                     response
+ *   1 < 200 [...] FLAGS                                     response; early: its request may come, unasked: it won't
  *   1 t> [...]                                              trailers (t< of the response)
  *   1 = 200 0+5 HASH+HASH FLAGS                             done: status, bodies, their hashes if there is a `body`
  *   ! lost                                                  note
@@ -103,15 +103,22 @@ static void tell_head(struct teller *t, const struct http_head *head)
         buf_printf(&t->log, " at=%llu..%llu", (unsigned long long)head->first_ns, (unsigned long long)head->last_ns);
 }
 
-static void *tell_request(void *owner, const struct http_head *head)
+static struct exchange *begin_exchange(struct teller *t, uint32_t stream)
 {
-    struct teller *t = owner;
     struct exchange *x = xcalloc(1, sizeof(*x));
 
-    x->stream = head->stream;
+    x->stream = stream;
     x->next = t->all;
     t->all = x;
-    t->wrong += head->response || head->major != 2;
+    return x;
+}
+
+static void *tell_request(void *owner, const struct http_head *head, void *early)
+{
+    struct teller *t = owner;
+    struct exchange *x = early ? early : begin_exchange(t, head->stream);
+
+    t->wrong += head->response || head->major != 2 || x->done || x->stream != head->stream;
     buf_printf(&t->log, "%u > ", head->stream);
     tell_slice(&t->log, head->method);
     buf_char(&t->log, ' ');
@@ -141,8 +148,8 @@ static void *tell_response(void *owner, const struct http_head *head, void *kept
     if (t->times)
         buf_printf(&t->log, " after=%llu", (unsigned long long)duration_ns);
     buf_str(&t->log, head->interim ? " interim" : "");
-    buf_str(&t->log, kept ? "\n" : " unasked\n");
-    return kept;
+    buf_str(&t->log, kept ? "\n" : head->early ? " early\n" : " unasked\n");
+    return !kept && head->early ? begin_exchange(t, head->stream) : kept;
 }
 
 static void tell_trailers(void *owner, void *kept, bool response, const struct http_field *fields, size_t count)

@@ -304,9 +304,9 @@ static const struct conversation conversations[] = {
      false,
      {A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none"), Q("GET /1 HTTP/1.1\r\n\r\n"), Q("GET /2 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")},
-     "A 200 OK 1 length=3 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=3 fields=1 kept=0 duration=0 early @10-10\n"
      "B a one\n"
-     "Q GET /1 1 host=(none) length=-1 fields=0 @20-20\n"
+     "Q GET /1 1 host=(none) length=-1 fields=0 answer=early-1 @20-20\n"
      "D kept=1 status=200 q=0 a=3 complete @20-10-10\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @30-30\n"
      "A 200 OK 1 length=3 fields=1 kept=2 duration=10 @40-40\n"
@@ -316,8 +316,8 @@ static const struct conversation conversations[] = {
      false,
      {A("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), Q("HEAD /1 HTTP/1.1\r\n\r\n"), Q("GET /2 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")},
-     "A 200 OK 1 length=5 fields=1 kept=0 duration=0 @10-10\n"
-     "Q HEAD /1 1 host=(none) length=-1 fields=0 @20-20\n"
+     "A 200 OK 1 length=5 fields=1 kept=0 duration=0 early @10-10\n"
+     "Q HEAD /1 1 host=(none) length=-1 fields=0 answer=early-1 @20-20\n"
      "D kept=1 status=200 q=0 a=0 complete @20-10-20\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @30-30\n"
      "A 200 OK 1 length=3 fields=1 kept=2 duration=10 @40-40\n"
@@ -326,8 +326,8 @@ static const struct conversation conversations[] = {
     {"the same for CONNECT",
      false,
      {A("HTTP/1.1 200 OK\r\n\r\n"), Q("CONNECT h:1 HTTP/1.1\r\n\r\n"), Q("x"), A("y")},
-     "A 200 OK 1 length=-1 fields=0 kept=0 duration=0 @10-10\n"
-     "Q CONNECT h:1 1 host=(none) length=-1 fields=0 @20-20\n"
+     "A 200 OK 1 length=-1 fields=0 kept=0 duration=0 early @10-10\n"
+     "Q CONNECT h:1 1 host=(none) length=-1 fields=0 answer=early-1 @20-20\n"
      "U (none) kept=1\n"
      "D kept=1 status=200 q=0 a=0 complete @20-10-20\n"
      "R q x\n"
@@ -340,8 +340,8 @@ static const struct conversation conversations[] = {
      "A 200 OK 1 length=1 fields=1 kept=1 duration=10 @20-20\n"
      "B a x\n"
      "D kept=1 status=200 q=0 a=1 complete @10-20-20\n"
-     "A 408 Request Timeout 1 length=0 fields=2 kept=0 duration=0 @30-30\n"
-     "D kept=0 status=408 q=0 a=0 @0-30-30\n"},
+     "A 408 Request Timeout 1 length=0 fields=2 kept=0 duration=0 early @30-30\n"
+     "D kept=early-1 status=408 q=0 a=0 @0-30-30\n"},
     {"no answer",
      false,
      {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), QEND},
@@ -878,8 +878,8 @@ static const struct conversation conversations[] = {
     {"not HTTP: two directions of responses",
      false,
      {Q("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "D kept=early-1 status=200 q=0 a=0 @0-10-10\n"
      "N not-http 0\n"},
     {"not HTTP: a status that is none",
      false,
@@ -1104,38 +1104,38 @@ static const struct conversation conversations[] = {
         "OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: "
         "0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
       QEND, AEND},
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
-     "D kept=0 status=200 q=0 a=0 @0-10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "D kept=early-1 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-2 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-3 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-4 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-5 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-6 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-7 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-8 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-9 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-10 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-11 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-12 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-13 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-14 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-15 status=200 q=0 a=0 @0-10-10\n"
+     "D kept=early-16 status=200 q=0 a=0 @0-10-10\n"
      "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
      "D kept=0 status=200 q=0 a=0 @0-10-10\n"},
     {"answers behind the end of requests",
@@ -1158,8 +1158,8 @@ static const struct conversation conversations[] = {
      {A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), AGAP(3), A("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx"),
       Q("GET /1 HTTP/1.1\r\n\r\n"), A("y"), Q("GET /2 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
-     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 @10-10\n"
-     "D kept=0 status=200 q=0 a=0 gap @0-10-10\n"
+     "A 200 OK 1 length=0 fields=1 kept=0 duration=0 early @10-10\n"
+     "D kept=early-1 status=200 q=0 a=0 gap @0-10-10\n"
      "N lost 3\n"
      "A 200 OK 1 length=2 fields=1 kept=0 duration=0 @30-30\n"
      "B a x\n"
@@ -1175,8 +1175,8 @@ static const struct conversation conversations[] = {
      false,
      {A("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), Q("HEAD /1 HTTP/1.1\r\n\r\n"),
       Q("GET /2 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")},
-     "A 200 OK 1 length=-1 fields=1 kept=0 duration=0 @10-10\n"
-     "Q HEAD /1 1 host=(none) length=-1 fields=0 @20-20\n"
+     "A 200 OK 1 length=-1 fields=1 kept=0 duration=0 early @10-10\n"
+     "Q HEAD /1 1 host=(none) length=-1 fields=0 answer=early-1 @20-20\n"
      "D kept=1 status=200 q=0 a=0 complete @20-10-20\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @30-30\n"
      "A 200 OK 1 length=3 fields=1 kept=2 duration=10 @40-40\n"
@@ -1186,8 +1186,8 @@ static const struct conversation conversations[] = {
      false,
      {A("HTTP/1.1 200 OK\r\n\r\n"), Q("HEAD /1 HTTP/1.1\r\n\r\n"), Q("GET /2 HTTP/1.1\r\n\r\n"),
       A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")},
-     "A 200 OK 1 length=-1 fields=0 kept=0 duration=0 @10-10\n"
-     "Q HEAD /1 1 host=(none) length=-1 fields=0 @20-20\n"
+     "A 200 OK 1 length=-1 fields=0 kept=0 duration=0 early @10-10\n"
+     "Q HEAD /1 1 host=(none) length=-1 fields=0 answer=early-1 @20-20\n"
      "D kept=1 status=200 q=0 a=0 complete @20-10-20\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @30-30\n"
      "A 200 OK 1 length=3 fields=1 kept=2 duration=10 @40-40\n"
@@ -1197,8 +1197,8 @@ static const struct conversation conversations[] = {
      false,
      {A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"), Q("GET /1 HTTP/1.1\r\n\r\n"), A("one"),
       Q("GET /2 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")},
-     "A 200 OK 1 length=3 fields=1 kept=0 duration=0 @10-10\n"
-     "Q GET /1 1 host=(none) length=-1 fields=0 @20-20\n"
+     "A 200 OK 1 length=3 fields=1 kept=0 duration=0 early @10-10\n"
+     "Q GET /1 1 host=(none) length=-1 fields=0 answer=early-1 @20-20\n"
      "B a one\n"
      "D kept=1 status=200 q=0 a=3 complete @20-10-30\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @40-40\n"
@@ -1209,9 +1209,9 @@ static const struct conversation conversations[] = {
      false,
      {A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\no"), Q("HEAD /1 HTTP/1.1\r\n\r\n"), A("ne"),
       Q("GET /2 HTTP/1.1\r\n\r\n"), A("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")},
-     "A 200 OK 1 length=3 fields=1 kept=0 duration=0 @10-10\n"
+     "A 200 OK 1 length=3 fields=1 kept=0 duration=0 early @10-10\n"
      "B a o\n"
-     "Q HEAD /1 1 host=(none) length=-1 fields=0 @20-20\n"
+     "Q HEAD /1 1 host=(none) length=-1 fields=0 answer=early-1 @20-20\n"
      "B a ne\n"
      "D kept=1 status=200 q=0 a=3 complete @20-10-30\n"
      "Q GET /2 1 host=(none) length=-1 fields=0 @40-40\n"

@@ -382,7 +382,7 @@ static void test_order_of_directions(void **state)
     talk_head(&t, CLIENT, 0, 1, GET("/"));
     talk_frame(&t, SERVER, NGHTTP2_DATA, END_STREAM, 1, STR("ok"));
     talk_frame(&t, CLIENT, NGHTTP2_DATA, END_STREAM, 1, STR("x"));
-    told(&t, "1 < 200 [] unasked\n1 > GET https a.test / []\n1 = 200 1+2 complete\n");
+    told(&t, "1 < 200 [] early\n1 > GET https a.test / []\n1 = 200 1+2 complete\n");
 }
 
 static void test_times(void **state)
@@ -425,7 +425,7 @@ static void test_times(void **state)
     talk_head(&t, CLIENT, END_STREAM, 3, GET("/"));
     t.ns = 7000;
     talk_run(&t, (struct feeding){0}, &teller);
-    assert_non_null(strstr(buf_cstr(&teller.log), "5 < 200 [] at=900..900 after=0 unasked\n"
+    assert_non_null(strstr(buf_cstr(&teller.log), "5 < 200 [] at=900..900 after=0 early\n"
                                                   "1 > GET https a.test / [] at=1000..1500\n"
                                                   "1 < 103 [] at=2000..2000 after=1000 interim\n"
                                                   "1 < 200 [] at=3000..3200 after=2000\n"
@@ -562,7 +562,7 @@ static void test_malformed_messages(void **state)
              "5 > GET https a.test / [content-length: 99999999999999999999; a: b\\15c; transfer-encoding: chunked] "
              "odd=13\n5 = 0 0+0\n"
              "9 > GET https a.test /9 []\n9 < 200 []\n9 = 200 0+0 complete\n"
-             "13 < 200 [] unasked\n15 > GET https a.test /15 []\n13 = 200 0+0\n"
+             "13 < 200 [] early\n15 > GET https a.test /15 []\n13 = 200 0+0\n"
              "17 > GET - - / [a: b\\0c] odd=64\n15 = 0 0+0\n17 = 0 0+0\n");
 }
 
@@ -825,8 +825,9 @@ static void flood(const struct talk *t, const struct http_sink *sink, int times,
 
 static uint64_t counted[4];
 
-static void *count_request(void *owner, const struct http_head *head)
+static void *count_request(void *owner, const struct http_head *head, void *early)
 {
+    (void)early;
     counted[0]++;
     counted[3] += head->cut;
     return NULL;

@@ -113,6 +113,47 @@ static void test_exchange(void **state)
     writer_free(&w);
 }
 
+/* Of two threads of a client, the one that reads may be the first to tell: the exchange is as whole as others. */
+static void test_early(void **state)
+{
+    struct writer w = prog(NOBODY);
+    struct sockaddr_in peer = {.sin_family = AF_INET, .sin_port = htons(80)};
+
+    (void)state;
+    attach(&w);
+    assert_true(writer_put(&w, REC_CALL, OP_socket, 4, ARGS(AF_INET, SOCK_STREAM, 0, 0, 0, 1), 0, NULL));
+    writer_fd(&w, 4)->gen = 1;
+    assert_true(writer_put(&w, REC_CALL, OP_connect, 0, ARGS(4), 0, ITEMS({ITEM_ADDR, &peer, sizeof(peer)})));
+    put_data(&w, 4, DATA_TX, REQUEST("/1"));
+    put_data(&w, 4, DATA_RX, ANSWER("3") "abc");
+    put_data(&w, 4, DATA_RX, "HTTP/1.1 404 Not Found\r\nServer: x\r\nUser-Agent: odd\r\nContent-Length: 5\r\n\r\n");
+    run();
+    expect_not("http.resp ", "http_status_code=404");
+    put_data(&w, 4, DATA_TX, REQUEST("/2"));
+    put_data(&w, 4, DATA_RX, "abcde");
+    put_data(&w, 4, DATA_TX, REQUEST("/3"));
+    put_data(&w, 4, DATA_RX, ANSWER("0"));
+    run();
+    expect("http.req ", "http_target=/2");
+    expect("http.resp ", "http_method=GET http_target=/2 http_scheme=http http_flavor=1.1 http_status_code=404 "
+                         "http_status_text=Not Found http_client_duration=0 http_host=h http_user_agent=odd "
+                         "http_response_content_length=5");
+    assert_int_equal(count("metric http.req ", NULL), 3);
+    assert_int_equal(count("metric http.req ", "http_target=/2 http_status_code=404"), 1);
+    expect("http.resp ", "http_target=/3");
+    /* one that nobody has asked for is told at the end */
+    put_data(&w, 4, DATA_RX, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
+    run();
+    expect_not("http.resp ", "http_status_code=408");
+    put_close(&w, 4);
+    run();
+    expect("http.resp ", "http_flavor=1.1 http_status_code=408 http_status_text=Request Timeout");
+    expect_not("http.resp ", "http_target=/4");
+    assert_int_equal(count("http.resp ", NULL), 4);
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
 /* More in one piece than is needed to recognise the connection. */
 static void test_long_first_piece(void **state)
 {
@@ -956,7 +997,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_exchange),
+        T(test_exchange), T(test_early),
         T(test_body_is_skipped),
         T(test_parts_of_calls),
         T(test_lost_head),
