@@ -156,7 +156,7 @@ static void unanswered(void *owner, const struct dns_exchange *exchange, enum dn
     FIELDS(f, TM_MAX_FIELDS);
     if (p && why == DNS_END_FORGOTTEN)
         report_loss(p->c, p, LK_MESSAGE, 1); /* its answer may come */
-    if (!p || !a || why == DNS_END_FORGOTTEN) {
+    if (!p || !a || why == DNS_END_FORGOTTEN || why == DNS_END_EARLY) {
         free(a);
         return;
     }

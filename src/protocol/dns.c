@@ -28,6 +28,11 @@ struct outstanding {
     uint8_t dir;
 };
 
+/* Responses to nobody whose queries may be told late: that many, for that long. A query of this time that has their id
+ * and question isn't outstanding. */
+#define EARLY_MAX 4u
+#define EARLY_NS  UINT64_C(100000000)
+
 struct stream {
     struct buf bytes; /* the message under way, its length in front; while searching, what was looked at */
     uint64_t skip;    /* bytes of a message that is given up, which will come */
@@ -41,6 +46,12 @@ struct dns {
     struct stream streams[PROTO_DIRS];
     struct outstanding *table; /* in order of time */
     size_t count, room;
+    struct {
+        struct subject about;
+        uint64_t time_ns; /* 0: none */
+        uint16_t id;
+    } early[EARLY_MAX];
+    unsigned early_next;
 };
 
 struct dns *dns_new(const struct dns_sink *sink, void *owner, bool stream, bool joined)
@@ -104,6 +115,31 @@ static void give_up(struct dns *d, size_t n, uint64_t time_ns, enum dns_end why)
     take_out(d, 0, n);
 }
 
+static void remember_early(struct dns *d, const struct dns_message *m, const struct subject *about,
+                           const struct dns_transit *t)
+{
+    unsigned at = d->early_next++ % EARLY_MAX;
+
+    d->early[at].about = *about;
+    d->early[at].id = m->id;
+    d->early[at].time_ns = t->time_ns;
+}
+
+/* Whether the response to a query was told before it. */
+static bool is_answered(struct dns *d, const struct outstanding *o)
+{
+    for (unsigned i = 0; o->dir == PROTO_TX && i < EARLY_MAX; i++) {
+        uint64_t then = d->early[i].time_ns;
+
+        if (then && d->early[i].id == o->id && d->early[i].about.hash == o->about.hash &&
+            d->early[i].about.type == o->about.type && o->time_ns < then + EARLY_NS) {
+            d->early[i].time_ns = 0;
+            return true;
+        }
+    }
+    return false;
+}
+
 static void take_query(struct dns *d, const struct dns_message *m, const struct dns_transit *t)
 {
     struct outstanding o = {.peer = t->peer, .time_ns = t->time_ns, .transmissions = 1, .id = m->id, .dir = t->dir};
@@ -123,6 +159,13 @@ static void take_query(struct dns *d, const struct dns_message *m, const struct 
     }
     if (d->sink->query)
         o.kept = d->sink->query(d->owner, m, t);
+    if (is_answered(d, &o)) {
+        struct dns_exchange e = exchange_of(&o, t->time_ns);
+
+        if (d->sink->unanswered)
+            d->sink->unanswered(d->owner, &e, DNS_END_EARLY);
+        return;
+    }
     if (d->count == DNS_OUTSTANDING_MAX)
         give_up(d, 1, t->time_ns, DNS_END_FORGOTTEN);
     if (d->count == d->room) {
@@ -171,6 +214,8 @@ static void take_response(struct dns *d, const struct dns_message *m, const stru
             take_out(d, i, 1);
         }
     }
+    if (!found && t->dir == PROTO_RX && m->question_count)
+        remember_early(d, m, &subjects[0], t);
     if (d->sink->response)
         d->sink->response(d->owner, m, t, found ? &e : NULL);
 }

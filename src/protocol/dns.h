@@ -77,6 +77,8 @@ enum dns_end {
     DNS_END_TIMEOUT,   /* dns_sweep() */
     DNS_END_FORGOTTEN, /* too many were outstanding */
     DNS_END_CLOSED,    /* dns_free() */
+    DNS_END_EARLY,     /* its response was told before it, as one to nobody: of two threads of a program that send and
+                        * receive, the one that receives may be the first to tell */
 };
 
 enum dns_note {

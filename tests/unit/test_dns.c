@@ -583,7 +583,7 @@ static void on_response(void *owner, const struct dns_message *m, const struct d
 
 static void on_unanswered(void *owner, const struct dns_exchange *e, enum dns_end why)
 {
-    static const char *const words[] = {"timeout", "forgotten", "closed"};
+    static const char *const words[] = {"timeout", "forgotten", "closed", "early"};
 
     buf_printf(&((struct told *)owner)->text, "%s = %u %ums %u\n", words[why], (unsigned)(uintptr_t)e->kept,
                (unsigned)(e->duration_ns / MS), e->transmissions);
@@ -651,6 +651,32 @@ static void test_pairs(void **state)
                     "timeout = 2 1000ms 1\n"
                     "query tx 1 a.example A = 4\n"
                     "closed = 4 5ms 1\n");
+}
+
+/* Of two threads that send and receive, the one that receives may be the first to tell. */
+static void test_early(void **state)
+{
+    struct told t = {0};
+    struct dns *d = dns_new(&sink, &t, false, false);
+
+    datagram(d, PROTO_RX, 0, answer(1, "a.example", "\1\1\1\1"), 10);
+    datagram(d, PROTO_TX, 0, query(2, "a.example", A), 11); /* another one */
+    datagram(d, PROTO_TX, 0, query(1, "A.example", A), 12);
+    datagram(d, PROTO_TX, 0, query(1, "a.example", A), 13); /* that answer was for the one before */
+    datagram(d, PROTO_RX, 0, answer(3, "c.example", "\1\1\1\1"), 14);
+    datagram(d, PROTO_TX, 0, query(3, "c.example", A), 200); /* too late to be meant */
+    assert_int_equal(dns_outstanding(d), 3);
+    dns_free(d, 300 * MS);
+    expect_text(&t, "response rx 1 a.example A 1.1.1.1 to nobody\n"
+                    "query tx 2 a.example A = 1\n"
+                    "query tx 1 A.example A = 2\n"
+                    "early = 2 0ms 1\n"
+                    "query tx 1 a.example A = 3\n"
+                    "response rx 3 c.example A 1.1.1.1 to nobody\n"
+                    "query tx 3 c.example A = 4\n"
+                    "closed = 1 289ms 1\n"
+                    "closed = 3 287ms 1\n"
+                    "closed = 4 100ms 1\n");
 }
 
 /* A server's socket: the same number and question from several clients. */
@@ -902,7 +928,7 @@ int main(void)
         cmocka_unit_test(test_multicast_bits), cmocka_unit_test(test_update),
         cmocka_unit_test(test_hostile_names),  cmocka_unit_test(test_pointer_chains),
         cmocka_unit_test(test_counts),         cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_pairs),          cmocka_unit_test(test_server),
+        cmocka_unit_test(test_pairs), cmocka_unit_test(test_early),          cmocka_unit_test(test_server),
         cmocka_unit_test(test_multicast),      cmocka_unit_test(test_header_only),
         cmocka_unit_test(test_too_many),       cmocka_unit_test(test_no_sink),
         cmocka_unit_test(test_stream),         cmocka_unit_test(test_stream_large),
