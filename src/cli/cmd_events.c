@@ -284,10 +284,11 @@ static void add_field(struct buf *b, const char *key, const json_t *value)
 static const char *default_fields(const char *source)
 {
     static const char *const table[][2] = {
-        {"http.req", "http_host,http_method,http_request_content_length,http_scheme,http_target,"
+        {"http.req", "http_ambiguities,http_host,http_method,http_request_content_length,http_scheme,http_target,"
                      "rpc_service,rpc_method"},
         {"http.resp",
-         "http_host,http_method,http_scheme,http_target,http_response_content_length,http_status,http_status_code,"
+         "http_ambiguities,http_host,http_method,http_scheme,http_target,http_response_content_length,http_status,"
+         "http_status_code,"
          "rpc_service,rpc_method,rpc_grpc_status_code"},
         {"fs.open", "file"},
         {"fs.close", "file,file_read_bytes,file_read_ops,file_write_bytes,file_write_ops"},

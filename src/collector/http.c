@@ -209,6 +209,24 @@ static bool has_length(const struct http_head *head)
     return head->content_length > 0 || (head->content_length == 0 && head->major >= 2);
 }
 
+/* In the order of enum http_oddity. */
+#define ODDITIES 8u
+static const char *const oddity[ODDITIES] = {
+    "content_length", "content_length_and_transfer_encoding", "transfer_encoding", "line", "folding", "chunk", "nul", "version",
+};
+
+/* What different programs may understand differently (request smuggling). list has to stay. */
+static void add_ambiguities(struct fields *f, uint32_t odd, const char *list[ODDITIES])
+{
+    size_t count = 0;
+
+    for (unsigned i = 0; odd && i < ODDITIES; i++)
+        if (odd & 1u << i)
+            list[count++] = oddity[i];
+    if (count)
+        add_list(f, "http_ambiguities", list, count);
+}
+
 static void add_sock(struct fields *f, const struct stream *s, struct address_texts *t)
 {
     size_t first = f->n;
@@ -289,10 +307,11 @@ static struct held *hold(const struct fields *f, const struct buf *names, uint64
 
 static struct slice copy_slice(struct slice from, char **to)
 {
-    struct slice copy = {from.p ? *to : NULL, from.len};
+    struct slice copy = {*to, from.len};
 
-    if (from.len)
-        *to = mempcpy(*to, from.p, from.len);
+    if (!from.p)
+        return (struct slice){0};
+    *to = mempcpy(*to, from.p, from.len);
     return copy;
 }
 
@@ -376,10 +395,11 @@ static void tell_held(struct stream *s, struct kept *k, int status)
 }
 
 /* The response to this request was told before it. */
-static struct kept *answer(struct stream *s, struct kept *k, struct kept *early)
+static struct kept *answer(struct stream *s, struct kept *k, struct kept *early, uint32_t request_odd)
 {
     struct early *e = early->early;
 
+    e->head.request_odd = request_odd;
     k = http_response(s, &e->head, k, 0);
     tell_held(s, e->outcome >= 0 ? k : NULL, e->outcome);
     free(e);
@@ -394,6 +414,7 @@ void *http_request(void *stream, const struct http_head *head, void *early)
     struct address_texts t;
     struct buf names = BUF_INIT, line = BUF_INIT;
     struct slice scheme = head->scheme;
+    const char *odd[ODDITIES];
     struct kept *k;
     size_t first;
     bool grpc;
@@ -425,12 +446,13 @@ void *http_request(void *stream, const struct http_head *head, void *early)
             add_uint(&f, "http_stream", 0, head->stream);
             add_str(&f, "http_frame", 0, head->pushed ? "PUSH_PROMISE" : "HEADERS");
         }
+        add_ambiguities(&f, head->odd, odd);
         add_sock(&f, s, &t);
         report_event(p, CFG_EW_HTTP, "http.req", s->channel, head->first_ns, &f);
     }
     buf_free(&names);
     buf_free(&line);
-    return early ? answer(s, k, early) : k;
+    return early ? answer(s, k, early, head->odd) : k;
 }
 
 static void response_event(struct stream *s, const struct http_head *head, struct kept *k, uint64_t duration_ns)
@@ -440,6 +462,7 @@ static void response_event(struct stream *s, const struct http_head *head, struc
     const char *text = head->major >= 2 ? http_status_text(head->status) : NULL;
     bool server = k ? k->dir == PROTO_RX : head->dir == PROTO_TX;
     struct buf names = BUF_INIT, line = BUF_INIT;
+    const char *odd[ODDITIES];
     struct address_texts t;
 
     FIELDS(f, ROOM);
@@ -463,6 +486,8 @@ static void response_event(struct stream *s, const struct http_head *head, struc
         add_uint(&f, "http_stream", 0, head->stream);
     add_sock(&f, s, &t);
     add_outcome(&f, outcome);
+    if (!grpc) /* what is held has no lists, and gRPC is HTTP/2, where little is ambiguous */
+        add_ambiguities(&f, head->odd | head->request_odd, odd);
     if (grpc && outcome < 0 && k && k->grpc && !k->held)
         k->held = hold(&f, &names, head->first_ns);
     else
@@ -518,16 +543,32 @@ void http_trailers(void *stream, void *kept, bool response, const struct http_fi
         tell_held(stream, k, grpc_status(fields, count));
 }
 
+/* Chunks, of which only their sizes say that they are odd: their messages have been told. */
+static void note_ambiguities(struct stream *s, const struct http_totals *totals)
+{
+    const char *odd[ODDITIES];
+    struct address_texts t;
+
+    FIELDS(f, ROOM);
+    add_ambiguities(&f, totals->late_odd, odd);
+    if (totals->status)
+        add_uint(&f, "http_status_code", 0, totals->status);
+    add_sock(&f, s, &t);
+    report_event(s->p, CFG_EW_HTTP, "http.note", s->channel, totals->end_ns, &f);
+}
+
 void http_done(void *stream, void *kept, const struct http_totals *totals)
 {
+    struct stream *s = stream;
     struct kept *k = kept;
 
-    (void)totals;
     if (k && k->early) { /* nobody has asked for it */
         http_response(stream, &k->early->head, NULL, 0);
         free(k->early);
     } else {
         tell_held(stream, k, -1); /* it was given up */
     }
+    if (totals->late_odd && s->p && s->p->pl->ev_http_note)
+        note_ambiguities(s, totals);
     free(k);
 }

@@ -102,6 +102,7 @@ struct pipeline *pipeline_for(struct collector *c, const struct config_sources *
     pl->ev_net_app = wants(pl, CFG_EW_NET, "net.app");
     pl->ev_http_req = wants(pl, CFG_EW_HTTP, "http.req");
     pl->ev_http_resp = wants(pl, CFG_EW_HTTP, "http.resp");
+    pl->ev_http_note = wants(pl, CFG_EW_HTTP, "http.note");
     pl->ev_dns_req = wants(pl, CFG_EW_DNS, "dns.req");
     pl->ev_dns_resp = wants(pl, CFG_EW_DNS, "dns.resp");
     stream_prepare(pl);

@@ -41,7 +41,7 @@ void stream_prepare(struct pipeline *pl)
     const struct config *cfg = pl->cfg;
     struct detect_rule *rules = xcalloc(cfg->protocol_count + 1, sizeof(*rules));
 
-    pl->http = pl->ev_http_req || pl->ev_http_resp;
+    pl->http = pl->ev_http_req || pl->ev_http_resp || pl->ev_http_note;
     for (int m = TM_HTTP_REQ; m <= TM_HTTP_RESP_LENGTH; m++)
         pl->http |= pl->metric[m] || pl->per_op[m];
     pl->dns = pl->ev_dns_req || pl->ev_dns_resp || pl->metric[TM_DNS_REQ] || pl->per_op[TM_DNS_REQ] ||

@@ -46,6 +46,7 @@ struct http_head {
     bool early;                 /* a response whose request is expected to be told behind it: of two threads of a program
                                  * that write and read, the one that reads may be the first to tell */
     uint32_t odd;               /* enum http_oddity, without what only the body shows */
+    uint32_t request_odd;       /* a response: of its request, as far as that has passed */
     struct slice method, target;/* target: as sent (origin, absolute, authority or asterisk form); HTTP/2 :path */
     struct slice scheme;        /* HTTP/2 :scheme; absent with HTTP/1 */
     struct slice host;          /* Host, or :authority */
@@ -72,6 +73,7 @@ struct http_totals {
     bool complete;              /* both messages ended as they should */
     bool gap;                   /* bytes that the decoder needed weren't captured; of bodies it needs the number only */
     uint32_t odd;               /* enum http_oddity of both messages, bodies included */
+    uint32_t late_odd;          /* ... of them, those that no head has told */
     int grpc_status;            /* from trailers or head; -1: none */
 };
 

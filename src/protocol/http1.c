@@ -55,6 +55,7 @@ struct exchange {
     struct exchange *next;
     void *kept;
     struct http_totals totals;
+    uint32_t told_odd; /* of totals.odd, what the heads have told */
     bool has_request;
     bool alone;         /* its request began when nothing was outstanding */
     bool asked;         /* the request is over, or never comes */
@@ -177,6 +178,7 @@ static void settle(struct http1 *h, struct exchange *x, uint64_t now)
     h->count--;
     if (!x->totals.end_ns)
         x->totals.end_ns = now;
+    x->totals.late_odd = x->totals.odd & ~x->told_odd;
     x->totals.complete = x->has_request && x->answering && !x->broken;
     if (h->sink->done && !x->handed_over)
         h->sink->done(h->owner, x->kept, &x->totals);
@@ -598,6 +600,7 @@ static void take_request(struct http1 *h, struct side *s, const struct http_head
     x->has_request = true;
     x->totals.request_first_ns = s->first_ns;
     x->totals.odd |= head->odd;
+    x->told_odd |= head->odd;
     x->totals.gap |= h->pairing == NONE;
     x->head = head->method.len == 4 && !memcmp(head->method.p, "HEAD", 4);
     x->connect = head->method.len == 7 && !memcmp(head->method.p, "CONNECT", 7);
@@ -629,7 +632,9 @@ static void take_response(struct http1 *h, struct side *s, struct http_head *hea
         h->unanswered = x->next;
     }
     if (x) {
+        head->request_odd = x->totals.odd;
         x->totals.odd |= head->odd;
+        x->told_odd = x->totals.odd;
         if (!head->interim) {
             x->answering = true;
             x->totals.status = head->status;

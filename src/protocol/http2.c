@@ -301,6 +301,7 @@ static void request_head(struct http2 *h, struct stream *s, struct http_head *he
     s->totals.request_first_ns = head->first_ns;
     s->totals.gap |= h->halves[proto_other(h->client)].lost;
     s->told[REQUEST] = true;
+    s->totals.odd |= head->odd;
     if (h->sink->request)
         s->kept = h->sink->request(h->owner, head, s->kept);
     if (!kept) {
@@ -337,6 +338,8 @@ static void response_head(struct http2 *h, struct stream *s, struct http_head *h
         s->totals.response_first_ns = head->first_ns;
         s->totals.grpc_status = grpc_status(head->fields, head->field_count);
     }
+    head->request_odd = s->totals.odd;
+    s->totals.odd |= head->odd;
     if (h->sink->response)
         s->kept = h->sink->response(h->owner, head, s->kept,
                                     s->told[REQUEST] && head->first_ns > begun ? head->first_ns - begun : 0);

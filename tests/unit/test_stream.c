@@ -113,6 +113,40 @@ static void test_exchange(void **state)
     writer_free(&w);
 }
 
+/* What proxies and servers may understand differently is said with the message, or behind the one it is found in. */
+static void test_ambiguities(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_data(&w, 4, DATA_RX, "POST /1 HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    run();
+    assert_int_equal(count("http.req ", "http_ambiguities=content_length_and_transfer_encoding"), 1);
+    assert_int_equal(count("http.resp ", "http_ambiguities=content_length_and_transfer_encoding"), 1);
+    writer_free(&w);
+}
+
+static void test_ambiguous_chunks(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_data(&w, 4, DATA_RX, "POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0;x=\n\r\n");
+    put_data(&w, 4, DATA_TX, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n");
+    put_data(&w, 4, DATA_RX, REQUEST("/2"));
+    put_data(&w, 4, DATA_TX, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n");
+    put_data(&w, 4, DATA_RX, REQUEST("/3"));
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    run();
+    expect_not("http.req ", "http_ambiguities");
+    assert_int_equal(count("http.resp ", "http_ambiguities=chunk"), 1);
+    expect("http.resp ", "http_target=/1");
+    assert_int_equal(count("http.note ", NULL), 1);
+    expect("http.note ", "http_ambiguities=chunk http_status_code=200 net_transport=IP.TCP");
+    writer_free(&w);
+}
+
 /* Of two threads of a client, the one that reads may be the first to tell: the exchange is as whole as others. */
 static void test_early(void **state)
 {
@@ -997,7 +1031,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_exchange), T(test_early),
+        T(test_exchange), T(test_early), T(test_ambiguities), T(test_ambiguous_chunks),
         T(test_body_is_skipped),
         T(test_parts_of_calls),
         T(test_lost_head),
