@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "telemetry/internal.h"
 #include "version.h"
 
@@ -228,18 +229,21 @@ static void encode_fields(struct buf *b, const struct watch *w, const struct pro
     }
 }
 
-/* The same fields one by one, for filters that look at each. Returns their number. */
-static size_t expand(const struct tm_process *who, const struct tm_field *fields, size_t count,
-                     struct tm_field ret[TM_MAX_FIELDS * GROUP_FIELDS])
+/* The same fields one by one, for filters that look at each: in t->each. Returns their number. */
+static size_t expand(struct telemetry *t, const struct tm_process *who, const struct tm_field *fields, size_t count)
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < count && i < TM_MAX_FIELDS; i++) {
+    if (count * GROUP_FIELDS > t->each_room) {
+        t->each_room = count * GROUP_FIELDS;
+        t->each = xrealloc(t->each, t->each_room, sizeof(*t->each));
+    }
+    for (size_t i = 0; i < count; i++) {
         if (fields[i].type == TM_WHO || fields[i].type == TM_OWNER) {
-            expand_group(who, fields[i].type, ret + n);
+            expand_group(who, fields[i].type, t->each + n);
             n += GROUP_FIELDS;
         } else {
-            ret[n++] = fields[i];
+            t->each[n++] = fields[i];
         }
     }
     return n;
@@ -248,13 +252,12 @@ static size_t expand(const struct tm_process *who, const struct tm_field *fields
 void event_send(struct telemetry *t, struct process *p, const struct tm_event *e)
 {
     const struct watch *w = &t->watch[e->watch];
-    struct tm_field each[TM_MAX_FIELDS * GROUP_FIELDS];
     const struct tm_field *fields = e->fields;
     size_t count = e->field_count;
 
     if (!filter_matches_all(w->value) || !filter_matches_all(w->field)) {
-        count = expand(p->who, fields, count, each);
-        fields = each;
+        count = expand(t, p->who, fields, count);
+        fields = t->each;
     }
     if (!passes_value(t, w, NULL, fields, count) || !passes_limit(t, p, e->time_ns))
         return;

@@ -131,6 +131,8 @@ struct telemetry {
     struct tm_process self_who;
     struct process *self;       /* this collector, for notices that concern no process */
     struct buf out, scratch;    /* of one record */
+    struct tm_field *each;      /* ... its fields one by one */
+    size_t each_room;
     struct tm_stats stats;
 };
 

@@ -446,6 +446,7 @@ void telemetry_free(struct telemetry *t, unsigned wait_ms)
     buf_free(&t->tags_json);
     buf_free(&t->out);
     buf_free(&t->scratch);
+    free(t->each);
     free(t);
 }
 

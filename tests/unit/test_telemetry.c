@@ -484,6 +484,18 @@ static void event_filters_see_groups(void **state)
     check_filters(rows, COUNT(rows), f, COUNT(f));
 }
 
+/* HTTP's events may have hundreds of header fields. */
+static void event_filters_see_all(void **state)
+{
+    enum { MANY = 300 };
+    static const struct filter_row rows[] = {{".*", "^last$", ".*", "{\"last\":7}"}, {".*", "^last$", "^7$", "{\"last\":7}"}};
+    struct tm_field f[MANY];
+
+    for (int i = 0; i < MANY; i++)
+        f[i] = (struct tm_field){.name = i == MANY - 1 ? "last" : "other", .type = TM_UINT, .v.u = i == MANY - 1 ? 7 : 1};
+    check_filters(rows, COUNT(rows), f, COUNT(f));
+}
+
 /* --- rate --- */
 
 static void limiter_arithmetic(void **state)
@@ -1373,7 +1385,7 @@ int main(void)
         cmocka_unit_test(filter_table),
         cmocka_unit_test(names_in_the_cache_do_not_mix),
         cmocka_unit_test(event_filters),
-        cmocka_unit_test(event_filters_see_groups),
+        cmocka_unit_test(event_filters_see_groups), cmocka_unit_test(event_filters_see_all),
         cmocka_unit_test(limiter_arithmetic),
         cmocka_unit_test(limiter_holds_back_and_tells),
         cmocka_unit_test(notice_comes_within_seconds_while_running),
