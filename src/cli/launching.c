@@ -2,6 +2,7 @@
 /* Starting a program observed: what run, watch and the bare form have in common. */
 #include "cli/cli.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -311,6 +312,11 @@ int collector_standalone(int listen_fd, int ready_fd)
 
 /* The file that execvp(3) would run: a name with a slash as it is, else looked for in PATH. Returns 0 and a malloc'ed
  * path, or EXIT_NOTFOUND or EXIT_NOEXEC after a message. */
+static int not_started(int err)
+{
+    return err == ENOENT ? EXIT_NOTFOUND : EXIT_NOEXEC;
+}
+
 static int find_program(const char *name, char **ret)
 {
     const char *path = getenv("PATH");
@@ -323,8 +329,10 @@ static int find_program(const char *name, char **ret)
     }
     if (strchr(name, '/')) {
         if (stat(name, &st) < 0) {
-            cli_error("%s: %s", name, strerror(errno));
-            return errno == EACCES ? EXIT_NOEXEC : EXIT_NOTFOUND;
+            int err = errno;
+
+            cli_error("%s: %s", name, strerror(err));
+            return not_started(err);
         }
         if (S_ISDIR(st.st_mode) || access(name, X_OK) < 0) {
             cli_error("%s: %s", name, S_ISDIR(st.st_mode) ? "is a directory, not a program" : "is not executable");
@@ -393,6 +401,25 @@ static int exec_observed(const struct prepared *p, const char *path, char **argv
     return err;
 }
 
+/* Whether sh may be given a file that the kernel can't execute. Shells take one for a script whose first line has no
+ * NUL (POSIX, "Command Search and Execution", lets them refuse others); of a program for another machine they would
+ * make commands. */
+static bool is_script(const char *path)
+{
+    char text[256];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text));
+    const char *nul, *end;
+
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return true; /* sh will say what is wrong, or do nothing */
+    nul = memchr(text, '\0', (size_t)n);
+    end = memchr(text, '\n', (size_t)n);
+    return memcmp(text, ELFMAG, (size_t)n < SELFMAG ? (size_t)n : SELFMAG) != 0 && (!nul || (end && end < nul));
+}
+
 /* Only returns if it fails. */
 static int exec_program(const struct prepared *p, const char *path, char **argv)
 {
@@ -402,7 +429,7 @@ static int exec_program(const struct prepared *p, const char *path, char **argv)
 
     unshield();
     err = exec_observed(p, path, argv);
-    if (err == ENOEXEC) { /* a script without "#!": execvp(3) and shells give it to sh */
+    if (err == ENOEXEC && is_script(path)) { /* without "#!": execvp(3) and shells give it to sh */
         while (argv[n])
             n++;
         script = xcalloc(n + 2, sizeof(char *));
@@ -412,8 +439,11 @@ static int exec_program(const struct prepared *p, const char *path, char **argv)
         exec_observed(p, script[0], script);
         free(script);
     }
-    cli_error("%s: %s", path, strerror(err));
-    return err == ENOENT ? EXIT_NOTFOUND : EXIT_NOEXEC;
+    if (err == ENOENT && access(path, F_OK) == 0)
+        cli_error("%s: the interpreter that its first line names, or its dynamic loader, does not exist", path);
+    else
+        cli_error("%s: %s", path, strerror(err));
+    return not_started(err);
 }
 
 static uint64_t realtime_ns(void)
@@ -548,9 +578,12 @@ static int save_session(struct session *s, struct config_sources *config, const 
     if (!f) {
         rc = -errno;
     } else {
+        errno = 0;
         config_print_yaml(config, f, false);
-        if (ferror(f) | fclose(f))
-            rc = -EIO;
+        if (fflush(f) != 0 || ferror(f))
+            rc = errno ? -errno : -EIO;
+        if (fclose(f) != 0 && rc == 0)
+            rc = -errno;
     }
     if (rc < 0)
         *ret_what = yml;
@@ -561,8 +594,10 @@ static int save_session(struct session *s, struct config_sources *config, const 
     s->metric_format = xstrdup(c->metric.format == CFG_STATSD ? "statsd" : "ndjson");
     s->payload_dir = xstrdup(c->payload.dir);
     config_free(c);
-    if (rc == 0 && (rc = session_save(s)) < 0)
+    if (rc == 0 && (rc = session_save(s, -1)) < 0)
         *ret_what = xasprintf("%s/session.json", s->dir);
+    if (rc < 0)
+        session_discard(s);
     return rc;
 }
 
@@ -588,10 +623,8 @@ static int add_sources(const struct args *a, struct config_sources *config, stru
     if (user_config) {
         int rc = config_add_file(config, user_config, cli_problem, &fatal);
 
-        if (rc < 0) {
-            cli_error("%s: %s", user_config, rc == -EINVAL ? "is not YAML" : strerror(-rc));
-            return rc;
-        }
+        if (rc < 0)
+            return rc; /* cli_problem() has told why */
         if (fatal)
             cli_hint("`scope config check %s` checks the whole file", user_config);
     }
