@@ -13,12 +13,12 @@
 #include "cli/eval.h"
 
 #define FOLLOW_MS 100
+#define KINDS "console, dns, file, fs, http, metric, net, process, syscall"
 #define SORT_SLACK 4096 /* candidates kept beyond those wanted before the worst are dropped */
 
 static const struct cli_option options[] = {
     {"source", "LIST", "Only sources that begin with one of these, such as fs.open,net.", NULL, 's', false, false},
-    {"sourcetype", "LIST", "Only these kinds: console, dns, file, fs, http, metric, net, process, syscall", NULL, 't', false,
-     false},
+    {"sourcetype", "LIST", "Only these kinds: " KINDS, NULL, 't', false, false},
     {"match", "TEXT", "Only events whose line contains this text", NULL, 'm', false, false},
     {"eval", "JS", "Only events for which this JavaScript expression is true", NULL, 'e', false, false},
     {"fields", "LIST", "Members of the event's data to show", NULL, 0, false, false},
@@ -731,6 +731,23 @@ static int show(struct view *v, const struct args *a, const struct session *s, s
     return 0;
 }
 
+/* A kind that there is none of would silently show nothing: 0, or EXIT_USAGE after a message. */
+static int check_kinds(const struct args *a)
+{
+    char **wanted = split(args_get(a, "sourcetype")), **kinds = split(KINDS), **known;
+    int rc = 0;
+
+    for (char **w = wanted; w && *w && rc == 0; w++) {
+        for (known = kinds; *known && strcmp(*known + strspn(*known, " "), *w) != 0; known++) {
+        }
+        if (!*known)
+            rc = cli_usage(a->command, "--sourcetype: there is no kind '%s'; there are " KINDS, *w);
+    }
+    free_list(wanted);
+    free_list(kinds);
+    return rc;
+}
+
 static int run(struct args *a)
 {
     static const char *const conflicts[][2] = {
@@ -751,7 +768,7 @@ static int run(struct args *a)
             return rc;
     if (v.reverse && !v.sort)
         return cli_usage(a->command, "--reverse goes with --sort");
-    if ((rc = args_number(a, "last", 1, 1 << 24, &last)))
+    if ((rc = args_number(a, "last", 1, 1 << 24, &last)) || (rc = check_kinds(a)))
         return rc;
     if (args_get(a, "eval") && !(v.eval = eval_new(args_get(a, "eval"), &error))) {
         rc = cli_usage(a->command, "--eval: %s", error);

@@ -228,6 +228,14 @@ static void split(char *text, const char *env[VARIABLES_MAX + 1], const char **r
     env[n] = NULL;
 }
 
+/* Loading one may wait for the writer of a pipe; nothing waits here. */
+static bool is_regular(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) < 0 || S_ISREG(st.st_mode); /* what isn't there is told by who opens it */
+}
+
 static void apply(struct proc *p, const char *path, char *text)
 {
     const char *env[VARIABLES_MAX + 1], *reload;
@@ -238,8 +246,12 @@ static void apply(struct proc *p, const char *path, char *text)
     split(text, env, &reload);
     if (reload && strcmp(reload, "true") == 0)
         reload = found = config_find_file((const char *const[]){NULL});
-    if (reload && config_add_file(s, reload, on_problem, &fatal) < 0)
+    if (reload && !is_regular(reload)) {
+        log_warning("%s: is no regular file", reload);
         fatal = true;
+    } else if (reload && config_add_file(s, reload, on_problem, &fatal) < 0) {
+        fatal = true;
+    }
     config_add_environ(s, env, on_problem, &fatal);
     free(found);
     if (fatal) {
