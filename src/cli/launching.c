@@ -257,7 +257,10 @@ static void keep_problem(void *ctx, const struct cfg_problem *p)
     struct buf *b = ctx;
     const char *key = p->key ? p->key : "";
 
-    buf_printf(b, "%s:%u: %s%s%s", p->file ? p->file : "", p->line, key, *key ? ": " : "", p->text);
+    buf_printf(b, "%s:", p->file ? p->file : "");
+    if (p->line)
+        buf_printf(b, "%u:", p->line);
+    buf_printf(b, " %s%s%s", key, *key ? ": " : "", p->text);
     buf_char(b, '\0');
 }
 

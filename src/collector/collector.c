@@ -264,7 +264,7 @@ static void serve_control(struct loop *l, const struct client *cl, const struct 
     if (!injects(&cl->peer))
         ret = -EPERM;
     else if (req->type == JOIN_UPDATE)
-        ret = fd < 0 ? -EBADF : control_update(&l->c, (pid_t)req->tid, fd);
+        ret = fd < 0 ? -EBADF : control_update(&l->c, (pid_t)req->tid, fd, req->path);
     else
         ret = found = control_inspect(&l->c, (pid_t)req->tid);
     planner_reply(cl->fd, ret < 0 ? ret : 0, found);
@@ -364,6 +364,7 @@ static bool serve(struct client *cl)
         return true;
     case JOIN_INSPECT:
     case JOIN_UPDATE:
+        req.path[sizeof(req.path) - 1] = '\0';
         serve_control(l, cl, &req, fd);
         break;
     case JOIN_LEAVE:
@@ -617,8 +618,8 @@ static bool finished(const struct loop *l)
     const struct collector *c = &l->c;
 
     return root_gone(c) && !c->procs && !c->segments && !c->backlog.bytes && clients_can_wait(l) &&
-           !planner_busy(l->planner) && !tracer_busy(l->tracer) && c->alone_since && clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS &&
-           gone(l->starter_pidfd);
+           !planner_busy(l->planner) && !tracer_busy(l->tracer) && c->alone_since &&
+           clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS && gone(l->starter_pidfd);
 }
 
 /* Joining processes: looked for each turn, and waited for if the next one is far (wire/join.h). */

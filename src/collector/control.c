@@ -168,7 +168,7 @@ static char *read_text(int fd, size_t *ret_len, int *ret_err)
     return NULL;
 }
 
-int control_update(struct collector *c, pid_t pid, int fd)
+int control_update(struct collector *c, pid_t pid, int fd, const char *cwd)
 {
     struct config_sources *s;
     struct proc *p;
@@ -186,7 +186,8 @@ int control_update(struct collector *c, pid_t pid, int fd)
     text = read_text(fd, &len, &rc);
     if (!text)
         return rc;
-    s = copy_sources(life_config(p));
+    s = copy_sources(life_config(p)); /* has whole paths */
+    config_sources_start_at(s, cwd);
     rc = config_add_text(s, "the new configuration", text, len, on_problem, &fatal);
     free(text);
     if (rc == 0 && fatal)

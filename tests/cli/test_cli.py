@@ -907,6 +907,10 @@ def update(ctx):
     step("two")
     equal(inspected(ctx, shell.pid)["cfg"]["current"]["event"]["transport"]["path"], str(other))
     equal(inspected(ctx, shell.pid)["cfg"]["current"]["metric"]["format"]["type"], "ndjson", "what was not named stays")
+    new.write_text("payload: {dir: here}\n")
+    ctx.run([ctx.scope, "update", shell.pid, "-c", new], cwd=ctx.fresh("cwd"), check_code=0)
+    current = inspected(ctx, shell.pid)["cfg"]["current"]
+    equal((current["payload"]["dir"], current["event"]["transport"]["path"]), (f"{ctx.dir}/cwd/here", str(other)), "a relative path")
     for text, word in (("event: [", "YAML"), ("metric: {format: {verbosity: x}}", "verbosity"), ("nothing: 1", "nothing")):
         new.write_text(text)
         check(word in err(ctx, "update", str(shell.pid), "-c", str(new), code=1), text)
