@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -12,7 +11,6 @@
 #include "base/mem.h"
 #include "cli/eval.h"
 
-#define FOLLOW_MS 100
 #define KINDS "console, dns, file, fs, http, metric, net, process, syscall"
 #define SORT_SLACK 4096 /* candidates kept beyond those wanted before the worst are dropped */
 
@@ -689,9 +687,8 @@ static int follow(struct view *v, struct lines *l, const struct session *s)
         bool running = session_running(s); /* before reading: what is written until its end is seen */
 
         rc = show_all(v, l);
-        if (rc < 0 || !running || fflush(stdout) || ferror(stdout))
+        if (rc < 0 || !running || fflush(stdout) || ferror(stdout) || !cli_pause())
             return rc;
-        poll(NULL, 0, FOLLOW_MS);
     }
 }
 

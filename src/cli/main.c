@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cli/commands.h"
+
+#define FOLLOW_MS 100
 
 const struct cli_command *const cli_commands[] = {
     &command_run,     &command_watch,   &command_attach,  &command_detach,     &command_events, &command_metrics,
@@ -49,6 +52,13 @@ int cli_finish(int status)
     if (errno != EPIPE)
         cli_error("can't write to standard output: %s", strerror(errno));
     return status ? status : EXIT_FAILED;
+}
+
+bool cli_pause(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO}; /* errors are told unasked */
+
+    return poll(&out, 1, FOLLOW_MS) <= 0;
 }
 
 static int run_command(const struct cli_command *c, int argc, char **argv)

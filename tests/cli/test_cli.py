@@ -527,6 +527,10 @@ def events_follow(ctx):
         f.write(line[30:] + "\n")
     equal(json.loads(reader.stdout.readline())["_time"], 1.5, "the new event")
     check(reader.poll() is None, "it ended while the collector runs")
+    for command in ("events", "logs"):  # nothing more comes that could not be written
+        quitter = subprocess.Popen([ctx.scope, command, "-f"], env=ctx.env(), stdout=subprocess.PIPE)
+        quitter.stdout.close()
+        quitter.wait(timeout=10)
     holder.kill()
     holder.wait()
     rest, _ = reader.communicate(timeout=10)
