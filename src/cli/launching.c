@@ -401,6 +401,11 @@ static int exec_observed(const struct prepared *p, const char *path, char **argv
     err = errno;
     if (trace >= 0)
         launch_trace_end(trace);
+    if (err == E2BIG && p->env) {
+        cli_error("%s runs unobserved: its arguments and environment leave no room for ours", path);
+        execve(path, argv, environ);
+        err = errno;
+    }
     return err;
 }
 

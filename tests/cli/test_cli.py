@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands: what they print, their exit statuses, and how they read sessions that the test has written by hand."""
 
+import errno
 import fcntl
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import stat
@@ -266,6 +268,26 @@ def limits_of_the_program(ctx):
     for limit in limits:
         result = ctx.run(["bash", "-c", f"ulimit {limit}; exec {ctx.scope} run echo done"])
         equal((result.code, result.out), (0, b"done\n"), f"with ulimit {limit}: {result.describe()}")
+    # Arguments of the greatest length that there may be: ours must not make them too many.
+    stack = lambda: resource.setrlimit(resource.RLIMIT_STACK, (512 << 10, 512 << 10))
+
+    def run(prefix, length):
+        try:
+            return ctx.run([*prefix, "/bin/echo", *["x" * 1000] * (length // 1009), "y" * (length % 1009)], preexec=stack)
+        except OSError as error:
+            equal(error.errno, errno.E2BIG, "error")
+            return None
+
+    fits, fails = 10000, 1 << 20
+    while fails - fits > 1:
+        length = (fits + fails) // 2
+        fits, fails = (length, fails) if run([], length) else (fits, length)
+    prefix = [str(ctx.scope), "run", "--"]
+    fits -= sum(len(word) + 1 + 8 for word in prefix) + len(prefix[0])  # 8: of a pointer; the file's name is there once more
+    fits -= 32  # alignment, length of what remains
+    observed, bare = run(prefix, fits), run([], fits)
+    equal((observed.code, observed.out), (0, bare.out), "with long arguments")
+    check(b"unobserved" in observed.err, observed.err)
     result = ctx.run([ctx.scope, "run", "sh", "-c", "exec grep -E '^Sig(Ign|Blk|Cgt)' /proc/self/status"])
     bare = ctx.run(["sh", "-c", "exec grep -E '^Sig(Ign|Blk|Cgt)' /proc/self/status"])
     equal(result.out, bare.out, "signal dispositions")
