@@ -66,6 +66,8 @@ static int run_command(const struct cli_command *c, int argc, char **argv)
     struct args a;
     int rc = args_parse(&a, c, argc, argv);
 
+    if (!c->stop_at_word) /* else the program would get it */
+        signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error like others */
     if (rc == 0 && args_has(&a, "help"))
         help_command(stdout, c);
     else if (rc == 0)

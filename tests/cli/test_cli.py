@@ -836,6 +836,9 @@ def output_that_cannot_be_written(ctx):
         process = subprocess.run([ctx.scope, "events"], env=ctx.env(), stdout=full, stderr=subprocess.PIPE, check=False)
     equal(process.returncode, 1, "status")
     check(b"can't write to standard output" in process.stderr, process.stderr)
+    target = ctx.fresh("extracted")
+    limited = ctx.run(["bash", "-c", f"ulimit -f 0; {ctx.scope} extract {target}; exit $?"])
+    check(limited.code == 1 and b"File too large" in limited.err, limited.describe())
 
 
 @test()
