@@ -105,7 +105,7 @@ static int set_dest(const struct args *a, struct config_sources *config, const c
 {
     const char *text = args_get(a, option), *error = "";
     struct cfg_transport t = {0};
-    char *url;
+    char *url, *path;
     int rc;
 
     if (!text)
@@ -114,9 +114,13 @@ static int set_dest(const struct args *a, struct config_sources *config, const c
         return cli_usage(a->command, "--%s %s: %s", option, text, error);
     if (t.type == CFG_FILE && t.path && *t.path != '/' && strcmp(t.path, "stdout") != 0 &&
         strcmp(t.path, "stderr") != 0) {
-        char *cwd = getcwd(NULL, 0),
-             *path = xasprintf("%s/%s", cwd ? cwd : "", t.path); /* the collector lives in "/" */
+        char *cwd = getcwd(NULL, 0); /* the collector lives in "/" */
 
+        if (!cwd) {
+            cfg_transport_clear(&t);
+            return cli_usage(a->command, "--%s %s: the working directory is gone", option, text);
+        }
+        path = xasprintf("%s/%s", cwd, t.path);
         free(cwd);
         free(t.path);
         t.path = path;

@@ -48,7 +48,7 @@ char *session_base(void)
         if (*home == '/')
             return xstrdup(home);
         cwd = getcwd(NULL, 0);
-        base = xasprintf("%s/%s", cwd ? cwd : "", home);
+        base = xasprintf("%s/%s", cwd ? cwd : "/proc/self/cwd", home); /* removed: then nothing can be made there */
         free(cwd);
         return base;
     }

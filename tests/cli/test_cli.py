@@ -221,6 +221,13 @@ def sessions_that_cannot_be_stored(ctx):
     message = ctx.run([ctx.scope, "events"], env=ctx.env(SCOPE_HOME=blocked)).err.decode()
     check(f"can't read the sessions in {blocked}: Not a directory" in message, message)
 
+    # What is relative to a directory that has been removed is nowhere, least of all below "/".
+    gone = ["bash", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "bash", ctx.scope]
+    result = ctx.run([*gone, "run", "/bin/echo", "done"], env=ctx.env(SCOPE_HOME="gone"), check_code=0)
+    check(result.out == b"done\n" and b"can't store a session" in result.err, result.describe())
+    result = ctx.run([*gone, "run", "-e", "./events.json", "/bin/echo", "done"], check_code=2)
+    check(b"the working directory is gone" in result.err, result.describe())
+
     # Begun and not finished: the reason is told, and nothing is left that readers would take for the last session.
     result = ctx.run(["bash", "-c", f"ulimit -f 1; exec {ctx.scope} run echo done"], check_code=0)
     message = result.err.decode()
