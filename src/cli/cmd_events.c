@@ -559,10 +559,15 @@ struct sort_entry {
 
 static bool sort_reverse;
 
+static bool has_key(const struct sort_entry *e)
+{
+    return e->text || e->number == e->number;
+}
+
 static int compare_entries(const void *a, const void *b)
 {
     const struct sort_entry *x = a, *y = b;
-    bool no_x = !x->text && x->number != x->number, no_y = !y->text && y->number != y->number;
+    bool no_x = !has_key(x), no_y = !has_key(y);
     int order;
 
     if (no_x || no_y) { /* events without the member come last, whatever the direction */
@@ -632,6 +637,8 @@ static int show_sorted(struct view *v, struct lines *l, size_t limit)
     }
     if (count)
         count = keep_best(list, count, limit);
+    if (count && !has_key(&list[0])) /* those without come last */
+        cli_error("--sort: none of these events has a member %s with a number or a text", v->sort);
     for (size_t i = 0; i < count; i++) {
         print_at(v, l, list[i].offset);
         free(list[i].text);
@@ -777,6 +784,8 @@ static int run(struct args *a)
         eval_free(v.eval);
         return rc;
     }
+    if (v.sort && strncmp(v.sort, "data.", 5) == 0) /* as --eval has it */
+        v.sort += 5;
     cli_color(a);
     v.width = cli_width();
     v.sources = split(args_get(a, "source"));

@@ -473,6 +473,9 @@ def events_sort(ctx):
     equal([e["data"]["file_write_bytes"] for e in got], [0])
     equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "_time", "-n", "2")], [11, 11])
     equal(events_of(ctx, "--sort", "source", "-r", "-t", "fs"), ["fs.close", "fs.close", "fs.open"])
+    equal(events_of(ctx, "--sort", "data.file", "-n", "1"), ["fs.close"], "as --eval writes it")
+    result = ctx.tool_run("events", "--sort", "flie")
+    check(b"none of these events has a member flie" in result.err, result.describe())
     many = [dict(EVENTS[0], pid=(n * 7919) % 20011) for n in range(20000)]
     write_session(ctx, 4, many)
     equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "pid", "-n", "3")],
