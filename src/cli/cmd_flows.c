@@ -508,7 +508,7 @@ static int write_packets(const struct view *v, const char *name)
         if (one < 0 && bad++ == 0) /* one message; the rest is written */
             status = file_error(v, &r, one);
         if (ferror(to))
-            failed = errno; /* what comes later tells another one */
+            failed = errno ? errno : EIO; /* what comes later tells another one */
     }
     packets_free(p);
     if (bad > 1)

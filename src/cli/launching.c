@@ -185,11 +185,17 @@ static void yaml_path(struct buf *b, const char *dir, const char *name)
     buf_free(&path);
 }
 
+static void is_fatal(void *ctx, const struct cfg_problem *p)
+{
+    *(bool *)ctx |= p->fatal;
+}
+
 /* What a session has in place of the built-in defaults: everything goes into its own directory, and nothing needs to be
- * protected from many events. The environment and flags stand above it. */
-static void session_defaults(struct config_sources *config, const char *dir)
+ * protected from many events. The environment and flags stand above it. -EILSEQ if the directory's name isn't text. */
+static int session_defaults(struct config_sources *config, const char *dir)
 {
     struct buf b = BUF_INIT;
+    bool fatal = false;
 
     buf_str(&b, "metric:\n  format:\n    type: ndjson\n  transport:\n    type: file\n    path: ");
     yaml_path(&b, dir, "metrics.json");
@@ -202,8 +208,9 @@ static void session_defaults(struct config_sources *config, const char *dir)
     buf_str(&b, "\n  log:\n    level: info\n    transport:\n      type: file\n      path: ");
     yaml_path(&b, dir, "scope.log");
     buf_char(&b, '\n');
-    config_add_text(config, "session defaults", b.p, b.len, cli_problem, NULL);
+    config_add_text(config, "session defaults", b.p, b.len, is_fatal, &fatal);
     buf_free(&b);
+    return fatal ? -EILSEQ : 0;
 }
 
 /* --- the collector process --- */
@@ -490,7 +497,10 @@ static struct config *config_of_program(const struct config_sources *config, con
 
 static void no_library(const struct args *a, const char *what, int rc)
 {
-    cli_error("can't install the library: %s: %s", what, rc == -EPERM ? "belongs to somebody else" : strerror(-rc));
+    cli_error("can't install the library: %s: %s", what,
+              rc == -EPERM    ? "belongs to somebody else"
+              : rc == -EINVAL ? "the dynamic loader takes no name with spaces or colons"
+                              : strerror(-rc));
     if (!args_has(a, "librarypath"))
         cli_hint("--librarypath DIR puts it elsewhere");
 }
@@ -608,6 +618,22 @@ static int save_session(struct session *s, struct config_sources *config, const 
     config_free(c);
     if (rc == 0 && (rc = session_save(s, -1)) < 0)
         *ret_what = xasprintf("%s/session.json", s->dir);
+    return rc;
+}
+
+/* A new session with what is configured for its first program. 0, or -errno with *ret_what naming what failed
+ * (malloc'ed); then nothing is left of it. */
+static int begin_session(const struct args *a, const char *kind, pid_t pid, const char *path, char **argv,
+                         struct config_sources *config, struct session *s, char **ret_what)
+{
+    int rc = new_session(argv, pid, kind, s, ret_what);
+
+    if (rc < 0)
+        return rc;
+    if (!args_has(a, "userconfig") && (rc = session_defaults(config, s->dir)) < 0)
+        *ret_what = xstrdup(s->dir);
+    else
+        rc = save_session(s, config, path, argv, ret_what);
     if (rc < 0)
         session_discard(s);
     return rc;
@@ -678,12 +704,7 @@ int cli_run_program(const struct args *a, const char *kind)
         rc = EXIT_OURS;
         goto out;
     }
-    rc = new_session(a->words, getpid(), kind, &s, &what);
-    if (rc == 0) {
-        if (!args_has(a, "userconfig"))
-            session_defaults(config, s.dir);
-        rc = save_session(&s, config, path, a->words, &what);
-    }
+    rc = begin_session(a, kind, getpid(), path, a->words, config, &s, &what);
     if (rc < 0) {
         no_session(what, rc);
     } else {
@@ -844,11 +865,7 @@ int cli_attach(const struct args *a, pid_t *pids, size_t count)
         goto out;
     free(argv);
     argv = command_of(pids[0], attach_name(ready[0]));
-    if ((rc = new_session(argv, pids[0], "attach", &s, &what)) == 0) {
-        if (!args_has(a, "userconfig"))
-            session_defaults(config, s.dir);
-        rc = save_session(&s, config, argv[0], argv, &what);
-    }
+    rc = begin_session(a, "attach", pids[0], argv[0], argv, config, &s, &what);
     if (rc < 0) {
         no_session(what, rc);
         rc = EXIT_FAILED;

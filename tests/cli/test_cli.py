@@ -221,6 +221,17 @@ def sessions_that_cannot_be_stored(ctx):
     message = ctx.run([ctx.scope, "events"], env=ctx.env(SCOPE_HOME=blocked)).err.decode()
     check(f"can't read the sessions in {blocked}: Not a directory" in message, message)
 
+    # A name that configuration can't have.
+    result = ctx.run([ctx.scope, "run", "echo", "done"], env=ctx.env(SCOPE_HOME=f"{ctx.dir}/new\nline"), check_code=0)
+    message = result.err.decode()
+    check("can't store a session" in message and "unobserved" in message and message.count("scope: ") == 2, message)
+
+    # One that can't stand in LD_PRELOAD.
+    for name in ("with space", "with:colon"):
+        result = ctx.run([ctx.scope, "run", "-l", ctx.fresh(name), "echo", "done"], check_code=0)
+        check(b"can't install the library" in result.err and b"ld.so" not in result.err, result.describe())
+        shutil.rmtree(ctx.home / "history")
+
     # What is relative to a directory that has been removed is nowhere, least of all below "/".
     gone = ["bash", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "bash", ctx.scope]
     result = ctx.run([*gone, "run", "/bin/echo", "done"], env=ctx.env(SCOPE_HOME="gone"), check_code=0)
