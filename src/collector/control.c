@@ -131,8 +131,10 @@ static void on_problem(void *ctx, const struct cfg_problem *pr)
 }
 
 /* New sources that say what these do, for more to be laid over. */
-static struct config_sources *copy_sources(const struct config_sources *from)
+static struct config_sources *copy_sources(struct proc *p)
 {
+    const struct config_sources *from = life_config(p);
+    const struct session *session = p->c->opt->session;
     struct config_sources *s = config_sources_new();
     char *text = NULL;
     size_t len = 0;
@@ -144,6 +146,8 @@ static struct config_sources *copy_sources(const struct config_sources *from)
     }
     config_add_text(s, "the configuration so far", text ? text : "", len, NULL, NULL);
     free(text);
+    if (session && session->cwd) /* ours is "/" */
+        config_sources_start_at(s, session->cwd);
     return s;
 }
 
@@ -186,7 +190,7 @@ int control_update(struct collector *c, pid_t pid, int fd, const char *cwd)
     text = read_text(fd, &len, &rc);
     if (!text)
         return rc;
-    s = copy_sources(life_config(p)); /* has whole paths */
+    s = copy_sources(p); /* has whole paths */
     config_sources_start_at(s, cwd);
     rc = config_add_text(s, "the new configuration", text, len, on_problem, &fatal);
     free(text);
@@ -240,7 +244,7 @@ static bool is_regular(const char *path)
 static void apply(struct proc *p, const char *path, char *text)
 {
     const char *env[VARIABLES_MAX + 1], *reload;
-    struct config_sources *s = copy_sources(life_config(p));
+    struct config_sources *s = copy_sources(p);
     char *found = NULL;
     bool fatal = false;
 

@@ -989,8 +989,9 @@ def command_file(ctx):
     directory = ctx.session().dir / "cmd"
     new, loose = directory / f"scope.{shell.pid}", ctx.dir / "loose"
     (directory / "scope.1").write_text("SCOPE_METRIC_VERBOSITY=2\n")
-    new.write_text("SCOPE_SUMMARY_PERIOD=1\n")
+    new.write_text("SCOPE_SUMMARY_PERIOD=1\nSCOPE_PAYLOAD_DIR=here\n")
     ctx.wait_for(lambda: not new.exists(), "command file read")
+    equal(inspected(ctx, shell.pid)["cfg"]["current"]["payload"]["dir"], f"{ctx.dir}/here", "a relative path")
     equal(inspected(ctx, shell.pid)["cfg"]["current"]["libscope"]["summaryperiod"], 1)
     loose.write_text("SCOPE_METRIC_VERBOSITY=3\n")
     loose.chmod(0o666)
