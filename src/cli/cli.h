@@ -95,6 +95,9 @@ int cli_usage(const struct cli_command *c, const char *fmt, ...) __attribute__((
 const char *cli_closest(const char *word, const char *const *candidates);
 /* stdout was written completely? Else EXIT_FAILED with a message (nothing for EPIPE). Call at the end. */
 int cli_finish(int status);
+/* A pause of whoever follows a file that grows. False if nobody reads stdout any more (`| head`), which a write would
+ * only tell when there is something to write. */
+bool cli_pause(void);
 
 /* --- help.c --- */
 

@@ -61,11 +61,8 @@ static int load(struct args *a, struct config_sources *c, struct problems *p, ch
     *ret_path = a->word_count > 1 ? xstrdup(a->words[1]) : config_find_file((const char *const *)environ);
     if (*ret_path) {
         rc = config_add_file(c, *ret_path, on_problem, p);
-        if (rc < 0) {
-            if (rc != -EINVAL || !p->fatal) /* what is no YAML at all has been reported with its line */
-                cli_error("%s: %s", *ret_path, rc == -EINVAL ? "is not YAML" : strerror(-rc));
-            return EXIT_FAILED;
-        }
+        if (rc < 0)
+            return EXIT_FAILED; /* on_problem() has told why */
     }
     if (with_environ)
         config_add_environ(c, (const char *const *)environ, on_problem, p);

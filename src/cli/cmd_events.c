@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -12,13 +11,12 @@
 #include "base/mem.h"
 #include "cli/eval.h"
 
-#define FOLLOW_MS 100
+#define KINDS "console, dns, file, fs, http, metric, net, process, syscall"
 #define SORT_SLACK 4096 /* candidates kept beyond those wanted before the worst are dropped */
 
 static const struct cli_option options[] = {
     {"source", "LIST", "Only sources that begin with one of these, such as fs.open,net.", NULL, 's', false, false},
-    {"sourcetype", "LIST", "Only these kinds: console, dns, file, fs, http, metric, net, process, syscall", NULL, 't', false,
-     false},
+    {"sourcetype", "LIST", "Only these kinds: " KINDS, NULL, 't', false, false},
     {"match", "TEXT", "Only events whose line contains this text", NULL, 'm', false, false},
     {"eval", "JS", "Only events for which this JavaScript expression is true", NULL, 'e', false, false},
     {"fields", "LIST", "Members of the event's data to show", NULL, 0, false, false},
@@ -562,10 +560,15 @@ struct sort_entry {
 
 static bool sort_reverse;
 
+static bool has_key(const struct sort_entry *e)
+{
+    return e->text || e->number == e->number;
+}
+
 static int compare_entries(const void *a, const void *b)
 {
     const struct sort_entry *x = a, *y = b;
-    bool no_x = !x->text && x->number != x->number, no_y = !y->text && y->number != y->number;
+    bool no_x = !has_key(x), no_y = !has_key(y);
     int order;
 
     if (no_x || no_y) { /* events without the member come last, whatever the direction */
@@ -635,6 +638,8 @@ static int show_sorted(struct view *v, struct lines *l, size_t limit)
     }
     if (count)
         count = keep_best(list, count, limit);
+    if (count && !has_key(&list[0])) /* those without come last */
+        cli_error("--sort: none of these events has a member %s with a number or a text", v->sort);
     for (size_t i = 0; i < count; i++) {
         print_at(v, l, list[i].offset);
         free(list[i].text);
@@ -690,9 +695,8 @@ static int follow(struct view *v, struct lines *l, const struct session *s)
         bool running = session_running(s); /* before reading: what is written until its end is seen */
 
         rc = show_all(v, l);
-        if (rc < 0 || !running || fflush(stdout) || ferror(stdout))
+        if (rc < 0 || !running || fflush(stdout) || ferror(stdout) || !cli_pause())
             return rc;
-        poll(NULL, 0, FOLLOW_MS);
     }
 }
 
@@ -732,6 +736,23 @@ static int show(struct view *v, const struct args *a, const struct session *s, s
     return 0;
 }
 
+/* A kind that there is none of would silently show nothing: 0, or EXIT_USAGE after a message. */
+static int check_kinds(const struct args *a)
+{
+    char **wanted = split(args_get(a, "sourcetype")), **kinds = split(KINDS), **known;
+    int rc = 0;
+
+    for (char **w = wanted; w && *w && rc == 0; w++) {
+        for (known = kinds; *known && strcmp(*known + strspn(*known, " "), *w) != 0; known++) {
+        }
+        if (!*known)
+            rc = cli_usage(a->command, "--sourcetype: there is no kind '%s'; there are " KINDS, *w);
+    }
+    free_list(wanted);
+    free_list(kinds);
+    return rc;
+}
+
 static int run(struct args *a)
 {
     static const char *const conflicts[][2] = {
@@ -752,7 +773,7 @@ static int run(struct args *a)
             return rc;
     if (v.reverse && !v.sort)
         return cli_usage(a->command, "--reverse goes with --sort");
-    if ((rc = args_number(a, "last", 1, 1 << 24, &last)))
+    if ((rc = args_number(a, "last", 1, 1 << 24, &last)) || (rc = check_kinds(a)))
         return rc;
     if (args_get(a, "eval") && !(v.eval = eval_new(args_get(a, "eval"), &error))) {
         rc = cli_usage(a->command, "--eval: %s", error);
@@ -764,6 +785,8 @@ static int run(struct args *a)
         eval_free(v.eval);
         return rc;
     }
+    if (v.sort && strncmp(v.sort, "data.", 5) == 0) /* as --eval has it */
+        v.sort += 5;
     cli_color(a);
     v.width = cli_width();
     v.sources = split(args_get(a, "source"));

@@ -493,12 +493,12 @@ static int write_packets(const struct view *v, const char *name)
     struct packets *p;
     struct payload_record r;
     uint64_t flows = 0, bad = 0;
-    int rc, status = 0;
+    int rc, status = 0, failed = 0;
 
     if (!to)
         return EXIT_FAILED;
     p = packets_new(to, v->reader, "AppScope " SCOPE_VERSION);
-    while ((rc = payload_next(v->reader, &r)) == 1 && !ferror(to)) {
+    while ((rc = payload_next(v->reader, &r)) == 1 && !failed) {
         int one;
 
         if (!wanted(v, r.flow))
@@ -507,6 +507,8 @@ static int write_packets(const struct view *v, const char *name)
         one = packets_add(p, &r);
         if (one < 0 && bad++ == 0) /* one message; the rest is written */
             status = file_error(v, &r, one);
+        if (ferror(to))
+            failed = errno ? errno : EIO; /* what comes later tells another one */
     }
     packets_free(p);
     if (bad > 1)
@@ -517,8 +519,10 @@ static int write_packets(const struct view *v, const char *name)
     }
     if (to == stdout)
         return status;
-    if ((fflush(to) | ferror(to) | fclose(to)) != 0) {
-        cli_error("can't write %s: %s", name, strerror(errno));
+    if (fclose(to) != 0 && !failed)
+        failed = errno;
+    if (failed) {
+        cli_error("can't write %s: %s", name, strerror(failed));
         return EXIT_FAILED;
     }
     fprintf(stderr, "%llu flows written to %s\n", (unsigned long long)flows, name);

@@ -2,7 +2,6 @@
 #include "cli/commands.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,9 +90,8 @@ static int run(struct args *a)
             print_line(line, len, json);
             seen++;
         }
-        if (rc < 0 || !running || fflush(stdout) || ferror(stdout))
+        if (rc < 0 || !running || fflush(stdout) || ferror(stdout) || !cli_pause())
             break;
-        poll(NULL, 0, 100);
     }
     if (rc < 0) {
         cli_error("the log of session %llu: %s", (unsigned long long)s.id, strerror(-rc));

@@ -112,8 +112,8 @@ const struct cli_command command_update = {
     .description =
         "The file is laid over what is in effect for the process: keys that it doesn't name keep their values. "
         "Children "
-        "that the process has from then on get the same. Calls are timed only if that was wanted when the process was "
-        "started.\n"
+        "that the process has from then on get the same. Relative paths start where the command runs. Calls are timed "
+        "only if that was wanted when the process was started.\n"
         "A process that is named by its number may belong to any session of yours, wherever that is stored; root may "
         "name any process. The same holds for inspect.",
     .options = options,

@@ -148,8 +148,11 @@ static int update_one(void *ctx, const char *socket, const uid_t *owner)
 {
     const struct update *u = ctx;
     struct join_request req = {.type = JOIN_UPDATE, .tid = (uint32_t)u->pid};
-    int rc = session_ask(socket, owner, &req, u->fd, NULL, WAIT_MS);
+    int rc;
 
+    if (!getcwd(req.path, sizeof(req.path)))
+        req.path[0] = '\0'; /* removed meanwhile: the collector's own will do */
+    rc = session_ask(socket, owner, &req, u->fd, NULL, WAIT_MS);
     return rc == -ECONNREFUSED ? -ESRCH : rc;
 }
 

@@ -2,6 +2,7 @@
 /* Starting a program observed: what run, watch and the bare form have in common. */
 #include "cli/cli.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -104,7 +105,7 @@ static int set_dest(const struct args *a, struct config_sources *config, const c
 {
     const char *text = args_get(a, option), *error = "";
     struct cfg_transport t = {0};
-    char *url;
+    char *url, *path;
     int rc;
 
     if (!text)
@@ -113,9 +114,13 @@ static int set_dest(const struct args *a, struct config_sources *config, const c
         return cli_usage(a->command, "--%s %s: %s", option, text, error);
     if (t.type == CFG_FILE && t.path && *t.path != '/' && strcmp(t.path, "stdout") != 0 &&
         strcmp(t.path, "stderr") != 0) {
-        char *cwd = getcwd(NULL, 0),
-             *path = xasprintf("%s/%s", cwd ? cwd : "", t.path); /* the collector lives in "/" */
+        char *cwd = getcwd(NULL, 0); /* the collector lives in "/" */
 
+        if (!cwd) {
+            cfg_transport_clear(&t);
+            return cli_usage(a->command, "--%s %s: the working directory is gone", option, text);
+        }
+        path = xasprintf("%s/%s", cwd, t.path);
         free(cwd);
         free(t.path);
         t.path = path;
@@ -180,11 +185,17 @@ static void yaml_path(struct buf *b, const char *dir, const char *name)
     buf_free(&path);
 }
 
+static void is_fatal(void *ctx, const struct cfg_problem *p)
+{
+    *(bool *)ctx |= p->fatal;
+}
+
 /* What a session has in place of the built-in defaults: everything goes into its own directory, and nothing needs to be
- * protected from many events. The environment and flags stand above it. */
-static void session_defaults(struct config_sources *config, const char *dir)
+ * protected from many events. The environment and flags stand above it. -EILSEQ if the directory's name isn't text. */
+static int session_defaults(struct config_sources *config, const char *dir)
 {
     struct buf b = BUF_INIT;
+    bool fatal = false;
 
     buf_str(&b, "metric:\n  format:\n    type: ndjson\n  transport:\n    type: file\n    path: ");
     yaml_path(&b, dir, "metrics.json");
@@ -197,8 +208,9 @@ static void session_defaults(struct config_sources *config, const char *dir)
     buf_str(&b, "\n  log:\n    level: info\n    transport:\n      type: file\n      path: ");
     yaml_path(&b, dir, "scope.log");
     buf_char(&b, '\n');
-    config_add_text(config, "session defaults", b.p, b.len, cli_problem, NULL);
+    config_add_text(config, "session defaults", b.p, b.len, is_fatal, &fatal);
     buf_free(&b);
+    return fatal ? -EILSEQ : 0;
 }
 
 /* --- the collector process --- */
@@ -256,7 +268,10 @@ static void keep_problem(void *ctx, const struct cfg_problem *p)
     struct buf *b = ctx;
     const char *key = p->key ? p->key : "";
 
-    buf_printf(b, "%s:%u: %s%s%s", p->file ? p->file : "", p->line, key, *key ? ": " : "", p->text);
+    buf_printf(b, "%s:", p->file ? p->file : "");
+    if (p->line)
+        buf_printf(b, "%u:", p->line);
+    buf_printf(b, " %s%s%s", key, *key ? ": " : "", p->text);
     buf_char(b, '\0');
 }
 
@@ -311,6 +326,11 @@ int collector_standalone(int listen_fd, int ready_fd)
 
 /* The file that execvp(3) would run: a name with a slash as it is, else looked for in PATH. Returns 0 and a malloc'ed
  * path, or EXIT_NOTFOUND or EXIT_NOEXEC after a message. */
+static int not_started(int err)
+{
+    return err == ENOENT ? EXIT_NOTFOUND : EXIT_NOEXEC;
+}
+
 static int find_program(const char *name, char **ret)
 {
     const char *path = getenv("PATH");
@@ -323,8 +343,10 @@ static int find_program(const char *name, char **ret)
     }
     if (strchr(name, '/')) {
         if (stat(name, &st) < 0) {
-            cli_error("%s: %s", name, strerror(errno));
-            return errno == EACCES ? EXIT_NOEXEC : EXIT_NOTFOUND;
+            int err = errno;
+
+            cli_error("%s: %s", name, strerror(err));
+            return not_started(err);
         }
         if (S_ISDIR(st.st_mode) || access(name, X_OK) < 0) {
             cli_error("%s: %s", name, S_ISDIR(st.st_mode) ? "is a directory, not a program" : "is not executable");
@@ -390,7 +412,31 @@ static int exec_observed(const struct prepared *p, const char *path, char **argv
     err = errno;
     if (trace >= 0)
         launch_trace_end(trace);
+    if (err == E2BIG && p->env) {
+        cli_error("%s runs unobserved: its arguments and environment leave no room for ours", path);
+        execve(path, argv, environ);
+        err = errno;
+    }
     return err;
+}
+
+/* Whether sh may be given a file that the kernel can't execute. Shells take one for a script whose first line has no
+ * NUL (POSIX, "Command Search and Execution", lets them refuse others); of a program for another machine they would
+ * make commands. */
+static bool is_script(const char *path)
+{
+    char text[256];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text));
+    const char *nul, *end;
+
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return true; /* sh will say what is wrong, or do nothing */
+    nul = memchr(text, '\0', (size_t)n);
+    end = memchr(text, '\n', (size_t)n);
+    return memcmp(text, ELFMAG, (size_t)n < SELFMAG ? (size_t)n : SELFMAG) != 0 && (!nul || (end && end < nul));
 }
 
 /* Only returns if it fails. */
@@ -402,7 +448,7 @@ static int exec_program(const struct prepared *p, const char *path, char **argv)
 
     unshield();
     err = exec_observed(p, path, argv);
-    if (err == ENOEXEC) { /* a script without "#!": execvp(3) and shells give it to sh */
+    if (err == ENOEXEC && is_script(path)) { /* without "#!": execvp(3) and shells give it to sh */
         while (argv[n])
             n++;
         script = xcalloc(n + 2, sizeof(char *));
@@ -412,8 +458,11 @@ static int exec_program(const struct prepared *p, const char *path, char **argv)
         exec_observed(p, script[0], script);
         free(script);
     }
-    cli_error("%s: %s", path, strerror(err));
-    return err == ENOENT ? EXIT_NOTFOUND : EXIT_NOEXEC;
+    if (err == ENOENT && access(path, F_OK) == 0)
+        cli_error("%s: the interpreter that its first line names, or its dynamic loader, does not exist", path);
+    else
+        cli_error("%s: %s", path, strerror(err));
+    return not_started(err);
 }
 
 static uint64_t realtime_ns(void)
@@ -448,7 +497,10 @@ static struct config *config_of_program(const struct config_sources *config, con
 
 static void no_library(const struct args *a, const char *what, int rc)
 {
-    cli_error("can't install the library: %s: %s", what, rc == -EPERM ? "belongs to somebody else" : strerror(-rc));
+    cli_error("can't install the library: %s: %s", what,
+              rc == -EPERM    ? "belongs to somebody else"
+              : rc == -EINVAL ? "the dynamic loader takes no name with spaces or colons"
+                              : strerror(-rc));
     if (!args_has(a, "librarypath"))
         cli_hint("--librarypath DIR puts it elsewhere");
 }
@@ -548,9 +600,12 @@ static int save_session(struct session *s, struct config_sources *config, const 
     if (!f) {
         rc = -errno;
     } else {
+        errno = 0;
         config_print_yaml(config, f, false);
-        if (ferror(f) | fclose(f))
-            rc = -EIO;
+        if (fflush(f) != 0 || ferror(f))
+            rc = errno ? -errno : -EIO;
+        if (fclose(f) != 0 && rc == 0)
+            rc = -errno;
     }
     if (rc < 0)
         *ret_what = yml;
@@ -561,8 +616,26 @@ static int save_session(struct session *s, struct config_sources *config, const 
     s->metric_format = xstrdup(c->metric.format == CFG_STATSD ? "statsd" : "ndjson");
     s->payload_dir = xstrdup(c->payload.dir);
     config_free(c);
-    if (rc == 0 && (rc = session_save(s)) < 0)
+    if (rc == 0 && (rc = session_save(s, -1)) < 0)
         *ret_what = xasprintf("%s/session.json", s->dir);
+    return rc;
+}
+
+/* A new session with what is configured for its first program. 0, or -errno with *ret_what naming what failed
+ * (malloc'ed); then nothing is left of it. */
+static int begin_session(const struct args *a, const char *kind, pid_t pid, const char *path, char **argv,
+                         struct config_sources *config, struct session *s, char **ret_what)
+{
+    int rc = new_session(argv, pid, kind, s, ret_what);
+
+    if (rc < 0)
+        return rc;
+    if (!args_has(a, "userconfig") && (rc = session_defaults(config, s->dir)) < 0)
+        *ret_what = xstrdup(s->dir);
+    else
+        rc = save_session(s, config, path, argv, ret_what);
+    if (rc < 0)
+        session_discard(s);
     return rc;
 }
 
@@ -588,10 +661,8 @@ static int add_sources(const struct args *a, struct config_sources *config, stru
     if (user_config) {
         int rc = config_add_file(config, user_config, cli_problem, &fatal);
 
-        if (rc < 0) {
-            cli_error("%s: %s", user_config, rc == -EINVAL ? "is not YAML" : strerror(-rc));
-            return rc;
-        }
+        if (rc < 0)
+            return rc; /* cli_problem() has told why */
         if (fatal)
             cli_hint("`scope config check %s` checks the whole file", user_config);
     }
@@ -633,12 +704,7 @@ int cli_run_program(const struct args *a, const char *kind)
         rc = EXIT_OURS;
         goto out;
     }
-    rc = new_session(a->words, getpid(), kind, &s, &what);
-    if (rc == 0) {
-        if (!args_has(a, "userconfig"))
-            session_defaults(config, s.dir);
-        rc = save_session(&s, config, path, a->words, &what);
-    }
+    rc = begin_session(a, kind, getpid(), path, a->words, config, &s, &what);
     if (rc < 0) {
         no_session(what, rc);
     } else {
@@ -799,11 +865,7 @@ int cli_attach(const struct args *a, pid_t *pids, size_t count)
         goto out;
     free(argv);
     argv = command_of(pids[0], attach_name(ready[0]));
-    if ((rc = new_session(argv, pids[0], "attach", &s, &what)) == 0) {
-        if (!args_has(a, "userconfig"))
-            session_defaults(config, s.dir);
-        rc = save_session(&s, config, argv[0], argv, &what);
-    }
+    rc = begin_session(a, "attach", pids[0], argv[0], argv, config, &s, &what);
     if (rc < 0) {
         no_session(what, rc);
         rc = EXIT_FAILED;

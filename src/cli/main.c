@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cli/commands.h"
+
+#define FOLLOW_MS 100
 
 const struct cli_command *const cli_commands[] = {
     &command_run,     &command_watch,   &command_attach,  &command_detach,     &command_events, &command_metrics,
@@ -51,11 +54,20 @@ int cli_finish(int status)
     return status ? status : EXIT_FAILED;
 }
 
+bool cli_pause(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO}; /* errors are told unasked */
+
+    return poll(&out, 1, FOLLOW_MS) <= 0;
+}
+
 static int run_command(const struct cli_command *c, int argc, char **argv)
 {
     struct args a;
     int rc = args_parse(&a, c, argc, argv);
 
+    if (!c->stop_at_word) /* else the program would get it */
+        signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error like others */
     if (rc == 0 && args_has(&a, "help"))
         help_command(stdout, c);
     else if (rc == 0)

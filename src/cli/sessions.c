@@ -41,6 +41,13 @@ int cli_session(const struct args *a, struct session *ret)
     /* Damaged metadata is no reason not to show the data. */
     if (rc == -EINVAL)
         cli_error("session %llu: session.json is missing or damaged", (unsigned long long)ret->id);
+    if (rc < 0 && rc != -EINVAL) {
+        char *base = session_base();
+
+        cli_error("can't read the sessions in %s: %s", base, strerror(-rc));
+        free(base);
+        return EXIT_FAILED;
+    }
     if (cli_refresh(ret, SYNC_MS) == -ETIMEDOUT)
         cli_error("session %llu: its collector does not answer; what is shown may not be complete",
                   (unsigned long long)ret->id);
@@ -56,7 +63,7 @@ int cli_refresh(struct session *s, unsigned timeout_ms)
         return 0;
     rc = session_sync(s, timeout_ms);
     load = session_load(s->id, &now);
-    if (load == -ENOENT) {
+    if (load < 0 && load != -EINVAL) {
         session_clear(&now);
         return rc;
     }

@@ -264,7 +264,7 @@ static void serve_control(struct loop *l, const struct client *cl, const struct 
     if (!injects(&cl->peer))
         ret = -EPERM;
     else if (req->type == JOIN_UPDATE)
-        ret = fd < 0 ? -EBADF : control_update(&l->c, (pid_t)req->tid, fd);
+        ret = fd < 0 ? -EBADF : control_update(&l->c, (pid_t)req->tid, fd, req->path);
     else
         ret = found = control_inspect(&l->c, (pid_t)req->tid);
     planner_reply(cl->fd, ret < 0 ? ret : 0, found);
@@ -364,6 +364,7 @@ static bool serve(struct client *cl)
         return true;
     case JOIN_INSPECT:
     case JOIN_UPDATE:
+        req.path[sizeof(req.path) - 1] = '\0';
         serve_control(l, cl, &req, fd);
         break;
     case JOIN_LEAVE:
@@ -587,7 +588,7 @@ static void save_session(struct loop *l)
     l->c.lost[LK_DESTINATION] = sum.lost_destination;
     for (int i = 0; i < LK_MAX; i++)
         set_lost(s, report_loss_name(i), l->c.lost[i]);
-    ret = session_save(s);
+    ret = session_save(s, l->lock_fd);
     if (ret && !l->save_failed)
         log_warning("%s/session.json can't be written: %s", s->dir, strerror(-ret));
     l->save_failed = ret != 0;
@@ -602,13 +603,23 @@ static void on_save(evutil_socket_t fd, short what, void *arg)
 
 /* --- turns --- */
 
+/* Those who read the session and wait for a destination that takes nothing get their answer at the end, too: however
+ * many come one after the other, they don't put it off. */
+static bool clients_can_wait(const struct loop *l)
+{
+    for (const struct client *cl = l->clients; cl; cl = cl->next)
+        if (!cl->sync || !cl->reached)
+            return false;
+    return true;
+}
+
 static bool finished(const struct loop *l)
 {
     const struct collector *c = &l->c;
 
-    return root_gone(c) && !c->procs && !c->segments && !c->backlog.bytes && !l->clients && !planner_busy(l->planner) &&
-           !tracer_busy(l->tracer) && c->alone_since && clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS &&
-           gone(l->starter_pidfd);
+    return root_gone(c) && !c->procs && !c->segments && !c->backlog.bytes && clients_can_wait(l) &&
+           !planner_busy(l->planner) && !tracer_busy(l->tracer) && c->alone_since &&
+           clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS && gone(l->starter_pidfd);
 }
 
 /* Joining processes: looked for each turn, and waited for if the next one is far (wire/join.h). */
@@ -910,7 +921,7 @@ int collector_run(const struct collector_options *opt)
     if (s && !s->end_ns) { /* told to end before the program */
         s->end_ns = clock_now_real();
         s->telemetry_stopped = true;
-        session_save(s);
+        session_save(s, l.lock_fd);
     }
     for (struct client *cl = l.clients, *next; cl; cl = next) {
         next = cl->next;
@@ -929,6 +940,6 @@ int collector_run(const struct collector_options *opt)
     if (l.starter_pidfd >= 0)
         close(l.starter_pidfd);
     if (l.lock_fd >= 0)
-        close(l.lock_fd);
+        session_unlock(l.lock_fd);
     return status;
 }

@@ -131,8 +131,10 @@ static void on_problem(void *ctx, const struct cfg_problem *pr)
 }
 
 /* New sources that say what these do, for more to be laid over. */
-static struct config_sources *copy_sources(const struct config_sources *from)
+static struct config_sources *copy_sources(struct proc *p)
 {
+    const struct config_sources *from = life_config(p);
+    const struct session *session = p->c->opt->session;
     struct config_sources *s = config_sources_new();
     char *text = NULL;
     size_t len = 0;
@@ -144,6 +146,8 @@ static struct config_sources *copy_sources(const struct config_sources *from)
     }
     config_add_text(s, "the configuration so far", text ? text : "", len, NULL, NULL);
     free(text);
+    if (session && session->cwd) /* ours is "/" */
+        config_sources_start_at(s, session->cwd);
     return s;
 }
 
@@ -168,7 +172,7 @@ static char *read_text(int fd, size_t *ret_len, int *ret_err)
     return NULL;
 }
 
-int control_update(struct collector *c, pid_t pid, int fd)
+int control_update(struct collector *c, pid_t pid, int fd, const char *cwd)
 {
     struct config_sources *s;
     struct proc *p;
@@ -186,7 +190,8 @@ int control_update(struct collector *c, pid_t pid, int fd)
     text = read_text(fd, &len, &rc);
     if (!text)
         return rc;
-    s = copy_sources(life_config(p));
+    s = copy_sources(p); /* has whole paths */
+    config_sources_start_at(s, cwd);
     rc = config_add_text(s, "the new configuration", text, len, on_problem, &fatal);
     free(text);
     if (rc == 0 && fatal)
@@ -228,18 +233,30 @@ static void split(char *text, const char *env[VARIABLES_MAX + 1], const char **r
     env[n] = NULL;
 }
 
+/* Loading one may wait for the writer of a pipe; nothing waits here. */
+static bool is_regular(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) < 0 || S_ISREG(st.st_mode); /* what isn't there is told by who opens it */
+}
+
 static void apply(struct proc *p, const char *path, char *text)
 {
     const char *env[VARIABLES_MAX + 1], *reload;
-    struct config_sources *s = copy_sources(life_config(p));
+    struct config_sources *s = copy_sources(p);
     char *found = NULL;
     bool fatal = false;
 
     split(text, env, &reload);
     if (reload && strcmp(reload, "true") == 0)
         reload = found = config_find_file((const char *const[]){NULL});
-    if (reload && config_add_file(s, reload, on_problem, &fatal) < 0)
+    if (reload && !is_regular(reload)) {
+        log_warning("%s: is no regular file", reload);
         fatal = true;
+    } else if (reload && config_add_file(s, reload, on_problem, &fatal) < 0) {
+        fatal = true;
+    }
     config_add_environ(s, env, on_problem, &fatal);
     free(found);
     if (fatal) {

@@ -16,8 +16,9 @@ struct proc;
 int control_inspect(struct collector *c, pid_t pid);
 
 /* Lays a scope.yml, read from fd (at most 1 MiB), over the configuration of a process and of the children that it will
- * have. 0; -ESRCH; -EINVAL if it isn't YAML or has a value that can't be: nothing was changed; or an error of reading. */
-int control_update(struct collector *c, pid_t pid, int fd);
+ * have. Relative paths in it start at cwd, or where ours do if that isn't absolute. 0; -ESRCH; -EINVAL if it isn't YAML
+ * or has a value that can't be: nothing was changed; or an error of reading. */
+int control_update(struct collector *c, pid_t pid, int fd, const char *cwd);
 
 /*
  * Looks for the command file of a process, <libscope.commanddir>/scope.<pid> (as we see the pid), once a summary period:

@@ -136,9 +136,12 @@ struct config_sources;
 /* Relative paths in values start at the working directory of this call. Never fails but for lack of memory (aborts). */
 struct config_sources *config_sources_new(void);
 void config_sources_free(struct config_sources *);
+/* Relative paths in values start at this directory instead, if it is an absolute path. */
+void config_sources_start_at(struct config_sources *, const char *directory);
 
 /* Reads a scope.yml (at most 1 MiB). Problems go to fn (may be NULL), loading goes on. Returns 0, or -errno
- * if the file can't be read, or -EINVAL if it isn't YAML at all; both have been told to fn. */
+ * if the file can't be read, or -EINVAL if it isn't YAML at all; both have been told to fn. Of a pipe it waits for what
+ * its writer has to say, at most 10 s for each piece (-ETIMEDOUT). */
 int config_add_file(struct config_sources *, const char *path, cfg_problem_fn fn, void *ctx);
 int config_add_text(struct config_sources *, const char *name, const char *text, size_t len, cfg_problem_fn fn,
                     void *ctx);

@@ -2,6 +2,7 @@
 /* scope.yml to settings, with every problem named by file, line and key. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 
 #define MAX_MAP 1024  /* keys of one map */
 #define SHOWN_MAX 200 /* bytes of a key in a message */
+#define PIPE_WAIT_MS 10000
 
 /* Reports --------------------------------------------------------------- */
 
@@ -870,6 +872,17 @@ int config_add_text(struct config_sources *s, const char *name, const char *text
     return 0;
 }
 
+/* Waits for the writer of a pipe, such as <(COMMAND) of a shell. Returns false if nothing came for too long. */
+static bool more_comes(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int n;
+
+    while ((n = poll(&p, 1, PIPE_WAIT_MS)) < 0 && errno == EINTR) {
+    }
+    return n > 0;
+}
+
 int config_add_file(struct config_sources *s, const char *path, cfg_problem_fn fn, void *ctx)
 {
     struct reporter r = {.fn = fn, .ctx = ctx, .file = path};
@@ -877,7 +890,7 @@ int config_add_file(struct config_sources *s, const char *path, cfg_problem_fn f
     struct stat st;
     int fd, ret;
 
-    /* Not to hang on a FIFO; regular files ignore it. */
+    /* Not to hang on a FIFO that nobody writes to; regular files ignore it. */
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 || fstat(fd, &st) < 0) {
         ret = -errno;
@@ -892,8 +905,10 @@ int config_add_file(struct config_sources *s, const char *path, cfg_problem_fn f
 
         if (n < 0 && errno == EINTR)
             continue;
+        if (n < 0 && errno == EAGAIN && more_comes(fd))
+            continue;
         if (n < 0) {
-            ret = -errno;
+            ret = errno == EAGAIN ? -ETIMEDOUT : -errno;
             goto unreadable;
         }
         b.len += (size_t)n;
@@ -906,7 +921,7 @@ int config_add_file(struct config_sources *s, const char *path, cfg_problem_fn f
     return ret;
 
 unreadable:
-    report(&r, 0, "", true, "can't be read: %s", strerror(-ret));
+    report(&r, 0, "", true, "can't be read: %s", ret == -ETIMEDOUT ? "its writer sends nothing" : strerror(-ret));
     if (fd >= 0)
         close(fd);
     buf_free(&b);

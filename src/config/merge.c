@@ -71,6 +71,14 @@ struct config_sources *config_sources_new(void)
     return s;
 }
 
+void config_sources_start_at(struct config_sources *s, const char *directory)
+{
+    if (*directory != '/')
+        return;
+    free(s->cwd);
+    s->cwd = xstrdup(directory);
+}
+
 void config_sources_free(struct config_sources *s)
 {
     if (!s)

@@ -102,6 +102,10 @@ static int install_library(const char *dir, char **ret_lib)
     struct statvfs fs;
     int rc = 0;
 
+    if (strpbrk(path, " :\t\n\v\f\r")) { /* LD_PRELOAD would be the names of several (ld.so(8), and musl) */
+        free(path);
+        return -EINVAL;
+    }
     if (!same_file(path, bytes, size))
         rc = file_replace(path, bytes, size, 0755); /* a process that maps the old one keeps it */
     if (rc == 0 && statvfs(dir, &fs) == 0 && (fs.f_flag & ST_NOEXEC))

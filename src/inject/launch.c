@@ -215,7 +215,7 @@ static int start_collector(void *arg)
         return 1;
     if (st->session) {
         st->session->collector = pid;
-        session_save(st->session); /* a failure shows again when the collector saves */
+        session_save(st->session, -1); /* a failure shows again when the collector saves */
     }
     return st->run(st->ctx, fds[0], fds[1]);
 }

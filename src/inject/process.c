@@ -185,6 +185,22 @@ static bool is_collector(pid_t pid, const struct process_facts *f)
     return same || strcmp(f->name, "scope-collector") == 0;
 }
 
+/* Valgrind, and the program in it, whose code it translates: patches would be errors. Its launcher leaves a variable. */
+static bool is_valgrind(pid_t pid)
+{
+    FILE *f = open_proc(pid, "environ");
+    char *name = NULL;
+    size_t cap = 0;
+    bool found = false;
+
+    while (f && !found && getdelim(&name, &cap, '\0', f) > 0)
+        found = strncmp(name, "VALGRIND_LAUNCHER=", strlen("VALGRIND_LAUNCHER=")) == 0;
+    free(name);
+    if (f)
+        fclose(f);
+    return found;
+}
+
 char *process_objection(pid_t pid, const struct process_facts *f)
 {
     struct process_facts tracer;
@@ -204,6 +220,8 @@ char *process_objection(pid_t pid, const struct process_facts *f)
     }
     if (is_collector(pid, f))
         return xstrdup("it is a collector");
+    if (is_valgrind(pid))
+        return xstrdup("it runs in Valgrind, which executes no code of its own");
     if (f->shadow_stack) /* they know nothing of the frame that leads a borrowed thread back, nor of calls that moved */
         return xstrdup("it runs with shadow stacks, under which its threads can't be borrowed; start it without them "
                        "(GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)");

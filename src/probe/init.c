@@ -119,6 +119,15 @@ static uint32_t choose_clock(void)
                                                                                                 : SEG_CLOCK_NONE;
 }
 
+/* Valgrind translates a program's code and runs what comes out: patches would be its errors, in its own process as in
+ * the program's. It knows itself by a variable of its launcher's, the program by a library that it loads first. */
+static bool translated(const struct start *st)
+{
+    const char *preload = env_get(st->envp, "LD_PRELOAD");
+
+    return st->alone ? env_get(st->envp, "VALGRIND_LAUNCHER") != NULL : preload && str_contains(preload, "/vgpreload_");
+}
+
 /* Reads the environment; true if this process is to be observed. */
 static bool configure(const struct start *st)
 {
@@ -126,7 +135,7 @@ static bool configure(const struct start *st)
     const char *mode = env_get(st->envp, ENV_MODE), *lossless;
     struct rlimit64 limit;
 
-    if (mode && *mode == MODE_SANDBOXED)
+    if ((mode && *mode == MODE_SANDBOXED) || translated(st))
         return false;
     if (mode)
         probe.mode = parse_hex(mode);

@@ -25,6 +25,9 @@
 #define METADATA_MAX (4u << 20)           /* more than any command line that execve(2) takes */
 #define STARTING_NS UINT64_C(10000000000) /* a session without a collector this young is just being started */
 #define SYNC_RETRY_MS 5
+#define STORE_LOCK_MS 2000
+#define STORE_RETRY_MS 2
+#define BLOCK 4096 /* of a file system; what a directory needs for one more name */
 
 static uint64_t clock_ns(clockid_t id)
 {
@@ -45,7 +48,7 @@ char *session_base(void)
         if (*home == '/')
             return xstrdup(home);
         cwd = getcwd(NULL, 0);
-        base = xasprintf("%s/%s", cwd ? cwd : "", home);
+        base = xasprintf("%s/%s", cwd ? cwd : "/proc/self/cwd", home); /* removed: then nothing can be made there */
         free(cwd);
         return base;
     }
@@ -117,7 +120,7 @@ static uint64_t highest_id(const char *history)
 static uint64_t read_count(const char *path)
 {
     char text[32];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* whatever lies there: not to hang on it */
     ssize_t n;
 
     if (fd < 0)
@@ -131,7 +134,18 @@ static uint64_t read_count(const char *path)
     return id_of_name(text);
 }
 
-/* Hands out the next id and makes its directory. Called with the store's lock held. */
+/* Takes the store's lock, which is held for moments. A holder that has been stopped must not keep programs from
+ * starting: after a while it goes on without, as mkdir(2) alone gives an id to one only, and the count is a help. */
+static void lock_store(int fd)
+{
+    const uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + STORE_LOCK_MS * UINT64_C(1000000);
+
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0 && (errno == EWOULDBLOCK || errno == EINTR) &&
+           clock_ns(CLOCK_MONOTONIC) < deadline)
+        poll(NULL, 0, STORE_RETRY_MS);
+}
+
+/* Hands out the next id and makes its directory. */
 static int next_directory(struct session *s, const char *base, const char *history, char **ret_what)
 {
     char *count = xasprintf("%s/count", base);
@@ -189,13 +203,7 @@ int session_create(struct session *s, char **ret_what)
         *ret_what = xstrdup(lock);
         goto out;
     }
-    while (flock(fd, LOCK_EX) < 0) {
-        if (errno == EINTR)
-            continue;
-        rc = -errno;
-        *ret_what = xstrdup(lock);
-        goto out;
-    }
+    lock_store(fd);
     rc = next_directory(s, base, history, ret_what);
     close(fd);
     fd = -1;
@@ -220,6 +228,8 @@ int session_create(struct session *s, char **ret_what)
         }
         free(path);
     }
+    if (rc < 0)
+        session_discard(s);
 out:
     if (fd >= 0)
         close(fd);
@@ -259,7 +269,16 @@ static void set_uint(json_t *o, const char *key, uint64_t v)
     json_object_set_new(o, key, json_integer(v > INT64_MAX ? INT64_MAX : (json_int_t)v));
 }
 
-int session_save(const struct session *s)
+/* Keeps that much space in the lock file. Where that can't be had nothing is lost but the precaution. */
+static void reserve(int lock_fd, size_t size)
+{
+    struct stat st;
+
+    if (fstat(lock_fd, &st) == 0 && st.st_size < (off_t)size)
+        (void)!fallocate(lock_fd, 0, 0, (off_t)size);
+}
+
+int session_save(const struct session *s, int lock_fd)
 {
     json_t *o = json_object(), *argv = json_array(), *lost = json_object();
     char *path = xasprintf("%s/session.json", s->dir), *text;
@@ -298,7 +317,13 @@ int session_save(const struct session *s)
     if (!text) {
         rc = -ENOMEM;
     } else {
-        rc = file_replace(path, text, strlen(text), 0600);
+        const size_t len = strlen(text);
+
+        rc = file_replace(path, text, len, 0600);
+        if ((rc == -ENOSPC || rc == -EDQUOT) && lock_fd >= 0 && ftruncate(lock_fd, 0) == 0)
+            rc = file_replace(path, text, len, 0600);
+        if (rc == 0 && lock_fd >= 0)
+            reserve(lock_fd, len + 2 * BLOCK); /* it grows a little */
         free(text);
     }
     free(path);
@@ -462,6 +487,12 @@ int session_load(uint64_t id, struct session *ret)
     struct stat st;
     int rc;
 
+    if (access(history, R_OK | X_OK) < 0 && errno != ENOENT) {
+        rc = -errno;
+        free(history);
+        *ret = (struct session){.exit_code = -1};
+        return rc;
+    }
     if (id == 0)
         id = highest_id(history);
     dir = xasprintf("%s/%llu", history, (unsigned long long)id);
@@ -533,15 +564,12 @@ static int remove_tree(int dirfd_, int depth)
     return rc;
 }
 
-int session_remove(const struct session *s)
+int session_discard(const struct session *s)
 {
-    uint64_t now = clock_ns(CLOCK_REALTIME);
     int fd, rc;
 
-    if (session_running(s))
-        return -EBUSY;
-    if (s->collector == 0 && s->start_ns && s->end_ns == 0 && now >= s->start_ns && now - s->start_ns < STARTING_NS)
-        return -EBUSY;
+    if (!s->dir)
+        return 0;
     fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return -errno;
@@ -549,6 +577,17 @@ int session_remove(const struct session *s)
     if (rc == 0 && rmdir(s->dir) < 0)
         rc = -errno;
     return rc;
+}
+
+int session_remove(const struct session *s)
+{
+    uint64_t now = clock_ns(CLOCK_REALTIME);
+
+    if (session_running(s))
+        return -EBUSY;
+    if (s->collector == 0 && s->start_ns && s->end_ns == 0 && now >= s->start_ns && now - s->start_ns < STARTING_NS)
+        return -EBUSY;
+    return session_discard(s);
 }
 
 /* An open file description lock (fcntl(2)): it can be tested without being taken, so that a reader never gets in the
@@ -568,6 +607,12 @@ int session_lock(const char *dir)
         return rc;
     }
     return fd;
+}
+
+void session_unlock(int lock_fd)
+{
+    (void)!ftruncate(lock_fd, 0);
+    close(lock_fd);
 }
 
 bool session_running(const struct session *s)

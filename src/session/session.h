@@ -50,19 +50,25 @@ struct session {
 /* Base directory: malloc'ed absolute path. */
 char *session_base(void);
 /* Creates the next session: directory, id, files. Fills id and dir; other members are the caller's.
- * 0 or -errno with *ret_what naming the path that failed (malloc'ed). */
+ * 0, or -errno with *ret_what naming the path that failed (malloc'ed); nothing is left of the session then. */
 int session_create(struct session *s, char **ret_what);
-/* Writes session.json (temporary file, rename). 0 or -errno. */
-int session_save(const struct session *s);
-/* Loads by id; id 0 means the most recent. 0, -ENOENT, or -EINVAL for damaged metadata (dir is still set). */
+/* Writes session.json (temporary file, rename). 0 or -errno. With the lock of session_lock() (-1: none) a disk that is
+ * full by then is no obstacle: the space that the lock file keeps for this is given up, so that what was lost can still
+ * be told. */
+int session_save(const struct session *s, int lock_fd);
+/* Loads by id; id 0 means the most recent. 0, -ENOENT, -EINVAL for damaged metadata (dir is still set), or why the
+ * sessions can't be read. */
 int session_load(uint64_t id, struct session *ret);
 /* All sessions, oldest first; damaged ones are included with command "?". */
 int session_list(struct session **ret, size_t *ret_count);
 void session_clear(struct session *s);
 /* Removes the directory of a session. 0, -EBUSY while its collector runs, or -errno. */
 int session_remove(const struct session *s);
+/* Removes a session that no collector was started for. 0 or -errno. */
+int session_discard(const struct session *s);
 /* The collector holds a lock on <dir>/lock while it runs. */
 int session_lock(const char *dir); /* descriptor or -EWOULDBLOCK/-errno */
+void session_unlock(int lock_fd);
 bool session_running(const struct session *s);
 /* Asks the session's collector to write out everything recorded so far and waits at most timeout_ms.
  * 0: done or no collector; -ETIMEDOUT. */

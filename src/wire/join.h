@@ -84,7 +84,8 @@ struct join_request {
     uint32_t flags;           /* TRACE: enum join_flags */
     char key[PLAN_KEY_MAX];   /* PLAN: identity of the image; TRACE: name of the program, for people, or empty */
     char path[4096];          /* PLAN: its name, for people; TRACE: the probe's file, for the environment of the new
-                               * image's children; may be cut short in the packet */
+                               * image's children; UPDATE: where relative paths start; may be cut short in the
+                               * packet */
 };
 
 struct join_reply {

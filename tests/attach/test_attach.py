@@ -680,6 +680,14 @@ def refused_traced(ctx):
     refused(ctx, child, f"it is traced by process {tracer.pid} (strace)")
 
 
+@test("refused/valgrind")
+def refused_valgrind(ctx):
+    process = ctx.start([ctx.tool("valgrind"), "-q", ctx.tool("sleep"), "1000"])
+    ctx.wait_for(lambda: "/valgrind/" in os.readlink(f"/proc/{process.pid}/exe"), "Valgrind")
+    refused(ctx, process.pid, "it runs in Valgrind")
+    check(process.poll() is None, "it has ended")
+
+
 @test("refused/32-bit")
 def refused_32bit(ctx):
     source = ctx.dir / "small.c"

@@ -164,6 +164,22 @@ def preloads(ctx):
     equal(result.out, b"4711\n", "output")
 
 
+@test("edges/valgrind", timeout=60)
+def valgrind(ctx):
+    """Executes the translation of a program in its own process; what such a program starts is observed again."""
+    source, built = ctx.dir / "leaves.c", ctx.dir / "leaves"
+    source.write_text("#include <stdlib.h>\n#include <sys/wait.h>\n#include <unistd.h>\n"
+                      "int main(void) { volatile char *p = malloc(3); int st; if (vfork() == 0) {"
+                      " execl(\"/bin/echo\", \"echo\", \"child\", (char *)0); _exit(1); }"
+                      " wait(&st); return p[3] ? 5 : 4; }\n")  # one byte too far
+    ctx.run([ctx.tool("gcc"), "-g", source, "-o", built], check_code=0)
+    script = f'"{ctx.tool("valgrind")}" -q "$1" 2>found; st=$?; sed "s/^==[0-9]*==//; s/Address 0x[0-9a-f]*//" found; exit $st'
+    result = both(ctx, ["sh", "-c", script, "sh", built])
+    check(b"Invalid read of size 1" in result.out, "Valgrind found nothing", result.describe())
+    equal(result.code in (4, 5), True, "status")
+    check([e for e in of(result, "process", "proc.start") if e["proc"] == "echo"], "its child was not observed")
+
+
 @test("edges/address-sanitizer")
 def address_sanitizer(ctx):
     """Its runtime refuses to work behind another preloaded library."""

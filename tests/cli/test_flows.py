@@ -108,6 +108,8 @@ def flows_bytes(ctx):
     path.write_bytes(b'{"type":"payload"}abc')
     p.line(type="data", flow=4, dir="in", time_ns=START, at=18, len=3)
     equal(out(ctx, "flows", "--in", "4"), b"abc", "without the headers")
+    p.data(1, "out", b"x" * 30000)  # more than stays in a buffer to the end
+    check("can't write /dev/full: No space left on device" in err(ctx, "flows", "--pcapng", "/dev/full"), "no reason")
     path.write_bytes(b'{"type":"payload"}a')
     result = ctx.tool_run("flows", "--in", "4", check_code=1)
     equal(result.out, b"a", "what there is")

@@ -119,7 +119,7 @@ static void test_private_files(void **state)
     (void)state;
     create(&s);
     assert_int_equal(s.id, 1);
-    assert_int_equal(session_save(&s), 0);
+    assert_int_equal(session_save(&s, -1), 0);
     umask(old);
     for (size_t i = 0; i < sizeof(want) / sizeof(*want); i++) {
         char *path = xasprintf("%s%s", s.dir, want[i].name);
@@ -159,7 +159,7 @@ static void test_round_trip(void **state)
     s.lost[1].count = 1;
     s.exit_code = 3;
     s.exit_signal = 0;
-    assert_int_equal(session_save(&s), 0);
+    assert_int_equal(session_save(&s, -1), 0);
     assert_int_equal(session_load(0, &got), 0);
     assert_int_equal(got.id, s.id);
     assert_string_equal(got.dir, s.dir);
@@ -228,7 +228,7 @@ static void test_many_at_once(void **state)
                 struct session s = {.exit_code = -1};
                 char *what;
 
-                if (session_create(&s, &what) < 0 || session_save(&s) < 0)
+                if (session_create(&s, &what) < 0 || session_save(&s, -1) < 0)
                     _exit(1);
                 session_clear(&s);
             }
@@ -368,7 +368,7 @@ static void test_lock(void **state)
     assert_int_equal(session_remove(&s), -EBUSY);
     /* A collector that is gone without having written an end. */
     s.collector = getpid();
-    assert_int_equal(session_save(&s), 0);
+    assert_int_equal(session_save(&s, -1), 0);
     assert_int_equal(session_load(s.id, &got), 0);
     assert_false(got.telemetry_stopped);
     session_clear(&got);
