@@ -166,6 +166,8 @@ static int lay_out(struct attach *a, char **ret_why)
     return 0;
 }
 
+#define OBSERVED "it is observed already; `scope ps` shows the session"
+
 static int plan_attach(struct attach *a, char **ret_why)
 {
     struct process_probe probe;
@@ -185,7 +187,7 @@ static int plan_attach(struct attach *a, char **ret_why)
     if (rc < 0)
         return rc;
     if (process_find_probe(a->pid, &a->seen, &probe, NULL)) {
-        *ret_why = xstrdup("it is observed already; `scope ps` shows the session");
+        *ret_why = xstrdup(OBSERVED);
         return -EALREADY;
     }
     texts_read(a->pid, &a->seen, a->plan_dir, process_is_trusted(&a->facts),
@@ -240,15 +242,37 @@ static int prepare(struct attach *a, char **ret_why)
     return -EAGAIN;
 }
 
-/* That it has ended makes the most different things fail. */
+static bool is_observed(pid_t pid)
+{
+    struct process_probe probe;
+    struct process_maps m;
+    bool found;
+
+    if (process_maps(pid, &m) < 0)
+        return false;
+    found = process_find_probe(pid, &m, &probe, NULL);
+    process_maps_free(&m);
+    return found;
+}
+
+/* That it has ended, or that another command attaches to it, makes the most different things fail. */
 static int explain(pid_t pid, int rc, char **ret_why)
 {
-    if (rc < 0 && process_has_ended(pid)) {
+    char *tracer;
+
+    if (rc == -ENOTSUP && (tracer = process_tracer(pid))) {
+        free(*ret_why);
+        *ret_why = tracer;
+    } else if (rc < 0 && rc != -EALREADY && process_has_ended(pid)) {
         rc = -ESRCH;
         free(*ret_why);
         *ret_why = NULL;
+    } else if ((rc == -ENOTSUP || rc == -EPERM || rc == -EAGAIN) && is_observed(pid)) {
+        rc = -EALREADY;
+        free(*ret_why);
+        *ret_why = xstrdup(OBSERVED);
     }
-    return worker_explain(rc, ret_why);
+    return worker_explain(rc, pid, ret_why);
 }
 
 int attach_prepare(pid_t pid, const char *plan_dir, uint32_t mode, struct attach **ret, char **ret_why)

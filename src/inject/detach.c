@@ -317,5 +317,5 @@ int detach_run(pid_t pid, const char *plan_dir, struct attach_result *ret, char 
             close(mem);
     }
     forget(&j);
-    return worker_explain(rc, ret_why);
+    return worker_explain(rc, pid, ret_why);
 }

@@ -201,9 +201,25 @@ static bool is_valgrind(pid_t pid)
     return found;
 }
 
-char *process_objection(pid_t pid, const struct process_facts *f)
+static char *traced_by(pid_t pid)
 {
     struct process_facts tracer;
+
+    if (process_facts(pid, &tracer) < 0)
+        *tracer.name = '\0';
+    return xasprintf("it is traced by process %d%s%s%s; end that first", (int)pid, *tracer.name ? " (" : "", tracer.name,
+                     *tracer.name ? ")" : "");
+}
+
+char *process_tracer(pid_t pid)
+{
+    struct process_facts f;
+
+    return process_facts(pid, &f) == 0 && f.tracer ? traced_by(f.tracer) : NULL;
+}
+
+char *process_objection(pid_t pid, const struct process_facts *f)
+{
     enum exe_kind kind;
 
     if (f->kernel_thread)
@@ -212,12 +228,8 @@ char *process_objection(pid_t pid, const struct process_facts *f)
         return xstrdup("its first thread has ended, with which its memory can't be seen any more");
     if (pid == getpid())
         return xstrdup("it is this very command");
-    if (f->tracer) {
-        if (process_facts(f->tracer, &tracer) < 0)
-            *tracer.name = '\0';
-        return xasprintf("it is traced by process %d%s%s%s; end that first", (int)f->tracer, *tracer.name ? " (" : "",
-                         tracer.name, *tracer.name ? ")" : "");
-    }
+    if (f->tracer)
+        return traced_by(f->tracer);
     if (is_collector(pid, f))
         return xstrdup("it is a collector");
     if (is_valgrind(pid))

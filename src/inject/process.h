@@ -37,6 +37,8 @@ bool process_has_ended(pid_t pid);                      /* or only waits for its
 
 /* Why a process can't be attached to or detached from: NULL, or a sentence (malloc'ed) that names cause and remedy. */
 char *process_objection(pid_t pid, const struct process_facts *f);
+/* The same if it is traced just now. */
+char *process_tracer(pid_t pid);
 
 struct process_map {
     uint64_t lo, hi, offset, inode;

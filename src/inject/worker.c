@@ -92,8 +92,10 @@ static const char *error_text(int err)
     }
 }
 
-int worker_explain(int rc, char **ret_why)
+int worker_explain(int rc, pid_t pid, char **ret_why)
 {
+    if (rc == -EPERM && !*ret_why)
+        *ret_why = process_tracer(pid); /* since it was looked at: of two at once one loses */
     if (rc < 0 && !*ret_why)
         *ret_why = xstrdup(error_text(-rc));
     return rc;

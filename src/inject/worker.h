@@ -17,7 +17,7 @@ int worker_run_(int (*fn)(void *), void *arg, void **ret_shared, size_t size);
 void worker_done_(void **shared, size_t size);
 
 /* Passes rc on; for an error that has no reason yet, makes one (malloc'ed). */
-int worker_explain(int rc, char **ret_why);
+int worker_explain(int rc, pid_t pid, char **ret_why);
 
 uint64_t worker_now(void);      /* CLOCK_MONOTONIC ns */
 int worker_open_mem(pid_t pid); /* /proc/PID/mem for writing, also where the process itself may not write */

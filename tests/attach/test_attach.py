@@ -680,6 +680,21 @@ def refused_traced(ctx):
     refused(ctx, child, f"it is traced by process {tracer.pid} (strace)")
 
 
+@test("refused/at-once")
+def refused_at_once(ctx):
+    """Of several that attach at the same time one does; the others say what is in their way."""
+    for _ in range(5):
+        process = ctx.start(["sleep", "1000"])
+        ctx.wait_for(lambda p=process: status(p.pid, "Name") == "sleep", "sleep")
+        tools = [subprocess.Popen([ctx.scope, "attach", str(process.pid)], cwd=ctx.dir, env=ctx.env(), stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE) for _ in range(6)]
+        said = [(t.communicate(timeout=ctx.left())[1], t.returncode) for t in tools]
+        equal(sorted(code for _, code in said), [0, 1, 1, 1, 1, 1], f"exit statuses {said}")
+        for err, code in said:
+            check(code == 0 or b"is observed already" in err or b"it is traced by process" in err, "the reason", err)
+        detach(ctx, process.pid)
+
+
 @test("refused/valgrind")
 def refused_valgrind(ctx):
     process = ctx.start([ctx.tool("valgrind"), "-q", ctx.tool("sleep"), "1000"])
