@@ -53,7 +53,7 @@ struct sock {
     union address local, peer;
     uint64_t open_ns;         /* of the connection */
     uint64_t rx_bytes, rx_ops, tx_bytes, tx_ops;
-    uint64_t ino, peer_ino;   /* unix */
+    uint64_t ino, peer_ino;   /* of unix sockets; the first one also of others that were inherited or received */
     struct stream *stream;    /* what is spoken, NULL: nothing was captured yet (stream.h) */
     struct stream *plain;     /* ... inside of TLS */
 };
