@@ -136,6 +136,20 @@ def expectation_refused(ctx):
     equal(told(client), asked(log), "what the client asked")
 
 
+@test("http2-push")
+def http2_push(ctx):
+    """What a server pushes it has served, and its client has got."""
+    root, port = ctx.fresh("www"), free_port()
+    (root / "page").write_text("page\n")
+    (root / "style").write_text("style\n")
+    with server(ctx, [ctx.tool("nghttpd"), "--no-tls", "-d", root, "-p/page=/style", port], port, EXACT) as session:
+        client = observe(ctx, "nghttp", "-n", f"http://127.0.0.1:{port}/page")[0]
+    nothing_lost(session)
+    want = Counter({("GET", "/page", "200"): 1, ("GET", "/style", "200"): 1})
+    equal(exchanges(session, "server"), want, "what the server answered")
+    equal(told(client), want, "what the client got")
+
+
 @test("apache-prefork")
 def apache_prefork(ctx):
     """A process for each connection, which serves others later."""
