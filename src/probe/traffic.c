@@ -20,7 +20,7 @@ static uint64_t socket_option(int fd, int option)
     return SYS6(__NR_getsockopt, fd, SOL_SOCKET, option, &value, &len, 0) < 0 ? 0 : (uint64_t)value;
 }
 
-HIDDEN void traffic_tell_socket(struct segment_header *s, int fd, uint32_t gen)
+HIDDEN __attribute__((noinline)) void traffic_tell_socket(struct segment_header *s, int fd, uint32_t gen)
 {
     uint64_t domain = probe.sandboxed ? 0 : socket_option(fd, SO_DOMAIN); /* a sandbox may kill who asks */
     char address[2][ADDR_MAX];
