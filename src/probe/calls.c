@@ -9,6 +9,7 @@
  * after mem_readable().
  */
 #include <asm/errno.h>
+#include <asm/socket.h>
 #include <asm/stat.h>
 #include <linux/close_range.h>
 #include <linux/fcntl.h>
@@ -36,9 +37,7 @@
 #define MSG_ASIDE (MSG_PEEK | MSG_ERRQUEUE) /* what is received so stays, or isn't what the peer sent */
 #define MSG_CMSG_CLOEXEC 0x40000000
 #define SOCK_CLOEXEC 02000000
-#define SOL_SOCKET 1
 #define SCM_RIGHTS 1
-#define SO_TYPE 3
 #define SOCK_STREAM 1
 #define AF_UNIX 1
 #define F_DUPFD_CLOEXEC_ 1030
