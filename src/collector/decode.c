@@ -752,6 +752,22 @@ static void do_traffic(struct ctx *x)
     stream_data(x->p, fd, d, &t);
 }
 
+/* A socket of which no call was seen that made it. */
+static void socket_told(struct ctx *x)
+{
+    const struct record *r = x->r;
+    uint32_t gen = (uint32_t)r->arg[5];
+    struct desc *d = fds_lookup_gen(x->p, (int64_t)r->arg[0], x->p->borrowed ? 0 : gen);
+    struct sock *s;
+
+    if (!d || !d->file || (d->gen != gen && !x->p->borrowed) ||
+        (d->file->kind != FDK_SOCKET && d->file->kind != FDK_UNKNOWN) || (d->file->sock && d->file->sock->domain))
+        return;
+    s = file_sock(d->file, (int)r->arg[1], (int)r->arg[2], (int)r->arg[3]);
+    s->flags |= SOCKF_JOINED;
+    take_addresses(x, s);
+}
+
 static void do_data(struct ctx *x)
 {
     int64_t fd = (int64_t)x->r->arg[0];
@@ -1264,6 +1280,9 @@ void decode_record(struct collector *c, struct segment *seg, const struct record
         break;
     case REC_NOTE:
         noted(&x);
+        break;
+    case REC_SOCKET:
+        socket_told(&x);
         break;
     default:
         break;

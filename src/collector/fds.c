@@ -257,6 +257,21 @@ static struct file *file_from_proc(struct proc *p, int fd, uint32_t gen)
     return f;
 }
 
+/* inetd(8) and its like give a connection as standard input and output: one socket, that each direction uses another
+ * descriptor of. Returns what f, of fd, becomes. */
+static struct file *same_socket(struct proc *p, int64_t fd, struct file *f)
+{
+    for (int64_t other = 0; f->kind == FDK_SOCKET && f->sock->ino && other < fd && fd <= 2; other++) {
+        const struct desc *d = fd_get(&p->fds, other, false);
+
+        if (d && d->file && d->file->kind == FDK_SOCKET && d->file->sock && d->file->sock->ino == f->sock->ino) {
+            file_unref(p->c, f);
+            return file_ref(d->file);
+        }
+    }
+    return f;
+}
+
 struct desc *fds_lookup(struct proc *p, int64_t fd)
 {
     return fds_lookup_gen(p, fd, 0);
@@ -268,7 +283,7 @@ struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen)
 
     if (!d || d->file)
         return d;
-    d->file = file_from_proc(p, (int)fd, gen);
+    d->file = same_socket(p, fd, file_from_proc(p, (int)fd, gen));
     d->gen = gen;
     d->flags = 0;
     d->want = FDW_UNDECIDED;

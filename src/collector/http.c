@@ -46,7 +46,7 @@ struct kept {
     struct early *early; /* instead of all else: its request isn't known yet */
     bool grpc;         /* it is a call */
     struct held *held; /* its response, NULL: none, or it was told */
-    enum proto_dir dir;
+    enum proto_dir dir; /* from client to server */
     uint64_t first_ns;
     size_t target_len; /* for metrics: without query */
     const char *target;
@@ -281,7 +281,8 @@ static struct kept *keep(const struct http_head *head, const struct fields *f, c
     struct kept *k = xmalloc(sizeof(struct kept) + f->n * sizeof(struct tm_field) + target.len + text_size(f, names));
     char *to;
 
-    *k = (struct kept){.dir = head->dir,
+    /* A server pushes what its client would have asked for, and answers it. */
+    *k = (struct kept){.dir = head->pushed ? proto_other(head->dir) : head->dir,
                        .first_ns = head->first_ns,
                        .length = head->content_length,
                        .count = f->n,

@@ -53,7 +53,7 @@ struct sock {
     union address local, peer;
     uint64_t open_ns;         /* of the connection */
     uint64_t rx_bytes, rx_ops, tx_bytes, tx_ops;
-    uint64_t ino, peer_ino;   /* unix */
+    uint64_t ino, peer_ino;   /* of unix sockets; the first one also of others that were inherited or received */
     struct stream *stream;    /* what is spoken, NULL: nothing was captured yet (stream.h) */
     struct stream *plain;     /* ... inside of TLS */
 };
@@ -101,7 +101,8 @@ struct desc {
     struct io_count said;     /* part of what seen doesn't contain yet that records have reported one by one */
     uint32_t unsaid_seen, unsaid_gen;
     /* A socket's, by enum proto_dir: */
-    uint64_t pos[2];          /* value of the counter up to which its stream knows what passed; DESC_NO_POS: not known */
+    uint64_t pos[2];          /* value of the counter up to which its stream knows what passed, or, of datagrams, that it
+                               * would have if only those had passed that the stream knows; DESC_NO_POS: not known */
     uint64_t skip[2];         /* ... up to which the probe was told not to capture */
 };
 #define DESC_NO_POS UINT64_MAX

@@ -244,11 +244,11 @@ void payloads_recognised(struct stream *s)
 {
     struct payload_id id;
 
-    /* Of a datagram socket each peer may speak another; what is encrypted isn't in the flow. */
-    if (!s->p || s->datagrams || s->ciphertext)
+    if (!s->p || s->ciphertext) /* what is encrypted isn't in the flow */
         return;
     id = identity(s);
-    for (struct stream_flow *f = s->flows; f; f = f->next) {
+    /* Each peer of a datagram socket may speak another: it is that of the last datagram. */
+    for (struct stream_flow *f = s->flows; f; f = s->datagrams ? NULL : f->next) {
         if (f->way)
             payload_way_update(f->way, &id);
         else

@@ -379,6 +379,8 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
             dns_feed(s->dns, dir, data, len, time_ns);
         else if (data)
             dns_datagram(s->dns, dir, s->peer->hash, data, (size_t)len, (size_t)len, time_ns);
+        else
+            lost(s, LK_TRAFFIC, len);
         note_asking(s);
         break;
     case STREAM_STATSD:
@@ -386,6 +388,8 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
             statsd_feed(s->statsd, dir, data, len, time_ns);
         else if (data)
             statsd_datagram(s->statsd, dir, data, (size_t)len, (size_t)len, time_ns);
+        else
+            lost(s, LK_TRAFFIC, len);
         break;
     case STREAM_TLS:
         look_for_hello(s, dir, data, len, time_ns); /* whose beginning was enough to recognise it */
@@ -666,6 +670,8 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         enciphered(s, t->time_ns);
     if (s->datagrams) {
         datagram(s, t);
+        if (d->pos[t->dir] != DESC_NO_POS) /* how much was seen: threads that share a socket tell in any order */
+            d->pos[t->dir] += len;
         skip = len;
     } else if (t->placed && !t->tls) {
         uint64_t *pos = &d->pos[t->dir];

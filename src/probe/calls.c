@@ -9,6 +9,7 @@
  * after mem_readable().
  */
 #include <asm/errno.h>
+#include <asm/socket.h>
 #include <asm/stat.h>
 #include <linux/close_range.h>
 #include <linux/fcntl.h>
@@ -36,16 +37,13 @@
 #define MSG_ASIDE (MSG_PEEK | MSG_ERRQUEUE) /* what is received so stays, or isn't what the peer sent */
 #define MSG_CMSG_CLOEXEC 0x40000000
 #define SOCK_CLOEXEC 02000000
-#define SOL_SOCKET 1
 #define SCM_RIGHTS 1
-#define SO_TYPE 3
 #define SOCK_STREAM 1
 #define AF_UNIX 1
 #define F_DUPFD_CLOEXEC_ 1030
 #define FIOCLEX_ 0x5451
 #define FIONCLEX_ 0x5450
 #define FD_CLOEXEC_ 1
-#define ADDR_MAX 128u
 #define PR_SET_SYSCALL_USER_DISPATCH_ 59
 #define SANDBOX_FDS 32
 #define ITEMS 6
@@ -466,7 +464,7 @@ static __attribute__((noinline)) void traffic(struct call *c, int fd, struct fd_
 {
     struct traffic t;
 
-    if (!bytes || !traffic_socket(fd, e))
+    if (!bytes || !traffic_socket(c->s, fd, e))
         return;
     t = (struct traffic){.s = c->s, .op = c->op, .source = source, .fd = fd, .sp = c->r->sp, .e = e,
                          .position = c->position, .bytes = bytes, .iov = iov, .count = count};
@@ -481,6 +479,8 @@ static __attribute__((noinline)) void message(struct call *c, struct fd_entry *e
                         .position = c->position, .bytes = bytes, .iov = m->iov, .count = m->iovlen, .name = m->name,
                         .name_len = m->name && m->namelen <= ADDR_MAX ? m->namelen : 0, .name_sure = source == DATA_TX};
 
+    if (e && e->kind == FDK_UNKNOWN)
+        traffic_socket(c->s, t.fd, e);
     if (bytes)
         traffic_passed(&t, c->mode);
     c->position += bytes;
@@ -686,7 +686,7 @@ static const struct iovec *plain_buffer(const struct call *c, struct iovec *ret)
 /* A socket's bytes are traffic, also if it is the console. */
 static void after_write(struct call *c, struct fd_entry *e, const struct iovec *iov, size_t count)
 {
-    if (watched(c, e) && traffic_socket(arg_fd(c, 0), e))
+    if (watched(c, e) && traffic_socket(c->s, arg_fd(c, 0), e))
         traffic(c, arg_fd(c, 0), e, DATA_TX, iov, count, (uint64_t)c->ret);
     else if (c->mode & SEG_M_CAPTURE)
         capture_iov(c, arg_fd(c, 0), e, iov, count, (uint64_t)c->ret);
@@ -706,7 +706,7 @@ static __attribute__((noinline)) void call_end(struct call *c)
     struct fd_entry *e = NULL;
     bool record = c->ret < 0 ? !benign(c->ret) || (c->mode & SEG_M_REC_ALL)
                              : (c->desc->flags & SCF_RECORD) || wanted_in_mode(c);
-    unsigned n;
+    unsigned got = 0; /* descriptors received */
 
     if (c->ret < 0) {
         if (c->desc->shape == SHP_FCNTL || c->desc->shape == SHP_IOCTL) {
@@ -845,8 +845,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
             else
                 message(c, e, DATA_RX, its, (uint64_t)c->ret);
         }
-        if (its->controllen && (n = received(c, its, fds, sizeof(fds) / sizeof(fds[0])))) {
-            call_item(c, ITEM_FDS, fds, n * (uint32_t)sizeof(fds[0]));
+        if (its->controllen && (got = received(c, its, fds, sizeof(fds) / sizeof(fds[0])))) {
+            call_item(c, ITEM_FDS, fds, got * (uint32_t)sizeof(fds[0]));
             record = true;
         }
         if (first_address(c, e, (uint64_t)its->name, its->namelen, a.local))
@@ -860,11 +860,10 @@ static __attribute__((noinline)) void call_end(struct call *c)
         bool sends = c->desc->shape == SHP_SENDMMSG;
         uint64_t bytes = 0;
 
-        n = 0;
         for (int64_t i = 0; i < c->ret; i++) {
             bytes += all[i].len;
-            if (!sends && all[i].hdr.controllen && n < sizeof(fds) / sizeof(fds[0]))
-                n += received(c, &all[i].hdr, fds + n, (unsigned)(sizeof(fds) / sizeof(fds[0])) - n);
+            if (!sends && all[i].hdr.controllen && got < sizeof(fds) / sizeof(fds[0]))
+                got += received(c, &all[i].hdr, fds + got, (unsigned)(sizeof(fds) / sizeof(fds[0])) - got);
         }
         c->has_arg5 = true;
         c->arg5 = bytes;
@@ -880,8 +879,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
                 for (int64_t i = 0; i < c->ret; i++)
                     message(c, e, sends ? DATA_TX : DATA_RX, &all[i].hdr, all[i].len);
         }
-        if (n) {
-            call_item(c, ITEM_FDS, fds, n * (uint32_t)sizeof(fds[0]));
+        if (got) {
+            call_item(c, ITEM_FDS, fds, got * (uint32_t)sizeof(fds[0]));
             record = true;
         }
         if (c->ret && first_address(c, e, (uint64_t)all[0].hdr.name, all[0].hdr.namelen, a.local))
@@ -930,7 +929,7 @@ static __attribute__((noinline)) void call_end(struct call *c)
         enum fd_kind kind = c->desc->shape == SHP_PIPE ? FDK_PIPE : FDK_SOCKET;
         bool guest = foreign();
 
-        for (n = 0; n < 2; n++)
+        for (unsigned n = 0; n < 2; n++)
             fds[n] = (struct rec_fd){fd[n], guest ? 0 : fd_begin(c->s, fd[n], kind, cloexec, true)};
         call_item(c, ITEM_FDS, fds, 2 * sizeof(fds[0]));
         break;
@@ -1009,6 +1008,10 @@ static __attribute__((noinline)) void call_end(struct call *c)
     }
     call_paths(c);
     call_record(c, REC_CALL);
+    /* A guest has nothing that would remember for later that these are to be told. */
+    if (unlikely(got) && c->mode & SEG_M_TRAFFIC && foreign())
+        for (unsigned i = 0; i < got; i++)
+            traffic_tell_socket(c->s, fds[i].fd, 0);
 }
 
 /* A call inside a function of a TLS library says which socket that uses. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "traffic.h"
 
+#include <asm/socket.h>
+
 #include "calls.h"
 #include "functions.h"
 
@@ -10,14 +12,53 @@
 #define THRIFTY 4096u /* of a call, when the ring is filling up: heads of messages, not the whole of a body */
 #define VERY_THRIFTY 512u
 
-HIDDEN bool traffic_socket(int fd, struct fd_entry *e)
+static uint64_t socket_option(int fd, int option)
+{
+    int value = 0;
+    uint32_t len = sizeof(value);
+
+    return SYS6(__NR_getsockopt, fd, SOL_SOCKET, option, &value, &len, 0) < 0 ? 0 : (uint64_t)value;
+}
+
+HIDDEN __attribute__((noinline)) void traffic_tell_socket(struct segment_header *s, int fd, uint32_t gen)
+{
+    uint64_t domain = probe.sandboxed ? 0 : socket_option(fd, SO_DOMAIN); /* a sandbox may kill who asks */
+    char address[2][ADDR_MAX];
+    static const struct {
+        long nr;
+        enum item_type type;
+    } ends[] = {{__NR_getsockname, ITEM_LOCAL}, {__NR_getpeername, ITEM_ADDR}};
+    struct ring_item items[2];
+    unsigned n = 0;
+    struct record r;
+
+    if (!domain)
+        return;
+    for (unsigned i = 0; i < 2; i++) {
+        uint32_t len = ADDR_MAX;
+
+        if (SYS3(ends[i].nr, fd, address[i], &len) == 0)
+            items[n++] = (struct ring_item){ends[i].type, MIN(len, ADDR_MAX), address[i]};
+    }
+    r = (struct record){
+        .kind = REC_SOCKET,
+        .time = now(),
+        .arg = {(uint64_t)fd, domain, socket_option(fd, SO_TYPE), socket_option(fd, SO_PROTOCOL), 0, gen},
+    };
+    ring_write(s, &r, items, n);
+}
+
+HIDDEN bool traffic_socket(struct segment_header *s, int fd, struct fd_entry *e)
 {
     enum fd_kind kind = e ? e->kind : FDK_UNKNOWN;
 
     if (kind == FDK_UNKNOWN) {
         kind = kind_of_fd(fd, e);
-        if (e)
+        if (e) {
             e->kind = (uint8_t)kind;
+            if (kind == FDK_SOCKET)
+                traffic_tell_socket(s, fd, e->gen);
+        }
     }
     return kind == FDK_SOCKET;
 }

@@ -8,6 +8,8 @@
 
 #include "ring.h"
 
+#define ADDR_MAX 128u /* sizeof(struct sockaddr_storage) */
+
 /* One call, or one message of a call that passes several. */
 struct traffic {
     struct segment_header *s;
@@ -25,8 +27,12 @@ struct traffic {
     bool name_sure;             /* the kernel has read it; else it may not even be there */
 };
 
-/* Whether fd is a socket; asks the kernel when nobody has told, and remembers the answer in e (may be NULL). */
-bool traffic_socket(int fd, struct fd_entry *e);
+/* Whether fd is a socket; asks the kernel when nobody has told, and remembers the answer in e (may be NULL). Of a socket
+ * that the process has been given by another (inherited, SCM_RIGHTS) it tells then what it is (REC_SOCKET). */
+bool traffic_socket(struct segment_header *s, int fd, struct fd_entry *e);
+
+/* Tells it, if fd is a socket: what the calls that made it would have told. gen: fd_entry.gen, a guest's: 0. */
+void traffic_tell_socket(struct segment_header *s, int fd, uint32_t gen);
 
 void traffic_passed(const struct traffic *t, uint32_t mode);
 

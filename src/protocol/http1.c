@@ -64,6 +64,7 @@ struct exchange {
     bool broken;        /* one of them didn't end as it should */
     bool head, connect; /* its method */
     bool holds;         /* the bytes behind the request wait for its answer */
+    bool expects;       /* its body may wait for one, too (RFC 9110, section 10.1.1) */
     bool handed_over;   /* to whoever decodes h2c */
 };
 
@@ -320,6 +321,25 @@ static void not_http(struct http1 *h, uint64_t now)
 
 /* --- bodies and ends of messages --- */
 
+/* The body of a request waits for an answer, as far as we know. */
+static bool body_waits(const struct side *s)
+{
+    return s->exchange && s->exchange->expects && !s->exchange->totals.request_body &&
+           (s->state == BODY || (s->state == CHUNK_SIZE && !s->digits));
+}
+
+/* Whoever is told 417 before the body was begun repeats the request without it (RFC 9110, section 15.5.18). */
+static void refused(struct http1 *h, struct exchange *x)
+{
+    struct side *s = request_side(h);
+
+    if (x->totals.status != 417 || s->exchange != x || !body_waits(s))
+        return;
+    s->exchange = NULL;
+    s->state = START;
+    x->asked = true;
+}
+
 static void message_over(struct http1 *h, struct side *s, uint64_t now)
 {
     struct exchange *x = s->exchange;
@@ -330,6 +350,7 @@ static void message_over(struct http1 *h, struct side *s, uint64_t now)
         s->state = START;
         x->answered = true;
         x->totals.end_ns = now;
+        refused(h, x);
         /* One request, its response, and nothing else on the way: from here on the order counts again. */
         if (h->pairing == LIKELY && x->has_request && x->alone && x->asked && !x->next)
             h->pairing = SURE;
@@ -603,6 +624,7 @@ static void take_request(struct http1 *h, struct side *s, const struct http_head
     x->told_odd |= head->odd;
     x->totals.gap |= h->pairing == NONE;
     x->head = head->method.len == 4 && !memcmp(head->method.p, "HEAD", 4);
+    x->expects = f->expect;
     x->connect = head->method.len == 7 && !memcmp(head->method.p, "CONNECT", 7);
     x->holds = (x->connect || f->upgrade) && !x->answering && !x->answered && !h->never_hold;
     if (h->sink->request)
@@ -1090,6 +1112,7 @@ uint64_t http1_skip(const struct http1 *h, enum proto_dir dir)
 
     switch (s->state) {
     case BODY:
+        return !carries_responses(h, s) && body_waits(s) ? 0 : s->left;
     case CHUNK_DATA:
         return s->left;
     case BODY_TO_END:

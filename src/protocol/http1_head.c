@@ -6,7 +6,7 @@
 
 #define METHOD_MAX 64u /* the longest registered one has 17 bytes */
 
-enum { FIELD_OTHER, FIELD_HOST, FIELD_LENGTH, FIELD_CODING, FIELD_CONNECTION, FIELD_UPGRADE };
+enum { FIELD_OTHER, FIELD_HOST, FIELD_LENGTH, FIELD_CODING, FIELD_CONNECTION, FIELD_UPGRADE, FIELD_EXPECT };
 
 /* tchar of RFC 9110, section 5.6.2 */
 static const bool token_char[256] = {
@@ -277,6 +277,8 @@ static uint8_t field_of(struct slice name)
     switch (name.len) {
     case 4:
         return EQUALS(name, "host") ? FIELD_HOST : FIELD_OTHER;
+    case 6:
+        return EQUALS(name, "expect") ? FIELD_EXPECT : FIELD_OTHER;
     case 7:
         return EQUALS(name, "upgrade") ? FIELD_UPGRADE : FIELD_OTHER;
     case 10:
@@ -306,6 +308,9 @@ static void add_value(struct http1_framing *f, struct slice value)
         break;
     case FIELD_UPGRADE:
         f->upgrade = true;
+        break;
+    case FIELD_EXPECT:
+        f->expect |= EQUALS(value, "100-continue");
         break;
     default:
         break;

@@ -11,6 +11,7 @@ struct http1_framing {
     bool chunked;              /* the last transfer coding is chunked */
     bool close, keep_alive;    /* options of Connection */
     bool upgrade;              /* an Upgrade field is there */
+    bool expect;               /* Expect: 100-continue */
     bool no_length;            /* the last field is a Content-Length without value, which a folded line may bring */
     uint8_t last;              /* which field came last, for a folded line that continues it; 0: one of no concern */
     uint32_t odd;              /* enum http_oddity */

@@ -52,7 +52,7 @@ struct payload_store {
     unsigned count;
     uint8_t *queue; /* what they need to be kept */
     size_t size, used;
-    struct output *waiting; /* for which there are data in it */
+    struct output *waiting, *last_waiting; /* for which there are data in it, in the order in which that came */
 };
 
 /* A file that is written, and what could not be. */
@@ -138,8 +138,8 @@ static void add_end(struct buf *b, const char *side, const char *unix_side, cons
         buf_printf(b, ",\"net_%s_ip\":\"%s\",\"net_%s_port\":%u", side, text, side, a->port);
 }
 
-/* Given when it is needed first: a flow whose number is above that of its line in the index is no flow, so none may be
- * spent on flows that could not be told. */
+/* Given when it is needed first, which is directly before the flow is told: a flow whose number is above that of its line
+ * in the index is no flow. */
 static uint64_t number_of(struct payload_flow *f)
 {
     if (!f->number)
@@ -340,13 +340,22 @@ static int make_pair(struct payload_flow *f, unsigned attempt)
     return rc;
 }
 
+/* ... and tells it: the names may have taken a number. */
 static int make_files(struct payload_flow *f)
 {
+    uint64_t number = f->number;
     int rc = -EEXIST;
 
     for (unsigned attempt = 0; rc == -EEXIST && attempt < NAMES_TRIED; attempt++)
         rc = make_pair(f, attempt);
-    f->told = f->told && rc < 0;
+    if (rc == 0) {
+        f->told = false;
+        return tell_flow(f);
+    }
+    if (f->number != number) { /* the last one */
+        f->number = 0;
+        f->store->flows--;
+    }
     return rc;
 }
 
@@ -553,8 +562,12 @@ static void wait_for_file(struct payload_store *s, struct output *o, struct item
         o->last->next = it;
     } else {
         o->items = it;
-        o->next = s->waiting;
-        s->waiting = o;
+        o->next = NULL;
+        if (s->waiting)
+            s->last_waiting->next = o;
+        else
+            s->waiting = o;
+        s->last_waiting = o;
     }
     o->last = it;
 }

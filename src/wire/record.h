@@ -29,6 +29,8 @@ enum rec_kind {
     REC_IMAGE,     /* an image was looked at: ITEM_PATH, ITEM_SITES; arg[0] its bias */
     REC_NOTE,      /* something could not be observed: arg[0] enum note_code; ITEM_PATH if it has a name */
     REC_UPGRADE,   /* a borrowing child moves to a segment of its own; nothing of it follows in this ring */
+    REC_SOCKET,    /* a socket that another process has made, before its first REC_DATA: arg[0] descriptor, arg[1] to
+                    * arg[3] SO_DOMAIN, SO_TYPE, SO_PROTOCOL (socket(7)), arg[5] fd_entry.gen; ITEM_LOCAL, ITEM_ADDR */
 };
 
 #define REC_NO_POSITION UINT64_MAX

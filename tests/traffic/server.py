@@ -23,6 +23,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
+    def handle_expect_100(self):
+        if not self.path.startswith("/refuses"):
+            return super().handle_expect_100()
+        self.answer(417)
+        self.wfile.flush()
+        return False
+
     def answer(self, status, body=b"", **fields):
         self.send_response(status)
         for name, value in fields.items():

@@ -20,6 +20,21 @@ def peers():
                 s.recvfrom(100)
 
 
+def datagrams():
+    """A question to each port from one socket, and a pair of sockets that nobody closes."""
+    question = b"\0\1\1\0\0\1\0\0\0\0\0\0\4name\4test\0\0\1\0\1"
+    with socket.socket(type=socket.SOCK_DGRAM) as s:
+        for port in PORTS:
+            s.sendto(question, ("127.0.0.1", port))
+            s.recvfrom(100)
+    a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for i in range(3):
+        a.send(b"datagram %d" % i)
+    for i in range(3):
+        b.recv(100)
+    os._exit(0)
+
+
 def again():
     """The same pair of ports for two connections."""
     local = None
@@ -76,4 +91,4 @@ def pair():
     os.wait()
 
 
-{"peers": peers, "again": again, "file": file, "pieces": pieces, "pair": pair}[KIND]()
+{"peers": peers, "datagrams": datagrams, "again": again, "file": file, "pieces": pieces, "pair": pair}[KIND]()

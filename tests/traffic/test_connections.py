@@ -6,6 +6,7 @@ numbers are used again, whose keys change, and which nobody has looked at yet.
 import os
 import select
 import signal
+import socket
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -290,3 +291,43 @@ def go_threads(ctx):
         result = ctx.scoped([ctx.go_build("client"), f"http://127.0.0.1:{port}/a", connections, each], EXACT, check_code=0)
     equal(told(result.session), want, "exchanges")
     equal(sum(m["_value"] for m in result.session.metrics() if m["_metric"] == "http.req"), want.total(), "http.req of metrics")
+
+
+def given(ctx, how):
+    """Connections that one process accepts and another serves are told with their addresses."""
+    result = ctx.scoped([PYTHON, HERE / "given.py", how], EXACT, check_code=0)
+    port, *clients = map(int, result.out.split())
+    result.session.wait_end()
+    served = [e["data"] for e in result.session.events(source="http.resp", sync=False) if "http_server_duration" in e["data"]]
+    equal(Counter((d["net_transport"], d["net_host_ip"], d["net_host_port"], d["net_peer_ip"], d["net_peer_port"],
+                   d["http_target"]) for d in served),
+          Counter(("IP.TCP", "127.0.0.1", port, "127.0.0.1", c, f"/{i}/{j}") for i, c in enumerate(clients) for j in range(2)),
+          "what was served")
+    nothing_lost(result.session)
+
+
+@test("given-to-child")
+def given_to_child(ctx):
+    given(ctx, "fork")
+
+
+@test("given-to-program")
+def given_to_program(ctx):
+    given(ctx, "exec")
+
+
+@test("inetd")
+def inetd(ctx):
+    """A connection that somebody has accepted who isn't observed, as standard input and output."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        client.sendall(b"GET /once HTTP/1.1\r\nHost: here\r\n\r\n")
+        with listener.accept()[0] as s:
+            subprocess.run(ctx.scope_argv([PYTHON, HERE / "given.py", "once"], EXACT), stdin=s, stdout=s, env=ctx.env(),
+                           timeout=60, check=True)
+        check(client.recv(4096).endswith(b"given"), "no answer")
+        ends = {"net_transport": "IP.TCP", "net_host_port": listener.getsockname()[1], "net_peer_port": client.getsockname()[1]}
+    session = ctx.session()
+    session.wait_end()
+    equal(exchanges(session, "server"), Counter({("GET", "/once", "200"): 1}), "exchanges")
+    response, = session.events(source="http.resp", sync=False)
+    equal({k: response["data"].get(k) for k in ends}, ends, "ends")

@@ -140,6 +140,19 @@ def peers_of_a_datagram_socket(ctx):
 
 
 @test(timeout=120)
+def datagrams(ctx):
+    """Nothing of them is missing when their sockets are closed, or end with the program."""
+    with listener(socket.SOCK_DGRAM) as one, listener(socket.SOCK_DGRAM) as two:
+        found, session = sockets(ctx, "datagrams", one, two)
+    asked = [f for f in found if f["net_transport"] == "IP.UDP"]
+    equal({f["net_peer_port"]: f.get("net_protocol") for f in asked}, {one: "DNS", two: "DNS"}, "protocols")
+    text = b"datagram 0datagram 1datagram 2"
+    equal(sorted((f["out"], f["in"]) for f in found if f["net_transport"] == "Unix.UDP"), [(b"", text), (text, b"")], "the pair's")
+    equal({(f["missing_recv"], f["missing_sent"]) for f in found}, {(0, 0)}, "missing bytes")
+    nothing_lost(session)
+
+
+@test(timeout=120)
 def ports_that_are_used_again(ctx):
     with listener() as port:
         found, _ = sockets(ctx, "again", port)

@@ -121,6 +121,35 @@ def apache(ctx):
     equal(flavors, Counter({("1.1", "https"): 3, ("2.0", "https"): 34, ("1.1", "http"): 4, ("2.0", "http"): 34}), "versions")
 
 
+@test("expectation-refused")
+def expectation_refused(ctx):
+    """curl repeats a request that was answered by 417, on the same connection; it has not sent the body of the first one."""
+    port, log, large = free_port(), ctx.dir / "requests", ctx.dir / "large"
+    log.touch()
+    large.write_bytes(b"x" * 1500000) # for which it expects 100 by itself
+    with server(ctx, [PYTHON, HERE / "server.py", "threads", port, log], port, EXACT) as session:
+        client = observe(ctx, *CURL, "--data-binary", f"@{large}", *urls(port, "/refuses", "/accepts"))[0]
+    nothing_lost(session)
+    equal(asked(log), Counter({("POST", "/refuses", "417"): 1, ("POST", "/refuses", "201"): 1, ("POST", "/accepts", "201"): 1}),
+          "requests in the log")
+    equal(exchanges(session, "server"), asked(log), "what the server was asked")
+    equal(told(client), asked(log), "what the client asked")
+
+
+@test("http2-push")
+def http2_push(ctx):
+    """What a server pushes it has served, and its client has got."""
+    root, port = ctx.fresh("www"), free_port()
+    (root / "page").write_text("page\n")
+    (root / "style").write_text("style\n")
+    with server(ctx, [ctx.tool("nghttpd"), "--no-tls", "-d", root, "-p/page=/style", port], port, EXACT) as session:
+        client = observe(ctx, "nghttp", "-n", f"http://127.0.0.1:{port}/page")[0]
+    nothing_lost(session)
+    want = Counter({("GET", "/page", "200"): 1, ("GET", "/style", "200"): 1})
+    equal(exchanges(session, "server"), want, "what the server answered")
+    equal(told(client), want, "what the client got")
+
+
 @test("apache-prefork")
 def apache_prefork(ctx):
     """A process for each connection, which serves others later."""

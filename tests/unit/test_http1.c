@@ -83,6 +83,36 @@ static const struct conversation conversations[] = {
      "B q abc\n"
      "A 200 OK 1 length=0 fields=1 kept=3 duration=10 @60-60\n"
      "D kept=3 status=200 q=3 a=0 complete @50-60-60\n"},
+    {"an expectation that is refused: the body doesn't come",
+     false,
+     {Q("POST /p HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"),
+      A("HTTP/1.1 417 No\r\nContent-Length: 2\r\n\r\nno"),
+      Q("PUT /q HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nTransfer-Encoding: chunked\r\n\r\n"),
+      A("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n"), Q("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+      A("HTTP/1.1 204 N\r\n\r\n")},
+     "Q POST /p 1 host=a length=9 fields=3 @10-10\n"
+     "A 417 No 1 length=2 fields=1 kept=1 duration=10 @20-20\n"
+     "B a no\n"
+     "D kept=1 status=417 q=0 a=2 complete @10-20-20\n"
+     "Q PUT /q 1 host=a length=-1 fields=3 @30-30\n"
+     "A 417 No 1 length=0 fields=1 kept=2 duration=10 @40-40\n"
+     "D kept=2 status=417 q=0 a=0 complete @30-40-40\n"
+     "Q GET / 1 host=a length=-1 fields=1 @50-50\n"
+     "A 204 N 1 length=-1 fields=0 kept=3 duration=10 @60-60\n"
+     "D kept=3 status=204 q=0 a=0 complete @50-60-60\n"},
+    {"an expectation that is refused too late",
+     false,
+     {Q("POST /p HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\nsome"),
+      A("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n"), Q(" bodyGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+      A("HTTP/1.1 204 N\r\n\r\n")},
+     "Q POST /p 1 host=a length=9 fields=3 @10-10\n"
+     "B q some\n"
+     "A 417 No 1 length=0 fields=1 kept=1 duration=10 @20-20\n"
+     "B q  body\n"
+     "D kept=1 status=417 q=9 a=0 complete @10-20-20\n"
+     "Q GET / 1 host=a length=-1 fields=1 @30-30\n"
+     "A 204 N 1 length=-1 fields=0 kept=2 duration=10 @40-40\n"
+     "D kept=2 status=204 q=0 a=0 complete @30-40-40\n"},
     {"pipeline of three, bodies among them",
      false,
      {Q("GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcHEAD /h "
@@ -1851,6 +1881,14 @@ static void says_what_it_does_not_need(void **state)
     assert_true(http1_skip(h, PROTO_TX) == UINT64_MAX);
     feed_text(h, PROTO_RX, "no HTTP\r\n");
     assert_true(http1_skip(h, PROTO_RX) == UINT64_MAX);
+    http1_free(h, 20);
+    h = http1_new(&nothing, NULL, false);
+    feed_text(h, PROTO_TX, "PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 10000\r\n\r\n");
+    assert_true(http1_skip(h, PROTO_TX) == 0); /* it may be another request that comes */
+    feed_text(h, PROTO_RX, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+    assert_true(http1_skip(h, PROTO_RX) == 5);
+    feed_text(h, PROTO_TX, "x");
+    assert_true(http1_skip(h, PROTO_TX) == 9999);
     http1_free(h, 20);
 }
 

@@ -582,13 +582,40 @@ static void queued(void **state)
     assert_int_equal(payload_flush(s), 0);
     expect_file("42_10.0.0.9:80_10.0.0.5:1.out", "b1b3", 4);
     r = open_reader();
-    expect_records(r, "flow 1\ndata 1 out 0+2 'a1'\nflow 2\ndata 2 out 0+2 'b1'\ngap 1 out 2+10\ndata 1 in 0+0 ''\n"
+    expect_records(r, "flow 1\nflow 2\ndata 1 out 0+2 'a1'\ndata 2 out 0+2 'b1'\ngap 1 out 2+10\ndata 1 in 0+0 ''\n"
                       "data 1 out 2+2 'a2'\ndata 2 in 0+2 'b2'\ngap 1 out 4+20\nend 1\ndata 2 out 2+2 'b3'\n"
                       "gap 2 in 2+5\n");
     payload_reader_free(r);
     payload_data(b, PAYLOAD_IN, T0, "late", 4);
     assert_int_equal(payload_close(s), 0); /* writes it, too */
     expect_file("42_10.0.0.9:80_10.0.0.5:1.in", "b2late", 6);
+}
+
+/* Flows whose names are taken have their number from when the files are made, the others from when they are told. */
+static void numbers(void **state)
+{
+    struct payload_store *s = open_store(false, 0);
+    struct payload_id id = curl();
+    struct payload_flow *gap, *other, *again;
+    struct payload_reader *r;
+
+    (void)state;
+    put("42_10.0.0.9:80_10.0.0.5:51022.in", "not ours");
+    id.host.port = 1;
+    gap = payload_begin(s, &id, T0);
+    payload_gap(gap, PAYLOAD_IN, T0, 5);
+    id.host.port = 2;
+    other = payload_begin(s, &id, T0);
+    payload_data(other, PAYLOAD_OUT, T0, "other", 5);
+    id = curl();
+    again = payload_begin(s, &id, T0);
+    payload_data(again, PAYLOAD_OUT, T0, "again", 5);
+    assert_int_equal(payload_close(s), 0);
+    expect_file("42_10.0.0.9:80_10.0.0.5:51022.2.out", "again", 5);
+    r = open_reader();
+    expect_records(r, "flow 1\nflow 2\nflow 3\ngap 3 in 0+5\ndata 1 out 0+5 'other'\ndata 2 out 0+5 'again'\n");
+    assert_int_equal(payload_damaged(r), 0);
+    payload_reader_free(r);
 }
 
 /* More items and more bytes than the queue holds, and chunks longer than it. */
@@ -774,6 +801,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         QUEUED(names),      QUEUED(few_files_are_open), QUEUED(headers),       QUEUED(read_while_written),
         QUEUED(queued),     QUEUED(queue_is_small),  QUEUED(full_disk_for_the_queue),
+        QUEUED(numbers),
         TEST(queue_is_small),
         TEST(round_trip),   TEST(names),         TEST(nothing_is_glued),       TEST(few_files_are_open),
         TEST(strange_files_are_left_alone),      TEST(planted_links),          TEST(full_disk),
