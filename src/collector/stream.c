@@ -79,7 +79,7 @@ static struct stream *stream_new(const struct sock *sock, uint64_t channel, bool
     s->sock = sock;
     s->channel = channel;
     s->tls = tls;
-    s->datagrams = sock && sock->type == SOCK_DGRAM;
+    s->datagrams = sock && (sock->type == SOCK_DGRAM || sock->type == SOCK_SEQPACKET);
     s->joined = sock && sock->flags & SOCKF_JOINED;
     s->fd = -1;
     return s;
@@ -559,12 +559,12 @@ static enum fd_want want_of(const struct proc *p, const struct stream *s)
     return s->kind == STREAM_NOTHING ? FDW_NONE : FDW_CAPTURE;
 }
 
-/* Neither of the internet nor between processes, or without streams and datagrams: nothing of it is wanted. What the
+/* Neither of the internet nor between processes, or raw: nothing of it is wanted. What the
  * probe had captured before it was told so isn't, either. */
 static bool is_foreign(const struct sock *s)
 {
     return (s->domain && s->domain != AF_INET && s->domain != AF_INET6 && s->domain != AF_UNIX) ||
-           (s->type && s->type != SOCK_STREAM && s->type != SOCK_DGRAM);
+           (s->type && s->type != SOCK_STREAM && s->type != SOCK_DGRAM && s->type != SOCK_SEQPACKET);
 }
 
 enum fd_want stream_want(const struct proc *p, const struct desc *d)

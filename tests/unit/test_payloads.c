@@ -131,6 +131,24 @@ static void test_foreign(void **state)
     writer_free(&w);
 }
 
+static void test_packets(void **state)
+{
+    struct proc *p;
+    struct writer w = connected(&p);
+
+    (void)state;
+    put_close(&w, 4);
+    assert_true(writer_put(&w, REC_CALL, OP_socket, 4, ARGS(AF_UNIX, SOCK_SEQPACKET, 0, 0, 0, 2), 0, NULL));
+    writer_fd(&w, 4)->gen = 2;
+    put_text(&w, DATA_TX, "one", NULL);
+    put_text(&w, DATA_RX, "two", NULL);
+    put_close(&w, 4);
+    run();
+    expect_payloads("1 out 'one'\n1 in 'two'\n");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
 /* What passes while nobody wants it is a gap if it is wanted again, and no loss. */
 static void test_switched_off_and_on(void **state)
 {
@@ -201,7 +219,7 @@ static void test_no_directory(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup_payloads, teardown_payloads)
-    const struct CMUnitTest tests[] = {TEST(test_gaps), TEST(test_foreign), TEST(test_switched_off_and_on), TEST(test_peers),
+    const struct CMUnitTest tests[] = {TEST(test_gaps), TEST(test_foreign), TEST(test_packets), TEST(test_switched_off_and_on), TEST(test_peers),
                                        TEST(test_no_directory)};
 
     log_setup(stderr, LOGL_NONE, NULL);
