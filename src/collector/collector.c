@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/job.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/control.h"
@@ -72,6 +73,9 @@ struct loop {
     uint64_t mail_ns;           /* CLOCK_MONOTONIC: when a connection was last fetched, or waited for; 0: never */
     int lock_fd;
     bool save_failed;
+    struct job *saver;          /* NULL: none was needed yet, or no thread can be had */
+    char *saving;               /* the session's metadata, that it writes; NULL: nothing */
+    int saving_rc;
 };
 
 static struct loop *loop_of(struct collector *c)
@@ -553,14 +557,12 @@ static bool root_gone(const struct collector *c)
     return gone(c->root_pidfd);
 }
 
-static void save_session(struct loop *l)
+/* What has become of it. */
+static void update_session(struct loop *l)
 {
     struct session *s = l->c.opt->session;
     struct tm_stats sum = {0};
-    int ret;
 
-    if (!s)
-        return;
     for (const struct pipeline *pl = l->c.pipelines; pl; pl = pl->next) {
         struct tm_stats t;
 
@@ -588,17 +590,61 @@ static void save_session(struct loop *l)
     l->c.lost[LK_DESTINATION] = sum.lost_destination;
     for (int i = 0; i < LK_MAX; i++)
         set_lost(s, report_loss_name(i), l->c.lost[i]);
-    ret = session_save(s, l->lock_fd);
-    if (ret && !l->save_failed)
-        log_warning("%s/session.json can't be written: %s", s->dir, strerror(-ret));
-    l->save_failed = ret != 0;
 }
 
+static void saved(struct loop *l, int rc)
+{
+    if (rc && !l->save_failed)
+        log_warning("%s/session.json can't be written: %s", l->c.opt->session->dir, strerror(-rc));
+    l->save_failed = rc != 0;
+}
+
+/* In the thread of l->saver. */
+static void write_session(void *arg)
+{
+    struct loop *l = arg;
+
+    l->saving_rc = session_write(l->c.opt->session->dir, l->saving, l->lock_fd);
+}
+
+/* What the thread has written is told. */
+static void end_saving(struct loop *l)
+{
+    if (!l->saving)
+        return;
+    job_wait(l->saver);
+    free(l->saving);
+    l->saving = NULL;
+    saved(l, l->saving_rc);
+}
+
+static void save_session(struct loop *l)
+{
+    if (!l->c.opt->session)
+        return;
+    end_saving(l);
+    update_session(l);
+    saved(l, session_save(l->c.opt->session, l->lock_fd));
+}
+
+/* Now and then: a busy disk must not keep rings from being read. */
 static void on_save(evutil_socket_t fd, short what, void *arg)
 {
+    struct loop *l = arg;
+
     (void)fd;
     (void)what;
-    save_session(arg);
+    if (!l->c.opt->session || (l->saving && job_busy(l->saver)))
+        return;
+    end_saving(l);
+    if (!l->saver && !(l->saver = job_new())) {
+        save_session(l);
+        return;
+    }
+    update_session(l);
+    l->saving = session_text(l->c.opt->session);
+    if (l->saving)
+        job_run(l->saver, write_session, l);
 }
 
 /* --- turns --- */
@@ -934,6 +980,7 @@ int collector_run(const struct collector_options *opt)
     core_free(&l.c);
     free_events(&l);
     doze_free(l.doze);
+    job_free(l.saver);
     event_base_free(base);
     if (l.c.root_pidfd >= 0)
         close(l.c.root_pidfd);

@@ -12,11 +12,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/job.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "output/internal.h"
 
 #define CHECK_MS 1000u /* how often the name is compared with what is open */
+#define ASIDE_MIN ((size_t)128 << 10) /* so much at once is written by a thread: the disk may be busy */
+#define ASIDE_MAX ((size_t)1 << 20)
+#define ASIDE_MS 2u                   /* how often it is asked whether it is done */
 
 struct file {
     bool regular;
@@ -26,6 +30,11 @@ struct file {
     dev_t dev;
     ino_t ino;
     uint64_t checked;    /* monotonic ms */
+    /* Writing aside, NULL: it wasn't needed yet. */
+    struct job *job;
+    char *bytes;         /* ASIDE_MAX: a copy of what is at the head of the queue */
+    size_t len, written; /* len 0: nothing is under way, or its result is not to be taken any more */
+    int fd, err;         /* for the thread; why it has written less */
 };
 
 static int standard_stream(const char *path)
@@ -87,10 +96,69 @@ static int file_open(struct output *o)
     return 0;
 }
 
+/* In the thread. */
+static void write_aside(void *arg)
+{
+    struct file *f = arg;
+
+    while (f->written < f->len) {
+        ssize_t n = write(f->fd, f->bytes + f->written, f->len - f->written);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            f->err = -errno;
+            break;
+        }
+        f->written += (size_t)n;
+    }
+}
+
+/* Has the next bytes written by the thread. False if they are few, or there is none. */
+static bool start_aside(struct output *o, struct file *f)
+{
+    struct iovec part[2];
+    int parts = queue_peek(&o->queue, ASIDE_MAX, part);
+    size_t len = 0;
+
+    for (int i = 0; i < parts; i++)
+        len += part[i].iov_len;
+    if (!f->regular || len < ASIDE_MIN || (!f->job && !(f->job = job_new())))
+        return false;
+    if (!f->bytes)
+        f->bytes = xmalloc(ASIDE_MAX);
+    f->len = f->written = 0;
+    for (int i = 0; i < parts; i++) {
+        memcpy(f->bytes + f->len, part[i].iov_base, part[i].iov_len);
+        f->len += part[i].iov_len;
+    }
+    f->err = 0;
+    f->fd = o->fd;
+    job_run(f->job, write_aside, f);
+    return true;
+}
+
+/* What the thread has done: 0 or -errno. */
+static int end_aside(struct output *o, struct file *f)
+{
+    if (!f->len)
+        return 0;
+    job_wait(f->job);
+    f->len = 0;
+    output_sent(o, f->written);
+    queue_release(&o->queue, 0);
+    return f->err;
+}
+
 static void file_close(struct output *o)
 {
     struct file *f = o->priv;
 
+    if (f) {
+        end_aside(o, f);
+        job_free(f->job);
+        free(f->bytes);
+    }
     if (f && f->named && queue_inside(&o->queue)) {
         /* Part of a line is at the end of the file: take it away, if nobody has appended since. */
         off_t part = (off_t)(o->queue.next - o->queue.next_start), end = lseek(o->fd, 0, SEEK_CUR);
@@ -131,21 +199,43 @@ static ssize_t put(struct output *o, const struct file *f, struct iovec *part, i
     return n < 0 ? -errno : n;
 }
 
+/* Some errors pass. */
+static int failed(struct output *o, struct file *f, int rc)
+{
+    output_failed(o, "can't write to %s: %s", o->cfg.path, strerror(-rc));
+    if (rc != -ENOSPC && rc != -EDQUOT && rc != -EFBIG && rc != -EIO && rc != -ENOMEM && rc != -ENOBUFS)
+        return rc;
+    if (!f->said_full)
+        log_warning("%s; records are kept while the queue has room", o->failure);
+    f->said_full = true;
+    return -EAGAIN;
+}
+
 static int file_send(struct output *o)
 {
     struct file *f = o->priv;
     struct iovec part[2];
-    int parts;
+    int parts, rc;
 
+    o->want = 0;
+    if (f->len && job_busy(f->job)) {
+        o->retry_ms = ASIDE_MS;
+        return -EAGAIN;
+    }
+    if ((rc = end_aside(o, f)) < 0)
+        return failed(o, f, rc);
     if (!queue_inside(&o->queue) && o->preamble_sent == 0 && moved_away(o, f)) {
         output_failed(o, "%s was moved away", o->cfg.path);
         return -ESTALE;
     }
-    o->want = 0;
     for (;;) {
         bool preamble = o->preamble_sent < o->preamble.len;
         ssize_t n;
 
+        if (!preamble && start_aside(o, f)) {
+            o->retry_ms = ASIDE_MS;
+            return -EAGAIN;
+        }
         if (preamble) {
             part[0] = (struct iovec){.iov_base = o->preamble.p + o->preamble_sent,
                                      .iov_len = o->preamble.len - o->preamble_sent};
@@ -160,17 +250,8 @@ static int file_send(struct output *o)
             o->want = POLLOUT;
             return -EAGAIN;
         }
-        if (n == -ENOSPC || n == -EDQUOT || n == -EFBIG || n == -EIO || n == -ENOMEM || n == -ENOBUFS) {
-            output_failed(o, "can't write to %s: %s", o->cfg.path, strerror((int)-n));
-            if (!f->said_full)
-                log_warning("%s; records are kept while the queue has room", o->failure);
-            f->said_full = true;
-            return -EAGAIN;
-        }
-        if (n < 0) {
-            output_failed(o, "can't write to %s: %s", o->cfg.path, strerror((int)-n));
-            return (int)n;
-        }
+        if (n < 0)
+            return failed(o, f, (int)n);
         if (preamble) {
             o->preamble_sent += (size_t)n;
             o->stats.bytes += (uint64_t)n;
@@ -184,6 +265,16 @@ static int file_send(struct output *o)
     f->said_full = false;
     o->failure[0] = 0;
     return 0;
+}
+
+static bool file_settle(struct output *o)
+{
+    struct file *f = o->priv;
+
+    if (!f->len)
+        return false;
+    job_wait(f->job);
+    return true;
 }
 
 static int file_ready(struct output *o, short events)
@@ -201,5 +292,6 @@ const struct transport transport_file = {
     .ready = file_ready,
     .input = file_input,
     .send = file_send,
+    .settle = file_settle,
     .close = file_close,
 };

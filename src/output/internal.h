@@ -23,7 +23,8 @@ struct output;
 
 /*
  * A transport moves bytes from the queue to the kernel. It sets o->fd and
- * o->want (poll events that it waits for) and never blocks.
+ * o->want (poll events that it waits for) and never blocks, but for small pieces
+ * that go to a disk.
  */
 struct transport {
     /* Starts an attempt. 0: up; -EINPROGRESS: ready() is called when fd is; else -errno, with output_failed(). */
@@ -35,6 +36,9 @@ struct transport {
     /* Sends the preamble, then the queue. 0: all sent; -EAGAIN: wait for o->want, or for a while if that is 0;
      * -ESTALE: connect anew at once; else -errno: the connection is gone. */
     int (*send)(struct output *o);
+    /* Waits until what send() has begun is done, for send() to be called again: true; false: nothing is under way. NULL:
+     * nothing ever is. */
+    bool (*settle)(struct output *o);
     /* Releases fd and private data. Also called after a failed open(). */
     void (*close)(struct output *o);
 };
@@ -70,6 +74,7 @@ struct output {
     uint64_t timer_at;               /* monotonic ms, 0 if not set */
     unsigned backoff_ms;
     bool blocked;                    /* send() said -EAGAIN */
+    unsigned retry_ms;               /* ... and is to be called again after that, where no descriptor tells */
     bool ever_up, said_failure;
     uint64_t claimed;                /* of stats.lost_destination */
     char failure[160];

@@ -170,11 +170,12 @@ static void pump(struct output *o)
     if (idle(o) && !o->blocked && o->queue.first == o->queue.next)
         return;
     stop_timer(o);
+    o->retry_ms = FULL_DISK_MS;
     rc = o->transport->send(o);
     if (rc == -EAGAIN) {
         o->blocked = true;
         if (!(o->want & POLLOUT) || !o->io_pollable)
-            set_timer(o, FULL_DISK_MS);
+            set_timer(o, o->retry_ms);
     } else if (rc == -ESTALE) {
         disconnect(o);
         attempt(o);
@@ -192,6 +193,13 @@ static void pump(struct output *o)
         }
     }
     update_io(o);
+}
+
+/* Waits for what the transport has under way. */
+static void settle(struct output *o)
+{
+    while (o->state == OUTPUT_UP && o->transport->settle && o->transport->settle(o))
+        pump(o);
 }
 
 static void go_up(struct output *o)
@@ -402,10 +410,12 @@ void output_put(struct output *o)
 
 uint64_t output_abandon(struct output *o)
 {
-    uint64_t left = queue_waiting(&o->queue);
+    uint64_t left;
 
     if (o->users && --o->users)
         return 0;
+    settle(o);
+    left = queue_waiting(&o->queue);
     if (left && o->cfg.type == CFG_FILE && queue_inside(&o->queue))
         disconnect(o); /* takes the part of a line away from the end of the file */
     if (left)
@@ -473,6 +483,7 @@ bool output_flush(struct output *o)
 {
     if (o->state == OUTPUT_UP)
         pump(o);
+    settle(o);
     return idle(o);
 }
 

@@ -278,11 +278,10 @@ static void reserve(int lock_fd, size_t size)
         (void)!fallocate(lock_fd, 0, 0, (off_t)size);
 }
 
-int session_save(const struct session *s, int lock_fd)
+char *session_text(const struct session *s)
 {
     json_t *o = json_object(), *argv = json_array(), *lost = json_object();
-    char *path = xasprintf("%s/session.json", s->dir), *text;
-    int rc;
+    char *text;
 
     for (char **a = s->argv; a && *a; a++)
         json_array_append_new(argv, text_json(*a));
@@ -314,19 +313,29 @@ int session_save(const struct session *s, int lock_fd)
     json_object_set_new(o, "telemetry_stopped", json_boolean(s->telemetry_stopped));
     text = json_dumps(o, JSON_INDENT(2));
     json_decref(o);
-    if (!text) {
-        rc = -ENOMEM;
-    } else {
-        const size_t len = strlen(text);
+    return text;
+}
 
+int session_write(const char *dir, const char *text, int lock_fd)
+{
+    char *path = xasprintf("%s/session.json", dir);
+    const size_t len = strlen(text);
+    int rc = file_replace(path, text, len, 0600);
+
+    if ((rc == -ENOSPC || rc == -EDQUOT) && lock_fd >= 0 && ftruncate(lock_fd, 0) == 0)
         rc = file_replace(path, text, len, 0600);
-        if ((rc == -ENOSPC || rc == -EDQUOT) && lock_fd >= 0 && ftruncate(lock_fd, 0) == 0)
-            rc = file_replace(path, text, len, 0600);
-        if (rc == 0 && lock_fd >= 0)
-            reserve(lock_fd, len + 2 * BLOCK); /* it grows a little */
-        free(text);
-    }
+    if (rc == 0 && lock_fd >= 0)
+        reserve(lock_fd, len + 2 * BLOCK); /* it grows a little */
     free(path);
+    return rc;
+}
+
+int session_save(const struct session *s, int lock_fd)
+{
+    char *text = session_text(s);
+    int rc = text ? session_write(s->dir, text, lock_fd) : -ENOMEM;
+
+    free(text);
     return rc;
 }
 

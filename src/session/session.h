@@ -56,6 +56,10 @@ int session_create(struct session *s, char **ret_what);
  * full by then is no obstacle: the space that the lock file keeps for this is given up, so that what was lost can still
  * be told. */
 int session_save(const struct session *s, int lock_fd);
+/* Its two parts: what is to be written (malloc'ed, or NULL), and writing it to the session's directory. The second one
+ * may run in another thread. */
+char *session_text(const struct session *s);
+int session_write(const char *dir, const char *text, int lock_fd);
 /* Loads by id; id 0 means the most recent. 0, -ENOENT, -EINVAL for damaged metadata (dir is still set), or why the
  * sessions can't be read. */
 int session_load(uint64_t id, struct session *ret);

@@ -374,6 +374,33 @@ static void full_file_system_keeps_lines_whole(void **state)
     free(path);
 }
 
+/* Much at once is written by a thread, whose disk fills up meanwhile. */
+static void much_at_once_stays_whole(void **state)
+{
+    struct rlimit old, small;
+    char *path = path_in_dir("much"), *text;
+    struct output *o = file_output(path, CFG_BUFFER_LINE);
+    unsigned last;
+    size_t len;
+
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small = (struct rlimit){400010, old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    assert_int_equal(put_records(o, 0, 3000, 300), 3000);
+    run_ms(50);
+    assert_int_equal(stats_of(o).records, 1333); /* and a part of one */
+    assert_int_equal(stats_of(o).lost_queue, 0);
+    assert_false(output_flush(o));
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_true(output_wait(o, 5000));
+    put_records(o, 3000, 3000, 300);
+    output_put(o); /* writes what is under way */
+    text = slurp(path, &len);
+    assert_int_equal(check_records(text, len, 300, &last), 6000);
+    free(text);
+    free(path);
+}
+
 static void bounded_queue_counts_each_loss(void **state)
 {
     struct output *o = file_output("/dev/full", CFG_BUFFER_LINE);
@@ -1061,6 +1088,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(equal_destinations_are_shared, set_up, tear_down),
         cmocka_unit_test_setup_teardown(file_that_cannot_be_opened_is_tried_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(full_file_system_keeps_lines_whole, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(much_at_once_stays_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bounded_queue_counts_each_loss, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_small_records_are_bounded_too, set_up, tear_down),
         cmocka_unit_test_setup_teardown(fifo_without_a_reader_does_not_block, set_up, tear_down),
