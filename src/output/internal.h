@@ -96,6 +96,9 @@ uint64_t monotonic_ms(void);
 /* Limits of outputs made from now on; 0 keeps a value. For tests. */
 void output_set_limits(size_t queue_bytes, size_t queue_records, unsigned first_retry_ms);
 
+/* file.c: each disk counts as a busy one. For tests. */
+void output_disks_are_busy(bool always);
+
 /* resolve.c: addresses of a name, looked up in a child process, because libc's resolver blocks and may not be
  * used in a static program, and DNS answers are hostile input. */
 struct address {
