@@ -463,6 +463,8 @@ bool output_write(struct output *o, const char *record, size_t len)
     if (!queue_put(q, record, len)) {
         if (o->state == OUTPUT_UP && !o->blocked)
             pump(o); /* what has arrived by now makes room */
+        else if (o->state == OUTPUT_UP && o->transport->settle && o->transport->settle(o))
+            pump(o); /* a disk is waited for, as by any writer */
         if (!queue_put(q, record, len)) {
             o->stats.lost_queue++;
             return false;
