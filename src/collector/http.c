@@ -44,9 +44,9 @@ struct early {
 /* What the response has to know of its request. Owned by the decoder between request and done. */
 struct kept {
     struct early *early; /* instead of all else: its request isn't known yet */
-    bool grpc;         /* it is a call */
-    struct held *held; /* its response, NULL: none, or it was told */
-    enum proto_dir dir; /* from client to server */
+    bool grpc;           /* it is a call */
+    struct held *held;   /* its response, NULL: none, or it was told */
+    enum proto_dir dir;  /* from client to server */
     uint64_t first_ns;
     size_t target_len; /* for metrics: without query */
     const char *target;

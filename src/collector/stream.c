@@ -559,8 +559,8 @@ static enum fd_want want_of(const struct proc *p, const struct stream *s)
     return s->kind == STREAM_NOTHING ? FDW_NONE : FDW_CAPTURE;
 }
 
-/* Neither of the internet nor between processes, or raw: nothing of it is wanted. What the
- * probe had captured before it was told so isn't, either. */
+/* Neither of the internet nor between processes, or raw: nothing of it is wanted. What the probe had captured before it
+ * was told so isn't, either. */
 static bool is_foreign(const struct sock *s)
 {
     return (s->domain && s->domain != AF_INET && s->domain != AF_INET6 && s->domain != AF_UNIX) ||

@@ -617,11 +617,15 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
         tell_vector(s, r, fn, object, n);
         return;
     }
-    /* More than there was room for: it continues an earlier call, with bytes that it was given then. */
-    if ((d->shape == FNS_DATA || d->shape == FNS_CIPHER) && (uint64_t)n <= (d->result == FNR_INT ? (uint32_t)function_arg(r, d->length)
-                                                                       : function_arg(r, d->length))) {
-        data = (const char *)function_arg(r, d->buffer);
-        if (!may_read(fn, data, (size_t)n)) {
+    if (d->shape == FNS_DATA || d->shape == FNS_CIPHER) {
+        uint64_t room = function_arg(r, d->length);
+
+        if (d->result == FNR_INT)
+            room = (uint32_t)room;
+        /* More than there was room for: it continues an earlier call, with bytes that it was given then. */
+        if ((uint64_t)n <= room)
+            data = (const char *)function_arg(r, d->buffer);
+        if (data && !may_read(fn, data, (size_t)n)) {
             data = NULL;
             count_loss(s, LOSS_COPY, 1);
         }
