@@ -389,8 +389,8 @@ def _load(path):
 
 
 def collect():
-    for area in ("protocol", "cli", "programs", "behaviour", "static", "attach", "namespaces", "traffic", "tls",
-                 "conformance", "apps"):
+    for area in ("protocol", "cli", "security", "programs", "behaviour", "static", "attach", "namespaces", "traffic",
+                 "tls", "conformance", "apps"):
         for path in sorted((TESTS / area).glob("test_*.py")):
             _load(path)
     return _found
