@@ -48,7 +48,8 @@ static int reach(bool join)
 
 static int ask(int sock, enum join_type type, uint32_t tid, const char *text, const int *fds, size_t count)
 {
-    struct join_request req = {.magic = JOIN_MAGIC, .type = type, .table_hash = syscall_table_hash(), .tid = tid};
+    struct join_request req = {.magic = JOIN_MAGIC, .type = type, .table_hash = syscall_table_hash(), .tid = tid,
+                               .flags = JOIN_F_LOADER};
     struct iovec iov = {&req, sizeof(req)};
     union {
         char bytes[CMSG_SPACE(2 * sizeof(int))];
@@ -99,6 +100,8 @@ static int trace(const char *who, char **argv)
     int sock = reach(false);
 
     unsetenv("LD_PRELOAD");
+    setenv(ENV_SOCKET, address, 1); /* what the probe needs, should it get there */
+    setenv(ENV_MODE, "1", 1);
     if (strcmp(who, "child") == 0) {
         if (fork() == 0) {
             usleep(300000);
