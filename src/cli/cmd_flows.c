@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "session/packets.h"
 #include "session/payload.h"
 #include "version.h"
@@ -472,17 +473,23 @@ static int dump(const struct view *v, enum payload_dir dir)
 
 static FILE *open_output(const char *name)
 {
+    char *why = NULL;
     int fd;
     FILE *f;
 
     if (strcmp(name, "-") == 0)
         return stdout;
-    fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    f = fd < 0 ? NULL : fdopen(fd, "w");
+    fd = safe_file(name, O_WRONLY | O_CREAT | O_TRUNC, 0600, &why);
+    if (fd < 0) {
+        cli_error("can't write %s: %s", name, why ? why : strerror(-fd));
+        free(why);
+        return NULL;
+    }
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK); /* to a pipe it waits */
+    f = fdopen(fd, "w");
     if (!f) {
         cli_error("can't write %s: %s", name, strerror(errno));
-        if (fd >= 0)
-            close(fd);
+        close(fd);
     }
     return f;
 }
@@ -585,6 +592,10 @@ static int open_payloads(struct view *v, const struct args *a, const struct memb
     char *dir = v->session->payload_dir ? xstrdup(v->session->payload_dir) : xasprintf("%s/payloads", v->session->dir);
     int rc = payload_reader_new(dir, v->session->id, v->session->start_ns, &v->reader);
 
+    if (rc == 0 && !session_owns(v->session, payload_reader_dir(v->reader))) {
+        payload_reader_free(v->reader);
+        rc = -EPERM;
+    }
     if (rc == 0) {
         v->dir = dir;
         rc = show(v, a, sort, last);

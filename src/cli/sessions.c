@@ -91,6 +91,10 @@ int cli_open(const struct session *s, const char *what, const char *dest, struct
     if (!path)
         path = xasprintf("%s/%s.json", s->dir, what);
     rc = lines_open(l, path);
+    if (rc == 0 && !session_owns(s, l->fd)) {
+        lines_close(l);
+        rc = -EPERM;
+    }
     if (rc < 0)
         cli_error("can't read the %s of session %llu: %s: %s", what, (unsigned long long)s->id, path, strerror(-rc));
     free(path);
