@@ -429,6 +429,27 @@ static int file_error(const struct view *v, const struct payload_record *r, int 
     return EXIT_FAILED;
 }
 
+/* On a terminal, which is not to be driven by what somebody sent: lines stay such, the rest is made visible. */
+static void show_bytes(const char *bytes, size_t len)
+{
+    struct buf b = BUF_INIT;
+
+    while (len) {
+        const char *end = memchr(bytes, '\n', len);
+        size_t n = end ? (size_t)(end - bytes) : len;
+
+        text_clean(&b, bytes, n);
+        if (end) {
+            buf_char(&b, '\n');
+            n++;
+        }
+        bytes += n;
+        len -= n;
+    }
+    fwrite(b.p, 1, b.len, stdout);
+    buf_free(&b);
+}
+
 static int copy_chunk(const struct view *v, const struct payload_record *r, void *buf)
 {
     for (uint64_t done = 0; done < r->len;) {
@@ -437,7 +458,10 @@ static int copy_chunk(const struct view *v, const struct payload_record *r, void
 
         if (n <= 0)
             return n < 0 ? (int)n : -ENODATA;
-        fwrite(buf, 1, (size_t)n, stdout);
+        if (isatty(STDOUT_FILENO))
+            show_bytes(buf, (size_t)n);
+        else
+            fwrite(buf, 1, (size_t)n, stdout);
         done += (uint64_t)n;
     }
     return 0;
