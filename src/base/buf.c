@@ -123,9 +123,9 @@ unsigned utf8_sequence(const char *text, size_t len)
 static bool plain(uint64_t x)
 {
     const uint64_t ones = ~UINT64_C(0) / 255, highs = ones << 7;
-    uint64_t quote = x ^ ones * '"', backslash = x ^ ones * '\\';
+    uint64_t quote = x ^ ones * '"', backslash = x ^ ones * '\\', del = x ^ ones * 0x7f;
 
-    return !((x | (x - ones * 0x20) | (quote - ones) | (backslash - ones)) & highs);
+    return !((x | (x - ones * 0x20) | (quote - ones) | (backslash - ones) | (del - ones)) & highs);
 }
 
 static bool eight_plain(const char *s)
@@ -228,11 +228,11 @@ static void add_escaped(struct buf *b, const char *s, size_t len)
         char esc[6] = {'\\', 'u', '0', '0', 0, 0};
         size_t esc_len = 2;
 
-        if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
+        if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
             i++;
             continue;
         }
-        if (c >= 0x80 && (n = utf8_sequence(s + i, len - i))) {
+        if (c >= 0x7f && (n = utf8_sequence(s + i, len - i))) {
             uint32_t code = code_of(s + i, n);
 
             if (acts(code)) {

@@ -124,11 +124,11 @@ static int check_dir(struct walk *w)
     if (w->rule != SAFE_OURS)
         return 0;
     if (!trusted(w->st.st_uid))
-        return refuse(-EPERM, w->ret_why, "%s belongs to user %u, who could put something else in the place of what is in it",
-                      w->done, (unsigned)w->st.st_uid);
+        return refuse(-EPERM, w->ret_why, "%s belongs to user %u, who could replace what lies in it", w->done,
+                      (unsigned)w->st.st_uid);
     if (others_write(w->dir, &w->st) && !sticky(&w->st))
-        return refuse(-EPERM, w->ret_why, "%s has mode %04o: others could put something else in the place of what is in it",
-                      w->done, (unsigned)(w->st.st_mode & 07777));
+        return refuse(-EPERM, w->ret_why, "%s has mode %04o: others could replace what lies in it", w->done,
+                      (unsigned)(w->st.st_mode & 07777));
     return 0;
 }
 

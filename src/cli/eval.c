@@ -15,7 +15,7 @@
 #include "cli/cli.h"
 
 #define DEPTH_MAX 32 /* of nested data; MuJS has a stack of 256 values */
-#define SECONDS_MAX 5 /* of CPU time, for one event; an expression takes microseconds */
+#define SECONDS_MAX 2 /* of CPU time, for one event; an expression takes microseconds */
 #define BYTES_MAX ((size_t)256 << 20)
 
 struct eval {
@@ -50,7 +50,7 @@ static void *allocate(void *ctx, void *p, int size)
 /* MuJS can't be interrupted and go on, so the command ends. Runs inside of MuJS only, never inside of stdio. */
 static void too_long(int sig)
 {
-    static const char text[] = "scope: --eval: the expression takes more than 5 s for one event\n";
+    static const char text[] = "scope: --eval: the expression takes more than 2 s for one event\n";
 
     (void)sig;
     fflush(stdout);

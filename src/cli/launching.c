@@ -497,10 +497,11 @@ static struct config *config_of_program(const struct config_sources *config, con
 
 static void no_library(const struct args *a, const char *what, int rc)
 {
-    cli_error("can't install the library: %s: %s", what,
-              rc == -EPERM    ? "others could change what is loaded from there"
-              : rc == -EINVAL ? "the dynamic loader takes no name with spaces or colons"
-                              : strerror(-rc));
+    if (rc == -EPERM || rc == -ELOOP)
+        cli_error("can't install the library: %s", what);
+    else
+        cli_error("can't install the library: %s: %s", what,
+                  rc == -EINVAL ? "the dynamic loader takes no name with spaces or colons" : strerror(-rc));
     if (!args_has(a, "librarypath"))
         cli_hint("--librarypath DIR puts it elsewhere");
 }
@@ -650,7 +651,10 @@ static void warn_sudo(const char *dir)
 
 static void no_session(const char *what, int rc)
 {
-    cli_error("can't store a session: %s: %s", what ? what : "", strerror(-rc));
+    if (what && (rc == -EPERM || rc == -ELOOP)) /* with the reason */
+        cli_error("can't store a session: %s", what);
+    else
+        cli_error("can't store a session: %s: %s", what ? what : "", strerror(-rc));
     cli_hint("SCOPE_HOME names another directory for sessions; `scope doctor` checks this one");
 }
 

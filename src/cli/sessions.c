@@ -44,7 +44,7 @@ int cli_session(const struct args *a, struct session *ret)
     if (rc < 0 && rc != -EINVAL) {
         char *base = session_base();
 
-        cli_error("can't read the sessions in %s: %s", base, strerror(-rc));
+        cli_error("can't read the sessions in %s: %s", base, session_error(rc));
         free(base);
         return EXIT_FAILED;
     }

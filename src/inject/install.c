@@ -170,7 +170,10 @@ int launch_install(const char *dir, char **ret_lib, char **ret_plan_dir, char **
         if (err < 0) {
             rc = err;
             free(what);
-            what = why ? why : xasprintf("%s/%s", outer, version);
+            what = why            ? why
+                   : err == -EPERM ? xasprintf("%s/%s or what it lies in belongs to another user, or others can write to it",
+                                               outer, version)
+                                   : xasprintf("%s/%s", outer, version);
         }
         free(outer);
     }

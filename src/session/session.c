@@ -28,6 +28,7 @@
 #define SYNC_RETRY_MS 5
 #define STORE_LOCK_MS 2000
 #define STORE_RETRY_MS 2
+#define NOT_OURS " belongs to another user, or others can write to it"
 #define BLOCK 4096 /* of a file system; what a directory needs for one more name */
 
 static uint64_t clock_ns(clockid_t id)
@@ -135,7 +136,7 @@ static int open_base(const char *base, bool make, bool shared, char **ret_why)
     }
     fd = safe_dir(base, SAFE_OURS, make && !shared ? 0700 : 0, ret_why);
     if (fd >= 0 && !safe_private(fd)) {
-        *ret_why = xasprintf("%s belongs to another user, or others can write to it", base);
+        *ret_why = xasprintf("%s" NOT_OURS, base);
         close(fd);
         return -EPERM;
     }
@@ -298,7 +299,7 @@ int session_create(struct session *s, char **ret_what)
         *ret_what = why ? why : xstrdup(path);
     } else if ((history = safe_make_dir(base, "history", 0700)) < 0) {
         rc = history;
-        *ret_what = xasprintf("%s/history", path);
+        *ret_what = xasprintf("%s/history%s", path, rc == -EPERM ? NOT_OURS : "");
     } else if ((fd = openat(base, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600)) < 0) {
         rc = -errno;
         *ret_what = xasprintf("%s/lock", path);
@@ -596,6 +597,12 @@ int session_load(uint64_t id, struct session *ret)
         close(history);
     free(path);
     return rc;
+}
+
+const char *session_error(int rc)
+{
+    return rc == -ELOOP ? "a symbolic link on the way is not followed: it is another user's, or could be exchanged by one"
+                        : strerror(-rc);
 }
 
 bool session_owns(const struct session *s, int fd)

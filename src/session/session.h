@@ -72,6 +72,8 @@ int session_write(const char *dir, const char *text, int lock_fd);
 int session_load(uint64_t id, struct session *ret);
 /* All sessions, oldest first; damaged ones are included with command "?". */
 int session_list(struct session **ret, size_t *ret_count);
+/* For people: what an error of these two is about. */
+const char *session_error(int rc);
 void session_clear(struct session *s);
 /* Whether what the metadata of a session name (and this is open) may be taken for its data: always if the session is the
  * effective user's own, else only if it belongs to whom the session does. Else root could be shown any file as events. */
