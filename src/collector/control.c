@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "collector/core.h"
 #include "collector/payloads.h"
 
@@ -272,18 +273,22 @@ void control_command_file(struct proc *p)
 {
     const char *dir = p->pl->cfg->libscope.commanddir;
     struct stat st;
-    char *path, *text;
+    char *path, *text, name[32];
     size_t len;
-    int fd, rc;
+    int at, fd, rc;
 
     if (!dir || !*dir || p->host_pid <= 0)
         return;
-    path = xasprintf("%s/scope.%d", dir, (int)p->host_pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    at = safe_dir(dir, SAFE_NAMED, 0, NULL);
+    if (at < 0)
+        return;
+    snprintf(name, sizeof(name), "scope.%d", (int)p->host_pid);
+    fd = openat(at, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) {
-        free(path);
+        close(at);
         return;
     }
+    path = xasprintf("%s/%s", dir, name);
     if (fstat(fd, &st) || !trusted(&st)) {
         if (!p->command_refused)
             log_warning(
@@ -292,7 +297,7 @@ void control_command_file(struct proc *p)
         p->command_refused = true;
     } else {
         text = read_text(fd, &len, &rc);
-        unlink(path); /* before it is applied: what is written meanwhile is another one */
+        unlinkat(at, name, 0); /* before it is applied: what is written meanwhile is another one */
         if (text)
             apply(p, path, text);
         else
@@ -300,5 +305,6 @@ void control_command_file(struct proc *p)
         free(text);
     }
     close(fd);
+    close(at);
     free(path);
 }
