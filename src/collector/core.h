@@ -15,6 +15,7 @@ struct event_base;
 #define SLICE_NS UINT64_C(2000000)        /* longest time spent on the backlog before the rings are looked at again */
 #define BORROWERS_MAX 32768u              /* processes that one ring may claim to have forked */
 #define PROCS_MAX 131072u
+#define PROC_BUCKETS 8192u                /* a power of two */
 #define SEGMENTS_MAX 32768u               /* mappings: vm.max_map_count is 65530 by default */
 
 enum loss_kind {
@@ -34,7 +35,10 @@ struct collector {
     unsigned segment_count;
     struct proc *procs;
     unsigned proc_count;
-    struct proc *by_pid[1024];
+    uint32_t seed;                    /* of what follows: numbers are what processes claim */
+    struct proc *by_pid[PROC_BUCKETS];   /* by host_pid */
+    struct proc *by_guest[PROC_BUCKETS]; /* borrowers by segment and pid */
+    struct segment *segments_by_pid[PROC_BUCKETS]; /* those in the list, by host_pid, newest first */
     struct file *free_files;
     unsigned free_file_count;
     uint64_t last_channel;

@@ -561,7 +561,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     proc_set_parent(p, parent);
     proc_borrow(p, seg);
     p->origin = seg->id;
-    if (f) {
+    if (f && !f->child) { /* else another has taken what was there to inherit: who returns from its fork is lying */
         p->fds = f->fds;
         f->fds = (struct fd_table){0};
         p->tls = f->tls;
@@ -613,7 +613,7 @@ struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pi
 
     for (known = seg->borrowers; known; known = known->borrow_next)
         if (known->pl && known->pid == (uint32_t)known->host_pid && is_inner(known, known->host_pid, pid)) {
-            known->pid = known->tm.pid = pid; /* its parent's number of it: it is in a pid namespace of its own */
+            proc_set_pid(known, pid); /* its parent's number of it: it is in a pid namespace of its own */
             telemetry_process_start(known->pl->tm, &known->tm);
             return known;
         }
@@ -718,11 +718,11 @@ void proc_died(struct proc *p)
 }
 
 /* It died right after it handed over a segment that hasn't come up yet. */
-static bool attaching(const struct collector *c, const struct proc *p)
+static bool attaching(struct collector *c, const struct proc *p)
 {
     if (!c->attaching || p->host_pid <= 0)
         return false;
-    for (const struct segment *seg = c->segments; seg; seg = seg->next)
+    for (const struct segment *seg = *segments_by_pid(c, p->host_pid); seg; seg = seg->pid_next)
         if (!seg->attached && seg->host_pid == p->host_pid)
             return true;
     return false;
@@ -864,6 +864,8 @@ void core_init(struct collector *c, const struct collector_options *opt, struct 
 {
     *c = (struct collector){.opt = opt, .base = base, .diag_fd = -1, .root_pidfd = -1};
     clock_init(&c->clock);
+    if (getrandom(&c->seed, sizeof(c->seed), GRND_NONBLOCK) != sizeof(c->seed))
+        c->seed = (uint32_t)clock_now_mono();
     c->last_channel = clock_now_real();
     for (int i = 0; i < 2; i++)
         c->scratch[i] = xmalloc(2 * SEG_PATH_MAX + 2);

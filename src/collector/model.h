@@ -160,7 +160,9 @@ enum proc_root { ROOT_UNKNOWN, ROOT_OURS, ROOT_OTHER };
 
 /* A segment and who writes to it. */
 struct segment {
+    struct collector *c;
     struct segment *next, *prev;
+    struct segment *pid_next; /* by host_pid */
     struct segment_map map;
     unsigned refs;            /* queued entries, processes, the list itself */
     struct proc *owner;       /* NULL before its process is known and after it left */
@@ -192,7 +194,8 @@ struct segment {
 struct proc {
     struct proc *next, *prev;         /* all */
     struct proc *hash_next;           /* by host pid */
-    struct proc *borrow_next;         /* of segment.borrowers */
+    struct proc *borrow_next, *borrow_prev; /* of segment.borrowers */
+    struct proc *guest_next;          /* ... by segment and pid */
     struct collector *c;
     struct tm_process tm;             /* strings are owned by this object */
     struct pipeline *pl;              /* NULL before telemetry started */
@@ -200,6 +203,7 @@ struct proc {
     bool command_refused;             /* a command file that can't be trusted was told of */
     struct segment *seg;              /* own, or the one that is borrowed */
     struct proc *parent;              /* NULL if unknown or gone */
+    struct proc *children, *sibling_next, *sibling_prev; /* dead ones, too */
     unsigned live_children;
     uint32_t pid;                     /* as the process sees it */
     bool over;                        /* seems to have ended, but had begun an exec */
@@ -282,7 +286,11 @@ void address_set(union address *a, const void *p, size_t len);
 struct proc *proc_new(struct collector *c, uint32_t pid, pid_t host_pid);
 void proc_free(struct proc *p);
 struct proc *proc_by_host_pid(struct collector *c, pid_t host_pid);
+/* Where the list of those with such a number begins; others may be in it. */
+struct segment **segments_by_pid(struct collector *c, pid_t host_pid);
 void proc_set_host_pid(struct proc *p, pid_t host_pid);
+/* The number that it has for itself. */
+void proc_set_pid(struct proc *p, uint32_t pid);
 void proc_set_parent(struct proc *p, struct proc *parent);
 void proc_borrow(struct proc *p, struct segment *seg);
 void proc_unborrow(struct proc *p);
