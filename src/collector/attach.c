@@ -70,6 +70,25 @@ void segment_losses(struct collector *c, struct segment *seg)
     seg->torn_seen = seg->map.ring.torn;
 }
 
+void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t now)
+{
+    int64_t back = seg->debt_at ? (int64_t)((now - seg->debt_at) / 10) : 0;
+
+    if (!seg->too_dear)
+        back += records * RECORD_NS;
+    seg->debt_at = now;
+    seg->debt_ns += (int64_t)ns - back;
+    if (seg->debt_ns < 0)
+        seg->debt_ns = 0;
+    if (!seg->too_dear && seg->debt_ns > DEBT_NS) {
+        log_warning("process %d: what it records takes too long to look at: it is dropped for some seconds, and counted",
+                    (int)seg->host_pid);
+        seg->too_dear = true;
+    } else if (seg->debt_ns < DEBT_NS / 2) {
+        seg->too_dear = false;
+    }
+}
+
 /* What is in it can't be trusted: the process goes on without being observed. */
 static void give_up(struct collector *c, struct segment *seg)
 {

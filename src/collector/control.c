@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -268,22 +270,38 @@ static void apply(struct proc *p, const char *path, char *text)
     life_reconfigure(p, s);
 }
 
+/* Opens a file of a directory, if it is one of that directory's file system: who may make names there could mount one
+ * over it (FUSE) that never answers. -1 with errno. */
+static int open_beneath(const char *dir, const char *name)
+{
+    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
+    int at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC), fd;
+
+    if (at < 0)
+        return -1;
+    fd = (int)syscall(SYS_openat2, at, name, &how, sizeof(how));
+    if (fd < 0 && errno == ENOSYS) /* Linux 5.5 and older */
+        fd = openat(at, name, (int)how.flags);
+    close(at);
+    return fd;
+}
+
 void control_command_file(struct proc *p)
 {
     const char *dir = p->pl->cfg->libscope.commanddir;
     struct stat st;
-    char *path, *text;
+    char *path, *text, name[32];
     size_t len;
     int fd, rc;
 
     if (!dir || !*dir || p->host_pid <= 0)
         return;
-    path = xasprintf("%s/scope.%d", dir, (int)p->host_pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0) {
-        free(path);
+    snprintf(name, sizeof(name), "scope.%d", (int)p->host_pid);
+    fd = open_beneath(dir, name);
+    if (fd < 0)
         return;
-    }
+    path = xasprintf("%s/%s", dir, name);
     if (fstat(fd, &st) || !trusted(&st)) {
         if (!p->command_refused)
             log_warning(

@@ -21,7 +21,7 @@ struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
     if (page >= t->pages) {
         unsigned pages = page + 1 + (page >= 8 ? page / 2 : 0);
 
-        if (!create)
+        if (!create || (t->budget && t->budget->pages >= FD_PAGES_MAX))
             return NULL;
         t->page = xrealloc(t->page, pages, sizeof(*t->page));
         memset(t->page + t->pages, 0, (pages - t->pages) * sizeof(*t->page));
@@ -30,9 +30,39 @@ struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
     if (!t->page[page]) {
         if (!create)
             return NULL;
+        if (!t->budget) {
+            t->budget = xcalloc(1, sizeof(*t->budget));
+            t->budget->refs = 1;
+        }
+        if (t->budget->pages >= FD_PAGES_MAX)
+            return NULL;
+        t->budget->pages++;
         t->page[page] = xcalloc(FD_PAGE, sizeof(struct desc));
     }
     return &t->page[page][fd % FD_PAGE];
+}
+
+static void leave_budget(struct fd_table *t, unsigned pages)
+{
+    if (!t->budget)
+        return;
+    t->budget->pages -= pages;
+    if (!--t->budget->refs)
+        free(t->budget);
+    t->budget = NULL;
+}
+
+void fd_table_part(struct fd_table *t)
+{
+    unsigned pages = 0;
+
+    if (!t->budget || t->budget->refs == 1)
+        return;
+    for (unsigned i = 0; i < t->pages; i++)
+        pages += t->page[i] != NULL;
+    leave_budget(t, pages);
+    t->budget = xcalloc(1, sizeof(*t->budget));
+    *t->budget = (struct fd_budget){1, pages};
 }
 
 void fd_table_each(struct fd_table *t, void (*fn)(void *ctx, int fd, struct desc *d), void *ctx)
@@ -46,7 +76,9 @@ void fd_table_each(struct fd_table *t, void (*fn)(void *ctx, int fd, struct desc
 /* The copy of a descriptor in a child: the same file, nothing done with it yet. */
 void fd_table_copy(struct fd_table *to, const struct fd_table *from)
 {
-    *to = (struct fd_table){0};
+    *to = (struct fd_table){.budget = from->budget};
+    if (to->budget)
+        to->budget->refs++;
     for (unsigned i = from->pages; i-- > 0;) {
         if (!from->page[i])
             continue;
@@ -57,6 +89,8 @@ void fd_table_copy(struct fd_table *to, const struct fd_table *from)
             if (!d->file)
                 continue;
             copy = fd_get(to, (int64_t)i * FD_PAGE + k, true);
+            if (!copy)
+                break;
             *copy = (struct desc){.file = file_ref(d->file), .gen = d->gen, .want = d->want, .label = d->label,
                                   .channel = d->channel, .open_ns = d->open_ns,
                                   .flags = (uint8_t)(d->flags & ~DF_REPORTED)};
@@ -66,14 +100,18 @@ void fd_table_copy(struct fd_table *to, const struct fd_table *from)
 
 void fd_table_free(struct collector *c, struct fd_table *t)
 {
+    unsigned pages = 0;
+
     for (unsigned i = 0; i < t->pages; i++) {
         if (!t->page[i])
             continue;
+        pages++;
         for (unsigned k = 0; k < FD_PAGE; k++)
             if (t->page[i][k].file)
                 file_unref(c, t->page[i][k].file);
         free(t->page[i]);
     }
+    leave_budget(t, pages);
     free(t->page);
     *t = (struct fd_table){0};
 }
@@ -99,6 +137,12 @@ struct file *file_new(struct collector *c, enum fd_kind kind, const char *path, 
     f->refs = 1;
     f->kind = kind;
     f->channel = ++c->last_channel;
+    if (len > NAME_SHORT && c->long_names + len > LONG_NAMES_MAX) {
+        report_loss(c, NULL, LK_DESCRIPTOR, 1);
+        len = 0;
+    }
+    if (len > NAME_SHORT)
+        c->long_names += len;
     if (len > f->path_cap) {
         f->path_cap = (uint32_t)(len < PATH_LEAST ? PATH_LEAST : len);
         f->path = xrealloc(f->path, f->path_cap, 1);
@@ -119,7 +163,9 @@ void file_unref(struct collector *c, struct file *f)
         pool_put(&socks, f->sock);
         f->sock = NULL;
     }
-    if (c->free_file_count >= 4096 || f->path_cap > 1024) {
+    if (f->path_cap > NAME_SHORT)
+        c->long_names -= f->path_cap;
+    if (c->free_file_count >= 4096 || f->path_cap > NAME_SHORT) {
         free(f->path);
         free(f);
         return;

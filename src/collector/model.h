@@ -108,9 +108,17 @@ struct desc {
 #define DESC_NO_POS UINT64_MAX
 
 #define FD_PAGE 64
+/* Of all descriptors of a process, of its forks that are under way and of the children that share its ring: what records
+ * claim costs a process nothing. */
+#define FD_PAGES_MAX 4096u
+struct fd_budget {
+    unsigned refs, pages;
+};
+
 struct fd_table {
     struct desc **page;       /* FD_PAGE descriptors each, NULL where none is open */
     unsigned pages;
+    struct fd_budget *budget; /* NULL as long as there are no pages */
 };
 
 /* A fork that is under way. */
@@ -184,6 +192,9 @@ struct segment {
     uint64_t stall_look;      /* CLOCK_MONOTONIC ns: when to look into the present stall of the ring; 0: there is none */
     bool orphans;             /* the owner left while it was forking: unknown borrowers may follow */
     uint64_t queued, queued_bytes; /* records in the backlog */
+    int64_t debt_ns;          /* what its records took beyond RECORD_NS each; segment_charge() */
+    uint64_t debt_at;         /* CLOCK_MONOTONIC ns: when that was looked at last */
+    bool too_dear;            /* its records are dropped */
     uint64_t next_poll, interval; /* CLOCK_MONOTONIC ns */
     uint64_t busy_ns;         /* CLOCK_MONOTONIC: when something was last found in its ring */
     uint64_t shared_look;     /* CLOCK_MONOTONIC ns: when it was last asked whether anybody still has it mapped */
@@ -227,6 +238,7 @@ struct proc {
     struct tls_objects *tls;          /* whose descriptor the probe doesn't know (tls_objects.h); NULL: none */
     struct stream *asking;            /* those with DNS queries outstanding that it used last (stream.h) */
     char *cwd;                        /* never NULL after start */
+    uint64_t ask_again;               /* CLOCK_MONOTONIC ns: not before is anything asked about it (ask.h) */
     enum proc_root root;              /* do its names mean to us what they mean to it? */
     char *pending_exec;               /* path of an exec under way, absolute */
     char *exec_path;                  /* ... as passed */
@@ -263,13 +275,19 @@ struct proc {
 };
 
 /* --- descriptors --- */
-/* The slot of fd, or NULL if there is none (create: or fd is impossible). */
+/* The slot of fd, or NULL if there is none (create: or fd is impossible, or there are too many). */
 struct desc *fd_get(struct fd_table *t, int64_t fd, bool create);
+/* What there is no room for is left out. */
 void fd_table_copy(struct fd_table *to, const struct fd_table *from);
 void fd_table_free(struct collector *c, struct fd_table *t);
+/* It counts for nobody else any more. */
+void fd_table_part(struct fd_table *t);
 /* Calls fn for each open descriptor. */
 void fd_table_each(struct fd_table *t, void (*fn)(void *ctx, int fd, struct desc *d), void *ctx);
 
+/* Names longer than NAME_SHORT share LONG_NAMES_MAX bytes; what doesn't fit has no name, which is counted. */
+#define NAME_SHORT 1024u
+#define LONG_NAMES_MAX ((size_t)64 << 20)
 struct file *file_new(struct collector *c, enum fd_kind kind, const char *path, size_t len);
 static inline struct file *file_ref(struct file *f)
 {
