@@ -19,6 +19,7 @@
 #include "base/job.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "collector/ask.h"
 #include "collector/control.h"
 #include "collector/core.h"
 #include "collector/door.h"
@@ -967,6 +968,7 @@ int collector_run(const struct collector_options *opt)
             planner_reply(cl->fd, 0, -1);
         client_free(cl, true);
     }
+    ask_end();
     planner_free(l.planner);
     tracer_free(l.tracer);
     core_free(&l.c);

@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -269,6 +271,19 @@ static void apply(struct proc *p, const char *path, char *text)
     life_reconfigure(p, s);
 }
 
+/* Opens a file of a directory, if it is one of that directory's file system: who may make names there could mount one
+ * over it (FUSE) that never answers. -1 with errno. */
+static int open_beneath(int at, const char *name)
+{
+    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
+    int fd = (int)syscall(SYS_openat2, at, name, &how, sizeof(how));
+
+    if (fd < 0 && errno == ENOSYS) /* Linux 5.5 and older */
+        fd = openat(at, name, (int)how.flags);
+    return fd;
+}
+
 void control_command_file(struct proc *p)
 {
     const char *dir = p->pl->cfg->libscope.commanddir;
@@ -283,7 +298,7 @@ void control_command_file(struct proc *p)
     if (at < 0)
         return;
     snprintf(name, sizeof(name), "scope.%d", (int)p->host_pid);
-    fd = openat(at, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    fd = open_beneath(at, name);
     if (fd < 0) {
         close(at);
         return;

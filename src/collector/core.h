@@ -15,11 +15,12 @@ struct event_base;
 #define SLICE_NS UINT64_C(2000000)        /* longest time spent on the backlog before the rings are looked at again */
 #define BORROWERS_MAX 32768u              /* processes that one ring may claim to have forked */
 #define PROCS_MAX 131072u
+#define PROC_BUCKETS 8192u                /* a power of two */
 #define SEGMENTS_MAX 32768u               /* mappings: vm.max_map_count is 65530 by default */
 
 enum loss_kind {
     LK_RECORD, LK_DATA, LK_CALL, LK_SLOT, LK_COPY, LK_TORN, LK_SEGMENT, LK_DESCRIPTOR, LK_QUEUE, LK_DESTINATION,
-    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_PAYLOAD_DESTINATION, LK_MAX
+    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_PAYLOAD_DESTINATION, LK_ANSWER, LK_MAX
 };
 
 #define UNSEEN_MAX 64
@@ -34,9 +35,13 @@ struct collector {
     unsigned segment_count;
     struct proc *procs;
     unsigned proc_count;
-    struct proc *by_pid[1024];
+    uint32_t seed;                    /* of what follows: numbers are what processes claim */
+    struct proc *by_pid[PROC_BUCKETS];   /* by host_pid */
+    struct proc *by_guest[PROC_BUCKETS]; /* borrowers by segment and pid */
+    struct segment *segments_by_pid[PROC_BUCKETS]; /* those in the list, by host_pid, newest first */
     struct file *free_files;
     unsigned free_file_count;
+    size_t long_names;                /* bytes: NAME_SHORT */
     uint64_t last_channel;
     struct pipeline *pipelines;
     struct left *left;                /* processes that go on without us */
@@ -49,6 +54,7 @@ struct collector {
     uint64_t last_segment;            /* id */
     unsigned attaching;               /* segments whose BL_ATTACH hasn't come up */
     unsigned dying;                   /* processes that are dead and not yet told */
+    uint64_t shared_look;             /* CLOCK_MONOTONIC ns: not before is it asked who maps a ring */
     uint64_t next_check;              /* CLOCK_MONOTONIC ns: summaries and old segments */
     uint64_t now_mono;                /* CLOCK_MONOTONIC ns at the start of this turn */
     uint64_t alone_since;             /* CLOCK_MONOTONIC ns since when there is no process; 0: there is */
@@ -99,6 +105,14 @@ void segment_leave(struct collector *c, struct segment *seg);
 /* Reads what a process that died at `since` (CLOCK_MONOTONIC ns), with ring_head at `head`, may have left. True if
  * nothing of it is missing any more. */
 bool segment_last_words(struct collector *c, struct segment *seg, uint64_t head, uint64_t since);
+/*
+ * So many records of its were looked at, which took that long. A record may take RECORD_NS (the usual one takes a
+ * hundredth of it); a ring whose records take more has DEBT_NS to spare, of which a tenth of the time comes back. Then
+ * they are dropped, and counted, until half of it has: others wait for what is looked at in order.
+ */
+#define RECORD_NS INT64_C(100000)
+#define DEBT_NS INT64_C(2000000000)
+void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t now);
 /* Takes over the loss counters. */
 void segment_losses(struct collector *c, struct segment *seg);
 

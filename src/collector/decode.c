@@ -1015,8 +1015,8 @@ static void do_wait(struct ctx *x)
 
     if (!x->in.has_status || !pid || (!WIFEXITED(x->in.status) && !WIFSIGNALED(x->in.status)))
         return;
-    for (struct proc *p = x->c->procs; p; p = p->next) {
-        if (p->parent == x->p && p->pid == pid && !p->waited) {
+    for (struct proc *p = x->p->children; p; p = p->sibling_next) {
+        if (p->pid == pid && !p->waited) {
             p->waited = true;
             p->wait_status = x->in.status;
             if (p->host_pid <= 0 && !p->exec_op) /* nothing else would tell; but see core_turn() */

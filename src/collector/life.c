@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "collector/ask.h"
 #include "collector/control.h"
 #include "collector/core.h"
 #include "collector/left.h"
@@ -23,6 +24,7 @@
 #define CHECK_NS (100 * MS)
 #define IMAGE_WAIT_NS (10000 * MS) /* a new image that hasn't joined by then won't */
 #define SHARED_LOOK_NS (1000 * MS)
+#define SHARED_SHARE 20 /* looking takes that part of the time at most: it reads the maps of all processes */
 #define PROC_NAME_MAX 128
 #define ID_CMD 32
 
@@ -108,7 +110,7 @@ static void locate(struct proc *p, const struct tm_process *last)
 static char **identify(struct proc *p, const struct segment_info *info)
 {
     struct tm_process *tm = &p->tm;
-    char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
+    char **env = ask_environ(p);
     struct tm_process last = *tm;
 
     *tm = (struct tm_process){0};
@@ -466,6 +468,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
     seg->attached = true;
     c->attaching--;
     seg->held = seg->attach_again = false;
+    fd_table_part(&p->fds);
     reset_numbers(p);
     if (fresh) {
         p->image_ns = time;
@@ -491,7 +494,7 @@ void life_reconfigure(struct proc *p, struct config_sources *config)
 {
     struct config_list *l = xcalloc(1, sizeof(*l));
     uint64_t now = clock_now_real(), period;
-    char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
+    char **env = ask_environ(p);
 
     *l = (struct config_list){p->c->configs, config};
     p->c->configs = l;
@@ -561,7 +564,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     proc_set_parent(p, parent);
     proc_borrow(p, seg);
     p->origin = seg->id;
-    if (f) {
+    if (f && !f->child) { /* else another has taken what was there to inherit: who returns from its fork is lying */
         p->fds = f->fds;
         f->fds = (struct fd_table){0};
         p->tls = f->tls;
@@ -613,7 +616,7 @@ struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pi
 
     for (known = seg->borrowers; known; known = known->borrow_next)
         if (known->pl && known->pid == (uint32_t)known->host_pid && is_inner(known, known->host_pid, pid)) {
-            known->pid = known->tm.pid = pid; /* its parent's number of it: it is in a pid namespace of its own */
+            proc_set_pid(known, pid); /* its parent's number of it: it is in a pid namespace of its own */
             telemetry_process_start(known->pl->tm, &known->tm);
             return known;
         }
@@ -718,11 +721,11 @@ void proc_died(struct proc *p)
 }
 
 /* It died right after it handed over a segment that hasn't come up yet. */
-static bool attaching(const struct collector *c, const struct proc *p)
+static bool attaching(struct collector *c, const struct proc *p)
 {
     if (!c->attaching || p->host_pid <= 0)
         return false;
-    for (const struct segment *seg = c->segments; seg; seg = seg->next)
+    for (const struct segment *seg = *segments_by_pid(c, p->host_pid); seg; seg = seg->pid_next)
         if (!seg->attached && seg->host_pid == p->host_pid)
             return true;
     return false;
@@ -769,7 +772,7 @@ static void tell_unseen(struct proc *p, uint64_t time)
     p->exec_told = true;
     if (p->sandboxed)
         text = "started a program that is not observed: it had entered seccomp before";
-    else if (access(p->pending_exec, X_OK) == 0 && access(p->pending_exec, R_OK) < 0 && errno == EACCES)
+    else if (ask_access(p, p->pending_exec, X_OK) == 0 && ask_access(p, p->pending_exec, R_OK) == -EACCES)
         text = "started a program that is not observed: its file can't be read";
     report_note(p, text, p->pending_exec, strlen(p->pending_exec), time);
 }
@@ -864,6 +867,8 @@ void core_init(struct collector *c, const struct collector_options *opt, struct 
 {
     *c = (struct collector){.opt = opt, .base = base, .diag_fd = -1, .root_pidfd = -1};
     clock_init(&c->clock);
+    if (getrandom(&c->seed, sizeof(c->seed), GRND_NONBLOCK) != sizeof(c->seed))
+        c->seed = (uint32_t)clock_now_mono();
     c->last_channel = clock_now_real();
     for (int i = 0; i < 2; i++)
         c->scratch[i] = xmalloc(2 * SEG_PATH_MAX + 2);
@@ -880,7 +885,10 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
         seg = e->owner;
         seg->queued--;
         seg->queued_bytes -= e->size;
-        decode_record(c, seg, data, e->size, e->arrival);
+        if (seg->too_dear)
+            report_loss(c, seg->owner ? seg->owner : seg->borrowers, LK_RECORD, 1);
+        else
+            decode_record(c, seg, data, e->size, e->arrival);
         segment_unref(c, seg);
         break;
     case BL_ATTACH:
@@ -903,19 +911,46 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
     }
 }
 
+/* Records of one ring in a row: what they take is measured together. */
+struct run {
+    struct segment *seg; /* NULL: none; referenced */
+    unsigned records;
+    uint64_t since;      /* CLOCK_MONOTONIC ns */
+};
+#define RUN_MAX 16u
+
+/* Another one begins, with the records of seg (NULL: something else). Returns CLOCK_MONOTONIC ns. */
+static uint64_t next_run(struct collector *c, struct run *r, struct segment *seg)
+{
+    uint64_t now = clock_now_mono();
+
+    if (r->seg)
+        segment_charge(r->seg, r->records, now - r->since, now);
+    if (seg)
+        seg->refs++;
+    if (r->seg)
+        segment_unref(c, r->seg);
+    *r = (struct run){seg, 0, now};
+    return now;
+}
+
 bool core_process(struct collector *c, uint64_t deadline)
 {
     struct backlog_entry *e;
-    unsigned n = 0;
+    struct run r = {0};
     void *data;
 
     while ((e = backlog_peek(&c->backlog, &data))) {
+        struct segment *seg = e->kind == BL_RECORD ? e->owner : NULL;
+
+        if ((r.seg != seg || r.records == RUN_MAX) && next_run(c, &r, seg) >= deadline)
+            break;
+        r.records++;
         process_one(c, e, data);
         backlog_pop(&c->backlog);
-        if (++n % 64 == 0 && clock_now_mono() >= deadline)
-            return !c->backlog.bytes;
     }
-    return true;
+    next_run(c, &r, NULL);
+    return !c->backlog.bytes;
 }
 
 /* For processes that end before their first summary. */
@@ -960,10 +995,15 @@ static void summaries(struct collector *c, uint64_t now)
 /* Whether a segment without owner is mapped by no process any more. */
 static bool nobody_shares(struct segment *seg, uint64_t now)
 {
-    if (seg->owner || now - seg->shared_look < SHARED_LOOK_NS)
+    struct collector *c = seg->c;
+    bool shared;
+
+    if (seg->owner || now - seg->shared_look < SHARED_LOOK_NS || now < c->shared_look)
         return false;
     seg->shared_look = now;
-    return !pi_any_maps(seg->map.ino);
+    shared = pi_any_maps(seg->map.ino);
+    c->shared_look = now + SHARED_SHARE * (clock_now_mono() - now);
+    return !shared;
 }
 
 void core_turn(struct collector *c)

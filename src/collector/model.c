@@ -21,7 +21,7 @@ struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
     if (page >= t->pages) {
         unsigned pages = page + 1 + (page >= 8 ? page / 2 : 0);
 
-        if (!create)
+        if (!create || (t->budget && t->budget->pages >= FD_PAGES_MAX))
             return NULL;
         t->page = xrealloc(t->page, pages, sizeof(*t->page));
         memset(t->page + t->pages, 0, (pages - t->pages) * sizeof(*t->page));
@@ -30,9 +30,39 @@ struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
     if (!t->page[page]) {
         if (!create)
             return NULL;
+        if (!t->budget) {
+            t->budget = xcalloc(1, sizeof(*t->budget));
+            t->budget->refs = 1;
+        }
+        if (t->budget->pages >= FD_PAGES_MAX)
+            return NULL;
+        t->budget->pages++;
         t->page[page] = xcalloc(FD_PAGE, sizeof(struct desc));
     }
     return &t->page[page][fd % FD_PAGE];
+}
+
+static void leave_budget(struct fd_table *t, unsigned pages)
+{
+    if (!t->budget)
+        return;
+    t->budget->pages -= pages;
+    if (!--t->budget->refs)
+        free(t->budget);
+    t->budget = NULL;
+}
+
+void fd_table_part(struct fd_table *t)
+{
+    unsigned pages = 0;
+
+    if (!t->budget || t->budget->refs == 1)
+        return;
+    for (unsigned i = 0; i < t->pages; i++)
+        pages += t->page[i] != NULL;
+    leave_budget(t, pages);
+    t->budget = xcalloc(1, sizeof(*t->budget));
+    *t->budget = (struct fd_budget){1, pages};
 }
 
 void fd_table_each(struct fd_table *t, void (*fn)(void *ctx, int fd, struct desc *d), void *ctx)
@@ -46,7 +76,9 @@ void fd_table_each(struct fd_table *t, void (*fn)(void *ctx, int fd, struct desc
 /* The copy of a descriptor in a child: the same file, nothing done with it yet. */
 void fd_table_copy(struct fd_table *to, const struct fd_table *from)
 {
-    *to = (struct fd_table){0};
+    *to = (struct fd_table){.budget = from->budget};
+    if (to->budget)
+        to->budget->refs++;
     for (unsigned i = from->pages; i-- > 0;) {
         if (!from->page[i])
             continue;
@@ -57,6 +89,8 @@ void fd_table_copy(struct fd_table *to, const struct fd_table *from)
             if (!d->file)
                 continue;
             copy = fd_get(to, (int64_t)i * FD_PAGE + k, true);
+            if (!copy)
+                break;
             *copy = (struct desc){.file = file_ref(d->file), .gen = d->gen, .want = d->want, .label = d->label,
                                   .channel = d->channel, .open_ns = d->open_ns,
                                   .flags = (uint8_t)(d->flags & ~DF_REPORTED)};
@@ -66,14 +100,18 @@ void fd_table_copy(struct fd_table *to, const struct fd_table *from)
 
 void fd_table_free(struct collector *c, struct fd_table *t)
 {
+    unsigned pages = 0;
+
     for (unsigned i = 0; i < t->pages; i++) {
         if (!t->page[i])
             continue;
+        pages++;
         for (unsigned k = 0; k < FD_PAGE; k++)
             if (t->page[i][k].file)
                 file_unref(c, t->page[i][k].file);
         free(t->page[i]);
     }
+    leave_budget(t, pages);
     free(t->page);
     *t = (struct fd_table){0};
 }
@@ -99,6 +137,12 @@ struct file *file_new(struct collector *c, enum fd_kind kind, const char *path, 
     f->refs = 1;
     f->kind = kind;
     f->channel = ++c->last_channel;
+    if (len > NAME_SHORT && c->long_names + len > LONG_NAMES_MAX) {
+        report_loss(c, NULL, LK_DESCRIPTOR, 1);
+        len = 0;
+    }
+    if (len > NAME_SHORT)
+        c->long_names += len;
     if (len > f->path_cap) {
         f->path_cap = (uint32_t)(len < PATH_LEAST ? PATH_LEAST : len);
         f->path = xrealloc(f->path, f->path_cap, 1);
@@ -119,7 +163,9 @@ void file_unref(struct collector *c, struct file *f)
         pool_put(&socks, f->sock);
         f->sock = NULL;
     }
-    if (c->free_file_count >= 4096 || f->path_cap > 1024) {
+    if (f->path_cap > NAME_SHORT)
+        c->long_names -= f->path_cap;
+    if (c->free_file_count >= 4096 || f->path_cap > NAME_SHORT) {
         free(f->path);
         free(f);
         return;
@@ -154,9 +200,54 @@ void address_set(union address *a, const void *p, size_t len)
 
 /* --- processes --- */
 
+/* Whoever doesn't know the seed can't choose numbers that fall together. (The finaliser of MurmurHash3, a bijection.) */
+static uint32_t mix(const struct collector *c, uint32_t n)
+{
+    n ^= c->seed;
+    n = (n ^ n >> 16) * 0x85ebca6bu;
+    n = (n ^ n >> 13) * 0xc2b2ae35u;
+    return n ^ n >> 16;
+}
+
 static struct proc **bucket(struct collector *c, pid_t host_pid)
 {
-    return &c->by_pid[((uint32_t)host_pid * 2654435761u) >> 22];
+    return &c->by_pid[mix(c, (uint32_t)host_pid) & (PROC_BUCKETS - 1)];
+}
+
+static struct proc **guest_bucket(struct collector *c, const struct segment *seg, uint32_t pid)
+{
+    return &c->by_guest[mix(c, pid + mix(c, (uint32_t)seg->id)) & (PROC_BUCKETS - 1)];
+}
+
+struct segment **segments_by_pid(struct collector *c, pid_t host_pid)
+{
+    return &c->segments_by_pid[mix(c, (uint32_t)host_pid) & (PROC_BUCKETS - 1)];
+}
+
+static void guest_add(struct proc *p)
+{
+    struct proc **at = guest_bucket(p->c, p->seg, p->pid);
+
+    p->guest_next = *at;
+    *at = p;
+}
+
+static void guest_remove(struct proc *p)
+{
+    struct proc **at = guest_bucket(p->c, p->seg, p->pid);
+
+    while (*at != p)
+        at = &(*at)->guest_next;
+    *at = p->guest_next;
+}
+
+void proc_set_pid(struct proc *p, uint32_t pid)
+{
+    if (p->borrowed)
+        guest_remove(p);
+    p->pid = p->tm.pid = pid;
+    if (p->borrowed)
+        guest_add(p);
 }
 
 struct proc *proc_by_host_pid(struct collector *c, pid_t host_pid)
@@ -223,15 +314,43 @@ void tm_clear(struct tm_process *tm)
     *tm = (struct tm_process){.pid = tm->pid, .ppid = tm->ppid, .host_pid = tm->host_pid};
 }
 
+#define DESCENT_MAX 1024 /* generations */
+
+/* Records may claim that a process descends from its own child; nor is a longer line than any system has followed. */
+static bool is_possible(const struct proc *p, const struct proc *parent)
+{
+    for (int n = 0; parent; parent = parent->parent)
+        if (parent == p || ++n > DESCENT_MAX)
+            return false;
+    return true;
+}
+
 void proc_set_parent(struct proc *p, struct proc *parent)
 {
+    if (!is_possible(p, parent))
+        return;
     if (p->parent == parent)
         return;
-    if (p->parent && !p->dead)
-        p->parent->live_children--;
+    if (p->parent) {
+        if (!p->dead)
+            p->parent->live_children--;
+        if (p->sibling_prev)
+            p->sibling_prev->sibling_next = p->sibling_next;
+        else
+            p->parent->children = p->sibling_next;
+        if (p->sibling_next)
+            p->sibling_next->sibling_prev = p->sibling_prev;
+        p->sibling_next = p->sibling_prev = NULL;
+    }
     p->parent = parent;
-    if (parent && !p->dead)
+    if (!parent)
+        return;
+    if (!p->dead)
         parent->live_children++;
+    p->sibling_next = parent->children;
+    if (p->sibling_next)
+        p->sibling_next->sibling_prev = p;
+    parent->children = p;
 }
 
 void proc_borrow(struct proc *p, struct segment *seg)
@@ -240,20 +359,26 @@ void proc_borrow(struct proc *p, struct segment *seg)
     p->borrowed = true;
     seg->refs++;
     p->borrow_next = seg->borrowers;
+    p->borrow_prev = NULL;
+    if (p->borrow_next)
+        p->borrow_next->borrow_prev = p;
     seg->borrowers = p;
     seg->borrower_count++;
     seg->left_ns = 0;
+    guest_add(p);
 }
 
 void proc_unborrow(struct proc *p)
 {
-    struct proc **at;
-
     if (!p->borrowed)
         return;
-    for (at = &p->seg->borrowers; *at != p; at = &(*at)->borrow_next)
-        ;
-    *at = p->borrow_next;
+    guest_remove(p);
+    if (p->borrow_prev)
+        p->borrow_prev->borrow_next = p->borrow_next;
+    else
+        p->seg->borrowers = p->borrow_next;
+    if (p->borrow_next)
+        p->borrow_next->borrow_prev = p->borrow_prev;
     p->seg->borrower_count--;
     if (p->seg->last_found == p)
         p->seg->last_found = NULL;
@@ -266,11 +391,13 @@ struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest)
 {
     struct proc *p;
 
+    if (!seg) /* who has left one ring for another may still speak in the first */
+        return NULL;
     if (!guest && seg->owner && seg->owner->pid == pid)
         return seg->owner;
     if (seg->last_found && seg->last_found->pid == pid)
         return seg->last_found;
-    for (p = seg->borrowers; p && p->pid != pid; p = p->borrow_next)
+    for (p = *guest_bucket(seg->c, seg, pid); p && (p->seg != seg || p->pid != pid); p = p->guest_next)
         ;
     seg->last_found = p;
     return p;
@@ -280,9 +407,8 @@ void proc_free(struct proc *p)
 {
     struct collector *c = p->c;
 
-    for (struct proc *q = c->procs; q; q = q->next)
-        if (q->parent == p)
-            q->parent = NULL;
+    while (p->children)
+        proc_set_parent(p->children, NULL);
     proc_set_parent(p, NULL);
     unhash(p);
     while (p->forks)

@@ -108,9 +108,17 @@ struct desc {
 #define DESC_NO_POS UINT64_MAX
 
 #define FD_PAGE 64
+/* Of all descriptors of a process, of its forks that are under way and of the children that share its ring: what records
+ * claim costs a process nothing. */
+#define FD_PAGES_MAX 4096u
+struct fd_budget {
+    unsigned refs, pages;
+};
+
 struct fd_table {
     struct desc **page;       /* FD_PAGE descriptors each, NULL where none is open */
     unsigned pages;
+    struct fd_budget *budget; /* NULL as long as there are no pages */
 };
 
 /* A fork that is under way. */
@@ -160,7 +168,9 @@ enum proc_root { ROOT_UNKNOWN, ROOT_OURS, ROOT_OTHER };
 
 /* A segment and who writes to it. */
 struct segment {
+    struct collector *c;
     struct segment *next, *prev;
+    struct segment *pid_next; /* by host_pid */
     struct segment_map map;
     unsigned refs;            /* queued entries, processes, the list itself */
     struct proc *owner;       /* NULL before its process is known and after it left */
@@ -182,6 +192,9 @@ struct segment {
     uint64_t stall_look;      /* CLOCK_MONOTONIC ns: when to look into the present stall of the ring; 0: there is none */
     bool orphans;             /* the owner left while it was forking: unknown borrowers may follow */
     uint64_t queued, queued_bytes; /* records in the backlog */
+    int64_t debt_ns;          /* what its records took beyond RECORD_NS each; segment_charge() */
+    uint64_t debt_at;         /* CLOCK_MONOTONIC ns: when that was looked at last */
+    bool too_dear;            /* its records are dropped */
     uint64_t next_poll, interval; /* CLOCK_MONOTONIC ns */
     uint64_t busy_ns;         /* CLOCK_MONOTONIC: when something was last found in its ring */
     uint64_t shared_look;     /* CLOCK_MONOTONIC ns: when it was last asked whether anybody still has it mapped */
@@ -192,7 +205,8 @@ struct segment {
 struct proc {
     struct proc *next, *prev;         /* all */
     struct proc *hash_next;           /* by host pid */
-    struct proc *borrow_next;         /* of segment.borrowers */
+    struct proc *borrow_next, *borrow_prev; /* of segment.borrowers */
+    struct proc *guest_next;          /* ... by segment and pid */
     struct collector *c;
     struct tm_process tm;             /* strings are owned by this object */
     struct pipeline *pl;              /* NULL before telemetry started */
@@ -200,6 +214,7 @@ struct proc {
     bool command_refused;             /* a command file that can't be trusted was told of */
     struct segment *seg;              /* own, or the one that is borrowed */
     struct proc *parent;              /* NULL if unknown or gone */
+    struct proc *children, *sibling_next, *sibling_prev; /* dead ones, too */
     unsigned live_children;
     uint32_t pid;                     /* as the process sees it */
     bool over;                        /* seems to have ended, but had begun an exec */
@@ -223,6 +238,7 @@ struct proc {
     struct tls_objects *tls;          /* whose descriptor the probe doesn't know (tls_objects.h); NULL: none */
     struct stream *asking;            /* those with DNS queries outstanding that it used last (stream.h) */
     char *cwd;                        /* never NULL after start */
+    uint64_t ask_again;               /* CLOCK_MONOTONIC ns: not before is anything asked about it (ask.h) */
     enum proc_root root;              /* do its names mean to us what they mean to it? */
     char *pending_exec;               /* path of an exec under way, absolute */
     char *exec_path;                  /* ... as passed */
@@ -259,13 +275,19 @@ struct proc {
 };
 
 /* --- descriptors --- */
-/* The slot of fd, or NULL if there is none (create: or fd is impossible). */
+/* The slot of fd, or NULL if there is none (create: or fd is impossible, or there are too many). */
 struct desc *fd_get(struct fd_table *t, int64_t fd, bool create);
+/* What there is no room for is left out. */
 void fd_table_copy(struct fd_table *to, const struct fd_table *from);
 void fd_table_free(struct collector *c, struct fd_table *t);
+/* It counts for nobody else any more. */
+void fd_table_part(struct fd_table *t);
 /* Calls fn for each open descriptor. */
 void fd_table_each(struct fd_table *t, void (*fn)(void *ctx, int fd, struct desc *d), void *ctx);
 
+/* Names longer than NAME_SHORT share LONG_NAMES_MAX bytes; what doesn't fit has no name, which is counted. */
+#define NAME_SHORT 1024u
+#define LONG_NAMES_MAX ((size_t)64 << 20)
 struct file *file_new(struct collector *c, enum fd_kind kind, const char *path, size_t len);
 static inline struct file *file_ref(struct file *f)
 {
@@ -282,7 +304,11 @@ void address_set(union address *a, const void *p, size_t len);
 struct proc *proc_new(struct collector *c, uint32_t pid, pid_t host_pid);
 void proc_free(struct proc *p);
 struct proc *proc_by_host_pid(struct collector *c, pid_t host_pid);
+/* Where the list of those with such a number begins; others may be in it. */
+struct segment **segments_by_pid(struct collector *c, pid_t host_pid);
 void proc_set_host_pid(struct proc *p, pid_t host_pid);
+/* The number that it has for itself. */
+void proc_set_pid(struct proc *p, uint32_t pid);
 void proc_set_parent(struct proc *p, struct proc *parent);
 void proc_borrow(struct proc *p, struct segment *seg);
 void proc_unborrow(struct proc *p);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -118,40 +119,20 @@ char *pi_cgroup(pid_t pid, char container[65])
     return xstrdup("");
 }
 
-#define ENVIRON_MAX ((size_t)2 << 20)
-
-char **pi_environ(pid_t pid)
+char **pi_environ_list(const char *text, size_t len)
 {
-    size_t cap = 16384, len = 0, count = 0, i = 0;
-    char path[40], *text, **list, *to;
-    ssize_t n;
-    int fd;
+    size_t count = 1, i = 0;
+    char **list, *to;
 
-    snprintf(path, sizeof(path), "/proc/%d/environ", pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return NULL;
-    text = xmalloc(cap);
-    while ((n = read(fd, text + len, cap - len - 1)) > 0) {
-        len += (size_t)n;
-        if (cap - len == 1) {
-            if (cap >= ENVIRON_MAX)
-                break;
-            cap *= 2;
-            text = xrealloc(text, cap, 1);
-        }
-    }
-    close(fd);
-    text[len] = 0;
-    for (size_t k = 0; k < len; k += strlen(text + k) + 1)
-        count++;
+    for (size_t k = 0; k < len; k++)
+        count += !text[k];
     list = xmalloc((count + 1) * sizeof(*list) + len + 1);
     to = (char *)(list + count + 1);
-    memcpy(to, text, len + 1);
+    memcpy(to, text, len);
+    to[len] = 0;
     for (size_t k = 0; k < len; k += strlen(to + k) + 1)
         list[i++] = to + k;
     list[i] = NULL;
-    free(text);
     return list;
 }
 
@@ -214,11 +195,17 @@ static int read_link(const char *path, char *buf, size_t size)
 int pi_fd_link(pid_t pid, int fd, char *buf, size_t size, struct stat *st)
 {
     char path[48];
+    int n;
 
     snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
-    if (st && stat(path, st))
+    if (st)
         *st = (struct stat){0};
-    return read_link(path, buf, size);
+    n = read_link(path, buf, size);
+    /* Behind these is no file system that could keep us waiting; whatever else it is, ask.h. */
+    if (st && n > 0 && (!strncmp(buf, "socket:[", 8) || !strncmp(buf, "pipe:[", 6) || !strncmp(buf, "anon_inode:", 11)) &&
+        stat(path, st))
+        *st = (struct stat){0};
+    return n;
 }
 
 int pi_cwd(pid_t pid, char *buf, size_t size)
@@ -523,7 +510,8 @@ bool pi_any_maps(uint64_t ino)
 
 int pi_get_socket(pid_t pid, int fd, uint64_t ino)
 {
-    int pidfd = pi_pidfd(pid), got;
+    int pidfd = pi_pidfd(pid), got, type;
+    socklen_t len = sizeof(type);
     struct stat st;
 
     if (pidfd < 0)
@@ -532,7 +520,8 @@ int pi_get_socket(pid_t pid, int fd, uint64_t ino)
     if (got < 0)
         got = -errno;
     close(pidfd);
-    if (got >= 0 && (fstat(got, &st) || !S_ISSOCK(st.st_mode) || st.st_ino != ino)) {
+    /* that it is a socket first: the file system of something else could keep fstat(2) waiting */
+    if (got >= 0 && (getsockopt(got, SOL_SOCKET, SO_TYPE, &type, &len) || fstat(got, &st) || st.st_ino != ino)) {
         close(got);
         return -ESTALE;
     }
