@@ -35,6 +35,11 @@ struct collector {
     struct proc *procs;
     unsigned proc_count;
     struct proc *by_pid[1024];
+    struct proc *by_guest[4096];      /* those that borrow, by segment and number */
+    struct proc *forkers;             /* those with forks under way */
+    struct proc *dying_procs;         /* dead ones that aren't told yet */
+    struct proc *unwatched_next;      /* whom to look at next; NULL: begin anew */
+    unsigned unwatched;               /* processes whose death nothing tells us */
     struct file *free_files;
     unsigned free_file_count;
     uint64_t last_channel;
@@ -123,6 +128,8 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival);
 struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pid, bool vfork, uint64_t time_ns);
 void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t child, uint64_t time_ns);
 void life_upgrade(struct proc *p);
+/* Whether p, who borrows its ring, was dead by that time (CLOCK_REALTIME ns): then its number is another process's. */
+bool life_reused(const struct proc *p, uint64_t time_ns);
 /* The configuration of a process: the session's, or what was laid over it since. */
 const struct config_sources *life_config(const struct proc *p);
 /* Another one for it and the children that it will have; taken, and kept for the session. The session's totals go on. */

@@ -1012,18 +1012,20 @@ static void failed(struct ctx *x)
 static void do_wait(struct ctx *x)
 {
     uint32_t pid = x->op == OP_waitid ? (uint32_t)x->r->arg[5] : (uint32_t)x->r->ret;
+    bool ours = x->p->host_pid == (pid_t)x->p->pid; /* its numbers are ours */
+    struct proc *p = ours ? proc_by_host_pid(x->c, (pid_t)pid) : NULL;
 
     if (!x->in.has_status || !pid || (!WIFEXITED(x->in.status) && !WIFSIGNALED(x->in.status)))
         return;
-    for (struct proc *p = x->c->procs; p; p = p->next) {
-        if (p->parent == x->p && p->pid == pid && !p->waited) {
-            p->waited = true;
-            p->wait_status = x->in.status;
-            if (p->host_pid <= 0 && !p->exec_op) /* nothing else would tell; but see core_turn() */
-                proc_died(p);
-            return;
-        }
-    }
+    if (!p || p->parent != x->p || p->waited)
+        for (p = x->p->children; p && (p->pid != pid || p->waited); p = p->sibling_next)
+            ;
+    if (!p)
+        return;
+    p->waited = true;
+    p->wait_status = x->in.status;
+    if (p->host_pid <= 0 && !p->exec_op) /* nothing else would tell; but see core_turn() */
+        proc_died(p);
 }
 
 static void completed(struct ctx *x)
@@ -1241,7 +1243,7 @@ void decode_record(struct collector *c, struct segment *seg, const struct record
 
     x.time = clock_to_real(&c->clock, seg->map.info.clock, r->time, arrival);
     x.p = segment_find(seg, r->pid, r->flags & REC_F_BORROWED);
-    if (!x.p && (r->flags & REC_F_BORROWED))
+    if ((r->flags & REC_F_BORROWED) && (!x.p || life_reused(x.p, x.time)))
         x.p = life_borrower(c, seg, r->pid, r->flags & REC_F_VFORK, x.time);
     if (!x.p || !x.p->pl)
         return;

@@ -195,6 +195,76 @@ void proc_set_host_pid(struct proc *p, pid_t host_pid)
     p->hashed = true;
 }
 
+/* --- lists: whatever is done for each process must not take longer the more of them there are --- */
+
+#define LIST_ADD(head, p, next, prev)   \
+    do {                                \
+        (p)->prev = NULL;               \
+        (p)->next = (head);             \
+        if ((p)->next)                  \
+            (p)->next->prev = (p);      \
+        (head) = (p);                   \
+    } while (0)
+
+#define LIST_DEL(head, p, next, prev)        \
+    do {                                     \
+        if ((p)->prev)                       \
+            (p)->prev->next = (p)->next;     \
+        else                                 \
+            (head) = (p)->next;              \
+        if ((p)->next)                       \
+            (p)->next->prev = (p)->prev;     \
+        (p)->next = (p)->prev = NULL;        \
+    } while (0)
+
+static struct proc **guest_bucket(struct collector *c, const struct segment *seg, uint32_t pid)
+{
+    return &c->by_guest[(uint32_t)((seg->id << 32 | pid) * UINT64_C(0x9e3779b97f4a7c15) >> 32) >> 20];
+}
+
+static void guest_add(struct proc *p)
+{
+    struct proc **at = guest_bucket(p->c, p->seg, p->pid);
+
+    p->guest_pid = p->pid;
+    p->guest_next = *at;
+    *at = p;
+}
+
+static void guest_del(struct proc *p)
+{
+    struct proc **at = guest_bucket(p->c, p->seg, p->guest_pid);
+
+    while (*at != p)
+        at = &(*at)->guest_next;
+    *at = p->guest_next;
+    if (p->seg->last_found == p)
+        p->seg->last_found = NULL;
+}
+
+void proc_set_pid(struct proc *p, uint32_t pid)
+{
+    if (p->borrowed)
+        guest_del(p);
+    p->pid = p->tm.pid = pid;
+    if (p->borrowed)
+        guest_add(p);
+}
+
+void proc_set_inner(struct proc *p, bool inner)
+{
+    if (p->borrowed && inner != p->inner_pid)
+        p->seg->inner_guests += inner ? 1 : -1u;
+    p->inner_pid = inner;
+}
+
+void proc_set_dying(struct proc *p)
+{
+    p->dead = true;
+    p->c->dying++;
+    LIST_ADD(p->c->dying_procs, p, dying_next, dying_prev);
+}
+
 struct proc *proc_new(struct collector *c, uint32_t pid, pid_t host_pid)
 {
     struct proc *p = xcalloc(1, sizeof(*p));
@@ -227,11 +297,17 @@ void proc_set_parent(struct proc *p, struct proc *parent)
 {
     if (p->parent == parent)
         return;
-    if (p->parent && !p->dead)
-        p->parent->live_children--;
+    if (p->parent) {
+        LIST_DEL(p->parent->children, p, sibling_next, sibling_prev);
+        if (!p->dead)
+            p->parent->live_children--;
+    }
     p->parent = parent;
-    if (parent && !p->dead)
-        parent->live_children++;
+    if (parent) {
+        LIST_ADD(parent->children, p, sibling_next, sibling_prev);
+        if (!p->dead)
+            parent->live_children++;
+    }
 }
 
 void proc_borrow(struct proc *p, struct segment *seg)
@@ -239,24 +315,21 @@ void proc_borrow(struct proc *p, struct segment *seg)
     p->seg = seg;
     p->borrowed = true;
     seg->refs++;
-    p->borrow_next = seg->borrowers;
-    seg->borrowers = p;
+    LIST_ADD(seg->borrowers, p, borrow_next, borrow_prev);
     seg->borrower_count++;
+    seg->inner_guests += p->inner_pid;
+    guest_add(p);
     seg->left_ns = 0;
 }
 
 void proc_unborrow(struct proc *p)
 {
-    struct proc **at;
-
     if (!p->borrowed)
         return;
-    for (at = &p->seg->borrowers; *at != p; at = &(*at)->borrow_next)
-        ;
-    *at = p->borrow_next;
+    LIST_DEL(p->seg->borrowers, p, borrow_next, borrow_prev);
     p->seg->borrower_count--;
-    if (p->seg->last_found == p)
-        p->seg->last_found = NULL;
+    p->seg->inner_guests -= p->inner_pid;
+    guest_del(p);
     p->borrowed = false;
     segment_unref(p->c, p->seg);
     p->seg = NULL;
@@ -268,9 +341,11 @@ struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest)
 
     if (!guest && seg->owner && seg->owner->pid == pid)
         return seg->owner;
-    if (seg->last_found && seg->last_found->pid == pid)
+    if (seg->last_found && seg->last_found->guest_pid == pid)
         return seg->last_found;
-    for (p = seg->borrowers; p && p->pid != pid; p = p->borrow_next)
+    if (!seg->borrowers)
+        return NULL;
+    for (p = *guest_bucket(seg->borrowers->c, seg, pid); p && (p->seg != seg || p->guest_pid != pid); p = p->guest_next)
         ;
     seg->last_found = p;
     return p;
@@ -280,11 +355,18 @@ void proc_free(struct proc *p)
 {
     struct collector *c = p->c;
 
-    for (struct proc *q = c->procs; q; q = q->next)
-        if (q->parent == p)
-            q->parent = NULL;
+    while (p->children)
+        proc_set_parent(p->children, NULL);
     proc_set_parent(p, NULL);
     unhash(p);
+    if (p->dead) {
+        LIST_DEL(c->dying_procs, p, dying_next, dying_prev);
+        c->dying--;
+    }
+    if (p->unwatched)
+        c->unwatched--;
+    if (c->unwatched_next == p)
+        c->unwatched_next = p->next;
     while (p->forks)
         fork_drop(p, p->forks);
     proc_unborrow(p);
@@ -344,6 +426,8 @@ struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool p
             at = &o->next;
         }
     }
+    if (at == &p->forks)
+        LIST_ADD(p->c->forkers, p, forker_next, forker_prev);
     *at = f;
     return f;
 }
@@ -355,6 +439,8 @@ void fork_drop(struct proc *p, struct fork_pending *f)
     for (at = &p->forks; *at != f; at = &(*at)->next)
         ;
     *at = f->next;
+    if (!p->forks)
+        LIST_DEL(p->c->forkers, p, forker_next, forker_prev);
     fd_table_free(p->c, &f->fds);
     tls_objects_free(f->tls);
     free(f->cwd);

@@ -167,6 +167,7 @@ struct segment {
     pid_t host_pid;
     struct proc *borrowers;   /* linked by borrow_next */
     unsigned borrower_count;
+    unsigned inner_guests;    /* borrowers with inner_pid */
     struct proc *last_found;
     bool attached;            /* BL_ATTACH was processed */
     bool held;                /* wait for REC_UPGRADE in another ring before reading */
@@ -192,7 +193,9 @@ struct segment {
 struct proc {
     struct proc *next, *prev;         /* all */
     struct proc *hash_next;           /* by host pid */
-    struct proc *borrow_next;         /* of segment.borrowers */
+    struct proc *borrow_next, *borrow_prev; /* of segment.borrowers */
+    struct proc *guest_next;          /* by segment and the number in its records, while it borrows */
+    uint32_t guest_pid;               /* ... that number */
     struct collector *c;
     struct tm_process tm;             /* strings are owned by this object */
     struct pipeline *pl;              /* NULL before telemetry started */
@@ -200,11 +203,15 @@ struct proc {
     bool command_refused;             /* a command file that can't be trusted was told of */
     struct segment *seg;              /* own, or the one that is borrowed */
     struct proc *parent;              /* NULL if unknown or gone */
+    struct proc *children, *sibling_next, *sibling_prev; /* whose parent this is, dead ones included */
+    struct proc *forker_next, *forker_prev; /* of collector.forkers */
+    struct proc *dying_next, *dying_prev;   /* of collector.dying_procs */
     unsigned live_children;
     uint32_t pid;                     /* as the process sees it */
     bool over;                        /* seems to have ended, but had begun an exec */
     bool new_pids;                    /* its children may be in a pid namespace of their own */
-    bool inner_pid;                   /* its parent may know it by another number than it does itself */
+    bool inner_pid;                   /* its parent may know it by another number than it does itself, and that one isn't
+                                       * known */
     pid_t host_pid;                   /* ours; 0 if unknown */
     uint64_t start_ticks;             /* pi_stat.start_ticks, 0 if unknown */
     bool borrowed;                    /* seg is somebody else's */
@@ -214,6 +221,8 @@ struct proc {
     bool end_queued;
     bool end_reached;                 /* BL_END came up, but the wait status isn't known yet */
     int pidfd;
+    bool unwatched;                   /* no pidfd to spare: /proc is looked at now and then */
+    uint64_t status_look, status_wait; /* end_reached: CLOCK_MONOTONIC ns when to ask again; ns between two times */
     struct event *death;
     uint64_t death_ns;                /* CLOCK_REALTIME, when noticed */
     uint64_t death_mono;              /* CLOCK_MONOTONIC, when noticed */
@@ -286,6 +295,12 @@ void proc_set_host_pid(struct proc *p, pid_t host_pid);
 void proc_set_parent(struct proc *p, struct proc *parent);
 void proc_borrow(struct proc *p, struct segment *seg);
 void proc_unborrow(struct proc *p);
+/* The number that a process sees itself under, and that its records have from now on. */
+void proc_set_pid(struct proc *p, uint32_t pid);
+/* Its own number is one that its parent doesn't know, or (false) is known. */
+void proc_set_inner(struct proc *p, bool inner);
+/* Marks it dead or not at all: on the list of those whose end is to be told. */
+void proc_set_dying(struct proc *p);
 /* Who writes under this number there: a guest, or the owner. Both may have the same one, in pid namespaces of their
  * own. */
 struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest);

@@ -2,6 +2,7 @@
 """Programs behave, observed, as they do bare: output, exit status, death by signal, and what they see of themselves."""
 
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -262,6 +263,27 @@ def storm(name, children, execs, exec_argument):
         equal(len(started), execs, "proc.start events of exec'ed children")
         nothing_lost(result)
     return run
+
+
+@test("fork/few-descriptors")
+def few_descriptors(ctx):
+    """A collector that has none to spare for watching each process learns of their ends all the same."""
+    program = ("import os, signal\n"
+               "kids = []\n"
+               "for _ in range(150):\n"
+               "    kids.append(os.fork())\n"
+               "    if not kids[-1]:\n"
+               "        signal.pause()\n"
+               "for kid in kids:\n"
+               "    os.kill(kid, signal.SIGKILL)\n"
+               "for kid in kids:\n"
+               "    os.waitpid(kid, 0)\n")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    result = both(ctx, ["/usr/bin/python3", "-S", "-c", program], code=0, preexec=limit)
+    result.session.wait_end()
+    ends = of(result, "process", "proc.exit")
+    equal(len({b["pid"] for b in ends}), 151, "processes with a proc.exit event")
+    equal(len(ends), 151, "proc.exit events")
 
 
 def as_list(value):
