@@ -27,6 +27,7 @@
 #define REUSED_NS (100 * MS)     /* a process that began so much later than the record that names it is another */
 #define STATUS_LOOK_NS (2 * MS)  /* between the first two questions for a wait status; then ever longer */
 #define UNWATCHED_LOOKS 256      /* each CHECK_NS */
+#define AHEAD_MAX 4096           /* entries of the backlog that are looked through for a child's number */
 #define PROC_NAME_MAX 128
 #define ID_CMD 32
 
@@ -549,6 +550,14 @@ static bool is_later(const struct pi_stat *st, uint64_t time_ns)
     return age < now && now - age > time_ns + REUSED_NS;
 }
 
+/* Whether the process that had begun before is no more. */
+static bool is_gone(struct proc *p)
+{
+    struct pi_stat st;
+
+    return pi_stat(p->host_pid, &st) || is_later(&st, p->birth_ns);
+}
+
 enum credit { CHILD_IS, CHILD_GONE, CHILD_ELSEWHERE };
 
 /* A process that the model takes for a child must be one: records can claim anything. time_ns: when it was heard of. */
@@ -570,12 +579,13 @@ static enum credit credible(const struct proc *parent, const struct fork_pending
     return CHILD_ELSEWHERE;
 }
 
+/* pid: its number as its parent or itself has told it; REC_PID_FORK | ..., that of its fork. host_pid: 0: not known. */
 static struct proc *child_new(struct proc *parent, struct fork_pending *f, struct segment *seg, uint32_t pid,
-                              uint64_t time_ns)
+                              pid_t host_pid, uint64_t time_ns)
 {
     struct collector *c = parent->c;
     bool same_ns = parent->host_pid == (pid_t)parent->pid;
-    pid_t host_pid = same_ns ? (pid_t)pid : 0;
+    uint32_t number = pid;
     struct pi_stat st = {0};
     enum credit credit = CHILD_IS;
     struct proc *p, *old;
@@ -585,6 +595,10 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
         report_loss(c, parent, LK_SEGMENT, 1);
         return NULL;
     }
+    if (pid & REC_PID_FORK)
+        pid = same_ns ? (uint32_t)host_pid : 0;
+    else if (!host_pid && same_ns)
+        host_pid = (pid_t)pid;
     if (host_pid && (credit = credible(parent, f, host_pid, time_ns, &st)) != CHILD_IS) {
         host_pid = 0;
         st = (struct pi_stat){0};
@@ -599,6 +613,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     proc_set_parent(p, parent);
     proc_borrow(p, seg);
     p->origin = seg->id;
+    proc_set_fork(p, number & REC_PID_FORK ? number & ~REC_PID_FORK : f ? f->id : 0);
     if (f) {
         p->fds = f->fds;
         f->fds = (struct fd_table){0};
@@ -607,7 +622,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
         free(p->cwd);
         p->cwd = f->cwd;
         f->cwd = NULL;
-        f->child = pid;
+        f->child = number;
         time_ns = f->time_ns < time_ns ? f->time_ns : time_ns;
     } else {
         fd_table_copy(&p->fds, &parent->fds);
@@ -658,6 +673,80 @@ static struct fork_pending *fork_of(const struct proc *p, bool vfork, struct for
     return than;
 }
 
+static struct fork_pending *fork_by_id(const struct proc *p, uint32_t id)
+{
+    struct fork_pending *f = p ? p->forks : NULL;
+
+    while (f && f->id != id)
+        f = f->next;
+    return f;
+}
+
+/* Children of a process that the model doesn't have. */
+struct strangers {
+    struct collector *c;
+    pid_t pid;       /* the last one */
+    unsigned count;
+};
+
+static void stranger(void *ctx, pid_t child)
+{
+    struct strangers *s = ctx;
+    const struct proc *known = proc_by_host_pid(s->c, child);
+
+    if (known && !known->dead)
+        return;
+    s->pid = child;
+    s->count++;
+}
+
+/* What the parent has recorded of its fork, if that has been read and not yet looked at: the child's number, else 0. */
+static uint32_t told_ahead(const struct collector *c, const struct segment *seg, uint32_t id)
+{
+    struct backlog_place at = {0};
+    const struct backlog_entry *e;
+    const void *data;
+
+    for (unsigned i = 0; i < AHEAD_MAX && (e = backlog_ahead(&c->backlog, &at, &data)); i++) {
+        const struct record *r = data;
+
+        if (e->kind == BL_RECORD && e->owner == seg && r->kind == REC_CALL && r->op < OP_MAX &&
+            op_table[r->op].shape == SHP_CLONE && r->arg[5] == id && r->ret > 0 && r->ret <= INT32_MAX)
+            return (uint32_t)r->ret;
+    }
+    return 0;
+}
+
+/* The first sign of a guest that can't know its own number, but whose parent's fork it is. Which process that is the
+ * parent tells, in any case later; till then the kernel does, unless others are about to appear, too, or it is gone. */
+static struct proc *unnumbered(struct collector *c, struct segment *seg, uint32_t pid, uint64_t time_ns)
+{
+    uint32_t id = pid & ~REC_PID_FORK, number;
+    struct strangers s = {.c = c};
+    struct proc *parent = seg->owner;
+    bool same_ns;
+    struct fork_pending *f = fork_by_id(parent, id);
+
+    for (struct proc *p = c->forkers; p && !f; p = p->forker_next) {
+        f = p->seg == seg ? fork_by_id(p, id) : NULL;
+        if (f)
+            parent = p;
+    }
+    if (!parent || !parent->pl)
+        return NULL;
+    same_ns = parent->host_pid == (pid_t)parent->pid;
+    number = f ? told_ahead(c, seg, id) : 0;
+    if (f && !number) {
+        if (parent->host_pid > 0)
+            pi_each_child(parent->host_pid, same_ns ? (pid_t)f->tid : 0, stranger, &s);
+        if (s.count != 1) {
+            segments_drain(c, true);
+            number = told_ahead(c, seg, id);
+        }
+    }
+    return child_new(parent, f, seg, number ? number : pid, !number && s.count == 1 ? s.pid : 0, time_ns);
+}
+
 /* The first sign of an unknown guest in a ring: who forked it? */
 struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pid, bool vfork, uint64_t time_ns)
 {
@@ -667,6 +756,8 @@ struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pi
     pid_t ppid = 0;
     bool sure;
 
+    if (pid & REC_PID_FORK)
+        return unnumbered(c, seg, pid, time_ns);
     /* One that was known by its parent's number of it, and was gone before it could be asked for its own. */
     for (known = seg->inner_guests ? seg->borrowers : NULL; known; known = known->borrow_next)
         if (known->pl && known->inner_pid && known->pid == (uint32_t)known->host_pid) {
@@ -694,18 +785,48 @@ struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pi
     }
     if (!best || !best->pl)
         return NULL;
-    return child_new(best, best_f, seg, pid, time_ns);
+    return child_new(best, best_f, seg, pid, 0, time_ns);
 }
 
-void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t child, uint64_t time_ns)
+/* A child that couldn't tell its number has got one by its parent's word. */
+static void numbered(struct proc *p, struct proc *parent, uint32_t pid)
 {
-    struct fork_pending *f = parent->forks, *taken = parent->forks;
+    bool same_ns = parent->host_pid == (pid_t)parent->pid;
+    struct proc *old = same_ns ? proc_by_host_pid(p->c, (pid_t)pid) : NULL;
+
+    if (p->host_pid > 0 || !p->pl)
+        return;
+    proc_set_pid(p, pid);
+    if (same_ns && (!old || old->dead)) {
+        if (old)
+            proc_set_host_pid(old, 0);
+        proc_set_host_pid(p, (pid_t)pid);
+    }
+    telemetry_process_start(p->pl->tm, &p->tm);
+    if (p->host_pid <= 0)
+        return;
+    if (is_gone(p))
+        proc_died(p);
+    else
+        watch(p);
+}
+
+void life_forked(struct collector *c, struct proc *parent, uint32_t tid, uint32_t id, int64_t child, uint64_t time_ns)
+{
+    struct fork_pending *f = id ? fork_by_id(parent, id) : parent->forks, *taken = parent->forks;
     struct proc *p;
 
-    while (f && f->tid != tid)
+    while (f && !id && f->tid != tid)
         f = f->next;
     if (!f) /* a thread, or its beginning was lost */
         return;
+    if (f->child & REC_PID_FORK) {
+        p = parent->seg ? segment_find(parent->seg, f->child, true) : NULL;
+        if (p && child > 0 && child <= INT32_MAX)
+            numbered(p, parent, (uint32_t)child);
+        fork_drop(parent, f);
+        return;
+    }
     if (child > 0 && f->child && f->child != (uint32_t)child && parent->host_pid == (pid_t)parent->pid && parent->seg) {
         p = segment_find(parent->seg, f->child, true);
         if (p && p->pl && p->host_pid <= 0 && is_inner(p, (pid_t)child, p->pid)) { /* in a pid namespace of its own */
@@ -737,7 +858,7 @@ void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t
                 p = NULL;
         }
         if (!p)
-            child_new(parent, f, parent->seg, (uint32_t)child, time_ns);
+            child_new(parent, f, parent->seg, (uint32_t)child, 0, time_ns);
         else if (p != parent && p->parent != parent && (p->origin == parent->seg->id || (!p->parent && p->tm.ppid == parent->pid)))
             proc_set_parent(p, parent);
     }

@@ -217,27 +217,30 @@ void proc_set_host_pid(struct proc *p, pid_t host_pid)
         (p)->next = (p)->prev = NULL;        \
     } while (0)
 
-static struct proc **guest_bucket(struct collector *c, const struct segment *seg, uint32_t pid)
+static struct guest_key **guest_bucket(struct collector *c, const struct segment *seg, uint32_t number)
 {
-    return &c->by_guest[(uint32_t)((seg->id << 32 | pid) * UINT64_C(0x9e3779b97f4a7c15) >> 32) >> 20];
+    return &c->by_guest[(uint32_t)((seg->id << 32 | number) * UINT64_C(0x9e3779b97f4a7c15) >> 32) >> 20];
 }
 
-static void guest_add(struct proc *p)
+static void guest_add(struct proc *p, struct guest_key *key, uint32_t number)
 {
-    struct proc **at = guest_bucket(p->c, p->seg, p->pid);
+    struct guest_key **at = guest_bucket(p->c, p->seg, number);
 
-    p->guest_pid = p->pid;
-    p->guest_next = *at;
-    *at = p;
+    *key = (struct guest_key){p, *at, number};
+    if (number)
+        *at = key;
 }
 
-static void guest_del(struct proc *p)
+static void guest_del(struct proc *p, struct guest_key *key)
 {
-    struct proc **at = guest_bucket(p->c, p->seg, p->guest_pid);
+    struct guest_key **at = guest_bucket(p->c, p->seg, key->number);
 
-    while (*at != p)
-        at = &(*at)->guest_next;
-    *at = p->guest_next;
+    if (!key->number)
+        return;
+    while (*at != key)
+        at = &(*at)->next;
+    *at = key->next;
+    key->number = 0;
     if (p->seg->last_found == p)
         p->seg->last_found = NULL;
 }
@@ -245,10 +248,19 @@ static void guest_del(struct proc *p)
 void proc_set_pid(struct proc *p, uint32_t pid)
 {
     if (p->borrowed)
-        guest_del(p);
+        guest_del(p, &p->guest[0]);
     p->pid = p->tm.pid = pid;
     if (p->borrowed)
-        guest_add(p);
+        guest_add(p, &p->guest[0], pid);
+}
+
+void proc_set_fork(struct proc *p, uint32_t id)
+{
+    if (p->borrowed)
+        guest_del(p, &p->guest[1]);
+    p->fork_id = id;
+    if (p->borrowed && id)
+        guest_add(p, &p->guest[1], REC_PID_FORK | id);
 }
 
 void proc_set_inner(struct proc *p, bool inner)
@@ -318,7 +330,9 @@ void proc_borrow(struct proc *p, struct segment *seg)
     LIST_ADD(seg->borrowers, p, borrow_next, borrow_prev);
     seg->borrower_count++;
     seg->inner_guests += p->inner_pid;
-    guest_add(p);
+    guest_add(p, &p->guest[0], p->pid);
+    if (p->fork_id)
+        guest_add(p, &p->guest[1], REC_PID_FORK | p->fork_id);
     seg->left_ns = 0;
 }
 
@@ -329,7 +343,8 @@ void proc_unborrow(struct proc *p)
     LIST_DEL(p->seg->borrowers, p, borrow_next, borrow_prev);
     p->seg->borrower_count--;
     p->seg->inner_guests -= p->inner_pid;
-    guest_del(p);
+    guest_del(p, &p->guest[0]);
+    guest_del(p, &p->guest[1]);
     p->borrowed = false;
     segment_unref(p->c, p->seg);
     p->seg = NULL;
@@ -337,18 +352,19 @@ void proc_unborrow(struct proc *p)
 
 struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest)
 {
-    struct proc *p;
+    struct guest_key *key;
 
     if (!guest && seg->owner && seg->owner->pid == pid)
         return seg->owner;
-    if (seg->last_found && seg->last_found->guest_pid == pid)
+    if (seg->last_found && (seg->last_found->guest[0].number == pid || seg->last_found->guest[1].number == pid) && pid)
         return seg->last_found;
     if (!seg->borrowers)
         return NULL;
-    for (p = *guest_bucket(seg->borrowers->c, seg, pid); p && (p->seg != seg || p->guest_pid != pid); p = p->guest_next)
-        ;
-    seg->last_found = p;
-    return p;
+    key = *guest_bucket(seg->borrowers->c, seg, pid);
+    while (key && (key->p->seg != seg || key->number != pid))
+        key = key->next;
+    seg->last_found = key ? key->p : NULL;
+    return seg->last_found;
 }
 
 void proc_free(struct proc *p)
@@ -402,12 +418,13 @@ void proc_free(struct proc *p)
     free(p);
 }
 
-struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool parent_too, uint64_t time_ns)
+struct fork_pending *fork_begin(struct proc *p, uint32_t tid, uint32_t id, bool vfork, bool parent_too, uint64_t time_ns)
 {
     struct fork_pending *f = xcalloc(1, sizeof(*f)), **at = &p->forks;
     unsigned count = 0;
 
     f->tid = tid;
+    f->id = id;
     f->vfork = vfork;
     f->parent_too = parent_too;
     f->time_ns = time_ns;
@@ -418,7 +435,7 @@ struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool p
     while (*at) {
         struct fork_pending *o = *at;
 
-        if (o->tid == tid || count++ >= 1024) {
+        if ((tid && o->tid == tid) || count++ >= 1024) {
             fork_drop(p, o);
             at = &p->forks;
             count = 0;

@@ -116,8 +116,9 @@ struct fd_table {
 /* A fork that is under way. */
 struct fork_pending {
     struct fork_pending *next;
-    uint32_t tid;             /* of the caller */
-    uint32_t child;           /* pid if already known, else 0 */
+    uint32_t tid;             /* of the caller; 0: not known (seccomp) */
+    uint32_t id;              /* its number among those of the segment, 0: not known */
+    uint32_t child;           /* the number in its records if it has shown itself, else 0 */
     bool vfork, parent_too;   /* CLONE_VFORK; CLONE_PARENT */
     bool new_pids;            /* CLONE_NEWPID */
     uint64_t time_ns;
@@ -194,8 +195,12 @@ struct proc {
     struct proc *next, *prev;         /* all */
     struct proc *hash_next;           /* by host pid */
     struct proc *borrow_next, *borrow_prev; /* of segment.borrowers */
-    struct proc *guest_next;          /* by segment and the number in its records, while it borrows */
-    uint32_t guest_pid;               /* ... that number */
+    struct guest_key {                /* by segment and the number in its records, while it borrows */
+        struct proc *p;
+        struct guest_key *next;
+        uint32_t number;              /* 0: not listed */
+    } guest[2];                       /* its pid; or that of its fork, with REC_PID_FORK */
+    uint32_t fork_id;                 /* number of the fork that it comes from; 0: not known */
     struct collector *c;
     struct tm_process tm;             /* strings are owned by this object */
     struct pipeline *pl;              /* NULL before telemetry started */
@@ -301,6 +306,8 @@ void proc_set_pid(struct proc *p, uint32_t pid);
 void proc_set_inner(struct proc *p, bool inner);
 /* Marks it dead or not at all: on the list of those whose end is to be told. */
 void proc_set_dying(struct proc *p);
+/* The number of the fork that it comes from, by which its records may call it. */
+void proc_set_fork(struct proc *p, uint32_t id);
 /* Who writes under this number there: a guest, or the owner. Both may have the same one, in pid namespaces of their
  * own. */
 struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest);
@@ -308,7 +315,7 @@ struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest);
 /* Drops tables and names of an image; keeps identity. */
 void tm_clear(struct tm_process *tm);
 
-struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool parent_too, uint64_t time_ns);
+struct fork_pending *fork_begin(struct proc *p, uint32_t tid, uint32_t id, bool vfork, bool parent_too, uint64_t time_ns);
 void fork_drop(struct proc *p, struct fork_pending *f);
 
 #endif

@@ -902,6 +902,41 @@ static void test_killed_child(void **state)
     writer_free(&w);
 }
 
+/* Children that can't tell their numbers: heard of before their parent's word of them or behind it, alive or not. */
+static void test_unnumbered_children(void **state)
+{
+    struct writer w = prog((uint32_t)getpid()), guest = w;
+    pid_t child;
+
+    (void)state;
+    attach(&w);
+    for (uint32_t id = 1; id <= 3; id++) { /* 1: its parent speaks first; 2: in the same breath; 3: later */
+        child = idle_child();
+        guest.pid = REC_PID_FORK | id;
+        writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(SIGCHLD, 0, 0, 0, 0, id), 0, NULL);
+        if (id == 1)
+            writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD, 0, 0, 0, 0, id), 0, NULL);
+        writer_put(&guest, REC_CALL, OP_unlink, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/gone")));
+        if (id == 3)
+            run();
+        if (id != 1)
+            writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD, 0, 0, 0, 0, id), 0, NULL);
+        writer_put(&guest, REC_ENTER, OP_exit_group, 0, ARGS(id), 0, NULL);
+        run();
+        assert_int_equal(count("begin", NULL), 1 + id);
+        assert_non_null(proc_by_host_pid(&c, child));
+        assert_int_equal(proc_by_host_pid(&c, child)->pid, child);
+        end_child(child);
+        proc_died(proc_by_host_pid(&c, child));
+        run();
+        assert_int_equal(c.proc_count, 1);
+    }
+    assert_int_equal(count("fs.delete", NULL), 3);
+    assert_int_equal(count("proc.exit", NULL), 3);
+    expect_not("proc.start pid=0", NULL);
+    writer_free(&w);
+}
+
 static unsigned opens; /* files that the collector has opened */
 
 int open(const char *path, int flags, ...)
@@ -1474,7 +1509,7 @@ int main(void)
         T(test_upgrade), T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall),
         cmocka_unit_test_setup_teardown(test_exec_behind_a_ring_that_waits, setup_syscalls, teardown),
         T(test_short_life), T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_inner_child),
-        T(test_claims_about_others), T(test_many_vforks), T(test_number_of_a_thread), T(test_unwatched),
+        T(test_claims_about_others), T(test_many_vforks), T(test_unnumbered_children), T(test_number_of_a_thread), T(test_unwatched),
         cmocka_unit_test_setup_teardown(test_syscalls, setup_syscalls, teardown),
         T(test_wrap_and_full), T(test_torn), T(test_slow_child), T(test_bad_headers), T(test_scribble), T(test_clock), T(test_backlog),
         T(test_over_the_socket),
