@@ -171,17 +171,19 @@ static void answer(int connection)
 #define HEIRS 3
 
 /* A server in a sandbox, each of whose connections a child has: by fork(), by a call of which the C library knows nothing
- * ("raw"), or, but for the answer, by vfork(). "itself": each child enters the sandbox, not the server. */
+ * ("raw"), or, but for the answer, by vfork(). "itself": each child enters the sandbox, not the server. "later": they are
+ * there when somebody comes to attach. */
 static int heirs(int argc, char **argv)
 {
     static const int allowed[] = {SYS_read,   SYS_write, SYS_exit,  SYS_exit_group,      SYS_openat, SYS_close,
                                   SYS_accept, SYS_clone, SYS_fork,  SYS_vfork,           SYS_wait4,  SYS_set_robust_list,
-                                  SYS_gettid, SYS_open,  SYS_rseq,  SYS_rt_sigprocmask,  SYS_shutdown};
+                                  SYS_gettid, SYS_open,  SYS_rseq,  SYS_rt_sigprocmask};
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(at);
     int client[HEIRS], listener = socket(AF_INET, SOCK_STREAM, 0), status;
+    int accepted[HEIRS] = {-1, -1, -1};
     bool raw = argc > 2 && !strcmp(argv[2], "raw"), vforks = argc > 2 && !strcmp(argv[2], "vfork"),
-         itself = argc > 2 && !strcmp(argv[2], "itself");
+         itself = argc > 2 && !strcmp(argv[2], "itself"), later = argc > 2 && !strcmp(argv[2], "later");
     char text[256];
 
     MUST(bind(listener, (struct sockaddr *)&at, sizeof(at)) == 0 && listen(listener, HEIRS) == 0);
@@ -192,12 +194,19 @@ static int heirs(int argc, char **argv)
         snprintf(text, sizeof(text), "GET /%d HTTP/1.1\r\nHost: here\r\n\r\n", i);
         MUST(write(client[i], text, strlen(text)) == (ssize_t)strlen(text));
     }
+    if (later)
+        for (int i = 0; i < HEIRS; i++)
+            accepted[i] = accept(listener, NULL, NULL);
     if (!itself)
         filter(allowed, sizeof(allowed) / sizeof(allowed[0]), SECCOMP_RET_KILL_PROCESS);
+    if (later && write(1, "ready\n", 6) != 6)
+        _exit(5);
+    if (later && open("go", O_RDONLY) < 0) /* a FIFO */
+        _exit(6);
     for (int i = 0; i < HEIRS; i++) {
         struct sockaddr_in peer = {0};
         socklen_t peer_len = sizeof(peer);
-        int connection = accept(listener, (struct sockaddr *)&peer, &peer_len);
+        int connection = later ? accepted[i] : accept(listener, (struct sockaddr *)&peer, &peer_len);
         volatile int copy = connection;
         pid_t p = raw ? (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) : vforks ? vfork() : fork();
 
