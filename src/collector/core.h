@@ -37,8 +37,12 @@ struct collector {
     unsigned proc_count;
     uint32_t seed;                    /* of what follows: numbers are what processes claim */
     struct proc *by_pid[PROC_BUCKETS];   /* by host_pid */
-    struct proc *by_guest[PROC_BUCKETS]; /* borrowers by segment and pid */
     struct segment *segments_by_pid[PROC_BUCKETS]; /* those in the list, by host_pid, newest first */
+    struct guest_key *by_guest[PROC_BUCKETS]; /* those that borrow, by segment and number */
+    struct proc *forkers;             /* those with forks under way */
+    struct proc *dying_procs;         /* dead ones that aren't told yet */
+    struct proc *unwatched_next;      /* whom to look at next; NULL: begin anew */
+    unsigned unwatched;               /* processes whose death nothing tells us */
     struct file *free_files;
     unsigned free_file_count;
     size_t long_names;                /* bytes: NAME_SHORT */
@@ -68,6 +72,7 @@ struct collector {
         uint64_t time_ns; /* CLOCK_REALTIME */
     } unseen[UNSEEN_MAX]; /* images whose tracer has told why they aren't observed: the last ones */
     unsigned unseen_next;
+    uint64_t next_peer_look;          /* CLOCK_MONOTONIC ns: when the kernel's list of connections may be read again */
     int diag_fd;                      /* NETLINK_SOCK_DIAG, -1 not opened yet, -2 can't be */
     char *scratch[2];                 /* PATH_MAX * 2 + 2 each: paths being put together */
     void (*sync_done)(void *client);  /* a BL_SYNC came up */
@@ -137,8 +142,11 @@ const char *decode_path(struct proc *p, int64_t dirfd, const char *path, size_t 
 /* --- life of processes (life.c) --- */
 void life_attach(struct collector *c, struct segment *seg, uint64_t arrival);
 struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pid, bool vfork, uint64_t time_ns);
-void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t child, uint64_t time_ns);
+/* id: number of the fork, 0: not known. */
+void life_forked(struct collector *c, struct proc *parent, uint32_t tid, uint32_t id, int64_t child, uint64_t time_ns);
 void life_upgrade(struct proc *p);
+/* Whether p, who borrows its ring, was dead by that time (CLOCK_REALTIME ns): then its number is another process's. */
+bool life_reused(const struct proc *p, uint64_t time_ns);
 /* The configuration of a process: the session's, or what was laid over it since. */
 const struct config_sources *life_config(const struct proc *p);
 /* Another one for it and the children that it will have; taken, and kept for the session. The session's totals go on. */

@@ -214,40 +214,9 @@ static struct proc **bucket(struct collector *c, pid_t host_pid)
     return &c->by_pid[mix(c, (uint32_t)host_pid) & (PROC_BUCKETS - 1)];
 }
 
-static struct proc **guest_bucket(struct collector *c, const struct segment *seg, uint32_t pid)
-{
-    return &c->by_guest[mix(c, pid + mix(c, (uint32_t)seg->id)) & (PROC_BUCKETS - 1)];
-}
-
 struct segment **segments_by_pid(struct collector *c, pid_t host_pid)
 {
     return &c->segments_by_pid[mix(c, (uint32_t)host_pid) & (PROC_BUCKETS - 1)];
-}
-
-static void guest_add(struct proc *p)
-{
-    struct proc **at = guest_bucket(p->c, p->seg, p->pid);
-
-    p->guest_next = *at;
-    *at = p;
-}
-
-static void guest_remove(struct proc *p)
-{
-    struct proc **at = guest_bucket(p->c, p->seg, p->pid);
-
-    while (*at != p)
-        at = &(*at)->guest_next;
-    *at = p->guest_next;
-}
-
-void proc_set_pid(struct proc *p, uint32_t pid)
-{
-    if (p->borrowed)
-        guest_remove(p);
-    p->pid = p->tm.pid = pid;
-    if (p->borrowed)
-        guest_add(p);
 }
 
 struct proc *proc_by_host_pid(struct collector *c, pid_t host_pid)
@@ -284,6 +253,88 @@ void proc_set_host_pid(struct proc *p, pid_t host_pid)
     p->hash_next = *at;
     *at = p;
     p->hashed = true;
+}
+
+/* --- lists: whatever is done for each process must not take longer the more of them there are --- */
+
+#define LIST_ADD(head, p, next, prev)   \
+    do {                                \
+        (p)->prev = NULL;               \
+        (p)->next = (head);             \
+        if ((p)->next)                  \
+            (p)->next->prev = (p);      \
+        (head) = (p);                   \
+    } while (0)
+
+#define LIST_DEL(head, p, next, prev)        \
+    do {                                     \
+        if ((p)->prev)                       \
+            (p)->prev->next = (p)->next;     \
+        else                                 \
+            (head) = (p)->next;              \
+        if ((p)->next)                       \
+            (p)->next->prev = (p)->prev;     \
+        (p)->next = (p)->prev = NULL;        \
+    } while (0)
+
+static struct guest_key **guest_bucket(struct collector *c, const struct segment *seg, uint32_t number)
+{
+    return &c->by_guest[mix(c, number + mix(c, (uint32_t)seg->id)) & (PROC_BUCKETS - 1)];
+}
+
+static void guest_add(struct proc *p, struct guest_key *key, uint32_t number)
+{
+    struct guest_key **at = guest_bucket(p->c, p->seg, number);
+
+    *key = (struct guest_key){p, *at, number};
+    if (number)
+        *at = key;
+}
+
+static void guest_del(struct proc *p, struct guest_key *key)
+{
+    struct guest_key **at = guest_bucket(p->c, p->seg, key->number);
+
+    if (!key->number)
+        return;
+    while (*at != key)
+        at = &(*at)->next;
+    *at = key->next;
+    key->number = 0;
+    if (p->seg->last_found == p)
+        p->seg->last_found = NULL;
+}
+
+void proc_set_pid(struct proc *p, uint32_t pid)
+{
+    if (p->borrowed)
+        guest_del(p, &p->guest[0]);
+    p->pid = p->tm.pid = pid;
+    if (p->borrowed)
+        guest_add(p, &p->guest[0], pid);
+}
+
+void proc_set_fork(struct proc *p, uint32_t id)
+{
+    if (p->borrowed)
+        guest_del(p, &p->guest[1]);
+    p->fork_id = id;
+    if (p->borrowed && id)
+        guest_add(p, &p->guest[1], REC_PID_FORK | id);
+}
+
+void proc_set_inner(struct proc *p, bool inner)
+{
+    if (p->borrowed && inner != p->inner_pid)
+        p->seg->inner_guests += inner ? 1 : -1u;
+    p->inner_pid = inner;
+}
+
+void proc_set_dying(struct proc *p)
+{
+    p->dead = true;
+    p->c->dying++;
+    LIST_ADD(p->c->dying_procs, p, dying_next, dying_prev);
 }
 
 struct proc *proc_new(struct collector *c, uint32_t pid, pid_t host_pid)
@@ -332,25 +383,16 @@ void proc_set_parent(struct proc *p, struct proc *parent)
     if (p->parent == parent)
         return;
     if (p->parent) {
+        LIST_DEL(p->parent->children, p, sibling_next, sibling_prev);
         if (!p->dead)
             p->parent->live_children--;
-        if (p->sibling_prev)
-            p->sibling_prev->sibling_next = p->sibling_next;
-        else
-            p->parent->children = p->sibling_next;
-        if (p->sibling_next)
-            p->sibling_next->sibling_prev = p->sibling_prev;
-        p->sibling_next = p->sibling_prev = NULL;
     }
     p->parent = parent;
-    if (!parent)
-        return;
-    if (!p->dead)
-        parent->live_children++;
-    p->sibling_next = parent->children;
-    if (p->sibling_next)
-        p->sibling_next->sibling_prev = p;
-    parent->children = p;
+    if (parent) {
+        LIST_ADD(parent->children, p, sibling_next, sibling_prev);
+        if (!p->dead)
+            parent->live_children++;
+    }
 }
 
 void proc_borrow(struct proc *p, struct segment *seg)
@@ -358,30 +400,24 @@ void proc_borrow(struct proc *p, struct segment *seg)
     p->seg = seg;
     p->borrowed = true;
     seg->refs++;
-    p->borrow_next = seg->borrowers;
-    p->borrow_prev = NULL;
-    if (p->borrow_next)
-        p->borrow_next->borrow_prev = p;
-    seg->borrowers = p;
+    LIST_ADD(seg->borrowers, p, borrow_next, borrow_prev);
     seg->borrower_count++;
+    seg->inner_guests += p->inner_pid;
+    guest_add(p, &p->guest[0], p->pid);
+    if (p->fork_id)
+        guest_add(p, &p->guest[1], REC_PID_FORK | p->fork_id);
     seg->left_ns = 0;
-    guest_add(p);
 }
 
 void proc_unborrow(struct proc *p)
 {
     if (!p->borrowed)
         return;
-    guest_remove(p);
-    if (p->borrow_prev)
-        p->borrow_prev->borrow_next = p->borrow_next;
-    else
-        p->seg->borrowers = p->borrow_next;
-    if (p->borrow_next)
-        p->borrow_next->borrow_prev = p->borrow_prev;
+    LIST_DEL(p->seg->borrowers, p, borrow_next, borrow_prev);
     p->seg->borrower_count--;
-    if (p->seg->last_found == p)
-        p->seg->last_found = NULL;
+    p->seg->inner_guests -= p->inner_pid;
+    guest_del(p, &p->guest[0]);
+    guest_del(p, &p->guest[1]);
     p->borrowed = false;
     segment_unref(p->c, p->seg);
     p->seg = NULL;
@@ -389,18 +425,21 @@ void proc_unborrow(struct proc *p)
 
 struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest)
 {
-    struct proc *p;
+    struct guest_key *key;
 
     if (!seg) /* who has left one ring for another may still speak in the first */
         return NULL;
     if (!guest && seg->owner && seg->owner->pid == pid)
         return seg->owner;
-    if (seg->last_found && seg->last_found->pid == pid)
+    if (seg->last_found && (seg->last_found->guest[0].number == pid || seg->last_found->guest[1].number == pid) && pid)
         return seg->last_found;
-    for (p = *guest_bucket(seg->c, seg, pid); p && (p->seg != seg || p->pid != pid); p = p->guest_next)
-        ;
-    seg->last_found = p;
-    return p;
+    if (!seg->borrowers)
+        return NULL;
+    key = *guest_bucket(seg->borrowers->c, seg, pid);
+    while (key && (key->p->seg != seg || key->number != pid))
+        key = key->next;
+    seg->last_found = key ? key->p : NULL;
+    return seg->last_found;
 }
 
 void proc_free(struct proc *p)
@@ -411,6 +450,14 @@ void proc_free(struct proc *p)
         proc_set_parent(p->children, NULL);
     proc_set_parent(p, NULL);
     unhash(p);
+    if (p->dead) {
+        LIST_DEL(c->dying_procs, p, dying_next, dying_prev);
+        c->dying--;
+    }
+    if (p->unwatched)
+        c->unwatched--;
+    if (c->unwatched_next == p)
+        c->unwatched_next = p->next;
     while (p->forks)
         fork_drop(p, p->forks);
     proc_unborrow(p);
@@ -446,12 +493,13 @@ void proc_free(struct proc *p)
     free(p);
 }
 
-struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool parent_too, uint64_t time_ns)
+struct fork_pending *fork_begin(struct proc *p, uint32_t tid, uint32_t id, bool vfork, bool parent_too, uint64_t time_ns)
 {
     struct fork_pending *f = xcalloc(1, sizeof(*f)), **at = &p->forks;
     unsigned count = 0;
 
     f->tid = tid;
+    f->id = id;
     f->vfork = vfork;
     f->parent_too = parent_too;
     f->time_ns = time_ns;
@@ -462,7 +510,7 @@ struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool p
     while (*at) {
         struct fork_pending *o = *at;
 
-        if (o->tid == tid || count++ >= 1024) {
+        if ((tid && o->tid == tid) || count++ >= 1024) {
             fork_drop(p, o);
             at = &p->forks;
             count = 0;
@@ -470,6 +518,8 @@ struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool p
             at = &o->next;
         }
     }
+    if (at == &p->forks)
+        LIST_ADD(p->c->forkers, p, forker_next, forker_prev);
     *at = f;
     return f;
 }
@@ -481,6 +531,8 @@ void fork_drop(struct proc *p, struct fork_pending *f)
     for (at = &p->forks; *at != f; at = &(*at)->next)
         ;
     *at = f->next;
+    if (!p->forks)
+        LIST_DEL(p->c->forkers, p, forker_next, forker_prev);
     fd_table_free(p->c, &f->fds);
     tls_objects_free(f->tls);
     free(f->cwd);

@@ -124,8 +124,9 @@ struct fd_table {
 /* A fork that is under way. */
 struct fork_pending {
     struct fork_pending *next;
-    uint32_t tid;             /* of the caller */
-    uint32_t child;           /* pid if already known, else 0 */
+    uint32_t tid;             /* of the caller; 0: not known (seccomp) */
+    uint32_t id;              /* its number among those of the segment, 0: not known */
+    uint32_t child;           /* the number in its records if it has shown itself, else 0 */
     bool vfork, parent_too;   /* CLONE_VFORK; CLONE_PARENT */
     bool new_pids;            /* CLONE_NEWPID */
     uint64_t time_ns;
@@ -177,6 +178,7 @@ struct segment {
     pid_t host_pid;
     struct proc *borrowers;   /* linked by borrow_next */
     unsigned borrower_count;
+    unsigned inner_guests;    /* borrowers with inner_pid */
     struct proc *last_found;
     bool attached;            /* BL_ATTACH was processed */
     bool held;                /* wait for REC_UPGRADE in another ring before reading */
@@ -206,7 +208,12 @@ struct proc {
     struct proc *next, *prev;         /* all */
     struct proc *hash_next;           /* by host pid */
     struct proc *borrow_next, *borrow_prev; /* of segment.borrowers */
-    struct proc *guest_next;          /* ... by segment and pid */
+    struct guest_key {                /* by segment and the number in its records, while it borrows */
+        struct proc *p;
+        struct guest_key *next;
+        uint32_t number;              /* 0: not listed */
+    } guest[2];                       /* its pid; or that of its fork, with REC_PID_FORK */
+    uint32_t fork_id;                 /* number of the fork that it comes from; 0: not known */
     struct collector *c;
     struct tm_process tm;             /* strings are owned by this object */
     struct pipeline *pl;              /* NULL before telemetry started */
@@ -214,12 +221,15 @@ struct proc {
     bool command_refused;             /* a command file that can't be trusted was told of */
     struct segment *seg;              /* own, or the one that is borrowed */
     struct proc *parent;              /* NULL if unknown or gone */
-    struct proc *children, *sibling_next, *sibling_prev; /* dead ones, too */
+    struct proc *children, *sibling_next, *sibling_prev; /* whose parent this is, dead ones included */
+    struct proc *forker_next, *forker_prev; /* of collector.forkers */
+    struct proc *dying_next, *dying_prev;   /* of collector.dying_procs */
     unsigned live_children;
     uint32_t pid;                     /* as the process sees it */
     bool over;                        /* seems to have ended, but had begun an exec */
     bool new_pids;                    /* its children may be in a pid namespace of their own */
-    bool inner_pid;                   /* its parent may know it by another number than it does itself */
+    bool inner_pid;                   /* its parent may know it by another number than it does itself, and that one isn't
+                                       * known */
     pid_t host_pid;                   /* ours; 0 if unknown */
     uint64_t start_ticks;             /* pi_stat.start_ticks, 0 if unknown */
     bool borrowed;                    /* seg is somebody else's */
@@ -229,6 +239,8 @@ struct proc {
     bool end_queued;
     bool end_reached;                 /* BL_END came up, but the wait status isn't known yet */
     int pidfd;
+    bool unwatched;                   /* no pidfd to spare: /proc is looked at now and then */
+    uint64_t status_look, status_wait; /* end_reached: CLOCK_MONOTONIC ns when to ask again; ns between two times */
     struct event *death;
     uint64_t death_ns;                /* CLOCK_REALTIME, when noticed */
     uint64_t death_mono;              /* CLOCK_MONOTONIC, when noticed */
@@ -312,6 +324,14 @@ void proc_set_pid(struct proc *p, uint32_t pid);
 void proc_set_parent(struct proc *p, struct proc *parent);
 void proc_borrow(struct proc *p, struct segment *seg);
 void proc_unborrow(struct proc *p);
+/* The number that a process sees itself under, and that its records have from now on. */
+void proc_set_pid(struct proc *p, uint32_t pid);
+/* Its own number is one that its parent doesn't know, or (false) is known. */
+void proc_set_inner(struct proc *p, bool inner);
+/* Marks it dead or not at all: on the list of those whose end is to be told. */
+void proc_set_dying(struct proc *p);
+/* The number of the fork that it comes from, by which its records may call it. */
+void proc_set_fork(struct proc *p, uint32_t id);
 /* Who writes under this number there: a guest, or the owner. Both may have the same one, in pid namespaces of their
  * own. */
 struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest);
@@ -319,7 +339,7 @@ struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest);
 /* Drops tables and names of an image; keeps identity. */
 void tm_clear(struct tm_process *tm);
 
-struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool parent_too, uint64_t time_ns);
+struct fork_pending *fork_begin(struct proc *p, uint32_t tid, uint32_t id, bool vfork, bool parent_too, uint64_t time_ns);
 void fork_drop(struct proc *p, struct fork_pending *f);
 
 #endif

@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <linux/nsfs.h>
 #include <linux/types.h>
+#include <netinet/in.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +76,42 @@ int pi_stat(pid_t pid, struct pi_stat *ret)
     ret->rss_kib = (int64_t)field[24] * page_kib;
     ret->exit_status = (int)field[52];
     return 0;
+}
+
+/* proc_tid_children(5) */
+static void children_of(pid_t pid, pid_t tid, void (*fn)(void *ctx, pid_t child), void *ctx)
+{
+    char path[64], *line = NULL, *p, *end;
+    size_t size = 0;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, tid);
+    f = fopen(path, "re");
+    if (f && getline(&line, &size, f) > 0)
+        for (p = line; strtol(p, &end, 10) > 0 && end != p; p = end)
+            fn(ctx, (pid_t)strtol(p, NULL, 10));
+    free(line);
+    if (f)
+        fclose(f);
+}
+
+void pi_each_child(pid_t pid, pid_t tid, void (*fn)(void *ctx, pid_t child), void *ctx)
+{
+    char path[40];
+    struct dirent *d;
+    DIR *dir;
+
+    if (tid) {
+        children_of(pid, tid, fn, ctx);
+        return;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    dir = opendir(path);
+    while (dir && (d = readdir(dir)))
+        if (isdigit((unsigned char)d->d_name[0]))
+            children_of(pid, (pid_t)strtol(d->d_name, NULL, 10), fn, ctx);
+    if (dir)
+        closedir(dir);
 }
 
 char *pi_name(pid_t pid)
@@ -206,6 +243,55 @@ int pi_fd_link(pid_t pid, int fd, char *buf, size_t size, struct stat *st)
         stat(path, st))
         *st = (struct stat){0};
     return n;
+}
+
+/* Addresses are written as words of 32 bits in this machine's order. */
+static bool parse_address(const char *hex, const char *port, sa_family_t family, struct sockaddr_storage *ret)
+{
+    struct sockaddr_in *in = (struct sockaddr_in *)ret;
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
+    size_t words = family == AF_INET ? 1 : 4;
+    uint32_t word[4];
+
+    if (strlen(hex) != 8 * words)
+        return false;
+    for (size_t i = 0; i < words; i++) {
+        char text[9] = {0};
+
+        memcpy(text, hex + 8 * i, 8);
+        word[i] = (uint32_t)strtoul(text, NULL, 16);
+    }
+    *ret = (struct sockaddr_storage){.ss_family = family};
+    if (family == AF_INET) {
+        memcpy(&in->sin_addr, word, sizeof(in->sin_addr));
+        in->sin_port = htons((uint16_t)strtoul(port, NULL, 16));
+    } else {
+        memcpy(&in6->sin6_addr, word, sizeof(in6->sin6_addr));
+        in6->sin6_port = htons((uint16_t)strtoul(port, NULL, 16));
+    }
+    return true;
+}
+
+int pi_tcp_peer(pid_t pid, int fd, sa_family_t family, struct sockaddr_storage *ret)
+{
+    char path[40], text[64], address[33], port[5], *line = NULL;
+    unsigned long long ino, at;
+    size_t size = 0;
+    bool found = false;
+    FILE *f;
+
+    if (pi_fd_link(pid, fd, text, sizeof(text), NULL) < 0 || sscanf(text, "socket:[%llu]", &ino) != 1)
+        return -ENOENT;
+    snprintf(path, sizeof(path), "/proc/%d/net/%s", pid, family == AF_INET ? "tcp" : "tcp6");
+    f = fopen(path, "re");
+    if (!f)
+        return -errno;
+    while (!found && getline(&line, &size, f) > 0)
+        found = sscanf(line, " %*[0-9]: %*[0-9A-F]:%*[0-9A-F] %32[0-9A-F]:%4[0-9A-F] %*s %*s %*s %*s %*s %*s %llu", address,
+                       port, &at) == 3 && at == ino && parse_address(address, port, family, ret);
+    free(line);
+    fclose(f);
+    return found ? 0 : -ENOENT;
 }
 
 int pi_cwd(pid_t pid, char *buf, size_t size)

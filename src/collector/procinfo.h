@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -23,6 +24,9 @@ struct pi_stat {
 };
 /* 0 or -errno (-ESRCH when there is no such process). */
 int pi_stat(pid_t pid, struct pi_stat *ret);
+
+/* Calls fn for each child that a thread (tid 0: any) of a process has; nothing if the kernel doesn't tell. */
+void pi_each_child(pid_t pid, pid_t tid, void (*fn)(void *ctx, pid_t child), void *ctx);
 
 /* The short name (comm); malloc'ed, "" if unknown. */
 char *pi_name(pid_t pid);
@@ -50,6 +54,9 @@ int pi_each_fd(pid_t pid, void (*fn)(void *ctx, int fd), void *ctx);
 /* Target of /proc/PID/fd/N as text into buf (terminated), and its stat if it is a socket, a pipe or anonymous (else, or if it isn't
  * known: st_mode 0). Length or -errno. */
 int pi_fd_link(pid_t pid, int fd, char *buf, size_t size, struct stat *st);
+/* Whom a TCP socket of AF_INET or AF_INET6 is connected to, from the kernel's list of those (proc_pid_net(5)); what it
+ * costs grows with their number. 0, -ENOENT or another -errno. */
+int pi_tcp_peer(pid_t pid, int fd, sa_family_t family, struct sockaddr_storage *ret);
 /* Its open(2) flags, O_CLOEXEC included; or -errno. */
 int pi_fd_flags(pid_t pid, int fd);
 /* A descriptor of ours for the same open file (pidfd_getfd(2)), or -errno. */
