@@ -63,7 +63,7 @@ struct collector {
     } unseen[UNSEEN_MAX]; /* images whose tracer has told why they aren't observed: the last ones */
     unsigned unseen_next;
     int diag_fd;                      /* NETLINK_SOCK_DIAG, -1 not opened yet, -2 can't be */
-    char *scratch[2];                 /* PATH_MAX * 2 + 2 each: paths being put together */
+    char *scratch[2];                 /* 2 * NAME_BYTES each: names being put together (names.h) */
     void (*sync_done)(void *client);  /* a BL_SYNC came up */
     void (*watch_death)(struct proc *p); /* arrange that proc_died() is called; NULL in tests */
 };
@@ -114,9 +114,6 @@ bool core_endings(const struct collector *c);
 
 /* One record (decode.c). r is private memory of `size` bytes. */
 void decode_record(struct collector *c, struct segment *seg, const struct record *r, uint32_t size, uint64_t arrival);
-/* A name as the process meant it: absolute if its directory is known. The result may be `path` itself or lies in
- * c->scratch[which] until its next use. */
-const char *decode_path(struct proc *p, int64_t dirfd, const char *path, size_t len, int which, size_t *ret_len);
 
 /* --- life of processes (life.c) --- */
 void life_attach(struct collector *c, struct segment *seg, uint64_t arrival);
@@ -164,6 +161,7 @@ void fds_end(struct proc *p, const char *op, uint64_t time_ns);
 /* Decides whether what is written to d shall be captured, and tells the probe. */
 void fds_decide(struct proc *p, int64_t fd, struct desc *d);
 bool fds_is_console(struct proc *p, struct desc *d); /* a socket whose text is wanted as output */
+bool fds_unresolved(const struct desc *d); /* it has a name in the file system that isn't what that should be (names.h) */
 const char *fds_name(const struct desc *d, size_t *ret_len); /* for events: path, or stdout */
 void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns); /* DF_PORT or DF_CONN begins */
 
@@ -190,8 +188,11 @@ void report_exit(struct proc *p, bool known, int wait_status, uint64_t time_ns);
 void report_note(struct proc *p, const char *text, const char *file, size_t file_len, uint64_t time_ns);
 void report_open(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns);
 void report_close(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns);
+/* unresolved: which of the names are not (names.h). */
+#define NAME_FIRST 1u
+#define NAME_SECOND 2u
 void report_names(struct proc *p, enum tm_metric metric, const char *source, const char *op, const char *file, size_t len,
-                  const char *file_to, size_t to_len, uint64_t time_ns);
+                  const char *file_to, size_t to_len, unsigned unresolved, uint64_t time_ns);
 void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns);
 void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns);
 /* What failed calls of a group are counted as; ERR_MAX: processes and io_uring are neither files nor network. */
@@ -212,6 +213,7 @@ struct report_call {
     int64_t fd, result;             /* fd: -1 if it takes none */
     int64_t bytes;                  /* -1 if it transfers none */
     bool has_result, timed;
+    bool unresolved;                /* file is a name that isn't resolved (names.h) */
     uint64_t duration_ns;
 };
 void report_syscall(struct proc *p, const struct report_call *call, uint64_t time_ns);

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "collector/core.h"
+#include "collector/names.h"
 #include "collector/procinfo.h"
 #include "collector/stream.h"
 
@@ -22,6 +23,14 @@ const char *fds_name(const struct desc *d, size_t *ret_len)
     }
     *ret_len = d->file ? d->file->path_len : 0;
     return d->file ? d->file->path : "";
+}
+
+bool fds_unresolved(const struct desc *d)
+{
+    const struct file *f = d->file;
+
+    return f && !(d->flags & DF_LABEL) && (f->kind == FDK_FILE || f->kind == FDK_DIR || f->kind == FDK_UNKNOWN) &&
+           !names_resolved(f->path, f->path_len);
 }
 
 void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns)
@@ -97,7 +106,7 @@ void fds_decide(struct proc *p, int64_t fd, struct desc *d)
         if (d->flags & DF_LABEL) {
             if (d->label != 0 && pl->event[CFG_EW_CONSOLE] && telemetry_wants_event(pl->tm, CFG_EW_CONSOLE, name, len))
                 want = FDW_CAPTURE;
-        } else if (len && pl->event[CFG_EW_FILE] && telemetry_wants_event(pl->tm, CFG_EW_FILE, name, len)) {
+        } else if (names_resolved(name, len) && pl->event[CFG_EW_FILE] && telemetry_wants_event(pl->tm, CFG_EW_FILE, name, len)) {
             want = FDW_CAPTURE;
         }
     } else if (fds_is_console(p, d)) {
@@ -243,6 +252,7 @@ static struct file *file_from_proc(struct proc *p, int fd, uint32_t gen)
         f = file_new(p->c, FDK_UNKNOWN, "", 0);
     } else {
         f = file_new(p->c, kind_of_link(text, &st), text, (size_t)n);
+        f->plain = f->tail = (uint32_t)n;
     }
     if (f->kind == FDK_SOCKET) {
         file_sock(f, 0, 0, 0)->ino = st.st_ino;

@@ -14,6 +14,7 @@
 #include "collector/control.h"
 #include "collector/core.h"
 #include "collector/left.h"
+#include "collector/names.h"
 #include "collector/payloads.h"
 #include "collector/procinfo.h"
 #include "collector/tls_objects.h"
@@ -387,6 +388,15 @@ static void note_exec(struct collector *c, pid_t pid, uint64_t time_ns)
     c->unseen[at].time_ns = time_ns;
 }
 
+/* What getcwd(3) says has neither links nor dots in it. */
+static void begins_at(struct proc *p, const char *cwd)
+{
+    uint32_t len = (uint32_t)strlen(cwd);
+
+    names_set_cwd(p, &(struct name){cwd, len, len, len});
+    names_look(p);
+}
+
 void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
 {
     const struct segment_info *info = &seg->map.info;
@@ -434,8 +444,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
             p->outer = outer_ancestors(st.ppid);
         c->processes++;
     }
-    free(p->cwd);
-    p->cwd = xstrdup(info->cwd);
+    begins_at(p, info->cwd);
     if (!fresh && info->start == SEG_START_EXEC) {
         if (p->pl)
             exec_succeeded(p, p->exec_ns ? p->exec_ns : time);
@@ -578,6 +587,11 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
         p->cwd = xstrdup(parent->cwd);
     }
     p->root = parent->root;
+    p->view = parent->view;
+    if (p->cwd && !strcmp(p->cwd, parent->cwd)) { /* else it has gone elsewhere since the fork began */
+        p->cwd_plain = parent->cwd_plain;
+        p->cwd_tail = parent->cwd_tail;
+    }
     p->inner_pid = parent->new_pids || (f && f->new_pids);
     p->images = images_ref(parent->images);
     p->birth_ns = time_ns;
@@ -866,7 +880,7 @@ void core_init(struct collector *c, const struct collector_options *opt, struct 
     clock_init(&c->clock);
     c->last_channel = clock_now_real();
     for (int i = 0; i < 2; i++)
-        c->scratch[i] = xmalloc(2 * SEG_PATH_MAX + 2);
+        c->scratch[i] = xmalloc(2 * NAME_BYTES);
     c->alone_since = clock_now_mono();
 }
 

@@ -66,6 +66,7 @@ struct file {
     bool read_only;           /* as it was opened: nothing can be written through it */
     uint32_t perms, uid, gid;
     uint32_t path_len, path_cap;
+    uint32_t plain, tail;     /* as in struct name (names.h) */
     char *path;               /* not terminated */
     uint64_t channel;
     struct sock *sock;        /* NULL if it is none */
@@ -157,6 +158,7 @@ struct pipeline {
 };
 
 enum proc_root { ROOT_UNKNOWN, ROOT_OURS, ROOT_OTHER };
+enum proc_view { VIEW_UNKNOWN, VIEW_OURS, VIEW_OTHER }; /* which files names lead to: ours, or those of another root */
 
 /* A segment and who writes to it. */
 struct segment {
@@ -222,7 +224,9 @@ struct proc {
     struct fd_table fds;
     struct tls_objects *tls;          /* whose descriptor the probe doesn't know (tls_objects.h); NULL: none */
     struct stream *asking;            /* those with DNS queries outstanding that it used last (stream.h) */
-    char *cwd;                        /* never NULL after start */
+    char *cwd;                        /* never NULL after start; "" if it isn't known */
+    uint32_t cwd_plain, cwd_tail;     /* as in struct name (names.h) */
+    enum proc_view view;
     enum proc_root root;              /* do its names mean to us what they mean to it? */
     char *pending_exec;               /* path of an exec under way, absolute */
     char *exec_path;                  /* ... as passed */

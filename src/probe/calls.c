@@ -101,8 +101,8 @@ struct call {
     uint64_t ticks;             /* duration, if timed */
     uint8_t flags;              /* enum rec_flag */
     uint64_t position;          /* of the counter before the transfer, if there is one */
-    uint64_t arg5;              /* replaces argument 5 in the record if has_arg5 */
-    bool has_arg5;
+    uint64_t arg4, arg5;        /* replace arguments in the record if has_arg4, has_arg5 */
+    bool has_arg4, has_arg5;
     unsigned items;
     struct ring_item item[ITEMS];
 };
@@ -122,7 +122,7 @@ static void call_record(struct call *c, enum rec_kind kind)
 {
     struct record r = {
         .kind = (uint8_t)kind, .flags = c->flags, .op = (uint16_t)c->op, .time = now(), .ret = c->ret, .ticks = c->ticks,
-        .arg = {c->r->arg0, c->r->arg1, c->r->arg2, c->r->arg3, c->r->arg4, c->has_arg5 ? c->arg5 : c->r->arg5},
+        .arg = {c->r->arg0, c->r->arg1, c->r->arg2, c->r->arg3, c->has_arg4 ? c->arg4 : c->r->arg4, c->has_arg5 ? c->arg5 : c->r->arg5},
     };
 
     ring_write(c->s, &r, c->item, c->items);
@@ -557,9 +557,14 @@ static void after_open(struct call *c, struct rec_stat *st)
 
     if (c->op == OP_openat || c->op == OP_open_by_handle_at)
         flags = regs_arg(c->r, 2);
-    else if (c->op == OP_openat2)
-        __builtin_memcpy(&flags, (const void *)regs_arg(c->r, 2), 8);
-    else if (c->op == OP_creat)
+    else if (c->op == OP_openat2) {
+        uint64_t how[3]; /* flags, mode, resolve */
+
+        __builtin_memcpy(how, (const void *)regs_arg(c->r, 2), sizeof(how));
+        flags = how[0];
+        c->has_arg4 = true;
+        c->arg4 = (uint32_t)flags | how[2] << 32;
+    } else if (c->op == OP_creat)
         flags = O_CREAT | O_WRONLY | O_TRUNC;
     call_made(c, (flags & O_DIRECTORY) && (flags & O_TMPFILE) != O_TMPFILE ? FDK_DIR : FDK_FILE, flags & O_CLOEXEC,
               (flags & O_ACCMODE) != O_RDONLY);
@@ -1198,7 +1203,7 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
     c.s = s;
     c.ret = ret;
     c.flags = flags;
-    c.has_arg5 = false;
+    c.has_arg4 = c.has_arg5 = false;
     c.items = 0;
     if (c.desc->shape == SHP_CLONE) {
         after_clone(&c, thread_get(p), !(slot->flags & PLAN_F_NR_UNKNOWN));

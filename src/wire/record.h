@@ -121,7 +121,8 @@ struct record {
     int64_t ret;    /* kernel result: -errno on failure */
     uint64_t ticks; /* duration, if REC_F_TIMED */
     uint64_t arg[6];/* raw argument registers. In the REC_CALL of a successful call that makes one descriptor
-                     * (its result), arg[5] is the fd_entry.gen that begins with it; no such call has six arguments. */
+                     * (its result), arg[5] is the fd_entry.gen that begins with it; no such call has six arguments.
+                     * Of openat2, arg[4] is its flags, and its resolve << 32. */
 };
 
 _Static_assert(sizeof(struct record) == 96, "record is shared");
