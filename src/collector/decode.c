@@ -222,6 +222,8 @@ static unsigned unresolved(const struct ctx *x)
     bool link = x->op == OP_symlinkat || x->op == OP_symlink, second = x->file2 && !names_resolved(x->file2, x->file2_len);
     const struct desc *d;
 
+    if (!x->file)
+        return NAME_FIRST;
     if (link)
         return second ? NAME_SECOND : 0;
     if (x->in.path)
@@ -254,7 +256,7 @@ static void tell_syscall(struct ctx *x)
         call.file = x->p->closed_file->path;
         call.file_len = x->p->closed_file->path_len;
     }
-    call.unresolved = call.file && unresolved(x) & NAME_FIRST;
+    call.unresolved = x->file && unresolved(x) & NAME_FIRST;
     report_syscall(x->p, &call, x->time);
 }
 

@@ -65,6 +65,23 @@ def files(ctx, variant):
     equal(total(metrics, "fs.close"), sum(1 for b in events if b["source"] == "fs.close"), "sum of metric fs.close")
 
 
+def names(ctx, variant):
+    """Files are called by where they are, however they were reached; and only log files are log files."""
+    result, expected = run(ctx, "events_names", variant)
+    events = result.session.events("fs")
+    got = Counter((b["source"], b["data"]["file"]) for b in events)
+    want = Counter((e["event"], e["file"]) for e in expected)
+    equal(want - got, Counter(), "names that are not told")
+    odd = [b["data"] for b in events if "/.." in b["data"]["file"] or b["data"].get("file_unresolved") or
+           "//" in b["data"]["file"] or b["data"]["file"] not in ("stdin", "stdout", "stderr") and
+           not b["data"]["file"].startswith("/")]
+    # When somebody asks, this directory isn't there any more.
+    equal([(d["file"], d["file_unresolved"]) for d in odd], [(f"{result.work}/gone/../gone", True)],
+          "names that aren't resolved")
+    lines = {b["source"]: b["data"]["message"] for b in result.session.events("file")}
+    equal(lines, {f"{result.work}/v/log/open.txt": "not secret"}, "lines of log files")
+
+
 def sockets(ctx, variant):
     result, expected = run(ctx, "events_sockets", variant)
     events = result.session.events("net")
@@ -130,7 +147,7 @@ def uring(ctx, variant):
     check("io_uring" in notes + result.session.log(), "neither seen, nor said that it was not", notes, result.session.log())
 
 
-for _name, _function in (("files", files), ("uring", uring), ("sockets", sockets), ("console", console)):
+for _name, _function in (("files", files), ("names", names), ("uring", uring), ("sockets", sockets), ("console", console)):
     for _variant in VARIANTS:
         add_test("programs", f"events/{_name}/{_variant}", lambda ctx, f=_function, v=_variant: f(ctx, v))
 
