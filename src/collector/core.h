@@ -154,13 +154,22 @@ struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen); /* not in
 void fds_snapshot(struct proc *p, uint64_t time_ns);
 /* More about what it had open when it was attached to: close-on-exec, addresses of sockets. pidfd: of the process. */
 void fds_attached(struct proc *p, int pidfd, uint64_t time_ns);
-/* Close-on-exec; names the standard streams. */
+/* Close-on-exec; names the standard streams, by their numbers. */
 void fds_exec(struct proc *p, uint64_t time_ns);
 /* Everything that is still open at the end. */
 void fds_end(struct proc *p, const char *op, uint64_t time_ns);
 /* Decides whether what is written to d shall be captured, and tells the probe. */
 void fds_decide(struct proc *p, int64_t fd, struct desc *d);
-bool fds_is_console(struct proc *p, struct desc *d); /* a socket whose text is wanted as output */
+bool fds_is_console(const struct proc *p, const struct desc *d); /* what is written to it is wanted as output */
+const char *fds_stream(const struct desc *d, size_t *ret_len); /* DF_STREAM: stdin, stdout, stderr */
+/* The image begins: remembers what its standard streams are, and finds others of its descriptors that are the same. */
+void fds_streams(struct proc *p);
+/* d has just been opened by that name: is it one of the standard streams once more? */
+void fds_reopened(struct proc *p, struct desc *d);
+/* Which stream a duplicate of `from` is that has the number fd. */
+uint8_t fds_label(const struct proc *p, const struct desc *from, int64_t fd);
+/* A device that isn't a terminal. rdev: in the kernel's encoding (makedev(3)). */
+bool fds_sink(uint32_t mode, uint64_t rdev);
 bool fds_unresolved(const struct desc *d); /* it has a name in the file system that isn't what that should be (names.h) */
 const char *fds_name(const struct desc *d, size_t *ret_len); /* for events: path, or stdout */
 void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns); /* DF_PORT or DF_CONN begins */

@@ -334,6 +334,9 @@ static void do_open(struct ctx *x)
         f->perms = x->in.stat.mode & 0777;
         f->uid = x->in.stat.uid;
         f->gid = x->in.stat.gid;
+        f->dev = x->in.stat.dev;
+        f->ino = x->in.stat.ino;
+        f->sink = fds_sink(x->in.stat.mode, x->in.stat.rdev);
         if (S_ISDIR(x->in.stat.mode))
             f->kind = FDK_DIR;
     }
@@ -341,6 +344,9 @@ static void do_open(struct ctx *x)
     d = fds_open(x->p, x->r->ret, f, made_gen(x), flags & O_CLOEXEC, x->time);
     if (!d)
         return;
+    fds_reopened(x->p, d);
+    if (d->flags & DF_STREAM)
+        fds_decide(x->p, x->r->ret, d);
     d->flags |= DF_REPORTED;
     report_open(x->p, x->r->ret, d, x->name, x->time);
 }
@@ -355,9 +361,9 @@ static void do_dup(struct ctx *x, int64_t oldfd, int64_t newfd, bool cloexec)
     if (!from || !from->file || oldfd == newfd)
         return;
     f = file_ref(from->file);
-    if (from->flags & DF_LABEL) { /* 2>&1: known by the name of its own number; a saved copy by the old one */
-        flags = DF_LABEL;
-        label = newfd <= 2 ? (uint8_t)newfd : from->label;
+    if (from->flags & DF_STREAM) {
+        flags = from->flags & (DF_LABEL | DF_STREAM);
+        label = fds_label(x->p, from, newfd);
     }
     if (x->desc->shape == SHP_DUP2)
         fds_close(x->p, newfd, x->name, x->time, true);
@@ -370,7 +376,7 @@ static void do_dup(struct ctx *x, int64_t oldfd, int64_t newfd, bool cloexec)
         d->channel = ++x->c->last_channel; /* a socket's is that of its connection */
     if (flags)
         fds_decide(x->p, newfd, d);
-    if (fs_like(f) && !flags) {
+    if (fs_like(f) && !(flags & DF_LABEL)) {
         d->flags |= DF_REPORTED;
         report_open(x->p, newfd, d, x->name, x->time);
     }
@@ -788,13 +794,13 @@ static void do_data(struct ctx *x)
             report_loss(x->c, x->p, LK_DATA, (uint64_t)x->r->ret);
         return;
     }
-    name = fds_name(d, &len);
+    name = d->flags & DF_STREAM ? fds_stream(d, &len) : fds_name(d, &len);
     if (len > NAME_BYTES)
         len = NAME_BYTES;
     if (len)
         memcpy(source, name, len);
     source[len] = 0;
-    telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_LABEL ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
+    telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_STREAM ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
                       d->channel, x->in.data, x->in.data_len);
 }
 

@@ -489,6 +489,8 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         free(env);
         begin(p, info->start == SEG_START_EXEC ? "exec" : attached ? "attach" : "fork", time);
     }
+    if (fresh || info->start == SEG_START_EXEC)
+        fds_streams(p);
     if (attached)
         fds_attached(p, seg->pidfd >= 0 ? seg->pidfd : p->pidfd, time);
     apply_mode(p);
@@ -588,6 +590,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     }
     p->root = parent->root;
     p->view = parent->view;
+    memcpy(p->std, parent->std, sizeof(p->std));
     if (p->cwd && !strcmp(p->cwd, parent->cwd)) { /* else it has gone elsewhere since the fork began */
         p->cwd_plain = parent->cwd_plain;
         p->cwd_tail = parent->cwd_tail;

@@ -282,7 +282,8 @@ static void capture(struct call *c, int fd, struct fd_entry *e, uint64_t at, con
             if (e)
                 e->kind = (uint8_t)kind;
         }
-        if (kind != FDK_UNKNOWN && kind != FDK_FILE)
+        /* or what was inherited: it may be a duplicate of the former */
+        if (kind != FDK_UNKNOWN && kind != FDK_FILE && !((kind == FDK_PIPE || kind == FDK_OTHER) && e && !e->gen))
             return;
     }
     if (!e && !standard && ring_half_full(c->s)) {
@@ -571,7 +572,7 @@ static void after_open(struct call *c, struct rec_stat *st)
     /* Who owns a file that is only read, the collector finds out by its name. */
     if ((c->mode & SEG_M_ENHANCEFS) && ((flags & O_ACCMODE) != O_RDONLY || (flags & O_CREAT)) && !probe.sandboxed &&
         SYS2(__NR_fstat, c->ret, &x) == 0) {
-        *st = (struct rec_stat){x.st_mode, x.st_uid, x.st_gid, 0, x.st_ino, x.st_dev};
+        *st = (struct rec_stat){x.st_mode, x.st_uid, x.st_gid, (uint32_t)x.st_rdev, x.st_ino, x.st_dev};
         call_item(c, ITEM_STAT, st, sizeof(*st));
     }
 }

@@ -80,7 +80,7 @@ struct rec_fd {
 };
 
 struct rec_stat {
-    uint32_t mode, uid, gid, reserved;
+    uint32_t mode, uid, gid, rdev; /* rdev as makedev(3) */
     uint64_t ino, dev;
 };
 

@@ -5,6 +5,7 @@ import getpass
 import json
 import os
 import re
+import sys
 import time
 from collections import Counter
 
@@ -131,6 +132,48 @@ def console(ctx, variant):
     equal([m for m in got.get("stderr", []) if m], ["to stderr", "no end of line"], "lines on stderr")
     equal(got.get(result.work + "/some.log"), ["line in a log", "another one"], "lines in the log file")
     equal(sorted(got), sorted(["stdout", "stderr", result.work + "/some.log"]), "sources")
+
+
+STREAMS = '''
+echo out; echo err >&2
+echo devstdout >/dev/stdout; echo procfd2 >/proc/self/fd/2
+echo by-link >>logs/access.log; echo by-link-2 >>logs/error.log
+exec 3>&1; echo third >&3
+sh -c 'echo kept >&3'
+(echo subshell >&2)
+echo null >/dev/null; sh -c 'echo child null; echo child null error >&2' >/dev/null 2>&1
+exec >file; echo in the file; echo saved >&3; sh -c 'echo begins in the file'
+exec >&3; echo back
+"$PYTHON" -S -E talk.py
+'''
+SOCKET = r'''
+import os, socket, subprocess
+l = socket.create_server(("127.0.0.1", 0)); c = socket.create_connection(l.getsockname()); s = l.accept()[0]
+subprocess.run(["sh", "-c", "echo over a socket"], stdout=c)
+assert s.recv(100) == b"over a socket\n"
+'''
+
+
+@test("events/streams")
+def streams(ctx):
+    """What is written to stdout and stderr, by whatever name or number; and nothing else."""
+    work = ctx.fresh("work")
+    (work / "logs").mkdir()
+    (work / "logs/access.log").symlink_to("/dev/stdout")
+    (work / "logs/error.log").symlink_to("/dev/stderr")
+    (work / "talk.py").write_text(SOCKET)
+    result = ctx.scoped(["/bin/sh", "-c", STREAMS], cwd=work, env=ctx.env(PYTHON=sys.executable))
+    equal(result.code, 0, result.describe())
+    got = {}
+    for b in result.session.events():
+        if b["sourcetype"] in ("console", "file"):
+            got.setdefault(b["source"], []).append(b["data"]["message"])
+    equal(got, {"stdout": ["out", "devstdout", "by-link", "third", "kept", "saved", "begins in the file", "back", "over a socket"],
+                "stderr": ["err", "procfd2", "by-link-2", "subshell"]}, "lines")
+    opened = [b["data"]["file"] for b in result.session.events("fs", "fs.open")]
+    closed = [b["data"]["file"] for b in result.session.events("fs", "fs.close")]
+    for name in ("/dev/stdout", f"{work}/logs/access.log"):
+        equal((opened.count(name), closed.count(name)), (2, 2), f"fs.open and fs.close of {name}: itself, and as number 1")
 
 
 def uring(ctx, variant):

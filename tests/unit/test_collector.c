@@ -281,14 +281,26 @@ static void test_console(void **state)
     writer_fd(&w, 5)->gen = 3;
     run();
     assert_int_equal(writer_fd(&w, 5)->want, 0);
-    /* 2>&1 and a saved copy keep their streams; a file at 1 is that file */
+    /* a duplicate is what it was made from, whatever its number; a file at 1 is that file */
+    writer_put(&w, REC_CALL, OP_dup2, 6, ARGS(2, 6), 0, NULL);
     writer_put(&w, REC_CALL, OP_dup2, 2, ARGS(1, 2), 0, NULL);
     writer_put(&w, REC_DATA, OP_write, 3, ARGS(2, 0), 0, ITEMS(TEXT(ITEM_DATA, "two")));
     writer_put(&w, REC_CALL, OP_dup2, 1, ARGS(4, 1), 0, NULL);
     writer_put(&w, REC_DATA, OP_write, 3, ARGS(1, 0), 0, ITEMS(TEXT(ITEM_DATA, "one")));
+    writer_put(&w, REC_CALL, OP_dup2, 1, ARGS(6, 1), 0, NULL);
+    writer_put(&w, REC_DATA, OP_write, 3, ARGS(1, 0), 0, ITEMS(TEXT(ITEM_DATA, "error")));
+    /* opened once more */
+    put_open(&w, 7, 1, "/proc/self/fd/6", O_WRONLY);
+    writer_put(&w, REC_DATA, OP_write, 3, ARGS(7, 0), 0, ITEMS(TEXT(ITEM_DATA, "again")));
+    put_open(&w, 8, 1, "/dev/stdin", O_WRONLY);
+    writer_put(&w, REC_DATA, OP_write, 3, ARGS(8, 0), 0, ITEMS(TEXT(ITEM_DATA, "input")));
     run();
-    expect("message console stderr", "two");
+    expect("message console stdout", "two");
     expect_not("message", "one");
+    expect("message console stderr", "error");
+    expect("fs.open", "file=/proc/self/fd/6");
+    expect("message console stderr", "again");
+    expect_not("message", "input");
     writer_free(&w);
 }
 
