@@ -65,6 +65,7 @@ struct line { /* output of one descriptor that waits for its newline */
     uint64_t time_ns;   /* of the first write */
     uint64_t arrived;   /* monotonic ms */
     bool binary;        /* the last write was binary and was replaced */
+    uint64_t burst;     /* bytes of binary data that weren't told yet; time_ns and arrived are those of the first */
     uint8_t missing;    /* bytes of a UTF-8 sequence that the next write has to bring */
 };
 

@@ -715,6 +715,47 @@ static void binary_output_is_kept_when_allowed(void **state)
     close_bed(b);
 }
 
+static void data(struct bed *b, const char *p, size_t len)
+{
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, p, len);
+}
+
+/* One event for all of them, whatever they are divided into and however many newlines there are. */
+static void binary_streams_are_bursts(void **state)
+{
+    struct bed *b = BED("event.watch", "[console]");
+    char random[100000];
+    uint32_t x = 1;
+
+    for (size_t i = 0; i < sizeof(random); i++) {
+        x = x * 1664525 + 1013904223;
+        random[i] = (char)(x >> 24);
+    }
+    message(b, T0, 5, "before\nhalf");
+    data(b, random, 50000);
+    for (size_t i = 50000; i < sizeof(random); i += 100)
+        data(b, random + i, 100);
+    expect_events(b, LINE("1700000000.000000", "5", "before") LINE("1700000000.000000", "5", "half"));
+    message(b, T0, 5, "behind\n");
+    expect_events(b, LINE("1700000000.000000", "5", "-- 100000 bytes of binary data --")
+                     LINE("1700000000.000000", "5", "behind"));
+    /* Text of all languages and encodings, also if it is odd, is text. */
+    message(b, T0, 5, "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82 \xe4\xbd\xa0\xe5\xa5\xbd \xe0\xa4\xa8\n");
+    expect_events(b, LINE("1700000000.000000", "5",
+                          "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82 \xe4\xbd\xa0\xe5\xa5\xbd \xe0\xa4\xa8"));
+    message(b, T0, 5, "f\xfcr \xe4lter\n");
+    expect_events(b, LINE("1700000000.000000", "5", "f\xef\xbf\xbdr \xef\xbf\xbdlter"));
+    data(b, "a/b\0a/name\0of/files\0from/find\n", 30);
+    expect_events(b, LINE("1700000000.000000", "5", "a/b\\u0000a/name\\u0000of/files\\u0000from/find"));
+    message(b, T0, 5, "\x1b[2J\x1b[1;1H\x1b[31mred\x1b[0m\b\b\r\n");
+    expect_events(b, LINE("1700000000.000000", "5", "\\u001b[2J\\u001b[1;1H\\u001b[31mred\\u001b[0m\\b\\b\\r"));
+    /* The end comes without text. */
+    data(b, random, 4096 * 3);
+    telemetry_process_end(b->t, &b->p, T0);
+    expect_events(b, LINE("1700000000.000000", "5", "-- 12288 bytes of binary data --"));
+    close_bed(b);
+}
+
 static void file_lines_have_the_path_as_source(void **state)
 {
     struct bed *b = BED("event.watch", "[file]");
@@ -1395,6 +1436,7 @@ int main(void)
         cmocka_unit_test(value_filter_sees_the_raw_text),
         cmocka_unit_test(binary_output_becomes_one_placeholder),
         cmocka_unit_test(binary_output_is_kept_when_allowed),
+        cmocka_unit_test(binary_streams_are_bursts),
         cmocka_unit_test(file_lines_have_the_path_as_source),
         cmocka_unit_test(thousands_of_descriptors_with_unfinished_lines),
         cmocka_unit_test(each_metric_at_each_verbosity),
