@@ -19,7 +19,7 @@ struct event_base;
 
 enum loss_kind {
     LK_RECORD, LK_DATA, LK_CALL, LK_SLOT, LK_COPY, LK_TORN, LK_SEGMENT, LK_DESCRIPTOR, LK_QUEUE, LK_DESTINATION,
-    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_PAYLOAD_DESTINATION, LK_MAX
+    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_PAYLOAD_DESTINATION, LK_MOVED, LK_MAX
 };
 
 #define UNSEEN_MAX 64
@@ -197,11 +197,12 @@ void report_exit(struct proc *p, bool known, int wait_status, uint64_t time_ns);
 void report_note(struct proc *p, const char *text, const char *file, size_t file_len, uint64_t time_ns);
 void report_open(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns);
 void report_close(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns);
-/* unresolved: which of the names are not (names.h). */
+/* unresolved: which of the names are not (names.h); flags: names of those of the call. */
 #define NAME_FIRST 1u
 #define NAME_SECOND 2u
 void report_names(struct proc *p, enum tm_metric metric, const char *source, const char *op, const char *file, size_t len,
-                  const char *file_to, size_t to_len, unsigned unresolved, uint64_t time_ns);
+                  const char *file_to, size_t to_len, unsigned unresolved, const char *const *flags, size_t flag_count,
+                  uint64_t time_ns);
 void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns);
 void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns);
 /* What failed calls of a group are counted as; ERR_MAX: processes and io_uring are neither files nor network. */

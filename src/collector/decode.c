@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <linux/falloc.h>
 #include <linux/openat2.h>
 #include <sched.h>
 #include <stdio.h>
@@ -139,7 +140,7 @@ static bool takes_fd(const struct ctx *x)
     switch (x->desc->shape) {
     case SHP_NONE: case SHP_ARGS: case SHP_PATHS: case SHP_OPEN: case SHP_CLOSE_RANGE: case SHP_READLINK:
     case SHP_PIPE: case SHP_SOCKET: case SHP_SOCKETPAIR: case SHP_CLONE: case SHP_EXEC: case SHP_EXIT: case SHP_WAIT:
-    case SHP_PRCTL: case SHP_URING_SETUP:
+    case SHP_PRCTL: case SHP_URING_SETUP: case SHP_AIO:
         return false;
     case SHP_MAKE:
         return false;
@@ -789,9 +790,13 @@ static void do_data(struct ctx *x)
         fds_decide(x->p, fd, d);
     if (d->want != FDW_CAPTURE)
         return;
-    if (!x->in.data) { /* a guest in a full ring could only say that there was something */
-        if (x->r->ret > 0)
-            report_loss(x->c, x->p, LK_DATA, (uint64_t)x->r->ret);
+    if (!x->in.data) { /* nobody could see it, or a guest in a full ring could only say that there was something */
+        bool moved = x->r->arg[3] == DATA_FILE ? x->r->arg[4] == 1
+                                               : x->desc->shape == SHP_SENDFILE || x->desc->shape == SHP_SPLICE;
+
+        if (x->r->ret > 0 && (x->r->arg[3] == DATA_FILE || x->r->arg[1] < (uint64_t)x->r->ret))
+            report_loss(x->c, x->p, moved ? LK_MOVED : LK_DATA,
+                        (uint64_t)x->r->ret - (x->r->arg[3] == DATA_FILE ? 0 : x->r->arg[1]));
         return;
     }
     name = d->flags & DF_STREAM ? fds_stream(d, &len) : fds_name(d, &len);
@@ -816,10 +821,58 @@ static void count_op(struct ctx *x, enum tm_metric m)
         x->p->sums.value[m]++;
 }
 
+#define FLAGS_MAX 9
+
+/* The flags that a call on names was given, as in its manual page: what it does depends on them. Returns how many; number:
+ * room for bits without a name. */
+static size_t flag_names(const struct ctx *x, const char *ret[FLAGS_MAX], char number[24])
+{
+    static const struct {
+        enum op_id op;
+        uint8_t arg;
+        uint32_t bit;
+        const char *name;
+    } all[] = {
+        {OP_renameat2, 4, RENAME_NOREPLACE, "RENAME_NOREPLACE"}, {OP_renameat2, 4, RENAME_EXCHANGE, "RENAME_EXCHANGE"},
+        {OP_renameat2, 4, RENAME_WHITEOUT, "RENAME_WHITEOUT"},
+        {OP_linkat, 4, AT_SYMLINK_FOLLOW, "AT_SYMLINK_FOLLOW"}, {OP_linkat, 4, AT_EMPTY_PATH, "AT_EMPTY_PATH"},
+        {OP_unlinkat, 2, AT_REMOVEDIR, "AT_REMOVEDIR"},
+        {OP_fchownat, 4, AT_SYMLINK_NOFOLLOW, "AT_SYMLINK_NOFOLLOW"}, {OP_fchownat, 4, AT_EMPTY_PATH, "AT_EMPTY_PATH"},
+        {OP_fchmodat2, 3, AT_SYMLINK_NOFOLLOW, "AT_SYMLINK_NOFOLLOW"}, {OP_fchmodat2, 3, AT_EMPTY_PATH, "AT_EMPTY_PATH"},
+        {OP_utimensat, 3, AT_SYMLINK_NOFOLLOW, "AT_SYMLINK_NOFOLLOW"}, {OP_utimensat, 3, AT_EMPTY_PATH, "AT_EMPTY_PATH"},
+        {OP_fallocate, 1, FALLOC_FL_KEEP_SIZE, "FALLOC_FL_KEEP_SIZE"},
+        {OP_fallocate, 1, FALLOC_FL_PUNCH_HOLE, "FALLOC_FL_PUNCH_HOLE"},
+        {OP_fallocate, 1, FALLOC_FL_COLLAPSE_RANGE, "FALLOC_FL_COLLAPSE_RANGE"},
+        {OP_fallocate, 1, FALLOC_FL_ZERO_RANGE, "FALLOC_FL_ZERO_RANGE"},
+        {OP_fallocate, 1, FALLOC_FL_INSERT_RANGE, "FALLOC_FL_INSERT_RANGE"},
+        {OP_fallocate, 1, FALLOC_FL_UNSHARE_RANGE, "FALLOC_FL_UNSHARE_RANGE"},
+    };
+    uint32_t rest = 0;
+    size_t n = 0;
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        if (all[i].op != x->op)
+            continue;
+        if (!i || all[i - 1].op != x->op)
+            rest = (uint32_t)x->r->arg[all[i].arg];
+        if (rest & all[i].bit)
+            ret[n++] = all[i].name;
+        rest &= ~all[i].bit;
+    }
+    if (rest) {
+        snprintf(number, 24, "0x%x", rest);
+        ret[n++] = number;
+    }
+    return n;
+}
+
 static void do_names(struct ctx *x)
 {
     const char *file = x->file ? x->file : "";
     size_t len = x->file ? x->file_len : 0;
+    const char *flags[FLAGS_MAX];
+    char number[24];
+    size_t n = flag_names(x, flags, number);
     unsigned un = unresolved(x);
 
     switch (x->desc->group) {
@@ -827,20 +880,21 @@ static void do_names(struct ctx *x)
         count_op(x, TM_FS_STAT);
         break;
     case OPG_DELETE:
-        report_names(x->p, TM_FS_DELETE, "fs.delete", x->name, file, len, NULL, 0, un, x->time);
+        report_names(x->p, TM_FS_DELETE, "fs.delete", x->name, file, len, NULL, 0, un, flags, n, x->time);
         break;
     case OPG_RENAME:
-        report_names(x->p, TM_FS_RENAME, "fs.rename", x->name, file, len, x->file2, x->file2_len, un, x->time);
+        report_names(x->p, TM_FS_RENAME, "fs.rename", x->name, file, len, x->file2, x->file2_len, un, flags, n,
+                     x->time);
         break;
     case OPG_CREATE:
         if (x->file2) /* what is made is the second name */
             report_names(x->p, TM_FS_CREATE, "fs.create", x->name, x->file2, x->file2_len, file, len,
-                         (un & NAME_FIRST ? NAME_SECOND : 0) | (un & NAME_SECOND ? NAME_FIRST : 0), x->time);
+                         (un & NAME_FIRST ? NAME_SECOND : 0) | (un & NAME_SECOND ? NAME_FIRST : 0), flags, n, x->time);
         else
-            report_names(x->p, TM_FS_CREATE, "fs.create", x->name, file, len, NULL, 0, un, x->time);
+            report_names(x->p, TM_FS_CREATE, "fs.create", x->name, file, len, NULL, 0, un, flags, n, x->time);
         break;
     case OPG_CHANGE:
-        report_names(x->p, TM_FS_CHANGE, "fs.change", x->name, file, len, NULL, 0, un, x->time);
+        report_names(x->p, TM_FS_CHANGE, "fs.change", x->name, file, len, NULL, 0, un, flags, n, x->time);
         break;
     default:
         break;
@@ -855,6 +909,8 @@ static void do_names(struct ctx *x)
 
 static void do_fdop(struct ctx *x)
 {
+    const char *flags[FLAGS_MAX];
+    char number[24];
     struct desc *d;
 
     switch (x->op) {
@@ -886,7 +942,7 @@ static void do_fdop(struct ctx *x)
             count_op(x, TM_FS_STAT);
         else if (x->desc->group == OPG_CHANGE)
             report_names(x->p, TM_FS_CHANGE, "fs.change", x->name, x->file ? x->file : "", x->file ? x->file_len : 0, NULL,
-                         0, unresolved(x), x->time);
+                         0, unresolved(x), flags, flag_names(x, flags, number), x->time);
     }
 }
 

@@ -20,6 +20,7 @@
 #include <linux/seccomp.h>
 #include <linux/stat.h>
 
+#include "aio.h"
 #include "calls.h"
 #include "exec.h"
 #include "functions.h"
@@ -321,6 +322,22 @@ static void capture(struct call *c, int fd, struct fd_entry *e, uint64_t at, con
         fd_unsaid(e, len);
     else if (len)
         guest_unsaid(c, fd, at, len);
+}
+
+/* Bytes that went to fd without passing through memory that we could look at: a loss if they are wanted. */
+static void unseen(struct call *c, int fd, struct fd_entry *e, uint32_t mode, uint64_t bytes)
+{
+    uint32_t want = e ? __atomic_load_n(&e->want, __ATOMIC_RELAXED) : 0;
+    struct record r = {.kind = REC_DATA, .op = (uint16_t)c->op, .time = now(), .ret = (int64_t)bytes,
+                       .arg = {(uint64_t)fd, 0, 0, DATA_FILE, 1}};
+
+    if (!(mode & SEG_M_CAPTURE) || !bytes)
+        return;
+    if (e && want == (e->gen << 2 | FDW_NONE))
+        return;
+    if (e && want != (e->gen << 2 | FDW_CAPTURE) && fd != 1 && fd != 2 && !(e->state & FDS_STD) && e->kind > FDK_FILE && e->gen)
+        return; /* as in capture() */
+    ring_write(c->s, &r, NULL, 0);
 }
 
 static void capture_iov(struct call *c, int fd, struct fd_entry *e, const struct iovec *iov, size_t count, uint64_t bytes)
@@ -714,6 +731,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
                              : (c->desc->flags & SCF_RECORD) || wanted_in_mode(c);
     unsigned got = 0; /* descriptors received */
 
+    if (unlikely(c->desc->shape == SHP_AIO) && !foreign())
+        aio_exit(c->s, c->op, r, c->ret);
     if (c->ret < 0) {
         if (c->desc->shape == SHP_FCNTL || c->desc->shape == SHP_IOCTL) {
             uint32_t cmd = (uint32_t)r->arg1;
@@ -758,6 +777,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
+        if (c->desc->shape == SHP_VMSPLICE) /* pages that the program may still write to */
+            unseen(c, arg_fd(c, 0), e, c->mode, (uint64_t)c->ret);
         if (c->desc->shape == SHP_VMSPLICE || !(c->mode & (SEG_M_CAPTURE | SEG_M_TRAFFIC)))
             break;
         after_write(c, e, c->desc->shape == SHP_WRITE ? plain_buffer(c, &one) : (const struct iovec *)r->arg1,
@@ -769,8 +790,10 @@ static __attribute__((noinline)) void call_end(struct call *c)
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
-        if (watched(c, e))
+        if (watched(c, e) && traffic_socket(c->s, arg_fd(c, 0), e))
             traffic(c, arg_fd(c, 0), e, DATA_TX, NULL, 0, (uint64_t)c->ret);
+        else
+            unseen(c, arg_fd(c, 0), e, c->mode, (uint64_t)c->ret);
         break;
     case SHP_SPLICE: case SHP_COPY:
         e = transfer(c, arg_fd(c, 0), DIR_READ, (uint64_t)c->ret);
@@ -781,12 +804,16 @@ static __attribute__((noinline)) void call_end(struct call *c)
         e = transfer(c, arg_fd(c, 2), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
-        if (c->desc->shape == SHP_SPLICE && watched(c, e))
+        if (c->desc->shape == SHP_SPLICE && watched(c, e) && traffic_socket(c->s, arg_fd(c, 2), e))
             traffic(c, arg_fd(c, 2), e, DATA_TX, NULL, 0, (uint64_t)c->ret);
+        else
+            unseen(c, arg_fd(c, 2), e, c->mode, (uint64_t)c->ret);
         break;
     case SHP_TEE: /* what is read stays in the pipe */
-        if (!transfer(c, arg_fd(c, 1), DIR_WRITE, (uint64_t)c->ret))
+        e = transfer(c, arg_fd(c, 1), DIR_WRITE, (uint64_t)c->ret);
+        if (!e)
             record = true;
+        unseen(c, arg_fd(c, 1), e, c->mode, (uint64_t)c->ret);
         break;
     case SHP_SENDTO:
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
@@ -1089,11 +1116,15 @@ HIDDEN void call_completed(struct segment_header *s, enum op_id op, struct regs 
     struct call c = {.op = op, .desc = &op_table[op], .r = r, .s = s, .ret = ret,
                      .mode = __atomic_load_n(&s->mode, __ATOMIC_RELAXED)};
 
-    if ((c.mode & SEG_M_CAPTURE) && c.desc->shape == SHP_WRITE && ret > 0) {
-        const struct fd_entry *e = fd_entry(s, (int)r->arg0);
+    if (c.desc->shape == SHP_WRITE && ret > 0) {
+        struct fd_entry *e = fd_entry(s, (int)r->arg0);
 
-        if (e && e->kind != FDK_SOCKET && e->want == (e->gen << 2 | FDW_CAPTURE)) /* somebody wants what we can't see */
-            count_loss(s, LOSS_DATA, (uint64_t)ret);
+        if (!e || e->kind != FDK_SOCKET)
+            unseen(&c, (int)r->arg0, e, c.mode, (uint64_t)ret);
+    } else if (c.desc->shape == SHP_SPLICE && ret > 0) {
+        unseen(&c, (int)r->arg2, fd_entry(s, (int)r->arg2), c.mode, (uint64_t)ret);
+    } else if (c.desc->shape == SHP_TEE && ret > 0) {
+        unseen(&c, (int)r->arg1, fd_entry(s, (int)r->arg1), c.mode, (uint64_t)ret);
     }
     c.mode &= ~(uint32_t)(SEG_M_CAPTURE | SEG_M_TRAFFIC); /* of a socket, its counters tell what was missed */
     call_end(&c);
@@ -1315,6 +1346,8 @@ static void enter_exit(struct segment_header *s, enum op_id op, struct thread *t
 
     if (unlikely(uring_count) && !foreign())
         uring_reap_all(s);
+    if (!foreign())
+        aio_last(s);
     if (op == OP_exit_group && !probe.sandboxed && SYS2(__NR_getrusage, RUSAGE_SELF, &ru) == 0) {
         usage.cpu_us = (uint64_t)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000000 +
                        (uint64_t)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec);
@@ -1406,6 +1439,10 @@ HIDDEN __attribute__((used)) void scope_hook_enter(struct regs *r, const struct 
     case SHP_URING_ENTER:
         if (uring_count && !foreign())
             uring_enter(s, (int)r->arg0, (uint32_t)r->arg1);
+        break;
+    case SHP_AIO:
+        if (!foreign())
+            aio_enter(s, op, r);
         break;
     }
 }

@@ -24,6 +24,7 @@ enum rec_kind {
                     * arg[5]: fd_entry.gen. ret: bytes of the call (of each message in calls that pass several).
                     * DATA_TLS_*: arg[2] is the object's tls_want.life (segment.h), 0: not known.
                     * DATA_HELLO_*: arg[1] counts from the first such byte of the object, ret those told by this record.
+                    * DATA_FILE: arg[4] 1: content that nobody could see, as the kernel moved it, or took it later.
                     * ITEM_DATA: what of it was captured, ITEM_ADDR: whom a datagram came from or went to. Without
                     * ITEM_DATA: from arg[1] on nothing was captured, a loss if it is wanted (DATA_FILE: `ret` bytes). */
     REC_IMAGE,     /* an image was looked at: ITEM_PATH, ITEM_SITES; arg[0] its bias */
