@@ -160,6 +160,8 @@ void fds_exec(struct proc *p, uint64_t time_ns);
 void fds_end(struct proc *p, const char *op, uint64_t time_ns);
 /* Decides whether what is written to d shall be captured, and tells the probe. */
 void fds_decide(struct proc *p, int64_t fd, struct desc *d);
+/* Of what is written to d, the beginning of each call is enough for now, or not any more. */
+void fds_sample(struct proc *p, int64_t fd, struct desc *d, bool enough);
 bool fds_is_console(const struct proc *p, const struct desc *d); /* what is written to it is wanted as output */
 const char *fds_stream(const struct desc *d, size_t *ret_len); /* DF_STREAM: stdin, stdout, stderr */
 /* The image begins: remembers what its standard streams are, and finds others of its descriptors that are the same. */

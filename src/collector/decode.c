@@ -27,6 +27,7 @@
 
 #define ERRNO_MAX 4095
 #define SELF_EXE "/proc/self/exe"
+#define SAMPLE_FROM (4 * (int64_t)FD_SAMPLE) /* writes of binary data from this size on need not be captured whole */
 #define TRAFFIC_MAX (INT64_MAX / 4) /* no counter of bytes gets there; sums don't overflow */
 
 /* Everything that a record carries, found once. Pointers lead into the record. */
@@ -777,6 +778,8 @@ static void do_data(struct ctx *x)
     struct desc *d;
     const char *name;
     char source[NAME_BYTES + 1];
+    uint64_t more;
+    bool binary;
     size_t len;
 
     if (x->r->arg[3] != DATA_FILE)
@@ -788,7 +791,7 @@ static void do_data(struct ctx *x)
         return;
     if (d->want == FDW_UNDECIDED)
         fds_decide(x->p, fd, d);
-    if (d->want != FDW_CAPTURE)
+    if (d->want != FDW_CAPTURE && d->want != FDW_SAMPLE)
         return;
     if (!x->in.data) { /* nobody could see it, or a guest in a full ring could only say that there was something */
         bool moved = x->r->arg[3] == DATA_FILE ? x->r->arg[4] == 1
@@ -805,8 +808,14 @@ static void do_data(struct ctx *x)
     if (len)
         memcpy(source, name, len);
     source[len] = 0;
-    telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_STREAM ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
-                      d->channel, x->in.data, x->in.data_len);
+    more = x->r->flags & REC_F_CUT && x->r->ret > 0 ? (uint64_t)x->r->ret : 0;
+    more = more > x->r->arg[1] + x->in.data_len ? more - x->r->arg[1] - x->in.data_len : 0;
+    binary = telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_STREAM ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
+                               d->channel, x->in.data, x->in.data_len, more);
+    if (!binary && more)
+        report_loss(x->c, x->p, LK_DATA, more);
+    if (x->r->arg[3] == DATA_FILE)
+        fds_sample(x->p, fd, d, binary && x->r->ret >= SAMPLE_FROM);
 }
 
 /* --- single operations on files --- */

@@ -218,6 +218,17 @@ void fds_decide(struct proc *p, int64_t fd, struct desc *d)
         segment_want(&p->seg->map, (uint64_t)fd, d->gen, want);
 }
 
+void fds_sample(struct proc *p, int64_t fd, struct desc *d, bool enough)
+{
+    enum fd_want want = enough ? FDW_SAMPLE : FDW_CAPTURE;
+
+    if (d->want == want || (d->want != FDW_CAPTURE && d->want != FDW_SAMPLE))
+        return;
+    d->want = (uint8_t)want;
+    if (p->seg && !p->borrowed && !p->seg->broken)
+        segment_want(&p->seg->map, (uint64_t)fd, d->gen, want);
+}
+
 /* Where the counters of a socket stand when it begins. */
 static void start_position(const struct proc *p, struct desc *d)
 {

@@ -272,7 +272,7 @@ static void capture(struct call *c, int fd, struct fd_entry *e, uint64_t at, con
 
     if (e && want >> 2 == (e->gen & 0x3fffffff))
         decision = want & 3;
-    if (decision == FDW_NONE)
+    if (decision == FDW_NONE || (decision == FDW_SAMPLE && at >= FD_SAMPLE))
         return;
     standard = fd == 1 || fd == 2 || (e && (e->state & FDS_STD));
     if (decision == FDW_UNDECIDED && !standard) { /* only standard output and regular files can be wanted */
@@ -313,6 +313,14 @@ static void capture(struct call *c, int fd, struct fd_entry *e, uint64_t at, con
             return;
         }
     }
+    if (decision == FDW_SAMPLE) {
+        bool cut = (uint64_t)c->ret > FD_SAMPLE && at + len >= FD_SAMPLE;
+
+        len = MIN(len, (size_t)(FD_SAMPLE - at));
+        if (ring_data(c->s, c->op, fd, at, c->ret, data, len, cut ? REC_F_CUT : 0) && cut)
+            count_loss(c->s, LOSS_DATA, (uint64_t)c->ret - FD_SAMPLE);
+        return;
+    }
     if (decision == FDW_CAPTURE || standard) {
         ring_data(c->s, c->op, fd, at, c->ret, data, len, 0);
         return;
@@ -335,7 +343,7 @@ static void unseen(struct call *c, int fd, struct fd_entry *e, uint32_t mode, ui
         return;
     if (e && want == (e->gen << 2 | FDW_NONE))
         return;
-    if (e && want != (e->gen << 2 | FDW_CAPTURE) && fd != 1 && fd != 2 && !(e->state & FDS_STD) && e->kind > FDK_FILE && e->gen)
+    if (e && (want >> 2 != (e->gen & 0x3fffffff) || !(want & 3)) && fd != 1 && fd != 2 && !(e->state & FDS_STD) && e->kind > FDK_FILE && e->gen)
         return; /* as in capture() */
     ring_write(c->s, &r, NULL, 0);
 }

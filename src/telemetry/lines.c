@@ -176,8 +176,8 @@ static void add_data(struct telemetry *t, struct process *p, struct line *l, uin
     l->burst += len;
 }
 
-void lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
-               uint64_t time_ns, uint64_t channel, const char *text, size_t len)
+bool lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
+               uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more)
 {
     struct line *l = find(p, watch, source, channel);
 
@@ -190,7 +190,7 @@ void lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watc
             send_rest(t, p, l);
             if (!was)
                 send_line(t, p, l, time_ns, BINARY_TEXT, sizeof(BINARY_TEXT) - 1);
-            return;
+            return true;
         }
         add_text(t, p, l, time_ns, text, len);
     } else {
@@ -205,9 +205,12 @@ void lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watc
                 send_rest(t, p, l);
             add_text(t, p, l, time_ns, text, n);
         }
+        if (l->binary)
+            l->burst += more;
     }
     if (l->text.len || l->burst)
         telemetry_wake(t);
+    return l->binary;
 }
 
 bool lines_flush(struct telemetry *t, struct process *p, uint64_t ms, bool done)

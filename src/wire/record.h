@@ -41,7 +41,7 @@ enum rec_flag {
     REC_F_VFORK    = 1u << 1, /* ... which shares the owner's memory until it execs */
     REC_F_TIMED    = 1u << 2, /* `ticks` is valid */
     REC_F_COUNTED  = 1u << 3, /* the bytes of this call are in the fd_entry counters already */
-    REC_F_CUT      = 1u << 4, /* an item was shortened */
+    REC_F_CUT      = 1u << 4, /* an item was shortened: REC_DATA, the rest of the call's bytes wasn't wanted */
     REC_F_UNASKED  = 1u << 6, /* REC_DATA that may turn out to be unwanted: dropping it isn't counted by the writer */
     REC_F_SAID     = 1u << 5, /* REC_CALL of a close whose REC_ENTER told everything: only for the event source syscall */
 };

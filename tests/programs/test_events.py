@@ -189,6 +189,22 @@ def moved(ctx, variant):
     equal(result.session.lost(), lost, "what is lost")
 
 
+@test("events/binary")
+def binary(ctx):
+    """Binary data on the console: a few events that say how many bytes, next to lines of text."""
+    work = ctx.fresh("work")
+    (work / "in").write_bytes(os.urandom(2_000_000))
+    result = ctx.scoped(["/bin/sh", "-c", "echo before; sleep 0.3; dd if=in bs=20000 2>/dev/null; sleep 0.3; echo behind"],
+                        cwd=work)
+    equal(len(result.out), 2_000_014, "bytes of output")
+    lines = [b["data"]["message"] for b in result.session.events("console", "stdout")]
+    equal((lines[0], lines[-1]), ("before", "behind"), "lines")
+    bursts = [re.fullmatch(r"-- (\d+) bytes of binary data --", m) for m in lines[1:-1]]
+    check(all(bursts) and 1 <= len(bursts) <= 5, "bursts", lines[1:-1])
+    result.session.wait_end()
+    equal(sum(int(m[1]) for m in bursts) + result.session.lost().get("data", 0), 2_000_000, "bytes told and bytes lost")
+
+
 @test("events/flags")
 def flags(ctx):
     """What a call on names does depends on its flags."""

@@ -276,6 +276,18 @@ static void test_console(void **state)
     expect_not("message", "dat\n");
     assert_int_equal(writer_fd(&w, 3)->want, 1 << 2 | FDW_CAPTURE);
     assert_int_equal(writer_fd(&w, 4)->want, 1 << 2 | FDW_NONE);
+    /* of large binary data the beginning of each call is enough, until text comes */
+    writer_put(&w, REC_DATA, OP_write, 5000, ARGS(3, 0), 0, ITEMS(TEXT(ITEM_DATA, "\0bin")));
+    run();
+    assert_int_equal(writer_fd(&w, 3)->want, 1 << 2 | FDW_SAMPLE);
+    writer_put(&w, REC_DATA, OP_write, 5000, ARGS(3, 0), REC_F_CUT, ITEMS(TEXT(ITEM_DATA, "\0ary")));
+    run();
+    expect_not("loss", NULL);
+    writer_put(&w, REC_DATA, OP_write, 5000, ARGS(3, 0), REC_F_CUT, ITEMS(TEXT(ITEM_DATA, "text")));
+    run();
+    expect("message file /var/x.log", "text and 4996 more");
+    expect("loss data 4996", NULL);
+    assert_int_equal(writer_fd(&w, 3)->want, 1 << 2 | FDW_CAPTURE);
     /* of a number that was reused meanwhile nothing may be said */
     put_open(&w, 5, 1, "/var/y.log", O_WRONLY);
     writer_fd(&w, 5)->gen = 3;

@@ -541,7 +541,7 @@ static void limiter_holds_back_and_tells(void **state)
     for (int i = 0; i < 200; i++)
         send_event(b, CFG_EW_FS, "fs.open", T0, 0, NULL, 0);
     for (int i = 0; i < 50; i++) /* console lines count, too */
-        telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 1, "x\n", 2);
+        telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 1, "x\n", 2, 0);
     text = events(b);
     assert_int_equal(count(text, "\n"), 100);
     free(text);
@@ -581,7 +581,7 @@ static void notice_comes_within_seconds_while_running(void **state)
 
 static void message(struct bed *b, uint64_t time_ns, uint64_t channel, const char *text)
 {
-    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", time_ns, channel, text, strlen(text));
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", time_ns, channel, text, strlen(text), 0);
 }
 
 #define LINE(time, channel, text) \
@@ -636,14 +636,14 @@ static void long_lines_are_cut_between_characters(void **state)
     for (int way = 0; way < 3; way++) {
         buf_char(&text, '\n');
         if (way == 0) { /* in one piece */
-            telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p, text.len);
+            telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p, text.len, 0);
         } else if (way == 1) { /* without the newline at first */
-            telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p, text.len - 1);
+            telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p, text.len - 1, 0);
             message(b, T0, 5, "\n");
         } else {
             for (size_t i = 0; i < text.len; i += 1000)
                 telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p + i,
-                                  text.len - i < 1000 ? text.len - i : 1000);
+                                  text.len - i < 1000 ? text.len - i : 1000, 0);
         }
         text.len--;
         p = out = events(b);
@@ -686,7 +686,7 @@ static void binary_output_becomes_one_placeholder(void **state)
     expect_events(b, LINE("1700000000.000000", "5",
                           "gr\xc3\xbc\xc3\x9f dich \xf0\x9f\x98\x80 \\u001b[1mbold\\u001b[0m\\t\\b\\u0007\\r"));
     message(b, T0, 5, "half");
-    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, "\x7f" "ELF\0", 5);
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, "\x7f" "ELF\0", 5, 0);
     message(b, T0, 5, "\x01\x02\n");
     message(b, T0, 5, "\xff\n");
     expect_events(b, LINE("1700000000.000000", "5", "half")
@@ -710,14 +710,14 @@ static void binary_output_is_kept_when_allowed(void **state)
 {
     struct bed *b = BED("event.watch", "[console]");
 
-    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, "a\0\xff\n", 4);
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, "a\0\xff\n", 4, 0);
     expect_events(b, LINE("1700000000.000000", "5", "a\\u0000\xef\xbf\xbd"));
     close_bed(b);
 }
 
 static void data(struct bed *b, const char *p, size_t len)
 {
-    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, p, len);
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, p, len, 0);
 }
 
 /* One event for all of them, whatever they are divided into and however many newlines there are. */
@@ -751,8 +751,9 @@ static void binary_streams_are_bursts(void **state)
     expect_events(b, LINE("1700000000.000000", "5", "\\u001b[2J\\u001b[1;1H\\u001b[31mred\\u001b[0m\\b\\b\\r"));
     /* The end comes without text. */
     data(b, random, 4096 * 3);
+    assert_true(telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, random, 512, 1000));
     telemetry_process_end(b->t, &b->p, T0);
-    expect_events(b, LINE("1700000000.000000", "5", "-- 12288 bytes of binary data --"));
+    expect_events(b, LINE("1700000000.000000", "5", "-- 13800 bytes of binary data --"));
     close_bed(b);
 }
 
@@ -764,8 +765,8 @@ static void file_lines_have_the_path_as_source(void **state)
     assert_true(telemetry_wants_event(b->t, CFG_EW_FILE, "/home/a/x.log", 13));
     assert_true(telemetry_wants_event(b->t, CFG_EW_FILE, "/home/a/x.log.1", 15));
     assert_false(telemetry_wants_event(b->t, CFG_EW_FILE, "/home/a/x.c", 11));
-    telemetry_message(b->t, &b->p, CFG_EW_FILE, "/home/a/x.c", T0, 5, "no\n", 3);
-    telemetry_message(b->t, &b->p, CFG_EW_FILE, "/home/a/x.log", T0, 5, "yes\n", 4);
+    telemetry_message(b->t, &b->p, CFG_EW_FILE, "/home/a/x.c", T0, 5, "no\n", 3, 0);
+    telemetry_message(b->t, &b->p, CFG_EW_FILE, "/home/a/x.log", T0, 5, "yes\n", 4, 0);
     expect_events(b, ENVELOPE("file", "1700000000.000000", "/home/a/x.log", "5") ",\"data\":{\"message\":\"yes\"}}}\n");
     close_bed(b);
 }
