@@ -116,6 +116,7 @@ void file_unref(struct collector *c, struct file *f)
     if (f->sock) {
         stream_free(f->sock->stream, clock_now_real());
         stream_free(f->sock->plain, clock_now_real());
+        free(f->sock->client);
         pool_put(&socks, f->sock);
         f->sock = NULL;
     }

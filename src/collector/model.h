@@ -54,6 +54,7 @@ struct sock {
     uint64_t open_ns;         /* of the connection */
     uint64_t rx_bytes, rx_ops, tx_bytes, tx_ops;
     uint64_t ino, peer_ino;   /* of unix sockets; the first one also of others that were inherited or received */
+    union address *client;    /* who is behind a proxy, as its PROXY header says; NULL: there was none */
     struct stream *stream;    /* what is spoken, NULL: nothing was captured yet (stream.h) */
     struct stream *plain;     /* ... inside of TLS */
 };

@@ -358,9 +358,7 @@ static size_t ipv4_text(const uint8_t *b, char *to)
     return (size_t)(to - 1 - start);
 }
 
-/* Port and text of an internet address, and the text's length; 0: it is none. IPv4 in IPv6 is shown as IPv4 (RFC 4291,
- * 2.5.5.2). */
-static size_t address_text(const union address *a, char text[INET6_ADDRSTRLEN], unsigned *ret_port)
+size_t report_address(const union address *a, char text[INET6_ADDRSTRLEN], unsigned *ret_port)
 {
     if (a->family == AF_INET) {
         *ret_port = ntohs(a->in.sin_port);
@@ -402,13 +400,17 @@ void report_net_fields(struct fields *f, const struct sock *s, const union addre
         add_uint(f, "unix_local_inode", 6, s->ino);
         return;
     }
-    if ((len = address_text(peer, t->peer, &t->peer_port))) {
+    if ((len = report_address(peer, t->peer, &t->peer_port))) {
         add_mem(f, "net_peer_ip", 6, t->peer, len);
         add_uint(f, "net_peer_port", 6, t->peer_port);
     }
-    if ((len = address_text(&s->local, t->local, &t->local_port))) {
+    if ((len = report_address(&s->local, t->local, &t->local_port))) {
         add_mem(f, "net_host_ip", 6, t->local, len);
         add_uint(f, "net_host_port", 6, t->local_port);
+    }
+    if (s->client && (len = report_address(s->client, t->client, &t->client_port))) {
+        add_mem(f, "net_client_ip", 6, t->client, len);
+        add_uint(f, "net_client_port", 6, t->client_port);
     }
 }
 
@@ -609,12 +611,12 @@ static void rx_tx_tags(struct fields *f, int64_t fd, const struct sock *s, struc
     if (inet) {
         add_str(f, "domain", 5, s->domain == AF_INET ? "AF_INET" : "AF_INET6");
         add_str(f, "proto", 2, proto_name(s));
-        if (address_text(&s->local, t->local, &t->local_port)) {
+        if (report_address(&s->local, t->local, &t->local_port)) {
             add_str(f, "localip", 6, t->local);
             add_uint(f, "localp", 6, t->local_port);
             ssl = t->local_port == 443;
         }
-        if (address_text(&s->peer, t->peer, &t->peer_port)) {
+        if (report_address(&s->peer, t->peer, &t->peer_port)) {
             add_str(f, "remoteip", 6, t->peer);
             add_uint(f, "remotep", 6, t->peer_port);
             ssl = ssl || t->peer_port == 443;
@@ -656,7 +658,7 @@ static bool address_name(const void *p, size_t len, char *to, size_t size)
     unsigned port;
 
     address_set(&a, p, len);
-    if (address_text(&a, text, &port)) {
+    if (report_address(&a, text, &port)) {
         snprintf(to, size, "%s:%u", text, port);
         return true;
     }
