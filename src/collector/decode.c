@@ -556,14 +556,47 @@ static void do_connect(struct ctx *x)
     guess_domain(s, SOCK_STREAM);
     if (s->domain == AF_NETLINK || (s->flags & SOCKF_OPEN))
         return;
-    s->open_ns = x->time;
+    if (!(s->flags & SOCKF_PENDING)) /* else this is the second call, which tells the outcome of the first */
+        s->open_ns = x->time;
     s->flags |= SOCKF_CONNECTED;
     if (inet(s))
         fds_gauge(x->p, d, DF_PORT, arg_int(x, 0), x->time);
-    if (x->r->ret == -EINPROGRESS)
+    if (x->r->ret < 0 || (x->r->kind == REC_CALL && x->r->arg[5] == 1))
         s->flags |= SOCKF_PENDING;
     else
-        report_net_open(x->p, arg_int(x, 0), d, x->time);
+        report_net_open(x->p, arg_int(x, 0), d, s->open_ns);
+}
+
+/* A connection that was begun hasn't come about. err 0: nobody knows why. */
+static void connect_failed(struct ctx *x, struct sock *s, int err)
+{
+    s->flags &= (uint8_t)~SOCKF_PENDING;
+    report_error(x->p, ERR_CONNECTION, op_name(OP_connect), err, "", 0, s, x->time);
+}
+
+/* What has become of a connection, or that one was begun by sending. */
+static void connection_told(struct ctx *x)
+{
+    int64_t fd = (int64_t)x->r->arg[0];
+    struct desc *d = fds_lookup_gen(x->p, fd, x->p->borrowed ? 0 : (uint32_t)x->r->arg[5]);
+    struct sock *s;
+
+    if (!d || !d->file || (d->gen != (uint32_t)x->r->arg[5] && !x->p->borrowed) ||
+        (x->in.addr ? d->file->kind != FDK_SOCKET && d->file->kind != FDK_UNKNOWN : !d->file->sock))
+        return;
+    if (x->in.addr && (x->r->ret == 0 || x->r->ret == -EINPROGRESS)) {
+        do_connect(x);
+        return;
+    }
+    s = d->file->sock;
+    if (!s || !(s->flags & SOCKF_PENDING))
+        return;
+    if (x->in.local)
+        address_set(&s->local, x->in.local, x->in.local_len);
+    if (x->r->ret == 0)
+        report_net_open(x->p, fd, d, s->open_ns);
+    else if (x->r->ret > -ERRNO_MAX - 1 && x->r->ret < 0)
+        connect_failed(x, s, x->r->ret == -EIO ? 0 : (int)-x->r->ret);
 }
 
 static void do_accept(struct ctx *x)
@@ -747,6 +780,8 @@ static void do_traffic(struct ctx *x)
         return;
     if (!d->file->sock)
         file_sock(d->file, 0, 0, 0)->flags |= SOCKF_JOINED;
+    if (d->file->sock->flags & SOCKF_PENDING) /* a process that shares it has begun it */
+        report_net_open(x->p, fd, d, d->file->sock->open_ns);
     if (t.tls && (!d->file->sock->plain || d->file->sock->plain->object != t.object))
         tls_object_at(x->p, &t, fd, d->file->channel);
     stream_data(x->p, fd, d, &t);
@@ -969,6 +1004,26 @@ static bool benign(int err)
     return err == EAGAIN || err == EINTR || err == EINPROGRESS || err == EALREADY;
 }
 
+/* Whether the failure of a call on a socket says what has become of its connection. */
+static bool ends_connect(const struct ctx *x, int err)
+{
+    if (x->desc->shape == SHP_CONNECT)
+        return true;
+    switch (err) {
+    case ECONNREFUSED: case ECONNRESET: case ETIMEDOUT: case EHOSTUNREACH: case ENETUNREACH: case EHOSTDOWN: case ENETDOWN:
+        return x->desc->group == OPG_READ_WRITE || x->desc->group == OPG_RX_TX;
+    default:
+        return false;
+    }
+}
+
+/* Whether the call was to begin a connection by what it sends (tcp(7)). */
+static bool fast_open(const struct ctx *x)
+{
+    return (x->desc->shape == SHP_SENDTO && x->r->arg[3] & MSG_FASTOPEN) ||
+           (x->desc->shape == SHP_SENDMSG && x->r->arg[2] & MSG_FASTOPEN);
+}
+
 static void failed(struct ctx *x)
 {
     const struct desc *d = takes_fd(x) ? fd_get(&x->p->fds, fd_of(x), false) : NULL;
@@ -976,12 +1031,16 @@ static void failed(struct ctx *x)
     int err = (int)-x->r->ret;
     enum err_class k;
 
-    if (x->desc->shape == SHP_CONNECT && err == EINPROGRESS) {
+    if (x->desc->shape == SHP_CONNECT && (err == EINPROGRESS || err == EINTR)) {
         do_connect(x);
         return;
     }
     if (x->desc->shape == SHP_CONNECT && err == EISCONN && s && s->flags & SOCKF_PENDING) {
         report_net_open(x->p, fd_of(x), (struct desc *)d, s->open_ns);
+        return;
+    }
+    if (s && s->flags & SOCKF_PENDING && !benign(err) && ends_connect(x, err)) {
+        connect_failed(x, s, err);
         return;
     }
     if (x->desc->shape == SHP_CLONE)
@@ -1002,6 +1061,8 @@ static void failed(struct ctx *x)
     k = err_class_of(x->desc->group);
     if (k == ERR_READ_WRITE && d && d->file && d->file->kind == FDK_SOCKET)
         k = ERR_RX_TX;
+    if (k == ERR_RX_TX && fast_open(x) && !(s && s->flags & SOCKF_OPEN))
+        k = ERR_CONNECTION;
     if (k == ERR_MAX)
         return;
     report_error(x->p, k, x->name, err, x->file ? x->file : "", x->file ? x->file_len : 0, s, x->time);
@@ -1283,6 +1344,9 @@ void decode_record(struct collector *c, struct segment *seg, const struct record
         break;
     case REC_SOCKET:
         socket_told(&x);
+        break;
+    case REC_CONNECT:
+        connection_told(&x);
         break;
     default:
         break;

@@ -584,7 +584,8 @@ void report_error(struct proc *p, enum err_class class_, const char *op, int err
         add_mem(&f, "file", 5, file, len);
     else
         add_str(&f, "proto", 2, proto_name(s));
-    add_str(&f, "errno", 3, err_name(err));
+    if (err) /* else it isn't known */
+        add_str(&f, "errno", 3, err_name(err));
     report_sample(p, m, 1, 1, class_name[class_], &f, false, time_ns);
 }
 
@@ -685,6 +686,7 @@ static unsigned arg_count(enum op_id op)
     case SHP_RECVMMSG: return 5;
     case SHP_MMAP: case SHP_SENDTO: case SHP_RECVFROM: case SHP_SPLICE: case SHP_COPY: return 6;
     case SHP_EXEC: return op == OP_execve ? 3 : 5;
+    case SHP_SOCKOPT: return 5;
     default: return 4;
     }
 }

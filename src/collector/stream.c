@@ -765,7 +765,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         return;
     if (!s) {
         s = *at = stream_new(sock, d->file->channel, t->tls);
-        s->datagrams |= t->name_len > 0;
+        s->datagrams |= t->name_len > 0 && sock->type != SOCK_STREAM; /* else sent with MSG_FASTOPEN */
     }
     if (t->tls)
         s->object = t->object;

@@ -38,6 +38,7 @@
 #define MSG_CMSG_CLOEXEC 0x40000000
 #define SOCK_CLOEXEC 02000000
 #define SCM_RIGHTS 1
+#define MSG_FASTOPEN 0x20000000
 #define SOCK_STREAM 1
 #define AF_UNIX 1
 #define F_DUPFD_CLOEXEC_ 1030
@@ -111,6 +112,9 @@ static inline int arg_fd(const struct call *c, unsigned n)
 {
     return (int)regs_arg(c->r, n);
 }
+
+/* A connection was begun without waiting for it: some may be without an outcome when the process ends. */
+static uint8_t pending_seen;
 
 static void call_item(struct call *c, enum item_type type, const void *data, uint32_t len)
 {
@@ -357,6 +361,8 @@ static inline struct fd_entry *transfer(struct call *c, int fd, enum direction d
     e = fd_entry(c->s, fd);
     if (unlikely(!e))
         return NULL;
+    if (unlikely(e->state & FDS_PENDING) && (bytes || dir == DIR_READ))
+        traffic_connect(c->s, c->op, fd, e, 0, NULL, 0);
     if (dir == DIR_READ && unlikely(!bytes) && (c->r->arg2 || c->desc->shape == SHP_RECVMSG)) /* it asked for something */
         e->state |= FDS_EOF;
     c->position = fetch_add64(dir == DIR_READ ? &e->read_bytes : &e->write_bytes, bytes);
@@ -414,6 +420,38 @@ static void call_address(struct call *c, uint64_t ptr, uint64_t len)
          c->desc->shape != SHP_RECVMMSG) ||
         mem_readable((const void *)ptr, len))
         call_item(c, ITEM_ADDR, (const void *)ptr, (uint32_t)len);
+}
+
+/* Data that go with the first packet of a connection, which this call has begun (tcp(7), MSG_FASTOPEN). */
+static void fast_open(struct call *c, uint64_t flags, const void *name, uint32_t len)
+{
+    struct fd_entry *e = foreign() ? NULL : fd_entry(c->s, arg_fd(c, 0));
+
+    if (!(flags & MSG_FASTOPEN) || !name || !len || len > ADDR_MAX || (e && e->state & FDS_ADDR) ||
+        (c->ret < 0 && !mem_readable(name, len)))
+        return;
+    if (e)
+        e->state |= FDS_ADDR;
+    traffic_connect(c->s, c->op, arg_fd(c, 0), e, c->ret < 0 ? c->ret : 0, name, len);
+}
+
+/* The program has asked what has become of a connection. A value of 0 may also mean that it is under way. */
+static void asked_error(struct call *c)
+{
+    struct fd_entry *e = foreign() ? NULL : fd_entry(c->s, arg_fd(c, 0));
+    int32_t error;
+    uint32_t len;
+
+    if ((uint32_t)c->r->arg1 != SOL_SOCKET || (uint32_t)c->r->arg2 != SO_ERROR)
+        return;
+    __builtin_memcpy(&len, (const void *)c->r->arg4, sizeof(len));
+    if (len < sizeof(error))
+        return;
+    __builtin_memcpy(&error, (const void *)c->r->arg3, sizeof(error));
+    c->has_arg5 = true;
+    c->arg5 = (uint32_t)error;
+    if ((!e || e->state & FDS_PENDING) && (error || probe.sandboxed || traffic_connected(arg_fd(c, 0))))
+        traffic_connect(c->s, c->op, arg_fd(c, 0), e, -error, NULL, 0);
 }
 
 /* First time that a datagram socket tells its partner: worth a record. What the kernel says is the length of an
@@ -704,7 +742,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
     struct msghdr m;
     int32_t status;
     struct fd_entry *e = NULL;
-    bool record = c->ret < 0 ? !benign(c->ret) || (c->mode & SEG_M_REC_ALL)
+    bool record = c->ret < 0 ? !benign(c->ret) || (c->ret == -EINTR && c->desc->shape == SHP_CONNECT) ||
+                                   (c->mode & SEG_M_REC_ALL)
                              : (c->desc->flags & SCF_RECORD) || wanted_in_mode(c);
     unsigned got = 0; /* descriptors received */
 
@@ -718,6 +757,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
         }
         if (c->desc->shape == SHP_MMAP && ((r->arg3 & MAP_ANONYMOUS) || (int)r->arg4 < 0))
             return;
+        if (c->desc->shape == SHP_SOCKOPT && !(c->mode & SEG_M_REC_ALL))
+            return;
         if (!record && c->desc->shape != SHP_EXEC)
             return;
         if ((op_failure_counted(c->op) ? !(c->mode & (SEG_M_REC_ERROR | SEG_M_REC_ALL))
@@ -729,8 +770,21 @@ static __attribute__((noinline)) void call_end(struct call *c)
         call_paths(c);
         if (c->desc->shape == SHP_CONNECT || c->desc->shape == SHP_ADDRESS) {
             call_address(c, r->arg1, (uint32_t)r->arg2);
-            if (c->ret == -EINPROGRESS)
+            if (c->ret == -EINPROGRESS || c->ret == -EINTR)
                 call_name(c, __NR_getsockname, arg_fd(c, 0), ITEM_LOCAL, a.local);
+            e = c->desc->shape == SHP_CONNECT && !foreign() ? fd_entry(c->s, arg_fd(c, 0)) : NULL;
+            if (c->ret == -EINPROGRESS || c->ret == -EINTR)
+                pending_seen = 1;
+            if (e && (c->ret == -EINPROGRESS || c->ret == -EINTR))
+                e->state |= FDS_PENDING | FDS_ADDR;
+            else if (e && c->ret != -EALREADY)
+                e->state &= (uint8_t)~FDS_PENDING;
+        }
+        if (c->ret == -EINPROGRESS && c->desc->shape == SHP_SENDTO) {
+            fast_open(c, r->arg3, (const void *)r->arg4, (uint32_t)r->arg5);
+        } else if (c->ret == -EINPROGRESS && c->desc->shape == SHP_SENDMSG && mem_readable((const void *)r->arg1, sizeof(m))) {
+            __builtin_memcpy(&m, (const void *)r->arg1, sizeof(m));
+            fast_open(c, r->arg2, m.name, m.namelen);
         }
         call_record(c, REC_CALL);
         return;
@@ -783,6 +837,7 @@ static __attribute__((noinline)) void call_end(struct call *c)
             record = true;
         break;
     case SHP_SENDTO:
+        fast_open(c, r->arg3, (const void *)r->arg4, (uint32_t)r->arg5);
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
@@ -820,6 +875,7 @@ static __attribute__((noinline)) void call_end(struct call *c)
     case SHP_SENDMSG: {
         const struct msghdr *its = (const struct msghdr *)r->arg1;
 
+        fast_open(c, r->arg2, its->name, its->namelen);
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
@@ -867,6 +923,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
         }
         c->has_arg5 = true;
         c->arg5 = bytes;
+        if (sends && c->ret)
+            fast_open(c, r->arg3, all[0].hdr.name, all[0].hdr.namelen);
         if (sends || !(r->arg3 & MSG_ASIDE)) {
             e = transfer(c, arg_fd(c, 0), sends ? DIR_WRITE : DIR_READ, bytes);
             if (!e)
@@ -946,9 +1004,14 @@ static __attribute__((noinline)) void call_end(struct call *c)
         if (c->desc->shape == SHP_CONNECT) {
             call_inode(c, arg_fd(c, 0), c->items ? c->item[0].data : NULL, &st);
             e = foreign() ? NULL : fd_entry(c->s, arg_fd(c, 0));
+            c->has_arg5 = true;
+            c->arg5 = !probe.sandboxed && !traffic_connected(arg_fd(c, 0));
             if (e)
-                e->state |= FDS_ADDR;
+                e->state = (uint8_t)((e->state & ~FDS_PENDING) | FDS_ADDR | (c->arg5 ? FDS_PENDING : 0));
         }
+        break;
+    case SHP_SOCKOPT:
+        asked_error(c);
         break;
     case SHP_ACCEPT:
         call_made(c, FDK_SOCKET, c->op == OP_accept4 && (r->arg3 & SOCK_CLOEXEC), true);
@@ -1070,7 +1133,7 @@ static inline __attribute__((always_inline)) bool count_transfer(struct segment_
 {
     struct fd_entry *e = fd_entry(s, fd);
 
-    if (unlikely(mode & (SEG_M_REC_RW | SEG_M_REC_ALL) || process_slow() || !e) ||
+    if (unlikely(mode & (SEG_M_REC_RW | SEG_M_REC_ALL) || process_slow() || !e || e->state & FDS_PENDING) ||
         !quiet(e, mode, dir == DIR_WRITE ? SEG_M_CAPTURE : 0))
         return false;
     add64(dir == DIR_READ ? &e->read_bytes : &e->write_bytes, (uint64_t)ret);
@@ -1232,10 +1295,15 @@ static void enter_close(struct segment_header *s, struct thread *t, struct regs 
     struct record rec = {.kind = REC_ENTER, .op = OP_close, .arg = {r->arg0}};
     struct ring_item item = {ITEM_COUNTERS, sizeof(closed), &closed};
 
+    /* A guest has nothing that would remember whether this is one, nor has who was a guest when it was made. */
+    if (unlikely(pending_seen) && (!e || !(e->state & FDS_OPEN)))
+        traffic_connect_end(s, fd, e);
     if (!e || !(e->state & FDS_OPEN))
         return;
     if (unlikely(uring_count))
         uring_closed(s, fd);
+    if (unlikely(e->state & FDS_PENDING))
+        traffic_connect_end(s, fd, e);
     counters_of(e, fd, &closed);
     fd_end(e);
     rec.time = now();
@@ -1261,6 +1329,8 @@ static void enter_close_range(struct segment_header *s, struct regs *r)
 
         if (!e || (!e->state && !e->read_ops && !e->write_ops))
             continue;
+        if (unlikely(e->state & FDS_PENDING))
+            traffic_connect_end(s, (int)fd, e);
         counters_of(e, (int)fd, &closed[n]);
         fd_end(e);
         item[n] = (struct ring_item){ITEM_COUNTERS, sizeof(closed[n]), &closed[n]};
@@ -1309,6 +1379,12 @@ static void enter_exit(struct segment_header *s, enum op_id op, struct thread *t
 
     if (unlikely(uring_count) && !foreign())
         uring_reap_all(s);
+    for (uint64_t fd = 0; op == OP_exit_group && unlikely(pending_seen) && fd < s->fd_high && !foreign(); fd++) {
+        struct fd_entry *e = fd_entry(s, (int64_t)fd);
+
+        if (e && e->state & FDS_PENDING)
+            traffic_connect_end(s, (int)fd, e);
+    }
     if (op == OP_exit_group && !probe.sandboxed && SYS2(__NR_getrusage, RUSAGE_SELF, &ru) == 0) {
         usage.cpu_us = (uint64_t)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000000 +
                        (uint64_t)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec);

@@ -31,6 +31,10 @@ enum rec_kind {
     REC_UPGRADE,   /* a borrowing child moves to a segment of its own; nothing of it follows in this ring */
     REC_SOCKET,    /* a socket that another process has made, before its first REC_DATA: arg[0] descriptor, arg[1] to
                     * arg[3] SO_DOMAIN, SO_TYPE, SO_PROTOCOL (socket(7)), arg[5] fd_entry.gen; ITEM_LOCAL, ITEM_ADDR */
+    REC_CONNECT,   /* what has become of a connection that was begun before (FDS_PENDING), before anything that tells of
+                    * its use: arg[0] descriptor, arg[5] fd_entry.gen. ret 0: it is there; -errno: it isn't, and why
+                    * (-EIO: nobody knows). With ITEM_ADDR another call than connect(2) has begun it just now (`op`;
+                    * MSG_FASTOPEN), ret -EINPROGRESS: without an outcome so far. ITEM_LOCAL */
 };
 
 #define REC_NO_POSITION UINT64_MAX
@@ -121,7 +125,9 @@ struct record {
     int64_t ret;    /* kernel result: -errno on failure */
     uint64_t ticks; /* duration, if REC_F_TIMED */
     uint64_t arg[6];/* raw argument registers. In the REC_CALL of a successful call that makes one descriptor
-                     * (its result), arg[5] is the fd_entry.gen that begins with it; no such call has six arguments. */
+                     * (its result), arg[5] is the fd_entry.gen that begins with it; no such call has six arguments.
+                     * Of connect: 1 if it has succeeded without a connection (TCP_FASTOPEN_CONNECT). Of getsockopt that
+                     * has succeeded: the value, if it is SO_ERROR. */
 };
 
 _Static_assert(sizeof(struct record) == 96, "record is shared");
