@@ -38,6 +38,7 @@ struct collector {
     struct file *free_files;
     unsigned free_file_count;
     uint64_t last_channel;
+    struct passed *passed;            /* passed.h; NULL: none so far */
     struct pipeline *pipelines;
     struct left *left;                /* processes that go on without us */
     uint64_t left_sweep;              /* CLOCK_MONOTONIC ns: when to look which of them have ended */

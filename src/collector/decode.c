@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "collector/core.h"
 #include "collector/owner.h"
+#include "collector/passed.h"
 #include "collector/procinfo.h"
 #include "collector/tls_objects.h"
 #include "inject/load.h"
@@ -443,6 +444,24 @@ static void do_pair(struct ctx *x)
     }
 }
 
+/* Sockets whose descriptors went with a message. */
+static void do_passed(struct ctx *x)
+{
+    for (uint32_t i = 0; i < x->in.fd_count && i < 4096; i++) {
+        struct rec_fd fd;
+        struct desc *d;
+
+        memcpy(&fd, x->in.fds + i, sizeof(fd));
+        d = fd.ino ? fds_lookup_gen(x->p, fd.fd, x->p->borrowed ? 0 : fd.gen) : NULL;
+        if (!d || !d->file || (d->gen != fd.gen && !x->p->borrowed) ||
+            (d->file->kind != FDK_SOCKET && d->file->kind != FDK_UNKNOWN))
+            continue;
+        if (!d->file->sock)
+            file_sock(d->file, 0, 0, 0)->flags |= SOCKF_JOINED;
+        passed_sent(x->p, fd.fd, d, fd.ino);
+    }
+}
+
 /* Descriptors that came over a unix socket. */
 static void do_received(struct ctx *x)
 {
@@ -457,7 +476,7 @@ static void do_received(struct ctx *x)
         d = fds_lookup_gen(x->p, fd.fd, x->p->borrowed ? 0 : fd.gen);
         if (!d)
             continue;
-        d->flags = (uint8_t)((cloexec ? DF_CLOEXEC : 0) | (d->gen && d->gen != d->next_gen ? DF_BLIND : 0));
+        d->flags = (uint8_t)((cloexec ? DF_CLOEXEC : 0) | (d->gen && d->gen != (d->next_gen ? d->next_gen : 1) ? DF_BLIND : 0));
         d->open_ns = x->time;
         if (!d->file->path_len) {
             struct file *f = file_new(x->c, d->file->kind, "Received_File_Descriptor", 24);
@@ -465,6 +484,13 @@ static void do_received(struct ctx *x)
             file_unref(x->c, d->file);
             d->file = f;
             d->channel = f->channel;
+        }
+        if (fd.ino && (d->file->kind == FDK_SOCKET || d->file->kind == FDK_UNKNOWN || d->file->kind == FDK_OTHER) &&
+            d->file->refs == 1) {
+            if (!d->file->sock)
+                file_sock(d->file, 0, 0, 0)->flags |= SOCKF_JOINED;
+            d->file->sock->ino = fd.ino;
+            passed_received(x->p, d, fd.ino);
         }
         fds_decide(x->p, fd.fd, d);
         if (d->file->kind != FDK_SOCKET) {
@@ -570,7 +596,7 @@ static void do_connect(struct ctx *x)
 /* A connection that was begun hasn't come about. err 0: nobody knows why. */
 static void connect_failed(struct ctx *x, struct sock *s, int err)
 {
-    s->flags &= (uint8_t)~SOCKF_PENDING;
+    s->flags &= (uint16_t)~SOCKF_PENDING;
     report_error(x->p, ERR_CONNECTION, op_name(OP_connect), err, "", 0, s, x->time);
 }
 
@@ -732,7 +758,9 @@ static void do_transfer(struct ctx *x)
                 bytes = x->r->arg[2];
             transferred(x, arg_int(x, 0), out, bytes);
         }
-        if (x->in.fds)
+        if (x->in.fds && (x->desc->shape == SHP_SENDMSG || x->desc->shape == SHP_SENDMMSG))
+            do_passed(x);
+        else if (x->in.fds)
             do_received(x);
         break;
     default:
@@ -801,6 +829,11 @@ static void socket_told(struct ctx *x)
     s = file_sock(d->file, (int)r->arg[1], (int)r->arg[2], (int)r->arg[3]);
     s->flags |= SOCKF_JOINED;
     take_addresses(x, s);
+    if (s->flags & SOCKF_RECEIVED && x->in.addr && s->domain != AF_NETLINK) { /* its end will be told */
+        s->flags |= SOCKF_OPEN;
+        s->open_ns = x->time;
+        fds_gauge(x->p, d, DF_CONN, (int64_t)r->arg[0], x->time);
+    }
 }
 
 static void do_data(struct ctx *x)

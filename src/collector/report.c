@@ -451,7 +451,7 @@ void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_n
 
     if (s->flags & SOCKF_OPEN)
         return;
-    s->flags = (uint8_t)((s->flags | SOCKF_OPEN) & ~SOCKF_PENDING);
+    s->flags = (uint16_t)((s->flags | SOCKF_OPEN) & ~SOCKF_PENDING);
     if (!s->open_ns)
         s->open_ns = time_ns;
     fds_gauge(p, d, DF_CONN, fd, time_ns);
@@ -474,7 +474,7 @@ void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_n
         return;
     report_net_fields(&f, s, &s->peer, &t);
     add_protocol(&f, s);
-    report_event(p, CFG_EW_NET, "net.open", d->file->channel, time_ns, &f);
+    report_event(p, CFG_EW_NET, "net.open", sock_channel(d->file), time_ns, &f);
 }
 
 void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns)
@@ -486,7 +486,7 @@ void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t
 
     if (!(s->flags & SOCKF_OPEN))
         return;
-    s->flags &= (uint8_t)~SOCKF_OPEN;
+    s->flags &= (uint16_t)~SOCKF_OPEN;
     ms = time_ns > s->open_ns ? (time_ns - s->open_ns) / 1000000 : 0;
     if (p->pl->per_op[TM_NET_CLOSE])
         net_count(p, TM_NET_CLOSE, 1, fd, s, time_ns);
@@ -506,7 +506,7 @@ void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t
     add_uint(&f, "net_bytes_sent", 8, s->tx_bytes);
     add_uint(&f, "net_bytes_recv", 8, s->rx_bytes);
     add_str(&f, "net_close_reason", 8, s->flags & SOCKF_REMOTE ? "remote" : "local");
-    report_event(p, CFG_EW_NET, "net.close", d->file->channel, time_ns, &f);
+    report_event(p, CFG_EW_NET, "net.close", sock_channel(d->file), time_ns, &f);
 }
 
 void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, const struct fields *more,

@@ -343,6 +343,8 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
     s->named = !preamble;
     forget_turn(s);
     s->http = a->protocol == DETECT_HTTP1 || a->protocol == DETECT_HTTP2;
+    if (s->http && s->sock)
+        s->sock->flags |= SOCKF_HTTP;
     s->builtin = a->protocol != DETECT_USER;
     s->everything = rule && rule->payload;
     s->ciphertext |= a->protocol == DETECT_TLS && !s->tls;
@@ -641,7 +643,7 @@ static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct s
 
         if (d->pos[dir] == DESC_NO_POS)
             continue;
-        if (d->file->refs > 1 || s->flows)
+        if (file_shared(d->file) || s->flows)
             n = 0;
         if (n > SKIP_MAX - 1)
             n = SKIP_MAX - 1;
@@ -826,7 +828,7 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
                 pass(s, dir, NULL, now[dir] - d->pos[dir], time_ns, false);
         with(s, NULL, -1);
     }
-    if (d->file->refs > 1)
+    if (file_shared(d->file))
         return;
     for (int i = 0; i < 2; i++) {
         struct stream **at = i ? &sock->plain : &sock->stream;
@@ -859,6 +861,8 @@ void stream_adopt(struct proc *p, int64_t fd, struct file *f, struct stream *s, 
     stream_over(f->sock->plain, p, fd, time_ns);
     f->sock->plain = s;
     s->sock = f->sock;
+    if (s->http)
+        s->sock->flags |= SOCKF_HTTP;
     s->channel = f->channel;
     with(s, p, fd);
     payloads_recognised(s);
@@ -904,5 +908,5 @@ void stream_net_fields(struct fields *f, const struct stream *s, struct address_
 
 bool stream_is_http(const struct sock *s)
 {
-    return (s->stream && s->stream->http) || (s->plain && s->plain->http);
+    return s->flags & SOCKF_HTTP;
 }

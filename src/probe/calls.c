@@ -466,8 +466,44 @@ static bool first_address(struct call *c, struct fd_entry *e, uint64_t ptr, uint
     return true;
 }
 
+/* What a socket is known by, whoever has it; 0: it is none, or the kernel can't be asked. */
+static uint64_t socket_inode(int fd)
+{
+    struct statx x;
+
+    if (probe.sandboxed || SYS6(__NR_statx, fd, "", AT_EMPTY_PATH, STATX_INO | STATX_TYPE, &x, 0) < 0 ||
+        (x.stx_mode & 0170000) != 0140000)
+        return 0;
+    return x.stx_ino;
+}
+
+/* Sockets whose descriptors went with a message. */
+static unsigned sent(const struct call *c, const struct msghdr *m, struct rec_fd *fds, unsigned max)
+{
+    const char *p = m->control, *end = p + m->controllen;
+    unsigned n = 0;
+    bool guest = foreign();
+
+    while (p && p + sizeof(struct cmsghdr) <= end) {
+        const struct cmsghdr *h = (const struct cmsghdr *)(const void *)p;
+
+        if (h->len < sizeof(*h) || h->len > (size_t)(end - p))
+            break;
+        for (size_t i = 0; h->level == SOL_SOCKET && h->type == SCM_RIGHTS && i < (h->len - sizeof(*h)) / sizeof(int) && n < max;
+             i++) {
+            int fd = ((const int *)(const void *)(h + 1))[i];
+            const struct fd_entry *e = guest ? NULL : fd_entry(c->s, fd);
+
+            fds[n] = (struct rec_fd){fd, e ? e->gen : 0, socket_inode(fd)};
+            n += fds[n].ino != 0;
+        }
+        p += ROUND_UP(h->len, sizeof(size_t));
+    }
+    return n;
+}
+
 /* Descriptors that came with a message (cmsg(3)). */
-static unsigned received(struct call *c, const struct msghdr *m, struct rec_fd *fds, unsigned max)
+static unsigned received(const struct call *c, const struct msghdr *m, struct rec_fd *fds, unsigned max)
 {
     const char *p = m->control, *end = p + m->controllen;
     unsigned n = 0;
@@ -481,8 +517,9 @@ static unsigned received(struct call *c, const struct msghdr *m, struct rec_fd *
         if (h->level == SOL_SOCKET && h->type == SCM_RIGHTS)
             for (size_t i = 0; i < (h->len - sizeof(*h)) / sizeof(int) && n < max; i++, n++) {
                 fds[n].fd = ((const int *)(const void *)(h + 1))[i];
+                fds[n].ino = socket_inode(fds[n].fd);
                 fds[n].gen = guest ? 0
-                                   : fd_begin(c->s, fds[n].fd, FDK_UNKNOWN,
+                                   : fd_begin(c->s, fds[n].fd, fds[n].ino ? FDK_SOCKET : FDK_UNKNOWN,
                                               regs_arg(c->r, c->op == OP_recvmmsg ? 3 : 2) & MSG_CMSG_CLOEXEC, true);
             }
         p += ROUND_UP(h->len, sizeof(size_t));
@@ -883,6 +920,11 @@ static __attribute__((noinline)) void call_end(struct call *c)
             record = true;
         else if (record)
             call_address(c, (uint64_t)its->name, its->namelen);
+        if (its->controllen && (got = sent(c, its, fds, sizeof(fds) / sizeof(fds[0])))) {
+            call_item(c, ITEM_FDS, fds, got * (uint32_t)sizeof(fds[0]));
+            got = 0;
+            record = true;
+        }
         if (watched(c, e))
             message(c, e, DATA_TX, its, (uint64_t)c->ret);
         break;
@@ -918,8 +960,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
 
         for (int64_t i = 0; i < c->ret; i++) {
             bytes += all[i].len;
-            if (!sends && all[i].hdr.controllen && got < sizeof(fds) / sizeof(fds[0]))
-                got += received(c, &all[i].hdr, fds + got, (unsigned)(sizeof(fds) / sizeof(fds[0])) - got);
+            if (all[i].hdr.controllen && got < sizeof(fds) / sizeof(fds[0]))
+                got += (sends ? sent : received)(c, &all[i].hdr, fds + got, (unsigned)(sizeof(fds) / sizeof(fds[0])) - got);
         }
         c->has_arg5 = true;
         c->arg5 = bytes;
@@ -941,6 +983,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
             call_item(c, ITEM_FDS, fds, got * (uint32_t)sizeof(fds[0]));
             record = true;
         }
+        if (sends)
+            got = 0;
         if (c->ret && first_address(c, e, (uint64_t)all[0].hdr.name, all[0].hdr.namelen, a.local))
             record = true;
         else if (record && c->ret)
@@ -988,7 +1032,7 @@ static __attribute__((noinline)) void call_end(struct call *c)
         bool guest = foreign();
 
         for (unsigned n = 0; n < 2; n++)
-            fds[n] = (struct rec_fd){fd[n], guest ? 0 : fd_begin(c->s, fd[n], kind, cloexec, true)};
+            fds[n] = (struct rec_fd){fd[n], guest ? 0 : fd_begin(c->s, fd[n], kind, cloexec, true), 0};
         call_item(c, ITEM_FDS, fds, 2 * sizeof(fds[0]));
         break;
     }
@@ -1071,10 +1115,9 @@ static __attribute__((noinline)) void call_end(struct call *c)
     }
     call_paths(c);
     call_record(c, REC_CALL);
-    /* A guest has nothing that would remember for later that these are to be told. */
-    if (unlikely(got) && c->mode & SEG_M_TRAFFIC && foreign())
-        for (unsigned i = 0; i < got; i++)
-            traffic_tell_socket(c->s, fds[i].fd, 0);
+    for (unsigned i = 0; unlikely(i < got); i++)
+        if (fds[i].ino)
+            traffic_tell_socket(c->s, fds[i].fd, fds[i].gen);
 }
 
 /* A call inside a function of a TLS library says which socket that uses. */
@@ -1124,7 +1167,8 @@ static inline bool only_reads(uint8_t shape, const struct regs *r)
 static inline bool only_writes(uint8_t shape, const struct regs *r)
 {
     return shape == SHP_WRITE || shape == SHP_WRITEV || (shape == SHP_SENDTO && !r->arg4) ||
-           (shape == SHP_SENDMSG && !((const struct msghdr *)r->arg1)->name);
+           (shape == SHP_SENDMSG && !((const struct msghdr *)r->arg1)->name &&
+            !((const struct msghdr *)r->arg1)->controllen);
 }
 
 /* Counts a transfer of which nothing else is wanted; false if that isn't so. */

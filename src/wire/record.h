@@ -56,7 +56,7 @@ enum item_type {
     ITEM_LOCAL,    /* struct sockaddr of the local end */
     ITEM_DATA,     /* payload bytes */
     ITEM_COUNTERS, /* struct rec_counters of the descriptor that is being closed or replaced */
-    ITEM_FDS,      /* struct rec_fd[]: descriptors received or made (pipe, socketpair, SCM_RIGHTS) */
+    ITEM_FDS,      /* struct rec_fd[]: descriptors received, sent or made (pipe, socketpair, SCM_RIGHTS) */
     ITEM_STAT,     /* struct rec_stat */
     ITEM_LINK,     /* target of a symbolic link, text */
     ITEM_STATUS,   /* int32_t wait status */
@@ -80,7 +80,8 @@ struct rec_counters {
 
 struct rec_fd {
     int32_t fd;
-    uint32_t gen;  /* fd_entry.gen that begins */
+    uint32_t gen;  /* fd_entry.gen that begins; of one that is sent the present one */
+    uint64_t ino;  /* of a socket that is sent or received: by which it is the same in both processes. 0: not known */
 };
 
 struct rec_stat {

@@ -668,6 +668,62 @@ static void test_unknown_preamble(void **state)
     writer_free(&w);
 }
 
+static void put_passed(struct writer *w, enum op_id op, int fd, uint32_t gen)
+{
+    struct rec_fd passed = {fd, gen, 77};
+
+    writer_fd(w, (unsigned)fd)->gen = gen;
+    assert_true(writer_put(w, REC_CALL, op, 1, ARGS(9), 0, ITEMS({ITEM_FDS, &passed, sizeof(passed)})));
+}
+
+/* A connection goes to another process with a message: one end, with the bytes of both, whichever ring is read first. */
+static void test_passed_on(void **state)
+{
+    (void)state;
+    for (int order = 0; order < 3; order++) {
+        struct writer w = serving(), t = prog(NOBODY + 1);
+
+        assert_non_null(attach(&t));
+        run();
+        told_clear();
+        if (order == 0) { /* as it happened */
+            put_passed(&w, OP_sendmsg, 4, 1);
+            put_close(&w, 4);
+            run();
+            expect_not("net.close ", NULL);
+        }
+        put_passed(&t, OP_recvmsg, 5, 1);
+        put_data(&t, 5, DATA_RX, REQUEST("/on"));
+        put_data(&t, 5, DATA_TX, ANSWER("0"));
+        if (order == 1) { /* it was taken before we get to know that it was sent */
+            run();
+            put_passed(&w, OP_sendmsg, 4, 1);
+            put_close(&w, 4);
+            run();
+            expect_not("net.close ", NULL);
+        }
+        put_close(&t, 5);
+        run();
+        if (order == 2) { /* ... and closed */
+            expect_not("net.close ", NULL);
+            put_passed(&w, OP_sendmsg, 4, 1);
+            put_close(&w, 4);
+            run();
+        }
+        expect("net.close ", "net_peer_port=8080 net_host_ip=127.0.0.1 net_host_port=8080 net_protocol=http duration=");
+        expect("net.close ", "net_bytes_sent=38 net_bytes_recv=29");
+        expect("http.resp ", "http_target=/on");
+        put_exit(&w, 0);
+        put_exit(&t, 0);
+        run();
+        assert_int_equal(count("net.close ", NULL), 1);
+        expect_not("loss ", NULL);
+        writer_free(&w);
+        writer_free(&t);
+        told_clear();
+    }
+}
+
 /* The beginning of a ClientHello: headers and random, which is a byte repeated, of a record of 512 bytes. */
 struct hello {
     char data[DATA_HELLO_BYTES];
@@ -1178,7 +1234,7 @@ int main(void)
         T(test_end_decides),
         T(test_no_answer),
         T(test_hostile),
-        T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos),
+        T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos),
         T(test_half_a_handshake),
         T(test_goes_over_to_tls),
         T(test_objects_of_sockets),
