@@ -48,6 +48,7 @@
 #define PR_SET_SYSCALL_USER_DISPATCH_ 59
 #define SANDBOX_FDS 32
 #define ITEMS 6
+#define SENT_MAX 64u /* descriptors that are told of a message */
 
 _Static_assert(sizeof(struct regs) == 96 && offsetof(struct regs, slot) == 56 && offsetof(struct regs, sp) == 64 &&
                    offsetof(struct regs, stash_key) == 80,
@@ -773,7 +774,7 @@ static __attribute__((noinline)) void call_end(struct call *c)
     const struct regs *r = c->r;
     struct rec_stat st;
     struct rec_counters closed;
-    struct rec_fd fds[64];
+    struct rec_fd fds[SENT_MAX];
     struct addresses a;
     struct iovec one;
     struct msghdr m;
@@ -961,7 +962,7 @@ static __attribute__((noinline)) void call_end(struct call *c)
         for (int64_t i = 0; i < c->ret; i++) {
             bytes += all[i].len;
             if (all[i].hdr.controllen && got < sizeof(fds) / sizeof(fds[0]))
-                got += (sends ? sent : received)(c, &all[i].hdr, fds + got, (unsigned)(sizeof(fds) / sizeof(fds[0])) - got);
+                got += sends ? sent(c, &all[i].hdr, fds + got, SENT_MAX - got) : received(c, &all[i].hdr, fds + got, SENT_MAX - got);
         }
         c->has_arg5 = true;
         c->arg5 = bytes;
