@@ -48,6 +48,7 @@ struct collector {
     unsigned free_file_count;
     size_t long_names;                /* bytes: NAME_SHORT */
     uint64_t last_channel;
+    struct passed *passed;            /* passed.h; NULL: none so far */
     struct pipeline *pipelines;
     struct left *left;                /* processes that go on without us */
     uint64_t left_sweep;              /* CLOCK_MONOTONIC ns: when to look which of them have ended */
@@ -211,9 +212,12 @@ void report_sample(struct proc *p, enum tm_metric m, int64_t value, uint64_t num
                    const struct fields *f, bool summary_only, uint64_t time_ns);
 /* net_transport and addresses; the texts belong to t. */
 struct address_texts {
-    char peer[INET6_ADDRSTRLEN], local[INET6_ADDRSTRLEN];
-    unsigned peer_port, local_port;
+    char peer[INET6_ADDRSTRLEN], local[INET6_ADDRSTRLEN], client[INET6_ADDRSTRLEN];
+    unsigned peer_port, local_port, client_port;
 };
+/* Port and text of an internet address, and the text's length; 0: it is none. IPv4 in IPv6 is shown as IPv4 (RFC 4291,
+ * 2.5.5.2). */
+size_t report_address(const union address *a, char text[INET6_ADDRSTRLEN], unsigned *ret_port);
 const char *report_transport(const struct sock *s); /* net_transport: "IP.TCP" */
 void report_net_fields(struct fields *f, const struct sock *s, const union address *peer, struct address_texts *t);
 /* more: what else is known of it, NULL: nothing. */

@@ -21,6 +21,7 @@
 #include "collector/core.h"
 #include "collector/names.h"
 #include "collector/owner.h"
+#include "collector/passed.h"
 #include "collector/procinfo.h"
 #include "collector/tls_objects.h"
 #include "inject/load.h"
@@ -447,6 +448,24 @@ static void do_pair(struct ctx *x)
     }
 }
 
+/* Sockets whose descriptors went with a message. */
+static void do_passed(struct ctx *x)
+{
+    for (uint32_t i = 0; i < x->in.fd_count && i < 4096; i++) {
+        struct rec_fd fd;
+        struct desc *d;
+
+        memcpy(&fd, x->in.fds + i, sizeof(fd));
+        d = fd.ino ? fds_lookup_gen(x->p, fd.fd, x->p->borrowed ? 0 : fd.gen) : NULL;
+        if (!d || !d->file || (d->gen != fd.gen && !x->p->borrowed) ||
+            (d->file->kind != FDK_SOCKET && d->file->kind != FDK_UNKNOWN))
+            continue;
+        if (!d->file->sock)
+            file_sock(d->file, 0, 0, 0)->flags |= SOCKF_JOINED;
+        passed_sent(x->p, fd.fd, d, fd.ino);
+    }
+}
+
 /* Descriptors that came over a unix socket. */
 static void do_received(struct ctx *x)
 {
@@ -461,7 +480,7 @@ static void do_received(struct ctx *x)
         d = fds_lookup_gen(x->p, fd.fd, x->p->borrowed ? 0 : fd.gen);
         if (!d)
             continue;
-        d->flags = (uint8_t)((cloexec ? DF_CLOEXEC : 0) | (d->gen && d->gen != d->next_gen ? DF_BLIND : 0));
+        d->flags = (uint8_t)((cloexec ? DF_CLOEXEC : 0) | (d->gen && d->gen != (d->next_gen ? d->next_gen : 1) ? DF_BLIND : 0));
         d->open_ns = x->time;
         if (!d->file->path_len) {
             struct file *f = file_new(x->c, d->file->kind, "Received_File_Descriptor", 24);
@@ -469,6 +488,13 @@ static void do_received(struct ctx *x)
             file_unref(x->c, d->file);
             d->file = f;
             d->channel = f->channel;
+        }
+        if (fd.ino && (d->file->kind == FDK_SOCKET || d->file->kind == FDK_UNKNOWN || d->file->kind == FDK_OTHER) &&
+            d->file->refs == 1) {
+            if (!d->file->sock)
+                file_sock(d->file, 0, 0, 0)->flags |= SOCKF_JOINED;
+            d->file->sock->ino = fd.ino;
+            passed_received(x->p, d, fd.ino);
         }
         fds_decide(x->p, fd.fd, d);
         if (d->file->kind != FDK_SOCKET) {
@@ -560,14 +586,47 @@ static void do_connect(struct ctx *x)
     guess_domain(s, SOCK_STREAM);
     if (s->domain == AF_NETLINK || (s->flags & SOCKF_OPEN))
         return;
-    s->open_ns = x->time;
+    if (!(s->flags & SOCKF_PENDING)) /* else this is the second call, which tells the outcome of the first */
+        s->open_ns = x->time;
     s->flags |= SOCKF_CONNECTED;
     if (inet(s))
         fds_gauge(x->p, d, DF_PORT, arg_int(x, 0), x->time);
-    if (x->r->ret == -EINPROGRESS)
+    if (x->r->ret < 0 || (x->r->kind == REC_CALL && x->r->arg[5] == 1))
         s->flags |= SOCKF_PENDING;
     else
-        report_net_open(x->p, arg_int(x, 0), d, x->time);
+        report_net_open(x->p, arg_int(x, 0), d, s->open_ns);
+}
+
+/* A connection that was begun hasn't come about. err 0: nobody knows why. */
+static void connect_failed(struct ctx *x, struct sock *s, int err)
+{
+    s->flags &= (uint16_t)~SOCKF_PENDING;
+    report_error(x->p, ERR_CONNECTION, op_name(OP_connect), err, "", 0, s, x->time);
+}
+
+/* What has become of a connection, or that one was begun by sending. */
+static void connection_told(struct ctx *x)
+{
+    int64_t fd = (int64_t)x->r->arg[0];
+    struct desc *d = fds_lookup_gen(x->p, fd, x->p->borrowed ? 0 : (uint32_t)x->r->arg[5]);
+    struct sock *s;
+
+    if (!d || !d->file || (d->gen != (uint32_t)x->r->arg[5] && !x->p->borrowed) ||
+        (x->in.addr ? d->file->kind != FDK_SOCKET && d->file->kind != FDK_UNKNOWN : !d->file->sock))
+        return;
+    if (x->in.addr && (x->r->ret == 0 || x->r->ret == -EINPROGRESS)) {
+        do_connect(x);
+        return;
+    }
+    s = d->file->sock;
+    if (!s || !(s->flags & SOCKF_PENDING))
+        return;
+    if (x->in.local)
+        address_set(&s->local, x->in.local, x->in.local_len);
+    if (x->r->ret == 0)
+        report_net_open(x->p, fd, d, s->open_ns);
+    else if (x->r->ret > -ERRNO_MAX - 1 && x->r->ret < 0)
+        connect_failed(x, s, x->r->ret == -EIO ? 0 : (int)-x->r->ret);
 }
 
 #define PEER_LOOK_SHARE 20 /* part of the collector's time that may go into such looks: one in so many */
@@ -722,7 +781,9 @@ static void do_transfer(struct ctx *x)
                 bytes = x->r->arg[2];
             transferred(x, arg_int(x, 0), out, bytes);
         }
-        if (x->in.fds)
+        if (x->in.fds && (x->desc->shape == SHP_SENDMSG || x->desc->shape == SHP_SENDMMSG))
+            do_passed(x);
+        else if (x->in.fds)
             do_received(x);
         break;
     default:
@@ -770,6 +831,8 @@ static void do_traffic(struct ctx *x)
         return;
     if (!d->file->sock)
         file_sock(d->file, 0, 0, 0)->flags |= SOCKF_JOINED;
+    if (d->file->sock->flags & SOCKF_PENDING) /* a process that shares it has begun it */
+        report_net_open(x->p, fd, d, d->file->sock->open_ns);
     if (t.tls && (!d->file->sock->plain || d->file->sock->plain->object != t.object))
         tls_object_at(x->p, &t, fd, d->file->channel);
     stream_data(x->p, fd, d, &t);
@@ -789,6 +852,11 @@ static void socket_told(struct ctx *x)
     s = file_sock(d->file, (int)r->arg[1], (int)r->arg[2], (int)r->arg[3]);
     s->flags |= SOCKF_JOINED;
     take_addresses(x, s);
+    if (s->flags & SOCKF_RECEIVED && x->in.addr && s->domain != AF_NETLINK) { /* its end will be told */
+        s->flags |= SOCKF_OPEN;
+        s->open_ns = x->time;
+        fds_gauge(x->p, d, DF_CONN, (int64_t)r->arg[0], x->time);
+    }
 }
 
 static void do_data(struct ctx *x)
@@ -1059,6 +1127,26 @@ static uint32_t fork_id(const struct ctx *x)
     return (uint32_t)x->r->arg[5] & ~REC_PID_FORK;
 }
 
+/* Whether the failure of a call on a socket says what has become of its connection. */
+static bool ends_connect(const struct ctx *x, int err)
+{
+    if (x->desc->shape == SHP_CONNECT)
+        return true;
+    switch (err) {
+    case ECONNREFUSED: case ECONNRESET: case ETIMEDOUT: case EHOSTUNREACH: case ENETUNREACH: case EHOSTDOWN: case ENETDOWN:
+        return x->desc->group == OPG_READ_WRITE || x->desc->group == OPG_RX_TX;
+    default:
+        return false;
+    }
+}
+
+/* Whether the call was to begin a connection by what it sends (tcp(7)). */
+static bool fast_open(const struct ctx *x)
+{
+    return (x->desc->shape == SHP_SENDTO && x->r->arg[3] & MSG_FASTOPEN) ||
+           (x->desc->shape == SHP_SENDMSG && x->r->arg[2] & MSG_FASTOPEN);
+}
+
 static void failed(struct ctx *x)
 {
     const struct desc *d = takes_fd(x) ? fd_get(&x->p->fds, fd_of(x), false) : NULL;
@@ -1066,12 +1154,16 @@ static void failed(struct ctx *x)
     int err = (int)-x->r->ret;
     enum err_class k;
 
-    if (x->desc->shape == SHP_CONNECT && err == EINPROGRESS) {
+    if (x->desc->shape == SHP_CONNECT && (err == EINPROGRESS || err == EINTR)) {
         do_connect(x);
         return;
     }
     if (x->desc->shape == SHP_CONNECT && err == EISCONN && s && s->flags & SOCKF_PENDING) {
         report_net_open(x->p, fd_of(x), (struct desc *)d, s->open_ns);
+        return;
+    }
+    if (s && s->flags & SOCKF_PENDING && !benign(err) && ends_connect(x, err)) {
+        connect_failed(x, s, err);
         return;
     }
     if (x->desc->shape == SHP_CLONE)
@@ -1092,6 +1184,8 @@ static void failed(struct ctx *x)
     k = err_class_of(x->desc->group);
     if (k == ERR_READ_WRITE && d && d->file && d->file->kind == FDK_SOCKET)
         k = ERR_RX_TX;
+    if (k == ERR_RX_TX && fast_open(x) && !(s && s->flags & SOCKF_OPEN))
+        k = ERR_CONNECTION;
     if (k == ERR_MAX)
         return;
     report_error(x->p, k, x->name, err, x->file ? x->file : "", x->file ? x->file_len : 0, s, x->time);
@@ -1387,6 +1481,9 @@ void decode_record(struct collector *c, struct segment *seg, const struct record
         break;
     case REC_SOCKET:
         socket_told(&x);
+        break;
+    case REC_CONNECT:
+        connection_told(&x);
         break;
     default:
         break;

@@ -14,6 +14,7 @@
 #include "collector/ask.h"
 #include "collector/core.h"
 #include "collector/names.h"
+#include "collector/passed.h"
 #include "collector/procinfo.h"
 #include "collector/stream.h"
 
@@ -283,10 +284,15 @@ void fds_close(struct proc *p, int64_t fd, const char *op, uint64_t time_ns, boo
         gauge_end(p, d, DF_PORT, fd, time_ns);
         if (f->sock)
             gauge_end(p, d, DF_CONN, fd, time_ns);
+        if (f->sock && f->sock->flags & SOCKF_RECEIVED && !file_shared(f))
+            passed_closing(p, fd, f);
         if (f->sock)
             stream_close(p, fd, d, time_ns);
-        if (f->refs == 1 && f->sock)
+        if (f->sock && file_shared(f)) {
+            f->sock->close_ns = time_ns;
+        } else if (f->sock) {
             report_net_close(p, fd, d, time_ns);
+        }
     } else if (d->flags & DF_REPORTED || d->n.ro || d->n.wo ||
                (explicit_ && (f->kind == FDK_FILE || f->kind == FDK_DIR))) {
         report_close(p, fd, d, op, time_ns);
@@ -566,4 +572,5 @@ void fds_end(struct proc *p, const char *op, uint64_t time_ns)
     struct walk w = {p, time_ns, op};
 
     fd_table_each(&p->fds, end_one, &w);
+    passed_end(p, true);
 }

@@ -12,7 +12,7 @@
 #include "protocol/grpc.h"
 #include "telemetry/filter.h"
 
-#define ROOM (HTTP_FIELDS_MAX * 2 + 40) /* fields of an event: those of both messages, and ours */
+#define ROOM (HTTP_FIELDS_MAX * 2 + 42) /* fields of an event: those of both messages, and ours */
 #define TARGET_MAX 512u                 /* bytes of a target that metrics carry */
 
 /* What nobody gets to see but who asks for it by name. */
@@ -156,6 +156,17 @@ static void add_trace(struct fields *f, struct slice v)
         return;
     add_once(f, "trace_id", (struct slice){v.p + 3, 32});
     add_once(f, "parent_id", (struct slice){v.p + 36, 16});
+}
+
+/* A header field of the request says who the client is, or the proxy in front of it, by a PROXY header. */
+static void add_client(struct fields *f, const struct stream *s, char text[INET6_ADDRSTRLEN])
+{
+    const union address *client = s->sock ? s->sock->client : NULL;
+    unsigned port;
+    size_t len = client ? report_address(client, text, &port) : 0;
+
+    if (len)
+        add_once(f, "http_client_ip", (struct slice){text, len});
 }
 
 /* Header fields that are reported. Names of those that the user asked for are put into `names`, NUL-terminated. */
@@ -416,6 +427,7 @@ void *http_request(void *stream, const struct http_head *head, void *early)
     struct buf names = BUF_INIT, line = BUF_INIT;
     struct slice scheme = head->scheme;
     const char *odd[ODDITIES];
+    char client[INET6_ADDRSTRLEN];
     struct kept *k;
     size_t first;
     bool grpc;
@@ -433,6 +445,7 @@ void *http_request(void *stream, const struct http_head *head, void *early)
     add_str(&f, "http_flavor", 0, flavor(head));
     add_once(&f, "http_host", head->host);
     add_headers(&f, p->pl, head, &names, &line);
+    add_client(&f, s, client);
     if (has_length(head))
         add_int(&f, "http_request_content_length", 0, head->content_length);
     grpc = add_call(&f, head);

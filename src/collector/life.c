@@ -17,6 +17,7 @@
 #include "collector/core.h"
 #include "collector/left.h"
 #include "collector/names.h"
+#include "collector/passed.h"
 #include "collector/payloads.h"
 #include "collector/procinfo.h"
 #include "collector/tls_objects.h"
@@ -1252,6 +1253,7 @@ void core_turn(struct collector *c)
     c->next_check = now + CHECK_NS;
     summaries(c, now);
     look_for_deaths(c);
+    passed_sweep(c, now);
     payloads_flush(c);
     for (struct segment *seg = c->segments, *next; seg; seg = next) {
         next = seg->next;
@@ -1309,6 +1311,8 @@ void core_end(struct collector *c)
 
 void core_free(struct collector *c)
 {
+    passed_sweep(c, UINT64_MAX);
+    free(c->passed);
     while (c->free_files) {
         struct file *f = c->free_files;
 

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "collector/core.h"
+#include "collector/passed.h"
 #include "collector/tls_objects.h"
 
 struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
@@ -153,14 +154,24 @@ struct file *file_new(struct collector *c, enum fd_kind kind, const char *path, 
     return f;
 }
 
+void sock_unref(struct sock *s)
+{
+    if (--s->refs)
+        return;
+    stream_free(s->stream, clock_now_real());
+    stream_free(s->plain, clock_now_real());
+    free(s->client);
+    pool_put(&socks, s);
+}
+
 void file_unref(struct collector *c, struct file *f)
 {
     if (--f->refs)
         return;
     if (f->sock) {
-        stream_free(f->sock->stream, clock_now_real());
-        stream_free(f->sock->plain, clock_now_real());
-        pool_put(&socks, f->sock);
+        if (f->sock->flags & SOCKF_RECEIVED && f->sock->refs == 1)
+            passed_forget(c, f->sock);
+        sock_unref(f->sock);
         f->sock = NULL;
     }
     if (f->path_cap > NAME_SHORT)
@@ -177,8 +188,10 @@ void file_unref(struct collector *c, struct file *f)
 
 struct sock *file_sock(struct file *f, int domain, int type, int protocol)
 {
-    if (!f->sock)
+    if (!f->sock) {
         f->sock = pool_get(&socks);
+        f->sock->refs = 1;
+    }
     f->kind = FDK_SOCKET;
     f->sock->domain = domain;
     f->sock->type = type;
@@ -471,6 +484,7 @@ void proc_free(struct proc *p)
     if (p->pidfd >= 0)
         close(p->pidfd);
     tls_objects_end(p, false, clock_now_real());
+    passed_end(p, false);
     stream_forget(p);
     fd_table_free(c, &p->fds);
     images_unref(p->images);

@@ -41,18 +41,24 @@ enum sock_flag {
     SOCKF_JOINED    = 1 << 5, /* inherited, received or attached to: something may have passed before */
     SOCKF_ACCEPTED  = 1 << 6,
     SOCKF_CONNECTED = 1 << 7, /* connect() was called */
+    SOCKF_HTTP      = 1 << 9, /* HTTP was recognised on it */
+    SOCKF_RECEIVED  = 1 << 8, /* with a message, of somebody who isn't known to have sent it (passed.h) */
 };
 
 struct stream;
 
 struct sock {
+    unsigned refs;            /* files that are this socket: of processes that have passed it on */
     uint16_t domain, protocol;
+    uint16_t flags;           /* enum sock_flag */
     uint8_t type;
-    uint8_t flags;            /* enum sock_flag */
     union address local, peer;
     uint64_t open_ns;         /* of the connection */
+    uint64_t channel;         /* of the file as which it was opened, if it is several (passed.h); 0: that of its file */
+    uint64_t close_ns;        /* when a descriptor was closed that wasn't the last one */
     uint64_t rx_bytes, rx_ops, tx_bytes, tx_ops;
     uint64_t ino, peer_ino;   /* of unix sockets; the first one also of others that were inherited or received */
+    union address *client;    /* who is behind a proxy, as its PROXY header says; NULL: there was none */
     struct stream *stream;    /* what is spoken, NULL: nothing was captured yet (stream.h) */
     struct stream *plain;     /* ... inside of TLS */
 };
@@ -319,6 +325,17 @@ static inline struct file *file_ref(struct file *f)
     return f;
 }
 void file_unref(struct collector *c, struct file *f);
+void sock_unref(struct sock *s);
+/* What events of the connection have as _channel. */
+static inline uint64_t sock_channel(const struct file *f)
+{
+    return f->sock && f->sock->channel ? f->sock->channel : f->channel;
+}
+/* Whether what it refers to goes on when this reference is dropped. */
+static inline bool file_shared(const struct file *f)
+{
+    return f->refs > 1 || (f->sock && f->sock->refs > 1);
+}
 struct sock *file_sock(struct file *f, int domain, int type, int protocol);
 
 /* Takes an address of len bytes (hostile). */

@@ -367,9 +367,7 @@ static size_t ipv4_text(const uint8_t *b, char *to)
     return (size_t)(to - 1 - start);
 }
 
-/* Port and text of an internet address, and the text's length; 0: it is none. IPv4 in IPv6 is shown as IPv4 (RFC 4291,
- * 2.5.5.2). */
-static size_t address_text(const union address *a, char text[INET6_ADDRSTRLEN], unsigned *ret_port)
+size_t report_address(const union address *a, char text[INET6_ADDRSTRLEN], unsigned *ret_port)
 {
     if (a->family == AF_INET) {
         *ret_port = ntohs(a->in.sin_port);
@@ -411,13 +409,17 @@ void report_net_fields(struct fields *f, const struct sock *s, const union addre
         add_uint(f, "unix_local_inode", 6, s->ino);
         return;
     }
-    if ((len = address_text(peer, t->peer, &t->peer_port))) {
+    if ((len = report_address(peer, t->peer, &t->peer_port))) {
         add_mem(f, "net_peer_ip", 6, t->peer, len);
         add_uint(f, "net_peer_port", 6, t->peer_port);
     }
-    if ((len = address_text(&s->local, t->local, &t->local_port))) {
+    if ((len = report_address(&s->local, t->local, &t->local_port))) {
         add_mem(f, "net_host_ip", 6, t->local, len);
         add_uint(f, "net_host_port", 6, t->local_port);
+    }
+    if (s->client && (len = report_address(s->client, t->client, &t->client_port))) {
+        add_mem(f, "net_client_ip", 6, t->client, len);
+        add_uint(f, "net_client_port", 6, t->client_port);
     }
 }
 
@@ -458,7 +460,7 @@ void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_n
 
     if (s->flags & SOCKF_OPEN)
         return;
-    s->flags = (uint8_t)((s->flags | SOCKF_OPEN) & ~SOCKF_PENDING);
+    s->flags = (uint16_t)((s->flags | SOCKF_OPEN) & ~SOCKF_PENDING);
     if (!s->open_ns)
         s->open_ns = time_ns;
     fds_gauge(p, d, DF_CONN, fd, time_ns);
@@ -481,7 +483,7 @@ void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_n
         return;
     report_net_fields(&f, s, &s->peer, &t);
     add_protocol(&f, s);
-    report_event(p, CFG_EW_NET, "net.open", d->file->channel, time_ns, &f);
+    report_event(p, CFG_EW_NET, "net.open", sock_channel(d->file), time_ns, &f);
 }
 
 void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns)
@@ -493,7 +495,7 @@ void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t
 
     if (!(s->flags & SOCKF_OPEN))
         return;
-    s->flags &= (uint8_t)~SOCKF_OPEN;
+    s->flags &= (uint16_t)~SOCKF_OPEN;
     ms = time_ns > s->open_ns ? (time_ns - s->open_ns) / 1000000 : 0;
     if (p->pl->per_op[TM_NET_CLOSE])
         net_count(p, TM_NET_CLOSE, 1, fd, s, time_ns);
@@ -513,7 +515,7 @@ void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t
     add_uint(&f, "net_bytes_sent", 8, s->tx_bytes);
     add_uint(&f, "net_bytes_recv", 8, s->rx_bytes);
     add_str(&f, "net_close_reason", 8, s->flags & SOCKF_REMOTE ? "remote" : "local");
-    report_event(p, CFG_EW_NET, "net.close", d->file->channel, time_ns, &f);
+    report_event(p, CFG_EW_NET, "net.close", sock_channel(d->file), time_ns, &f);
 }
 
 void report_net_app(struct proc *p, int64_t fd, uint64_t channel, const char *protocol, const struct fields *more,
@@ -591,7 +593,8 @@ void report_error(struct proc *p, enum err_class class_, const char *op, int err
         add_mem(&f, "file", 5, file, len);
     else
         add_str(&f, "proto", 2, proto_name(s));
-    add_str(&f, "errno", 3, err_name(err));
+    if (err) /* else it isn't known */
+        add_str(&f, "errno", 3, err_name(err));
     report_sample(p, m, 1, 1, class_name[class_], &f, false, time_ns);
 }
 
@@ -618,12 +621,12 @@ static void rx_tx_tags(struct fields *f, int64_t fd, const struct sock *s, struc
     if (inet) {
         add_str(f, "domain", 5, s->domain == AF_INET ? "AF_INET" : "AF_INET6");
         add_str(f, "proto", 2, proto_name(s));
-        if (address_text(&s->local, t->local, &t->local_port)) {
+        if (report_address(&s->local, t->local, &t->local_port)) {
             add_str(f, "localip", 6, t->local);
             add_uint(f, "localp", 6, t->local_port);
             ssl = t->local_port == 443;
         }
-        if (address_text(&s->peer, t->peer, &t->peer_port)) {
+        if (report_address(&s->peer, t->peer, &t->peer_port)) {
             add_str(f, "remoteip", 6, t->peer);
             add_uint(f, "remotep", 6, t->peer_port);
             ssl = ssl || t->peer_port == 443;
@@ -665,7 +668,7 @@ static bool address_name(const void *p, size_t len, char *to, size_t size)
     unsigned port;
 
     address_set(&a, p, len);
-    if (address_text(&a, text, &port)) {
+    if (report_address(&a, text, &port)) {
         snprintf(to, size, "%s:%u", text, port);
         return true;
     }
@@ -694,6 +697,7 @@ static unsigned arg_count(enum op_id op)
     case SHP_EXEC: return op == OP_execve ? 3 : 5;
     case SHP_AIO:
         return op == OP_io_destroy ? 1 : op == OP_io_setup ? 2 : op == OP_io_submit ? 3 : op == OP_io_getevents ? 5 : 6;
+    case SHP_SOCKOPT: return 5;
     default: return 4;
     }
 }

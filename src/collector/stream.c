@@ -15,12 +15,14 @@
 #include "protocol/dns.h"
 #include "protocol/http1.h"
 #include "protocol/http2.h"
+#include "protocol/preamble.h"
 #include "protocol/statsd.h"
 
 #define JOINED_TRIES 64u     /* pieces at whose beginning a connection that was joined half-way is recognised */
 #define LOOK_MAX 131072u     /* bytes of a connection that is not recognised; less than FD_UNDECIDED_SOCKET */
 #define SKIP_LEAST 4096u     /* bytes that are worth telling the probe */
-/* Clear text in which a connection may go over to TLS, as STARTTLS of mail protocols and PostgreSQL's SSLRequest do. */
+/* Bytes that nobody understands in which a connection may go over to TLS, as STARTTLS of mail protocols and PostgreSQL's
+ * SSLRequest do, or to HTTP, behind a preamble that isn't known. */
 #define STARTTLS_TURNS 12u
 #define STARTTLS_BYTES 16384u
 /* How long an answer is waited for: longer than resolvers wait before they ask again or refuse (resolv.conf(5): 5 s;
@@ -72,7 +74,7 @@ static bool judge(struct stream *s, uint64_t time_ns);
 
 static struct pool streams = POOL(struct stream);
 
-static struct stream *stream_new(const struct sock *sock, uint64_t channel, bool tls)
+static struct stream *stream_new(struct sock *sock, uint64_t channel, bool tls)
 {
     struct stream *s = pool_get(&streams);
 
@@ -118,6 +120,7 @@ static void free_decoder(struct stream *s, uint64_t time_ns)
     switch ((enum stream_kind)s->kind) {
     case STREAM_DETECT: detect_free(s->detect); break;
     case STREAM_NOTHING: break;
+    case STREAM_PREAMBLE: preamble_free(s->preamble, time_ns); break;
     case STREAM_HTTP1: http1_free(s->http1, time_ns); break;
     case STREAM_HTTP2: http2_free(s->http2, time_ns); break;
     case STREAM_DNS:
@@ -138,8 +141,17 @@ static struct stream_start *start_of(struct stream *s)
     return s->start;
 }
 
+static void forget_turn(struct stream *s)
+{
+    if (!s->start)
+        return;
+    detect_free(s->start->turn);
+    s->start->turn = NULL;
+}
+
 static void started(struct stream *s)
 {
+    forget_turn(s);
     pool_put(&starts, s->start);
     s->start = NULL;
 }
@@ -169,13 +181,20 @@ static void lost(struct stream *s, enum loss_kind kind, uint64_t count)
 
 static const struct http_sink stream_http;
 
+/* What comes now is another protocol, from its beginning. */
+static void recognise_anew(struct stream *s)
+{
+    s->next_detect = detect_new(s->p->pl->detect, false);
+    start_of(s)->first = (struct tls_first){0};
+    s->named = false;
+}
+
 static void http_upgraded(void *owner, struct slice to, void *kept)
 {
     struct stream *s = owner;
 
     if (!to.p && s->p) {
-        s->next_detect = detect_new(s->p->pl->detect, false);
-        start_of(s)->first = (struct tls_first){0};
+        recognise_anew(s);
     } else if (to.p && to.len == 3 && !memcmp(to.p, "h2c", 3)) {
         enum proto_dir dir;
         uint64_t first_ns;
@@ -204,17 +223,48 @@ static void look_for_hello(struct stream *s, enum proto_dir dir, const uint8_t *
         tls_socket_hello(s->p, s->fd, s->channel, dir, random, time_ns);
 }
 
+static void feed_next(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    look_for_hello(s, dir, data, len, time_ns);
+    start_of(s)->missing[dir] += len - detect_feed(s->next_detect, dir, data, len, time_ns);
+}
+
 static void http_rest(void *owner, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
     struct stream *s = owner;
 
-    if (s->next_http2) {
+    if (s->next_http2)
         http2_feed(s->next_http2, dir, data, len, time_ns);
-    } else if (s->next_detect) {
-        look_for_hello(s, dir, data, len, time_ns);
-        start_of(s)->missing[dir] += len - detect_feed(s->next_detect, dir, data, len, time_ns);
+    else if (s->next_detect)
+        feed_next(s, dir, data, len, time_ns);
+}
+
+static void preamble_told(void *owner, const struct preamble_told *told, uint64_t time_ns)
+{
+    struct stream *s = owner;
+
+    if (!s->p) {
+        s->next_nothing = true;
+        return;
+    }
+    preamble_report(s, told, time_ns);
+    if (told->goes_on) {
+        recognise_anew(s);
+        s->builtin = false; /* it may be anything, also something that becomes TLS later */
+    } else {
+        s->next_nothing = true;
     }
 }
+
+static void preamble_rest(void *owner, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    struct stream *s = owner;
+
+    if (s->next_detect)
+        feed_next(s, dir, data, len, time_ns);
+}
+
+static const struct preamble_sink stream_preamble = {preamble_told, preamble_rest};
 
 static void http_note(void *owner, enum http_note note, uint64_t count)
 {
@@ -286,11 +336,15 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
     const struct pipeline *pl = s->p->pl;
     const struct cfg_protocol *rule = rule_of(pl, a);
     struct detect *d = s->detect;
-    bool joined = s->joined;
+    bool joined = s->joined, preamble = a->protocol == DETECT_PROXY || a->protocol == DETECT_SOCKS;
 
     s->detect = NULL;
     s->kind = STREAM_NOTHING;
+    s->named = !preamble;
+    forget_turn(s);
     s->http = a->protocol == DETECT_HTTP1 || a->protocol == DETECT_HTTP2;
+    if (s->http && s->sock)
+        s->sock->flags |= SOCKF_HTTP;
     s->builtin = a->protocol != DETECT_USER;
     s->everything = rule && rule->payload;
     s->ciphertext |= a->protocol == DETECT_TLS && !s->tls;
@@ -301,11 +355,14 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
             s->kind = STREAM_TLS;
             s->hellos = hellos_new(s, time_ns);
             start_of(s)->looked = 0;
-        } else {
+        } else if (!preamble) { /* what is in it is told with it */
             report_net_app(s->p, s->fd, s->channel, a->name, NULL, time_ns);
         }
     }
-    if (a->protocol == DETECT_HTTP1 && pl->http) {
+    if (preamble) {
+        s->kind = STREAM_PREAMBLE;
+        s->preamble = preamble_new(&stream_preamble, s, a->protocol == DETECT_PROXY ? PREAMBLE_PROXY : PREAMBLE_SOCKS, a->dir);
+    } else if (a->protocol == DETECT_HTTP1 && pl->http) {
         s->kind = STREAM_HTTP1;
         s->http1 = http1_new(&stream_http, s, joined);
     } else if (a->protocol == DETECT_HTTP2 && pl->http) {
@@ -372,6 +429,7 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
     switch ((enum stream_kind)s->kind) {
     case STREAM_DETECT: feed_detect(s, dir, data, len, time_ns); break;
     case STREAM_NOTHING: break;
+    case STREAM_PREAMBLE: preamble_feed(s->preamble, dir, data, len, time_ns); break;
     case STREAM_HTTP1: http1_feed(s->http1, dir, data, len, time_ns); break;
     case STREAM_HTTP2: http2_feed(s->http2, dir, data, len, time_ns); break;
     case STREAM_DNS:
@@ -424,25 +482,75 @@ static bool is_unknown(const struct stream *s)
     return !s->tls && !s->datagrams && (s->kind == STREAM_DETECT || s->kind == STREAM_NOTHING);
 }
 
+static bool in_budget(const struct stream *s)
+{
+    return !s->start || (s->start->turns <= STARTTLS_TURNS && s->start->clear <= STARTTLS_BYTES);
+}
+
+/* HTTP may come behind something that nobody understands. Of what was joined half-way any piece is looked at as it is. */
+static bool may_become_http(const struct stream *s)
+{
+    return is_unknown(s) && !s->named && !s->joined && !s->ciphertext && in_budget(s);
+}
+
+/* Something goes in the other direction than what came before: it may be the beginning of HTTP. True if it is, and was
+ * taken. */
+static bool feed_turn(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns, bool turns)
+{
+    struct stream_start *t = s->start;
+    struct detect_answer a;
+    size_t kept;
+
+    if (turns)
+        forget_turn(s);
+    if (!data || !may_become_http(s) || (!turns && !t->turn))
+        return false;
+    if (!t->turn)
+        t->turn = detect_new_turn(s->p->pl->detect);
+    kept = detect_feed(t->turn, dir, data, (size_t)len, time_ns);
+    a = detect_answer(t->turn);
+    if (a.state == DETECT_NOTHING)
+        forget_turn(s);
+    if (a.state != DETECT_FOUND)
+        return false;
+    if (s->kind == STREAM_DETECT)
+        detect_free(s->detect);
+    s->detect = t->turn;
+    t->turn = NULL;
+    recognised(s, &a, time_ns);
+    replayed(s, dir, data + kept, len - kept, time_ns);
+    return true;
+}
+
 static void pass_on(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
+    bool turns = false;
+
     if (is_unknown(s)) {
         struct stream_start *t = start_of(s);
 
+        turns = t->turns && t->last != dir;
         if ((!t->turns || t->last != dir) && t->turns <= STARTTLS_TURNS)
             t->turns++;
         t->last = (uint8_t)dir;
         t->clear = len > STARTTLS_BYTES || t->clear + len > STARTTLS_BYTES ? STARTTLS_BYTES + 1 : t->clear + (uint32_t)len;
     }
     payloads_pass(s, dir, data, len, time_ns);
-    feed(s, dir, data, len, time_ns);
+    /* Whether it is what it seems from its beginning comes first. */
+    if (s->kind == STREAM_DETECT)
+        feed(s, dir, data, len, time_ns);
+    else if (s->kind != STREAM_NOTHING) {
+        feed(s, dir, data, len, time_ns);
+        return;
+    }
+    if (is_unknown(s) && s->start)
+        feed_turn(s, dir, data, len, time_ns, turns);
 }
 
 /* A connection is TLS from its beginning, or becomes it after some clear text. */
 static bool may_become_tls(const struct stream *s)
 {
-    return is_unknown(s) && !s->ciphertext &&
-           (!s->start || (s->start->turns <= STARTTLS_TURNS && s->start->clear <= STARTTLS_BYTES));
+    return is_unknown(s) && !s->ciphertext && in_budget(s);
 }
 
 /* What comes is a hello. The plaintext is another stream; here everything is recognised anew. */
@@ -535,7 +643,7 @@ static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct s
 
         if (d->pos[dir] == DESC_NO_POS)
             continue;
-        if (d->file->refs > 1 || s->flows || (dir == PROTO_TX && fds_is_console(p, d)))
+        if (file_shared(d->file) || s->flows || (dir == PROTO_TX && fds_is_console(p, d)))
             n = 0;
         if (n > SKIP_MAX - 1)
             n = SKIP_MAX - 1;
@@ -554,7 +662,8 @@ static enum fd_want want_of(const struct proc *p, const struct stream *s)
     if (!s->ciphertext && (s->everything || p->pl->mode & SEG_M_PAYLOADS))
         return FDW_CAPTURE;
     if (s->kind == STREAM_DETECT ||
-        (s->kind == STREAM_NOTHING && p->pl->ev_net_app && !s->builtin && may_become_tls(s)))
+        (s->kind == STREAM_NOTHING && p->pl->ev_net_app && !s->builtin && may_become_tls(s)) ||
+        (s->kind == STREAM_NOTHING && (p->pl->ev_net_app || p->pl->http) && may_become_http(s)))
         return FDW_UNDECIDED;
     return s->kind == STREAM_NOTHING ? FDW_NONE : FDW_CAPTURE;
 }
@@ -658,7 +767,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         return;
     if (!s) {
         s = *at = stream_new(sock, d->file->channel, t->tls);
-        s->datagrams |= t->name_len > 0;
+        s->datagrams |= t->name_len > 0 && sock->type != SOCK_STREAM; /* else sent with MSG_FASTOPEN */
     }
     if (t->tls)
         s->object = t->object;
@@ -719,7 +828,7 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
                 pass(s, dir, NULL, now[dir] - d->pos[dir], time_ns, false);
         with(s, NULL, -1);
     }
-    if (d->file->refs > 1)
+    if (file_shared(d->file))
         return;
     for (int i = 0; i < 2; i++) {
         struct stream **at = i ? &sock->plain : &sock->stream;
@@ -752,6 +861,8 @@ void stream_adopt(struct proc *p, int64_t fd, struct file *f, struct stream *s, 
     stream_over(f->sock->plain, p, fd, time_ns);
     f->sock->plain = s;
     s->sock = f->sock;
+    if (s->http)
+        s->sock->flags |= SOCKF_HTTP;
     s->channel = f->channel;
     with(s, p, fd);
     payloads_recognised(s);
@@ -797,5 +908,5 @@ void stream_net_fields(struct fields *f, const struct stream *s, struct address_
 
 bool stream_is_http(const struct sock *s)
 {
-    return (s->stream && s->stream->http) || (s->plain && s->plain->http);
+    return s->flags & SOCKF_HTTP;
 }

@@ -34,7 +34,7 @@ struct traffic {
     uint64_t time_ns;         /* CLOCK_REALTIME */
 };
 
-enum stream_kind { STREAM_DETECT, STREAM_NOTHING, STREAM_HTTP1, STREAM_HTTP2, STREAM_DNS, STREAM_STATSD, STREAM_TLS };
+enum stream_kind { STREAM_DETECT, STREAM_NOTHING, STREAM_PREAMBLE, STREAM_HTTP1, STREAM_HTTP2, STREAM_DNS, STREAM_STATSD, STREAM_TLS };
 
 /* What is known of a stream of which nobody knows yet what is spoken; decoders do without, as most streams do for the
  * longest time. */
@@ -51,6 +51,7 @@ struct stream_start {
         uint64_t time_ns;
     } held;
     uint64_t missing[PROTO_DIRS]; /* of a tunnel: bytes that there was no room for until it is recognised */
+    struct detect *turn;      /* what began with the last turn, behind something that isn't understood; NULL: nothing */
 };
 
 /* Of datagrams. */
@@ -66,11 +67,12 @@ struct stream {
     bool joined;              /* something passed before, or was missed before it was recognised */
     bool http;                /* HTTP was recognised, decoded or not */
     bool builtin;             /* it is a protocol that we know, not one of the user's */
+    bool named;               /* what is spoken was recognised; a preamble is only what stands in front of it */
     bool everything;          /* its payload is wanted, by its protocol */
     bool ciphertext;          /* TLS: its payload isn't wanted, the plaintext is another stream */
     bool next_nothing;        /* HTTP/1 has become something that isn't decoded */
     uint64_t channel;
-    const struct sock *sock;  /* NULL: not known */
+    struct sock *sock;        /* NULL: not known */
     uint64_t object;          /* plaintext of TLS: the object that the last of it passed through; 0: none */
     /* Whose bytes are being fed; NULL, -1 while nobody's are. */
     struct proc *p;
@@ -84,6 +86,7 @@ struct stream {
     struct stream_flow *flows;
     union {
         struct detect *detect;
+        struct preamble *preamble;
         struct http1 *http1;
         struct http2 *http2;
         struct dns *dns;
@@ -91,7 +94,7 @@ struct stream {
         struct hellos *hellos;
     };
     struct http2 *next_http2; /* HTTP/1 was upgraded to it */
-    struct detect *next_detect; /* ... or has become a tunnel */
+    struct detect *next_detect; /* ... or has become a tunnel, or a preamble is over */
 };
 
 /* Compiles what the configuration says about protocols; sets pl->http and so on. */
@@ -119,7 +122,7 @@ void stream_free(struct stream *s, uint64_t time_ns);
 
 /* What the probe shall capture of the descriptor. */
 enum fd_want stream_want(const struct proc *p, const struct desc *d);
-/* net_transport and addresses as they are just now. f may get 5 fields; their texts belong to t. */
+/* net_transport and addresses as they are just now. f may get 7 fields; their texts belong to t. */
 struct fields;
 struct address_texts;
 void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t);
@@ -136,6 +139,11 @@ bool stream_is_http(const struct sock *s);
 /* dns.c, statsd.c; the owner is a stream */
 extern const struct dns_sink dns_sink;
 extern const struct statsd_sink statsd_sink;
+
+/* preamble.c */
+struct preamble_told;
+/* Tells net.app of what stood in front; the socket has the client of a PROXY header from now on. */
+void preamble_report(struct stream *s, const struct preamble_told *told, uint64_t time_ns);
 
 /* tls.c */
 /* Tells net.app of a connection that begins as TLS, once: when the hellos of both sides were read, or will not be. What

@@ -217,7 +217,7 @@ static void object_free(struct proc *p, struct object *o, bool tell, uint64_t ti
     struct desc *d = tell ? socket_of(p, o) : NULL;
 
     stream_over(o->stream, tell ? p : NULL, -1, time_ns);
-    if (d && d->file->refs == 1) { /* other holders of the socket may have the object, too: a child of fork(2) */
+    if (d && !file_shared(d->file)) { /* other holders of the socket may have the object, too: a child of fork(2) */
         stream_over(d->file->sock->plain, p, o->fd, time_ns);
         d->file->sock->plain = NULL;
     }

@@ -39,6 +39,7 @@
 #define MSG_CMSG_CLOEXEC 0x40000000
 #define SOCK_CLOEXEC 02000000
 #define SCM_RIGHTS 1
+#define MSG_FASTOPEN 0x20000000
 #define SOCK_STREAM 1
 #define AF_UNIX 1
 #define F_DUPFD_CLOEXEC_ 1030
@@ -49,6 +50,7 @@
 #define SANDBOX_FDS 32
 #define DESCRIPTOR_SIZE 2048 /* of the C library's thread descriptor, at the thread pointer: no more of it than that */
 #define ITEMS 6
+#define SENT_MAX 64u /* descriptors that are told of a message */
 
 _Static_assert(sizeof(struct regs) == 96 && offsetof(struct regs, slot) == 56 && offsetof(struct regs, sp) == 64 &&
                    offsetof(struct regs, stash_key) == 80,
@@ -113,6 +115,9 @@ static inline int arg_fd(const struct call *c, unsigned n)
 {
     return (int)regs_arg(c->r, n);
 }
+
+/* A connection was begun without waiting for it: some may be without an outcome when the process ends. */
+static uint8_t pending_seen;
 
 static void call_item(struct call *c, enum item_type type, const void *data, uint32_t len)
 {
@@ -435,6 +440,8 @@ static inline struct fd_entry *transfer(struct call *c, int fd, enum direction d
     e = fd_entry(c->s, fd);
     if (unlikely(!e))
         return NULL;
+    if (unlikely(e->state & FDS_PENDING) && (bytes || dir == DIR_READ))
+        traffic_connect(c->s, c->op, fd, e, 0, NULL, 0);
     if (dir == DIR_READ && unlikely(!bytes) && (c->r->arg2 || c->desc->shape == SHP_RECVMSG)) /* it asked for something */
         e->state |= FDS_EOF;
     c->position = fetch_add64(dir == DIR_READ ? &e->read_bytes : &e->write_bytes, bytes);
@@ -508,6 +515,38 @@ static void call_address(struct call *c, uint64_t ptr, uint64_t len)
         call_item(c, ITEM_ADDR, (const void *)ptr, (uint32_t)len);
 }
 
+/* Data that go with the first packet of a connection, which this call has begun (tcp(7), MSG_FASTOPEN). */
+static void fast_open(struct call *c, uint64_t flags, const void *name, uint32_t len)
+{
+    struct fd_entry *e = foreign() ? NULL : fd_entry(c->s, arg_fd(c, 0));
+
+    if (!(flags & MSG_FASTOPEN) || !name || !len || len > ADDR_MAX || (e && e->state & FDS_ADDR) ||
+        (c->ret < 0 && !mem_readable(name, len)))
+        return;
+    if (e)
+        e->state |= FDS_ADDR;
+    traffic_connect(c->s, c->op, arg_fd(c, 0), e, c->ret < 0 ? c->ret : 0, name, len);
+}
+
+/* The program has asked what has become of a connection. A value of 0 may also mean that it is under way. */
+static void asked_error(struct call *c)
+{
+    struct fd_entry *e = foreign() ? NULL : fd_entry(c->s, arg_fd(c, 0));
+    int32_t error;
+    uint32_t len;
+
+    if ((uint32_t)c->r->arg1 != SOL_SOCKET || (uint32_t)c->r->arg2 != SO_ERROR)
+        return;
+    __builtin_memcpy(&len, (const void *)c->r->arg4, sizeof(len));
+    if (len < sizeof(error))
+        return;
+    __builtin_memcpy(&error, (const void *)c->r->arg3, sizeof(error));
+    c->has_arg5 = true;
+    c->arg5 = (uint32_t)error;
+    if ((!e || e->state & FDS_PENDING) && (error || probe.sandboxed || traffic_connected(arg_fd(c, 0))))
+        traffic_connect(c->s, c->op, arg_fd(c, 0), e, -error, NULL, 0);
+}
+
 /* First time that a datagram socket tells its partner: worth a record. What the kernel says is the length of an
  * address received, not how much of it had room: that far the memory may not even be there. */
 static bool first_address(struct call *c, struct fd_entry *e, uint64_t ptr, uint64_t len, char *local)
@@ -520,8 +559,44 @@ static bool first_address(struct call *c, struct fd_entry *e, uint64_t ptr, uint
     return true;
 }
 
+/* What a socket is known by, whoever has it; 0: it is none, or the kernel can't be asked. */
+static uint64_t socket_inode(int fd)
+{
+    struct statx x;
+
+    if (probe.sandboxed || SYS6(__NR_statx, fd, "", AT_EMPTY_PATH, STATX_INO | STATX_TYPE, &x, 0) < 0 ||
+        (x.stx_mode & 0170000) != 0140000)
+        return 0;
+    return x.stx_ino;
+}
+
+/* Sockets whose descriptors went with a message. */
+static unsigned sent(const struct call *c, const struct msghdr *m, struct rec_fd *fds, unsigned max)
+{
+    const char *p = m->control, *end = p + m->controllen;
+    unsigned n = 0;
+    bool guest = foreign();
+
+    while (p && p + sizeof(struct cmsghdr) <= end) {
+        const struct cmsghdr *h = (const struct cmsghdr *)(const void *)p;
+
+        if (h->len < sizeof(*h) || h->len > (size_t)(end - p))
+            break;
+        for (size_t i = 0; h->level == SOL_SOCKET && h->type == SCM_RIGHTS && i < (h->len - sizeof(*h)) / sizeof(int) && n < max;
+             i++) {
+            int fd = ((const int *)(const void *)(h + 1))[i];
+            const struct fd_entry *e = guest ? NULL : fd_entry(c->s, fd);
+
+            fds[n] = (struct rec_fd){fd, e ? e->gen : 0, socket_inode(fd)};
+            n += fds[n].ino != 0;
+        }
+        p += ROUND_UP(h->len, sizeof(size_t));
+    }
+    return n;
+}
+
 /* Descriptors that came with a message (cmsg(3)). */
-static unsigned received(struct call *c, const struct msghdr *m, struct rec_fd *fds, unsigned max)
+static unsigned received(const struct call *c, const struct msghdr *m, struct rec_fd *fds, unsigned max)
 {
     const char *p = m->control, *end = p + m->controllen;
     unsigned n = 0;
@@ -536,8 +611,9 @@ static unsigned received(struct call *c, const struct msghdr *m, struct rec_fd *
             for (size_t i = 0; i < (h->len - sizeof(*h)) / sizeof(int) && n < max; i++, n++) {
                 fds[n].fd = ((const int *)(const void *)(h + 1))[i];
                 guest_began(fds[n].fd, FDK_UNKNOWN);
+                fds[n].ino = socket_inode(fds[n].fd);
                 fds[n].gen = guest ? 0
-                                   : fd_begin(c->s, fds[n].fd, FDK_UNKNOWN,
+                                   : fd_begin(c->s, fds[n].fd, fds[n].ino ? FDK_SOCKET : FDK_UNKNOWN,
                                               regs_arg(c->r, c->op == OP_recvmmsg ? 3 : 2) & MSG_CMSG_CLOEXEC, true);
             }
         p += ROUND_UP(h->len, sizeof(size_t));
@@ -818,13 +894,14 @@ static __attribute__((noinline)) void call_end(struct call *c)
     const struct regs *r = c->r;
     struct rec_stat st;
     struct rec_counters closed;
-    struct rec_fd fds[64];
+    struct rec_fd fds[SENT_MAX];
     struct addresses a;
     struct iovec one;
     struct msghdr m;
     int32_t status;
     struct fd_entry *e = NULL;
-    bool record = c->ret < 0 ? !benign(c->ret) || (c->mode & SEG_M_REC_ALL)
+    bool record = c->ret < 0 ? !benign(c->ret) || (c->ret == -EINTR && c->desc->shape == SHP_CONNECT) ||
+                                   (c->mode & SEG_M_REC_ALL)
                              : (c->desc->flags & SCF_RECORD) || wanted_in_mode(c);
     unsigned got = 0; /* descriptors received */
 
@@ -840,6 +917,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
         }
         if (c->desc->shape == SHP_MMAP && ((r->arg3 & MAP_ANONYMOUS) || (int)r->arg4 < 0))
             return;
+        if (c->desc->shape == SHP_SOCKOPT && !(c->mode & SEG_M_REC_ALL))
+            return;
         if (!record && c->desc->shape != SHP_EXEC)
             return;
         if ((op_failure_counted(c->op) ? !(c->mode & (SEG_M_REC_ERROR | SEG_M_REC_ALL))
@@ -851,8 +930,21 @@ static __attribute__((noinline)) void call_end(struct call *c)
         call_paths(c);
         if (c->desc->shape == SHP_CONNECT || c->desc->shape == SHP_ADDRESS) {
             call_address(c, r->arg1, (uint32_t)r->arg2);
-            if (c->ret == -EINPROGRESS)
+            if (c->ret == -EINPROGRESS || c->ret == -EINTR)
                 call_name(c, __NR_getsockname, arg_fd(c, 0), ITEM_LOCAL, a.local);
+            e = c->desc->shape == SHP_CONNECT && !foreign() ? fd_entry(c->s, arg_fd(c, 0)) : NULL;
+            if (c->ret == -EINPROGRESS || c->ret == -EINTR)
+                pending_seen = 1;
+            if (e && (c->ret == -EINPROGRESS || c->ret == -EINTR))
+                e->state |= FDS_PENDING | FDS_ADDR;
+            else if (e && c->ret != -EALREADY)
+                e->state &= (uint8_t)~FDS_PENDING;
+        }
+        if (c->ret == -EINPROGRESS && c->desc->shape == SHP_SENDTO) {
+            fast_open(c, r->arg3, (const void *)r->arg4, (uint32_t)r->arg5);
+        } else if (c->ret == -EINPROGRESS && c->desc->shape == SHP_SENDMSG && mem_readable((const void *)r->arg1, sizeof(m))) {
+            __builtin_memcpy(&m, (const void *)r->arg1, sizeof(m));
+            fast_open(c, r->arg2, m.name, m.namelen);
         }
         call_record(c, REC_CALL);
         return;
@@ -913,6 +1005,7 @@ static __attribute__((noinline)) void call_end(struct call *c)
         unseen(c, arg_fd(c, 1), e, c->mode, (uint64_t)c->ret);
         break;
     case SHP_SENDTO:
+        fast_open(c, r->arg3, (const void *)r->arg4, (uint32_t)r->arg5);
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
@@ -950,6 +1043,7 @@ static __attribute__((noinline)) void call_end(struct call *c)
     case SHP_SENDMSG: {
         const struct msghdr *its = (const struct msghdr *)r->arg1;
 
+        fast_open(c, r->arg2, its->name, its->namelen);
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
@@ -957,6 +1051,11 @@ static __attribute__((noinline)) void call_end(struct call *c)
             record = true;
         else if (record)
             call_address(c, (uint64_t)its->name, its->namelen);
+        if (its->controllen && (got = sent(c, its, fds, sizeof(fds) / sizeof(fds[0])))) {
+            call_item(c, ITEM_FDS, fds, got * (uint32_t)sizeof(fds[0]));
+            got = 0;
+            record = true;
+        }
         if (watched(c, e))
             message(c, e, DATA_TX, its, (uint64_t)c->ret);
         break;
@@ -992,11 +1091,13 @@ static __attribute__((noinline)) void call_end(struct call *c)
 
         for (int64_t i = 0; i < c->ret; i++) {
             bytes += all[i].len;
-            if (!sends && all[i].hdr.controllen && got < sizeof(fds) / sizeof(fds[0]))
-                got += received(c, &all[i].hdr, fds + got, (unsigned)(sizeof(fds) / sizeof(fds[0])) - got);
+            if (all[i].hdr.controllen && got < sizeof(fds) / sizeof(fds[0]))
+                got += sends ? sent(c, &all[i].hdr, fds + got, SENT_MAX - got) : received(c, &all[i].hdr, fds + got, SENT_MAX - got);
         }
         c->has_arg5 = true;
         c->arg5 = bytes;
+        if (sends && c->ret)
+            fast_open(c, r->arg3, all[0].hdr.name, all[0].hdr.namelen);
         if (sends || !(r->arg3 & MSG_ASIDE)) {
             e = transfer(c, arg_fd(c, 0), sends ? DIR_WRITE : DIR_READ, bytes);
             if (!e)
@@ -1013,6 +1114,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
             call_item(c, ITEM_FDS, fds, got * (uint32_t)sizeof(fds[0]));
             record = true;
         }
+        if (sends)
+            got = 0;
         if (c->ret && first_address(c, e, (uint64_t)all[0].hdr.name, all[0].hdr.namelen, a.local))
             record = true;
         else if (record && c->ret)
@@ -1062,7 +1165,7 @@ static __attribute__((noinline)) void call_end(struct call *c)
 
         for (unsigned n = 0; n < 2; n++) {
             guest_began(fd[n], kind);
-            fds[n] = (struct rec_fd){fd[n], guest ? 0 : fd_begin(c->s, fd[n], kind, cloexec, true)};
+            fds[n] = (struct rec_fd){fd[n], guest ? 0 : fd_begin(c->s, fd[n], kind, cloexec, true), 0};
         }
         call_item(c, ITEM_FDS, fds, 2 * sizeof(fds[0]));
         break;
@@ -1079,9 +1182,14 @@ static __attribute__((noinline)) void call_end(struct call *c)
         if (c->desc->shape == SHP_CONNECT) {
             call_inode(c, arg_fd(c, 0), c->items ? c->item[0].data : NULL, &st);
             e = foreign() ? NULL : fd_entry(c->s, arg_fd(c, 0));
+            c->has_arg5 = true;
+            c->arg5 = !probe.sandboxed && !traffic_connected(arg_fd(c, 0));
             if (e)
-                e->state |= FDS_ADDR;
+                e->state = (uint8_t)((e->state & ~FDS_PENDING) | FDS_ADDR | (c->arg5 ? FDS_PENDING : 0));
         }
+        break;
+    case SHP_SOCKOPT:
+        asked_error(c);
         break;
     case SHP_ACCEPT:
         call_made(c, FDK_SOCKET, c->op == OP_accept4 && (r->arg3 & SOCK_CLOEXEC), true);
@@ -1143,10 +1251,9 @@ static __attribute__((noinline)) void call_end(struct call *c)
     }
     call_paths(c);
     call_record(c, REC_CALL);
-    /* A guest has nothing that would remember for later that these are to be told. */
-    if (unlikely(got) && c->mode & SEG_M_TRAFFIC && foreign())
-        for (unsigned i = 0; i < got; i++)
-            traffic_tell_socket(c->s, fds[i].fd, 0);
+    for (unsigned i = 0; unlikely(i < got); i++)
+        if (fds[i].ino)
+            traffic_tell_socket(c->s, fds[i].fd, fds[i].gen);
 }
 
 /* A call inside a function of a TLS library says which socket that uses. */
@@ -1196,7 +1303,8 @@ static inline bool only_reads(uint8_t shape, const struct regs *r)
 static inline bool only_writes(uint8_t shape, const struct regs *r)
 {
     return shape == SHP_WRITE || shape == SHP_WRITEV || (shape == SHP_SENDTO && !r->arg4) ||
-           (shape == SHP_SENDMSG && !((const struct msghdr *)r->arg1)->name);
+           (shape == SHP_SENDMSG && !((const struct msghdr *)r->arg1)->name &&
+            !((const struct msghdr *)r->arg1)->controllen);
 }
 
 /* Counts a transfer of which nothing else is wanted; false if that isn't so. */
@@ -1205,7 +1313,7 @@ static inline __attribute__((always_inline)) bool count_transfer(struct segment_
 {
     struct fd_entry *e = fd_entry(s, fd);
 
-    if (unlikely(mode & (SEG_M_REC_RW | SEG_M_REC_ALL) || process_slow() || !e) ||
+    if (unlikely(mode & (SEG_M_REC_RW | SEG_M_REC_ALL) || process_slow() || !e || e->state & FDS_PENDING) ||
         !quiet(e, mode, dir == DIR_WRITE ? SEG_M_CAPTURE : 0))
         return false;
     add64(dir == DIR_READ ? &e->read_bytes : &e->write_bytes, (uint64_t)ret);
@@ -1374,10 +1482,15 @@ static void enter_close(struct segment_header *s, struct thread *t, struct regs 
     struct record rec = {.kind = REC_ENTER, .op = OP_close, .arg = {r->arg0}};
     struct ring_item item = {ITEM_COUNTERS, sizeof(closed), &closed};
 
+    /* A guest has nothing that would remember whether this is one, nor has who was a guest when it was made. */
+    if (unlikely(pending_seen) && (!e || !(e->state & FDS_OPEN)))
+        traffic_connect_end(s, fd, e);
     if (!e || !(e->state & FDS_OPEN))
         return;
     if (unlikely(uring_count))
         uring_closed(s, fd);
+    if (unlikely(e->state & FDS_PENDING))
+        traffic_connect_end(s, fd, e);
     counters_of(e, fd, &closed);
     fd_end(e);
     rec.time = now();
@@ -1405,6 +1518,8 @@ static void enter_close_range(struct segment_header *s, struct regs *r)
 
         if (!e || (!e->state && !e->read_ops && !e->write_ops))
             continue;
+        if (unlikely(e->state & FDS_PENDING))
+            traffic_connect_end(s, (int)fd, e);
         counters_of(e, (int)fd, &closed[n]);
         fd_end(e);
         item[n] = (struct ring_item){ITEM_COUNTERS, sizeof(closed[n]), &closed[n]};
@@ -1464,6 +1579,12 @@ static void enter_exit(struct segment_header *s, enum op_id op, struct thread *t
         uring_reap_all(s);
     if (!foreign())
         aio_last(s);
+    for (uint64_t fd = 0; op == OP_exit_group && unlikely(pending_seen) && fd < s->fd_high && !foreign(); fd++) {
+        struct fd_entry *e = fd_entry(s, (int64_t)fd);
+
+        if (e && e->state & FDS_PENDING)
+            traffic_connect_end(s, (int)fd, e);
+    }
     if (op == OP_exit_group && !probe.sandboxed && SYS2(__NR_getrusage, RUSAGE_SELF, &ru) == 0) {
         usage.cpu_us = (uint64_t)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000000 +
                        (uint64_t)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "traffic.h"
 
+#include <asm/errno.h>
 #include <asm/socket.h>
 
 #include "calls.h"
@@ -11,6 +12,11 @@
 #define TAIL 256u       /* ... and what ends a message, where its middle is left out */
 #define THRIFTY 4096u /* of a call, when the ring is filling up: heads of messages, not the whole of a body */
 #define VERY_THRIFTY 512u
+
+/* Values of the socket ABI that no UAPI header exports, or none that can be included beside ours. */
+#define IPPROTO_TCP_ 6
+#define TCP_INFO_ 11
+#define TCP_CLOSE_ 7
 
 static uint64_t socket_option(int fd, int option)
 {
@@ -61,6 +67,48 @@ HIDDEN bool traffic_socket(struct segment_header *s, int fd, struct fd_entry *e)
         }
     }
     return kind == FDK_SOCKET;
+}
+
+HIDDEN bool traffic_connected(int fd)
+{
+    char peer[ADDR_MAX];
+    uint32_t len = ADDR_MAX;
+
+    return SYS3(__NR_getpeername, fd, peer, &len) == 0;
+}
+
+HIDDEN __attribute__((noinline)) void traffic_connect(struct segment_header *s, enum op_id op, int fd, struct fd_entry *e,
+                                                      int64_t result, const void *peer, uint32_t len)
+{
+    struct record r = {.kind = REC_CONNECT, .op = (uint16_t)op, .time = now(), .ret = result,
+                       .arg = {(uint64_t)fd, 0, 0, 0, 0, e ? e->gen : 0}};
+    char local[ADDR_MAX];
+    uint32_t local_len = ADDR_MAX;
+    struct ring_item items[2];
+    unsigned n = 0;
+
+    if (peer)
+        items[n++] = (struct ring_item){ITEM_ADDR, len, peer};
+    if ((result == 0 || peer) && !probe.sandboxed && SYS3(__NR_getsockname, fd, local, &local_len) == 0)
+        items[n++] = (struct ring_item){ITEM_LOCAL, MIN(local_len, ADDR_MAX), local};
+    if (e && result != -EINPROGRESS)
+        e->state &= (uint8_t)~FDS_PENDING;
+    else if (e)
+        e->state |= FDS_PENDING;
+    ring_write(s, &r, items, n);
+}
+
+HIDDEN void traffic_connect_end(struct segment_header *s, int fd, struct fd_entry *e)
+{
+    uint8_t state = 0; /* tcpi_state, the first byte of struct tcp_info (linux/tcp.h) */
+    uint32_t len = sizeof(state);
+
+    if (probe.sandboxed)
+        return;
+    if (traffic_connected(fd))
+        traffic_connect(s, OP_NONE, fd, e, 0, NULL, 0);
+    else if (SYS6(__NR_getsockopt, fd, IPPROTO_TCP_, TCP_INFO_, &state, &len, 0) == 0 && state == TCP_CLOSE_)
+        traffic_connect(s, OP_NONE, fd, e, -EIO, NULL, 0); /* its error may be asked for by who has another descriptor */
 }
 
 static size_t vector_size(const struct iovec *iov, size_t count, size_t max)

@@ -36,4 +36,14 @@ void traffic_tell_socket(struct segment_header *s, int fd, uint32_t gen);
 
 void traffic_passed(const struct traffic *t, uint32_t mode);
 
+/* Of a connection that was begun and has no outcome yet (e, may be NULL: FDS_PENDING) it is known now: 0 or -errno, -EIO
+ * if nobody knows why; writes REC_CONNECT. peer (may be NULL): another call than connect(2), `op`, has begun it with this
+ * address; then also -EINPROGRESS. */
+void traffic_connect(struct segment_header *s, enum op_id op, int fd, struct fd_entry *e, int64_t result, const void *peer,
+                     uint32_t len);
+/* Whether it is connected, as the kernel says, without asking for (and clearing) its error. Not in a sandbox. */
+bool traffic_connected(int fd);
+/* e is FDS_PENDING, and about to be closed: tells what has become of it, unless it is under way still. */
+void traffic_connect_end(struct segment_header *s, int fd, struct fd_entry *e);
+
 #endif

@@ -12,6 +12,7 @@
 #include "protocol/dns.h"
 #include "protocol/http1.h"
 #include "protocol/http2.h"
+#include "protocol/preamble.h"
 #include "protocol/statsd.h"
 #include "protocol/tls.h"
 
@@ -64,7 +65,7 @@ static enum detect_protocol named(const char *name)
 
 static const char *name_of(enum detect_protocol protocol)
 {
-    static const char *const names[] = {"", "TLS", "HTTP", "HTTP", "DNS", "STATSD"};
+    static const char *const names[] = {"", "PROXY", "SOCKS", "TLS", "HTTP", "HTTP", "DNS", "STATSD"};
 
     return names[protocol];
 }
@@ -172,6 +173,7 @@ struct piece {
 struct detect {
     const struct detect_rules *rules;
     bool datagrams;
+    bool turn; /* detect_new_turn() */
     bool begun;
     enum proto_dir first, last; /* direction of the first byte, of the last one */
     unsigned turns;
@@ -200,6 +202,14 @@ struct detect *detect_new(const struct detect_rules *rules, bool datagrams)
     return d;
 }
 
+struct detect *detect_new_turn(const struct detect_rules *rules)
+{
+    struct detect *d = detect_new(rules, false);
+
+    d->turn = true;
+    return d;
+}
+
 void detect_free(struct detect *d)
 {
     if (!d)
@@ -218,12 +228,38 @@ static enum verdict verdict_of(int detected, bool complete)
     return detected > 0 ? YES : detected == 0 || complete ? NO : MAYBE;
 }
 
-static enum verdict fits_builtin(const struct detect *d, enum detect_protocol protocol, const uint8_t *p, size_t len,
-                                 bool complete)
+/* Who has spoken first asks, and the other answers. */
+static enum verdict fits_socks(const struct detect *d, const struct side *s)
 {
-    if (d->rules->replaced[protocol])
+    const struct side *other = &d->sides[proto_other(d->first)];
+    bool more = s->bytes.len >= 2 && other->bytes.len < 2 ? !other->ended : !s->ended;
+
+    if (s != &d->sides[d->first])
+        return NO;
+    return verdict_of(preamble_socks_detect((const uint8_t *)s->bytes.p, s->bytes.len, (const uint8_t *)other->bytes.p,
+                                            other->bytes.len),
+                      !more);
+}
+
+static bool waits_for_answer(const struct detect *d, const struct side *s)
+{
+    return s->tried == d->rules->count + (DETECT_SOCKS - DETECT_PROXY);
+}
+
+static enum verdict fits_builtin(const struct detect *d, enum detect_protocol protocol, const struct side *s)
+{
+    const uint8_t *p = (const uint8_t *)s->bytes.p;
+    size_t len = s->bytes.len;
+    bool complete = s->ended;
+
+    if (d->rules->replaced[protocol] ||
+        (d->turn && ((protocol != DETECT_HTTP2 && protocol != DETECT_HTTP1) || s != &d->sides[d->first])))
         return NO;
     switch (protocol) {
+    case DETECT_PROXY:
+        return d->datagrams ? NO : verdict_of(preamble_proxy_detect(p, len), complete);
+    case DETECT_SOCKS:
+        return d->datagrams ? NO : fits_socks(d, s);
     case DETECT_TLS:
         return d->datagrams ? NO : verdict_of(tls_detect(p, len), complete);
     case DETECT_HTTP2:
@@ -260,8 +296,8 @@ static enum verdict try_rule(const struct detect *d, const struct side *s, enum 
         }
         return v;
     }
-    *ret_protocol = (enum detect_protocol)(DETECT_TLS + (i - d->rules->count));
-    return fits_builtin(d, *ret_protocol, p, len, s->ended);
+    *ret_protocol = (enum detect_protocol)(DETECT_PROXY + (i - d->rules->count));
+    return fits_builtin(d, *ret_protocol, s);
 }
 
 /* Tries the rules for a direction in their order, as far as they can say. */
@@ -272,6 +308,8 @@ static enum verdict try_rules(struct detect *d, enum proto_dir dir)
 
     if (s->bytes.len == 0)
         return s->ended ? NO : MAYBE;
+    if (d->turn && s->tried < d->rules->count)
+        s->tried = d->rules->count;
     for (; s->tried < count; s->tried++) {
         enum detect_protocol protocol;
         enum verdict v = try_rule(d, s, &protocol);
@@ -303,13 +341,13 @@ static void look(struct detect *d)
         return;
     /* While bytes of the other direction have passed, only rules that are built in can be undecided about the first. */
     one = try_rules(d, d->first);
-    two = one == YES ? NO : try_rules(d, other);
+    two = one == YES || d->turn ? NO : try_rules(d, other);
     if (one == YES || two == YES)
         return;
     if (one == NO && two == NO)
         d->answer.state = DETECT_NOTHING;
     d->answer.more[d->first] = one == MAYBE && !first->ended;
-    d->answer.more[other] = two == MAYBE && !d->sides[other].ended;
+    d->answer.more[other] = (two == MAYBE || (one == MAYBE && waits_for_answer(d, first))) && !d->sides[other].ended;
 }
 
 /* Notes that bytes passed. Pieces are joined if there is room only for those that change the direction. */

@@ -4,8 +4,9 @@
  * Ports say nothing.
  *
  * Rules are tried in this order: the user's, in the order of their definition;
- * then what is built in: TLS, HTTP/2, HTTP/1, DNS, StatsD for streams, DNS and
- * StatsD for datagrams. A user's rule that is named HTTP, TLS, DNS or STATSD
+ * then what is built in: a PROXY header, SOCKS, TLS, HTTP/2, HTTP/1, DNS, StatsD
+ * for streams, DNS and StatsD for datagrams. Of SOCKS both directions must look so:
+ * while only the first of them has been seen it can't be told. A user's rule that is named HTTP, TLS, DNS or STATSD
  * (upper and lower case are equal) stands for what is built in of that name,
  * which isn't tried then. Where one named HTTP fits, the first bytes say whether it
  * is HTTP/2.
@@ -55,7 +56,16 @@ struct detect_rule {
     unsigned len;      /* bytes that are looked at; 0: DETECT_WINDOW */
 };
 
-enum detect_protocol { DETECT_USER, DETECT_TLS, DETECT_HTTP2, DETECT_HTTP1, DETECT_DNS, DETECT_STATSD };
+enum detect_protocol {
+    DETECT_USER,
+    DETECT_PROXY,
+    DETECT_SOCKS,
+    DETECT_TLS,
+    DETECT_HTTP2,
+    DETECT_HTTP1,
+    DETECT_DNS,
+    DETECT_STATSD
+};
 
 enum detect_state {
     DETECT_MORE, /* can't say yet */
@@ -68,7 +78,7 @@ struct detect_answer {
     bool more[PROTO_DIRS]; /* DETECT_MORE: bytes in these directions can decide it */
     /* DETECT_FOUND: */
     enum detect_protocol protocol; /* DETECT_USER: a rule of another name than those built in */
-    const char *name;              /* of the user's rule, else "TLS", "HTTP", "DNS", "STATSD"; as long as the rules */
+    const char *name;              /* of the user's rule, else "PROXY", "SOCKS", "TLS", "HTTP", ...; as long as the rules */
     size_t rule;                   /* index of the user's rule, DETECT_BUILTIN if it was none */
     enum proto_dir dir;            /* whose bytes decided it */
 };
@@ -89,6 +99,9 @@ struct detect;
 
 /* rules are kept by reference. Never fails. */
 struct detect *detect_new(const struct detect_rules *rules, bool datagrams);
+/* One connection, in the middle: what begins with a turn of direction. Tries only what can hardly be anything else: HTTP,
+ * in the direction of the first byte, unless a rule of the user's stands for it. */
+struct detect *detect_new_turn(const struct detect_rules *rules);
 void detect_free(struct detect *d);
 
 /* len bytes (or a datagram) that passed in this direction; data NULL: that weren't captured. Returns how many of them

@@ -32,6 +32,10 @@ enum rec_kind {
     REC_UPGRADE,   /* a borrowing child moves to a segment of its own; nothing of it follows in this ring */
     REC_SOCKET,    /* a socket that another process has made, before its first REC_DATA: arg[0] descriptor, arg[1] to
                     * arg[3] SO_DOMAIN, SO_TYPE, SO_PROTOCOL (socket(7)), arg[5] fd_entry.gen; ITEM_LOCAL, ITEM_ADDR */
+    REC_CONNECT,   /* what has become of a connection that was begun before (FDS_PENDING), before anything that tells of
+                    * its use: arg[0] descriptor, arg[5] fd_entry.gen. ret 0: it is there; -errno: it isn't, and why
+                    * (-EIO: nobody knows). With ITEM_ADDR another call than connect(2) has begun it just now (`op`;
+                    * MSG_FASTOPEN), ret -EINPROGRESS: without an outcome so far. ITEM_LOCAL */
 };
 
 #define REC_NO_POSITION UINT64_MAX
@@ -54,7 +58,7 @@ enum item_type {
     ITEM_LOCAL,    /* struct sockaddr of the local end */
     ITEM_DATA,     /* payload bytes */
     ITEM_COUNTERS, /* struct rec_counters of the descriptor that is being closed or replaced */
-    ITEM_FDS,      /* struct rec_fd[]: descriptors received or made (pipe, socketpair, SCM_RIGHTS) */
+    ITEM_FDS,      /* struct rec_fd[]: descriptors received, sent or made (pipe, socketpair, SCM_RIGHTS) */
     ITEM_STAT,     /* struct rec_stat */
     ITEM_LINK,     /* target of a symbolic link, text */
     ITEM_STATUS,   /* int32_t wait status */
@@ -78,7 +82,8 @@ struct rec_counters {
 
 struct rec_fd {
     int32_t fd;
-    uint32_t gen;  /* fd_entry.gen that begins */
+    uint32_t gen;  /* fd_entry.gen that begins; of one that is sent the present one */
+    uint64_t ino;  /* of a socket that is sent or received: by which it is the same in both processes. 0: not known */
 };
 
 struct rec_stat {
@@ -125,7 +130,9 @@ struct record {
     uint64_t arg[6];/* raw argument registers. In the REC_CALL of a successful call that makes one descriptor
                      * (its result), arg[5] is the fd_entry.gen that begins with it; no such call has six arguments.
                      * In the REC_ENTER and REC_CALL of a fork arg[5] is its number, 0: not known.
-                     * Of openat2, arg[4] is its flags, and its resolve << 32. */
+                     * Of openat2, arg[4] is its flags, and its resolve << 32.
+                     * Of connect: 1 if it has succeeded without a connection (TCP_FASTOPEN_CONNECT). Of getsockopt that
+                     * has succeeded: the value, if it is SO_ERROR. */
 };
 
 _Static_assert(sizeof(struct record) == 96, "record is shared");

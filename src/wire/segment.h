@@ -98,6 +98,7 @@ enum fd_state {
     FDS_STD      = 1u << 4, /* a copy of descriptor 1 or 2 */
     FDS_READS    = 1u << 5, /* the kernel certainly reads what is written to it */
     FDS_EOF      = 1u << 6, /* a read has returned 0: a stream's peer has ended it */
+    FDS_PENDING  = 1u << 7, /* a connection was begun, and nobody knows yet what has become of it */
 };
 
 /* fd_entry.want, written by the collector: generation << 2 | decision */

@@ -55,6 +55,7 @@ enum op_shape {
     SHP_SOCKETPAIR,  /* domain, type, protocol, int[2] */
     SHP_ADDRESS,     /* fd, sockaddr, length */
     SHP_CONNECT,
+    SHP_SOCKOPT,     /* fd, level, option, value out, length in/out */
     SHP_ACCEPT,      /* fd, sockaddr out, length in/out: returns a descriptor */
     SHP_SENDTO,      /* fd, buffer, size, flags, sockaddr, length */
     SHP_RECVFROM,

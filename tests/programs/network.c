@@ -88,6 +88,13 @@ static void tcp(int family)
     FAILS(EFAULT, C(bind, X(.fd = l), l, BAD, len));
     OK(C(listen, X(.fd = l), l, 5));
     FAILS(EBADF, C(listen, X(.fd = 999), 999, 5));
+    {
+        int value = 0;
+        socklen_t size = sizeof(value);
+
+        OK(C(getsockopt, X(.fd = l), l, SOL_SOCKET, SO_ERROR, &value, &size));
+        FAILS(EBADF, C(getsockopt, X(.fd = 999), 999, SOL_SOCKET, SO_ERROR, &value, &size));
+    }
     MUST(getsockname(l, address, &len) == 0);
 
     c = (int)OK(C(socket, X(.fd = 0), family, SOCK_STREAM | SOCK_CLOEXEC, 0));

@@ -329,7 +329,7 @@ static void test_dup_and_ranges(void **state)
     writer_put(&w, REC_CALL, OP_dup, 6, ARGS(3, 0, 0, 0, 0, 1), 0, NULL);
     writer_put(&w, REC_CALL, OP_fcntl, 7, ARGS(3, F_DUPFD_CLOEXEC, 0, 0, 0, 1), 0, NULL);
     writer_put(&w, REC_CALL, OP_pipe2, 0, ARGS(0, O_CLOEXEC), 0,
-               ITEMS({ITEM_FDS, ((struct rec_fd[2]){{8, 1}, {9, 1}}), 16}));
+               ITEMS({ITEM_FDS, ((struct rec_fd[2]){{8, 1, 0}, {9, 1, 0}}), 32}));
     run();
     assert_int_equal(count("fs.open", "file=/a "), 3);
     assert_true(fd_get(&p->fds, 7, false)->flags & DF_CLOEXEC);

@@ -115,7 +115,7 @@ static bool tell_when; /* whether it took the ends of both directions to have an
 /* The answer at the end, and with it that the decoder gets each byte once. */
 static char *run(const struct passage *p, size_t n, size_t chunk, size_t cut)
 {
-    static const char *const protocols[] = {"user", "tls", "http2", "http1", "dns", "statsd"};
+    static const char *const protocols[] = {"user", "proxy", "socks", "tls", "http2", "http1", "dns", "statsd"};
     struct run r = {.d = detect_new(rules, datagrams)};
     struct buf text = BUF_INIT;
     struct detect_answer a;
@@ -179,11 +179,40 @@ static void test_builtin(void **state)
     EXPECT("tls TLS tx -1", TX("\x16\3\1\0\xc8\1\0\0\xc4\3\3rrrrrrrr"));
     EXPECT("dns DNS tx -1", TX("\0\x1d\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"));
     EXPECT("statsd STATSD tx -1", TX("a:1|c\nb:2|c\n"));
+    EXPECT("proxy PROXY rx -1", RX("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n"));
+    EXPECT("proxy PROXY tx -1", TX("\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"), RX("HTTP/1.1 200 OK\r\n"));
+    EXPECT("socks SOCKS tx -1", TX("\5\1\0"), RX("\5\0"), TX("\5\1\0\1"));
+    EXPECT("socks SOCKS rx -1", RX("\4\1\0\x50\x7f\0\0\1\0"), TX("\0\x5a\0\0\0\0\0\0"));
+    EXPECT("at the end: nothing", TX("\5\1\0"));
+    EXPECT("http1 HTTP rx -1", TX("\5\1\0"), RX("HTTP/1.1 400 Bad\r\n"));
     EXPECT("at the end: statsd STATSD tx -1", TX("a:1|c"));
     EXPECT("at the end: nothing", TX("\1\2\3\4"), RX("\5\6\7\0\1"));
     EXPECT("nothing", TX("\0\1\2\3"), RX("\0\2\3\4"));
     EXPECT("at the end: nothing", TX("\1\2\3\4"));
     EXPECT("at the end: nothing", TX("GET"), RX("HTT"));
+}
+
+/* In the middle of a connection only HTTP is looked for, and only in the direction that begins. */
+static void test_turn(void **state)
+{
+    static const struct {
+        const char *text;
+        enum detect_state want;
+    } list[] = {{"GET / HTTP/1.1\r\n", DETECT_FOUND},      {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", DETECT_FOUND},
+                {"a:1|c\nb:2|c\n", DETECT_NOTHING},        {"GET ", DETECT_MORE},
+                {"needle", DETECT_NOTHING},                {"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", DETECT_NOTHING}};
+    static const struct detect_rule rule[] = {{.name = "Any", .regex = "needle"}};
+
+    use_rules(rule, 1);
+    for (size_t i = 0; i < COUNT(list); i++) {
+        struct detect *d = detect_new_turn(rules);
+
+        assert_true(detect_feed(d, PROTO_TX, (const uint8_t *)list[i].text, strlen(list[i].text), MS) > 0);
+        assert_int_equal(detect_answer(d).state, list[i].want);
+        detect_feed(d, PROTO_RX, (const uint8_t *)"HTTP/1.1 200 OK\r\n", 17, MS);
+        assert_int_equal(detect_answer(d).state, list[i].want);
+        detect_free(d);
+    }
 }
 
 /* A request line that is longer than what the older tool looked at, and one that is too long. */
@@ -503,7 +532,7 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_teardown(f, drop_rules)
     const struct CMUnitTest tests[] = {
-        TEST(test_builtin),   TEST(test_long_request), TEST(test_user_rules), TEST(test_windows), TEST(test_replaced),
+        TEST(test_builtin), TEST(test_turn),   TEST(test_long_request), TEST(test_user_rules), TEST(test_windows), TEST(test_replaced),
         TEST(test_datagrams), TEST(test_more),         TEST(test_gaps),       TEST(test_turns),   TEST(test_replay),
         TEST(test_bombs),     TEST(test_looks),        TEST(test_problem),    TEST(test_random),
     };

@@ -536,6 +536,194 @@ static void test_hellos(void **state)
     writer_free(&w);
 }
 
+#define PROXY_LINE "PROXY TCP4 192.0.2.7 192.0.2.1 4711 80\r\n"
+
+/* A server behind a proxy that tells whose connection it passes on. */
+static void test_behind_a_proxy(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_data(&w, 4, DATA_RX, PROXY_LINE "GET /one HTTP/1.1\r\n");
+    put_data(&w, 4, DATA_RX, "Host: h\r\n\r\n");
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    put_data(&w, 4, DATA_RX, "GET /two HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n");
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    put_close(&w, 4);
+    run();
+    expect("net.app ", "protocol=PROXY proxy_version=1 net_client_ip=192.0.2.7 net_client_port=4711 "
+                       "proxy_host_ip=192.0.2.1 proxy_host_port=80");
+    assert_int_equal(count("net.app ", "protocol=HTTP"), 1);
+    expect("http.req ", "http_target=/one http_scheme=http http_flavor=1.1 http_host=h http_client_ip=192.0.2.7 ");
+    expect("http.req ", "net_peer_port=8080 net_host_ip=127.0.0.1 net_host_port=8080 net_client_ip=192.0.2.7 net_client_port=4711");
+    expect("http.resp ", "http_client_ip=192.0.2.7 ");
+    expect("http.req ", "http_target=/two http_scheme=http http_flavor=1.1 http_host=h http_client_ip=10.0.0.1 ");
+    expect("net.close ", "net_client_ip=192.0.2.7 net_client_port=4711");
+    /* the number is another connection's now */
+    put_accept(&w, 4, 3);
+    put_data(&w, 4, DATA_RX, REQUEST("/three"));
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    run();
+    expect("http.req ", "http_target=/three http_scheme=http http_flavor=1.1 http_host=h net_transport");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+/* Behind the header may come TLS, or clear text that goes over to it. */
+static void test_tls_behind_a_proxy(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_data(&w, 4, DATA_RX, PROXY_LINE);
+    put_part(&w, 4, DATA_RX, client_hello, sizeof(client_hello) - 1, 0, sizeof(client_hello) - 1);
+    put_part(&w, 4, DATA_TX, server_hello, sizeof(server_hello) - 1, 0, sizeof(server_hello) - 1);
+    put_tls(&w, 4, 0x4000, DATA_TLS_RX, REQUEST("/one"));
+    put_tls(&w, 4, 0x4000, DATA_TLS_TX, ANSWER("0"));
+    run();
+    expect("net.app ", "protocol=TLS tls_protocol_version=1.2");
+    expect("http.req ", "http_target=/one http_scheme=https http_flavor=1.1 http_host=h http_client_ip=192.0.2.7 ");
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    put_close(&w, 4);
+    put_accept(&w, 4, 3);
+    put_data(&w, 4, DATA_RX, PROXY_LINE);
+    put_data(&w, 4, DATA_TX, "220 h ESMTP\r\n");
+    put_data(&w, 4, DATA_RX, "STARTTLS\r\n");
+    put_data(&w, 4, DATA_TX, "220 go on\r\n");
+    put_part(&w, 4, DATA_RX, client_hello, sizeof(client_hello) - 1, 0, sizeof(client_hello) - 1);
+    put_part(&w, 4, DATA_TX, server_hello, sizeof(server_hello) - 1, 0, sizeof(server_hello) - 1);
+    run();
+    assert_int_equal(count("net.app ", "protocol=TLS"), 2);
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+/* A client that asks a SOCKS proxy to connect it. */
+static void test_through_socks(void **state)
+{
+    struct writer w = serving();
+    static const char ask[] = "\5\1\0\3\6a.test\0\x50", answer[] = "\5\0\0\1\0\0\0\0\0\0";
+
+    (void)state;
+    put_part(&w, 4, DATA_TX, "\5\1\0", 3, 0, 3);
+    put_part(&w, 4, DATA_RX, "\5\0", 2, 0, 2);
+    put_part(&w, 4, DATA_TX, ask, sizeof(ask) - 1, 0, sizeof(ask) - 1);
+    put_part(&w, 4, DATA_RX, answer, sizeof(answer) - 1, 0, sizeof(answer) - 1);
+    put_data(&w, 4, DATA_TX, REQUEST("/one"));
+    put_data(&w, 4, DATA_RX, ANSWER("3") "abc");
+    run();
+    expect("net.app ", "protocol=SOCKS socks_version=5 socks_command=connect socks_target=a.test socks_target_port=80 "
+                       "socks_reply=0");
+    expect("http.resp ", "http_target=/one http_scheme=http http_flavor=1.1 http_status_code=200");
+    expect_not("http.resp ", "http_client_ip");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+/* HTTP behind something that nobody knows begins where the direction changes. */
+static void test_unknown_preamble(void **state)
+{
+    struct writer w;
+
+    (void)state;
+    config_add_text(options.config, "test", RULES, strlen(RULES), NULL, NULL);
+    w = serving();
+    put_data(&w, 4, DATA_RX, "\1\2MAGIC");
+    put_data(&w, 4, DATA_TX, "\1");
+    put_data(&w, 4, DATA_RX, "GET /one HT");
+    put_data(&w, 4, DATA_RX, "TP/1.1\r\nHost: h\r\n\r\n");
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    run();
+    expect("http.resp ", "http_target=/one");
+    assert_int_equal(want_of_fd(&w, 4), FDW_CAPTURE);
+    put_close(&w, 4);
+    /* what might still become something else from its first bytes on */
+    put_accept(&w, 4, 3);
+    put_part(&w, 4, DATA_RX, "\0\x40", 2, 0, 2);
+    put_data(&w, 4, DATA_TX, "+");
+    put_data(&w, 4, DATA_RX, REQUEST("/two"));
+    put_data(&w, 4, DATA_TX, ANSWER("0"));
+    run();
+    expect("http.resp ", "http_target=/two");
+    put_close(&w, 4);
+    /* not in what the user has a name for, and not for ever */
+    put_accept(&w, 4, 5);
+    put_data(&w, 4, DATA_TX, "220 h SMTP\r\n");
+    put_data(&w, 4, DATA_RX, "DATA\r\n");
+    put_data(&w, 4, DATA_TX, "354\r\n");
+    put_data(&w, 4, DATA_RX, REQUEST("/three"));
+    put_close(&w, 4);
+    put_accept(&w, 4, 7);
+    for (int i = 0; i < 7; i++) {
+        put_data(&w, 4, DATA_RX, "\1\2MAGIC");
+        put_data(&w, 4, DATA_TX, "\1");
+    }
+    run();
+    assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
+    put_data(&w, 4, DATA_RX, REQUEST("/four"));
+    run();
+    expect_not("http.req ", "/three");
+    expect_not("http.req ", "/four");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+static void put_passed(struct writer *w, enum op_id op, int fd, uint32_t gen)
+{
+    struct rec_fd passed = {fd, gen, 77};
+
+    writer_fd(w, (unsigned)fd)->gen = gen;
+    assert_true(writer_put(w, REC_CALL, op, 1, ARGS(9), 0, ITEMS({ITEM_FDS, &passed, sizeof(passed)})));
+}
+
+/* A connection goes to another process with a message: one end, with the bytes of both, whichever ring is read first. */
+static void test_passed_on(void **state)
+{
+    (void)state;
+    for (int order = 0; order < 3; order++) {
+        struct writer w = serving(), t = prog(NOBODY + 1);
+
+        assert_non_null(attach(&t));
+        run();
+        told_clear();
+        if (order == 0) { /* as it happened */
+            put_passed(&w, OP_sendmsg, 4, 1);
+            put_close(&w, 4);
+            run();
+            expect_not("net.close ", NULL);
+        }
+        put_passed(&t, OP_recvmsg, 5, 1);
+        put_data(&t, 5, DATA_RX, REQUEST("/on"));
+        put_data(&t, 5, DATA_TX, ANSWER("0"));
+        if (order == 1) { /* it was taken before we get to know that it was sent */
+            run();
+            put_passed(&w, OP_sendmsg, 4, 1);
+            put_close(&w, 4);
+            run();
+            expect_not("net.close ", NULL);
+        }
+        put_close(&t, 5);
+        run();
+        if (order == 2) { /* ... and closed */
+            expect_not("net.close ", NULL);
+            put_passed(&w, OP_sendmsg, 4, 1);
+            put_close(&w, 4);
+            run();
+        }
+        expect("net.close ", "net_peer_port=8080 net_host_ip=127.0.0.1 net_host_port=8080 net_protocol=http duration=");
+        expect("net.close ", "net_bytes_sent=38 net_bytes_recv=29");
+        expect("http.resp ", "http_target=/on");
+        put_exit(&w, 0);
+        put_exit(&t, 0);
+        run();
+        assert_int_equal(count("net.close ", NULL), 1);
+        expect_not("loss ", NULL);
+        writer_free(&w);
+        writer_free(&t);
+        told_clear();
+    }
+}
+
 /* The beginning of a ClientHello: headers and random, which is a byte repeated, of a record of 512 bytes. */
 struct hello {
     char data[DATA_HELLO_BYTES];
@@ -1046,7 +1234,7 @@ int main(void)
         T(test_end_decides),
         T(test_no_answer),
         T(test_hostile),
-        T(test_hellos),
+        T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos),
         T(test_half_a_handshake),
         T(test_goes_over_to_tls),
         T(test_objects_of_sockets),
