@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/progname.h"
 #include "collector/control.h"
 #include "collector/core.h"
 #include "collector/left.h"
@@ -28,7 +29,6 @@
 #define STATUS_LOOK_NS (2 * MS)  /* between the first two questions for a wait status; then ever longer */
 #define UNWATCHED_LOOKS 256      /* each CHECK_NS */
 #define AHEAD_MAX 4096           /* entries of the backlog that are looked through for a child's number */
-#define PROC_NAME_MAX 128
 #define ID_CMD 32
 
 static void uuid_text(const uint8_t u[16], char text[37])
@@ -47,13 +47,6 @@ static void uuid_random(char text[37])
     u[6] = (uint8_t)((u[6] & 0x0f) | 0x40); /* RFC 9562, 5.4 */
     u[8] = (uint8_t)((u[8] & 0x3f) | 0x80);
     uuid_text(u, text);
-}
-
-static char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return xstrndup(slash && slash[1] ? slash + 1 : path, PROC_NAME_MAX);
 }
 
 static char *command_line(const struct segment_info *info)
@@ -109,6 +102,16 @@ static void locate(struct proc *p, const struct tm_process *last)
     }
 }
 
+/* The kernel may know only its next program by now. */
+static char *name_of(const struct proc *p, const struct segment_info *info)
+{
+    char *comm = info->comm[0] || p->host_pid <= 0 ? xstrdup(info->comm) : pi_name(p->host_pid);
+    char *name = program_name(p->tm.exe, comm, info->argv, info->argv_len);
+
+    free(comm);
+    return name;
+}
+
 /* Who the image of a segment is. Returns its environment (or NULL). */
 static char **identify(struct proc *p, const struct segment_info *info)
 {
@@ -129,7 +132,7 @@ static char **identify(struct proc *p, const struct segment_info *info)
     tm->host = pi_host();
     tm->machine_id = pi_machine_id();
     tm->exe = info->exe[0] || p->host_pid <= 0 ? xstrdup(info->exe) : pi_exe(p->host_pid);
-    tm->proc = base_name(info->argv[0] ? info->argv : tm->exe);
+    tm->proc = name_of(p, info);
     tm->cmd = command_line(info);
     tm->k8s_pod = xstrdup(environ_get(env, "CRIBL_K8S_POD"));
     uuid_text(info->uuid, tm->uuid);

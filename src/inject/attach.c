@@ -96,6 +96,7 @@ static int make_header(struct attach *a)
     uint64_t files = process_max_files(a->pid);
 
     snprintf(h->exe, sizeof(h->exe), "%s", exe);
+    snprintf(h->comm, sizeof(h->comm), "%.15s", f->name);
     snprintf(h->cwd, sizeof(h->cwd), "%s", cwd);
     free(exe);
     free(cwd);
