@@ -24,6 +24,7 @@
 #define STATUS_WAIT_NS (500 * MS) /* for the wait status of a process that died without a word */
 #define CHECK_NS (100 * MS)
 #define IMAGE_WAIT_NS (10000 * MS) /* a new image that hasn't joined by then won't */
+#define LOAD_NS (2000 * MS)       /* ... it has most probably loaded the library by then */
 #define SHARED_LOOK_NS (1000 * MS)
 #define REUSED_NS (100 * MS)     /* a process that began so much later than the record that names it is another */
 #define STATUS_LOOK_NS (2 * MS)  /* between the first two questions for a wait status; then ever longer */
@@ -940,8 +941,8 @@ static bool told_by_tracer(const struct proc *p)
 
 /* The image of its last exec has never joined, and nobody has told why. Who asked for the exec could not see what it
  * would be (a static program whose file may be run but not read), or could do nothing about it any more, or the new
- * image did not take the library. */
-static void tell_unseen(struct proc *p, uint64_t time)
+ * image did not take the library. cut: there was no time for that. */
+static void tell_unseen(struct proc *p, bool cut, uint64_t time)
 {
     const char *text = "started a program that is not observed: it has not loaded the library";
 
@@ -953,7 +954,15 @@ static void tell_unseen(struct proc *p, uint64_t time)
         text = "started a program that is not observed: it had entered seccomp before";
     else if (access(p->pending_exec, X_OK) == 0 && access(p->pending_exec, R_OK) < 0 && errno == EACCES)
         text = "started a program that is not observed: its file can't be read";
+    else if (cut)
+        return;
     report_note(p, text, p->pending_exec, strlen(p->pending_exec), time);
+}
+
+/* Whether a signal has ended it before its new image can have loaded anything. */
+static bool cut_short(const struct proc *p, bool known, int status)
+{
+    return known && WIFSIGNALED(status) && p->death_ns < p->exec_ns + LOAD_NS;
 }
 
 /* In the order of certainty. */
@@ -990,7 +999,7 @@ bool life_end(struct proc *p, bool force)
     if (!time)
         time = clock_now_real();
     if (p->pl) {
-        tell_unseen(p, time);
+        tell_unseen(p, cut_short(p, known, status), time);
         leave_segment(p);
         fds_end(p, "exit", time);
         tls_objects_end(p, true, time);
@@ -1208,7 +1217,7 @@ void core_turn(struct collector *c)
      * the next time we look. */
     for (struct proc *p = c->procs; p; p = p->next) {
         if (p->pending_exec && !p->dead && clock_now_real() > p->exec_ns + IMAGE_WAIT_NS)
-            tell_unseen(p, clock_now_real());
+            tell_unseen(p, false, clock_now_real());
         if (p->host_pid > 0 || p->dead || !(p->exit_recorded || p->waited || !p->seg || nobody_shares(p->seg, now)))
             continue;
         if (p->exec_op && !p->over && !c->stopping)

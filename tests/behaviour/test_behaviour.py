@@ -265,6 +265,20 @@ def storm(name, children, execs, exec_argument):
     return run
 
 
+@test("exec/cut-short")
+def cut_short(ctx):
+    """Of a program that a signal ends before it could load anything nobody says that it isn't observed."""
+    program = ("import os\n"
+               "for _ in range(20):\n"
+               "    kid = os.posix_spawn('/bin/sleep', ['sleep', '9'], os.environ)\n"
+               "    os.kill(kid, 9)\n"
+               "    os.waitpid(kid, 0)\n")
+    result = both(ctx, ["/usr/bin/python3", "-S", "-c", program], code=0)
+    result.session.wait_end()
+    equal([b["data"] for b in of(result, "process", "proc.note")], [], "notes")
+    equal(len(of(result, "process", "proc.exit", signal="SIGKILL")), 20, "deaths")
+
+
 @test("fork/few-descriptors")
 def few_descriptors(ctx):
     """A collector that has none to spare for watching each process learns of their ends all the same."""
