@@ -439,6 +439,24 @@ def entered(ctx, variant):
 case("sandbox", "entered", entered)
 
 
+def dispatched(ctx, variant):
+    """Calls that come back to the program (Syscall User Dispatch) are told once, when they are made."""
+    result = both(ctx, [program(ctx, "dispatch", variant), "dispatched"], ["--syscalls"], code=4)
+    result.session.wait_end()
+    calls = [b for b in result.session.events("syscall") if b["source"] in ("open", "openat")]
+    for name in ("/dev/zero", "/dev/null", "/dev/full"):
+        equal(len([b for b in calls if b["data"].get("file") == name]), 1, f"openings of {name}")
+    closed = of(result, "fs", "fs.close", file="/dev/zero")
+    equal([(b["data"]["file_read_bytes"], b["data"]["file_read_ops"]) for b in closed], [(24, 3)], "what was read")
+    notes = [b["data"]["text"] for b in result.session.events("process", "proc.note")]
+    check(not any("seccomp" in text for text in notes), "a note about seccomp", *notes)
+    equal(len([b for b in result.session.events("process", "proc.start") if b["data"]["start"] == "fork"]), 1, "children")
+    nothing_lost(result)
+
+
+case("sandbox", "dispatched", dispatched, ["glibc-O2", "musl"])
+
+
 def heirs(ctx, variant, how):
     """Children of a process in a sandbox have their own numbers, and what they do with its connections is told."""
     result = ctx.scoped([program(ctx, "sandbox", variant), "heirs", how])
