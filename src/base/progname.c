@@ -6,8 +6,8 @@
 
 #include "base/mem.h"
 
-#define COMM_MAX 15  /* TASK_COMM_LEN without its NUL */
-#define WORDS_MAX 6  /* interpreter, its argument, script; an interpreter may be a script */
+#define COMM_MAX 15 /* TASK_COMM_LEN without its NUL */
+#define WORDS_MAX 6 /* interpreter, its argument, script; an interpreter may be a script */
 #define DELETED " (deleted)"
 #define MEMFD "/memfd:"
 #define PROC_DIR "/proc/"
@@ -54,9 +54,9 @@ static bool is_plain(const char *word)
 /* Programs that run others under names of their own: what they are called by is the only name there is. */
 static bool is_interpreter(const char *name)
 {
-    static const char *const names[] = {"python", "pypy", "perl", "ruby", "php", "lua", "luajit", "sh", "bash", "dash",
-                                        "ash", "ksh", "mksh", "zsh", "fish", "tclsh", "wish", "expect", "awk", "gawk",
-                                        "mawk", "Rscript", "guile", "busybox"};
+    static const char *const names[] = {"python", "pypy",   "perl", "ruby", "php",  "lua",     "luajit", "sh",
+                                        "bash",   "dash",   "ash",  "ksh",  "mksh", "zsh",     "fish",   "tclsh",
+                                        "wish",   "expect", "awk",  "gawk", "mawk", "Rscript", "guile",  "busybox"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         size_t n = strlen(names[i]);
@@ -122,8 +122,8 @@ bool program_has_title(const char *name, const char *exe, const char *argv, size
     char *file;
     bool own;
 
-    if (!argv_len || !*argv || !strncmp(called(argv), name, PROGRAM_NAME_MAX) || !strncmp(argv, PROC_DIR, sizeof(PROC_DIR) - 1) ||
-        script_of(argv, argv_len, NULL, name))
+    if (!argv_len || !*argv || !strncmp(called(argv), name, PROGRAM_NAME_MAX) ||
+        !strncmp(argv, PROC_DIR, sizeof(PROC_DIR) - 1) || script_of(argv, argv_len, NULL, name))
         return false;
     file = exe_name(exe);
     own = !strcmp(called(argv), file);
