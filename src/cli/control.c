@@ -172,11 +172,16 @@ static pid_t pid_of(const json_t *object)
     return (pid_t)json_integer_value(pid ? pid : json_object_get(process, "pid"));
 }
 
-static bool is_named(pid_t pid, const char *name)
+/* By the name that its events have, or the kernel's short one. */
+static bool is_named(const json_t *object, const char *name)
 {
+    const char *proc = json_string_value(json_object_get(json_object_get(object, "process"), "procname"));
+    pid_t pid = pid_of(object);
     char path[64], comm[64] = "";
     FILE *f;
 
+    if (proc && strcmp(proc, name) == 0)
+        return true;
     snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
     f = fopen(path, "re");
     if (f) {
@@ -206,7 +211,7 @@ int cli_observed_pid(const struct args *a, pid_t *ret_pid)
     rc = control_inspect_all(0, &found);
     if (rc)
         return rc;
-    json_array_foreach(found, i, object) if (is_named(pid_of(object), word))
+    json_array_foreach(found, i, object) if (is_named(object, word))
     {
         *ret_pid = pid_of(object);
         matches++;

@@ -3,11 +3,13 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/progname.h"
 #include "inject/process.h"
 
 const struct cli_option cli_target_options[] = {
@@ -69,16 +71,31 @@ struct search {
     struct found found;
 };
 
+/* The name that its events have; the kernel's short one and that of the executable do, too. */
 static bool has_name(pid_t pid, const struct process_facts *f, const char *name)
 {
-    char *exe, *base;
+    char *exe, *base, *proc, path[32], argv[4096];
+    ssize_t n = -1;
     bool same;
+    int fd;
 
     if (strcmp(f->name, name) == 0)
         return true;
     exe = process_link(pid, "exe");
     base = strrchr(exe, '/');
     same = base && strcmp(base + 1, name) == 0;
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+    fd = same ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        n = read(fd, argv, sizeof(argv) - 1);
+        close(fd);
+    }
+    if (n > 0) {
+        argv[n] = '\0';
+        proc = program_name(exe, f->name, argv, (size_t)n);
+        same = strcmp(proc, name) == 0;
+        free(proc);
+    }
     free(exe);
     return same;
 }

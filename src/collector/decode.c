@@ -1384,6 +1384,7 @@ static void noted(struct ctx *x)
         [NOTE_IO_URING] = "uses io_uring with rings that can't be read: what is submitted through them is not observed",
         [NOTE_NO_SEGMENT] = "a child got no memory for a segment of its own: it shares its parent's",
         [NOTE_IMAGE_GO] = "Go code needs Linux 5.9 and a CPU with FSGSBASE: calls made in this image are not observed",
+        [NOTE_DISPATCH] = "uses Syscall User Dispatch: what the program could not be asked for is missing, such as some paths",
         [NOTE_IMAGE_NO_SITE] = "no system call was found that can be observed: the program is packed or makes its code as it runs",
     };
     uint64_t code = x->r->arg[0];

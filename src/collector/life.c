@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/progname.h"
 #include "collector/ask.h"
 #include "collector/control.h"
 #include "collector/core.h"
@@ -26,13 +27,13 @@
 #define STATUS_WAIT_NS (500 * MS) /* for the wait status of a process that died without a word */
 #define CHECK_NS (100 * MS)
 #define IMAGE_WAIT_NS (10000 * MS) /* a new image that hasn't joined by then won't */
+#define LOAD_NS (2000 * MS)       /* ... it has most probably loaded the library by then */
 #define SHARED_LOOK_NS (1000 * MS)
 #define SHARED_SHARE 20 /* looking takes that part of the time at most: it reads the maps of all processes */
 #define REUSED_NS (100 * MS)     /* a process that began so much later than the record that names it is another */
 #define STATUS_LOOK_NS (2 * MS)  /* between the first two questions for a wait status; then ever longer */
 #define UNWATCHED_LOOKS 256      /* each CHECK_NS */
 #define AHEAD_MAX 4096           /* entries of the backlog that are looked through for a child's number */
-#define PROC_NAME_MAX 128
 #define ID_CMD 32
 
 static void uuid_text(const uint8_t u[16], char text[37])
@@ -51,13 +52,6 @@ static void uuid_random(char text[37])
     u[6] = (uint8_t)((u[6] & 0x0f) | 0x40); /* RFC 9562, 5.4 */
     u[8] = (uint8_t)((u[8] & 0x3f) | 0x80);
     uuid_text(u, text);
-}
-
-static char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return xstrndup(slash && slash[1] ? slash + 1 : path, PROC_NAME_MAX);
 }
 
 static char *command_line(const struct segment_info *info)
@@ -113,6 +107,16 @@ static void locate(struct proc *p, const struct tm_process *last)
     }
 }
 
+/* The kernel may know only its next program by now. */
+static char *name_of(const struct proc *p, const struct segment_info *info)
+{
+    char *comm = info->comm[0] || p->host_pid <= 0 ? xstrdup(info->comm) : pi_name(p->host_pid);
+    char *name = program_name(p->tm.exe, comm, info->argv, info->argv_len);
+
+    free(comm);
+    return name;
+}
+
 /* Who the image of a segment is. Returns its environment (or NULL). */
 static char **identify(struct proc *p, const struct segment_info *info)
 {
@@ -133,7 +137,7 @@ static char **identify(struct proc *p, const struct segment_info *info)
     tm->host = pi_host();
     tm->machine_id = pi_machine_id();
     tm->exe = info->exe[0] || p->host_pid <= 0 ? xstrdup(info->exe) : pi_exe(p->host_pid);
-    tm->proc = base_name(info->argv[0] ? info->argv : tm->exe);
+    tm->proc = name_of(p, info);
     tm->cmd = command_line(info);
     tm->k8s_pod = xstrdup(environ_get(env, "CRIBL_K8S_POD"));
     uuid_text(info->uuid, tm->uuid);
@@ -958,8 +962,8 @@ static bool told_by_tracer(const struct proc *p)
 
 /* The image of its last exec has never joined, and nobody has told why. Who asked for the exec could not see what it
  * would be (a static program whose file may be run but not read), or could do nothing about it any more, or the new
- * image did not take the library. */
-static void tell_unseen(struct proc *p, uint64_t time)
+ * image did not take the library. cut: there was no time for that. */
+static void tell_unseen(struct proc *p, bool cut, uint64_t time)
 {
     const char *text = "started a program that is not observed: it has not loaded the library";
 
@@ -971,7 +975,15 @@ static void tell_unseen(struct proc *p, uint64_t time)
         text = "started a program that is not observed: it had entered seccomp before";
     else if (ask_access(p, p->pending_exec, X_OK) == 0 && ask_access(p, p->pending_exec, R_OK) == -EACCES)
         text = "started a program that is not observed: its file can't be read";
+    else if (cut)
+        return;
     report_note(p, text, p->pending_exec, strlen(p->pending_exec), time);
+}
+
+/* Whether a signal has ended it before its new image can have loaded anything. */
+static bool cut_short(const struct proc *p, bool known, int status)
+{
+    return known && WIFSIGNALED(status) && p->death_ns < p->exec_ns + LOAD_NS;
 }
 
 /* In the order of certainty. */
@@ -1008,7 +1020,7 @@ bool life_end(struct proc *p, bool force)
     if (!time)
         time = clock_now_real();
     if (p->pl) {
-        tell_unseen(p, time);
+        tell_unseen(p, cut_short(p, known, status), time);
         leave_segment(p);
         fds_end(p, "exit", time);
         tls_objects_end(p, true, time);
@@ -1264,7 +1276,7 @@ void core_turn(struct collector *c)
      * the next time we look. */
     for (struct proc *p = c->procs; p; p = p->next) {
         if (p->pending_exec && !p->dead && clock_now_real() > p->exec_ns + IMAGE_WAIT_NS)
-            tell_unseen(p, clock_now_real());
+            tell_unseen(p, false, clock_now_real());
         if (p->host_pid > 0 || p->dead || !(p->exit_recorded || p->waited || !p->seg || nobody_shares(p->seg, now)))
             continue;
         if (p->exec_op && !p->over && !c->stopping)

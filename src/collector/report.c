@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/progname.h"
 #include "collector/core.h"
 #include "collector/fields.h"
 #include "collector/payloads.h"
@@ -158,6 +159,8 @@ void report_start(struct proc *p, const char *start, uint64_t time_ns)
         add_list(&f, "args", list, n);
         if (info->argv_cut || n == 512)
             add(&f, "args_cut", TM_BOOL, 0)->v.b = true;
+        if (program_has_title(p->tm.proc, p->tm.exe, info->argv, info->argv_len))
+            add_str(&f, "title", 0, p->tm.cmd);
         add_str(&f, "exe", 0, p->tm.exe);
         add_str(&f, "cwd", 0, p->cwd);
         add_uint(&f, "ppid", 0, p->tm.ppid);

@@ -41,6 +41,7 @@ static void copy_info(struct segment_info *info, const struct segment_header *h)
     info->start_time = h->start_time;
     info->start_cpu_us = h->start_cpu_us < UINT64_MAX / 1000 ? h->start_cpu_us : 0;
     memcpy(info->uuid, h->uuid, sizeof(info->uuid));
+    memcpy(info->comm, h->comm, sizeof(info->comm) - 1); /* the rest of *info is 0 */
     info->exe = copy_text(h->exe, sizeof(h->exe));
     info->cwd = copy_text(h->cwd, sizeof(h->cwd));
     info->argv = xmalloc(argv_len + 1);

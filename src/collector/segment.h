@@ -30,6 +30,7 @@ struct segment_info {
     char *argv;                      /* NUL-separated, terminated */
     size_t argv_len;
     bool argv_cut;
+    char comm[16];
 };
 
 struct ring {

@@ -96,6 +96,7 @@ static int make_header(struct attach *a)
     uint64_t files = process_max_files(a->pid);
 
     snprintf(h->exe, sizeof(h->exe), "%s", exe);
+    snprintf(h->comm, sizeof(h->comm), "%.15s", f->name);
     snprintf(h->cwd, sizeof(h->cwd), "%s", cwd);
     free(exe);
     free(cwd);
@@ -511,7 +512,7 @@ static int set_up(const struct job *j, bool counter)
                        .mode = a->mode,
                        .clock = a->clock,
                        .timing = (a->mode & SEG_M_TIMING) && ticks,
-                       .sandboxed = a->facts.seccomp != 0};
+                       .sandboxed = a->facts.seccomp ? SANDBOX_SECCOMP : 0};
     snprintf(p.lib, sizeof(p.lib), "%s", j->lib);
     snprintf(p.socket, sizeof(p.socket), "%s", j->socket);
     snprintf(p.plans, sizeof(p.plans), "%s", a->plan_dir);

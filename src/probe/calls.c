@@ -47,6 +47,7 @@
 #define FIONCLEX_ 0x5450
 #define FD_CLOEXEC_ 1
 #define PR_SET_SYSCALL_USER_DISPATCH_ 59
+#define PR_SYS_DISPATCH_INCLUSIVE_ON_ 2
 #define SANDBOX_FDS 32
 #define DESCRIPTOR_SIZE 2048 /* of the C library's thread descriptor, at the thread pointer: no more of it than that */
 #define ITEMS 6
@@ -1340,16 +1341,49 @@ HIDDEN void call_completed(struct segment_header *s, enum op_id op, struct regs 
     call_end(&c);
 }
 
+/* Whether the call at this place did not, or will not, reach the kernel: it comes to the program, as SIGSYS, whose handler
+ * makes the calls that it means. */
+static __attribute__((noinline)) bool dispatched(const struct plan_slot *slot)
+{
+    const struct thread *t = thread_left();
+    const struct dispatch *d = t ? &t->dispatch : NULL;
+
+    if (!d || !d->on || t->owner != process->pid || t->child_pid || (d->selector && !*d->selector))
+        return false;
+    return (slot->site_pc - d->lo < d->len) == d->inclusive;
+}
+
+/* The result of asking for it, or of giving it up. */
+static void leave_dispatch(struct segment_header *s, struct thread *t, const struct regs *r)
+{
+    bool on = (int64_t)r->result >= 0 && r->arg1;
+
+    if ((int64_t)r->result >= 0 && t) {
+        dispatching += (uint32_t)on - (uint32_t)t->dispatch.on;
+        t->dispatch = (struct dispatch){on, r->arg1 == PR_SYS_DISPATCH_INCLUSIVE_ON_, r->arg2, r->arg3,
+                                        (const volatile uint8_t *)r->arg4};
+    }
+    if (probe.sandboxed == SANDBOX_ASKED)
+        probe.sandboxed = on ? SANDBOX_DISPATCH : 0;
+    else if (probe.sandboxed == SANDBOX_DISPATCH && !dispatching)
+        probe.sandboxed = 0;
+    else
+        return;
+    s->wakes = !probe.sandboxed;
+    if (on)
+        ring_note(s, NOTE_DISPATCH, NULL, 0);
+}
+
 static bool was_timed; /* before a call that may forbid reading the time stamp counter */
 
 /* The result of giving them up. Many ask only what the kernel knows, by calls that must fail (libseccomp). */
 static void leave_prctl(struct segment_header *s, int64_t ret)
 {
-    probe.sandboxed = ret >= 0;
+    probe.sandboxed = ret >= 0 ? SANDBOX_SECCOMP : dispatching ? SANDBOX_DISPATCH : 0;
     if (ret < 0) {
         if (was_timed)
             probe_no_ticks = 0;
-        s->wakes = 1;
+        s->wakes = !probe.sandboxed;
         return;
     }
     ring_note(s, NOTE_SECCOMP, NULL, 0);
@@ -1374,6 +1408,8 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
     }
     s = p->segment;
     if (unlikely(!s) && !(s = process_forked(0)))
+        return;
+    if (unlikely(dispatching) && dispatched(slot))
         return;
     if (slot->flags & PLAN_F_NR_UNKNOWN) {
         int64_t nr;
@@ -1467,7 +1503,9 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
             }
         }
     }
-    if ((op == OP_prctl || op == OP_seccomp) && probe.sandboxed == 2)
+    if (op == OP_prctl && (uint32_t)r->arg0 == PR_SET_SYSCALL_USER_DISPATCH_)
+        leave_dispatch(s, thread_get(p), r);
+    else if ((op == OP_prctl || op == OP_seccomp) && probe.sandboxed == SANDBOX_ASKED)
         leave_prctl(s, ret);
     call_end(&c);
 }
@@ -1604,24 +1642,25 @@ static void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
     uint32_t what = (uint32_t)r->arg0; /* int: the kernel doesn't look at the upper half */
     bool strict = op == OP_prctl ? what == PR_SET_SECCOMP && r->arg1 == SECCOMP_MODE_STRICT
                                  : what == SECCOMP_SET_MODE_STRICT;
+    bool dispatch = op == OP_prctl && what == PR_SET_SYSCALL_USER_DISPATCH_ && r->arg1;
     bool filter = op == OP_prctl ? what == PR_SET_SECCOMP && r->arg1 == SECCOMP_MODE_FILTER
                                  : what == SECCOMP_SET_MODE_FILTER;
 
     /* Calls of ours would come to the program as SIGSYS. */
-    if (op == OP_prctl && what == PR_SET_SYSCALL_USER_DISPATCH_ && r->arg1)
+    if (dispatch)
         filter = true;
     if (op == OP_prctl && what == PR_SET_TSC && (int)r->arg1 == PR_TSC_SIGSEGV)
         probe_no_ticks = 1;
     if (op == OP_prctl && what == PR_SET_TSC && (int)r->arg1 == PR_TSC_ENABLE && probe.clock == SEG_CLOCK_TSC)
         probe_no_ticks = 0;
-    if ((strict || filter) && !probe.sandboxed) {
-        for (int fd = 0; fd < SANDBOX_FDS && !foreign(); fd++) { /* the last chance to learn this */
+    if ((strict || filter) && (!probe.sandboxed || (probe.sandboxed == SANDBOX_DISPATCH && !dispatch))) {
+        for (int fd = 0; !probe.sandboxed && fd < SANDBOX_FDS && !foreign(); fd++) { /* the last chance to learn this */
             struct fd_entry *e = fd_entry(s, fd);
 
             if (e && !(e->state & FDS_READS))
                 kind_of_fd(fd, e);
         }
-        for (int fd = 0; fd < GUEST_ASKED && process->slow & SLOW_BORROWED; fd++) {
+        for (int fd = 0; !probe.sandboxed && fd < GUEST_ASKED && process->slow & SLOW_BORROWED; fd++) {
             struct fd_entry e = {0};
             enum fd_kind kind = kind_of_fd(fd, &e);
 
@@ -1632,7 +1671,7 @@ static void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
             probe_no_ticks = 1;
         s->wakes = 0; /* no writer may wake the collector any more: it stays awake from now on */
         ring_rouse(s);
-        probe.sandboxed = 2; /* until the result is known */
+        probe.sandboxed = SANDBOX_ASKED; /* until the result is known */
     }
 }
 
@@ -1644,6 +1683,8 @@ HIDDEN __attribute__((used)) void scope_hook_enter(struct regs *r, const struct 
     struct thread *t = NULL;
 
     if (unlikely(!s) && !(s = process_forked(0)))
+        return;
+    if (unlikely(dispatching) && dispatched(slot))
         return;
     if (slot->flags & PLAN_F_SP_BIAS8)
         r->sp += 8;

@@ -286,6 +286,7 @@ static void describe(struct segment_header *s, enum seg_start start)
         memcpy(s->argv, parent->argv, s->argv_len);
         return;
     }
+    SYS2(__NR_prctl, PR_GET_NAME, s->comm);
     n = SYS4(__NR_readlinkat, AT_FDCWD, "/proc/self/exe", s->exe, sizeof(s->exe) - 1);
     if (n > 0)
         s->exe[n] = 0;

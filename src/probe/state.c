@@ -13,6 +13,7 @@ struct thread threads[THREADS];
 struct process *process;
 struct probe probe;
 uint8_t probe_no_ticks, probe_fsgsbase;
+HIDDEN uint32_t dispatching;
 
 extern char scope_entry_exit[] HIDDEN, scope_entry_enter[] HIDDEN, scope_entry_call[] HIDDEN;
 extern char scope_entry_go_exit[] HIDDEN, scope_entry_go_enter[] HIDDEN, scope_entry_function[] HIDDEN;
@@ -44,6 +45,7 @@ static void thread_identify(struct process *p, struct thread *t)
     t->child_pid = 0;
     t->scratch = NULL;
     t->traced = 0;
+    t->dispatch.on = false; /* of a thread that is no more, or of the parent: a fork ends it */
     if ((p->slow & SLOW_FOREIGN) && !probe.sandboxed) {
         uint32_t pid = (uint32_t)SYS1(__NR_getpid, 0);
 
@@ -237,6 +239,7 @@ static uint32_t forked_in_sandbox(uint32_t pid_hint)
     t->child_pid = 0;
     t->scratch = NULL;
     t->traced = 0;
+    t->dispatch.on = false;
     t->owner = pid_hint ? pid_hint : t->fork ? REC_PID_FORK | t->fork : 0;
     t->fork = 0;
     return t->owner;
@@ -248,6 +251,10 @@ struct segment_header *process_forked(uint32_t pid_hint)
 
     if (probe.off || !probe.segment)
         return NULL;
+    if (probe.sandboxed == SANDBOX_DISPATCH) { /* only a thread that has asked for it, not its children */
+        probe.sandboxed = 0;
+        dispatching = 0;
+    }
     p->pid = probe.sandboxed ? forked_in_sandbox(pid_hint) : (uint32_t)SYS1(__NR_getpid, 0);
     for (int i = 0; i < OWN_FDS && !probe.sandboxed; i++)
         if (own_fds[i])

@@ -30,6 +30,7 @@ static inline bool process_slow(void)
 
 extern struct probe probe;
 extern struct probe_info scope_info __attribute__((visibility("hidden")));
+extern uint32_t dispatching;        /* threads whose calls may come to the program itself */
 extern uint8_t probe_no_ticks;      /* reading the time stamp counter faults */
 
 /* Gives [p, p+size) memory of its own in one go: a fault for each page costs several times as much. Older kernels
@@ -53,6 +54,13 @@ struct thread {
     size_t scratch_size;
     uint64_t scratch_was;           /* the program's own register */
     uint32_t fork;                  /* number of the fork that this thread has begun; 0: none */
+    /* Syscall User Dispatch: calls made inside (outside, if `inclusive`) of [lo, lo + len) reach the kernel, others, while
+     * *selector isn't 0, its own SIGSYS handler. */
+    struct dispatch {
+        bool on, inclusive;
+        uint64_t lo, len;
+        const volatile uint8_t *selector; /* NULL: always */
+    } dispatch;
     int traced;                     /* join_trace()'s descriptor + 1 while an exec is under way; 0: none */
     /* Calls between enter and exit hook. key is one store, sp << 16 | nr + 1: a handler that interrupts
      * anywhere can't tear it. time belongs to it but a wrong one does no harm. */

@@ -35,6 +35,12 @@ struct process {
     uint64_t gave_up_tail;
 };
 
+enum sandbox {
+    SANDBOX_SECCOMP = 1,
+    SANDBOX_ASKED = 2,              /* the call that enters one is under way */
+    SANDBOX_DISPATCH = 3,           /* Syscall User Dispatch: a call of ours may come to the program as SIGSYS */
+};
+
 /* Constant after start, and what a fork child needs. */
 struct probe {
     struct segment_header *segment; /* of this process, or of the parent it was forked from */
@@ -47,7 +53,7 @@ struct probe {
     bool off;                       /* not observed: hooks return at once */
     bool timing;
     bool leaving;                   /* about to be taken out: calls of functions are left alone from now on */
-    uint8_t sandboxed;              /* seccomp was entered: no system calls of our own */
+    uint8_t sandboxed;              /* no system calls of our own: enum sandbox; 0: we may make them */
     char lib[4096];                 /* path of this library, as LD_PRELOAD shall name it */
     char socket[128];               /* SCOPE_SOCKET: the collector's name and the session's secret */
     uint64_t netns;                 /* cookie of the network namespace where the name was reached; 0: none so far */

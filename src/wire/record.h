@@ -113,6 +113,7 @@ enum note_code {
     NOTE_IO_URING,        /* io_uring in use whose rings can't be read: its I/O is not seen */
     NOTE_NO_SEGMENT,      /* a child could not get a segment of its own: arg[1] errno */
     NOTE_IMAGE_GO,        /* Go code, and the kernel doesn't let programs read the thread pointer (FSGSBASE) */
+    NOTE_DISPATCH,        /* calls of the program come to itself (Syscall User Dispatch): what the probe can't ask is missing */
     NOTE_IMAGE_NO_SITE,   /* a static program without a call that can be observed: packed, or making its code as it runs */
 };
 

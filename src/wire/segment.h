@@ -220,6 +220,7 @@ struct segment_header {
     struct tls_want tls[TLS_WANTS] __attribute__((aligned(64)));
 
     /* --- written once by the probe, long and mostly empty: untouched pages cost nothing --- */
+    char comm[16];            /* as the kernel named the program when it began, or when it was attached to */
     char exe[SEG_PATH_MAX];   /* /proc/self/exe */
     char cwd[SEG_PATH_MAX];
     char argv[SEG_ARGV_MAX];

@@ -725,6 +725,35 @@ def refused_first_thread(ctx):
     refused(ctx, process.pid, "its first thread has ended")
 
 
+@test("names")
+def names(ctx):
+    """A process is called by its executable, whatever its title, and a script by its own name; both ways to name it agree."""
+    titled = start(ctx, ["/bin/bash", "-c", "echo ready; exec -a 'server: master process (/etc/n.conf)' sleep 100"])
+    ctx.wait_for(lambda: status(titled.pid, "Name") == "sleep", "the exec")
+    told = attach(ctx, titled.pid).session.events("process", "proc.start")
+    equal([(b["proc"], b["data"].get("title")) for b in told], [("sleep", "server: master process (/etc/n.conf) 100")], "names")
+    script = ctx.dir / "a-script-with-a-long-name"
+    script.write_text("#!/bin/sh\necho ready\nread word <go\nsleep 0\n")
+    script.chmod(0o755)
+    os.mkfifo(ctx.dir / "go")
+    process = start(ctx, [script])
+    result = attach(ctx, script.name)
+    (ctx.dir / "go").write_text("x\n")
+    equal(process.wait(), 0, "status")
+    result.session.wait_end()
+    told = result.session.events("process", "proc.start")
+    equal([b["proc"] for b in told], [script.name, script.name, "sleep"], "names of a shell, its child and what that becomes")
+    check(not any("title" in b["data"] for b in told), "a command line is taken for a title")
+    only = ctx.dir / "only.yml"
+    own = ctx.dir / "own-events.json"
+    only.write_text(f"event:\n  transport:\n    type: file\n    path: {own}\ncustom:\n  mine:\n    filter:\n"
+                    f"      procname: {script.name}\n    config:\n      tags:\n        whose: mine\n")
+    script.write_text("#!/bin/sh\ncat /etc/hostname\n")
+    ctx.scoped([script], ["-u", only]).session.wait_end()
+    bodies = [json.loads(line).get("body", {}) for line in own.read_text().splitlines()]
+    equal({b["proc"] for b in bodies if b.get("whose")}, {script.name}, "processes that the filter has found")
+
+
 @test("seccomp-heirs")
 def seccomp_heirs(ctx):
     """Connections that a process in a sandbox had before it was attached to, served by its children."""

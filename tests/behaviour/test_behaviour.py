@@ -265,6 +265,20 @@ def storm(name, children, execs, exec_argument):
     return run
 
 
+@test("exec/cut-short")
+def cut_short(ctx):
+    """Of a program that a signal ends before it could load anything nobody says that it isn't observed."""
+    program = ("import os\n"
+               "for _ in range(20):\n"
+               "    kid = os.posix_spawn('/bin/sleep', ['sleep', '9'], os.environ)\n"
+               "    os.kill(kid, 9)\n"
+               "    os.waitpid(kid, 0)\n")
+    result = both(ctx, ["/usr/bin/python3", "-S", "-c", program], code=0)
+    result.session.wait_end()
+    equal([b["data"] for b in of(result, "process", "proc.note")], [], "notes")
+    equal(len(of(result, "process", "proc.exit", signal="SIGKILL")), 20, "deaths")
+
+
 @test("fork/few-descriptors")
 def few_descriptors(ctx):
     """A collector that has none to spare for watching each process learns of their ends all the same."""
@@ -423,6 +437,24 @@ def entered(ctx, variant):
 
 
 case("sandbox", "entered", entered)
+
+
+def dispatched(ctx, variant):
+    """Calls that come back to the program (Syscall User Dispatch) are told once, when they are made."""
+    result = both(ctx, [program(ctx, "dispatch", variant), "dispatched"], ["--syscalls"], code=4)
+    result.session.wait_end()
+    calls = [b for b in result.session.events("syscall") if b["source"] in ("open", "openat")]
+    for name in ("/dev/zero", "/dev/null", "/dev/full"):
+        equal(len([b for b in calls if b["data"].get("file") == name]), 1, f"openings of {name}")
+    closed = of(result, "fs", "fs.close", file="/dev/zero")
+    equal([(b["data"]["file_read_bytes"], b["data"]["file_read_ops"]) for b in closed], [(24, 3)], "what was read")
+    notes = [b["data"]["text"] for b in result.session.events("process", "proc.note")]
+    check(not any("seccomp" in text for text in notes), "a note about seccomp", *notes)
+    equal(len([b for b in result.session.events("process", "proc.start") if b["data"]["start"] == "fork"]), 1, "children")
+    nothing_lost(result)
+
+
+case("sandbox", "dispatched", dispatched, ["glibc-O2", "musl"])
 
 
 def heirs(ctx, variant, how):

@@ -302,7 +302,7 @@ static struct writer writer_new(uint32_t pid, enum seg_start start, const char *
     w.h->pid = pid;
     w.h->ppid = 1;
     w.h->start_time = clock_now_mono();
-    strcpy(w.h->exe, "/usr/bin/prog");
+    snprintf(w.h->exe, sizeof(w.h->exe), "%s%s", argv[0] == '/' ? "" : "/usr/bin/", argv);
     strcpy(w.h->cwd, "/home/u");
     w.h->argv_len = (uint32_t)argv_len;
     memcpy(w.h->argv, argv, argv_len);

@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "base/buf.h"
+#include "base/progname.h"
 
 static void check_number(uint64_t v)
 {
@@ -78,9 +79,57 @@ static void test_json(void **state)
     buf_free(&b);
 }
 
+static void test_program_names(void **state)
+{
+    static const struct {
+        const char *name, *exe, *comm, *argv;
+        size_t len;
+        bool title;
+    } cases[] = {
+#define ARGV(words) words, sizeof(words)
+        {"curl", "/usr/bin/curl", "curl", ARGV("curl\0http://there/"), false},
+        {"nginx", "/usr/sbin/nginx", "nginx", ARGV("nginx: master process nginx -c /etc/n.conf"), true},
+        {"nginx", "/usr/sbin/nginx (deleted)", "nginx", ARGV("nginx: worker process"), true},
+        {"php-fpm8.2", "/usr/sbin/php-fpm8.2", "php-fpm8.2", ARGV("php-fpm: master process (/etc/php/8.2/fpm.conf)"), true},
+        {"sshd", "/usr/sbin/sshd", "sshd", ARGV("sshd: root@pts/0"), true},
+        {"chromium", "/usr/lib/chromium/chromium", "exe", ARGV("/proc/self/exe\0--type=zygote"), false},
+        {"chromium", "/usr/lib/chromium/chromium", "exe", ARGV("/usr/lib/chromium/chromium --type=renderer"), true},
+        {"chromium", "/usr/lib/chromium/chromium", "Chrome_IOThread", ARGV("/usr/lib/chromium/chromium\0-x"), false},
+        {"script.py", "/usr/bin/python3.11", "script.py", ARGV("/usr/bin/python3\0./script.py\0-v"), false},
+        {"a-long-name-of-a-script", "/usr/bin/dash", "a-long-name-of-", ARGV("/bin/sh\0-e\0/x/a-long-name-of-a-script"), false},
+        {"a-program-with-a-long-name", "/opt/a-program-with-a-long-name", "a-program-with-", ARGV("a-program-with-a-long-name"), false},
+        {"python3", "/usr/bin/python3.11", "python3", ARGV("python3\0script.py"), false},
+        {"sh", "/usr/bin/dash", "sh", ARGV("sh\0-c\0exit"), false},
+        {"ls", "/bin/busybox", "ls", ARGV("/bin/ls\0-l"), false},
+        {"ls", "/bin/busybox", "ls", ARGV("something else"), true},
+        {"bash", "/usr/bin/bash", "bash", ARGV("-bash"), false},
+        {"sh", "/usr/bin/dash", "sh", ARGV("-sh"), false},
+        {"gunicorn", "/usr/bin/python3.11", "gunicorn: maste", ARGV("gunicorn: master [app]"), true},
+        {"node", "/usr/bin/node", "node-MainThread", ARGV("node\0/srv/app.js"), false},
+        {"tool", "/memfd:tool (deleted)", "3", ARGV("tool\0x"), false},
+        {"runc_cloned", "/memfd:runc_cloned:/proc/self/exe (deleted)", "exe", ARGV("runc\0init"), true},
+        {"sleep", "/usr/bin/sleep", "sleep", ARGV("another-name\0" "9"), true},
+        {"gone", "/usr/bin/gone", "", ARGV("gone\0x"), false},
+        {"unknown", "", "unknown", ARGV(""), false},
+        {"gone", "", "", ARGV("/x/gone"), false},
+        {"", "", "", "", 0, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *name = program_name(cases[i].exe, cases[i].comm, cases[i].argv, cases[i].len);
+
+        assert_string_equal(name, cases[i].name);
+        if (program_has_title(name, cases[i].exe, cases[i].argv, cases[i].len) != cases[i].title)
+            fail_msg("%s: %s", name, cases[i].title ? "its title isn't known as such" : "its command line is taken for a title");
+        free(name);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers), cmocka_unit_test(test_json)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers), cmocka_unit_test(test_json),
+                                       cmocka_unit_test(test_program_names)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
