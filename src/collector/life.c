@@ -652,9 +652,11 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     p->root = parent->root;
     p->view = parent->view;
     memcpy(p->std, parent->std, sizeof(p->std));
-    if (p->cwd && !strcmp(p->cwd, parent->cwd)) { /* else it has gone elsewhere since the fork began */
+    if (p->cwd && !strcmp(p->cwd, parent->cwd)) {
         p->cwd_plain = parent->cwd_plain;
         p->cwd_tail = parent->cwd_tail;
+    } else { /* it has gone elsewhere since the fork began: nothing is known of links in that name */
+        p->cwd_tail = p->cwd ? (uint32_t)strlen(p->cwd) : 0;
     }
     inner = host_pid && st.start_ticks ? pi_inner_pid(host_pid) : 0;
     if (inner)

@@ -51,12 +51,13 @@ void names_look(struct proc *p)
     p->view = VIEW_OTHER;
     if (n != 1)
         return;
-    if (proc_link(p->host_pid, "ns/mnt", theirs, sizeof(theirs)) > 0 && proc_link(getpid(), "ns/mnt", ours, sizeof(ours)) > 0 &&
-        !strcmp(theirs, ours))
+    if (proc_link(p->host_pid, "ns/mnt", theirs, sizeof(theirs)) > 0 &&
+        proc_link(getpid(), "ns/mnt", ours, sizeof(ours)) > 0 && !strcmp(theirs, ours))
         p->view = VIEW_OURS;
 }
 
-/* Makes of what /proc shows us a name as the process sees it. Returns its length, or -ENOENT: it isn't below its root. */
+/* Makes of what /proc shows us a name as the process sees it. Returns its length, or -ENOENT: it isn't below its root.
+ */
 static int as_seen(const struct proc *p, char *text, int len)
 {
     char root[PATH_MAX];
@@ -75,8 +76,10 @@ static int as_seen(const struct proc *p, char *text, int len)
         return len;
     if (len < n || memcmp(text, root, (size_t)n) || (text[n] && text[n] != '/'))
         return -ENOENT;
-    if (len == n)
-        return strlen(strcpy(text, "/"));
+    if (len == n) { /* the root directory itself */
+        text[1] = 0;
+        return 1;
+    }
     memmove(text, text + n, (size_t)(len - n) + 1);
     return len - n;
 }
@@ -117,7 +120,8 @@ int names_of_fd(struct proc *p, int64_t fd, uint32_t gen, bool deleted, char *bu
  * moment ago, so that all of it is in the kernel's cache; nothing else is looked at, as that may block for ever. */
 static int ask(struct proc *p, const char *path, char *buf, size_t size)
 {
-    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_CACHED | RESOLVE_NO_MAGICLINKS};
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+                           .resolve = RESOLVE_CACHED | RESOLVE_NO_MAGICLINKS};
     char text[48];
     int root = AT_FDCWD, n, fd = -1;
 
@@ -161,9 +165,9 @@ struct walk {
     char *out;
     size_t len, floor; /* floor: going up ends there */
     size_t plain, tail;
-    bool relative;     /* where it begins isn't known */
-    bool unknown;      /* the kernel has been asked in vain */
-    bool done;         /* the kernel has told all of it */
+    bool relative; /* where it begins isn't known */
+    bool unknown;  /* the kernel has been asked in vain */
+    bool done;     /* the kernel has told all of it */
 };
 
 static void set(struct walk *w, const char *text, size_t len)
@@ -198,7 +202,8 @@ static void up(struct walk *w)
     start = last ? (size_t)(last - w->out) : 0;
     if (!w->relative && !(w->len <= w->plain || start >= w->tail) && !w->unknown) {
         if (w->use->fd >= 0) {
-            n = names_of_fd(w->p, w->use->fd, w->use->gen, ends_so(w->use->path, w->use->len, DELETED), text, sizeof(text));
+            n = names_of_fd(w->p, w->use->fd, w->use->gen, ends_so(w->use->path, w->use->len, DELETED), text,
+                            sizeof(text));
             if (n > 0) {
                 set(w, text, (size_t)n);
                 w->done = true;

@@ -30,23 +30,24 @@ struct name {
 
 /* A name that a process has used. */
 struct name_use {
-    int64_t dirfd;      /* where a relative one begins: a descriptor or AT_FDCWD */
-    const char *path;   /* len bytes; may be hostile */
+    int64_t dirfd;    /* where a relative one begins: a descriptor or AT_FDCWD */
+    const char *path; /* len bytes; may be hostile */
     size_t len;
-    bool real;          /* the last component is no symbolic link: O_NOFOLLOW would have failed */
-    bool all_real;      /* no component is */
-    bool in_root;       /* RESOLVE_IN_ROOT: dirfd is the root directory of this name */
-    int64_t fd;         /* what was opened, -1: nothing */
-    uint32_t gen;       /* ... its generation (fd_entry.gen); 0: not known */
+    bool real;     /* the last component is no symbolic link: O_NOFOLLOW would have failed */
+    bool all_real; /* no component is */
+    bool in_root;  /* RESOLVE_IN_ROOT: dirfd is the root directory of this name */
+    int64_t fd;    /* what was opened, -1: nothing */
+    uint32_t gen;  /* ... its generation (fd_entry.gen); 0: not known */
 };
 
 /* ret->p is `path` itself or lies in p->c->scratch[which] until its next use. */
 void names_resolve(struct proc *p, const struct name_use *use, int which, struct name *ret);
-/* Whether a name is what names_resolve() promises: else it is relative, or goes up where it isn't known what that means. */
+/* Whether a name is what names_resolve() promises: else it is relative, or goes up where it isn't known what that
+ * means. */
 bool names_resolved(const char *path, size_t len);
 
-/* The name of an open descriptor as the kernel has it, into buf (terminated): length, or -errno. gen as above: the answer
- * is of that descriptor, or -ESTALE. deleted: the kernel's remark " (deleted)" may be part of the name. */
+/* The name of an open descriptor as the kernel has it, into buf (terminated): length, or -errno. gen as above: the
+ * answer is of that descriptor, or -ESTALE. deleted: the kernel's remark " (deleted)" may be part of the name. */
 int names_of_fd(struct proc *p, int64_t fd, uint32_t gen, bool deleted, char *buf, size_t size);
 
 /* The working directory becomes that name; one that isn't resolved is asked for when it is needed. */

@@ -19,15 +19,15 @@ struct aio_ring {
 };
 
 struct context {
-    uint64_t id;      /* its address; 0: free */
-    uint32_t busy;    /* a thread is reading it */
-    uint32_t seen;    /* place in its ring up to which events are known */
+    uint64_t id;   /* its address; 0: free */
+    uint32_t busy; /* a thread is reading it */
+    uint32_t seen; /* place in its ring up to which events are known */
 };
 
 struct pending {
-    uint64_t iocb;    /* 0: free */
+    uint64_t iocb; /* 0: free */
     int32_t fd;
-    uint32_t op;      /* enum op_id */
+    uint32_t op; /* enum op_id */
 };
 
 static struct context contexts[CONTEXTS];
@@ -37,11 +37,18 @@ static uint32_t owner; /* process.pid that these are of: forked children have no
 static enum op_id op_of(uint16_t opcode)
 {
     switch (opcode) {
-    case IOCB_CMD_PREAD: case IOCB_CMD_PREADV: return OP_pread64;
-    case IOCB_CMD_PWRITE: case IOCB_CMD_PWRITEV: return OP_pwrite64;
-    case IOCB_CMD_FSYNC: return OP_fsync;
-    case IOCB_CMD_FDSYNC: return OP_fdatasync;
-    default: return OP_NONE;
+    case IOCB_CMD_PREAD:
+    case IOCB_CMD_PREADV:
+        return OP_pread64;
+    case IOCB_CMD_PWRITE:
+    case IOCB_CMD_PWRITEV:
+        return OP_pwrite64;
+    case IOCB_CMD_FSYNC:
+        return OP_fsync;
+    case IOCB_CMD_FDSYNC:
+        return OP_fdatasync;
+    default:
+        return OP_NONE;
     }
 }
 
@@ -132,7 +139,8 @@ static bool each_iocb(struct segment_header *s, const struct regs *r, int64_t fi
             recall(at, &was);
             continue;
         }
-        if ((!known || at < known - PROBE_PAGE || at + sizeof(struct iocb) > known) && !mem_readable(list[i], sizeof(struct iocb)))
+        if ((!known || at < known - PROBE_PAGE || at + sizeof(struct iocb) > known) &&
+            !mem_readable(list[i], sizeof(struct iocb)))
             return false;
         known = ROUND_UP(at + 1, PROBE_PAGE);
         remember(s, list[i]);
@@ -233,7 +241,8 @@ HIDDEN void aio_exit(struct segment_header *s, enum op_id op, const struct regs 
             look(s, ret > 0 ? context_find(r->arg0) : NULL);
         }
         return;
-    case OP_io_getevents: case OP_io_pgetevents:
+    case OP_io_getevents:
+    case OP_io_pgetevents:
         if (!ours(false))
             return;
         for (int64_t i = 0; i < ret; i++)

@@ -180,8 +180,9 @@ class Session:
             return self.meta.get("collector", 0) if self.collector_runs() else 0
         return 0
 
-    def lost(self):
-        return self.meta.get("lost") or {}
+    def lost(self, unseen=False):
+        """Losses by kind. unseen: also output that nobody can see, as the kernel moves it (cat and cp let it)."""
+        return {k: n for k, n in (self.meta.get("lost") or {}).items() if unseen or k != "moved"}
 
 
 class Context:

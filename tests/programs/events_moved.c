@@ -56,8 +56,11 @@ static long look_for(void)
 
 static struct iocb operation(int op, int fd, void *buf, size_t size, off_t at)
 {
-    return (struct iocb){.aio_lio_opcode = (uint16_t)op, .aio_fildes = (uint32_t)fd, .aio_buf = (uintptr_t)buf,
-                         .aio_nbytes = size, .aio_offset = at};
+    return (struct iocb){.aio_lio_opcode = (uint16_t)op,
+                         .aio_fildes = (uint32_t)fd,
+                         .aio_buf = (uintptr_t)buf,
+                         .aio_nbytes = size,
+                         .aio_offset = at};
 }
 
 int main(void)

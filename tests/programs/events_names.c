@@ -114,7 +114,8 @@ int main(void)
     MUST(getcwd(dir, sizeof(dir)) && (expect = fopen(getenv("EXPECT"), "w")));
     MUST(!mkdir("a", 0700) && !mkdir("a/b", 0700) && !mkdir("a/b/c", 0700) && !symlink("b/c", "a/link"));
     MUST(!symlink("..", "a/b/up-link") && !mkdir("v", 0700) && !mkdir("v/log", 0700) && !mkdir("v/lib", 0700));
-    usleep(20000); /* in the first tick of a link's life each use of it changes a time stamp, which takes more than a look */
+    usleep(20000); /* in the first tick of a link's life each use of it changes a time stamp, which takes more than a
+                      look */
     last = strrchr(dir, '/');
 
     makes(AT_FDCWD, ".//a/./b//dots", "/a/b/dots");
