@@ -441,11 +441,11 @@ static int open_last(const struct walk *w, const char *name, int flags, mode_t m
 }
 
 /* flags may be O_PATH: then it is only found. */
-static int open_named(const char *path, int flags, mode_t mode, char **ret_why)
+static int open_path(const char *path, enum safe_rule rule, int flags, mode_t mode, char **ret_why)
 {
     struct walk w;
     char *name = NULL;
-    int rc = walk_begin(&w, path, SAFE_NAMED, 0, ret_why), link;
+    int rc = walk_begin(&w, path, rule, 0, ret_why), link;
 
     while (rc == 0) {
         rc = walk_to_parent(&w, &name);
@@ -483,12 +483,12 @@ static int open_named(const char *path, int flags, mode_t mode, char **ret_why)
 
 int safe_file(const char *path, int flags, mode_t mode, char **ret_why)
 {
-    return open_named(path, flags, mode, ret_why);
+    return open_path(path, SAFE_NAMED, flags, mode, ret_why);
 }
 
 int safe_stat(const char *path, struct stat *ret)
 {
-    int fd = open_named(path, O_PATH, 0, NULL), rc;
+    int fd = open_path(path, SAFE_NAMED, O_PATH, 0, NULL), rc;
 
     if (fd < 0)
         return fd;
@@ -509,7 +509,23 @@ static int regular(int fd)
 
 int safe_read(const char *path)
 {
-    return regular(open_named(path, O_RDONLY, 0, NULL));
+    return regular(open_path(path, SAFE_NAMED, O_RDONLY, 0, NULL));
+}
+
+int safe_author(const char *path, char **ret_why)
+{
+    int fd = open_path(path, SAFE_OURS, O_PATH, 0, ret_why), rc = 0;
+    struct stat st;
+
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, &st) < 0)
+        rc = -errno;
+    else if (others_write(fd, &st))
+        rc = refuse(-EPERM, ret_why, "%s belongs to user %u, and has mode %04o: others can write to it", path,
+                    (unsigned)st.st_uid, (unsigned)(st.st_mode & 07777));
+    close(fd);
+    return rc;
 }
 
 /* --- in an open directory --- */

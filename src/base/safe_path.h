@@ -48,6 +48,9 @@ int safe_dir(const char *path, enum safe_rule rule, mode_t make, char **ret_why)
 int safe_file(const char *path, int flags, mode_t mode, char **ret_why);
 /* The same for reading, regular files only: -EINVAL for others. */
 int safe_read(const char *path);
+/* Whether a file is as root or we have written it: nobody else can write to it or, after SAFE_OURS, put another in its
+ * place. 0, -EPERM or -ELOOP if that isn't so, or -errno. */
+int safe_author(const char *path, char **ret_why);
 /* What safe_file() would open: 0 with *ret, or -errno. */
 int safe_stat(const char *path, struct stat *ret);
 
