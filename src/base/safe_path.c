@@ -243,7 +243,8 @@ static bool is_magic(int link)
     return fstatfs(link, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
 }
 
-/* Puts what a link (O_PATH) leads to before what is still to be walked: 0, 1 if that is the kernel's to follow, or -errno.
+/* Puts what a link (O_PATH) leads to before what is still to be walked: 0, 1 if that is the kernel's to follow, or
+ * -errno.
  */
 static int follow(struct walk *w, int link, const char *name)
 {
@@ -378,8 +379,8 @@ static int check_existing(const struct walk *w, int fd, const char *name)
     if (fstat(fd, &st) < 0)
         return -errno;
     if (!trusted(st.st_uid) && st.st_uid != w->st.st_uid)
-        return refuse(-EPERM, w->ret_why, "%s/%s belongs to user %u, in a directory that others can write to", w->done, name,
-                      (unsigned)st.st_uid);
+        return refuse(-EPERM, w->ret_why, "%s/%s belongs to user %u, in a directory that others can write to", w->done,
+                      name, (unsigned)st.st_uid);
     if (S_ISREG(st.st_mode) && st.st_nlink > 1)
         return refuse(-EPERM, w->ret_why, "%s/%s has %lu names, in a directory that others can write to", w->done, name,
                       (unsigned long)st.st_nlink);
@@ -610,8 +611,7 @@ bool safe_private(int dir)
 static int open_same(int dir, const char *name)
 {
     const int how = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-    struct open_how h = {.flags = (uint64_t)how,
-                         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
+    struct open_how h = {.flags = (uint64_t)how, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
     struct stat above, st;
     int fd = no_openat2 ? -1 : (int)syscall(SYS_openat2, dir, name, &h, sizeof(h)), rc = 0;
 

@@ -37,8 +37,10 @@ const struct cli_option cli_run_options[] = {
      false, false},
     {"payloads", NULL, "Keep the payloads of network traffic", NULL, 'p', false, false},
     {"loglevel", "LEVEL", "Level of the session's log", "trace|debug|info|warning|error|none", 0, false, false},
-    {"librarypath", "DIR", "Put the library below this directory, which no other user may be able to exchange, instead of /usr/lib/appscope or /tmp", NULL, 'l',
-     false, false},
+    {"librarypath", "DIR",
+     "Put the library below this directory, which no other user may be able to exchange, instead of /usr/lib/appscope or "
+     "/tmp",
+     NULL, 'l', false, false},
     {"userconfig", "FILE", "Use this scope.yml alone; excludes most other options", NULL, 'u', false, false},
     {"coredump", NULL, "Write a core file when the program crashes", NULL, 'd', false, false},
     {"backtrace", NULL, "Write a backtrace when the program crashes", NULL, 'b', false, false},
