@@ -243,7 +243,8 @@ static bool is_magic(int link)
     return fstatfs(link, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
 }
 
-/* Puts what a link (O_PATH) leads to before what is still to be walked: 0, 1 if that is the kernel's to follow, or -errno.
+/* Puts what a link (O_PATH) leads to before what is still to be walked: 0, 1 if that is the kernel's to follow, or
+ * -errno.
  */
 static int follow(struct walk *w, int link, const char *name)
 {
@@ -378,8 +379,8 @@ static int check_existing(const struct walk *w, int fd, const char *name)
     if (fstat(fd, &st) < 0)
         return -errno;
     if (!trusted(st.st_uid) && st.st_uid != w->st.st_uid)
-        return refuse(-EPERM, w->ret_why, "%s/%s belongs to user %u, in a directory that others can write to", w->done, name,
-                      (unsigned)st.st_uid);
+        return refuse(-EPERM, w->ret_why, "%s/%s belongs to user %u, in a directory that others can write to", w->done,
+                      name, (unsigned)st.st_uid);
     if (S_ISREG(st.st_mode) && st.st_nlink > 1)
         return refuse(-EPERM, w->ret_why, "%s/%s has %lu names, in a directory that others can write to", w->done, name,
                       (unsigned long)st.st_nlink);
@@ -441,11 +442,11 @@ static int open_last(const struct walk *w, const char *name, int flags, mode_t m
 }
 
 /* flags may be O_PATH: then it is only found. */
-static int open_named(const char *path, int flags, mode_t mode, char **ret_why)
+static int open_path(const char *path, enum safe_rule rule, int flags, mode_t mode, char **ret_why)
 {
     struct walk w;
     char *name = NULL;
-    int rc = walk_begin(&w, path, SAFE_NAMED, 0, ret_why), link;
+    int rc = walk_begin(&w, path, rule, 0, ret_why), link;
 
     while (rc == 0) {
         rc = walk_to_parent(&w, &name);
@@ -483,12 +484,12 @@ static int open_named(const char *path, int flags, mode_t mode, char **ret_why)
 
 int safe_file(const char *path, int flags, mode_t mode, char **ret_why)
 {
-    return open_named(path, flags, mode, ret_why);
+    return open_path(path, SAFE_NAMED, flags, mode, ret_why);
 }
 
 int safe_stat(const char *path, struct stat *ret)
 {
-    int fd = open_named(path, O_PATH, 0, NULL), rc;
+    int fd = open_path(path, SAFE_NAMED, O_PATH, 0, NULL), rc;
 
     if (fd < 0)
         return fd;
@@ -509,7 +510,23 @@ static int regular(int fd)
 
 int safe_read(const char *path)
 {
-    return regular(open_named(path, O_RDONLY, 0, NULL));
+    return regular(open_path(path, SAFE_NAMED, O_RDONLY, 0, NULL));
+}
+
+int safe_author(const char *path, char **ret_why)
+{
+    int fd = open_path(path, SAFE_OURS, O_PATH, 0, ret_why), rc = 0;
+    struct stat st;
+
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, &st) < 0)
+        rc = -errno;
+    else if (others_write(fd, &st))
+        rc = refuse(-EPERM, ret_why, "%s belongs to user %u, and has mode %04o: others can write to it", path,
+                    (unsigned)st.st_uid, (unsigned)(st.st_mode & 07777));
+    close(fd);
+    return rc;
 }
 
 /* --- in an open directory --- */
@@ -594,8 +611,7 @@ bool safe_private(int dir)
 static int open_same(int dir, const char *name)
 {
     const int how = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-    struct open_how h = {.flags = (uint64_t)how,
-                         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
+    struct open_how h = {.flags = (uint64_t)how, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
     struct stat above, st;
     int fd = no_openat2 ? -1 : (int)syscall(SYS_openat2, dir, name, &h, sizeof(h)), rc = 0;
 

@@ -825,7 +825,8 @@ const struct cli_command command_events = {
                    "cmd, args, pid, "
                    "uid, gid, username, groupname and data, an object (text for notices). An event for which the "
                    "expression throws, for "
-                   "instance because data has no such member, does not match.",
+                   "instance because data has no such member, does not match. One that takes more than 2 s for an event, or "
+                   "256 MiB, ends the command.",
     .options = options,
     .more_options = cli_session_options,
     .examples = examples,

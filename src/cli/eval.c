@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 
-#define DEPTH_MAX 32 /* of nested data; MuJS has a stack of 256 values */
+#define DEPTH_MAX 32  /* of nested data; MuJS has a stack of 256 values */
 #define SECONDS_MAX 2 /* of CPU time, for one event; an expression takes microseconds */
 #define BYTES_MAX ((size_t)256 << 20)
 

@@ -222,7 +222,8 @@ void help_man(FILE *to)
     }
     fputs(
         ".SH ENVIRONMENT\n"
-        ".TP\n.B SCOPE_HOME\nWhere sessions are stored, instead of ~/.scope.\n"
+        ".TP\n.B SCOPE_HOME\nWhere sessions are stored, instead of ~/.scope. It has to be yours alone, and "
+        "no other user may be able to exchange it. Root with another user's HOME uses root's own home.\n"
         ".TP\n.B SCOPE_CONF_PATH\nThe scope.yml that programs started without a session use.\n"
         ".TP\n.BR NO_COLOR \", \" CLICOLOR_FORCE\nColours never, or always.\n"
         ".PP\nThe SCOPE_* variables that configure what is observed are listed in docs/config.md.\n"

@@ -37,8 +37,10 @@ const struct cli_option cli_run_options[] = {
      false, false},
     {"payloads", NULL, "Keep the payloads of network traffic", NULL, 'p', false, false},
     {"loglevel", "LEVEL", "Level of the session's log", "trace|debug|info|warning|error|none", 0, false, false},
-    {"librarypath", "DIR", "Put the library below this directory instead of /usr/lib/appscope or /tmp", NULL, 'l',
-     false, false},
+    {"librarypath", "DIR",
+     "Put the library below this directory, which no other user may be able to exchange, instead of /usr/lib/appscope or "
+     "/tmp",
+     NULL, 'l', false, false},
     {"userconfig", "FILE", "Use this scope.yml alone; excludes most other options", NULL, 'u', false, false},
     {"coredump", NULL, "Write a core file when the program crashes", NULL, 'd', false, false},
     {"backtrace", NULL, "Write a backtrace when the program crashes", NULL, 'b', false, false},
@@ -290,10 +292,19 @@ static void quiet_problem(void *ctx, const struct cfg_problem *p)
 static struct config_sources *search_config(cfg_problem_fn fn, void *ctx)
 {
     struct config_sources *config = config_sources_new();
-    char *path = config_find_file((const char *const *)environ);
+    char *path = config_find_file((const char *const *)environ), *why = NULL;
+    const char *named = getenv("SCOPE_CONF_PATH");
 
-    if (path)
+    /* It says where files are written. What merely lies in the current directory, or in that of sudo's caller, must not
+     * say it to root. */
+    if (path && geteuid() == 0 && !(named && *named) && safe_author(path, &why) < 0 && why) {
+        const struct cfg_problem p = {.file = path, .text = why};
+
+        fn(ctx, &p);
+    } else if (path) {
         config_add_file(config, path, fn, ctx);
+    }
+    free(why);
     free(path);
     config_add_environ(config, (const char *const *)environ, fn, ctx);
     return config;

@@ -248,13 +248,16 @@ static void apply(struct proc *p, const char *path, char *text)
 {
     const char *env[VARIABLES_MAX + 1], *reload;
     struct config_sources *s = copy_sources(p);
-    char *found = NULL;
+    char *found = NULL, *why = NULL;
     bool fatal = false;
 
     split(text, env, &reload);
     if (reload && strcmp(reload, "true") == 0)
         reload = found = config_find_file((const char *const[]){NULL});
-    if (reload && !is_regular(reload)) {
+    if (found && geteuid() == 0 && safe_author(found, &why) < 0 && why) {
+        log_warning("%s: is not read: %s", found, why);
+        fatal = true;
+    } else if (reload && !is_regular(reload)) {
         log_warning("%s: is no regular file", reload);
         fatal = true;
     } else if (reload && config_add_file(s, reload, on_problem, &fatal) < 0) {
@@ -262,6 +265,7 @@ static void apply(struct proc *p, const char *path, char *text)
     }
     config_add_environ(s, env, on_problem, &fatal);
     free(found);
+    free(why);
     if (fatal) {
         log_warning("%s: not applied", path);
         config_sources_free(s);

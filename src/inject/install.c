@@ -170,10 +170,9 @@ int launch_install(const char *dir, char **ret_lib, char **ret_plan_dir, char **
         if (err < 0) {
             rc = err;
             free(what);
-            what = why            ? why
-                   : err == -EPERM ? xasprintf("%s/%s or what it lies in belongs to another user, or others can write to it",
-                                               outer, version)
-                                   : xasprintf("%s/%s", outer, version);
+            what = why ? why
+                       : xasprintf("%s/%s%s", outer, version,
+                                   err == -EPERM ? " belongs to another user, or others can write to it" : "");
         }
         free(outer);
     }

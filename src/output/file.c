@@ -77,7 +77,9 @@ static int open_standard(int fd, bool *ret_socket)
 /* A new file obeys the umask, as that of a shell would; one that was moved away gets the mode that it had. */
 static int open_path(const struct output *o, char **ret_why)
 {
-    return safe_file(o->cfg.path, O_WRONLY | O_APPEND | O_CREAT, o->file_mode ? o->file_mode : 0666 | SAFE_UMASK, ret_why);
+    mode_t mode = o->file_mode ? o->file_mode : 0666 | SAFE_UMASK;
+
+    return safe_file(o->cfg.path, O_WRONLY | O_APPEND | O_CREAT, mode, ret_why);
 }
 
 static int file_open(struct output *o)

@@ -89,9 +89,9 @@ static char *find_base(bool *ret_shared)
     }
     home = getenv("HOME");
     if (home && *home == '/') {
-        char *own = geteuid() == 0 && !safe_for_root(home) ? home_of_root() : NULL, *base; /* sudo can leave the caller's */
+        char *own = geteuid() == 0 && !safe_for_root(home) ? home_of_root() : NULL; /* sudo can leave the caller's */
+        char *base = store_in(own ? own : home);
 
-        base = store_in(own ? own : home);
         free(own);
         return base;
     }

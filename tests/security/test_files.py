@@ -402,3 +402,25 @@ def eval_has_limits(ctx):
         equal(result.code, 1, f"status of {expression}")
         check(text in result.err and result.err.count(b"\n") == 1, expression, result.describe())
     check(ctx.tool_run("events", "--eval", "source == 'proc.start'").out, "an expression that is none of these")
+
+
+@test()
+def configuration_that_others_wrote(ctx):
+    """scope.yml says where root writes: one that merely lies where root works, and is a stranger's, isn't read."""
+    victim, work = _victim(ctx), _everybodys(ctx, "work")
+    text = f"event: {{transport: {{type: file, path: {victim}/new}}}}\nmetric: {{enable: false}}\n"
+    env = ctx.env(HOME="/nonexistent", SCOPE_LOG_DEST=f"file://{ctx.dir}/log")
+    env.pop("SCOPE_HOME")
+
+    def run(**more):
+        ctx.run([ctx.scope, "run", "-z", "--", "cat", "/etc/hostname"], cwd=work, env={**env, **more}, check_code=0)
+    with users.make(ctx, "stranger") as stranger:
+        _as(stranger, "sh", "-c", f"echo {shlex.quote(text)} > {work}/scope.yml")
+        run()
+        ctx.wait_for(lambda: (ctx.dir / "log").exists() and "scope.yml belongs to user" in (ctx.dir / "log").read_text(),
+                     "the reason in the log")
+        _untouched(victim)
+        os.unlink(work / "scope.yml")
+        (work / "scope.yml").write_text(text)  # root's own
+        run()
+        ctx.wait_for(lambda: (victim / "new").exists() and "proc.start" in (victim / "new").read_text(), "root's own file")

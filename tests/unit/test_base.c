@@ -126,10 +126,52 @@ static void test_program_names(void **state)
     }
 }
 
+static void check_visible(const char *text, const char *want)
+{
+    struct buf b = BUF_INIT, json = BUF_INIT;
+    json_t *j;
+
+    buf_visible(&b, text, strlen(text));
+    assert_string_equal(buf_cstr(&b), want);
+    buf_reset(&b);
+    buf_char(&json, '[');
+    buf_json_str(&json, text);
+    buf_char(&json, ']');
+    buf_visible_json(&b, json.p, json.len); /* nothing is left for it */
+    assert_int_equal(b.len, json.len);
+    assert_memory_equal(b.p, json.p, b.len);
+    j = json_loadb(b.p, b.len, 0, NULL);
+    assert_string_equal(json_string_value(json_array_get(j, 0)), text);
+    json_decref(j);
+    buf_free(&b);
+    buf_free(&json);
+}
+
+/* What a terminal acts on is shown, its neighbours stay. */
+static void test_visible(void **state)
+{
+    struct buf b = BUF_INIT;
+
+    (void)state;
+    check_visible("plain \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", "plain \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80");
+    check_visible("a\nb\tc\rd\x1b[m\x7f\x01", "a\\nb\\tc\\x0dd\\x1b[m\\x7f\\x01");
+    check_visible("\xc2\x80\xc2\x9f\xc2\xa0", "\\x80\\x9f\xc2\xa0");
+    check_visible("\xd8\x9b\xd8\x9c\xd8\x9d", "\xd8\x9b\\u061c\xd8\x9d");
+    check_visible("\xe2\x80\x8d\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\x90", "\xe2\x80\x8d\\u200e\\u200f\xe2\x80\x90");
+    check_visible("\xe2\x80\xa7\xe2\x80\xa8\xe2\x80\xae\xe2\x80\xaf", "\xe2\x80\xa7\\u2028\\u202e\xe2\x80\xaf");
+    check_visible("\xe2\x81\xa5\xe2\x81\xa6\xe2\x81\xa9\xe2\x81\xaa", "\xe2\x81\xa5\\u2066\\u2069\xe2\x81\xaa");
+    buf_visible(&b, "\x9b\xe2\x80", 3); /* no UTF-8, and a piece of some */
+    assert_string_equal(buf_cstr(&b), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
+    buf_reset(&b);
+    buf_visible_json(&b, "{\n\"a\":\"\xe2\x80\xae\"}", 12);
+    assert_string_equal(buf_cstr(&b), "{\n\"a\":\"\\u202e\"}");
+    buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers), cmocka_unit_test(test_json),
-                                       cmocka_unit_test(test_program_names)};
+                                       cmocka_unit_test(test_program_names), cmocka_unit_test(test_visible)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
