@@ -72,7 +72,7 @@ void segment_losses(struct collector *c, struct segment *seg)
 
 void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t now)
 {
-    int64_t back = seg->debt_at ? (int64_t)((now - seg->debt_at) / 10) : 0;
+    int64_t back = seg->debt_at && now > seg->debt_at ? (int64_t)((now - seg->debt_at) / 10) : 0;
 
     if (!seg->too_dear)
         back += records * RECORD_NS;

@@ -110,7 +110,7 @@ static void locate(struct proc *p, const struct tm_process *last)
 static char **identify(struct proc *p, const struct segment_info *info)
 {
     struct tm_process *tm = &p->tm;
-    char **env = ask_environ(p);
+    char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
     struct tm_process last = *tm;
 
     *tm = (struct tm_process){0};
@@ -494,7 +494,7 @@ void life_reconfigure(struct proc *p, struct config_sources *config)
 {
     struct config_list *l = xcalloc(1, sizeof(*l));
     uint64_t now = clock_now_real(), period;
-    char **env = ask_environ(p);
+    char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
 
     *l = (struct config_list){p->c->configs, config};
     p->c->configs = l;
