@@ -21,6 +21,7 @@ void segment_unref(struct collector *c, struct segment *seg)
 {
     if (--seg->refs)
         return;
+    c->indebted -= seg->debt_ns > 0;
     segment_unmap(&seg->map);
     if (seg->pidfd >= 0)
         close(seg->pidfd);
@@ -72,7 +73,10 @@ void segment_losses(struct collector *c, struct segment *seg)
 
 void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t now)
 {
-    int64_t back = seg->debt_at && now > seg->debt_at ? (int64_t)((now - seg->debt_at) / 10) : 0;
+    struct collector *c = seg->c;
+    int64_t others = c->indebted ? c->indebted : 1; /* all together get what one alone would */
+    int64_t back = seg->debt_at && now > seg->debt_at ? (int64_t)(now - seg->debt_at) / 10 / others : 0;
+    bool was = seg->debt_ns > 0;
 
     if (!seg->too_dear)
         back += records * RECORD_NS;
@@ -80,11 +84,12 @@ void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t
     seg->debt_ns += (int64_t)ns - back;
     if (seg->debt_ns < 0)
         seg->debt_ns = 0;
-    if (!seg->too_dear && seg->debt_ns > DEBT_NS) {
+    c->indebted += (seg->debt_ns > 0) - was;
+    if (!seg->too_dear && seg->debt_ns > DEBT_NS / others) {
         log_warning("process %d: what it records takes too long to look at: it is dropped for some seconds, and counted",
                     (int)seg->host_pid);
         seg->too_dear = true;
-    } else if (seg->debt_ns < DEBT_NS / 2) {
+    } else if (seg->debt_ns < DEBT_NS / others / 2) {
         seg->too_dear = false;
     }
 }

@@ -33,6 +33,7 @@ struct collector {
     struct segment *segments;
     unsigned nap_count;               /* segments that there were when segments_nap() was called last */
     unsigned segment_count;
+    int indebted;                     /* segments whose debt_ns isn't 0 */
     struct proc *procs;
     unsigned proc_count;
     uint32_t seed;                    /* of what follows: numbers are what processes claim */
@@ -104,9 +105,10 @@ void segment_leave(struct collector *c, struct segment *seg);
  * nothing of it is missing any more. */
 bool segment_last_words(struct collector *c, struct segment *seg, uint64_t head, uint64_t since);
 /*
- * So many records of its were looked at, which took that long. A record may take RECORD_NS (the usual one takes a
- * hundredth of it); a ring whose records take more has DEBT_NS to spare, of which a tenth of the time comes back. Then
- * they are dropped, and counted, until half of it has: others wait for what is looked at in order.
+ * So many records of its were looked at, which took that much CPU time. A record may take RECORD_NS (the usual one takes
+ * a hundredth of it); rings whose records take more share DEBT_NS, of which a tenth of the time comes back. When one has
+ * used up its part they are dropped, and counted, until half of it has come back: others wait for what is looked at in
+ * order. now: CLOCK_MONOTONIC ns.
  */
 #define RECORD_NS INT64_C(100000)
 #define DEBT_NS INT64_C(2000000000)

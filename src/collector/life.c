@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -915,22 +916,30 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
 struct run {
     struct segment *seg; /* NULL: none; referenced */
     unsigned records;
-    uint64_t since;      /* CLOCK_MONOTONIC ns */
+    uint64_t since;      /* CPU time of this thread, ns: others may have had the CPU meanwhile */
 };
 #define RUN_MAX 16u
+
+static bool is_long(const struct run *r)
+{
+    return r->records >= (r->seg && r->seg->debt_ns ? 1 : RUN_MAX);
+}
 
 /* Another one begins, with the records of seg (NULL: something else). Returns CLOCK_MONOTONIC ns. */
 static uint64_t next_run(struct collector *c, struct run *r, struct segment *seg)
 {
-    uint64_t now = clock_now_mono();
+    uint64_t now = clock_now_mono(), used;
+    struct timespec ts = {0};
 
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    used = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
     if (r->seg)
-        segment_charge(r->seg, r->records, now - r->since, now);
+        segment_charge(r->seg, r->records, used - r->since, now);
     if (seg)
         seg->refs++;
     if (r->seg)
         segment_unref(c, r->seg);
-    *r = (struct run){seg, 0, now};
+    *r = (struct run){seg, 0, used};
     return now;
 }
 
@@ -943,7 +952,7 @@ bool core_process(struct collector *c, uint64_t deadline)
     while ((e = backlog_peek(&c->backlog, &data))) {
         struct segment *seg = e->kind == BL_RECORD ? e->owner : NULL;
 
-        if ((r.seg != seg || r.records == RUN_MAX) && next_run(c, &r, seg) >= deadline)
+        if ((r.seg != seg || is_long(&r)) && next_run(c, &r, seg) >= deadline)
             break;
         r.records++;
         process_one(c, e, data);

@@ -130,7 +130,7 @@ static bool put(const struct attack *a, struct record r, enum item_type type, co
 
     if (!wait_room(a, 8))
         return false;
-    r.size = (uint32_t)(sizeof(r) + (len ? sizeof(item) + ((len + 7) & ~7u) : 0));
+    r.size = 256;
     memset(to + 8, 0, 248);
     memcpy(to + 8, (char *)&r + 8, sizeof(r) - 8);
     if (len) {

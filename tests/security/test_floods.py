@@ -30,7 +30,7 @@ def lost_of(session, proc):
     return [m for m in session.metrics() if m["_metric"] == "scope.lost" and m.get("proc") == proc]
 
 
-def opened(session, proc, file=None):
+def opened(session, proc):
     return sum(m["_value"] for m in session.metrics() if m["_metric"] == "fs.open" and m.get("proc") == proc)
 
 
@@ -41,17 +41,18 @@ def floods(ctx):
     that is what tells a collector that is late from one that doesn't come."""
     with users.make(ctx, "flood") as stranger:
         opens = ctx.compile("security/opens.c")
-        script = attacker(ctx, stranger, "thpdfck", 100, 100) + f"{opens} {OPENS}; kill $!; exit 0"
+        # Its plan first: it is made by a worker, for which there may be no time beside a hundred others.
+        script = f"{opens} 1; " + attacker(ctx, stranger, "thpdfck", 100, 100) + f"{opens} {OPENS}; kill $!; exit 0"
         result = ctx.scoped(["sh", "-c", script], ["--lossless"])
         equal(result.code, 0, "status")
         check(b"opens in" in result.out, "the program didn't end", result.describe())
         check(b"joined 1" in result.out, "the attackers got nowhere", result.describe())
         session = result.session
         session.wait_end(60)
-        equal(lost_of(session, "opens"), [], "losses of the program")
-        count = opened(session, "opens")
+        equal(lost_of(session, opens.name), [], "losses of the program")
+        count = opened(session, opens.name)
         check(count >= OPENS, f"{count} opens were told of {OPENS}", session.lost())
-        check(count < OPENS + 50, f"{count} opens were told of {OPENS}", session.lost())
+        check(count < OPENS + 100, f"{count} opens were told of {OPENS}", session.lost())
         check("makes no sense" in session.log(), "nothing was refused", session.log())
 
 

@@ -289,6 +289,7 @@ static void test_dear_records(void **state)
     expect("fs.delete", "file=/looked-at");
     seg->debt_ns = DEBT_NS / 2;
     seg->debt_at = now;
+    c.indebted = 1;
     for (int i = 0; i < 30; i++) /* 50 ms each */
         segment_charge(seg, 1, 50000000, now += 50000000);
     assert_true(seg->too_dear);
@@ -301,6 +302,10 @@ static void test_dear_records(void **state)
     assert_true(seg->too_dear);
     segment_charge(seg, 0, 0, now += 20 * second);
     assert_false(seg->too_dear);
+    /* many share what one alone has */
+    c.indebted = 20;
+    segment_charge(seg, 0, DEBT_NS / 10, now);
+    assert_true(seg->too_dear);
     writer_free(&w);
 }
 
