@@ -55,6 +55,7 @@ struct collector {
     uint64_t last_segment;            /* id */
     unsigned attaching;               /* segments whose BL_ATTACH hasn't come up */
     unsigned dying;                   /* processes that are dead and not yet told */
+    uint64_t ends_look;               /* CLOCK_MONOTONIC ns: not before is it looked which dead processes are told */
     uint64_t shared_look;             /* CLOCK_MONOTONIC ns: not before is it asked who maps a ring */
     uint64_t next_check;              /* CLOCK_MONOTONIC ns: summaries and old segments */
     uint64_t now_mono;                /* CLOCK_MONOTONIC ns at the start of this turn */
@@ -106,13 +107,14 @@ void segment_leave(struct collector *c, struct segment *seg);
 bool segment_last_words(struct collector *c, struct segment *seg, uint64_t head, uint64_t since);
 /*
  * So many records of its were looked at, which took that much CPU time. A record may take RECORD_NS (the usual one takes
- * a hundredth of it); rings whose records take more share DEBT_NS, of which a tenth of the time comes back. When one has
- * used up its part they are dropped, and counted, until half of it has come back: others wait for what is looked at in
- * order. now: CLOCK_MONOTONIC ns.
+ * a tenth of it); rings whose records take more share DEBT_NS, of which a tenth of ours comes back. When one has
+ * used up its part they are dropped, and counted, until half of it has come back, as long as more than BEHIND_BYTES are
+ * in the backlog: others wait for what is looked at in order. cpu: CPU time of this thread, ns.
  */
-#define RECORD_NS INT64_C(100000)
+#define RECORD_NS INT64_C(20000)
 #define DEBT_NS INT64_C(2000000000)
-void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t now);
+#define BEHIND_BYTES (BACKLOG_MAX / 8)
+void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t cpu);
 /* Takes over the loss counters. */
 void segment_losses(struct collector *c, struct segment *seg);
 

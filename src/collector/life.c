@@ -26,6 +26,7 @@
 #define IMAGE_WAIT_NS (10000 * MS) /* a new image that hasn't joined by then won't */
 #define SHARED_LOOK_NS (1000 * MS)
 #define SHARED_SHARE 20 /* looking takes that part of the time at most: it reads the maps of all processes */
+#define ENDS_SHARE 10 /* looking for those that have ended takes that part of the time at most */
 #define PROC_NAME_MAX 128
 #define ID_CMD 32
 
@@ -886,7 +887,7 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
         seg = e->owner;
         seg->queued--;
         seg->queued_bytes -= e->size;
-        if (seg->too_dear)
+        if (seg->too_dear && c->backlog.bytes > BEHIND_BYTES)
             report_loss(c, seg->owner ? seg->owner : seg->borrowers, LK_RECORD, 1);
         else
             decode_record(c, seg, data, e->size, e->arrival);
@@ -934,7 +935,7 @@ static uint64_t next_run(struct collector *c, struct run *r, struct segment *seg
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
     used = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
     if (r->seg)
-        segment_charge(r->seg, r->records, used - r->since, now);
+        segment_charge(r->seg, r->records, used - r->since, used);
     if (seg)
         seg->refs++;
     if (r->seg)
@@ -1017,17 +1018,19 @@ static bool nobody_shares(struct segment *seg, uint64_t now)
 
 void core_turn(struct collector *c)
 {
-    uint64_t now = clock_now_mono();
+    uint64_t now = clock_now_mono(), took;
 
     c->now_mono = now;
     clock_sample(&c->clock);
-    if (c->dying) {
+    if (c->dying && (now >= c->ends_look || c->stopping)) {
         queue_ends(c);
         for (struct proc *p = c->procs, *next; p; p = next) {
             next = p->next;
             if (p->end_reached)
                 life_end(p, now - p->death_mono > STATUS_WAIT_NS || c->stopping);
         }
+        took = clock_now_mono() - now;
+        c->ends_look = took > MS ? now + ENDS_SHARE * took : 0; /* there are thousands */
     }
     for (struct segment *seg = c->segments; seg; seg = seg->next) {
         if (seg->attach_again) {

@@ -189,7 +189,7 @@ static void forks(const struct attack *a)
 {
     bool on = true;
 
-    for (uint32_t n = 3000000; on; n += 2) {
+    for (uint32_t n = 3000000; on && n < 3000040; n += 2) {
         on = call(a, REC_ENTER, OP_fork, 0, 0, NULL, 0) && call(a, REC_CALL, OP_unlink, 0, (uint64_t)AT_FDCWD, "rel", n) &&
              call(a, REC_CALL, OP_fork, n + 1, 0, NULL, 0) && call(a, REC_CALL, OP_unlink, 0, (uint64_t)AT_FDCWD, "rel", n + 1);
         usleep(NAP_US);

@@ -293,13 +293,18 @@ static void test_dear_records(void **state)
     for (int i = 0; i < 30; i++) /* 50 ms each */
         segment_charge(seg, 1, 50000000, now += 50000000);
     assert_true(seg->too_dear);
+    seg->debt_at = clock_now_mono();
+    put_unlink(&w, "/nobody-waits");
+    run();
+    expect("fs.delete", "file=/nobody-waits");
     put_unlink(&w, "/dropped");
+    segments_drain(&c, true);
+    memset(backlog_add(&c.backlog, BL_LEAVE, NULL, 0, BEHIND_BYTES), 0, sizeof(pid_t)); /* of nobody: it waits */
     run();
     expect_not("fs.delete", "file=/dropped");
     assert_int_equal(c.lost[LK_RECORD], 1);
-    seg->debt_at = now;
-    segment_charge(seg, 1000000, 0, now += second); /* dropping them earns nothing */
     assert_true(seg->too_dear);
+    seg->debt_at = now;
     segment_charge(seg, 0, 0, now += 20 * second);
     assert_false(seg->too_dear);
     /* many share what one alone has */
