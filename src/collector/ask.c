@@ -21,7 +21,6 @@
 
 #include "base/log.h"
 #include "collector/core.h"
-#include "collector/procinfo.h"
 
 #ifndef RESOLVE_CACHED
 #define RESOLVE_CACHED 0x20 /* Linux 5.12 */
@@ -30,16 +29,15 @@
 #define SHARE 4 /* of the time, one part may be waited */
 #define ASK_NAME (PATH_MAX + 64)
 
-enum question { ASK_STAT, ASK_ACCESS, ASK_READ };
+enum question { ASK_STAT, ASK_ACCESS };
 
 /* In memory that worker and collector share; written by one of them at a time. */
 struct exchange {
     enum question question;
     int mode;
     char path[ASK_NAME];
-    int rc;             /* 0, -errno, length */
+    int rc;             /* 0 or -errno */
     struct stat st;
-    char text[ENVIRON_MAX];
 };
 
 struct worker {
@@ -59,23 +57,12 @@ static bool told;
 
 static void answer(struct exchange *x)
 {
-    int fd, len = 0;
-    ssize_t n = 0;
-
     switch (x->question) {
     case ASK_STAT:
         x->rc = stat(x->path, &x->st) ? -errno : 0;
         break;
     case ASK_ACCESS:
         x->rc = access(x->path, x->mode) ? -errno : 0;
-        break;
-    case ASK_READ:
-        fd = open(x->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        while (fd >= 0 && len < (int)sizeof(x->text) && (n = read(fd, x->text + len, sizeof(x->text) - (size_t)len)) > 0)
-            len += (int)n;
-        x->rc = fd < 0 || (n < 0 && !len) ? -errno : len;
-        if (fd >= 0)
-            close(fd);
         break;
     }
 }
@@ -338,17 +325,4 @@ int ask_access(struct proc *p, const char *path, int mode)
     int rc = ask(p, ASK_ACCESS, path, mode, &w);
 
     return rc ? rc : w->x->rc;
-}
-
-char **ask_environ(struct proc *p)
-{
-    struct worker *w;
-    char path[40];
-
-    if (p->host_pid <= 0)
-        return NULL;
-    snprintf(path, sizeof(path), "/proc/%d/environ", (int)p->host_pid);
-    if (ask(p, ASK_READ, path, 0, &w) || w->x->rc < 0)
-        return NULL;
-    return pi_environ_list(w->x->text, (size_t)w->x->rc);
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Questions about what belongs to others, whose answer can be long in coming:
- * a file system may be on a server that doesn't answer, or in a process that
- * doesn't want to (FUSE), and even the environment of a process may lie in a
- * file of such a one. The event loop must not wait for it. So a worker, a
- * process of its own, asks the kernel; a thread would keep the collector from
- * ending while the kernel waits.
+ * Questions about files of others, whose answer can be long in coming: a file
+ * system may be on a server that doesn't answer, or in a process that doesn't
+ * want to (FUSE). The event loop must not wait for it. So a worker, a process of
+ * its own, asks the kernel; a thread would keep the collector from ending while
+ * the kernel waits.
  *
  * An answer is waited for ASK_WAIT_MS, and for all of them together a quarter of
  * the time. One that comes later is dropped; until then another worker takes
@@ -37,8 +36,6 @@ int ask_stat(struct proc *p, const char *path, struct stat *ret);
 int ask_stat_in(struct proc *p, bool own, const char *path, struct stat *ret);
 /* access(2) likewise. */
 int ask_access(struct proc *p, const char *path, int mode);
-/* As pi_environ(). NULL, too, if it isn't known in time. */
-char **ask_environ(struct proc *p);
 /* No more questions: ends the workers as far as they can be ended. */
 void ask_end(void);
 

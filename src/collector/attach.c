@@ -22,6 +22,7 @@ void segment_unref(struct collector *c, struct segment *seg)
 {
     if (--seg->refs)
         return;
+    c->indebted -= seg->debt_ns > 0;
     segment_unmap(&seg->map);
     if (seg->pidfd >= 0)
         close(seg->pidfd);
@@ -71,21 +72,25 @@ void segment_losses(struct collector *c, struct segment *seg)
     seg->torn_seen = seg->map.ring.torn;
 }
 
-void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t now)
+void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t cpu)
 {
-    int64_t back = seg->debt_at ? (int64_t)((now - seg->debt_at) / 10) : 0;
+    struct collector *c = seg->c;
+    int64_t others = c->indebted ? c->indebted : 1; /* all together get what one alone would */
+    int64_t back = seg->debt_at && cpu > seg->debt_at ? (int64_t)(cpu - seg->debt_at) / 10 / others : 0;
+    bool was = seg->debt_ns > 0;
 
-    if (!seg->too_dear)
+    if (!seg->too_dear || c->backlog.bytes <= BEHIND_BYTES) /* else they were dropped */
         back += records * RECORD_NS;
-    seg->debt_at = now;
+    seg->debt_at = cpu;
     seg->debt_ns += (int64_t)ns - back;
     if (seg->debt_ns < 0)
         seg->debt_ns = 0;
-    if (!seg->too_dear && seg->debt_ns > DEBT_NS) {
+    c->indebted += (seg->debt_ns > 0) - was;
+    if (!seg->too_dear && seg->debt_ns > DEBT_NS / others) {
         log_warning("process %d: what it records takes too long to look at: it is dropped for some seconds, and counted",
                     (int)seg->host_pid);
         seg->too_dear = true;
-    } else if (seg->debt_ns < DEBT_NS / 2) {
+    } else if (seg->debt_ns < DEBT_NS / others / 2) {
         seg->too_dear = false;
     }
 }
@@ -429,7 +434,9 @@ bool segment_last_words(struct collector *c, struct segment *seg, uint64_t head,
         return true;
     if (seg->held)
         return now > seg->held_until + HOLD_NS;
-    drain(c, seg, now, clock_now_real(), false);
+    if (seg->words_look != c->now_mono) /* once a turn, however many have died */
+        drain(c, seg, now, clock_now_real(), false);
+    seg->words_look = c->now_mono;
     if (seg->broken || seg->map.ring.pos >= head)
         return true;
     /* A record that isn't committed now never will be, unless it is that of a child of which nothing was read yet: the

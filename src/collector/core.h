@@ -34,6 +34,7 @@ struct collector {
     struct segment *segments;
     unsigned nap_count;               /* segments that there were when segments_nap() was called last */
     unsigned segment_count;
+    int indebted;                     /* segments whose debt_ns isn't 0 */
     struct proc *procs;
     unsigned proc_count;
     uint32_t seed;                    /* of what follows: numbers are what processes claim */
@@ -60,6 +61,7 @@ struct collector {
     uint64_t last_segment;            /* id */
     unsigned attaching;               /* segments whose BL_ATTACH hasn't come up */
     unsigned dying;                   /* processes that are dead and not yet told */
+    uint64_t ends_look;               /* CLOCK_MONOTONIC ns: not before is it looked which dead processes are told */
     uint64_t shared_look;             /* CLOCK_MONOTONIC ns: not before is it asked who maps a ring */
     uint64_t next_check;              /* CLOCK_MONOTONIC ns: summaries and old segments */
     uint64_t now_mono;                /* CLOCK_MONOTONIC ns at the start of this turn */
@@ -113,13 +115,15 @@ void segment_leave(struct collector *c, struct segment *seg);
  * nothing of it is missing any more. */
 bool segment_last_words(struct collector *c, struct segment *seg, uint64_t head, uint64_t since);
 /*
- * So many records of its were looked at, which took that long. A record may take RECORD_NS (the usual one takes a
- * hundredth of it); a ring whose records take more has DEBT_NS to spare, of which a tenth of the time comes back. Then
- * they are dropped, and counted, until half of it has: others wait for what is looked at in order.
+ * So many records of its were looked at, which took that much CPU time. A record may take RECORD_NS (the usual one takes
+ * a tenth of it); rings whose records take more share DEBT_NS, of which a tenth of ours comes back. When one has
+ * used up its part they are dropped, and counted, until half of it has come back, as long as more than BEHIND_BYTES are
+ * in the backlog: others wait for what is looked at in order. cpu: CPU time of this thread, ns.
  */
-#define RECORD_NS INT64_C(100000)
+#define RECORD_NS INT64_C(20000)
 #define DEBT_NS INT64_C(2000000000)
-void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t now);
+#define BEHIND_BYTES (BACKLOG_MAX / 8)
+void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t cpu);
 /* Takes over the loss counters. */
 void segment_losses(struct collector *c, struct segment *seg);
 

@@ -34,6 +34,7 @@
 #define STATUS_LOOK_NS (2 * MS)  /* between the first two questions for a wait status; then ever longer */
 #define UNWATCHED_LOOKS 256      /* each CHECK_NS */
 #define AHEAD_MAX 4096           /* entries of the backlog that are looked through for a child's number */
+#define ENDS_SHARE 10 /* looking for those that have ended takes that part of the time at most */
 #define ID_CMD 32
 
 static void uuid_text(const uint8_t u[16], char text[37])
@@ -121,7 +122,7 @@ static char *name_of(const struct proc *p, const struct segment_info *info)
 static char **identify(struct proc *p, const struct segment_info *info)
 {
     struct tm_process *tm = &p->tm;
-    char **env = ask_environ(p);
+    char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
     struct tm_process last = *tm;
 
     *tm = (struct tm_process){0};
@@ -526,7 +527,7 @@ void life_reconfigure(struct proc *p, struct config_sources *config)
 {
     struct config_list *l = xcalloc(1, sizeof(*l));
     uint64_t now = clock_now_real(), period;
-    char **env = ask_environ(p);
+    char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
 
     *l = (struct config_list){p->c->configs, config};
     p->c->configs = l;
@@ -1094,7 +1095,7 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
         seg = e->owner;
         seg->queued--;
         seg->queued_bytes -= e->size;
-        if (seg->too_dear)
+        if (seg->too_dear && c->backlog.bytes > BEHIND_BYTES)
             report_loss(c, seg->owner ? seg->owner : seg->borrowers, LK_RECORD, 1);
         else
             decode_record(c, seg, data, e->size, e->arrival);
@@ -1124,22 +1125,30 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
 struct run {
     struct segment *seg; /* NULL: none; referenced */
     unsigned records;
-    uint64_t since;      /* CLOCK_MONOTONIC ns */
+    uint64_t since;      /* CPU time of this thread, ns: others may have had the CPU meanwhile */
 };
 #define RUN_MAX 16u
+
+static bool is_long(const struct run *r)
+{
+    return r->records >= (r->seg && r->seg->debt_ns ? 1 : RUN_MAX);
+}
 
 /* Another one begins, with the records of seg (NULL: something else). Returns CLOCK_MONOTONIC ns. */
 static uint64_t next_run(struct collector *c, struct run *r, struct segment *seg)
 {
-    uint64_t now = clock_now_mono();
+    uint64_t now = clock_now_mono(), used;
+    struct timespec ts = {0};
 
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    used = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
     if (r->seg)
-        segment_charge(r->seg, r->records, now - r->since, now);
+        segment_charge(r->seg, r->records, used - r->since, used);
     if (seg)
         seg->refs++;
     if (r->seg)
         segment_unref(c, r->seg);
-    *r = (struct run){seg, 0, now};
+    *r = (struct run){seg, 0, used};
     return now;
 }
 
@@ -1152,7 +1161,7 @@ bool core_process(struct collector *c, uint64_t deadline)
     while ((e = backlog_peek(&c->backlog, &data))) {
         struct segment *seg = e->kind == BL_RECORD ? e->owner : NULL;
 
-        if ((r.seg != seg || r.records == RUN_MAX) && next_run(c, &r, seg) >= deadline)
+        if ((r.seg != seg || is_long(&r)) && next_run(c, &r, seg) >= deadline)
             break;
         r.records++;
         process_one(c, e, data);
@@ -1241,11 +1250,11 @@ static bool nobody_shares(struct segment *seg, uint64_t now)
 
 void core_turn(struct collector *c)
 {
-    uint64_t now = clock_now_mono();
+    uint64_t now = clock_now_mono(), took;
 
     c->now_mono = now;
     clock_sample(&c->clock);
-    if (c->dying) {
+    if (c->dying && (now >= c->ends_look || c->stopping)) {
         queue_ends(c);
         for (struct proc *p = c->dying_procs, *next; p; p = next) {
             next = p->dying_next;
@@ -1255,6 +1264,8 @@ void core_turn(struct collector *c)
             p->status_look = now + p->status_wait;
             life_end(p, now - p->death_mono > STATUS_WAIT_NS || c->stopping);
         }
+        took = clock_now_mono() - now;
+        c->ends_look = took > MS ? now + ENDS_SHARE * took : 0; /* there are thousands */
     }
     for (struct segment *seg = c->segments; seg; seg = seg->next) {
         if (seg->attach_again) {

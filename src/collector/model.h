@@ -210,10 +210,11 @@ struct segment {
     bool orphans;             /* the owner left while it was forking: unknown borrowers may follow */
     uint64_t queued, queued_bytes; /* records in the backlog */
     int64_t debt_ns;          /* what its records took beyond RECORD_NS each; segment_charge() */
-    uint64_t debt_at;         /* CLOCK_MONOTONIC ns: when that was looked at last */
+    uint64_t debt_at;         /* CPU time of this thread, ns: when that was looked at last */
     bool too_dear;            /* its records are dropped */
     uint64_t next_poll, interval; /* CLOCK_MONOTONIC ns */
     uint64_t busy_ns;         /* CLOCK_MONOTONIC: when something was last found in its ring */
+    uint64_t words_look;      /* collector.now_mono when it was last read for one that has died */
     uint64_t shared_look;     /* CLOCK_MONOTONIC ns: when it was last asked whether anybody still has it mapped */
     uint64_t loss_seen[LOSS_MAX], torn_seen;
     uint64_t op_seen[OP_MAX], failed_seen[OP_MAX];

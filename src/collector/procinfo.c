@@ -156,20 +156,40 @@ char *pi_cgroup(pid_t pid, char container[65])
     return xstrdup("");
 }
 
-char **pi_environ_list(const char *text, size_t len)
-{
-    size_t count = 1, i = 0;
-    char **list, *to;
+#define ENVIRON_MAX ((size_t)2 << 20)
 
-    for (size_t k = 0; k < len; k++)
-        count += !text[k];
+char **pi_environ(pid_t pid)
+{
+    size_t cap = 16384, len = 0, count = 0, i = 0;
+    char path[40], *text, **list, *to;
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/environ", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    text = xmalloc(cap);
+    while ((n = read(fd, text + len, cap - len - 1)) > 0) {
+        len += (size_t)n;
+        if (cap - len == 1) {
+            if (cap >= ENVIRON_MAX)
+                break;
+            cap *= 2;
+            text = xrealloc(text, cap, 1);
+        }
+    }
+    close(fd);
+    text[len] = 0;
+    for (size_t k = 0; k < len; k += strlen(text + k) + 1)
+        count++;
     list = xmalloc((count + 1) * sizeof(*list) + len + 1);
     to = (char *)(list + count + 1);
-    memcpy(to, text, len);
-    to[len] = 0;
+    memcpy(to, text, len + 1);
     for (size_t k = 0; k < len; k += strlen(to + k) + 1)
         list[i++] = to + k;
     list[i] = NULL;
+    free(text);
     return list;
 }
 

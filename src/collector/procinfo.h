@@ -39,9 +39,9 @@ char *pi_cgroup(pid_t pid, char container[65]);
 /* A process's number in the innermost pid namespace that it is in: as it sees itself. 0 if unknown. */
 uint32_t pi_inner_pid(pid_t pid);
 
-/* What /proc/PID/environ holds as a NULL-terminated array in one malloc'ed block (ask_environ() reads it). */
-#define ENVIRON_MAX ((size_t)2 << 20)
-char **pi_environ_list(const char *text, size_t len);
+/* The environment that the program was started with: NULL-terminated array in one malloc'ed block; NULL if unreadable.
+ * (It can't lie in a file that never answers: the kernel reads anonymous memory only, Linux 4.17.) */
+char **pi_environ(pid_t pid);
 
 /* CPU time used by all threads so far, ns; false when the process is gone. */
 bool pi_cpu_ns(pid_t pid, uint64_t *ret);

@@ -267,12 +267,96 @@ static void test_all_torn(void **state)
     writer_free(&w);
 }
 
+/* --- what it costs --- */
+
+/* Records that take too long are dropped after some time, and looked at again later. */
+static void test_dear_records(void **state)
+{
+    const uint64_t second = UINT64_C(1000000000);
+    uint64_t now = clock_now_mono();
+    struct writer w = prog(NOBODY);
+    struct segment *seg;
+
+    (void)state;
+    attach(&w);
+    seg = c.segments;
+    for (int i = 0; i < 1000; i++) /* the usual ones, for an hour */
+        segment_charge(seg, 1000000, second, now += 4 * second);
+    assert_false(seg->too_dear);
+    segment_charge(seg, 16, DEBT_NS / 2, now += second); /* one can be dear */
+    put_unlink(&w, "/looked-at");
+    run();
+    expect("fs.delete", "file=/looked-at");
+    seg->debt_ns = DEBT_NS / 2;
+    seg->debt_at = now;
+    c.indebted = 1;
+    for (int i = 0; i < 30; i++) /* 50 ms each */
+        segment_charge(seg, 1, 50000000, now += 50000000);
+    assert_true(seg->too_dear);
+    seg->debt_at = clock_now_mono();
+    put_unlink(&w, "/nobody-waits");
+    run();
+    expect("fs.delete", "file=/nobody-waits");
+    put_unlink(&w, "/dropped");
+    segments_drain(&c, true);
+    memset(backlog_add(&c.backlog, BL_LEAVE, NULL, 0, BEHIND_BYTES), 0, sizeof(pid_t)); /* of nobody: it waits */
+    run();
+    expect_not("fs.delete", "file=/dropped");
+    assert_int_equal(c.lost[LK_RECORD], 1);
+    assert_true(seg->too_dear);
+    seg->debt_at = now;
+    segment_charge(seg, 0, 0, now += 20 * second);
+    assert_false(seg->too_dear);
+    /* many share what one alone has */
+    c.indebted = 20;
+    segment_charge(seg, 0, DEBT_NS / 10, now);
+    assert_true(seg->too_dear);
+    writer_free(&w);
+}
+
+/* As many descriptors as there may be, and forks that copy them. */
+static void test_many_descriptors(void **state)
+{
+    struct writer w = prog(NOBODY), guest = w;
+    struct proc *p = attach(&w);
+    unsigned open = 0;
+
+    (void)state;
+    for (int64_t fd = 3; fd < FD_LIMIT; fd += FD_PAGE)
+        open += fds_open(p, fd, file_new(&c, FDK_FILE, "/x", 2), 0, false, clock_now_real()) != NULL;
+    assert_in_range(open, FD_PAGES_MAX - 4, FD_PAGES_MAX);
+    assert_int_equal(p->fds.budget->pages, FD_PAGES_MAX);
+    assert_int_equal(c.lost[LK_DESCRIPTOR], 1);
+    fd_table_free(&c, &p->fds);
+    assert_null(p->fds.budget);
+    for (int fd = 3; fd < 1000; fd++)
+        fds_open(p, fd, file_new(&c, FDK_FILE, "/x", 2), 0, false, clock_now_real());
+    for (int i = 0; i < 2000; i++) {
+        fork_begin(p, (uint32_t)i, false, false, clock_now_real());
+        assert_in_range(p->fds.budget->pages, 16, FD_PAGES_MAX);
+    }
+    while (p->forks)
+        fork_drop(p, p->forks);
+    assert_int_equal(p->fds.budget->pages, 16);
+    assert_int_equal(p->fds.budget->refs, 1);
+    /* a child counts for its parent until it has a ring of its own */
+    guest.pid = NOBODY + 1;
+    writer_put(&w, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
+    put_unlink(&guest, "/x");
+    run();
+    assert_int_equal(p->fds.budget->pages, 32);
+    fd_table_part(&p->children->fds);
+    assert_int_equal(p->fds.budget->pages, 16);
+    assert_int_equal(p->children->fds.budget->pages, 16);
+    writer_free(&w);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_fork_taken_twice), T(test_fork_after_upgrade), T(test_own_grandparent), T(test_many_guests), T(test_sizes),
-        T(test_padding), T(test_all_torn),
+        T(test_padding), T(test_all_torn), T(test_dear_records), T(test_many_descriptors),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
