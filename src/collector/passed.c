@@ -12,13 +12,14 @@
 struct entry {
     struct entry *next;
     uint64_t ino;
-    struct sock *sock;    /* a reference, but for one that was taken and isn't closed */
-    struct proc *by;      /* who has sent it, or (closed) taken and closed it; NULL: it was taken, and nobody has sent it yet */
-    bool closed;          /* it was taken and closed, and nobody has sent it yet */
-    int64_t fd;           /* ... as which descriptor */
+    struct sock *sock; /* a reference, but for one that was taken and isn't closed */
+    struct proc
+        *by;     /* who has sent it, or (closed) taken and closed it; NULL: it was taken, and nobody has sent it yet */
+    bool closed; /* it was taken and closed, and nobody has sent it yet */
+    int64_t fd;  /* ... as which descriptor */
     uint64_t channel;
-    unsigned under_way;   /* messages */
-    uint64_t until;       /* CLOCK_MONOTONIC ns */
+    unsigned under_way; /* messages */
+    uint64_t until;     /* CLOCK_MONOTONIC ns */
 };
 
 struct passed {

@@ -17,8 +17,8 @@
 
 #include "collector/model.h"
 
-#define PASSED_MAX 4096u                   /* of a session; what is sent beyond isn't recognised */
-#define PASSED_NS  UINT64_C(10000000000)   /* how long one waits for who takes it, or for who has sent it */
+#define PASSED_MAX 4096u                    /* of a session; what is sent beyond isn't recognised */
+#define PASSED_NS UINT64_C(10000000000)     /* how long one waits for who takes it, or for who has sent it */
 #define PASSED_LATE_NS UINT64_C(1000000000) /* ... once who has taken it has closed it */
 
 /* A process has sent its descriptor fd, which is d, of the socket with this inode. */

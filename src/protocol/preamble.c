@@ -50,7 +50,8 @@ struct preamble {
     struct side sides[PROTO_DIRS];
 };
 
-struct preamble *preamble_new(const struct preamble_sink *sink, void *owner, enum preamble_kind kind, enum proto_dir dir)
+struct preamble *preamble_new(const struct preamble_sink *sink, void *owner, enum preamble_kind kind,
+                              enum proto_dir dir)
 {
     struct preamble *p = xcalloc(1, sizeof(*p));
 
@@ -270,10 +271,14 @@ static size_t size_of_5(const uint8_t *b, size_t len)
     if (len < 5)
         return 0;
     switch (b[3]) {
-    case 1: return 4 + 4 + 2;
-    case 3: return 4u + 1 + b[4] + 2;
-    case 4: return 4 + 16 + 2;
-    default: return SIZE_MAX;
+    case 1:
+        return 4 + 4 + 2;
+    case 3:
+        return 4u + 1 + b[4] + 2;
+    case 4:
+        return 4 + 16 + 2;
+    default:
+        return SIZE_MAX;
     }
 }
 
@@ -387,7 +392,8 @@ static enum step step(struct preamble *p, enum step *ret_end)
     size_t len;
 
     switch (p->state) {
-    case ST_PROXY: return read_proxy(p, client);
+    case ST_PROXY:
+        return read_proxy(p, client);
     case ST_EXTENSIONS:
         left(client, &len);
         if (len > p->skip)
@@ -398,16 +404,26 @@ static enum step step(struct preamble *p, enum step *ret_end)
             return STEP_MORE;
         *ret_end = STEP_DONE;
         return STEP_DONE;
-    case ST_FIRST: return read_first(p, client);
-    case ST_GREETING: return read_greeting(p, client);
-    case ST_METHOD: return read_method(p, proxy);
-    case ST_LOGIN: return read_login(p, client);
-    case ST_LOGIN_ANSWER: return read_login_answer(p, proxy);
-    case ST_REQUEST: return read_request(p, client);
-    case ST_ANSWER: return read_answer(p, proxy, ret_end);
-    case ST_REQUEST4: return read_request4(p, client);
-    case ST_ANSWER4: return read_answer4(p, proxy, ret_end);
-    case ST_OVER: break;
+    case ST_FIRST:
+        return read_first(p, client);
+    case ST_GREETING:
+        return read_greeting(p, client);
+    case ST_METHOD:
+        return read_method(p, proxy);
+    case ST_LOGIN:
+        return read_login(p, client);
+    case ST_LOGIN_ANSWER:
+        return read_login_answer(p, proxy);
+    case ST_REQUEST:
+        return read_request(p, client);
+    case ST_ANSWER:
+        return read_answer(p, proxy, ret_end);
+    case ST_REQUEST4:
+        return read_request4(p, client);
+    case ST_ANSWER4:
+        return read_answer4(p, proxy, ret_end);
+    case ST_OVER:
+        break;
     }
     return STEP_MORE;
 }

@@ -26,23 +26,23 @@
 enum preamble_kind { PREAMBLE_PROXY, PREAMBLE_SOCKS };
 
 struct preamble_addr {
-    unsigned len;    /* of ip: 4, 16; 0: not told */
-    uint8_t ip[16];  /* network byte order */
+    unsigned len;   /* of ip: 4, 16; 0: not told */
+    uint8_t ip[16]; /* network byte order */
     uint16_t port;
 };
 
 struct preamble_told {
     enum preamble_kind kind;
-    enum proto_dir dir;          /* in which the header, or the request, passed */
-    bool goes_on;                /* what follows is what the connection is made for */
-    unsigned version;            /* PROXY: 1, 2; SOCKS: 4, 5 */
+    enum proto_dir dir; /* in which the header, or the request, passed */
+    bool goes_on;       /* what follows is what the connection is made for */
+    unsigned version;   /* PROXY: 1, 2; SOCKS: 4, 5 */
     /* PROXY. Neither is told of a connection of the proxy's own (LOCAL, UNKNOWN), and of other families. */
     struct preamble_addr client; /* who has connected to the proxy */
     /* PROXY: the proxy's own end of that connection; SOCKS: whom to connect to, 0 before the request was read */
     struct preamble_addr target;
-    struct slice host;           /* SOCKS: the name instead of target.ip; p NULL: none */
-    unsigned command;            /* SOCKS: 1 CONNECT, 2 BIND, 3 UDP ASSOCIATE; 0: the request wasn't read */
-    int reply;                   /* SOCKS: its code in the answer (5: 0 succeeded; 4: 90 granted), -1: there was none */
+    struct slice host; /* SOCKS: the name instead of target.ip; p NULL: none */
+    unsigned command;  /* SOCKS: 1 CONNECT, 2 BIND, 3 UDP ASSOCIATE; 0: the request wasn't read */
+    int reply;         /* SOCKS: its code in the answer (5: 0 succeeded; 4: 90 granted), -1: there was none */
 };
 
 /* Slices are valid during the call only. */
@@ -55,8 +55,10 @@ struct preamble_sink {
 
 struct preamble;
 
-/* dir: in which the header, or the client's bytes, pass: it was detected there. sink is kept by reference. Never fails. */
-struct preamble *preamble_new(const struct preamble_sink *sink, void *owner, enum preamble_kind kind, enum proto_dir dir);
+/* dir: in which the header, or the client's bytes, pass: it was detected there. sink is kept by reference. Never fails.
+ */
+struct preamble *preamble_new(const struct preamble_sink *sink, void *owner, enum preamble_kind kind,
+                              enum proto_dir dir);
 /* Tells it if it wasn't told. NULL is fine. */
 void preamble_free(struct preamble *p, uint64_t time_ns);
 /* As http1_feed(). */
@@ -67,8 +69,8 @@ void preamble_feed(struct preamble *p, enum proto_dir dir, const uint8_t *data, 
 int preamble_proxy_detect(const uint8_t *data, size_t len);
 #define PREAMBLE_PROXY_DETECT 13u
 
-/* Likewise whether the first bytes of who has spoken first, and of the other, are those of a SOCKS client and its proxy.
- * Two bytes are too few to tell it by, so the answer counts, too. */
+/* Likewise whether the first bytes of who has spoken first, and of the other, are those of a SOCKS client and its
+ * proxy. Two bytes are too few to tell it by, so the answer counts, too. */
 int preamble_socks_detect(const uint8_t *client, size_t client_len, const uint8_t *proxy, size_t proxy_len);
 
 #endif
