@@ -8,6 +8,7 @@ raising; Skip is only for tests that need files outside the repository.
 """
 
 import contextlib
+import errno
 import fcntl
 import fnmatch
 import importlib.util
@@ -205,6 +206,9 @@ class Context:
         os.chmod(self.dir, 0o755)
         self.home = self.dir / "scope-home"
         self.started = []
+        # What the sessions of this test hold is compared with docs/schemas when it is over, unless valid is False (the
+        # test writes into them itself, or filters fields). tags: names of the custom tags that it sets.
+        self.valid, self.tags = True, ()
 
     # --- environment ---
 
@@ -363,6 +367,18 @@ class Context:
                 os.rename(f"{out}.new", out)
         return out
 
+    def runs_32bit(self):
+        """Whether this kernel runs 32-bit programs (CONFIG_IA32_EMULATION, ia32_emulation=)."""
+        source, path = self.dir / "empty.c", self.dir / "empty-32"
+        source.write_text("void _start(void) { __asm__ volatile(\"int $0x80\" : : \"a\"(1), \"b\"(0)); }")
+        self.run([self.tool("gcc"), "-m32", "-nostdlib", "-static", "-fno-pic", "-no-pie", source, "-o", path], check_code=0)
+        try:
+            return self.run([path]).code == 0
+        except OSError as e:
+            if e.errno != errno.ENOEXEC:
+                raise
+            return False
+
     # --- the end ---
 
     def finish(self):
@@ -389,7 +405,19 @@ class Context:
                 if pid:
                     with contextlib.suppress(OSError):
                         os.kill(pid, signal.SIGKILL)
-        return problems
+        return problems + (self.invalid() if self.valid else [])
+
+    def invalid(self):
+        """What docs/schemas doesn't allow among the events and metrics of all sessions below the test's directory."""
+        import schemas  # needs this module
+        found = []
+        for name in ("events.json", "metrics.json"):
+            for path in sorted(self.dir.rglob(name)):
+                if path.parent.parent.name == "history" and path.is_file() and not path.is_symlink():
+                    found += schemas.problems(path, self.tags)
+        if found:
+            found.append("(what is new, or no longer so, belongs into dev/schemas and docs/data-model.md)")
+        return found
 
 
 def _load(path):
