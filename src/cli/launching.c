@@ -21,6 +21,7 @@
 #include "config/config.h"
 #include "inject/attach.h"
 #include "inject/launch.h"
+#include "wire/join.h"
 
 /* A collector waits this long for a first or next process. Long enough for a slow start (a big program from a slow
  * disk), short enough not to pile up collectors when many short programs are run one after the other. */
@@ -244,7 +245,7 @@ static FILE *open_log(const struct session *s, const struct config *c)
     return f;
 }
 
-int collector_main(void *arg, int listen_fd, int ready_fd)
+int collector_main(void *arg, int listen_fd, int ready_fd, const char *secret)
 {
     struct collector_ctx *ctx = arg;
     FILE *log = open_log(ctx->options.session, ctx->config);
@@ -259,6 +260,7 @@ int collector_main(void *arg, int listen_fd, int ready_fd)
         log_warning("%s", ctx->note);
     ctx->options.listen_fd = listen_fd;
     ctx->options.ready_fd = ready_fd;
+    ctx->options.secret = secret;
     return collector_run(&ctx->options);
 }
 
@@ -303,18 +305,21 @@ int collector_standalone(int listen_fd, int ready_fd)
     struct config_sources *config = search_config(keep_problem, &problems);
     struct config *effective = config_for(config, NULL);
     struct collector_ctx ctx = {.options = {.config = config, .linger_ms = LINGER_MS}, .config = effective};
-    char *lib = NULL, *plans = NULL, *what = NULL;
+    const char *socket = getenv(ENV_SOCKET), *mark = socket ? strchr(socket, JOIN_SECRET_MARK) : NULL;
+    char *lib = NULL, *plans = NULL, *what = NULL, *secret = mark ? xstrdup(mark + 1) : NULL;
     const int low = listen_fd < ready_fd ? listen_fd : ready_fd, high = listen_fd < ready_fd ? ready_fd : listen_fd;
     int rc;
 
     launch_detach(effective, (const int[]){low, high}, 2);
     if (launch_install(NULL, &lib, &plans, &what) < 0)
         plans = xstrdup("/nonexistent"); /* plans are made for each process */
-    free(lib);
     free(what);
     ctx.options.plan_dir = plans;
+    ctx.options.lib = lib;
     ctx.problems = &problems;
-    rc = collector_main(&ctx, listen_fd, ready_fd);
+    rc = collector_main(&ctx, listen_fd, ready_fd, secret);
+    free(lib);
+    free(secret);
     config_free(effective);
     config_sources_free(config);
     buf_free(&problems);
@@ -407,7 +412,7 @@ static int exec_observed(const struct prepared *p, const char *path, char **argv
     int trace = -1, err;
 
     if (p->env && launch_classify(path, &kind, NULL) == 0 && kind == EXE_STATIC)
-        trace = launch_trace(p->socket, path, p->lib);
+        trace = launch_trace(p->socket, path);
     execve(path, argv, p->env ? p->env : environ);
     err = errno;
     if (trace >= 0)
@@ -530,7 +535,8 @@ static struct prepared prepare(const struct args *a, struct config_sources *conf
     }
     launch_classify(path, &kind, &image);
     effective = config_of_program(config, path, argv);
-    ctx.options = (struct collector_options){.config = config, .session = s, .plan_dir = plans, .linger_ms = LINGER_MS};
+    ctx.options = (struct collector_options){.config = config, .session = s, .plan_dir = plans, .lib = lib,
+                                             .linger_ms = LINGER_MS};
     ctx.config = effective;
     ctx.problems = problems;
     if (launch_reason(kind))
@@ -875,7 +881,7 @@ int cli_attach(const struct args *a, pid_t *pids, size_t count)
     config_free(effective);
     effective = config_of_program(config, argv[0], argv);
     ctx.options = (struct collector_options){
-        .config = config, .session = &s, .plan_dir = plans, .linger_ms = LINGER_MS, .starter = getpid()};
+        .config = config, .session = &s, .plan_dir = plans, .lib = lib, .linger_ms = LINGER_MS, .starter = getpid()};
     ctx.config = effective;
     ctx.problems = &problems;
     rc = launch_collector(effective, &s, collector_main, &ctx, &socket);

@@ -4,7 +4,7 @@
 #define SCOPE_CLI_LAUNCHING_H
 
 /* The collector of a run; arg is private to launching.c. */
-int collector_main(void *arg, int listen_fd, int ready_fd);
+int collector_main(void *arg, int listen_fd, int ready_fd, const char *secret);
 /* A collector without a session, configured by scope.yml and environment. Returns its exit status. */
 int collector_standalone(int listen_fd, int ready_fd);
 

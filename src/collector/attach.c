@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "collector/core.h"
 #include "collector/left.h"
+#include "collector/peer.h"
 #include "collector/procinfo.h"
 
 #define MS UINT64_C(1000000)
@@ -320,8 +321,9 @@ bool segment_waits(struct collector *c, struct segment *seg)
     return again;
 }
 
-int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)
+int segment_attach(struct collector *c, int fd, struct peer *from)
 {
+    const pid_t host_pid = from->pid;
     struct segment *seg;
     const char *why = "too many processes at once";
     uint64_t real = clock_now_real(), now;
@@ -331,13 +333,12 @@ int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)
     if (c->segment_count < SEGMENTS_MAX && c->proc_count < PROCS_MAX)
         ret = segment_map(&seg->map, fd, &why);
     if (ret) {
-        if (pidfd >= 0)
-            close(pidfd);
         free(seg);
         log_warning("process %d can't be observed: its segment: %s", (int)host_pid, why);
         report_loss(c, NULL, LK_SEGMENT, 1);
         return ret;
     }
+    peer_identify(from, &seg->map);
     /* Whatever led to this (its parent's fork, its own exec) lies in rings that must be read first. */
     segments_drain(c, true);
     if (seg->map.info.start == SEG_START_ATTACH) {
@@ -348,15 +349,14 @@ int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd)
         left_add(c, host_pid);
         __atomic_store_n(&segment_hdr(&seg->map)->mode, 0, __ATOMIC_RELAXED);
         segment_unmap(&seg->map);
-        if (pidfd >= 0)
-            close(pidfd);
         free(seg);
         return 0;
     }
     now = clock_now_mono();
     seg->id = ++c->last_segment;
     seg->host_pid = host_pid;
-    seg->pidfd = pidfd;
+    seg->pidfd = from->pidfd;
+    from->pidfd = -1;
     seg->refs = 2; /* the list, the entry */
     seg->interval = MS;
     seg->busy_ns = now;

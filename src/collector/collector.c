@@ -21,6 +21,7 @@
 #include "base/mem.h"
 #include "collector/control.h"
 #include "collector/core.h"
+#include "collector/door.h"
 #include "collector/doze.h"
 #include "collector/payloads.h"
 #include "collector/planner.h"
@@ -28,9 +29,6 @@
 #include "collector/tracer.h"
 #include "wire/join.h"
 
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77 /* Linux 6.5; older headers lack it */
-#endif
 #define MS UINT64_C(1000000)
 #define NAP_AGAIN_NS (10 * MS)
 #define TURN_MAX_NS (100 * MS)
@@ -39,6 +37,7 @@
 #define MAIL_BUSY_NS (100 * MS)
 #define CLIENTS_MAX 4096u
 #define CLIENT_WAIT_MS 2000u    /* for the request of a connection */
+#define SILENT_MAX 64u          /* connections of other users without a request: it usually comes with the connection */
 #define SYNC_WAIT_NS (3000 * MS)
 #define FLUSH_WAIT_NS (2000 * MS)
 #define ACCEPT_BATCH 64
@@ -48,10 +47,11 @@ struct client {
     struct client *next;
     struct loop *loop;
     int fd;
-    struct ucred peer;
+    struct peer peer;
     struct event *event;
     bool sync, reached;         /* wants to know; everything before it was processed */
     bool mail;                  /* didn't connect: we went for it */
+    bool silent;                /* another user's that hasn't asked for anything yet: counted in loop.silent */
     uint64_t since;             /* CLOCK_MONOTONIC ns */
 };
 
@@ -66,7 +66,8 @@ struct loop {
     bool napping;               /* whoever fills a ring before we come round to it wakes us */
     uint64_t nap_ns;            /* CLOCK_MONOTONIC: since when the same rings */
     struct client *clients;
-    unsigned client_count;
+    unsigned client_count, silent;
+    struct door_log refused;
     int starter_pidfd;          /* of opt->starter; -1: none */
     struct planner *planner;
     struct tracer *tracer;
@@ -166,10 +167,12 @@ static void client_free(struct client *cl, bool close_fd)
         at = &(*at)->next;
     *at = cl->next;
     cl->loop->client_count--;
+    cl->loop->silent -= cl->silent;
     if (cl->event)
         event_free(cl->event);
     if (close_fd)
         close(cl->fd);
+    peer_clear(&cl->peer);
     free(cl);
 }
 
@@ -206,20 +209,6 @@ static void answer_syncs(struct loop *l)
     }
 }
 
-static bool allowed(const struct ucred *peer)
-{
-    uid_t me = geteuid();
-
-    /* a collector of root serves whoever root's programs become; and ours have other numbers in a namespace of ours */
-    return peer->uid == me || peer->uid == 0 || me == 0 || pi_in_own_userns(peer->pid);
-}
-
-/* Who may speak for other processes. */
-static bool injects(const struct ucred *peer)
-{
-    return peer->uid == 0 || peer->uid == geteuid();
-}
-
 static void close_fds(const int fds[2])
 {
     for (int i = 0; i < 2; i++)
@@ -251,23 +240,11 @@ static void take_fds(struct msghdr *m, int fds[2])
     }
 }
 
-/* The pidfd of the peer, also if it has ended since (Linux 6.16); -1 if there is none. */
-static int peer_pidfd(int sock)
-{
-    int fd = -1;
-    socklen_t len = sizeof(fd);
-
-    return getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) ? -1 : fd;
-}
-
-/* Who may make root's collector a process may not tell it where to write. */
 static void serve_control(struct loop *l, const struct client *cl, const struct join_request *req, int fd)
 {
     int ret, found = -1;
 
-    if (!injects(&cl->peer))
-        ret = -EPERM;
-    else if (req->type == JOIN_UPDATE)
+    if (req->type == JOIN_UPDATE)
         ret = fd < 0 ? -EBADF : control_update(&l->c, (pid_t)req->tid, fd, req->path);
     else
         ret = found = control_inspect(&l->c, (pid_t)req->tid);
@@ -276,13 +253,17 @@ static void serve_control(struct loop *l, const struct client *cl, const struct 
         close(found);
 }
 
-/* The program of an asker that has no /proc to open it by. */
-static int open_exe(pid_t pid)
+/* What a running process was given by the tool, and the tool's pidfd of it. */
+static int attach_for_tool(struct loop *l, const struct join_request *req, int fds[2])
 {
-    char path[40];
+    struct peer target = {.pid = (pid_t)req->tid, .uid = (uid_t)-1, .gid = (gid_t)-1, .pidfd = fds[1]};
+    int ret;
 
-    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
-    return open(path, O_RDONLY | O_CLOEXEC);
+    if (fds[0] < 0 || fds[1] < 0 || target.pid <= 0)
+        return -EINVAL;
+    ret = segment_attach(&l->c, fds[0], &target);
+    fds[1] = target.pidfd;
+    return ret;
 }
 
 static int accept_all(struct loop *l, int fd);
@@ -293,13 +274,14 @@ static bool serve(struct client *cl)
     static struct join_request req;
     struct iovec iov = {&req, sizeof(req)};
     union {
-        char bytes[CMSG_SPACE(16 * sizeof(int))];
+        char bytes[CMSG_SPACE(16 * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
         struct cmsghdr align;
     } control;
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
                        .msg_controllen = sizeof(control.bytes)};
     struct loop *l = cl->loop;
     int fds[2] = {-1, -1}, fd, rc;
+    enum door_role role;
     ssize_t n;
 
     memset(&req, 0, sizeof(req));
@@ -312,24 +294,29 @@ static bool serve(struct client *cl)
     if (n <= 0)
         goto drop;
     if ((size_t)n < offsetof(struct join_request, key) || req.magic != JOIN_MAGIC) {
-        log_warning("process %d sent something that is no request", (int)cl->peer.pid);
+        door_refused(&l->refused, &cl->peer, "has sent something that is no request");
         goto drop;
     }
-    if (!allowed(&cl->peer)) {
-        log_warning("process %d of user %u asked to join: only processes of the same user may", (int)cl->peer.pid,
-                    (unsigned)cl->peer.uid);
+    if (!peer_sent(&cl->peer, &m)) {
+        door_refused(&l->refused, &cl->peer, "has a connection on which another process asks");
+        goto drop;
+    }
+    role = door_role(&cl->peer, req.secret, l->c.opt->secret);
+    rc = door_allows(&cl->peer, role, req.type, cl->mail);
+    if (rc < 0) {
+        if (rc == -EPERM)
+            door_refused(&l->refused, &cl->peer,
+                         role == DOOR_STRANGER ? "asks for something, but no program of this session has started it"
+                                               : "asks for what it may not");
+        planner_reply(cl->fd, rc, -1);
         goto drop;
     }
     if ((req.type == JOIN_SEGMENT || req.type == JOIN_PLAN || req.type == JOIN_TRACE || req.type == JOIN_ATTACH) &&
         req.table_hash != syscall_table_hash()) {
-        log_warning("process %d uses a probe of another build: it is not observed; start it with this build's tool",
-                    (int)cl->peer.pid);
+        door_refused(&l->refused, &cl->peer,
+                     "uses a probe of another build, so it is not observed; start it with this build's tool");
         if (req.type != JOIN_SEGMENT)
             planner_reply(cl->fd, -EPROTO, -1);
-        goto drop;
-    }
-    if (cl->mail && req.type != JOIN_SEGMENT && req.type != JOIN_PLAN && req.type != JOIN_TRACE) {
-        planner_reply(cl->fd, -EPERM, -1); /* it speaks for itself only */
         goto drop;
     }
     switch (req.type) {
@@ -337,33 +324,22 @@ static bool serve(struct client *cl)
         if (fd < 0 || cl->peer.pid <= 0)
             log_warning("process %d joins without a segment or from where it has no number here", (int)cl->peer.pid);
         else
-            segment_attach(&l->c, fd, cl->peer.pid, peer_pidfd(cl->fd));
+            segment_attach(&l->c, fd, &cl->peer);
         turn_in(l, 0);
         break;
     case JOIN_ATTACH:
-        rc = !injects(&cl->peer) ? -EPERM : fd < 0 || fds[1] < 0 || (pid_t)req.tid <= 0 ? -EINVAL
-                                         : segment_attach(&l->c, fd, (pid_t)req.tid, fds[1]);
-        if (rc != -EPERM && rc != -EINVAL)
-            fds[1] = -1;
-        planner_reply(cl->fd, rc, -1);
+        planner_reply(cl->fd, attach_for_tool(l, &req, fds), -1);
         turn_in(l, 0);
         break;
     case JOIN_PLAN:
         if (fds[1] >= 0)
             close(fds[1]);
-        if (fd < 0)
-            fd = open_exe(cl->peer.pid);
-        if (fd >= 0) {
-            planner_request(l->planner, cl->fd, fd, req.key, cl->peer.uid == geteuid() || cl->peer.uid == 0);
-            client_free(cl, false);
-            return true;
-        }
-        planner_reply(cl->fd, -EBADF, -1);
-        break;
+        planner_request(l->planner, cl->fd, fd, &cl->peer, role == DOOR_OWNER, req.key);
+        client_free(cl, false);
+        return true;
     case JOIN_TRACE:
         close_fds(fds);
-        req.path[sizeof(req.path) - 1] = '\0';
-        tracer_request(l->tracer, cl->fd, cl->peer.pid, &req);
+        tracer_request(l->tracer, cl->fd, &cl->peer, role == DOOR_OWNER, l->c.opt->lib, &req);
         client_free(cl, false);
         return true;
     case JOIN_INSPECT:
@@ -372,11 +348,6 @@ static bool serve(struct client *cl)
         serve_control(l, cl, &req, fd);
         break;
     case JOIN_LEAVE:
-        if (!injects(&cl->peer)) {
-            planner_reply(cl->fd, -EPERM, -1);
-            break;
-        }
-        /* fall through */
     case JOIN_SYNC:
         close_fds(fds);
         accept_all(l, l->listen_fd);
@@ -426,10 +397,28 @@ static struct client *client_new(struct loop *l, int sock)
 {
     struct client *cl = xcalloc(1, sizeof(*cl));
 
-    *cl = (struct client){.next = l->clients, .loop = l, .fd = sock, .since = clock_now_mono()};
+    *cl = (struct client){.next = l->clients, .loop = l, .fd = sock, .peer.pidfd = -1, .since = clock_now_mono()};
     l->clients = cl;
     l->client_count++;
     return cl;
+}
+
+/* A connection that says nothing costs a descriptor. Whoever opens many closes his own oldest ones. */
+static void bound_silence(struct client *cl)
+{
+    struct loop *l = cl->loop;
+    struct client *oldest = NULL;
+
+    if (cl->peer.uid == 0 || cl->peer.uid == geteuid())
+        return;
+    cl->silent = true;
+    if (++l->silent <= SILENT_MAX)
+        return;
+    for (struct client *at = l->clients; at; at = at->next) /* the newest first */
+        if (at->silent)
+            oldest = at;
+    door_refused(&l->refused, &oldest->peer, "has connected and said nothing, as many others have");
+    client_free(oldest, true);
 }
 
 /* Serves a client now, if its request is there, or when it comes. */
@@ -439,6 +428,7 @@ static void client_start(struct client *cl)
 
     if (serve(cl)) /* the request usually came with the connection */
         return;
+    bound_silence(cl);
     cl->event = event_new(cl->loop->c.base, cl->fd, EV_READ | EV_PERSIST, on_client, cl);
     if (!cl->event || event_add(cl->event, &wait))
         client_free(cl, true);
@@ -450,7 +440,6 @@ static void take_mail(void *ctx, pid_t pid, uint64_t mail)
 {
     struct loop *l = ctx;
     struct client *cl;
-    socklen_t len = sizeof(struct ucred);
     int sock = l->client_count < CLIENTS_MAX ? pi_get_socket(pid, (int)(uint32_t)mail, mail >> 32) : -EMFILE;
 
     l->mail_ns = clock_now_mono();
@@ -461,11 +450,10 @@ static void take_mail(void *ctx, pid_t pid, uint64_t mail)
     fcntl(sock, F_SETFL, O_NONBLOCK);
     cl = client_new(l, sock);
     cl->mail = true;
-    if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cl->peer, &len) || cl->peer.pid != pid) {
+    if (peer_get(sock, &cl->peer) || cl->peer.pid != pid || cl->peer.uid != pi_euid(pid) || peer_watch(sock)) {
         client_free(cl, true);
         return;
     }
-    cl->peer.uid = pi_euid(pid);
     client_start(cl);
 }
 
@@ -493,7 +481,6 @@ static int accept_all(struct loop *l, int fd)
     int i;
 
     for (i = 0; i < ACCEPT_BATCH; i++) {
-        socklen_t len = sizeof(struct ucred);
         struct client *cl;
         int sock = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
@@ -513,7 +500,7 @@ static int accept_all(struct loop *l, int fd)
             continue;
         }
         cl = client_new(l, sock);
-        if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cl->peer, &len)) {
+        if (peer_get(sock, &cl->peer)) {
             client_free(cl, true);
             continue;
         }
@@ -634,6 +621,8 @@ static void on_save(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
+    door_sum(&l->refused, false);
+    planner_sweep(l->planner);
     if (!l->c.opt->session || (l->saving && job_busy(l->saver)))
         return;
     end_saving(l);
@@ -675,7 +664,7 @@ static void take_joins(struct loop *l)
 
     /* all of them: the end of a process that has just exec'ed must not be told before its JOIN was seen */
     for (unsigned i = 0; poll(&waiting, 1, 0) > 0 && i < CLIENTS_MAX / ACCEPT_BATCH && accept_all(l, l->listen_fd) == ACCEPT_BATCH; i++)
-        ;
+        segments_drain(&l->c, false); /* however many knock, no ring fills meanwhile */
 }
 
 /* Behind take_joins(), and when it is known whether we look again soon. */
@@ -898,7 +887,8 @@ static int listen_requests(int listen_fd)
         return -EINVAL; /* not an abstract name, or too long */
     memcpy((char *)&at + len, JOIN_REQUESTS, sizeof(JOIN_REQUESTS) - 1);
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0 && (bind(fd, (struct sockaddr *)&at, len + (socklen_t)sizeof(JOIN_REQUESTS) - 1) || listen(fd, SOMAXCONN))) {
+    if (fd >= 0 && (bind(fd, (struct sockaddr *)&at, len + (socklen_t)sizeof(JOIN_REQUESTS) - 1) || listen(fd, SOMAXCONN) ||
+                    peer_watch(fd))) {
         int err = errno;
 
         close(fd);
@@ -922,6 +912,7 @@ int collector_run(const struct collector_options *opt)
     signal(SIGHUP, SIG_IGN);
     raise_limits();
     fcntl(opt->listen_fd, F_SETFL, fcntl(opt->listen_fd, F_GETFL) | O_NONBLOCK);
+    peer_watch(opt->listen_fd); /* what it accepts inherits this */
     if (s) {
         l.lock_fd = session_lock(s->dir);
         if (l.lock_fd < 0)
@@ -958,6 +949,7 @@ int collector_run(const struct collector_options *opt)
     }
     close(opt->listen_fd); /* late ones turn themselves off */
     close(l.request_fd);
+    door_sum(&l.refused, true);
     poll_deaths(&l.c);
     core_end(&l.c);
     finish_telemetry(&l);

@@ -74,9 +74,11 @@ void core_end(struct collector *c);
 void core_free(struct collector *c);
 
 /* --- segments (attach.c) --- */
-/* Takes a segment that a process (its pid in our namespace) handed over. fd stays the caller's; pidfd (-1: none) is
- * taken. 0 or -errno, logged. One that nobody wants any more (left.h) is switched off. */
-int segment_attach(struct collector *c, int fd, pid_t host_pid, int pidfd);
+struct peer;
+/* Takes a segment that a process handed over: `from`, or the tool that has brought the probe into it. fd stays the
+ * caller's; from->pidfd is taken if all is well (and is -1 then). 0 or -errno, logged. One that nobody wants any more
+ * (left.h) is switched off. */
+int segment_attach(struct collector *c, int fd, struct peer *from);
 void segment_unref(struct collector *c, struct segment *seg);
 bool segment_waits(struct collector *c, struct segment *seg); /* for what its process recorded elsewhere before */
 /* Reads what the rings hold into the backlog; all: also those that aren't due. Returns the number of records. */

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -13,30 +15,40 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "collector/peer.h"
+#include "inject/launch.h"
 #include "plan/plan.h"
 #include "wire/join.h"
 
 #define WORKERS_MAX 2u
 #define JOBS_MAX 1024u
 #define WORKER_CPU_S 60
+/* Of guests (door.h), who may have made the image as dear as can be: */
+#define GUEST_WORKERS_MAX 1u
+#define GUEST_JOBS_MAX 256u
+#define GUEST_PROCESS_JOBS_MAX 4u /* a process asks for one after the other */
+#define GUEST_CPU_S 20
 #if defined(__SANITIZE_ADDRESS__)
 #define WORKER_BYTES RLIM_INFINITY /* the sanitizer's shadow is address space, too */
+#define GUEST_BYTES RLIM_INFINITY
 #else
 #define WORKER_BYTES ((rlim_t)4 << 30)
+#define GUEST_BYTES ((rlim_t)1 << 30)
 #endif
 
 struct job {
     struct job *next;
     int sock, image_fd;
+    struct peer from;      /* pidfd: a copy */
     pid_t worker;          /* 0: waits */
-    bool trusted, done;
+    bool trusted;
     char key[PLAN_KEY_MAX];
 };
 
 struct planner {
     char *dir;
     struct job *jobs;      /* oldest first */
-    unsigned running, count;
+    unsigned running, count, guests_running, guests;
 };
 
 struct planner *planner_new(const char *plan_dir)
@@ -74,18 +86,37 @@ int planner_reply(int sock, int32_t status, int fd)
     return 0;
 }
 
-static _Noreturn void work(const struct planner *pl, const struct job *job)
+/* The program of a process that has no /proc to open it by. */
+static int open_exe(pid_t pid)
 {
-    struct rlimit cpu = {WORKER_CPU_S, WORKER_CPU_S}, space = {WORKER_BYTES, WORKER_BYTES}, core = {0, 0};
+    char path[40];
     int fd;
 
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static _Noreturn void work(const struct planner *pl, const struct job *job)
+{
+    const rlim_t seconds = job->trusted ? WORKER_CPU_S : GUEST_CPU_S, bytes = job->trusted ? WORKER_BYTES : GUEST_BYTES;
+    struct rlimit cpu = {seconds, seconds}, space = {bytes, bytes}, core = {0, 0};
+    int image = job->image_fd, fd;
+
+    /* An image that takes this process over shall find nothing of the collector's in it. */
+    log_setup(stderr, LOGL_NONE, NULL);
+    launch_close_others((const int[]){job->sock, job->image_fd, job->from.pidfd}, 3);
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     signal(SIGCHLD, SIG_DFL);
     setrlimit(RLIMIT_CPU, &cpu);
     setrlimit(RLIMIT_AS, &space);
     setrlimit(RLIMIT_CORE, &core);
-    fd = plan_cache_get(job->trusted ? pl->dir : NULL, job->image_fd, job->key); /* only the trusted write to the cache */
+    fd = job->trusted ? 0 : peer_become(&job->from, job->sock);
+    if (fd == 0 && image < 0)
+        image = open_exe(job->from.pid);
+    if (fd == 0) /* only the trusted write to the cache */
+        fd = image < 0 ? image : plan_cache_get(job->trusted ? pl->dir : NULL, image, job->key);
     planner_reply(job->sock, fd < 0 ? fd : 0, fd);
     _exit(0);
 }
@@ -98,8 +129,11 @@ static void job_free(struct planner *pl, struct job *job)
         at = &(*at)->next;
     *at = job->next;
     pl->count--;
+    pl->guests -= !job->trusted;
     close(job->sock);
-    close(job->image_fd);
+    if (job->image_fd >= 0)
+        close(job->image_fd);
+    peer_clear(&job->from);
     free(job);
 }
 
@@ -134,7 +168,7 @@ static void start_jobs(struct planner *pl)
             job_free(pl, job);
             continue;
         }
-        if (pl->running >= WORKERS_MAX)
+        if (pl->running >= WORKERS_MAX || (!job->trusted && pl->guests_running >= GUEST_WORKERS_MAX))
             continue;
         job->worker = fork();
         if (job->worker == 0)
@@ -146,30 +180,64 @@ static void start_jobs(struct planner *pl)
             continue;
         }
         pl->running++;
+        pl->guests_running += !job->trusted;
     }
 }
 
-void planner_request(struct planner *pl, int sock, int image_fd, const char key[PLAN_KEY_MAX], bool trusted)
+/* Whether a process may ask for one more. */
+static bool has_room(const struct planner *pl, const struct peer *from, bool trusted)
+{
+    unsigned of_it = 0;
+
+    if (pl->count >= JOBS_MAX || (!trusted && pl->guests >= GUEST_JOBS_MAX))
+        return false;
+    for (const struct job *j = pl->jobs; j && !trusted; j = j->next)
+        of_it += j->from.pid == from->pid;
+    return of_it < GUEST_PROCESS_JOBS_MAX;
+}
+
+void planner_request(struct planner *pl, int sock, int image_fd, const struct peer *from, bool trusted,
+                     const char key[PLAN_KEY_MAX])
 {
     struct job *job, **at = &pl->jobs;
     size_t len = strnlen(key, PLAN_KEY_MAX);
+    int rc = 0;
 
     /* the key becomes a file name */
-    if (!len || len == PLAN_KEY_MAX || strspn(key, "0123456789abcdefghijklmnopqrstuvwxyz-") != len ||
-        pl->count >= JOBS_MAX) {
-        planner_reply(sock, pl->count >= JOBS_MAX ? -EAGAIN : -EINVAL, -1);
+    if (!len || len == PLAN_KEY_MAX || strspn(key, "0123456789abcdefghijklmnopqrstuvwxyz-") != len)
+        rc = -EINVAL;
+    else if (!has_room(pl, from, trusted))
+        rc = -EAGAIN;
+    if (rc < 0) {
+        planner_reply(sock, rc, -1);
         close(sock);
-        close(image_fd);
+        if (image_fd >= 0)
+            close(image_fd);
         return;
     }
     job = xcalloc(1, sizeof(*job));
-    *job = (struct job){.sock = sock, .image_fd = image_fd, .trusted = trusted};
+    *job = (struct job){.sock = sock, .image_fd = image_fd, .from = *from, .trusted = trusted};
+    job->from.pidfd = from->pidfd >= 0 ? fcntl(from->pidfd, F_DUPFD_CLOEXEC, 0) : -1;
     memcpy(job->key, key, len);
     while (*at)
         at = &(*at)->next;
     *at = job;
     pl->count++;
+    pl->guests += !trusted;
     start_jobs(pl);
+}
+
+/* The worker has ended with this status. */
+static void end_job(struct planner *pl, struct job *job, int status)
+{
+    pl->running--;
+    pl->guests_running -= !job->trusted;
+    if (!WIFEXITED(status) || WEXITSTATUS(status)) {
+        if (job->trusted)
+            log_warning("planning of image %s failed (status %#x)", job->key, (unsigned)status);
+        planner_reply(job->sock, -EIO, -1);
+    }
+    job_free(pl, job);
 }
 
 void planner_reap(struct planner *pl)
@@ -179,16 +247,27 @@ void planner_reap(struct planner *pl)
 
     for (job = pl->jobs; job; job = next) {
         next = job->next;
-        if (job->worker <= 0 || waitpid(job->worker, &status, WNOHANG) != job->worker)
-            continue;
-        pl->running--;
-        if (!WIFEXITED(status) || WEXITSTATUS(status)) {
-            log_warning("planning of image %s failed (status %#x)", job->key, (unsigned)status);
-            planner_reply(job->sock, -EIO, -1);
-        }
-        job_free(pl, job);
+        if (job->worker > 0 && waitpid(job->worker, &status, WNOHANG) == job->worker)
+            end_job(pl, job, status);
     }
     start_jobs(pl);
+}
+
+void planner_sweep(struct planner *pl)
+{
+    struct job *job, *next;
+
+    for (job = pl->jobs; job; job = next) {
+        struct pollfd p = {.fd = job->sock, .events = POLLRDHUP};
+
+        next = job->next;
+        if (poll(&p, 1, 0) <= 0)
+            continue;
+        if (job->worker > 0)
+            kill(job->worker, SIGKILL); /* planner_reap() does the rest */
+        else
+            job_free(pl, job);
+    }
 }
 
 bool planner_busy(const struct planner *pl)

@@ -17,9 +17,14 @@ struct planner;
 struct planner *planner_new(const char *plan_dir);
 /* Ends running workers. */
 void planner_free(struct planner *pl);
-/* Both descriptors are taken: sock, on which the answer is sent (then it is closed), and the image. trusted: the peer
- * may put plans into the cache. */
-void planner_request(struct planner *pl, int sock, int image_fd, const char key[PLAN_KEY_MAX], bool trusted);
+/* Both descriptors are taken: sock, on which the answer is sent (then it is closed), and the image; -1: the program of
+ * the asker itself, which has no /proc to open it by. from: the asker; what is planned for it is bounded unless it is
+ * trusted, is read with its rights and not put into the cache. Whoever hangs up is forgotten. */
+struct peer;
+void planner_request(struct planner *pl, int sock, int image_fd, const struct peer *from, bool trusted,
+                     const char key[PLAN_KEY_MAX]);
+/* Call now and then: ends what is done for askers that are gone. */
+void planner_sweep(struct planner *pl);
 /* Call on SIGCHLD. */
 void planner_reap(struct planner *pl);
 bool planner_busy(const struct planner *pl);

@@ -381,15 +381,48 @@ uint32_t pi_inner_pid(pid_t pid)
     return inner;
 }
 
-uint32_t pi_euid(pid_t pid)
+int pi_ids(pid_t pid, struct pi_ids *ret)
 {
-    char path[40], buf[2048], *line;
+    size_t size = 512;
+    char path[40], *line;
+    bool any = false;
+    FILE *f;
 
     snprintf(path, sizeof(path), "/proc/%d/status", pid);
-    if (read_file(path, buf, sizeof(buf)) <= 0 || !(line = strstr(buf, "\nUid:\t")) ||
-        !(line = strchr(line + strlen("\nUid:\t"), '\t'))) /* behind the real one */
-        return UINT32_MAX;
-    return (uint32_t)strtoul(line, NULL, 10);
+    f = fopen(path, "re");
+    if (!f)
+        return -errno;
+    *ret = (struct pi_ids){0};
+    line = xmalloc(size);
+    while (getline(&line, &size, f) > 0) { /* lines of any length: groups may be many */
+        if (sscanf(line, "Uid:\t%u\t%u", &ret->uid, &ret->euid) == 2)
+            any = true;
+        else if (sscanf(line, "Gid:\t%u\t%u", &ret->gid, &ret->egid) != 2 && !strncmp(line, "NSpid:", 6))
+            ret->inner_pid = (uint32_t)strtoul(strrchr(line, '\t') ? strrchr(line, '\t') : "", NULL, 10);
+        else if (!strncmp(line, "CapPrm:", 7))
+            ret->permitted = strtoull(line + 7, NULL, 16);
+        else if (!strncmp(line, "CapEff:", 7))
+            ret->effective = strtoull(line + 7, NULL, 16);
+    }
+    free(line);
+    fclose(f);
+    return any ? 0 : -ESRCH;
+}
+
+uint32_t pi_euid(pid_t pid)
+{
+    struct pi_ids ids;
+
+    return pi_ids(pid, &ids) ? UINT32_MAX : ids.euid;
+}
+
+bool pi_in_our_userns(pid_t pid)
+{
+    struct stat ours, its;
+    char path[40];
+
+    snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);
+    return !stat("/proc/self/ns/user", &ours) && !stat(path, &its) && ours.st_dev == its.st_dev && ours.st_ino == its.st_ino;
 }
 
 bool pi_in_own_userns(pid_t pid)
@@ -434,7 +467,7 @@ static bool has_socket(pid_t pid, int fd, uint64_t ino)
 }
 
 /* proc_pid_maps(5). Whether it is a memfd's inode: nothing else has that name and a number between blanks. */
-static bool maps(pid_t pid, uint64_t ino)
+bool pi_maps(pid_t pid, uint64_t ino)
 {
     char path[40], want[40], *line = NULL;
     bool yes = false;
@@ -464,7 +497,7 @@ pid_t pi_find_socket(pid_t first, int fd, uint64_t ino, uint64_t mapped)
     while (dir && !found && (d = readdir(dir))) {
         pid_t pid = isdigit((unsigned char)d->d_name[0]) ? (pid_t)strtol(d->d_name, NULL, 10) : 0;
 
-        if (pid > 0 && has_socket(pid, fd, ino) && maps(pid, mapped))
+        if (pid > 0 && has_socket(pid, fd, ino) && pi_maps(pid, mapped))
             found = pid;
     }
     if (dir)
@@ -481,7 +514,7 @@ bool pi_any_maps(uint64_t ino)
     while (dir && !any && (d = readdir(dir))) {
         pid_t pid = isdigit((unsigned char)d->d_name[0]) ? (pid_t)strtol(d->d_name, NULL, 10) : 0;
 
-        any = pid > 0 && pid != getpid() && maps(pid, ino);
+        any = pid > 0 && pid != getpid() && pi_maps(pid, ino);
     }
     if (dir)
         closedir(dir);

@@ -62,8 +62,18 @@ const char *pi_group(uint32_t gid);
 const char *pi_host(void);       /* gethostname(2), at most 255 bytes */
 const char *pi_machine_id(void); /* 32 hex digits: /etc/machine-id, else derived from a network card, else zeros */
 
-/* Effective user, as we see it; UINT32_MAX if unknown. */
+/* Users, groups and capabilities of a process as we see them (proc(5), status). */
+struct pi_ids {
+    uint32_t uid, euid, gid, egid;
+    uint64_t permitted, effective; /* capabilities, in its own user namespace */
+    uint32_t inner_pid;            /* as pi_inner_pid(); 0: the kernel doesn't tell */
+};
+/* 0 or -errno. */
+int pi_ids(pid_t pid, struct pi_ids *ret);
+/* Effective user; UINT32_MAX if unknown. */
 uint32_t pi_euid(pid_t pid);
+/* Whether it is in our user namespace. */
+bool pi_in_our_userns(pid_t pid);
 /* Whether it is in a user namespace, or one inside another, that this user has made (ioctl_ns(2)). */
 bool pi_in_own_userns(pid_t pid);
 /* The target of /proc/PID/exe; malloc'ed, "" if unknown. */
@@ -71,6 +81,8 @@ char *pi_exe(pid_t pid);
 /* The process that shares the memory with inode `mapped` (a memfd) and has the socket `ino` open as descriptor fd:
  * `first`, or any other that we can see. 0 if there is none. */
 pid_t pi_find_socket(pid_t first, int fd, uint64_t ino, uint64_t mapped);
+/* Whether a process has the memory with this inode (a memfd) mapped. Takes as long as its /proc/PID/maps is. */
+bool pi_maps(pid_t pid, uint64_t ino);
 /* Whether any process that we can see has the memory with this inode (a memfd) mapped, other than ourselves. */
 bool pi_any_maps(uint64_t ino);
 /* A copy of a process's descriptor (pidfd_getfd(2)), if that is the socket `ino`: or -errno. */

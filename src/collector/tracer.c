@@ -14,12 +14,14 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "collector/peer.h"
 #include "collector/planner.h"
 #include "inject/load.h"
 #include "inject/yama.h"
 #include "wire/join.h"
 
 #define WORKERS_MAX 512u
+#define GUEST_WORKERS_MAX 256u /* a process has one at a time */
 #define MAIL_US 300u
 #define TRACE_MS 10000u  /* from the answer until the new image is loaded; then it is let go of */
 
@@ -34,12 +36,13 @@ struct job {
     struct job *next;
     int sock;
     pid_t worker, pid;
+    bool trusted;
     struct shared *shared;
 };
 
 struct tracer {
     struct job *jobs;
-    unsigned running;
+    unsigned running, guests;
 };
 
 struct tracer *tracer_new(void)
@@ -135,7 +138,8 @@ static void carry_mail(const struct trace *t, uint64_t addr, struct shared *shar
 }
 
 /* Until the probe is in the new image: 0, also if no exec came; or -errno. */
-static int follow(struct trace *t, struct trace_thread *th, int sock, const struct join_request *req, struct shared *shared)
+static int follow(struct trace *t, struct trace_thread *th, int sock, const struct join_request *req, const char *lib,
+                  struct shared *shared)
 {
     int ret = trace_until_exec(t, th, sock);
     uint64_t mail = 0;
@@ -150,7 +154,7 @@ static int follow(struct trace *t, struct trace_thread *th, int sock, const stru
     n = readlink(link, shared->name, sizeof(shared->name) - 1);
     if (n > 0)
         shared->name[n] = '\0';
-    ret = load_at_exec(t, th, req->flags & JOIN_F_LOADER, req->path, &mail);
+    ret = load_at_exec(t, th, req->flags & JOIN_F_LOADER, lib, &mail);
     if (trace_detach(th) < 0 && ret == 0)
         ret = -ESRCH;
     if (ret == 0)
@@ -159,28 +163,35 @@ static int follow(struct trace *t, struct trace_thread *th, int sock, const stru
 }
 
 /* Its exit status is what the collector has to tell, 0 or an errno. */
-static _Noreturn void work(const struct job *job, const struct join_request *req)
+static _Noreturn void work(const struct job *job, const struct peer *from, const struct join_request *req, const char *lib)
 {
+    struct peer peer = *from;
     struct trace t;
     struct trace_thread th;
     int ret = load_possible(), sock = 0;
     pid_t thread;
 
     /* Nothing of the collector's is held longer than by itself: its lock, sockets, files. */
-    if (dup2(job->sock, sock) < 0)
+    log_setup(stderr, LOGL_NONE, NULL);
+    if (dup2(job->sock, sock) < 0 || (peer.pidfd >= 0 && dup2(peer.pidfd, 1) < 0))
         _exit(EBADF);
-    close_range(1, ~0u, 0);
+    peer.pidfd = peer.pidfd >= 0 ? 1 : -1;
+    close_range(peer.pidfd >= 0 ? 2 : 1, ~0u, 0);
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
+    if (ret == 0 && !job->trusted)
+        ret = peer_become(&peer, sock);
     trace_init(&t, job->pid, TRACE_MS);
-    thread = find_thread(job->pid, req->tid);
+    thread = ret == 0 ? find_thread(job->pid, req->tid) : 0;
     if (ret == 0)
         ret = thread < 0 ? thread : trace_seize(&th, thread);
+    if (ret == 0 && !peer_lives(&peer)) /* another has its number by now; it goes on when we have ended */
+        ret = -ESRCH;
     if (ret == -EPERM)
         ret = refused(job->pid, thread);
     if (planner_reply(sock, ret, -1) < 0 || (ret < 0 && !(req->flags & JOIN_F_TELL)))
         _exit(0);
-    _exit(ret < 0 ? -ret : -follow(&t, &th, sock, req, job->shared));
+    _exit(ret < 0 ? -ret : -follow(&t, &th, sock, req, lib, job->shared));
 }
 
 /* --- in the collector --- */
@@ -193,31 +204,45 @@ static void job_free(struct tracer *tr, struct job *job)
         at = &(*at)->next;
     *at = job->next;
     tr->running--;
+    tr->guests -= !job->trusted;
     munmap(job->shared, sizeof(*job->shared));
     close(job->sock); /* who waits for the end of being traced sees it now: the worker has ended */
     free(job);
 }
 
-void tracer_request(struct tracer *tr, int sock, pid_t pid, const struct join_request *req)
+static bool has_room(const struct tracer *tr, const struct peer *from, bool trusted)
+{
+    if (tr->running >= WORKERS_MAX || (!trusted && tr->guests >= GUEST_WORKERS_MAX))
+        return false;
+    for (const struct job *job = tr->jobs; job && !trusted; job = job->next)
+        if (job->pid == from->pid)
+            return false;
+    return true;
+}
+
+void tracer_request(struct tracer *tr, int sock, const struct peer *from, bool trusted, const char *lib,
+                    const struct join_request *req)
 {
     struct shared *shared = MAP_FAILED;
     struct job *job;
+    int rc = from->pid <= 0 ? -ESRCH : !lib ? -ENOENT : !has_room(tr, from, trusted) ? -EAGAIN : 0;
 
-    if (pid > 0 && tr->running < WORKERS_MAX)
+    if (rc == 0)
         shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) {
-        planner_reply(sock, pid <= 0 ? -ESRCH : -EAGAIN, -1);
+        planner_reply(sock, rc < 0 ? rc : -EAGAIN, -1);
         close(sock);
         return;
     }
     snprintf(shared->name, sizeof(shared->name), "%.*s", (int)sizeof(req->key), req->key);
     job = xcalloc(1, sizeof(*job));
-    *job = (struct job){.next = tr->jobs, .sock = sock, .pid = pid, .shared = shared};
+    *job = (struct job){.next = tr->jobs, .sock = sock, .pid = from->pid, .trusted = trusted, .shared = shared};
     tr->jobs = job;
     tr->running++;
+    tr->guests += !trusted;
     job->worker = fork();
     if (job->worker == 0)
-        work(job, req);
+        work(job, from, req, lib);
     if (job->worker < 0) {
         log_warning("can't start a process to trace an exec: %s", strerror(errno));
         planner_reply(sock, -EAGAIN, -1);

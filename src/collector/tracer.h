@@ -17,10 +17,13 @@ struct tracer;
 struct tracer *tracer_new(void);
 /* Ends running workers. */
 void tracer_free(struct tracer *tr);
-/* sock, on which the answer is sent, is taken. pid: the asker's in our pid namespace. What fails after the answer is
- * logged. */
+/* sock, on which the answer is sent, is taken. from: the asker, who is traced with its own rights unless it is trusted:
+ * the kernel refuses if it has gained others since it connected (peer_become()), and gives it none while it is traced.
+ * lib: the probe's file, for the environment of the new image's children. What fails after the answer is logged. */
 struct join_request;
-void tracer_request(struct tracer *tr, int sock, pid_t pid, const struct join_request *req);
+struct peer;
+void tracer_request(struct tracer *tr, int sock, const struct peer *from, bool trusted, const char *lib,
+                    const struct join_request *req);
 /* Call on SIGCHLD. unseen: called for each process whose new image is not observed, which has been logged. */
 void tracer_reap(struct tracer *tr, void (*unseen)(void *ctx, pid_t pid), void *ctx);
 bool tracer_busy(const struct tracer *tr);

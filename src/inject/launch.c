@@ -95,13 +95,13 @@ static void set_title(const char *title)
     snprintf((char *)start, end - start, "%s", title);
 }
 
-static void close_others(const int *keep, size_t count)
+void launch_close_others(const int *keep, size_t count)
 {
-    unsigned from = 3;
-
-    for (size_t i = 0; i <= count; i++) {
-        unsigned to = i < count ? (unsigned)keep[i] - 1 : ~0u;
-
+    for (unsigned from = 3, to; from; from = to + 2) { /* 0: behind the last one there can be */
+        to = ~0u - 1;
+        for (size_t i = 0; i < count; i++)
+            if (keep[i] >= (int)from && (unsigned)keep[i] - 1 < to)
+                to = (unsigned)keep[i] - 1;
         if (from <= to && close_range(from, to, 0) < 0) { /* older than Linux 5.9, or refused by a filter */
             struct rlimit lim = {.rlim_cur = 1024};
 
@@ -109,8 +109,6 @@ static void close_others(const int *keep, size_t count)
             for (unsigned fd = from; fd <= to && fd < lim.rlim_cur; fd++)
                 close((int)fd);
         }
-        if (i < count)
-            from = (unsigned)keep[i] + 1;
     }
 }
 
@@ -173,7 +171,7 @@ void launch_detach(const struct config *config, const int *keep_fds, size_t keep
     if (!has_relative_path(config) && chdir("/") < 0) {
         /* Stays where it is: nothing depends on it but unmounting. */
     }
-    close_others(keep_fds, keep_count);
+    launch_close_others(keep_fds, keep_count);
     null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null >= 0) {
         dup2(null, 0);
@@ -194,6 +192,7 @@ struct start {
     launch_collector_fn run;
     void *ctx;
     int listen_fd, ready_fd;
+    const char *secret;
 };
 
 static int start_collector(void *arg)
@@ -218,24 +217,27 @@ static int start_collector(void *arg)
         st->session->collector = pid;
         session_save(st->session, -1); /* a failure shows again when the collector saves */
     }
-    return st->run(st->ctx, fds[0], fds[1]);
+    return st->run(st->ctx, fds[0], fds[1], st->secret);
 }
 
+/* A listening socket, and what it is called in $SCOPE_SOCKET: NAME.SECRET. */
 static int listen_socket(char **ret_name)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    uint64_t random[2];
+    unsigned long long random[4];
+    size_t len;
     char *name;
     int fd, rc;
 
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return -EAGAIN;
-    name = xasprintf(JOIN_SOCKET "%016llx%016llx", (unsigned long long)random[0], (unsigned long long)random[1]);
-    memcpy(addr.sun_path + 1, name, strlen(name));
+    name = xasprintf(JOIN_SOCKET "%016llx%016llx%c%016llx%016llx", random[0], random[1], JOIN_SECRET_MARK, random[2],
+                     random[3]);
+    len = strlen(name) - JOIN_SECRET_LEN - 1;
+    memcpy(addr.sun_path + 1, name, len);
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 ||
-        bind(fd, (struct sockaddr *)&addr, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))) <
-            0 ||
+        bind(fd, (struct sockaddr *)&addr, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len)) < 0 ||
         listen(fd, SOMAXCONN) < 0) {
         rc = -errno;
         if (fd >= 0)
@@ -302,6 +304,7 @@ int launch_collector(const struct config *config, struct session *session, launc
         return rc;
     }
     st.ready_fd = pipefd[1];
+    st.secret = strchr(name, JOIN_SECRET_MARK) + 1;
     if (session) {
         free(session->socket);
         session->socket = xstrdup(name);
@@ -521,16 +524,13 @@ char **launch_environ(const char *const *envp, const char *lib, const char *sock
     return env;
 }
 
-int launch_trace(const char *socket, const char *path, const char *lib)
+int launch_trace(const char *socket, const char *path)
 {
     const char *name = strrchr(path, '/');
     struct join_request req = {.type = JOIN_TRACE, .tid = (uint32_t)gettid(), .flags = JOIN_F_TELL};
     bool yama = yama_scope() == YAMA_RELATIVES;
     int fd;
 
-    if (strlen(lib) >= sizeof(req.path))
-        return -ENAMETOOLONG;
-    memcpy(req.path, lib, strlen(lib) + 1);
     snprintf(req.key, sizeof(req.key), "%s", name ? name + 1 : path);
     if (yama) /* our collector, whose pid we never learn: until the answer is there */
         prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);

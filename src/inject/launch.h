@@ -49,19 +49,22 @@ int launch_install(const char *dir, char **ret_lib, char **ret_plan_dir, char **
  * waits for it at most timeout_ms (it goes on after that). Failure is not reported: the probe asks the collector. */
 void launch_prewarm(const char *image, const char *plan_dir, unsigned timeout_ms);
 
-/* What the collector process runs, with a bound and listening SOCK_SEQPACKET socket and a descriptor that gets one byte
- * once processes can join. Its result is the exit status. */
-typedef int (*launch_collector_fn)(void *ctx, int listen_fd, int ready_fd);
+/* What the collector process runs, with a bound and listening SOCK_SEQPACKET socket, a descriptor that gets one byte
+ * once processes can join, and the secret of those that are invited (wire/join.h). Its result is the exit status. */
+typedef int (*launch_collector_fn)(void *ctx, int listen_fd, int ready_fd, const char *secret);
 
 /* Starts a collector process: no child of the caller, in a session of its own, without terminal, working directory "/"
  * (unless `config` has a relative path), default signals, standard descriptors on /dev/null (but where `config` names
  * stdout or stderr as a destination), soft resource limits raised to the hard ones, priority raised where that is
- * allowed. Returns when it accepts processes. The socket name (malloc'ed) is returned; session, which may be NULL, gets
+ * allowed. Returns when it accepts processes. The value of $SCOPE_SOCKET (malloc'ed) is returned; session, which may be NULL, gets
  * its socket and the collector's pid and is saved. 0 or -errno. */
 int launch_collector(const struct config *config, struct session *session, launch_collector_fn run, void *ctx,
                      char **ret_socket);
 
-/* Gives this process the surroundings described above; keep_fds (sorted upwards) stay open at the same numbers. */
+/* Closes all descriptors from 3 on but these (in any order; -1: none), which keep their numbers. */
+void launch_close_others(const int *keep, size_t count);
+
+/* Gives this process the surroundings described above; keep_fds stay open at the same numbers. */
 void launch_detach(const struct config *config, const int *keep_fds, size_t keep_count);
 
 /* A copy of envp with LD_PRELOAD (prepended to what was there; not if lib is NULL), SCOPE_SOCKET, SCOPE_PLANS,
@@ -70,9 +73,9 @@ char **launch_environ(const char *const *envp, const char *lib, const char *sock
                       uint32_t mode);
 
 /* Has the collector observe a static program that the calling thread execs next, as there is no loader to do it
- * (wire/join.h, TRACE). path: of the program, for messages; lib: of libscope.so. A descriptor to be kept open, close-on-exec, until then; or -errno:
- * the collector's log tells why, and exec runs the program unobserved. */
-int launch_trace(const char *socket, const char *path, const char *lib);
+ * (wire/join.h, TRACE). path: of the program, for messages. A descriptor to be kept open, close-on-exec, until then; or
+ * -errno: the collector's log tells why, and exec runs the program unobserved. */
+int launch_trace(const char *socket, const char *path);
 /* That exec failed: returns when nobody traces this thread any more. Closes the descriptor. */
 void launch_trace_end(int fd);
 

@@ -124,18 +124,31 @@ static int connect_by_mail(uint64_t *mail)
     return -ETIMEDOUT;
 }
 
+/* Where the session's secret begins in probe.socket, behind the mark; NULL: there is none. */
+static const char *secret_of_session(void)
+{
+    const char *at = probe.socket;
+
+    while (*at && *at != JOIN_SECRET_MARK)
+        at++;
+    return *at ? at + 1 : NULL;
+}
+
 /* Connected to the collector's socket for this type of request, or -errno. Waits only while its backlog is full, or
  * where its name doesn't reach. */
 static int join_connect(enum join_type type)
 {
     uint64_t *mail = probe.segment ? &probe.segment->mail : probe.mail;
     struct sockaddr_un to = {.sun_family = AF_UNIX};
-    size_t n = str_add(to.sun_path + 1, 0, sizeof(to.sun_path) - 1, probe.socket);
+    const char *secret = secret_of_session();
+    size_t n = secret ? (size_t)(secret - 1 - probe.socket) : str_len(probe.socket, sizeof(probe.socket));
     long ret;
     int fd = own_fd(SYS3(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 
     if (fd < 0)
         return fd;
+    n = MIN(n, sizeof(to.sun_path) - 1 - sizeof(JOIN_REQUESTS));
+    memcpy(to.sun_path + 1, probe.socket, n);
     if (type != JOIN_SEGMENT)
         n = str_add(to.sun_path + 1, n, sizeof(to.sun_path) - 1, JOIN_REQUESTS);
     for (int i = 0; i < 200; i++) {
@@ -186,8 +199,10 @@ static int join_send(int sock, enum join_type type, uint32_t flags, const char *
         uint32_t magic, type;
         uint64_t table_hash;
         uint32_t tid, flags;
+        char secret[JOIN_SECRET_LEN];
         char key[PLAN_KEY_MAX];
-    } head = {JOIN_MAGIC, type, probe.table_hash, 0, flags, {0}};
+    } head = {JOIN_MAGIC, type, probe.table_hash, 0, flags, {0}, {0}};
+    const char *secret = secret_of_session();
     struct one_fd c = {.len = offsetof(struct one_fd, pad), .level = SOL_SOCKET, .type = SCM_RIGHTS, .fd = fd};
     struct iovec iov[2] = {{(const char *)&head, sizeof(head)}, {path, str_len(path, SEG_PATH_MAX - 1) + 1}};
     struct msghdr m = {.iov = iov, .iovlen = type == JOIN_SEGMENT ? 1 : 2, .control = &c, .controllen = sizeof(c)};
@@ -199,6 +214,8 @@ static int join_send(int sock, enum join_type type, uint32_t flags, const char *
         head.tid = (uint32_t)SYS1(__NR_gettid, 0);
 
     _Static_assert(sizeof(head) == JOIN_REQUEST_HEAD, "head is the start of a join_request");
+    if (secret && str_len(secret, JOIN_SECRET_LEN + 1) == JOIN_SECRET_LEN)
+        memcpy(head.secret, secret, JOIN_SECRET_LEN);
     str_add(head.key, 0, sizeof(head.key), key);
     for (int i = 0; i < 200; i++) {
         ret = SYS3(__NR_sendmsg, sock, &m, MSG_NOSIGNAL);
@@ -396,7 +413,7 @@ HIDDEN int join_trace(bool loader)
             return sock;
         if (named)
             set_tracer(sock, true);
-        ret = join_send(sock, JOIN_TRACE, loader ? JOIN_F_LOADER : 0, "", probe.lib, -1);
+        ret = join_send(sock, JOIN_TRACE, loader ? JOIN_F_LOADER : 0, "", "", -1);
         if (ret == 0)
             ret = join_answer(sock, &fd);
         if (named)
@@ -426,10 +443,13 @@ HIDDEN void join_trace_end(int sock)
 /* Runs in the grandchild: becomes the collector. */
 static void spawn_exec(const char *path, int listener, int ready, const char *const *envp)
 {
+    static char socket[sizeof(ENV_SOCKET "=") + sizeof(probe.socket)]; /* the environment: nobody else reads that */
     static const char *argv[] = {"scope", "collector", "--socket-fd", "3", "--ready-fd", "4", NULL};
     static const char *env[MAX_ENV]; /* a private copy: this is a forked process */
     size_t n = 0;
 
+    str_add(socket, str_add(socket, 0, sizeof(socket), ENV_SOCKET "="), sizeof(socket), probe.socket);
+    env[n++] = socket;
     for (; *envp && n < MAX_ENV - 1; envp++)
         if (!str_after(*envp, "LD_PRELOAD="))
             env[n++] = *envp;
@@ -447,7 +467,7 @@ HIDDEN bool join_spawn(const char *exec_path, const char *const *envp)
     char path[4096];
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     struct __kernel_timespec wait = {2, 0};
-    uint64_t random[2];
+    uint64_t random[4];
     struct pollfd pfd;
     int pipe[2], listener;
     size_t n;
@@ -474,6 +494,9 @@ HIDDEN bool join_spawn(const char *exec_path, const char *const *envp)
     n = str_add_hex(probe.socket, n, sizeof(probe.socket), random[0]);
     n = str_add_hex(probe.socket, n, sizeof(probe.socket), random[1]);
     memcpy(at.sun_path + 1, probe.socket, n);
+    probe.socket[n] = JOIN_SECRET_MARK;
+    for (size_t i = 2, to = n + 1; i < 4; i++) /* of fixed length: 16 digits each */
+        to = str_add_hex(probe.socket, to, sizeof(probe.socket), random[i] | UINT64_C(1) << 63);
     listener = (int)SYS3(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (listener < 0)
         goto fail;

@@ -654,7 +654,8 @@ static int remaining_ms(uint64_t deadline)
 static int connect_socket(const char *name, uint64_t deadline)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    int fd, len = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "%s" JOIN_REQUESTS, name);
+    const int name_len = (int)strcspn(name, (const char[]){JOIN_SECRET_MARK, '\0'});
+    int fd, len = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "%.*s" JOIN_REQUESTS, name_len, name);
 
     if (!*name || (size_t)len >= sizeof(addr.sun_path) - 1)
         return -ENAMETOOLONG;
@@ -695,6 +696,7 @@ static int send_request(const char *socket, const uid_t *owner, struct join_requ
                         unsigned timeout_ms)
 {
     size_t path = strnlen(req->path, sizeof(req->path) - 1);
+    const char *secret = strchr(socket, JOIN_SECRET_MARK);
     struct iovec iov = {req, offsetof(struct join_request, path) + path + 1};
     union some_fds control = {{0}};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -708,6 +710,8 @@ static int send_request(const char *socket, const uid_t *owner, struct join_requ
     }
     req->magic = JOIN_MAGIC;
     req->table_hash = syscall_table_hash();
+    if (secret && strlen(secret + 1) == JOIN_SECRET_LEN)
+        memcpy(req->secret, secret + 1, JOIN_SECRET_LEN);
     if (count) {
         m.msg_control = control.bytes;
         m.msg_controllen = CMSG_SPACE(count * sizeof(int));

@@ -8,9 +8,14 @@
  * woken by them, which would cost the joining process more than all the rest,
  * unless it sleeps because all is quiet.
  *
+ * Who may ask what is decided in one place, collector/door.h, by what the kernel says of the asker and by whether it
+ * holds the session's secret (below).
+ *
  * JOIN    probe -> collector, one descriptor: the process's segment. No answer:
  *         the probe closes the socket and goes on. The collector learns pid,
- *         uid and gid from SO_PEERCRED and everything else from the segment.
+ *         uid and gid from SO_PEERCRED; what else the segment says of its process
+ *         is compared with what the kernel says while that can still be asked
+ *         (collector/peer.h).
  * PLAN    probe -> collector, one descriptor: the image, open for reading. The
  *         answer is one join_reply, with a sealed memfd that holds the plan if
  *         status is 0. Used when the plan isn't in $SCOPE_PLANS.
@@ -22,6 +27,7 @@
  *         waits for the hang-up: then it isn't traced any more. Answers other than 0 leave it
  *         untraced: -EPERM where Yama wants prctl(PR_SET_PTRACER) first, -EBUSY if it is traced
  *         by another, -ENOTSUP if nothing static can be observed here, else the error of ptrace(2).
+ *         The collector itself knows which file of the probe the children are to load.
  *         Such an image finds a struct join_load behind the probe.
  * ATTACH  injector -> collector, two descriptors: the segment of a running process into which it has just brought the
  *         probe, and a pidfd of it; tid: its pid as the injector, which shares the collector's pid namespace, sees it.
@@ -35,9 +41,14 @@
  * UPDATE  cli -> collector, tid likewise (not 0), one descriptor: a scope.yml, open for reading.
  *         It takes the place of the process's configuration, and of that of the children that it
  *         will have. -EINVAL: not YAML or a value that can't be; nothing was changed.
- * SYNC    cli -> collector. Answer: join_reply, sent once everything recorded
+ * SYNC    cli -> collector, from root or its own user. Answer: join_reply, sent once everything recorded
  *         before the request has been written to its destinations (or could
  *         not be, which the loss counters tell).
+ *
+ * An abstract name is known to everybody (/proc/net/unix). What comes behind JOIN_SECRET_MARK in $SCOPE_SOCKET is not:
+ * it stands in the environment and memory of observed processes, where only their own user and root can read it, and in
+ * the session's metadata. A process of another user than the collector's shows by it that its start, or its attach, came
+ * from this session's side. It is sent with each request.
  *
  * An abstract name belongs to a network namespace, and who answers to it must be root or this user as seen from the
  * asker's user namespace. Where that fails the collector comes for the connection: the probe makes a socketpair(2),
@@ -55,6 +66,8 @@
 #define JOIN_MAGIC    0x314e4a53u /* "SJN1" */
 #define JOIN_SOCKET   "scope-" /* how its name begins; 128 random bits follow, in hexadecimal */
 #define JOIN_REQUESTS "+"
+#define JOIN_SECRET_MARK '.'      /* between the name and the secret */
+#define JOIN_SECRET_LEN 32        /* hexadecimal digits */
 #define JOIN_POLL_MS  20u
 #define JOIN_WAIT_MS  1000u       /* the probe waits at most this long for an answer */
 
@@ -82,10 +95,10 @@ struct join_request {
     uint64_t table_hash;
     uint32_t tid;             /* TRACE: the calling thread, as it sees itself; INSPECT, UPDATE, ATTACH, LEAVE: a process */
     uint32_t flags;           /* TRACE: enum join_flags */
+    char secret[JOIN_SECRET_LEN]; /* of the session; zeros: the asker doesn't know it */
     char key[PLAN_KEY_MAX];   /* PLAN: identity of the image; TRACE: name of the program, for people, or empty */
-    char path[4096];          /* PLAN: its name, for people; TRACE: the probe's file, for the environment of the new
-                               * image's children; UPDATE: where relative paths start; may be cut short in the
-                               * packet */
+    char path[4096];          /* PLAN: its name, for people; UPDATE: where relative paths start; may be cut short in
+                               * the packet */
 };
 
 struct join_reply {
@@ -94,7 +107,7 @@ struct join_reply {
 };
 
 /* Variables that the tool puts into the environment of observed programs. */
-#define ENV_SOCKET "SCOPE_SOCKET" /* abstract socket name of the collector */
+#define ENV_SOCKET "SCOPE_SOCKET" /* abstract socket name of the collector, and the session's secret: NAME.SECRET */
 #define ENV_PLANS  "SCOPE_PLANS"  /* directory of cached plans, KEY.plan */
 #define ENV_MODE   "SCOPE_MODE"   /* initial segment_header.mode, hexadecimal */
 

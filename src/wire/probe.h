@@ -49,7 +49,7 @@ struct probe {
     bool leaving;                   /* about to be taken out: calls of functions are left alone from now on */
     uint8_t sandboxed;              /* seccomp was entered: no system calls of our own */
     char lib[4096];                 /* path of this library, as LD_PRELOAD shall name it */
-    char socket[128];               /* SCOPE_SOCKET */
+    char socket[128];               /* SCOPE_SOCKET: the collector's name and the session's secret */
     uint64_t netns;                 /* cookie of the network namespace where the name was reached; 0: none so far */
     uint64_t *mail;                 /* join_load.mail; NULL: the loader has brought us, or an injector */
     char plans[4096];               /* SCOPE_PLANS */

@@ -73,7 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     options.config = config;
     core_init(&c, &options, NULL);
     w = writer_new(OWNER, SEG_START_EXEC, "fuzz", 5);
-    if (segment_attach(&c, w.fd, (pid_t)OWNER, -1))
+    if (fake_join(&c, w.fd, (pid_t)OWNER))
         abort();
     core_process(&c, UINT64_MAX);
     for (int steps = 0; in.left && steps < 4096; steps++) {

@@ -58,7 +58,7 @@ static __attribute__((unused)) void run(void)
 
 static __attribute__((unused)) struct proc *attach(struct writer *w)
 {
-    assert_int_equal(segment_attach(&c, w->fd, (pid_t)w->h->pid, -1), 0);
+    assert_int_equal(fake_join(&c, w->fd, (pid_t)w->h->pid), 0);
     run();
     return proc_by_host_pid(&c, (pid_t)w->h->pid);
 }

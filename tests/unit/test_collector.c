@@ -22,6 +22,7 @@
 
 #include <cmocka.h>
 
+#include "collector/procinfo.h"
 #include "collector_bed.h"
 #include "base/log.h"
 #include "collector/doze.h"
@@ -440,14 +441,16 @@ static void put_image(struct writer *w, const char *path, const char *key, uint3
                            ITEMS({ITEM_PATH, path, strlen(path)}, {ITEM_SITES, &sites, sizeof(sites)})));
 }
 
-/* What is told of a process's images; the caller frees it. */
+/* What is told of a process's images, this very program being called PROG; the caller frees it. */
 static char *images_of(const struct proc *p)
 {
+    char *self = pi_exe(getpid()), *at, *text;
     struct buf b = BUF_INIT;
-    char *text;
 
     images_describe(p->images, &b);
-    text = xstrdup(buf_cstr(&b));
+    at = strstr(buf_cstr(&b), self);
+    text = at ? xasprintf("%.*sPROG%s", (int)(at - b.p), b.p, at + strlen(self)) : xstrdup(buf_cstr(&b));
+    free(self);
     buf_free(&b);
     return text;
 }
@@ -481,7 +484,7 @@ static void test_images(void **state)
     put_image(&w, "/proc/self/exe", "0a1b", 3, 1);
     put_image(&w, "/lib/l\"ibc.so", "f-1-2", 7, 2);
     run();
-    assert_images(parent, "[" IMAGE("/usr/bin/prog", ID("0a1b"), "3", "1") ","
+    assert_images(parent, "[" IMAGE("PROG", ID("0a1b"), "3", "1") ","
                               IMAGE("/lib/l\\\"ibc.so", "", "7", "2") "]");
     writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(SIGCHLD), 0, NULL);
     writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD), 0, NULL);
@@ -492,9 +495,9 @@ static void test_images(void **state)
     put_image(&guest, "/x", "../../etc", 1, 1);
     put_image(&guest, "/y", long_key, 1, 1);
     run();
-    assert_images(p, "[" IMAGE("/usr/bin/prog", ID("0a1b"), "4", "9") "," IMAGE("/lib/l\\\"ibc.so", "", "7", "2") ","
+    assert_images(p, "[" IMAGE("PROG", ID("0a1b"), "4", "9") "," IMAGE("/lib/l\\\"ibc.so", "", "7", "2") ","
                          IMAGE("/x", "", "1", "1") "," IMAGE("/y", "", "1", "1") "]");
-    assert_images(parent, "[" IMAGE("/usr/bin/prog", ID("0a1b"), "3", "1") ","
+    assert_images(parent, "[" IMAGE("PROG", ID("0a1b"), "3", "1") ","
                               IMAGE("/lib/l\\\"ibc.so", "", "7", "2") "]");
     own = writer_new((uint32_t)child, SEG_START_EXEC, "/opt/new", 9);
     attach(&own);
@@ -620,7 +623,7 @@ static void test_upgrade(void **state)
     writer_put(&w, REC_CALL, OP_fork, child, NULL, 0, NULL);
     writer_put(&guest, REC_CALL, OP_openat, 3, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/first")));
     own = writer_new((uint32_t)child, SEG_START_FORK, "prog\0-x", 8);
-    assert_int_equal(segment_attach(&c, own.fd, child, -1), 0);
+    assert_int_equal(fake_join(&c, own.fd, child), 0);
     writer_put(&own, REC_CALL, OP_openat, 4, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/third")));
     run();
     expect_not("fs.open", "/third");
@@ -659,10 +662,10 @@ static void test_exec_behind_upgrade(void **state)
     writer_put(&w, REC_CALL, OP_fork, child, NULL, 0, NULL);
     writer_put(&guest, REC_CALL, OP_openat, 3, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/first")));
     own = writer_new((uint32_t)child, SEG_START_FORK, "prog\0-x", 8);
-    assert_int_equal(segment_attach(&c, own.fd, child, -1), 0);
+    assert_int_equal(fake_join(&c, own.fd, child), 0);
     writer_put(&own, REC_ENTER, OP_execve, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/opt/new")));
     new = writer_new((uint32_t)child, SEG_START_EXEC, "new", 4);
-    assert_int_equal(segment_attach(&c, new.fd, child, -1), 0);
+    assert_int_equal(fake_join(&c, new.fd, child), 0);
     writer_put(&new, REC_CALL, OP_openat, 4, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/third")));
     run();
     expect_not("fs.open", "/third");
@@ -743,7 +746,7 @@ static void test_exec_behind_a_stall(void **state)
     writer_put(&guest, REC_ENTER, OP_execve, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/opt/new")));
     w2 = writer_new((uint32_t)child, SEG_START_EXEC, "new", 4);
     put_exit(&w2, 3);
-    assert_int_equal(segment_attach(&c, w2.fd, child, -1), 0);
+    assert_int_equal(fake_join(&c, w2.fd, child), 0);
     end_child(child);
     run();
     expect_not("begin", "new");
@@ -780,7 +783,7 @@ static void test_exec_behind_a_ring_that_waits(void **state)
     writer_put(&guest, REC_ENTER, OP_execve, 0, ARGS(0), REC_F_VFORK, ITEMS(TEXT(ITEM_PATH, "/bin/sh")));
     shell = writer_new(shell_pid, SEG_START_EXEC, "sh", 3);
     shell.h->ppid = NOBODY;
-    assert_int_equal(segment_attach(&c, shell.fd, (pid_t)shell_pid, -1), 0);
+    assert_int_equal(fake_join(&c, shell.fd, (pid_t)shell_pid), 0);
     child = shell;
     child.pid = child_pid;
     writer_put(&shell, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
@@ -789,7 +792,7 @@ static void test_exec_behind_a_ring_that_waits(void **state)
     image = writer_new(child_pid, SEG_START_EXEC, "cat", 4);
     image.h->ppid = shell_pid;
     put_exit(&image, 3);
-    assert_int_equal(segment_attach(&c, image.fd, (pid_t)child_pid, -1), 0);
+    assert_int_equal(fake_join(&c, image.fd, (pid_t)child_pid), 0);
     run();
     expect_not("begin", "sh");
     expect_not("begin", "cat");
@@ -822,7 +825,7 @@ static void test_short_life(void **state)
     writer_put(&w, REC_ENTER, OP_execve, 0, NULL, 0, ITEMS(TEXT(ITEM_PATH, "/bin/true")));
     w2.h->start_time = clock_now_mono();
     put_exit(&w2, 3);
-    assert_int_equal(segment_attach(&c, w2.fd, NOBODY, -1), 0);
+    assert_int_equal(fake_join(&c, w2.fd, NOBODY), 0);
     proc_died(p);
     run();
     run();
@@ -953,6 +956,36 @@ static void test_claims_about_others(void **state)
     end_child(other);
     writer_free(&w);
     writer_free(&theirs);
+}
+
+/* Whatever a segment says of its process, the kernel knows better, while it is there; of one that has ended it is known
+ * as whom it connected. */
+static void test_forged_identity(void **state)
+{
+    struct writer w = prog((uint32_t)getpid()), gone = prog(NOBODY);
+    struct peer ended = {.pid = (pid_t)NOBODY, .uid = 4711, .gid = 4712, .pidfd = -1};
+    char *self = pi_exe(getpid());
+    struct proc *p;
+
+    (void)state;
+    strcpy(w.h->exe, "/usr/sbin/sshd");
+    w.h->uid = w.h->euid = w.h->gid = w.h->egid = 4242;
+    w.h->pid = 1;
+    gone.h->uid = gone.h->gid = 0;
+    assert_int_equal(fake_join(&c, w.fd, getpid()), 0);
+    assert_int_equal(segment_attach(&c, gone.fd, &ended), 0);
+    run();
+    p = proc_by_host_pid(&c, getpid());
+    assert_int_equal(p->tm.uid, getuid());
+    assert_int_equal(p->tm.gid, getgid());
+    assert_int_equal(p->tm.pid, getpid());
+    assert_string_equal(p->tm.exe, self);
+    p = proc_by_host_pid(&c, (pid_t)NOBODY);
+    assert_int_equal(p->tm.uid, 4711);
+    assert_int_equal(p->tm.gid, 4712);
+    free(self);
+    writer_free(&w);
+    writer_free(&gone);
 }
 
 static void test_syscalls(void **state)
@@ -1087,13 +1120,13 @@ static void test_bad_headers(void **state)
         struct writer w = prog(NOBODY);
 
         memcpy((char *)w.h + bad[i].off, &bad[i].value, 4);
-        assert_true(segment_attach(&c, w.fd, NOBODY, -1) < 0);
+        assert_true(fake_join(&c, w.fd, NOBODY) < 0);
         writer_free(&w);
     }
     assert_int_equal(ftruncate(fd, 1 << 22), 0);
-    assert_true(segment_attach(&c, fd, NOBODY, -1) < 0); /* not sealed: it could be cut under us */
+    assert_true(fake_join(&c, fd, NOBODY) < 0); /* not sealed: it could be cut under us */
     close(fd);
-    assert_true(segment_attach(&c, 0, NOBODY, -1) < 0);
+    assert_true(fake_join(&c, 0, NOBODY) < 0);
     assert_null(c.segments);
     assert_int_equal(c.lost[LK_SEGMENT], sizeof(bad) / sizeof(bad[0]) + 2);
 }
@@ -1351,7 +1384,7 @@ int main(void)
         T(test_upgrade), T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall),
         cmocka_unit_test_setup_teardown(test_exec_behind_a_ring_that_waits, setup_syscalls, teardown),
         T(test_short_life), T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_inner_child),
-        T(test_claims_about_others),
+        T(test_claims_about_others), T(test_forged_identity),
         cmocka_unit_test_setup_teardown(test_syscalls, setup_syscalls, teardown),
         T(test_wrap_and_full), T(test_torn), T(test_slow_child), T(test_bad_headers), T(test_scribble), T(test_clock), T(test_backlog),
         T(test_over_the_socket),

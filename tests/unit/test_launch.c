@@ -326,9 +326,10 @@ struct facts {
     pid_t pid, ppid, sid;
     int listen_fd, open_fds;
     bool usr1_default, usr1_blocked, tty, cwd_root, soft_is_hard;
+    char secret[64];
 };
 
-static int fake_collector(void *ctx, int listen_fd, int ready_fd)
+static int fake_collector(void *ctx, int listen_fd, int ready_fd, const char *secret)
 {
     int *report = ctx;
     struct facts f = {.pid = getpid(), .sid = getsid(0), .listen_fd = listen_fd};
@@ -339,6 +340,7 @@ static int fake_collector(void *ctx, int listen_fd, int ready_fd)
     int fd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
 
     close(fd);
+    snprintf(f.secret, sizeof(f.secret), "%s", secret);
     for (int i = 0; i < 256; i++)
         f.open_fds += fcntl(i, F_GETFD) >= 0;
     usleep(20000); /* the process in between is gone by now */
@@ -377,6 +379,7 @@ static void test_collector_process(void **state)
     char *report = xasprintf("%s/report", dir), *socket_name = NULL, title[64] = "", path[64];
     struct rlimit lim;
     sigset_t mask;
+    size_t name;
     int fd;
 
     (void)state;
@@ -435,10 +438,12 @@ static void test_collector_process(void **state)
     assert_null(strstr(title, "scope-collec"));
 
     fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
-    memcpy(addr.sun_path + 1, socket_name, strlen(socket_name));
-    assert_int_equal(connect(fd, (struct sockaddr *)&addr,
-                             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(socket_name))),
-                     0);
+    name = strcspn(socket_name, ".");
+    assert_string_equal(socket_name + name + 1, f.secret); /* which the name in /proc/net/unix doesn't have */
+    assert_int_equal(strlen(f.secret), JOIN_SECRET_LEN);
+    memcpy(addr.sun_path + 1, socket_name, name);
+    assert_int_equal(
+        connect(fd, (struct sockaddr *)&addr, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + name)), 0);
     close(fd);
     free(socket_name);
     free(s.socket);
@@ -447,11 +452,12 @@ static void test_collector_process(void **state)
     config_sources_free(sources);
 }
 
-static int failing_collector(void *ctx, int listen_fd, int ready_fd)
+static int failing_collector(void *ctx, int listen_fd, int ready_fd, const char *secret)
 {
     (void)ctx;
     (void)listen_fd;
     (void)ready_fd;
+    (void)secret;
     return 1;
 }
 

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "collector/door.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "collector/clock.h"
+#include "collector/procinfo.h"
+
+#define MINUTE_NS UINT64_C(60000000000)
+#define NAMED_MAX 5u /* of them in a minute */
+
+enum may {
+    GUEST = 1 << DOOR_GUEST,
+    OWNER = 1 << DOOR_OWNER,
+    ORDER = 1 << 4, /* is done with the collector's rights, about any process: only by whom has all of these, too */
+    MAIL = 1 << 5,  /* also over a connection that the collector has fetched */
+};
+
+static const unsigned table[] = {
+    [JOIN_SEGMENT] = GUEST | OWNER | MAIL, /* here is what I do */
+    [JOIN_PLAN] = GUEST | OWNER | MAIL,    /* how is this image patched? The answer is made with the asker's rights. */
+    [JOIN_TRACE] = GUEST | OWNER | MAIL,   /* bring the probe into what I exec next; likewise */
+    [JOIN_SYNC] = OWNER,                   /* write out what was recorded */
+    [JOIN_INSPECT] = OWNER | ORDER,        /* what do you know of a process? */
+    [JOIN_UPDATE] = OWNER | ORDER,         /* another configuration, which names files to write */
+    [JOIN_ATTACH] = OWNER | ORDER,         /* here is what another process does */
+    [JOIN_LEAVE] = OWNER | ORDER,          /* forget a process */
+};
+
+/* In a time that doesn't tell where they differ. */
+static bool same_secret(const char given[JOIN_SECRET_LEN], const char *expected)
+{
+    unsigned char differs = 0;
+
+    for (unsigned i = 0; i < JOIN_SECRET_LEN; i++) {
+        if (!expected[i])
+            return false;
+        differs |= (unsigned char)(given[i] ^ expected[i]);
+    }
+    return !differs && !expected[JOIN_SECRET_LEN];
+}
+
+enum door_role door_role(const struct peer *p, const char secret[JOIN_SECRET_LEN], const char *expected)
+{
+    uid_t me = geteuid();
+
+    if (p->uid == me || p->uid == 0)
+        return DOOR_OWNER;
+    if (!expected || !same_secret(secret, expected))
+        return DOOR_STRANGER;
+    /* Programs of root become anybody's; those of others have other numbers in user namespaces of their own only. */
+    return me == 0 || pi_in_own_userns(p->pid) ? DOOR_GUEST : DOOR_STRANGER;
+}
+
+int door_allows(const struct peer *p, enum door_role role, uint32_t type, bool mail)
+{
+    unsigned may = type < sizeof(table) / sizeof(*table) ? table[type] : 0;
+
+    if (!may)
+        return role == DOOR_STRANGER ? -EPERM : -EINVAL;
+    if (!(may & 1u << role) || (mail && !(may & MAIL)) || ((may & ORDER) && !peer_is_as_privileged(p)))
+        return -EPERM;
+    return 0;
+}
+
+void door_sum(struct door_log *log, bool end)
+{
+    uint64_t now = clock_now_mono();
+
+    if (!log->since_ns || (!end && now - log->since_ns < MINUTE_NS))
+        return;
+    if (log->unsaid)
+        log_warning("%llu more requests were refused", (unsigned long long)log->unsaid);
+    *log = (struct door_log){0};
+}
+
+void door_refused(struct door_log *log, const struct peer *p, const char *why)
+{
+    door_sum(log, false);
+    if (!log->since_ns)
+        log->since_ns = clock_now_mono();
+    if (log->said == NAMED_MAX) {
+        log->unsaid++;
+        return;
+    }
+    log->said++;
+    log_warning("process %d of user %u %s: refused", (int)p->pid, (unsigned)p->uid, why);
+}
