@@ -2,6 +2,7 @@
 """Commands: what they print, their exit statuses, and how they read sessions that the test has written by hand."""
 
 import errno
+import contextlib
 import fcntl
 import json
 import os
@@ -338,8 +339,9 @@ def process_1_of_a_container(ctx):
         else:
             one = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
             for child in Path(f"/proc/{one}/task/{one}/children").read_text().split():
-                if "trap" in Path(f"/proc/{child}/cmdline").read_text():
-                    os.kill(int(child), sig)
+                with contextlib.suppress(OSError): # one that helped to start it may end meanwhile
+                    if "trap" in Path(f"/proc/{child}/cmdline").read_text():
+                        os.kill(int(child), sig)
         equal(process.wait(15), code, f"status after {sig.name}")
 
 

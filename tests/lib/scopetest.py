@@ -119,6 +119,16 @@ class Result:
                 f"  stderr {self.err[-1500:]!r}")
 
 
+class Process(subprocess.Popen):
+    """A process whose timeouts are those of an idle machine (SLACK)."""
+
+    def wait(self, timeout=None):
+        return super().wait(timeout if timeout is None else timeout * SLACK)
+
+    def communicate(self, input=None, timeout=None):  # pylint: disable=redefined-builtin
+        return super().communicate(input, timeout if timeout is None else timeout * SLACK)
+
+
 class Session:
     """A session directory of the tool."""
 
@@ -262,9 +272,9 @@ class Context:
 
     def start(self, argv, cwd=None, env=None, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec=None):
         """Starts a process in a group of its own that is ended when the test is over."""
-        process = subprocess.Popen([str(a) for a in argv], cwd=cwd or self.dir, env=env or self.env(),
-                                   stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
-                                   preexec_fn=preexec)
+        process = Process([str(a) for a in argv], cwd=cwd or self.dir, env=env or self.env(),
+                          stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
+                          preexec_fn=preexec)
         self.started.append(process)
         return process
 
