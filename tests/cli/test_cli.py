@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands: what they print, their exit statuses, and how they read sessions that the test has written by hand."""
 
-import errno
 import contextlib
+import errno
 import fcntl
 import json
 import os

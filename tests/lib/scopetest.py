@@ -467,6 +467,7 @@ class Runner:
     def __init__(self, options):
         self.options = options
         self.passed = self.failed = self.skipped = 0
+        self.times = {}  # of the areas: seconds, tests
         self.lock = threading.Lock()
 
     def one(self, t, again=False):
@@ -496,6 +497,9 @@ class Runner:
             word, why = "skip", "this CPU or kernel has no FSGSBASE, and scope said so"
         took = time.monotonic() - began
         with self.lock:
+            area = self.times.setdefault(t.name.split("/")[0], [0.0, 0])
+            area[0] += took
+            area[1] += 1
             first, _, rest = why.partition("\n")
             print(f"{word:4} {t.name} ({took:.1f} s){': ' + first if first else ''}", flush=True)
             if word == "FAIL":
@@ -508,6 +512,11 @@ class Runner:
                 self.skipped += word == "skip"
                 if not self.options.keep:
                     shutil.rmtree(ctx.dir, ignore_errors=True)
+
+    def print_times(self):
+        """Where the time goes: tests of several areas, and several of one, run at a time."""
+        for area, (seconds, tests) in sorted(self.times.items(), key=lambda row: -row[1][0]):
+            print(f"     {area}: {tests} tests, {seconds:.0f} s together")
 
     @staticmethod
     def said(ctx, why, what):
