@@ -33,6 +33,7 @@ TESTS = Path(__file__).resolve().parent.parent
 TOP = TESTS.parent
 MACHINE = os.uname().machine
 # The kernel's headers (linux/...) come behind musl's own.
+TOO_LATE = ("no patch plan in time", "did not answer in time")
 # Timeouts are for what hangs, and are given as they suit an idle machine: a busy one may take this many times as long.
 SLACK = 4
 MUSL_KERNEL = ["-idirafter", "/usr/include", "-idirafter", f"/usr/include/{MACHINE}-linux-gnu"]
@@ -487,10 +488,10 @@ class Runner:
             word, why = "FAIL", str(e)
         except Exception:  # pylint: disable=broad-except
             word, why = "FAIL", traceback.format_exc()
-        # A program waits for its plan for a second, which may not be enough for a large one on a busy machine; it is
-        # there the next time.
-        if word == "FAIL" and not again and self.said(ctx, why, "no patch plan in time"):
-            print(f"     {t.name}: once more: a plan was not there in time", flush=True)
+        # A program that starts waits for its plan, or for being traced, for a second, which may not be enough on a busy
+        # machine: the log says so. The plan is there the next time.
+        if word == "FAIL" and not again and any(self.said(ctx, why, what) for what in TOO_LATE):
+            print(f"     {t.name}: once more: scope said that it was too slow for a program\n{why[:1000]}", flush=True)
             self.one(t, again=True)
             return
         if word == "FAIL" and NO_FSGSBASE and self.said(ctx, why, "FSGSBASE"):
