@@ -252,7 +252,7 @@ def vfork(ctx):
     ends_well(process, b"all children ended well")
 
 
-@test("execs")
+@test("execs", timeout=150)
 def execs(ctx):
     """A program that execs all the time is attached to, or has ended; what it shows on the way is no reason."""
     program = ctx.compile("attach/execs.c", "static")
@@ -550,7 +550,7 @@ def go_server(ctx, variant):
     (home / "root/small").write_bytes(b"small" * 200)
     process = ctx.start([ctx.go_build("server", variant), port], cwd=home, stderr=subprocess.PIPE)
     ctx.wait_for(lambda: listens(port), "the server listens")
-    wrk = ctx.start([ctx.tool("wrk"), "-t1", "-c32", "-d600s", f"http://127.0.0.1:{port}/small"], stdout=subprocess.PIPE)
+    wrk = ctx.start([ctx.tool("wrk"), "-t1", "-c32", "-d600s", "--timeout", "60s", f"http://127.0.0.1:{port}/small"], stdout=subprocess.PIPE)
     yield process, port
     check(process.poll() is None, f"ended with {process.poll()}")
     wrk.send_signal(signal.SIGINT)
