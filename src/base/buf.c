@@ -123,9 +123,9 @@ unsigned utf8_sequence(const char *text, size_t len)
 static bool plain(uint64_t x)
 {
     const uint64_t ones = ~UINT64_C(0) / 255, highs = ones << 7;
-    uint64_t quote = x ^ ones * '"', backslash = x ^ ones * '\\';
+    uint64_t quote = x ^ ones * '"', backslash = x ^ ones * '\\', del = x ^ ones * 0x7f;
 
-    return !((x | (x - ones * 0x20) | (quote - ones) | (backslash - ones)) & highs);
+    return !((x | (x - ones * 0x20) | (quote - ones) | (backslash - ones) | (del - ones)) & highs);
 }
 
 static bool eight_plain(const char *s)
@@ -158,6 +158,60 @@ static bool all_plain(const char *s, size_t len)
     return true;
 }
 
+/* The character that a valid sequence of n bytes stands for. */
+static uint32_t code_of(const char *s, unsigned n)
+{
+    const unsigned char *u = (const unsigned char *)s;
+
+    switch (n) {
+    case 1: return u[0];
+    case 2: return (u[0] & 0x1fu) << 6 | (u[1] & 0x3fu);
+    case 3: return (u[0] & 0x0fu) << 12 | (u[1] & 0x3fu) << 6 | (u[2] & 0x3fu);
+    default: return (u[0] & 0x07u) << 18 | (u[1] & 0x3fu) << 12 | (u[2] & 0x3fu) << 6 | (u[3] & 0x3fu);
+    }
+}
+
+/* Whether a terminal does something else than showing it. */
+static bool acts(uint32_t c)
+{
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x61c || c == 0x200e || c == 0x200f ||
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
+void buf_visible(struct buf *b, const char *s, size_t len)
+{
+    for (size_t i = 0; i < len;) {
+        unsigned n = utf8_sequence(s + i, len - i);
+        uint32_t c = n ? code_of(s + i, n) : 0;
+
+        if (n == 0)
+            buf_str(b, "\xef\xbf\xbd");
+        else if (!acts(c))
+            buf_add(b, s + i, n);
+        else if (c == '\n' || c == '\t')
+            buf_str(b, c == '\n' ? "\\n" : "\\t");
+        else
+            buf_printf(b, c < 0x100 ? "\\x%02x" : "\\u%04x", (unsigned)c);
+        i += n ? n : 1;
+    }
+}
+
+void buf_visible_json(struct buf *b, const char *s, size_t len)
+{
+    for (size_t i = 0; i < len;) {
+        unsigned n = utf8_sequence(s + i, len - i);
+        uint32_t c = n ? code_of(s + i, n) : 0;
+
+        if (n && c != '\n' && acts(c))
+            buf_printf(b, "\\u%04x", (unsigned)c);
+        else if (n)
+            buf_add(b, s + i, n);
+        else
+            buf_str(b, "\xef\xbf\xbd");
+        i += n ? n : 1;
+    }
+}
+
 /* What isn't plain is escaped. */
 static void add_escaped(struct buf *b, const char *s, size_t len)
 {
@@ -174,11 +228,18 @@ static void add_escaped(struct buf *b, const char *s, size_t len)
         char esc[6] = {'\\', 'u', '0', '0', 0, 0};
         size_t esc_len = 2;
 
-        if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
+        if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
             i++;
             continue;
         }
-        if (c >= 0x80 && (n = utf8_sequence(s + i, len - i))) {
+        if (c >= 0x7f && (n = utf8_sequence(s + i, len - i))) {
+            uint32_t code = code_of(s + i, n);
+
+            if (acts(code)) {
+                buf_add(b, s + done, i - done);
+                buf_printf(b, "\\u%04x", (unsigned)code);
+                done = i + n;
+            }
             i += n;
             continue;
         }

@@ -41,8 +41,15 @@ void buf_int(struct buf *b, int64_t v);
 /* NUL-terminates and returns the text; valid until the next change. */
 char *buf_cstr(struct buf *b);
 
+/* Text that came from elsewhere, for a terminal or a log: one line, without anything that moves the cursor, changes
+ * colours or the direction of what follows. Control characters of ASCII become \n, \t or \x1b, U+0080 to U+009F \x9b, the
+ * others of Unicode that aren't shown but rearrange lines (U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069)
+ * \u202e; bytes that aren't valid UTF-8 U+FFFD. */
+void buf_visible(struct buf *b, const char *s, size_t len);
+/* JSON text with the same characters escaped where they stand in strings; it stays JSON of the same value. */
+void buf_visible_json(struct buf *b, const char *s, size_t len);
 /* A JSON string with its quotes. Bytes that aren't valid UTF-8 become U+FFFD;
- * control characters are escaped (RFC 8259, section 7). */
+ * control characters are escaped (RFC 8259, section 7), those of Unicode that buf_visible() names too. */
 void buf_json(struct buf *b, const char *s, size_t len);
 static inline void buf_json_str(struct buf *b, const char *s) { buf_json(b, s, strlen(s)); }
 /* Seconds with microseconds, from nanoseconds: 1700000000.123456 */

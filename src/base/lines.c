@@ -2,39 +2,29 @@
 #include "base/lines.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/safe_path.h"
 
 #define CHUNK ((size_t)256 << 10)
 
 static int take(struct lines *l, int fd)
 {
-    struct stat st;
-
-    *l = (struct lines){.fd = fd};
-    if (l->fd < 0)
-        return -errno;
-    if (fstat(l->fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-        close(l->fd);
-        l->fd = -1;
-        return -EINVAL;
-    }
-    return 0;
+    *l = (struct lines){.fd = fd < 0 ? -1 : fd};
+    return fd < 0 ? fd : 0;
 }
 
 int lines_open(struct lines *l, const char *path)
 {
-    return take(l, open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    return take(l, safe_read(path));
 }
 
 int lines_open_at(struct lines *l, int dir, const char *name)
 {
-    return take(l, openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW));
+    return take(l, safe_read_at(dir, name));
 }
 
 void lines_seek(struct lines *l, uint64_t offset)

@@ -2,7 +2,8 @@
 /*
  * Messages for people. In a command they go to stderr as "scope: text"; the
  * collector sends them to the session's log with time and level. Never used in
- * the probe. Thread-safe as far as stdio is.
+ * the probe. Thread-safe as far as stdio is. A message is one line, whatever is
+ * in it (buf_visible()).
  */
 #ifndef SCOPE_BASE_LOG_H
 #define SCOPE_BASE_LOG_H

@@ -7,41 +7,55 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
+
+/* What messages quote may come from anybody: names of files and programs, metadata, what another process says. */
+static void __attribute__((format(printf, 2, 0))) message(const char *before, const char *fmt, va_list ap)
+{
+    struct buf b = BUF_INIT;
+    char *text = NULL;
+
+    buf_str(&b, before);
+    if (vasprintf(&text, fmt, ap) >= 0) {
+        text_clean(&b, text, strlen(text));
+        free(text);
+    }
+    buf_char(&b, '\n');
+    fwrite(b.p, 1, b.len, stderr);
+    buf_free(&b);
+}
 
 void cli_error(const char *fmt, ...)
 {
     va_list ap;
 
     fflush(stdout);
-    fputs("scope: ", stderr);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    message("scope: ", fmt, ap);
     va_end(ap);
-    fputc('\n', stderr);
 }
 
 void cli_hint(const char *fmt, ...)
 {
     va_list ap;
 
-    fputs("       ", stderr);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    message("       ", fmt, ap);
     va_end(ap);
-    fputc('\n', stderr);
 }
 
 int cli_usage(const struct cli_command *c, const char *fmt, ...)
 {
+    char before[64];
     va_list ap;
 
     fflush(stdout);
-    fprintf(stderr, "scope %s: ", c->name);
+    snprintf(before, sizeof(before), "scope %s: ", c->name);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    message(before, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "\nusage: scope %s%s%s\n", c->name, *c->usage ? " " : "", c->usage);
+    fprintf(stderr, "usage: scope %s%s%s\n", c->name, *c->usage ? " " : "", c->usage);
     cli_hint("`scope %s --help` explains it", c->name);
     return EXIT_USAGE;
 }

@@ -118,9 +118,12 @@ const char *text_duration(uint64_t ns, char buf[32]);
 const char *text_time(uint64_t ns, char buf[32]);
 const char *text_base62(uint64_t v, char buf[16]);   /* least significant digit first, as event ids are written */
 int text_parse_base62(const char *s, uint64_t *ret); /* 0 or -EINVAL */
-/* Adds text with control characters made visible: an observed program must not be able to drive the terminal. */
+/* The one door to the terminal for what comes out of records and files: with what terminals act on made visible
+ * (buf_visible()), as an observed program must not be able to drive them. */
 struct buf;
 void text_clean(struct buf *b, const char *s, size_t len);
+/* The same for JSON text, which stays such. */
+void text_json(const char *text, FILE *to);
 /* Columns that a clean UTF-8 text takes, counting each code point as one; and the bytes that fit into some. */
 unsigned text_columns(const char *s, size_t len);
 size_t text_fit(const char *s, size_t len, unsigned columns);

@@ -23,6 +23,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "inject/launch.h"
 #include "inject/load.h"
 #include "inject/yama.h"
@@ -192,6 +193,8 @@ static void check_sessions(struct report *r)
     struct statvfs fs;
     struct stat st;
     uint64_t space;
+    char *why = NULL;
+    int dir = -1;
 
     /* Up to the nearest directory that exists: the store is made when it is needed. */
     while (stat(probe, &st) < 0 && errno == ENOENT && strrchr(probe, '/') != probe && strrchr(probe, '/'))
@@ -199,14 +202,19 @@ static void check_sessions(struct report *r)
     if (stat(probe, &st) < 0 || !S_ISDIR(st.st_mode) || access(probe, W_OK | X_OK) < 0) {
         tell(r, BAD, "sessions", "set SCOPE_HOME to a directory that you can write", "%s can't be written: %s", probe,
              S_ISDIR(st.st_mode) ? strerror(errno) : "is no directory");
-    } else if (geteuid() != 0 && strcmp(probe, base) == 0 && st.st_uid != geteuid()) {
+    } else if (strcmp(probe, base) == 0 && st.st_uid != geteuid()) {
         tell(r, BAD, "sessions", "set SCOPE_HOME to a directory of yours", "%s belongs to somebody else", base);
+    } else if ((dir = safe_dir(probe, SAFE_OURS, 0, &why)) < 0) {
+        tell(r, BAD, "sessions", "set SCOPE_HOME to a directory where nobody else can write", "%s", why ? why : probe);
     } else if (statvfs(probe, &fs) == 0 && (space = (uint64_t)fs.f_bavail * fs.f_frsize) < LOW_SPACE) {
         tell(r, NOTE, "sessions", "`scope prune -k 20` removes old ones", "%s: only %llu MiB free", base,
              (unsigned long long)(space >> 20));
     } else {
         tell(r, GOOD, "sessions", NULL, "%s", base);
     }
+    if (dir >= 0)
+        close(dir);
+    free(why);
     free(probe);
     free(base);
 }

@@ -409,8 +409,10 @@ static void print_json(struct view *v, uint64_t id, json_t *event, json_t *body)
     if (data)
         json_object_set(o, "data", data);
     out = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(16));
-    if (out)
-        puts(out);
+    if (out) {
+        text_json(out, stdout);
+        putchar('\n');
+    }
     free(out);
     json_decref(o);
 }

@@ -5,12 +5,11 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "base/file.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "config/config.h"
 #include "inject/launch.h"
 
@@ -28,18 +27,16 @@ static const struct cli_example examples[] = {
 };
 
 /* Returns 0 or an exit status after a message. */
-static int write_file(const char *dir, const char *name, const void *bytes, size_t size, mode_t mode)
+static int write_file(int dir, const char *name, const void *bytes, size_t size, mode_t mode)
 {
-    char *path = xasprintf("%s/%s", dir, name);
-    int rc = file_replace(path, bytes, size, mode);
+    int rc = safe_replace(dir, name, bytes, size, mode);
 
     if (rc < 0)
-        cli_error("%s: %s", path, strerror(-rc));
-    free(path);
+        cli_error("%s: %s", name, strerror(-rc));
     return rc < 0 ? EXIT_FAILED : 0;
 }
 
-static int write_yaml(const char *dir, const char *name, const struct config_sources *c)
+static int write_yaml(int dir, const char *name, const struct config_sources *c)
 {
     char *text = NULL;
     size_t size = 0;
@@ -67,11 +64,10 @@ static int run(struct args *a)
     struct config_sources *c = config_sources_new();
     const char *dir = a->words[0];
     bool own = false;
-    char *real = NULL;
+    char *real = NULL, *why = NULL;
     const void *probe;
-    struct stat st;
     size_t size;
-    int rc;
+    int rc, at = -1;
 
     rc = cli_apply_flags(a, c);
     if (rc)
@@ -82,26 +78,23 @@ static int run(struct args *a)
         cli_error("this scope was built without libscope.so");
         goto out;
     }
-    if (args_has(a, "parents")) {
-        int err = make_dirs(dir, 0755);
-
-        if (err < 0) {
-            cli_error("%s: %s", dir, strerror(-err));
-            goto out;
-        }
-    }
-    if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode) || !(real = realpath(dir, NULL))) {
+    at = safe_dir(dir, SAFE_NAMED, args_has(a, "parents") ? 0755 : 0, &why);
+    if (at == -ENOENT || at == -ENOTDIR) {
         cli_error("%s does not exist or is not a directory", dir);
         cli_hint("--parents makes it");
         goto out;
     }
+    if (at < 0 || !(real = realpath(dir, NULL))) { /* only to tell it */
+        cli_error("%s: %s", dir, why ? why : strerror(at < 0 ? -at : errno));
+        goto out;
+    }
     for (size_t i = 0; i < sizeof(dests) / sizeof(*dests); i++)
         own |= args_has(a, dests[i]);
-    rc = write_file(real, "libscope.so", probe, size, 0755);
+    rc = write_file(at, "libscope.so", probe, size, 0755);
     if (rc == 0)
-        rc = write_yaml(real, own ? "scope_example.yml" : "scope.yml", NULL);
+        rc = write_yaml(at, own ? "scope_example.yml" : "scope.yml", NULL);
     if (rc == 0 && own)
-        rc = write_yaml(real, "scope.yml", c);
+        rc = write_yaml(at, "scope.yml", c);
     if (rc == 0 && args_has(a, "json")) {
         struct buf b = BUF_INIT;
 
@@ -113,6 +106,9 @@ static int run(struct args *a)
         printf("Successfully extracted to %s.\n", real);
     }
 out:
+    if (at >= 0)
+        close(at);
+    free(why);
     free(real);
     config_sources_free(c);
     return rc;

@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "session/packets.h"
 #include "session/payload.h"
 #include "version.h"
@@ -428,6 +429,27 @@ static int file_error(const struct view *v, const struct payload_record *r, int 
     return EXIT_FAILED;
 }
 
+/* On a terminal, which is not to be driven by what somebody sent: lines stay such, the rest is made visible. */
+static void show_bytes(const char *bytes, size_t len)
+{
+    struct buf b = BUF_INIT;
+
+    while (len) {
+        const char *end = memchr(bytes, '\n', len);
+        size_t n = end ? (size_t)(end - bytes) : len;
+
+        text_clean(&b, bytes, n);
+        if (end) {
+            buf_char(&b, '\n');
+            n++;
+        }
+        bytes += n;
+        len -= n;
+    }
+    fwrite(b.p, 1, b.len, stdout);
+    buf_free(&b);
+}
+
 static int copy_chunk(const struct view *v, const struct payload_record *r, void *buf)
 {
     for (uint64_t done = 0; done < r->len;) {
@@ -436,7 +458,10 @@ static int copy_chunk(const struct view *v, const struct payload_record *r, void
 
         if (n <= 0)
             return n < 0 ? (int)n : -ENODATA;
-        fwrite(buf, 1, (size_t)n, stdout);
+        if (isatty(STDOUT_FILENO))
+            show_bytes(buf, (size_t)n);
+        else
+            fwrite(buf, 1, (size_t)n, stdout);
         done += (uint64_t)n;
     }
     return 0;
@@ -472,17 +497,23 @@ static int dump(const struct view *v, enum payload_dir dir)
 
 static FILE *open_output(const char *name)
 {
+    char *why = NULL;
     int fd;
     FILE *f;
 
     if (strcmp(name, "-") == 0)
         return stdout;
-    fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    f = fd < 0 ? NULL : fdopen(fd, "w");
+    fd = safe_file(name, O_WRONLY | O_CREAT | O_TRUNC, 0600, &why);
+    if (fd < 0) {
+        cli_error("can't write %s: %s", name, why ? why : strerror(-fd));
+        free(why);
+        return NULL;
+    }
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK); /* to a pipe it waits */
+    f = fdopen(fd, "w");
     if (!f) {
         cli_error("can't write %s: %s", name, strerror(errno));
-        if (fd >= 0)
-            close(fd);
+        close(fd);
     }
     return f;
 }
@@ -585,6 +616,10 @@ static int open_payloads(struct view *v, const struct args *a, const struct memb
     char *dir = v->session->payload_dir ? xstrdup(v->session->payload_dir) : xasprintf("%s/payloads", v->session->dir);
     int rc = payload_reader_new(dir, v->session->id, v->session->start_ns, &v->reader);
 
+    if (rc == 0 && !session_owns(v->session, payload_reader_dir(v->reader))) {
+        payload_reader_free(v->reader);
+        rc = -EPERM;
+    }
     if (rc == 0) {
         v->dir = dir;
         rc = show(v, a, sort, last);

@@ -242,7 +242,7 @@ static int run(struct args *a)
     if (rc < 0) {
         char *base = session_base();
 
-        cli_error("%s/history: %s", base, strerror(-rc));
+        cli_error("%s/history: %s", base, session_error(rc));
         free(base);
         return EXIT_FAILED;
     }

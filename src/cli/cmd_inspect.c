@@ -23,10 +23,15 @@ static const struct cli_example examples[] = {
 
 static void print(const json_t *object, bool json, bool *any)
 {
+    char *text;
+
     if (!json && *any)
         fputs(",\n", stdout);
     *any = true;
-    json_dumpf(object, stdout, json ? JSON_COMPACT : JSON_INDENT(3));
+    text = json_dumps(object, json ? JSON_COMPACT : JSON_INDENT(3));
+    if (text)
+        text_json(text, stdout);
+    free(text);
     if (json)
         putchar('\n');
 }

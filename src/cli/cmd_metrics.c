@@ -203,8 +203,10 @@ static int list_samples(struct lines *l, const struct wanted *w, bool uniq, bool
         if (json) {
             char *out = json_dumps(s.json, JSON_COMPACT | JSON_REAL_PRECISION(16));
 
-            if (out)
-                puts(out);
+            if (out) {
+                text_json(out, stdout);
+                putchar('\n');
+            }
             free(out);
         } else {
             table_cell(t, s.time > 0 ? text_time((uint64_t)(s.time * 1e9), text) : "-");

@@ -45,7 +45,7 @@ static int run(struct args *a)
         return rc;
     rc = session_list(&list, &count);
     if (rc < 0) {
-        cli_error("can't list the sessions: %s", strerror(-rc));
+        cli_error("can't list the sessions: %s", session_error(rc));
         return EXIT_FAILED;
     }
     to = count;

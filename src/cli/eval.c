@@ -1,19 +1,78 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/eval.h"
 
+#include <malloc.h>
 #include <mujs.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "cli/cli.h"
 
 #define DEPTH_MAX 32 /* of nested data; MuJS has a stack of 256 values */
+#define SECONDS_MAX 2 /* of CPU time, for one event; an expression takes microseconds */
+#define BYTES_MAX ((size_t)256 << 20)
 
 struct eval {
     js_State *js;
     char *error;
+    size_t bytes; /* allocated */
+    bool refused; /* more than it may have */
 };
+
+/* MuJS's js_Alloc; what it is refused it throws as an error. */
+static void *allocate(void *ctx, void *p, int size)
+{
+    struct eval *e = ctx;
+    size_t had = p ? malloc_usable_size(p) : 0;
+    void *q;
+
+    if (size == 0) {
+        free(p);
+        e->bytes -= had;
+        return NULL;
+    }
+    if (size < 0 || e->bytes - had + (size_t)size > BYTES_MAX) {
+        e->refused = true;
+        return NULL;
+    }
+    q = realloc(p, (size_t)size);
+    if (q)
+        e->bytes += malloc_usable_size(q) - had;
+    return q;
+}
+
+/* MuJS can't be interrupted and go on, so the command ends. Runs inside of MuJS only, never inside of stdio. */
+static void too_long(int sig)
+{
+    static const char text[] = "scope: --eval: the expression takes more than 2 s for one event\n";
+
+    (void)sig;
+    fflush(stdout);
+    (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+    _exit(EXIT_FAILED);
+}
+
+/* It would be the same with the next events, at seconds for each. */
+static void end_if_refused(const struct eval *e)
+{
+    if (!e->refused)
+        return;
+    cli_error("--eval: the expression takes more than %zu MiB", BYTES_MAX >> 20);
+    exit(EXIT_FAILED);
+}
+
+static void set_alarm(unsigned seconds)
+{
+    const struct itimerval t = {.it_value = {.tv_sec = seconds}};
+
+    setitimer(ITIMER_PROF, &t, NULL);
+}
 
 static void silent(js_State *js, const char *message)
 {
@@ -32,19 +91,23 @@ struct eval *eval_new(const char *expression, char **ret_error)
     struct eval *e = xcalloc(1, sizeof(*e));
     struct buf source = BUF_INIT;
 
-    e->js = js_newstate(NULL, NULL, 0);
+    e->js = js_newstate(allocate, e, 0);
     if (!e->js) {
         free(e);
         *ret_error = xstrdup("out of memory");
         return NULL;
     }
     js_setreport(e->js, silent);
+    signal(SIGPROF, too_long);
+    set_alarm(SECONDS_MAX);
     /* In brackets first: "1) || (2" would be fine in parentheses, but is no expression. The newline ends a comment. */
     for (int round = 0; round < 2; round++) {
         buf_reset(&source);
         buf_printf(&source, round ? "(\n%s\n)" : "[\n%s\n]", expression);
         if (js_ploadstring(e->js, "expression", buf_cstr(&source))) {
             *ret_error = exception_text(e->js);
+            set_alarm(0);
+            end_if_refused(e);
             buf_free(&source);
             eval_free(e);
             return NULL;
@@ -52,6 +115,7 @@ struct eval *eval_new(const char *expression, char **ret_error)
         if (!round)
             js_pop(e->js, 1);
     }
+    set_alarm(0);
     buf_free(&source);
     js_setregistry(e->js, "expression");
     return e;
@@ -111,6 +175,8 @@ int eval_match(struct eval *e, json_t *globals)
     volatile int result = -1; /* lives across longjmp */
 
     if (js_try(js)) { /* what the library itself throws, such as out of memory */
+        set_alarm(0);
+        end_if_refused(e);
         if (!e->error)
             e->error = exception_text(js);
         js_pop(js, 1);
@@ -123,12 +189,15 @@ int eval_match(struct eval *e, json_t *globals)
     }
     js_getregistry(js, "expression");
     js_pushundefined(js);
+    set_alarm(SECONDS_MAX);
     if (js_pcall(js, 0)) {
+        end_if_refused(e);
         if (!e->error)
             e->error = exception_text(js);
     } else {
         result = js_toboolean(js, -1) ? 1 : 0;
     }
+    set_alarm(0);
     js_pop(js, 1);
     js_endtry(js);
     return result;

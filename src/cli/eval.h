@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JavaScript expressions over events (`scope events --eval`), with MuJS: ECMAScript 5, no files, no network. */
+/* JavaScript expressions over events (`scope events --eval`), with MuJS: ECMAScript 5, no files, no network. An expression
+ * may take 256 MiB, and 2 s of CPU time for one event; else the whole command ends with a message. */
 #ifndef SCOPE_CLI_EVAL_H
 #define SCOPE_CLI_EVAL_H
 

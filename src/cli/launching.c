@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "cli/init.h"
 #include "cli/launching.h"
 #include "collector/collector.h"
@@ -237,8 +238,7 @@ static FILE *open_log(const struct session *s, const struct config *c)
     else if (t->type == CFG_FILE && t->path)
         return strcmp(t->path, "stdout") == 0 ? stdout : stderr;
     if (path) {
-        /* O_NOFOLLOW and not into somebody else's file: the default is in /tmp. */
-        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
+        fd = safe_file(path, O_WRONLY | O_CREAT | O_APPEND, 0600, NULL);
         f = fd >= 0 ? fdopen(fd, "a") : NULL;
         free(path);
     }
@@ -502,10 +502,11 @@ static struct config *config_of_program(const struct config_sources *config, con
 
 static void no_library(const struct args *a, const char *what, int rc)
 {
-    cli_error("can't install the library: %s: %s", what,
-              rc == -EPERM    ? "belongs to somebody else"
-              : rc == -EINVAL ? "the dynamic loader takes no name with spaces or colons"
-                              : strerror(-rc));
+    if (rc == -EPERM || rc == -ELOOP)
+        cli_error("can't install the library: %s", what);
+    else
+        cli_error("can't install the library: %s: %s", what,
+                  rc == -EINVAL ? "the dynamic loader takes no name with spaces or colons" : strerror(-rc));
     if (!args_has(a, "librarypath"))
         cli_hint("--librarypath DIR puts it elsewhere");
 }
@@ -600,11 +601,13 @@ static int save_session(struct session *s, struct config_sources *config, const 
 {
     struct config *c = config_of_program(config, path, argv);
     char *yml = xasprintf("%s/scope.yml", s->dir);
-    int fd = open(yml, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), rc = 0;
+    int dir = safe_dir(s->dir, SAFE_OURS, 0, NULL), fd = dir < 0 ? dir : safe_create(dir, "scope.yml", 0600), rc = 0;
     FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
 
+    if (dir >= 0)
+        close(dir);
     if (!f) {
-        rc = -errno;
+        rc = fd < 0 ? fd : -errno;
     } else {
         errno = 0;
         config_print_yaml(config, f, false);
@@ -654,7 +657,10 @@ static void warn_sudo(const char *dir)
 
 static void no_session(const char *what, int rc)
 {
-    cli_error("can't store a session: %s: %s", what ? what : "", strerror(-rc));
+    if (what && (rc == -EPERM || rc == -ELOOP)) /* with the reason */
+        cli_error("can't store a session: %s", what);
+    else
+        cli_error("can't store a session: %s: %s", what ? what : "", strerror(-rc));
     cli_hint("SCOPE_HOME names another directory for sessions; `scope doctor` checks this one");
 }
 

@@ -44,7 +44,7 @@ int cli_session(const struct args *a, struct session *ret)
     if (rc < 0 && rc != -EINVAL) {
         char *base = session_base();
 
-        cli_error("can't read the sessions in %s: %s", base, strerror(-rc));
+        cli_error("can't read the sessions in %s: %s", base, session_error(rc));
         free(base);
         return EXIT_FAILED;
     }
@@ -91,6 +91,10 @@ int cli_open(const struct session *s, const char *what, const char *dest, struct
     if (!path)
         path = xasprintf("%s/%s.json", s->dir, what);
     rc = lines_open(l, path);
+    if (rc == 0 && !session_owns(s, l->fd)) {
+        lines_close(l);
+        rc = -EPERM;
+    }
     if (rc < 0)
         cli_error("can't read the %s of session %llu: %s: %s", what, (unsigned long long)s->id, path, strerror(-rc));
     free(path);

@@ -109,31 +109,16 @@ int text_parse_base62(const char *s, uint64_t *ret)
 
 void text_clean(struct buf *b, const char *s, size_t len)
 {
-    for (size_t i = 0; i < len;) {
-        unsigned char c = (unsigned char)s[i];
-        unsigned n = utf8_sequence(s + i, len - i);
+    buf_visible(b, s, len);
+}
 
-        if (n == 0) {
-            buf_str(b, "\xef\xbf\xbd");
-            i++;
-        } else if (c == '\n') {
-            buf_str(b, "\\n");
-            i++;
-        } else if (c == '\t') {
-            buf_str(b, "\\t");
-            i++;
-        } else if (c < 0x20 || c == 0x7f) {
-            buf_printf(b, "\\x%02x", c);
-            i++;
-        } else if (n == 2 && c == 0xc2 &&
-                   (unsigned char)s[i + 1] < 0xa0) { /* U+0080..U+009F: also control characters */
-            buf_printf(b, "\\x%02x", (unsigned char)s[i + 1]);
-            i += 2;
-        } else {
-            buf_add(b, s + i, n);
-            i += n;
-        }
-    }
+void text_json(const char *text, FILE *to)
+{
+    struct buf b = BUF_INIT;
+
+    buf_visible_json(&b, text, strlen(text));
+    fwrite(b.p, 1, b.len, to);
+    buf_free(&b);
 }
 
 unsigned text_columns(const char *s, size_t len)

@@ -32,8 +32,13 @@ void segment_unref(struct collector *c, struct segment *seg)
 
 static void unlist(struct collector *c, struct segment *seg)
 {
+    struct segment **at = segments_by_pid(c, seg->host_pid);
+
     if (!seg->listed)
         return;
+    while (*at != seg)
+        at = &(*at)->pid_next;
+    *at = seg->pid_next;
     if (seg->prev)
         seg->prev->next = seg->next;
     else
@@ -64,6 +69,25 @@ void segment_losses(struct collector *c, struct segment *seg)
     if (seg->map.ring.torn > seg->torn_seen)
         report_loss(c, p, LK_TORN, seg->map.ring.torn - seg->torn_seen);
     seg->torn_seen = seg->map.ring.torn;
+}
+
+void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t now)
+{
+    int64_t back = seg->debt_at ? (int64_t)((now - seg->debt_at) / 10) : 0;
+
+    if (!seg->too_dear)
+        back += records * RECORD_NS;
+    seg->debt_at = now;
+    seg->debt_ns += (int64_t)ns - back;
+    if (seg->debt_ns < 0)
+        seg->debt_ns = 0;
+    if (!seg->too_dear && seg->debt_ns > DEBT_NS) {
+        log_warning("process %d: what it records takes too long to look at: it is dropped for some seconds, and counted",
+                    (int)seg->host_pid);
+        seg->too_dear = true;
+    } else if (seg->debt_ns < DEBT_NS / 2) {
+        seg->too_dear = false;
+    }
 }
 
 /* What is in it can't be trusted: the process goes on without being observed. */
@@ -248,14 +272,13 @@ void segments_wake(struct collector *c)
 }
 
 /* The last ring that a process has handed over, whether it has come up yet or not; or NULL. */
-static struct segment *last_of(const struct collector *c, pid_t host_pid)
+static struct segment *last_of(struct collector *c, pid_t host_pid)
 {
-    struct segment *last = NULL;
+    struct segment *seg = *segments_by_pid(c, host_pid);
 
-    for (struct segment *seg = c->segments; seg; seg = seg->next)
-        if (seg->host_pid == host_pid && (!last || seg->id > last->id))
-            last = seg;
-    return last;
+    while (seg && seg->host_pid != host_pid)
+        seg = seg->pid_next;
+    return seg;
 }
 
 /* Where the process wrote before (its old image, or its parent's ring): a writer that was interrupted there may still
@@ -294,9 +317,9 @@ static void wait_for(struct collector *c, struct segment *seg)
 
 /* Whether a ring that its process had before has not come up yet. A forked child's may be put off for long, until its
  * last record in its parent's has been read; the image that it has exec'ed meanwhile must not overtake it. */
-static bool has_earlier(const struct collector *c, const struct segment *seg)
+static bool has_earlier(struct collector *c, const struct segment *seg)
 {
-    for (const struct segment *other = c->segments; other; other = other->next)
+    for (const struct segment *other = *segments_by_pid(c, seg->host_pid); other; other = other->pid_next)
         if (other->id < seg->id && other->host_pid == seg->host_pid && !other->attached)
             return true;
     return false;
@@ -330,6 +353,7 @@ int segment_attach(struct collector *c, int fd, struct peer *from)
     int ret = -EMFILE;
 
     seg = xcalloc(1, sizeof(*seg));
+    seg->c = c;
     if (c->segment_count < SEGMENTS_MAX && c->proc_count < PROCS_MAX)
         ret = segment_map(&seg->map, fd, &why);
     if (ret) {
@@ -364,6 +388,8 @@ int segment_attach(struct collector *c, int fd, struct peer *from)
     seg->held_until = now + HOLD_NS;
     wait_for(c, seg);
     seg->listed = true;
+    seg->pid_next = *segments_by_pid(c, host_pid);
+    *segments_by_pid(c, host_pid) = seg;
     seg->next = c->segments;
     if (seg->next)
         seg->next->prev = seg;

@@ -84,6 +84,22 @@ struct backlog_entry *backlog_peek(struct backlog *b, void **ret_data)
     return e;
 }
 
+const struct backlog_entry *backlog_ahead(const struct backlog *b, struct backlog_place *at, const void **ret_data)
+{
+    const struct backlog_entry *e;
+
+    if (!at->chunk && b->first)
+        *at = (struct backlog_place){b->first, b->first->done};
+    while (at->chunk && at->offset == at->chunk->used)
+        *at = (struct backlog_place){at->chunk->next, 0};
+    if (!at->chunk)
+        return NULL;
+    e = (const void *)(at->chunk->data + at->offset);
+    at->offset += entry_bytes(e->size);
+    *ret_data = e + 1;
+    return e;
+}
+
 void backlog_pop(struct backlog *b)
 {
     const struct backlog_entry *e = (const void *)(b->first->data + b->first->done);

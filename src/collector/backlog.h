@@ -39,6 +39,12 @@ void *backlog_add(struct backlog *b, enum backlog_kind kind, void *owner, uint64
 /* The oldest entry, or NULL. Stays valid until backlog_pop(). */
 struct backlog_entry *backlog_peek(struct backlog *b, void **ret_data);
 void backlog_pop(struct backlog *b);
+/* Looks at those behind it, without taking them: at is {0} first. NULL at the end. */
+struct backlog_place {
+    const struct backlog_chunk *chunk;
+    size_t offset;
+};
+const struct backlog_entry *backlog_ahead(const struct backlog *b, struct backlog_place *at, const void **ret_data);
 void backlog_free(struct backlog *b);
 
 #endif

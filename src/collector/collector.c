@@ -19,6 +19,7 @@
 #include "base/job.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "collector/ask.h"
 #include "collector/control.h"
 #include "collector/core.h"
 #include "collector/door.h"
@@ -41,6 +42,7 @@
 #define SYNC_WAIT_NS (3000 * MS)
 #define FLUSH_WAIT_NS (2000 * MS)
 #define ACCEPT_BATCH 64
+#define SPARE_FDS 64            /* that pidfds leave to everything else */
 #define POLL_BATCH 1024
 
 struct client {
@@ -106,27 +108,79 @@ static void on_death(evutil_socket_t fd, short what, void *arg)
     turn_in(loop_of(p->c), 0);
 }
 
+/* Whether a descriptor is one of those that all else needs: connections, files, /proc. */
+static bool is_spare(int fd)
+{
+    struct rlimit r;
+    rlim_t keep;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == RLIM_INFINITY)
+        return false;
+    keep = r.rlim_cur / 2 < SPARE_FDS ? r.rlim_cur / 2 : SPARE_FDS;
+    return (rlim_t)fd >= r.rlim_cur - keep;
+}
+
+/* Nothing tells us when it ends: core_turn() looks, and tries again. */
+static void leave_unwatched(struct proc *p, int err)
+{
+    static bool told;
+
+    if (!told)
+        log_warning("process %d, and perhaps others, can't be watched: %s: its end may be noticed late",
+                    (int)p->host_pid, strerror(err));
+    told = true;
+    if (!p->unwatched)
+        p->c->unwatched++;
+    p->unwatched = true;
+}
+
+/* A pidfd of our own making may be that of a later process with its number. */
+static bool is_another(const struct proc *p)
+{
+    struct pi_stat st;
+
+    return !p->start_ticks || pi_stat(p->host_pid, &st) == -ESRCH || st.start_ticks != p->start_ticks;
+}
+
 static void watch_death(struct proc *p)
 {
-    int fd = p->pidfd >= 0 ? p->pidfd : pi_pidfd(p->host_pid);
+    bool given = p->pidfd >= 0; /* came with its connection */
+    int fd = given ? p->pidfd : pi_pidfd(p->host_pid);
 
-    if (fd == -ESRCH || fd == -EINVAL) {
+    p->pidfd = -1;
+    /* There is no such process; the number may be a thread's by now (ENOENT since Linux 6.9, before it EINVAL). */
+    if (fd == -ESRCH || fd == -EINVAL || fd == -ENOENT) {
         proc_died(p);
         return;
     }
-    if (fd < 0) {
-        log_warning("process %d can't be watched: %s; its end will not be noticed before the session's",
-                    (int)p->host_pid, strerror(-fd));
+    if (fd < 0 || is_spare(fd)) {
+        if (fd >= 0)
+            close(fd);
+        leave_unwatched(p, fd < 0 ? -fd : EMFILE);
+        return;
+    }
+    if (!given && is_another(p)) {
+        close(fd);
+        proc_died(p);
         return;
     }
     p->pidfd = fd;
+    if (p->unwatched)
+        p->c->unwatched--;
+    p->unwatched = false;
     if (poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0) > 0) { /* before it could be watched */
         proc_died(p);
         return;
     }
     p->death = event_new(p->c->base, fd, EV_READ | EV_PERSIST, on_death, p);
-    if (!p->death || event_add(p->death, NULL))
-        log_warning("process %d can't be watched", (int)p->host_pid);
+    if (p->death && !event_add(p->death, NULL))
+        return;
+    if (p->death)
+        event_free(p->death);
+    p->death = NULL;
+    close(fd);
+    p->pidfd = -1;
+    leave_unwatched(p, ENOMEM);
 }
 
 /* Deaths that the loop hasn't seen yet. */
@@ -967,6 +1021,7 @@ int collector_run(const struct collector_options *opt)
             planner_reply(cl->fd, 0, -1);
         client_free(cl, true);
     }
+    ask_end();
     planner_free(l.planner);
     tracer_free(l.tracer);
     core_free(&l.c);

@@ -3,16 +3,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "collector/core.h"
 #include "collector/payloads.h"
 
@@ -268,22 +271,39 @@ static void apply(struct proc *p, const char *path, char *text)
     life_reconfigure(p, s);
 }
 
+/* Opens a file of a directory, if it is one of that directory's file system: who may make names there could mount one
+ * over it (FUSE) that never answers. -1 with errno. */
+static int open_beneath(int at, const char *name)
+{
+    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
+    int fd = (int)syscall(SYS_openat2, at, name, &how, sizeof(how));
+
+    if (fd < 0 && errno == ENOSYS) /* Linux 5.5 and older */
+        fd = openat(at, name, (int)how.flags);
+    return fd;
+}
+
 void control_command_file(struct proc *p)
 {
     const char *dir = p->pl->cfg->libscope.commanddir;
     struct stat st;
-    char *path, *text;
+    char *path, *text, name[32];
     size_t len;
-    int fd, rc;
+    int at, fd, rc;
 
     if (!dir || !*dir || p->host_pid <= 0)
         return;
-    path = xasprintf("%s/scope.%d", dir, (int)p->host_pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    at = safe_dir(dir, SAFE_NAMED, 0, NULL);
+    if (at < 0)
+        return;
+    snprintf(name, sizeof(name), "scope.%d", (int)p->host_pid);
+    fd = open_beneath(at, name);
     if (fd < 0) {
-        free(path);
+        close(at);
         return;
     }
+    path = xasprintf("%s/%s", dir, name);
     if (fstat(fd, &st) || !trusted(&st)) {
         if (!p->command_refused)
             log_warning(
@@ -292,7 +312,7 @@ void control_command_file(struct proc *p)
         p->command_refused = true;
     } else {
         text = read_text(fd, &len, &rc);
-        unlink(path); /* before it is applied: what is written meanwhile is another one */
+        unlinkat(at, name, 0); /* before it is applied: what is written meanwhile is another one */
         if (text)
             apply(p, path, text);
         else
@@ -300,5 +320,6 @@ void control_command_file(struct proc *p)
         free(text);
     }
     close(fd);
+    close(at);
     free(path);
 }

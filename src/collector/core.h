@@ -15,11 +15,12 @@ struct event_base;
 #define SLICE_NS UINT64_C(2000000)        /* longest time spent on the backlog before the rings are looked at again */
 #define BORROWERS_MAX 32768u              /* processes that one ring may claim to have forked */
 #define PROCS_MAX 131072u
+#define PROC_BUCKETS 8192u                /* a power of two */
 #define SEGMENTS_MAX 32768u               /* mappings: vm.max_map_count is 65530 by default */
 
 enum loss_kind {
     LK_RECORD, LK_DATA, LK_CALL, LK_SLOT, LK_COPY, LK_TORN, LK_SEGMENT, LK_DESCRIPTOR, LK_QUEUE, LK_DESTINATION,
-    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_PAYLOAD_DESTINATION, LK_MAX
+    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_PAYLOAD_DESTINATION, LK_ANSWER, LK_MAX
 };
 
 #define UNSEEN_MAX 64
@@ -34,9 +35,17 @@ struct collector {
     unsigned segment_count;
     struct proc *procs;
     unsigned proc_count;
-    struct proc *by_pid[1024];
+    uint32_t seed;                    /* of what follows: numbers are what processes claim */
+    struct proc *by_pid[PROC_BUCKETS];   /* by host_pid */
+    struct segment *segments_by_pid[PROC_BUCKETS]; /* those in the list, by host_pid, newest first */
+    struct guest_key *by_guest[PROC_BUCKETS]; /* those that borrow, by segment and number */
+    struct proc *forkers;             /* those with forks under way */
+    struct proc *dying_procs;         /* dead ones that aren't told yet */
+    struct proc *unwatched_next;      /* whom to look at next; NULL: begin anew */
+    unsigned unwatched;               /* processes whose death nothing tells us */
     struct file *free_files;
     unsigned free_file_count;
+    size_t long_names;                /* bytes: NAME_SHORT */
     uint64_t last_channel;
     struct pipeline *pipelines;
     struct left *left;                /* processes that go on without us */
@@ -49,6 +58,7 @@ struct collector {
     uint64_t last_segment;            /* id */
     unsigned attaching;               /* segments whose BL_ATTACH hasn't come up */
     unsigned dying;                   /* processes that are dead and not yet told */
+    uint64_t shared_look;             /* CLOCK_MONOTONIC ns: not before is it asked who maps a ring */
     uint64_t next_check;              /* CLOCK_MONOTONIC ns: summaries and old segments */
     uint64_t now_mono;                /* CLOCK_MONOTONIC ns at the start of this turn */
     uint64_t alone_since;             /* CLOCK_MONOTONIC ns since when there is no process; 0: there is */
@@ -62,6 +72,7 @@ struct collector {
         uint64_t time_ns; /* CLOCK_REALTIME */
     } unseen[UNSEEN_MAX]; /* images whose tracer has told why they aren't observed: the last ones */
     unsigned unseen_next;
+    uint64_t next_peer_look;          /* CLOCK_MONOTONIC ns: when the kernel's list of connections may be read again */
     int diag_fd;                      /* NETLINK_SOCK_DIAG, -1 not opened yet, -2 can't be */
     char *scratch[2];                 /* PATH_MAX * 2 + 2 each: paths being put together */
     void (*sync_done)(void *client);  /* a BL_SYNC came up */
@@ -99,6 +110,14 @@ void segment_leave(struct collector *c, struct segment *seg);
 /* Reads what a process that died at `since` (CLOCK_MONOTONIC ns), with ring_head at `head`, may have left. True if
  * nothing of it is missing any more. */
 bool segment_last_words(struct collector *c, struct segment *seg, uint64_t head, uint64_t since);
+/*
+ * So many records of its were looked at, which took that long. A record may take RECORD_NS (the usual one takes a
+ * hundredth of it); a ring whose records take more has DEBT_NS to spare, of which a tenth of the time comes back. Then
+ * they are dropped, and counted, until half of it has: others wait for what is looked at in order.
+ */
+#define RECORD_NS INT64_C(100000)
+#define DEBT_NS INT64_C(2000000000)
+void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t now);
 /* Takes over the loss counters. */
 void segment_losses(struct collector *c, struct segment *seg);
 
@@ -123,8 +142,11 @@ const char *decode_path(struct proc *p, int64_t dirfd, const char *path, size_t 
 /* --- life of processes (life.c) --- */
 void life_attach(struct collector *c, struct segment *seg, uint64_t arrival);
 struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pid, bool vfork, uint64_t time_ns);
-void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t child, uint64_t time_ns);
+/* id: number of the fork, 0: not known. */
+void life_forked(struct collector *c, struct proc *parent, uint32_t tid, uint32_t id, int64_t child, uint64_t time_ns);
 void life_upgrade(struct proc *p);
+/* Whether p, who borrows its ring, was dead by that time (CLOCK_REALTIME ns): then its number is another process's. */
+bool life_reused(const struct proc *p, uint64_t time_ns);
 /* The configuration of a process: the session's, or what was laid over it since. */
 const struct config_sources *life_config(const struct proc *p);
 /* Another one for it and the children that it will have; taken, and kept for the session. The session's totals go on. */

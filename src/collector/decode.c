@@ -566,6 +566,23 @@ static void do_connect(struct ctx *x)
         report_net_open(x->p, arg_int(x, 0), d, x->time);
 }
 
+#define PEER_LOOK_SHARE 20 /* part of the collector's time that may go into such looks: one in so many */
+
+/* In a sandbox the probe can't ask who the other side of a connection is. */
+static void ask_peer(struct ctx *x, struct sock *s)
+{
+    uint64_t now = clock_now_mono();
+    struct sockaddr_storage peer;
+    struct fd_entry e;
+
+    if (!inet(s) || x->p->host_pid <= 0 || x->p->dead || x->p->borrowed || now < x->c->next_peer_look)
+        return;
+    if (!pi_tcp_peer(x->p->host_pid, (int)x->r->ret, s->domain, &peer) &&
+        segment_fd(&x->seg->map, (uint64_t)x->r->ret, &e) && e.gen == made_gen(x)) /* it was that connection's till now */
+        address_set(&s->peer, &peer, sizeof(peer));
+    x->c->next_peer_look = now + (clock_now_mono() - now) * PEER_LOOK_SHARE;
+}
+
 static void do_accept(struct ctx *x)
 {
     struct desc *listener = sock_desc(x, arg_int(x, 0)), *d;
@@ -578,6 +595,8 @@ static void do_accept(struct ctx *x)
         s->local = from->local;
     take_addresses(x, s);
     guess_domain(s, SOCK_STREAM);
+    if (!x->in.addr && !x->in.local)
+        ask_peer(x, s);
     s->open_ns = x->time;
     s->flags |= SOCKF_ACCEPTED;
     d = fds_open(x->p, x->r->ret, f, made_gen(x), x->op == OP_accept4 && (x->r->arg[3] & SOCK_CLOEXEC), x->time);
@@ -969,6 +988,11 @@ static bool benign(int err)
     return err == EAGAIN || err == EINTR || err == EINPROGRESS || err == EALREADY;
 }
 
+static uint32_t fork_id(const struct ctx *x)
+{
+    return (uint32_t)x->r->arg[5] & ~REC_PID_FORK;
+}
+
 static void failed(struct ctx *x)
 {
     const struct desc *d = takes_fd(x) ? fd_get(&x->p->fds, fd_of(x), false) : NULL;
@@ -985,7 +1009,7 @@ static void failed(struct ctx *x)
         return;
     }
     if (x->desc->shape == SHP_CLONE)
-        life_forked(x->c, x->p, x->r->tid, x->r->ret, x->time);
+        life_forked(x->c, x->p, x->r->tid, fork_id(x), x->r->ret, x->time);
     if (x->desc->shape == SHP_EXEC) {
         free(x->p->pending_exec);
         free(x->p->exec_path);
@@ -1012,18 +1036,20 @@ static void failed(struct ctx *x)
 static void do_wait(struct ctx *x)
 {
     uint32_t pid = x->op == OP_waitid ? (uint32_t)x->r->arg[5] : (uint32_t)x->r->ret;
+    bool ours = x->p->host_pid == (pid_t)x->p->pid; /* its numbers are ours */
+    struct proc *p = ours ? proc_by_host_pid(x->c, (pid_t)pid) : NULL;
 
     if (!x->in.has_status || !pid || (!WIFEXITED(x->in.status) && !WIFSIGNALED(x->in.status)))
         return;
-    for (struct proc *p = x->c->procs; p; p = p->next) {
-        if (p->parent == x->p && p->pid == pid && !p->waited) {
-            p->waited = true;
-            p->wait_status = x->in.status;
-            if (p->host_pid <= 0 && !p->exec_op) /* nothing else would tell; but see core_turn() */
-                proc_died(p);
-            return;
-        }
-    }
+    if (!p || p->parent != x->p || p->waited)
+        for (p = x->p->children; p && (p->pid != pid || p->waited); p = p->sibling_next)
+            ;
+    if (!p)
+        return;
+    p->waited = true;
+    p->wait_status = x->in.status;
+    if (p->host_pid <= 0 && !p->exec_op) /* nothing else would tell; but see core_turn() */
+        proc_died(p);
 }
 
 static void completed(struct ctx *x)
@@ -1089,7 +1115,7 @@ static void completed(struct ctx *x)
         do_accept(x);
         break;
     case SHP_CLONE:
-        life_forked(x->c, x->p, x->r->tid, x->r->ret, x->time);
+        life_forked(x->c, x->p, x->r->tid, fork_id(x), x->r->ret, x->time);
         break;
     case SHP_WAIT:
         do_wait(x);
@@ -1103,7 +1129,8 @@ static void completed(struct ctx *x)
 static void begin_fork(const struct ctx *x, uint64_t flags)
 {
     struct fork_pending *f =
-        fork_begin(x->p, x->r->tid, x->op == OP_vfork || (flags & CLONE_VFORK), (flags & CLONE_PARENT) != 0, x->time);
+        fork_begin(x->p, x->r->tid, fork_id(x), x->op == OP_vfork || (flags & CLONE_VFORK), (flags & CLONE_PARENT) != 0,
+                   x->time);
 
     f->new_pids = (flags & CLONE_NEWPID) != 0;
 }
@@ -1241,7 +1268,7 @@ void decode_record(struct collector *c, struct segment *seg, const struct record
 
     x.time = clock_to_real(&c->clock, seg->map.info.clock, r->time, arrival);
     x.p = segment_find(seg, r->pid, r->flags & REC_F_BORROWED);
-    if (!x.p && (r->flags & REC_F_BORROWED))
+    if ((r->flags & REC_F_BORROWED) && (!x.p || life_reused(x.p, x.time)))
         x.p = life_borrower(c, seg, r->pid, r->flags & REC_F_VFORK, x.time);
     if (!x.p || !x.p->pl)
         return;

@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "collector/ask.h"
 #include "collector/core.h"
 #include "collector/procinfo.h"
 #include "collector/stream.h"
@@ -238,6 +240,13 @@ static struct file *file_from_proc(struct proc *p, int fd, uint32_t gen)
     int n = still(p, fd, gen) ? pi_fd_link(p->host_pid, fd, text, sizeof(text), &st) : -ESRCH;
     struct file *f;
 
+    if (n > 0 && !st.st_mode) {
+        char link[48];
+
+        snprintf(link, sizeof(link), "/proc/%d/fd/%d", (int)p->host_pid, fd);
+        if (ask_stat(p, link, &st))
+            st = (struct stat){0};
+    }
     if (n < 0 || !still(p, fd, gen)) {
         st.st_mode = 0;
         f = file_new(p->c, FDK_UNKNOWN, "", 0);

@@ -6,11 +6,13 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "collector/ask.h"
 #include "collector/control.h"
 #include "collector/core.h"
 #include "collector/left.h"
@@ -23,6 +25,11 @@
 #define CHECK_NS (100 * MS)
 #define IMAGE_WAIT_NS (10000 * MS) /* a new image that hasn't joined by then won't */
 #define SHARED_LOOK_NS (1000 * MS)
+#define SHARED_SHARE 20 /* looking takes that part of the time at most: it reads the maps of all processes */
+#define REUSED_NS (100 * MS)     /* a process that began so much later than the record that names it is another */
+#define STATUS_LOOK_NS (2 * MS)  /* between the first two questions for a wait status; then ever longer */
+#define UNWATCHED_LOOKS 256      /* each CHECK_NS */
+#define AHEAD_MAX 4096           /* entries of the backlog that are looked through for a child's number */
 #define PROC_NAME_MAX 128
 #define ID_CMD 32
 
@@ -108,7 +115,7 @@ static void locate(struct proc *p, const struct tm_process *last)
 static char **identify(struct proc *p, const struct segment_info *info)
 {
     struct tm_process *tm = &p->tm;
-    char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
+    char **env = ask_environ(p);
     struct tm_process last = *tm;
 
     *tm = (struct tm_process){0};
@@ -299,14 +306,25 @@ static void decide_one(void *ctx, int fd, struct desc *d)
     fds_decide(ctx, fd, d);
 }
 
+/* 0: no such process. */
+static uint64_t start_ticks(pid_t pid)
+{
+    struct pi_stat st;
+
+    return pi_stat(pid, &st) ? 0 : st.start_ticks;
+}
+
 static void watch(struct proc *p)
 {
     if (p->pidfd < 0 && p->seg && !p->borrowed) {
         p->pidfd = p->seg->pidfd;
         p->seg->pidfd = -1;
     }
-    if (!p->death && !p->dead && p->c->watch_death && p->host_pid > 0)
-        p->c->watch_death(p);
+    if (p->death || p->dead || !p->c->watch_death || p->host_pid <= 0)
+        return;
+    if (!p->start_ticks)
+        p->start_ticks = start_ticks(p->host_pid);
+    p->c->watch_death(p);
 }
 
 /* A child that was modelled without knowing its pid here: in another pid namespace, or of uncertain descent. */
@@ -466,6 +484,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
     seg->attached = true;
     c->attaching--;
     seg->held = seg->attach_again = false;
+    fd_table_part(&p->fds);
     reset_numbers(p);
     if (fresh) {
         p->image_ns = time;
@@ -491,7 +510,7 @@ void life_reconfigure(struct proc *p, struct config_sources *config)
 {
     struct config_list *l = xcalloc(1, sizeof(*l));
     uint64_t now = clock_now_real(), period;
-    char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
+    char **env = ask_environ(p);
 
     *l = (struct config_list){p->c->configs, config};
     p->c->configs = l;
@@ -522,35 +541,71 @@ static uint64_t born(const struct proc *p)
     return p ? p->start_ticks : 0;
 }
 
-/* A process that the model takes for a child must be one: records can claim anything. */
-static bool credible(const struct proc *parent, const struct fork_pending *f, pid_t pid, struct pi_stat *st)
+/* Whether what has this number now began after that time (CLOCK_REALTIME ns): it has got the number of one that is gone. */
+static bool is_later(const struct pi_stat *st, uint64_t time_ns)
+{
+    struct timespec boot;
+    uint64_t age, now = clock_now_real();
+
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    age = (uint64_t)boot.tv_sec * 1000 * MS + (uint64_t)boot.tv_nsec -
+          st->start_ticks * (1000 * MS / (uint64_t)sysconf(_SC_CLK_TCK));
+    return age < now && now - age > time_ns + REUSED_NS;
+}
+
+/* Whether the process that had begun before is no more. */
+static bool is_gone(struct proc *p)
+{
+    struct pi_stat st;
+
+    return pi_stat(p->host_pid, &st) || is_later(&st, p->birth_ns);
+}
+
+enum credit { CHILD_IS, CHILD_GONE, CHILD_ELSEWHERE };
+
+/* A process that the model takes for a child must be one: records can claim anything. time_ns: when it was heard of. */
+static enum credit credible(const struct proc *parent, const struct fork_pending *f, pid_t pid, uint64_t time_ns,
+                            struct pi_stat *st)
 {
     struct pi_stat up;
 
     if (pi_stat(pid, st))
-        return true; /* gone already; nothing can be mistaken for it */
+        return CHILD_IS; /* gone already; nothing can be mistaken for it */
     if (pid == 1 || st->start_ticks < born(parent))
-        return false; /* the number is one in a pid namespace of the child's: process 1 of a container isn't ours */
+        return CHILD_ELSEWHERE; /* the number is one in a pid namespace of the child's: process 1 of a container isn't ours */
+    if (is_later(st, time_ns))
+        return CHILD_GONE; /* its number is in use again, by a thread or a process */
     if (st->ppid == parent->host_pid || parent->dead || (f && f->parent_too))
-        return true;
-    return pi_stat(parent->host_pid, &up) || up.state == 'Z'; /* an orphan has got another parent */
+        return CHILD_IS;
+    if (pi_stat(parent->host_pid, &up) || up.state == 'Z') /* an orphan has got another parent */
+        return CHILD_IS;
+    return CHILD_ELSEWHERE;
 }
 
+/* pid: its number as its parent or itself has told it; REC_PID_FORK | ..., that of its fork. host_pid: 0: not known. */
 static struct proc *child_new(struct proc *parent, struct fork_pending *f, struct segment *seg, uint32_t pid,
-                              uint64_t time_ns)
+                              pid_t host_pid, uint64_t time_ns)
 {
     struct collector *c = parent->c;
     bool same_ns = parent->host_pid == (pid_t)parent->pid;
-    pid_t host_pid = same_ns ? (pid_t)pid : 0;
+    uint32_t number = pid;
     struct pi_stat st = {0};
+    enum credit credit = CHILD_IS;
     struct proc *p, *old;
+    uint32_t inner;
 
     if (seg->borrower_count >= BORROWERS_MAX || c->proc_count >= PROCS_MAX) {
         report_loss(c, parent, LK_SEGMENT, 1);
         return NULL;
     }
-    if (host_pid && !credible(parent, f, host_pid, &st))
+    if (pid & REC_PID_FORK)
+        pid = same_ns ? (uint32_t)host_pid : 0;
+    else if (!host_pid && same_ns)
+        host_pid = (pid_t)pid;
+    if (host_pid && (credit = credible(parent, f, host_pid, time_ns, &st)) != CHILD_IS) {
         host_pid = 0;
+        st = (struct pi_stat){0};
+    }
     old = host_pid ? proc_by_host_pid(c, host_pid) : NULL;
     if (old && old->dead)
         proc_set_host_pid(old, 0); /* an earlier holder of the number, about to be told as ended */
@@ -561,7 +616,8 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     proc_set_parent(p, parent);
     proc_borrow(p, seg);
     p->origin = seg->id;
-    if (f) {
+    proc_set_fork(p, number & REC_PID_FORK ? number & ~REC_PID_FORK : f ? f->id : 0);
+    if (f && !f->child) { /* else another has taken what was there to inherit: who returns from its fork is lying */
         p->fds = f->fds;
         f->fds = (struct fd_table){0};
         p->tls = f->tls;
@@ -569,7 +625,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
         free(p->cwd);
         p->cwd = f->cwd;
         f->cwd = NULL;
-        f->child = pid;
+        f->child = number;
         time_ns = f->time_ns < time_ns ? f->time_ns : time_ns;
     } else {
         fd_table_copy(&p->fds, &parent->fds);
@@ -578,7 +634,11 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
         p->cwd = xstrdup(parent->cwd);
     }
     p->root = parent->root;
-    p->inner_pid = parent->new_pids || (f && f->new_pids);
+    inner = host_pid && st.start_ticks ? pi_inner_pid(host_pid) : 0;
+    if (inner)
+        proc_set_pid(p, inner); /* in a pid namespace of its own it has another number */
+    else
+        proc_set_inner(p, same_ns && (parent->new_pids || (f && f->new_pids)));
     p->images = images_ref(parent->images);
     p->birth_ns = time_ns;
     p->cpu_at_ns = mono_of(time_ns);
@@ -589,7 +649,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     c->processes++;
     begin(p, "fork", time_ns);
     watch(p);
-    if (host_pid && !st.start_ticks && !p->dead)
+    if (((host_pid && !st.start_ticks) || credit == CHILD_GONE) && !p->dead)
         proc_died(p); /* gone before we could watch it */
     return p;
 }
@@ -602,18 +662,110 @@ static bool is_inner(const struct proc *p, pid_t host_pid, uint32_t pid)
     return inner ? inner == pid && inner != (uint32_t)host_pid : p->inner_pid;
 }
 
+bool life_reused(const struct proc *p, uint64_t time_ns)
+{
+    return p->dead && p->borrowed && p->seg->map.info.clock != SEG_CLOCK_NONE && time_ns > p->death_ns + 20 * MS;
+}
+
+/* A fork of p that an unknown child may come from, if it is a better guess than `than`; else that. */
+static struct fork_pending *fork_of(const struct proc *p, bool vfork, struct fork_pending *than)
+{
+    for (struct fork_pending *f = p->forks; f; f = f->next)
+        if (!f->child && (!than || (f->vfork == vfork && than->vfork != vfork)))
+            than = f;
+    return than;
+}
+
+static struct fork_pending *fork_by_id(const struct proc *p, uint32_t id)
+{
+    struct fork_pending *f = p ? p->forks : NULL;
+
+    while (f && f->id != id)
+        f = f->next;
+    return f;
+}
+
+/* Children of a process that the model doesn't have. */
+struct strangers {
+    struct collector *c;
+    pid_t pid;       /* the last one */
+    unsigned count;
+};
+
+static void stranger(void *ctx, pid_t child)
+{
+    struct strangers *s = ctx;
+    const struct proc *known = proc_by_host_pid(s->c, child);
+
+    if (known && !known->dead)
+        return;
+    s->pid = child;
+    s->count++;
+}
+
+/* What the parent has recorded of its fork, if that has been read and not yet looked at: the child's number, else 0. */
+static uint32_t told_ahead(const struct collector *c, const struct segment *seg, uint32_t id)
+{
+    struct backlog_place at = {0};
+    const struct backlog_entry *e;
+    const void *data;
+
+    for (unsigned i = 0; i < AHEAD_MAX && (e = backlog_ahead(&c->backlog, &at, &data)); i++) {
+        const struct record *r = data;
+
+        if (e->kind == BL_RECORD && e->owner == seg && r->kind == REC_CALL && r->op < OP_MAX &&
+            op_table[r->op].shape == SHP_CLONE && r->arg[5] == id && r->ret > 0 && r->ret <= INT32_MAX)
+            return (uint32_t)r->ret;
+    }
+    return 0;
+}
+
+/* The first sign of a guest that can't know its own number, but whose parent's fork it is. Which process that is the
+ * parent tells, in any case later; till then the kernel does, unless others are about to appear, too, or it is gone. */
+static struct proc *unnumbered(struct collector *c, struct segment *seg, uint32_t pid, uint64_t time_ns)
+{
+    uint32_t id = pid & ~REC_PID_FORK, number;
+    struct strangers s = {.c = c};
+    struct proc *parent = seg->owner;
+    bool same_ns;
+    struct fork_pending *f = fork_by_id(parent, id);
+
+    for (struct proc *p = c->forkers; p && !f; p = p->forker_next) {
+        f = p->seg == seg ? fork_by_id(p, id) : NULL;
+        if (f)
+            parent = p;
+    }
+    if (!parent || !parent->pl)
+        return NULL;
+    same_ns = parent->host_pid == (pid_t)parent->pid;
+    number = f ? told_ahead(c, seg, id) : 0;
+    if (f && !number) {
+        if (parent->host_pid > 0)
+            pi_each_child(parent->host_pid, same_ns ? (pid_t)f->tid : 0, stranger, &s);
+        if (s.count != 1) {
+            segments_drain(c, true);
+            number = told_ahead(c, seg, id);
+        }
+    }
+    return child_new(parent, f, seg, number ? number : pid, !number && s.count == 1 ? s.pid : 0, time_ns);
+}
+
 /* The first sign of an unknown guest in a ring: who forked it? */
 struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pid, bool vfork, uint64_t time_ns)
 {
-    struct proc *best = NULL, *p = seg->owner ? seg->owner : seg->borrowers;
-    struct fork_pending *f, *best_f = NULL;
+    struct fork_pending *f, *best_f;
+    struct proc *known, *best, *p;
     struct pi_stat st;
-    struct proc *known;
     pid_t ppid = 0;
+    bool sure;
 
-    for (known = seg->borrowers; known; known = known->borrow_next)
-        if (known->pl && known->pid == (uint32_t)known->host_pid && is_inner(known, known->host_pid, pid)) {
-            known->pid = known->tm.pid = pid; /* its parent's number of it: it is in a pid namespace of its own */
+    if (pid & REC_PID_FORK)
+        return unnumbered(c, seg, pid, time_ns);
+    /* One that was known by its parent's number of it, and was gone before it could be asked for its own. */
+    for (known = seg->inner_guests ? seg->borrowers : NULL; known; known = known->borrow_next)
+        if (known->pl && known->inner_pid && known->pid == (uint32_t)known->host_pid) {
+            proc_set_inner(known, false);
+            proc_set_pid(known, pid);
             telemetry_process_start(known->pl->tm, &known->tm);
             return known;
         }
@@ -623,40 +775,66 @@ struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pi
         return known;
     if (seg->host_pid == (pid_t)seg->map.info.pid && !pi_stat((pid_t)pid, &st))
         ppid = st.ppid;
-    for (; p; p = p == seg->owner ? seg->borrowers : p->borrow_next) {
-        if (p->host_pid > 0 && p->host_pid == ppid) { /* the kernel says so */
+    known = ppid > 0 ? proc_by_host_pid(c, ppid) : NULL;
+    sure = known && known->seg == seg; /* the kernel says so */
+    best = sure ? known : seg->owner;
+    best_f = best ? fork_of(best, vfork, NULL) : NULL;
+    for (p = sure ? NULL : c->forkers; p; p = p->forker_next) {
+        f = p->seg == seg ? fork_of(p, vfork, best_f) : best_f;
+        if (f != best_f) {
+            best_f = f;
             best = p;
-            best_f = NULL;
         }
-        for (f = p->forks; f; f = f->next)
-            if (!f->child && (best_f ? f->vfork == vfork && best_f->vfork != vfork : !best || best == p)) {
-                best = p;
-                best_f = f;
-            }
-        if (best && best->host_pid == ppid)
-            break;
     }
-    if (!best)
-        best = seg->owner;
     if (!best || !best->pl)
         return NULL;
-    return child_new(best, best_f, seg, pid, time_ns);
+    return child_new(best, best_f, seg, pid, 0, time_ns);
 }
 
-void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t child, uint64_t time_ns)
+/* A child that couldn't tell its number has got one by its parent's word. */
+static void numbered(struct proc *p, struct proc *parent, uint32_t pid)
 {
-    struct fork_pending *f = parent->forks, *taken = parent->forks;
+    bool same_ns = parent->host_pid == (pid_t)parent->pid;
+    struct proc *old = same_ns ? proc_by_host_pid(p->c, (pid_t)pid) : NULL;
+
+    if (p->host_pid > 0 || !p->pl)
+        return;
+    proc_set_pid(p, pid);
+    if (same_ns && (!old || old->dead)) {
+        if (old)
+            proc_set_host_pid(old, 0);
+        proc_set_host_pid(p, (pid_t)pid);
+    }
+    telemetry_process_start(p->pl->tm, &p->tm);
+    if (p->host_pid <= 0)
+        return;
+    if (is_gone(p))
+        proc_died(p);
+    else
+        watch(p);
+}
+
+void life_forked(struct collector *c, struct proc *parent, uint32_t tid, uint32_t id, int64_t child, uint64_t time_ns)
+{
+    struct fork_pending *f = id ? fork_by_id(parent, id) : parent->forks, *taken = parent->forks;
     struct proc *p;
 
-    while (f && f->tid != tid)
+    while (f && !id && f->tid != tid)
         f = f->next;
     if (!f) /* a thread, or its beginning was lost */
         return;
+    if (f->child & REC_PID_FORK) {
+        p = parent->seg ? segment_find(parent->seg, f->child, true) : NULL;
+        if (p && child > 0 && child <= INT32_MAX)
+            numbered(p, parent, (uint32_t)child);
+        fork_drop(parent, f);
+        return;
+    }
     if (child > 0 && f->child && f->child != (uint32_t)child && parent->host_pid == (pid_t)parent->pid && parent->seg) {
         p = segment_find(parent->seg, f->child, true);
         if (p && p->pl && p->host_pid <= 0 && is_inner(p, (pid_t)child, p->pid)) { /* in a pid namespace of its own */
             proc_set_host_pid(p, (pid_t)child);
-            p->tm.host_pid = (uint32_t)child;
+            proc_set_inner(p, false);
             telemetry_process_start(p->pl->tm, &p->tm);
             watch(p);
             fork_drop(parent, f);
@@ -675,13 +853,15 @@ void life_forked(struct collector *c, struct proc *parent, uint32_t tid, int64_t
     }
     if (child > 0 && child <= INT32_MAX && parent->seg) {
         p = segment_find(parent->seg, (uint32_t)child, true);
+        if (p && life_reused(p, f->time_ns))
+            p = NULL;
         if (!p && parent->host_pid == (pid_t)parent->pid) {
             p = proc_by_host_pid(c, (pid_t)child);
             if (p && (p->dead || p == parent))
                 p = NULL;
         }
         if (!p)
-            child_new(parent, f, parent->seg, (uint32_t)child, time_ns);
+            child_new(parent, f, parent->seg, (uint32_t)child, 0, time_ns);
         else if (p != parent && p->parent != parent && (p->origin == parent->seg->id || (!p->parent && p->tm.ppid == parent->pid)))
             proc_set_parent(p, parent);
     }
@@ -706,7 +886,6 @@ void proc_died(struct proc *p)
 
     if (p->dead)
         return;
-    p->dead = true;
     p->death_ns = clock_now_real();
     p->death_mono = clock_now_mono();
     if (p->host_pid > 0)
@@ -714,15 +893,18 @@ void proc_died(struct proc *p)
     if (p->parent)
         p->parent->live_children--;
     p->death_seg = NULL;
-    c->dying++;
+    if (p->unwatched)
+        c->unwatched--;
+    p->unwatched = false;
+    proc_set_dying(p);
 }
 
 /* It died right after it handed over a segment that hasn't come up yet. */
-static bool attaching(const struct collector *c, const struct proc *p)
+static bool attaching(struct collector *c, const struct proc *p)
 {
     if (!c->attaching || p->host_pid <= 0)
         return false;
-    for (const struct segment *seg = c->segments; seg; seg = seg->next)
+    for (const struct segment *seg = *segments_by_pid(c, p->host_pid); seg; seg = seg->pid_next)
         if (!seg->attached && seg->host_pid == p->host_pid)
             return true;
     return false;
@@ -733,8 +915,8 @@ static void queue_ends(struct collector *c)
 {
     uint64_t real = clock_now_real();
 
-    for (struct proc *p = c->procs; p; p = p->next) {
-        if (!p->dead || p->end_queued || attaching(c, p))
+    for (struct proc *p = c->dying_procs; p; p = p->dying_next) {
+        if (p->end_queued || attaching(c, p))
             continue;
         if (p->seg && p->seg != p->death_seg) { /* it had exec'ed or upgraded just before */
             p->death_seg = p->seg;
@@ -769,7 +951,7 @@ static void tell_unseen(struct proc *p, uint64_t time)
     p->exec_told = true;
     if (p->sandboxed)
         text = "started a program that is not observed: it had entered seccomp before";
-    else if (access(p->pending_exec, X_OK) == 0 && access(p->pending_exec, R_OK) < 0 && errno == EACCES)
+    else if (ask_access(p, p->pending_exec, X_OK) == 0 && ask_access(p, p->pending_exec, R_OK) == -EACCES)
         text = "started a program that is not observed: its file can't be read";
     report_note(p, text, p->pending_exec, strlen(p->pending_exec), time);
 }
@@ -820,8 +1002,6 @@ bool life_end(struct proc *p, bool force)
         c->root_known = known;
         c->root_status = status;
     }
-    if (p->dead)
-        c->dying--;
     proc_free(p);
     c->end_ns = clock_now_real();
     return true;
@@ -864,6 +1044,8 @@ void core_init(struct collector *c, const struct collector_options *opt, struct 
 {
     *c = (struct collector){.opt = opt, .base = base, .diag_fd = -1, .root_pidfd = -1};
     clock_init(&c->clock);
+    if (getrandom(&c->seed, sizeof(c->seed), GRND_NONBLOCK) != sizeof(c->seed))
+        c->seed = (uint32_t)clock_now_mono();
     c->last_channel = clock_now_real();
     for (int i = 0; i < 2; i++)
         c->scratch[i] = xmalloc(2 * SEG_PATH_MAX + 2);
@@ -880,7 +1062,10 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
         seg = e->owner;
         seg->queued--;
         seg->queued_bytes -= e->size;
-        decode_record(c, seg, data, e->size, e->arrival);
+        if (seg->too_dear)
+            report_loss(c, seg->owner ? seg->owner : seg->borrowers, LK_RECORD, 1);
+        else
+            decode_record(c, seg, data, e->size, e->arrival);
         segment_unref(c, seg);
         break;
     case BL_ATTACH:
@@ -903,19 +1088,46 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
     }
 }
 
+/* Records of one ring in a row: what they take is measured together. */
+struct run {
+    struct segment *seg; /* NULL: none; referenced */
+    unsigned records;
+    uint64_t since;      /* CLOCK_MONOTONIC ns */
+};
+#define RUN_MAX 16u
+
+/* Another one begins, with the records of seg (NULL: something else). Returns CLOCK_MONOTONIC ns. */
+static uint64_t next_run(struct collector *c, struct run *r, struct segment *seg)
+{
+    uint64_t now = clock_now_mono();
+
+    if (r->seg)
+        segment_charge(r->seg, r->records, now - r->since, now);
+    if (seg)
+        seg->refs++;
+    if (r->seg)
+        segment_unref(c, r->seg);
+    *r = (struct run){seg, 0, now};
+    return now;
+}
+
 bool core_process(struct collector *c, uint64_t deadline)
 {
     struct backlog_entry *e;
-    unsigned n = 0;
+    struct run r = {0};
     void *data;
 
     while ((e = backlog_peek(&c->backlog, &data))) {
+        struct segment *seg = e->kind == BL_RECORD ? e->owner : NULL;
+
+        if ((r.seg != seg || r.records == RUN_MAX) && next_run(c, &r, seg) >= deadline)
+            break;
+        r.records++;
         process_one(c, e, data);
         backlog_pop(&c->backlog);
-        if (++n % 64 == 0 && clock_now_mono() >= deadline)
-            return !c->backlog.bytes;
     }
-    return true;
+    next_run(c, &r, NULL);
+    return !c->backlog.bytes;
 }
 
 /* For processes that end before their first summary. */
@@ -957,13 +1169,42 @@ static void summaries(struct collector *c, uint64_t now)
         segment_losses(c, seg);
 }
 
+/* Those for whom there was no pidfd, some each time; whoever can be watched by now is. */
+static void look_for_deaths(struct collector *c)
+{
+    struct proc *p = c->unwatched_next ? c->unwatched_next : c->procs, *next;
+    struct pi_stat st;
+
+    for (unsigned n = 0; c->unwatched && n < UNWATCHED_LOOKS && p; p = next) {
+        int ret;
+
+        next = p->next;
+        if (!p->unwatched)
+            continue;
+        n++;
+        ret = pi_stat(p->host_pid, &st);
+        if (!ret && !p->start_ticks)
+            p->start_ticks = st.start_ticks;
+        if (ret == -ESRCH || (!ret && ((st.state == 'Z' && st.threads <= 1) || st.start_ticks != p->start_ticks)))
+            proc_died(p);
+        else if (!ret)
+            c->watch_death(p);
+    }
+    c->unwatched_next = p;
+}
+
 /* Whether a segment without owner is mapped by no process any more. */
 static bool nobody_shares(struct segment *seg, uint64_t now)
 {
-    if (seg->owner || now - seg->shared_look < SHARED_LOOK_NS)
+    struct collector *c = seg->c;
+    bool shared;
+
+    if (seg->owner || now - seg->shared_look < SHARED_LOOK_NS || now < c->shared_look)
         return false;
     seg->shared_look = now;
-    return !pi_any_maps(seg->map.ino);
+    shared = pi_any_maps(seg->map.ino);
+    c->shared_look = now + SHARED_SHARE * (clock_now_mono() - now);
+    return !shared;
 }
 
 void core_turn(struct collector *c)
@@ -974,10 +1215,13 @@ void core_turn(struct collector *c)
     clock_sample(&c->clock);
     if (c->dying) {
         queue_ends(c);
-        for (struct proc *p = c->procs, *next; p; p = next) {
-            next = p->next;
-            if (p->end_reached)
-                life_end(p, now - p->death_mono > STATUS_WAIT_NS || c->stopping);
+        for (struct proc *p = c->dying_procs, *next; p; p = next) {
+            next = p->dying_next;
+            if (!p->end_reached || (now < p->status_look && !p->waited && !c->stopping))
+                continue;
+            p->status_wait = p->status_wait ? 2 * p->status_wait : STATUS_LOOK_NS;
+            p->status_look = now + p->status_wait;
+            life_end(p, now - p->death_mono > STATUS_WAIT_NS || c->stopping);
         }
     }
     for (struct segment *seg = c->segments; seg; seg = seg->next) {
@@ -990,6 +1234,7 @@ void core_turn(struct collector *c)
         return;
     c->next_check = now + CHECK_NS;
     summaries(c, now);
+    look_for_deaths(c);
     payloads_flush(c);
     for (struct segment *seg = c->segments, *next; seg; seg = next) {
         next = seg->next;
@@ -1033,8 +1278,6 @@ void core_end(struct collector *c)
             leave_segment(p);
             finish(p, clock_now_real());
         }
-        if (p->dead)
-            c->dying--;
         p->tm.aggregate = NULL;
         proc_free(p);
     }

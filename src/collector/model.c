@@ -21,7 +21,7 @@ struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
     if (page >= t->pages) {
         unsigned pages = page + 1 + (page >= 8 ? page / 2 : 0);
 
-        if (!create)
+        if (!create || (t->budget && t->budget->pages >= FD_PAGES_MAX))
             return NULL;
         t->page = xrealloc(t->page, pages, sizeof(*t->page));
         memset(t->page + t->pages, 0, (pages - t->pages) * sizeof(*t->page));
@@ -30,9 +30,39 @@ struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
     if (!t->page[page]) {
         if (!create)
             return NULL;
+        if (!t->budget) {
+            t->budget = xcalloc(1, sizeof(*t->budget));
+            t->budget->refs = 1;
+        }
+        if (t->budget->pages >= FD_PAGES_MAX)
+            return NULL;
+        t->budget->pages++;
         t->page[page] = xcalloc(FD_PAGE, sizeof(struct desc));
     }
     return &t->page[page][fd % FD_PAGE];
+}
+
+static void leave_budget(struct fd_table *t, unsigned pages)
+{
+    if (!t->budget)
+        return;
+    t->budget->pages -= pages;
+    if (!--t->budget->refs)
+        free(t->budget);
+    t->budget = NULL;
+}
+
+void fd_table_part(struct fd_table *t)
+{
+    unsigned pages = 0;
+
+    if (!t->budget || t->budget->refs == 1)
+        return;
+    for (unsigned i = 0; i < t->pages; i++)
+        pages += t->page[i] != NULL;
+    leave_budget(t, pages);
+    t->budget = xcalloc(1, sizeof(*t->budget));
+    *t->budget = (struct fd_budget){1, pages};
 }
 
 void fd_table_each(struct fd_table *t, void (*fn)(void *ctx, int fd, struct desc *d), void *ctx)
@@ -46,7 +76,9 @@ void fd_table_each(struct fd_table *t, void (*fn)(void *ctx, int fd, struct desc
 /* The copy of a descriptor in a child: the same file, nothing done with it yet. */
 void fd_table_copy(struct fd_table *to, const struct fd_table *from)
 {
-    *to = (struct fd_table){0};
+    *to = (struct fd_table){.budget = from->budget};
+    if (to->budget)
+        to->budget->refs++;
     for (unsigned i = from->pages; i-- > 0;) {
         if (!from->page[i])
             continue;
@@ -57,6 +89,8 @@ void fd_table_copy(struct fd_table *to, const struct fd_table *from)
             if (!d->file)
                 continue;
             copy = fd_get(to, (int64_t)i * FD_PAGE + k, true);
+            if (!copy)
+                break;
             *copy = (struct desc){.file = file_ref(d->file), .gen = d->gen, .want = d->want, .label = d->label,
                                   .channel = d->channel, .open_ns = d->open_ns,
                                   .flags = (uint8_t)(d->flags & ~DF_REPORTED)};
@@ -66,14 +100,18 @@ void fd_table_copy(struct fd_table *to, const struct fd_table *from)
 
 void fd_table_free(struct collector *c, struct fd_table *t)
 {
+    unsigned pages = 0;
+
     for (unsigned i = 0; i < t->pages; i++) {
         if (!t->page[i])
             continue;
+        pages++;
         for (unsigned k = 0; k < FD_PAGE; k++)
             if (t->page[i][k].file)
                 file_unref(c, t->page[i][k].file);
         free(t->page[i]);
     }
+    leave_budget(t, pages);
     free(t->page);
     *t = (struct fd_table){0};
 }
@@ -99,6 +137,12 @@ struct file *file_new(struct collector *c, enum fd_kind kind, const char *path, 
     f->refs = 1;
     f->kind = kind;
     f->channel = ++c->last_channel;
+    if (len > NAME_SHORT && c->long_names + len > LONG_NAMES_MAX) {
+        report_loss(c, NULL, LK_DESCRIPTOR, 1);
+        len = 0;
+    }
+    if (len > NAME_SHORT)
+        c->long_names += len;
     if (len > f->path_cap) {
         f->path_cap = (uint32_t)(len < PATH_LEAST ? PATH_LEAST : len);
         f->path = xrealloc(f->path, f->path_cap, 1);
@@ -119,7 +163,9 @@ void file_unref(struct collector *c, struct file *f)
         pool_put(&socks, f->sock);
         f->sock = NULL;
     }
-    if (c->free_file_count >= 4096 || f->path_cap > 1024) {
+    if (f->path_cap > NAME_SHORT)
+        c->long_names -= f->path_cap;
+    if (c->free_file_count >= 4096 || f->path_cap > NAME_SHORT) {
         free(f->path);
         free(f);
         return;
@@ -154,9 +200,23 @@ void address_set(union address *a, const void *p, size_t len)
 
 /* --- processes --- */
 
+/* Whoever doesn't know the seed can't choose numbers that fall together. (The finaliser of MurmurHash3, a bijection.) */
+static uint32_t mix(const struct collector *c, uint32_t n)
+{
+    n ^= c->seed;
+    n = (n ^ n >> 16) * 0x85ebca6bu;
+    n = (n ^ n >> 13) * 0xc2b2ae35u;
+    return n ^ n >> 16;
+}
+
 static struct proc **bucket(struct collector *c, pid_t host_pid)
 {
-    return &c->by_pid[((uint32_t)host_pid * 2654435761u) >> 22];
+    return &c->by_pid[mix(c, (uint32_t)host_pid) & (PROC_BUCKETS - 1)];
+}
+
+struct segment **segments_by_pid(struct collector *c, pid_t host_pid)
+{
+    return &c->segments_by_pid[mix(c, (uint32_t)host_pid) & (PROC_BUCKETS - 1)];
 }
 
 struct proc *proc_by_host_pid(struct collector *c, pid_t host_pid)
@@ -195,6 +255,88 @@ void proc_set_host_pid(struct proc *p, pid_t host_pid)
     p->hashed = true;
 }
 
+/* --- lists: whatever is done for each process must not take longer the more of them there are --- */
+
+#define LIST_ADD(head, p, next, prev)   \
+    do {                                \
+        (p)->prev = NULL;               \
+        (p)->next = (head);             \
+        if ((p)->next)                  \
+            (p)->next->prev = (p);      \
+        (head) = (p);                   \
+    } while (0)
+
+#define LIST_DEL(head, p, next, prev)        \
+    do {                                     \
+        if ((p)->prev)                       \
+            (p)->prev->next = (p)->next;     \
+        else                                 \
+            (head) = (p)->next;              \
+        if ((p)->next)                       \
+            (p)->next->prev = (p)->prev;     \
+        (p)->next = (p)->prev = NULL;        \
+    } while (0)
+
+static struct guest_key **guest_bucket(struct collector *c, const struct segment *seg, uint32_t number)
+{
+    return &c->by_guest[mix(c, number + mix(c, (uint32_t)seg->id)) & (PROC_BUCKETS - 1)];
+}
+
+static void guest_add(struct proc *p, struct guest_key *key, uint32_t number)
+{
+    struct guest_key **at = guest_bucket(p->c, p->seg, number);
+
+    *key = (struct guest_key){p, *at, number};
+    if (number)
+        *at = key;
+}
+
+static void guest_del(struct proc *p, struct guest_key *key)
+{
+    struct guest_key **at = guest_bucket(p->c, p->seg, key->number);
+
+    if (!key->number)
+        return;
+    while (*at != key)
+        at = &(*at)->next;
+    *at = key->next;
+    key->number = 0;
+    if (p->seg->last_found == p)
+        p->seg->last_found = NULL;
+}
+
+void proc_set_pid(struct proc *p, uint32_t pid)
+{
+    if (p->borrowed)
+        guest_del(p, &p->guest[0]);
+    p->pid = p->tm.pid = pid;
+    if (p->borrowed)
+        guest_add(p, &p->guest[0], pid);
+}
+
+void proc_set_fork(struct proc *p, uint32_t id)
+{
+    if (p->borrowed)
+        guest_del(p, &p->guest[1]);
+    p->fork_id = id;
+    if (p->borrowed && id)
+        guest_add(p, &p->guest[1], REC_PID_FORK | id);
+}
+
+void proc_set_inner(struct proc *p, bool inner)
+{
+    if (p->borrowed && inner != p->inner_pid)
+        p->seg->inner_guests += inner ? 1 : -1u;
+    p->inner_pid = inner;
+}
+
+void proc_set_dying(struct proc *p)
+{
+    p->dead = true;
+    p->c->dying++;
+    LIST_ADD(p->c->dying_procs, p, dying_next, dying_prev);
+}
+
 struct proc *proc_new(struct collector *c, uint32_t pid, pid_t host_pid)
 {
     struct proc *p = xcalloc(1, sizeof(*p));
@@ -223,15 +365,34 @@ void tm_clear(struct tm_process *tm)
     *tm = (struct tm_process){.pid = tm->pid, .ppid = tm->ppid, .host_pid = tm->host_pid};
 }
 
+#define DESCENT_MAX 1024 /* generations */
+
+/* Records may claim that a process descends from its own child; nor is a longer line than any system has followed. */
+static bool is_possible(const struct proc *p, const struct proc *parent)
+{
+    for (int n = 0; parent; parent = parent->parent)
+        if (parent == p || ++n > DESCENT_MAX)
+            return false;
+    return true;
+}
+
 void proc_set_parent(struct proc *p, struct proc *parent)
 {
+    if (!is_possible(p, parent))
+        return;
     if (p->parent == parent)
         return;
-    if (p->parent && !p->dead)
-        p->parent->live_children--;
+    if (p->parent) {
+        LIST_DEL(p->parent->children, p, sibling_next, sibling_prev);
+        if (!p->dead)
+            p->parent->live_children--;
+    }
     p->parent = parent;
-    if (parent && !p->dead)
-        parent->live_children++;
+    if (parent) {
+        LIST_ADD(parent->children, p, sibling_next, sibling_prev);
+        if (!p->dead)
+            parent->live_children++;
+    }
 }
 
 void proc_borrow(struct proc *p, struct segment *seg)
@@ -239,24 +400,24 @@ void proc_borrow(struct proc *p, struct segment *seg)
     p->seg = seg;
     p->borrowed = true;
     seg->refs++;
-    p->borrow_next = seg->borrowers;
-    seg->borrowers = p;
+    LIST_ADD(seg->borrowers, p, borrow_next, borrow_prev);
     seg->borrower_count++;
+    seg->inner_guests += p->inner_pid;
+    guest_add(p, &p->guest[0], p->pid);
+    if (p->fork_id)
+        guest_add(p, &p->guest[1], REC_PID_FORK | p->fork_id);
     seg->left_ns = 0;
 }
 
 void proc_unborrow(struct proc *p)
 {
-    struct proc **at;
-
     if (!p->borrowed)
         return;
-    for (at = &p->seg->borrowers; *at != p; at = &(*at)->borrow_next)
-        ;
-    *at = p->borrow_next;
+    LIST_DEL(p->seg->borrowers, p, borrow_next, borrow_prev);
     p->seg->borrower_count--;
-    if (p->seg->last_found == p)
-        p->seg->last_found = NULL;
+    p->seg->inner_guests -= p->inner_pid;
+    guest_del(p, &p->guest[0]);
+    guest_del(p, &p->guest[1]);
     p->borrowed = false;
     segment_unref(p->c, p->seg);
     p->seg = NULL;
@@ -264,27 +425,39 @@ void proc_unborrow(struct proc *p)
 
 struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest)
 {
-    struct proc *p;
+    struct guest_key *key;
 
+    if (!seg) /* who has left one ring for another may still speak in the first */
+        return NULL;
     if (!guest && seg->owner && seg->owner->pid == pid)
         return seg->owner;
-    if (seg->last_found && seg->last_found->pid == pid)
+    if (seg->last_found && (seg->last_found->guest[0].number == pid || seg->last_found->guest[1].number == pid) && pid)
         return seg->last_found;
-    for (p = seg->borrowers; p && p->pid != pid; p = p->borrow_next)
-        ;
-    seg->last_found = p;
-    return p;
+    if (!seg->borrowers)
+        return NULL;
+    key = *guest_bucket(seg->borrowers->c, seg, pid);
+    while (key && (key->p->seg != seg || key->number != pid))
+        key = key->next;
+    seg->last_found = key ? key->p : NULL;
+    return seg->last_found;
 }
 
 void proc_free(struct proc *p)
 {
     struct collector *c = p->c;
 
-    for (struct proc *q = c->procs; q; q = q->next)
-        if (q->parent == p)
-            q->parent = NULL;
+    while (p->children)
+        proc_set_parent(p->children, NULL);
     proc_set_parent(p, NULL);
     unhash(p);
+    if (p->dead) {
+        LIST_DEL(c->dying_procs, p, dying_next, dying_prev);
+        c->dying--;
+    }
+    if (p->unwatched)
+        c->unwatched--;
+    if (c->unwatched_next == p)
+        c->unwatched_next = p->next;
     while (p->forks)
         fork_drop(p, p->forks);
     proc_unborrow(p);
@@ -320,12 +493,13 @@ void proc_free(struct proc *p)
     free(p);
 }
 
-struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool parent_too, uint64_t time_ns)
+struct fork_pending *fork_begin(struct proc *p, uint32_t tid, uint32_t id, bool vfork, bool parent_too, uint64_t time_ns)
 {
     struct fork_pending *f = xcalloc(1, sizeof(*f)), **at = &p->forks;
     unsigned count = 0;
 
     f->tid = tid;
+    f->id = id;
     f->vfork = vfork;
     f->parent_too = parent_too;
     f->time_ns = time_ns;
@@ -336,7 +510,7 @@ struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool p
     while (*at) {
         struct fork_pending *o = *at;
 
-        if (o->tid == tid || count++ >= 1024) {
+        if ((tid && o->tid == tid) || count++ >= 1024) {
             fork_drop(p, o);
             at = &p->forks;
             count = 0;
@@ -344,6 +518,8 @@ struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool p
             at = &o->next;
         }
     }
+    if (at == &p->forks)
+        LIST_ADD(p->c->forkers, p, forker_next, forker_prev);
     *at = f;
     return f;
 }
@@ -355,6 +531,8 @@ void fork_drop(struct proc *p, struct fork_pending *f)
     for (at = &p->forks; *at != f; at = &(*at)->next)
         ;
     *at = f->next;
+    if (!p->forks)
+        LIST_DEL(p->c->forkers, p, forker_next, forker_prev);
     fd_table_free(p->c, &f->fds);
     tls_objects_free(f->tls);
     free(f->cwd);

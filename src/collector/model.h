@@ -108,16 +108,25 @@ struct desc {
 #define DESC_NO_POS UINT64_MAX
 
 #define FD_PAGE 64
+/* Of all descriptors of a process, of its forks that are under way and of the children that share its ring: what records
+ * claim costs a process nothing. */
+#define FD_PAGES_MAX 4096u
+struct fd_budget {
+    unsigned refs, pages;
+};
+
 struct fd_table {
     struct desc **page;       /* FD_PAGE descriptors each, NULL where none is open */
     unsigned pages;
+    struct fd_budget *budget; /* NULL as long as there are no pages */
 };
 
 /* A fork that is under way. */
 struct fork_pending {
     struct fork_pending *next;
-    uint32_t tid;             /* of the caller */
-    uint32_t child;           /* pid if already known, else 0 */
+    uint32_t tid;             /* of the caller; 0: not known (seccomp) */
+    uint32_t id;              /* its number among those of the segment, 0: not known */
+    uint32_t child;           /* the number in its records if it has shown itself, else 0 */
     bool vfork, parent_too;   /* CLONE_VFORK; CLONE_PARENT */
     bool new_pids;            /* CLONE_NEWPID */
     uint64_t time_ns;
@@ -160,13 +169,16 @@ enum proc_root { ROOT_UNKNOWN, ROOT_OURS, ROOT_OTHER };
 
 /* A segment and who writes to it. */
 struct segment {
+    struct collector *c;
     struct segment *next, *prev;
+    struct segment *pid_next; /* by host_pid */
     struct segment_map map;
     unsigned refs;            /* queued entries, processes, the list itself */
     struct proc *owner;       /* NULL before its process is known and after it left */
     pid_t host_pid;
     struct proc *borrowers;   /* linked by borrow_next */
     unsigned borrower_count;
+    unsigned inner_guests;    /* borrowers with inner_pid */
     struct proc *last_found;
     bool attached;            /* BL_ATTACH was processed */
     bool held;                /* wait for REC_UPGRADE in another ring before reading */
@@ -182,6 +194,9 @@ struct segment {
     uint64_t stall_look;      /* CLOCK_MONOTONIC ns: when to look into the present stall of the ring; 0: there is none */
     bool orphans;             /* the owner left while it was forking: unknown borrowers may follow */
     uint64_t queued, queued_bytes; /* records in the backlog */
+    int64_t debt_ns;          /* what its records took beyond RECORD_NS each; segment_charge() */
+    uint64_t debt_at;         /* CLOCK_MONOTONIC ns: when that was looked at last */
+    bool too_dear;            /* its records are dropped */
     uint64_t next_poll, interval; /* CLOCK_MONOTONIC ns */
     uint64_t busy_ns;         /* CLOCK_MONOTONIC: when something was last found in its ring */
     uint64_t shared_look;     /* CLOCK_MONOTONIC ns: when it was last asked whether anybody still has it mapped */
@@ -192,7 +207,13 @@ struct segment {
 struct proc {
     struct proc *next, *prev;         /* all */
     struct proc *hash_next;           /* by host pid */
-    struct proc *borrow_next;         /* of segment.borrowers */
+    struct proc *borrow_next, *borrow_prev; /* of segment.borrowers */
+    struct guest_key {                /* by segment and the number in its records, while it borrows */
+        struct proc *p;
+        struct guest_key *next;
+        uint32_t number;              /* 0: not listed */
+    } guest[2];                       /* its pid; or that of its fork, with REC_PID_FORK */
+    uint32_t fork_id;                 /* number of the fork that it comes from; 0: not known */
     struct collector *c;
     struct tm_process tm;             /* strings are owned by this object */
     struct pipeline *pl;              /* NULL before telemetry started */
@@ -200,11 +221,15 @@ struct proc {
     bool command_refused;             /* a command file that can't be trusted was told of */
     struct segment *seg;              /* own, or the one that is borrowed */
     struct proc *parent;              /* NULL if unknown or gone */
+    struct proc *children, *sibling_next, *sibling_prev; /* whose parent this is, dead ones included */
+    struct proc *forker_next, *forker_prev; /* of collector.forkers */
+    struct proc *dying_next, *dying_prev;   /* of collector.dying_procs */
     unsigned live_children;
     uint32_t pid;                     /* as the process sees it */
     bool over;                        /* seems to have ended, but had begun an exec */
     bool new_pids;                    /* its children may be in a pid namespace of their own */
-    bool inner_pid;                   /* its parent may know it by another number than it does itself */
+    bool inner_pid;                   /* its parent may know it by another number than it does itself, and that one isn't
+                                       * known */
     pid_t host_pid;                   /* ours; 0 if unknown */
     uint64_t start_ticks;             /* pi_stat.start_ticks, 0 if unknown */
     bool borrowed;                    /* seg is somebody else's */
@@ -214,6 +239,8 @@ struct proc {
     bool end_queued;
     bool end_reached;                 /* BL_END came up, but the wait status isn't known yet */
     int pidfd;
+    bool unwatched;                   /* no pidfd to spare: /proc is looked at now and then */
+    uint64_t status_look, status_wait; /* end_reached: CLOCK_MONOTONIC ns when to ask again; ns between two times */
     struct event *death;
     uint64_t death_ns;                /* CLOCK_REALTIME, when noticed */
     uint64_t death_mono;              /* CLOCK_MONOTONIC, when noticed */
@@ -223,6 +250,7 @@ struct proc {
     struct tls_objects *tls;          /* whose descriptor the probe doesn't know (tls_objects.h); NULL: none */
     struct stream *asking;            /* those with DNS queries outstanding that it used last (stream.h) */
     char *cwd;                        /* never NULL after start */
+    uint64_t ask_again;               /* CLOCK_MONOTONIC ns: not before is anything asked about it (ask.h) */
     enum proc_root root;              /* do its names mean to us what they mean to it? */
     char *pending_exec;               /* path of an exec under way, absolute */
     char *exec_path;                  /* ... as passed */
@@ -259,13 +287,19 @@ struct proc {
 };
 
 /* --- descriptors --- */
-/* The slot of fd, or NULL if there is none (create: or fd is impossible). */
+/* The slot of fd, or NULL if there is none (create: or fd is impossible, or there are too many). */
 struct desc *fd_get(struct fd_table *t, int64_t fd, bool create);
+/* What there is no room for is left out. */
 void fd_table_copy(struct fd_table *to, const struct fd_table *from);
 void fd_table_free(struct collector *c, struct fd_table *t);
+/* It counts for nobody else any more. */
+void fd_table_part(struct fd_table *t);
 /* Calls fn for each open descriptor. */
 void fd_table_each(struct fd_table *t, void (*fn)(void *ctx, int fd, struct desc *d), void *ctx);
 
+/* Names longer than NAME_SHORT share LONG_NAMES_MAX bytes; what doesn't fit has no name, which is counted. */
+#define NAME_SHORT 1024u
+#define LONG_NAMES_MAX ((size_t)64 << 20)
 struct file *file_new(struct collector *c, enum fd_kind kind, const char *path, size_t len);
 static inline struct file *file_ref(struct file *f)
 {
@@ -282,10 +316,22 @@ void address_set(union address *a, const void *p, size_t len);
 struct proc *proc_new(struct collector *c, uint32_t pid, pid_t host_pid);
 void proc_free(struct proc *p);
 struct proc *proc_by_host_pid(struct collector *c, pid_t host_pid);
+/* Where the list of those with such a number begins; others may be in it. */
+struct segment **segments_by_pid(struct collector *c, pid_t host_pid);
 void proc_set_host_pid(struct proc *p, pid_t host_pid);
+/* The number that it has for itself. */
+void proc_set_pid(struct proc *p, uint32_t pid);
 void proc_set_parent(struct proc *p, struct proc *parent);
 void proc_borrow(struct proc *p, struct segment *seg);
 void proc_unborrow(struct proc *p);
+/* The number that a process sees itself under, and that its records have from now on. */
+void proc_set_pid(struct proc *p, uint32_t pid);
+/* Its own number is one that its parent doesn't know, or (false) is known. */
+void proc_set_inner(struct proc *p, bool inner);
+/* Marks it dead or not at all: on the list of those whose end is to be told. */
+void proc_set_dying(struct proc *p);
+/* The number of the fork that it comes from, by which its records may call it. */
+void proc_set_fork(struct proc *p, uint32_t id);
 /* Who writes under this number there: a guest, or the owner. Both may have the same one, in pid namespaces of their
  * own. */
 struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest);
@@ -293,7 +339,7 @@ struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest);
 /* Drops tables and names of an image; keeps identity. */
 void tm_clear(struct tm_process *tm);
 
-struct fork_pending *fork_begin(struct proc *p, uint32_t tid, bool vfork, bool parent_too, uint64_t time_ns);
+struct fork_pending *fork_begin(struct proc *p, uint32_t tid, uint32_t id, bool vfork, bool parent_too, uint64_t time_ns);
 void fork_drop(struct proc *p, struct fork_pending *f);
 
 #endif

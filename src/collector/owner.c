@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "collector/owner.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "collector/ask.h"
 #include "collector/core.h"
 
 #define ENTRIES 4096 /* a power of two */
@@ -23,11 +25,11 @@ struct entry {
 
 static struct entry cache[ENTRIES];
 
-/* Whether p's names mean to us what they mean to it: the same root directory and mounts. */
+/* Whether p's names mean to us what they mean to it: the same root directory and mounts. The links' texts say so: to look
+ * behind them could take long. (Where our own root isn't that of our mount namespace, "/" is ours, too.) */
 static bool same_root(struct proc *p)
 {
     char link[64], theirs[64], ours[64];
-    struct stat a, b;
     ssize_t n, m;
 
     if (p->root != ROOT_UNKNOWN)
@@ -35,22 +37,27 @@ static bool same_root(struct proc *p)
     if (p->host_pid <= 0 || p->dead) /* ended before anybody could look: as most are */
         return true;
     snprintf(link, sizeof(link), "/proc/%d/root", (int)p->host_pid);
-    if (stat(link, &a) || stat("/", &b))
+    n = readlink(link, theirs, sizeof(theirs));
+    if (n < 0)
         return true;
+    if (n != 1 || theirs[0] != '/') {
+        p->root = ROOT_OTHER;
+        return false;
+    }
     snprintf(link, sizeof(link), "/proc/%d/ns/mnt", (int)p->host_pid);
     n = readlink(link, theirs, sizeof(theirs));
     m = readlink("/proc/self/ns/mnt", ours, sizeof(ours));
-    p->root = a.st_dev == b.st_dev && a.st_ino == b.st_ino && (n < 0 || (n == m && !memcmp(theirs, ours, (size_t)n)))
-                  ? ROOT_OURS
-                  : ROOT_OTHER;
+    p->root = n < 0 || (n == m && !memcmp(theirs, ours, (size_t)n)) ? ROOT_OURS : ROOT_OTHER;
     return p->root == ROOT_OURS;
 }
 
-static bool look(const char *path, struct rec_stat *ret)
+static bool look(struct proc *p, bool own, const char *path, struct rec_stat *ret, bool *ret_known)
 {
     struct stat st;
+    int rc = ask_stat_in(p, own, path, &st);
 
-    if (stat(path, &st))
+    *ret_known = rc != -ETIMEDOUT;
+    if (rc)
         return false;
     *ret = (struct rec_stat){.mode = st.st_mode, .uid = st.st_uid, .gid = st.st_gid, .ino = st.st_ino, .dev = st.st_dev};
     return true;
@@ -67,16 +74,17 @@ static uint32_t hash(const char *s, size_t len)
 
 bool owner_lookup(struct proc *p, const char *path, size_t len, struct rec_stat *ret)
 {
-    char text[PATH_MAX + 32];
+    char text[PATH_MAX];
     struct entry *e;
+    bool known;
 
     if (!len || path[0] != '/' || len >= PATH_MAX || memchr(path, 0, len))
         return false;
     if (!same_root(p)) {
         if (p->dead)
             return false;
-        snprintf(text, sizeof(text), "/proc/%d/root%.*s", (int)p->host_pid, (int)len, path);
-        return look(text, ret);
+        snprintf(text, sizeof(text), "%.*s", (int)len, path);
+        return look(p, true, text, ret, &known);
     }
     e = &cache[hash(path, len) & (ENTRIES - 1)];
     if (e->len != len || !e->path || memcmp(e->path, path, len)) {
@@ -86,8 +94,9 @@ bool owner_lookup(struct proc *p, const char *path, size_t len, struct rec_stat 
         e->until = 0;
     }
     if (p->c->now_mono >= e->until) {
-        e->found = look(e->path, &e->st);
-        e->until = p->c->now_mono + OWNER_SECONDS * UINT64_C(1000000000);
+        e->found = look(p, false, e->path, &e->st, &known);
+        if (known) /* another process may be asked about */
+            e->until = p->c->now_mono + OWNER_SECONDS * UINT64_C(1000000000);
     }
     *ret = e->st;
     return e->found;

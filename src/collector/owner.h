@@ -3,7 +3,8 @@
  * Owner and mode of files that were opened for reading, by name: asking with
  * fstat(2) in the observed program would cost it a system call for each open.
  * Answers are remembered for OWNER_SECONDS, so they may be that old. (Files that
- * a program makes or writes to are asked about by the probe, at once.)
+ * a program makes or writes to are asked about by the probe, at once.) One that
+ * the kernel doesn't have in memory may not come in time (ask.h).
  * Single-threaded.
  */
 #ifndef SCOPE_COLLECTOR_OWNER_H

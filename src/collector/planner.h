@@ -19,11 +19,11 @@ struct planner *planner_new(const char *plan_dir);
 void planner_free(struct planner *pl);
 /* Both descriptors are taken: sock, on which the answer is sent (then it is closed), and the image; -1: the program of
  * the asker itself, which has no /proc to open it by. from: the asker; what is planned for it is bounded unless it is
- * trusted, is read with its rights and not put into the cache. Whoever hangs up is forgotten. */
+ * trusted, is read with its rights and not put into the cache. */
 struct peer;
 void planner_request(struct planner *pl, int sock, int image_fd, const struct peer *from, bool trusted,
                      const char key[PLAN_KEY_MAX]);
-/* Call now and then: ends what is done for askers that are gone. */
+/* Call now and then: ends what is done for guests that are gone; what others have asked for goes into the cache. */
 void planner_sweep(struct planner *pl);
 /* Call on SIGCHLD. */
 void planner_reap(struct planner *pl);

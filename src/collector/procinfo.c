@@ -8,11 +8,13 @@
 #include <grp.h>
 #include <linux/nsfs.h>
 #include <linux/types.h>
+#include <netinet/in.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -76,6 +78,42 @@ int pi_stat(pid_t pid, struct pi_stat *ret)
     return 0;
 }
 
+/* proc_tid_children(5) */
+static void children_of(pid_t pid, pid_t tid, void (*fn)(void *ctx, pid_t child), void *ctx)
+{
+    char path[64], *line = NULL, *p, *end;
+    size_t size = 0;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, tid);
+    f = fopen(path, "re");
+    if (f && getline(&line, &size, f) > 0)
+        for (p = line; strtol(p, &end, 10) > 0 && end != p; p = end)
+            fn(ctx, (pid_t)strtol(p, NULL, 10));
+    free(line);
+    if (f)
+        fclose(f);
+}
+
+void pi_each_child(pid_t pid, pid_t tid, void (*fn)(void *ctx, pid_t child), void *ctx)
+{
+    char path[40];
+    struct dirent *d;
+    DIR *dir;
+
+    if (tid) {
+        children_of(pid, tid, fn, ctx);
+        return;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    dir = opendir(path);
+    while (dir && (d = readdir(dir)))
+        if (isdigit((unsigned char)d->d_name[0]))
+            children_of(pid, (pid_t)strtol(d->d_name, NULL, 10), fn, ctx);
+    if (dir)
+        closedir(dir);
+}
+
 char *pi_name(pid_t pid)
 {
     char path[40], buf[64];
@@ -118,40 +156,20 @@ char *pi_cgroup(pid_t pid, char container[65])
     return xstrdup("");
 }
 
-#define ENVIRON_MAX ((size_t)2 << 20)
-
-char **pi_environ(pid_t pid)
+char **pi_environ_list(const char *text, size_t len)
 {
-    size_t cap = 16384, len = 0, count = 0, i = 0;
-    char path[40], *text, **list, *to;
-    ssize_t n;
-    int fd;
+    size_t count = 1, i = 0;
+    char **list, *to;
 
-    snprintf(path, sizeof(path), "/proc/%d/environ", pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return NULL;
-    text = xmalloc(cap);
-    while ((n = read(fd, text + len, cap - len - 1)) > 0) {
-        len += (size_t)n;
-        if (cap - len == 1) {
-            if (cap >= ENVIRON_MAX)
-                break;
-            cap *= 2;
-            text = xrealloc(text, cap, 1);
-        }
-    }
-    close(fd);
-    text[len] = 0;
-    for (size_t k = 0; k < len; k += strlen(text + k) + 1)
-        count++;
+    for (size_t k = 0; k < len; k++)
+        count += !text[k];
     list = xmalloc((count + 1) * sizeof(*list) + len + 1);
     to = (char *)(list + count + 1);
-    memcpy(to, text, len + 1);
+    memcpy(to, text, len);
+    to[len] = 0;
     for (size_t k = 0; k < len; k += strlen(to + k) + 1)
         list[i++] = to + k;
     list[i] = NULL;
-    free(text);
     return list;
 }
 
@@ -214,11 +232,66 @@ static int read_link(const char *path, char *buf, size_t size)
 int pi_fd_link(pid_t pid, int fd, char *buf, size_t size, struct stat *st)
 {
     char path[48];
+    int n;
 
     snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
-    if (st && stat(path, st))
+    if (st)
         *st = (struct stat){0};
-    return read_link(path, buf, size);
+    n = read_link(path, buf, size);
+    /* Behind these is no file system that could keep us waiting; whatever else it is, ask.h. */
+    if (st && n > 0 && (!strncmp(buf, "socket:[", 8) || !strncmp(buf, "pipe:[", 6) || !strncmp(buf, "anon_inode:", 11)) &&
+        stat(path, st))
+        *st = (struct stat){0};
+    return n;
+}
+
+/* Addresses are written as words of 32 bits in this machine's order. */
+static bool parse_address(const char *hex, const char *port, sa_family_t family, struct sockaddr_storage *ret)
+{
+    struct sockaddr_in *in = (struct sockaddr_in *)ret;
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
+    size_t words = family == AF_INET ? 1 : 4;
+    uint32_t word[4];
+
+    if (strlen(hex) != 8 * words)
+        return false;
+    for (size_t i = 0; i < words; i++) {
+        char text[9] = {0};
+
+        memcpy(text, hex + 8 * i, 8);
+        word[i] = (uint32_t)strtoul(text, NULL, 16);
+    }
+    *ret = (struct sockaddr_storage){.ss_family = family};
+    if (family == AF_INET) {
+        memcpy(&in->sin_addr, word, sizeof(in->sin_addr));
+        in->sin_port = htons((uint16_t)strtoul(port, NULL, 16));
+    } else {
+        memcpy(&in6->sin6_addr, word, sizeof(in6->sin6_addr));
+        in6->sin6_port = htons((uint16_t)strtoul(port, NULL, 16));
+    }
+    return true;
+}
+
+int pi_tcp_peer(pid_t pid, int fd, sa_family_t family, struct sockaddr_storage *ret)
+{
+    char path[40], text[64], address[33], port[5], *line = NULL;
+    unsigned long long ino, at;
+    size_t size = 0;
+    bool found = false;
+    FILE *f;
+
+    if (pi_fd_link(pid, fd, text, sizeof(text), NULL) < 0 || sscanf(text, "socket:[%llu]", &ino) != 1)
+        return -ENOENT;
+    snprintf(path, sizeof(path), "/proc/%d/net/%s", pid, family == AF_INET ? "tcp" : "tcp6");
+    f = fopen(path, "re");
+    if (!f)
+        return -errno;
+    while (!found && getline(&line, &size, f) > 0)
+        found = sscanf(line, " %*[0-9]: %*[0-9A-F]:%*[0-9A-F] %32[0-9A-F]:%4[0-9A-F] %*s %*s %*s %*s %*s %*s %llu", address,
+                       port, &at) == 3 && at == ino && parse_address(address, port, family, ret);
+    free(line);
+    fclose(f);
+    return found ? 0 : -ENOENT;
 }
 
 int pi_cwd(pid_t pid, char *buf, size_t size)
@@ -523,7 +596,8 @@ bool pi_any_maps(uint64_t ino)
 
 int pi_get_socket(pid_t pid, int fd, uint64_t ino)
 {
-    int pidfd = pi_pidfd(pid), got;
+    int pidfd = pi_pidfd(pid), got, type;
+    socklen_t len = sizeof(type);
     struct stat st;
 
     if (pidfd < 0)
@@ -532,7 +606,8 @@ int pi_get_socket(pid_t pid, int fd, uint64_t ino)
     if (got < 0)
         got = -errno;
     close(pidfd);
-    if (got >= 0 && (fstat(got, &st) || !S_ISSOCK(st.st_mode) || st.st_ino != ino)) {
+    /* that it is a socket first: the file system of something else could keep fstat(2) waiting */
+    if (got >= 0 && (getsockopt(got, SOL_SOCKET, SO_TYPE, &type, &len) || fstat(got, &st) || st.st_ino != ino)) {
         close(got);
         return -ESTALE;
     }

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -24,6 +25,9 @@ struct pi_stat {
 /* 0 or -errno (-ESRCH when there is no such process). */
 int pi_stat(pid_t pid, struct pi_stat *ret);
 
+/* Calls fn for each child that a thread (tid 0: any) of a process has; nothing if the kernel doesn't tell. */
+void pi_each_child(pid_t pid, pid_t tid, void (*fn)(void *ctx, pid_t child), void *ctx);
+
 /* The short name (comm); malloc'ed, "" if unknown. */
 char *pi_name(pid_t pid);
 
@@ -35,8 +39,9 @@ char *pi_cgroup(pid_t pid, char container[65]);
 /* A process's number in the innermost pid namespace that it is in: as it sees itself. 0 if unknown. */
 uint32_t pi_inner_pid(pid_t pid);
 
-/* The environment that the program was started with: NULL-terminated array in one malloc'ed block; NULL if unreadable. */
-char **pi_environ(pid_t pid);
+/* What /proc/PID/environ holds as a NULL-terminated array in one malloc'ed block (ask_environ() reads it). */
+#define ENVIRON_MAX ((size_t)2 << 20)
+char **pi_environ_list(const char *text, size_t len);
 
 /* CPU time used by all threads so far, ns; false when the process is gone. */
 bool pi_cpu_ns(pid_t pid, uint64_t *ret);
@@ -46,8 +51,12 @@ int64_t pi_fd_count(pid_t pid);
 
 /* Calls fn for each open descriptor. 0 or -errno. */
 int pi_each_fd(pid_t pid, void (*fn)(void *ctx, int fd), void *ctx);
-/* Target of /proc/PID/fd/N as text into buf (terminated), and the file's stat (st_mode 0 if not known). Length or -errno. */
+/* Target of /proc/PID/fd/N as text into buf (terminated), and its stat if it is a socket, a pipe or anonymous (else, or if it isn't
+ * known: st_mode 0). Length or -errno. */
 int pi_fd_link(pid_t pid, int fd, char *buf, size_t size, struct stat *st);
+/* Whom a TCP socket of AF_INET or AF_INET6 is connected to, from the kernel's list of those (proc_pid_net(5)); what it
+ * costs grows with their number. 0, -ENOENT or another -errno. */
+int pi_tcp_peer(pid_t pid, int fd, sa_family_t family, struct sockaddr_storage *ret);
 /* Its open(2) flags, O_CLOEXEC included; or -errno. */
 int pi_fd_flags(pid_t pid, int fd);
 /* A descriptor of ours for the same open file (pidfd_getfd(2)), or -errno. */

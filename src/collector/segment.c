@@ -3,12 +3,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "base/mem.h"
+
+#define MS UINT64_C(1000000)
 
 static char *copy_text(const char *shared, size_t max)
 {
@@ -70,7 +74,7 @@ static const char *check_layout(struct segment_map *m, const struct segment_head
     if (m->fd_off < sizeof(*h) || m->fd_off % 64 || m->fd_cap > FD_CAP_MAX || fd_end > m->skip_off || m->skip_off % 64 ||
         skip_end > m->ring_off)
         return "descriptor table out of bounds";
-    if (m->ring_off % 64 || m->ring_cells < RING_CELLS_MIN || ring_end > m->size)
+    if (m->ring_off % 64 || m->ring_cells < RING_CELLS_MIN || m->ring_cells > RING_CELLS || ring_end > m->size)
         return "ring out of bounds";
     return NULL;
 }
@@ -78,18 +82,25 @@ static const char *check_layout(struct segment_map *m, const struct segment_head
 int segment_map(struct segment_map *m, int fd, const char **ret_why)
 {
     const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+    struct statfs fs;
     struct stat st;
     const char *why;
+    int has;
 
     *m = (struct segment_map){0};
-    *ret_why = "can't be examined";
-    if (fstat(fd, &st))
-        return -errno;
+    /* First: only files in memory have seals. The file system of any other could keep fstat(2) waiting. */
     *ret_why = "not sealed against changes of its size";
-    if ((fcntl(fd, F_GET_SEALS) & seals) != seals)
+    has = fcntl(fd, F_GET_SEALS);
+    if (has < 0 || (has & seals) != seals)
         return -EPERM;
+    *ret_why = "can't be examined";
+    if (fstat(fd, &st) || fstatfs(fd, &fs))
+        return -errno;
+    *ret_why = "not of ordinary memory"; /* of huge pages, there may be none left when one is looked at: SIGBUS */
+    if (fs.f_type != TMPFS_MAGIC)
+        return -EINVAL;
     *ret_why = "size is impossible";
-    if (st.st_size < (off_t)sizeof(struct segment_header) || (uint64_t)st.st_size > SEGMENT_SIZE_MAX)
+    if (st.st_size < (off_t)sizeof(struct segment_header) || (uint64_t)st.st_size > segment_size(FD_CAP_MAX))
         return -EINVAL;
     *ret_why = "can't be mapped";
     m->size = (size_t)st.st_size;
@@ -191,16 +202,28 @@ static bool committed(const struct segment_map *m, uint64_t pos)
     return __atomic_load_n(cell(m, pos), __ATOMIC_ACQUIRE) == pos + 1;
 }
 
-/* Looks for the record behind a reservation that stays uncommitted. */
-static bool pass_torn(struct segment_map *m, uint64_t head)
+static void move_on(struct segment_map *m, uint64_t pos)
 {
+    m->ring.pos = pos;
+    m->ring.stalled_ns = m->ring.search_ns = m->ring.search_wait_ns = 0;
+}
+
+/* Looks for the record behind a reservation that stays uncommitted. */
+static bool pass_torn(struct segment_map *m, uint64_t head, uint64_t now)
+{
+    struct ring *r = &m->ring;
+
     for (uint64_t pos = m->ring.pos + 1; pos < head; pos++) {
         if (committed(m, pos)) {
-            m->ring.pos = pos;
-            m->ring.torn++;
+            move_on(m, pos);
+            r->torn++;
             return true;
         }
     }
+    r->search_wait_ns = r->search_wait_ns ? 2 * r->search_wait_ns : RING_SEARCH_MS * MS;
+    if (r->search_wait_ns > RING_SEARCH_MAX_MS * MS)
+        r->search_wait_ns = RING_SEARCH_MAX_MS * MS;
+    r->search_ns = now + r->search_wait_ns;
     return false;
 }
 
@@ -232,26 +255,26 @@ enum ring_state ring_next(struct segment_map *m, uint64_t now, bool last, const 
             if (!last) {
                 if (!m->ring.stalled_ns)
                     m->ring.stalled_ns = now;
-                if (now - m->ring.stalled_ns < patience_ms(m, head) * UINT64_C(1000000))
+                if (now - m->ring.stalled_ns < patience_ms(m, head) * MS || now < m->ring.search_ns)
                     return RING_EMPTY;
             }
-            if (pass_torn(m, head)) {
-                m->ring.stalled_ns = 0;
+            if (pass_torn(m, head, now))
                 continue;
-            }
             if (!last)
                 return RING_EMPTY;
-            m->ring.pos = head;
+            move_on(m, head);
             m->ring.torn++;
             return RING_EMPTY;
         }
-        m->ring.stalled_ns = 0;
+        move_on(m, pos);
         size = __atomic_load_n(&r->size, __ATOMIC_RELAXED);
         kind = __atomic_load_n(&r->kind, __ATOMIC_RELAXED);
         room = (uint32_t)(m->ring_cells - pos % m->ring_cells) * RING_CELL;
         if (size > room || size < (kind == REC_PAD ? 16 : sizeof(struct record)))
             return RING_BROKEN;
         if (kind == REC_PAD) {
+            if (size != room) /* it fills up to the end: once a lap */
+                return RING_BROKEN;
             ring_advance(m, size);
             continue;
         }

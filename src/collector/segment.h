@@ -15,7 +15,8 @@
 #include "wire/record.h"
 #include "wire/segment.h"
 
-#define SEGMENT_SIZE_MAX (UINT64_C(256) << 20) /* larger segments are refused */
+/* Larger segments than a probe makes (segment_size(FD_CAP_MAX), RING_CELLS) are refused: what is in one is looked at
+ * again and again. */
 #define RING_CELLS_MIN   64u
 
 /* What the header said when the segment arrived; own copies, strings terminated. */
@@ -35,6 +36,8 @@ struct ring {
     uint64_t pos;                    /* next cell to read */
     uint64_t torn;                   /* reservations that were never committed */
     uint64_t stalled_ns;             /* CLOCK_MONOTONIC since when the cell at pos is reserved but not committed; 0: not */
+    uint64_t search_ns;              /* CLOCK_MONOTONIC: not before is a record behind it looked for again; 0: at once */
+    uint64_t search_wait_ns;         /* how long that was put off last */
 };
 
 /* How long a reservation may stay uncommitted before it is given up: RING_STALL_MS when the ring is filling up behind
@@ -42,6 +45,10 @@ struct ring {
 #define RING_PATIENT_MS 2000u
 #define RING_SINGLE_MS 50u   /* the only writer sleeps in a system call: a signal handler did not return to its record */
 #define RING_LOSSLESS_MS 900u /* writers that wait for room give up after SEG_WAIT_MS */
+/* Nothing behind it is committed: each search reads all of the ring, so the next one is put off, twice as long each
+ * time. What is found is read anyway: on the whole no cell is looked at more often than it is written. */
+#define RING_SEARCH_MS 10u
+#define RING_SEARCH_MAX_MS 1000u
 
 struct segment_map {
     uint8_t *base;                   /* shared mapping */

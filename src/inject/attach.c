@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "inject/attach.h"
 
+#include <dirent.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -113,6 +115,41 @@ static int make_header(struct attach *a)
         return -EIO;
     h->uuid[6] = (uint8_t)((h->uuid[6] & 0x0f) | 0x40); /* RFC 9562, 5.4 */
     h->uuid[8] = (uint8_t)((h->uuid[8] & 0x3f) | 0x80);
+    return 0;
+}
+
+/* What the probe finds out about a descriptor at its first use, which it can't in a sandbox: before the process goes on. */
+static int write_descriptors(int segment, pid_t pid, struct segment_header *h)
+{
+    char path[64];
+    struct dirent *d;
+    DIR *dir;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+    dir = opendir(path);
+    if (!dir)
+        return -errno;
+    while ((d = readdir(dir))) {
+        struct fd_entry e = {0};
+        char *end;
+        unsigned long fd = strtoul(d->d_name, &end, 10);
+        struct stat st;
+
+        if (*end || end == d->d_name || fd >= h->fd_cap || fstatat(dirfd(dir), d->d_name, &st, 0))
+            continue;
+        e.kind = S_ISSOCK(st.st_mode)  ? FDK_SOCKET
+                 : S_ISREG(st.st_mode) ? FDK_FILE
+                 : S_ISDIR(st.st_mode) ? FDK_DIR
+                 : S_ISFIFO(st.st_mode) ? FDK_PIPE
+                                        : FDK_OTHER;
+        if (!S_ISCHR(st.st_mode)) /* a device may not look at what is written to it */
+            e.state = FDS_READS;
+        if (pwrite(segment, &e, sizeof(e), (off_t)(h->fd_off + fd * sizeof(e))) != (ssize_t)sizeof(e))
+            continue;
+        if (fd >= h->fd_high)
+            h->fd_high = fd + 1;
+    }
+    closedir(dir);
     return 0;
 }
 
@@ -428,6 +465,7 @@ static int make_segment(struct job *j)
     if (rc == 0 && (ftruncate(j->segment, (off_t)size) < 0 ||
                     fcntl(j->segment, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 ||
                     write_images(j->segment, &a->texts, a->header) < 0 ||
+                    (a->facts.seccomp && write_descriptors(j->segment, a->pid, a->header) < 0) ||
                     pwrite(j->segment, a->header, sizeof(*a->header), 0) != (ssize_t)sizeof(*a->header)))
         rc = -errno;
     if (rc == 0)

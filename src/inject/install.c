@@ -11,8 +11,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "version.h"
 
 /* The probe, placed in the executable by src/cli/embed.S. Weak: tests and tools link this module without it. */
@@ -41,45 +41,15 @@ static uint64_t hash_bytes(const unsigned char *p, size_t len)
     return h;
 }
 
-/* A directory that only we or root can change. */
-static int check_dir(const char *path)
-{
-    struct stat st;
-
-    if (lstat(path, &st) < 0)
-        return -errno;
-    if (!S_ISDIR(st.st_mode))
-        return -ENOTDIR;
-    if ((st.st_uid != 0 && st.st_uid != geteuid()) || (st.st_mode & (S_IWGRP | S_IWOTH)))
-        return -EPERM;
-    return 0;
-}
-
-static int make_dir(const char *path)
-{
-    if (mkdir(path, 0755) == 0) {
-        if (chmod(path, 0755) < 0) /* whatever the umask */
-            return -errno;
-    } else if (errno != EEXIST) {
-        /* A read-only file system says so even for what exists. */
-        struct stat st;
-        int rc = -errno;
-
-        if (lstat(path, &st) < 0)
-            return rc;
-    }
-    return check_dir(path);
-}
-
-static bool same_file(const char *path, const void *bytes, size_t size)
+static bool same_file(int dir, const char *name, const void *bytes, size_t size)
 {
     struct stat st;
     bool same = false;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = safe_read_at(dir, name);
 
     if (fd < 0)
         return false;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_uid == 0 || st.st_uid == geteuid()) &&
+    if (fstat(fd, &st) == 0 && (st.st_uid == 0 || st.st_uid == geteuid()) &&
         !(st.st_mode & (S_IWGRP | S_IWOTH)) && (st.st_mode & 0555) == 0555 && (uint64_t)st.st_size == size) {
         char chunk[16384];
         size_t at = 0;
@@ -94,11 +64,11 @@ static bool same_file(const char *path, const void *bytes, size_t size)
     return same;
 }
 
-static int install_library(const char *dir, char **ret_lib)
+static int install_library(int dir, const char *dir_path, char **ret_lib)
 {
     size_t size;
     const void *bytes = launch_probe(&size);
-    char *path = xasprintf("%s/%s", dir, LIB_NAME);
+    char *path = xasprintf("%s/%s", dir_path, LIB_NAME);
     struct statvfs fs;
     int rc = 0;
 
@@ -106,9 +76,9 @@ static int install_library(const char *dir, char **ret_lib)
         free(path);
         return -EINVAL;
     }
-    if (!same_file(path, bytes, size))
-        rc = file_replace(path, bytes, size, 0755); /* a process that maps the old one keeps it */
-    if (rc == 0 && statvfs(dir, &fs) == 0 && (fs.f_flag & ST_NOEXEC))
+    if (!same_file(dir, LIB_NAME, bytes, size))
+        rc = safe_replace(dir, LIB_NAME, bytes, size, 0755); /* a process that maps the old one keeps it */
+    if (rc == 0 && fstatvfs(dir, &fs) == 0 && (fs.f_flag & ST_NOEXEC))
         rc = -EACCES;
     if (rc == 0)
         *ret_lib = path;
@@ -117,24 +87,56 @@ static int install_library(const char *dir, char **ret_lib)
     return rc;
 }
 
-static int install_plans(const char *dir, char **ret_plans)
+/* Plans are read and written by the collector later on: through the directory that is checked here. */
+static void install_plans(int dir, const char *dir_path, char **ret_plans)
 {
-    char *path = xasprintf("%s/plans", dir);
-    int rc = make_dir(path);
+    int fd = safe_make_dir(dir, "plans", 0755);
 
-    if (rc == 0 && access(path, W_OK) < 0)
-        rc = -errno;
-    if (rc == 0)
-        *ret_plans = path;
-    else
-        free(path);
-    return rc;
+    if (fd < 0)
+        return;
+    if (faccessat(fd, ".", W_OK, 0) < 0) {
+        close(fd);
+        return;
+    }
+    *ret_plans = xasprintf("%s/plans", dir_path);
+    safe_keep(*ret_plans, fd);
 }
 
-/* A place: a directory that has to be there, and the ones to make in it. */
+/* A place: a directory that has to be there, or be made with that mode, and the one to make in it. */
 struct place {
     char *parent, *sub;
+    mode_t make;
 };
+
+/* What is loaded into programs must be nobody's to change but ours and root's: 0, or -errno with the reason. */
+static int install_in(const struct place *p, const char *outer, const char *version, char **ret_lib, char **ret_plans,
+                      char **ret_why)
+{
+    char *inner_path = xasprintf("%s/%s", outer, version);
+    int fd = safe_dir(p->parent, SAFE_OURS, p->make, ret_why), inner = -1, rc = fd < 0 ? fd : 0;
+
+    if (rc == 0 && p->sub) {
+        int sub = safe_make_dir(fd, p->sub, 0755);
+
+        close(fd);
+        fd = sub;
+        rc = sub < 0 ? sub : 0;
+    }
+    if (rc == 0) {
+        inner = safe_make_dir(fd, version, 0755);
+        rc = inner < 0 ? inner : 0;
+    }
+    if (rc == 0 && !*ret_lib)
+        rc = install_library(inner, inner_path, ret_lib);
+    if (rc == 0 && !*ret_plans)
+        install_plans(inner, inner_path, ret_plans);
+    if (inner >= 0)
+        close(inner);
+    if (fd >= 0)
+        close(fd);
+    free(inner_path);
+    return rc;
+}
 
 int launch_install(const char *dir, char **ret_lib, char **ret_plan_dir, char **ret_what)
 {
@@ -151,36 +153,29 @@ int launch_install(const char *dir, char **ret_lib, char **ret_plan_dir, char **
     }
     version = xasprintf("%s-%016llx", SCOPE_VERSION, (unsigned long long)hash_bytes(bytes, size));
     if (dir) {
-        places[count++] = (struct place){xstrdup(dir), NULL};
+        places[count++] = (struct place){xstrdup(dir), NULL, 0};
     } else {
         char *base = session_base();
 
-        places[count++] = (struct place){xstrdup("/usr/lib"), xstrdup("appscope")};
-        places[count++] = (struct place){xstrdup("/tmp"), xasprintf("appscope-%u", (unsigned)geteuid())};
-        places[count++] = (struct place){xstrdup("/var/tmp"), xasprintf("appscope-%u", (unsigned)geteuid())};
-        places[count++] = (struct place){base, xstrdup("lib")};
+        places[count++] = (struct place){xstrdup("/usr/lib"), xstrdup("appscope"), 0};
+        places[count++] = (struct place){xstrdup("/tmp"), xasprintf("appscope-%u", (unsigned)geteuid()), 0};
+        places[count++] = (struct place){xstrdup("/var/tmp"), xasprintf("appscope-%u", (unsigned)geteuid()), 0};
+        places[count++] = (struct place){base, xstrdup("lib"), 0700};
     }
     for (size_t i = 0; i < count && !(lib && plans); i++) {
         char *outer = places[i].sub ? xasprintf("%s/%s", places[i].parent, places[i].sub) : xstrdup(places[i].parent);
-        char *inner = xasprintf("%s/%s", outer, version);
-        int err;
+        char *why = NULL;
+        int err = install_in(&places[i], outer, version, &lib, &plans, &why);
 
-        if (places[i].sub && i == 3)
-            mkdir(places[i].parent, 0700);
-        err = places[i].sub ? make_dir(outer) : 0;
-        if (err == 0)
-            err = make_dir(inner);
-        if (err == 0 && !lib)
-            err = install_library(inner, &lib);
-        if (err == 0 && !plans)
-            install_plans(inner, &plans);
         if (err < 0) {
             rc = err;
             free(what);
-            what = xstrdup(inner);
+            what = why            ? why
+                   : err == -EPERM ? xasprintf("%s/%s or what it lies in belongs to another user, or others can write to it",
+                                               outer, version)
+                                   : xasprintf("%s/%s", outer, version);
         }
         free(outer);
-        free(inner);
     }
     for (size_t i = 0; i < count; i++) {
         free(places[i].parent);

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "inject/exe.h"
 #include "inject/yama.h"
 #include "regs.h"
@@ -195,21 +196,28 @@ struct start {
     const char *secret;
 };
 
+static int ascending(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
 static int start_collector(void *arg)
 {
     struct start *st = arg;
     pid_t pid = getpid();
-    int fds[2];
+    int fds[2], keep[SAFE_KEPT_MAX + 2];
+    size_t count;
 
     /* Low numbers for ours, and none of them at 0..2 even if the program was started with those closed. */
     fds[0] = fcntl(st->listen_fd, F_DUPFD_CLOEXEC, 3);
     fds[1] = fcntl(st->ready_fd, F_DUPFD_CLOEXEC, 3);
     if (fds[0] < 0 || fds[1] < 0)
         return 1;
-    if (fds[0] < fds[1])
-        launch_detach(st->config, fds, 2);
-    else
-        launch_detach(st->config, (int[]){fds[1], fds[0]}, 2);
+    count = safe_kept(keep); /* the directories that it will write to */
+    keep[count++] = fds[0];
+    keep[count++] = fds[1];
+    qsort(keep, count, sizeof(*keep), ascending);
+    launch_detach(st->config, keep, count);
     set_title("scope-collector");
     if (write(fds[1], &pid, sizeof(pid)) != (ssize_t)sizeof(pid))
         return 1;

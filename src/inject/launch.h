@@ -40,9 +40,10 @@ const void *launch_probe(size_t *ret_size);
 /* Installs libscope.so where any process can read it and returns its path (malloc'ed): the first that works of
  *   dir if not NULL (then the only one), /usr/lib/appscope/<version>/ if it can be written or has the same file,
  *   /tmp/appscope-<uid>/<version>/, /var/tmp/appscope-<uid>/<version>/, <session base>/lib/<version>/.
- * Owner and mode are checked (plans and library are code that others will run); file systems mounted noexec are
- * passed over. Also creates plans/ there (or, where that is not writable, in the next place).
- * 0 or -errno with *ret_what naming the path that failed last (malloc'ed). -ENOENT: built without a probe. */
+ * Owner and mode of these directories and of those above them are checked (plans and library are code that others will
+ * run; base/safe_path.h, SAFE_OURS), and the one of the plans is kept open; file systems mounted noexec are passed over. Also creates plans/ there (or, where that is not writable, in the next place).
+ * 0 or -errno with *ret_what naming the path that failed last, for -EPERM and -ELOOP with the reason (malloc'ed). -ENOENT:
+ * built without a probe. */
 int launch_install(const char *dir, char **ret_lib, char **ret_plan_dir, char **ret_what);
 
 /* Makes plans for the image, its interpreter and its libraries that are not in the cache yet, in a child process, and

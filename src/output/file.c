@@ -15,6 +15,7 @@
 #include "base/job.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "output/internal.h"
 
 #define CHECK_MS 1000u /* how often the name is compared with what is open */
@@ -73,18 +74,28 @@ static int open_standard(int fd, bool *ret_socket)
     return own < 0 ? -errno : own;
 }
 
+/* A new file obeys the umask, as that of a shell would; one that was moved away gets the mode that it had. */
+static int open_path(const struct output *o, char **ret_why)
+{
+    return safe_file(o->cfg.path, O_WRONLY | O_APPEND | O_CREAT, o->file_mode ? o->file_mode : 0666 | SAFE_UMASK, ret_why);
+}
+
 static int file_open(struct output *o)
 {
     int std = standard_stream(o->cfg.path), fd, rc;
     struct file *f;
     struct stat st;
+    char *why = NULL;
     bool is_socket = false;
 
-    fd = std >= 0 ? open_standard(std, &is_socket)
-                  : open(o->cfg.path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+    fd = std >= 0 ? open_standard(std, &is_socket) : open_path(o, &why);
     if (fd < 0) {
-        rc = std >= 0 ? fd : -errno;
-        output_failed(o, "can't open %s for writing: %s", o->cfg.path, strerror(-rc));
+        rc = fd;
+        if (why)
+            output_failed(o, "can't write to %s: %s", o->cfg.path, why);
+        else
+            output_failed(o, "can't open %s for writing: %s", o->cfg.path, strerror(-rc));
+        free(why);
         return rc;
     }
     if (fstat(fd, &st) < 0) {
@@ -96,6 +107,8 @@ static int file_open(struct output *o)
     f = xcalloc(1, sizeof(*f));
     f->regular = S_ISREG(st.st_mode);
     f->named = std < 0 && f->regular;
+    if (f->named)
+        o->file_mode = st.st_mode & 0777;
     f->is_socket = is_socket;
     f->dev = st.st_dev;
     f->ino = st.st_ino;
@@ -193,13 +206,15 @@ static bool moved_away(struct output *o, struct file *f)
 {
     struct stat st;
     uint64_t now = monotonic_ms();
+    int rc;
 
     if (!f->named || now - f->checked < CHECK_MS)
         return false;
     f->checked = now;
-    if (stat(o->cfg.path, &st) == 0)
+    rc = safe_stat(o->cfg.path, &st); /* a link that isn't followed leads nowhere: the file stays */
+    if (rc == 0)
         return st.st_dev != f->dev || st.st_ino != f->ino;
-    return errno == ENOENT;
+    return rc == -ENOENT;
 }
 
 static ssize_t put(struct output *o, struct file *f, struct iovec *part, int parts)

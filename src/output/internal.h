@@ -77,6 +77,7 @@ struct output {
     unsigned retry_ms;               /* ... and is to be called again after that, where no descriptor tells */
     bool ever_up, said_failure;
     uint64_t claimed;                /* of stats.lost_destination */
+    mode_t file_mode;                /* of the file that was open last, 0: none yet */
     char failure[160];
     struct output_stats stats;
     struct connected *connected;

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "plan/emit.h"
 #include "plan/plan.h"
 #include "wire/syscalls.h"
@@ -25,9 +26,9 @@ static int key_ok(const char *key)
     return (n > 0 || key[0] == 'f') && n < PLAN_KEY_MAX && !key[n];
 }
 
-static char *cache_path(const char *dir, const char *key)
+static char *cache_name(const char *key)
 {
-    return xasprintf("%s/%s.plan", dir, key);
+    return xasprintf("%s.plan", key);
 }
 
 /* Everything that a user of the plan relies on. plan_check() has the ranges of the tables, this their contents. */
@@ -62,19 +63,18 @@ static int contents_ok(const char *plan, size_t size, const char *key)
 int plan_cache_open(const char *dir, const char *key)
 {
     struct stat st;
-    char *path, *plan;
-    int fd, ok = 0;
+    char *name, *plan;
+    int at, fd, ok = 0;
 
     if (!key_ok(key))
         return -ENOENT;
-    path = cache_path(dir, key);
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0) {
-        free(path);
+    at = safe_dir(dir, SAFE_OURS, 0, NULL);
+    if (at < 0)
         return -ENOENT;
-    }
+    name = cache_name(key);
+    fd = safe_read_at(at, name);
     /* A plan is code for other programs: take it from nobody but root and ourselves. */
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_uid == 0 || st.st_uid == geteuid()) &&
+    if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_uid == 0 || st.st_uid == geteuid()) &&
         !(st.st_mode & (S_IWGRP | S_IWOTH)) && st.st_size >= (off_t)sizeof(struct plan_header) &&
         st.st_size <= (off_t)MAX_PLAN_SIZE) {
         size_t size = (size_t)st.st_size;
@@ -84,38 +84,31 @@ int plan_cache_open(const char *dir, const char *key)
         free(plan);
     }
     if (!ok) {
-        close(fd);
-        unlink(path); /* made anew; somebody else's file stays where we may not remove it */
+        if (fd >= 0)
+            close(fd);
+        if (fd >= 0 || fd == -ELOOP || fd == -EINVAL)
+            unlinkat(at, name, 0); /* made anew; somebody else's file stays where we may not remove it */
         fd = -ENOENT;
     }
-    free(path);
+    free(name);
+    close(at);
     return fd;
 }
 
 int plan_cache_store(const char *dir, const char *key, const void *plan, size_t size)
 {
-    char *path, *tmp;
-    int fd, r;
+    char *name;
+    int at, r;
 
     if (!key_ok(key))
         return -EINVAL;
-    path = cache_path(dir, key);
-    tmp = xasprintf("%s/.plan-XXXXXX", dir);
-    fd = mkostemp(tmp, O_CLOEXEC);
-    if (fd < 0) {
-        r = -errno;
-    } else {
-        r = write_all(fd, plan, size);
-        if (!r && fchmod(fd, 0644) < 0)
-            r = -errno;
-        close(fd);
-        if (!r && rename(tmp, path) < 0)
-            r = -errno;
-        if (r)
-            unlink(tmp);
-    }
-    free(tmp);
-    free(path);
+    at = safe_dir(dir, SAFE_OURS, 0, NULL);
+    if (at < 0)
+        return at;
+    name = cache_name(key);
+    r = safe_replace(at, name, plan, size, 0644);
+    free(name);
+    close(at);
     return r;
 }
 

@@ -46,6 +46,7 @@
 #define FD_CLOEXEC_ 1
 #define PR_SET_SYSCALL_USER_DISPATCH_ 59
 #define SANDBOX_FDS 32
+#define DESCRIPTOR_SIZE 2048 /* of the C library's thread descriptor, at the thread pointer: no more of it than that */
 #define ITEMS 6
 
 _Static_assert(sizeof(struct regs) == 96 && offsetof(struct regs, slot) == 56 && offsetof(struct regs, sp) == 64 &&
@@ -177,6 +178,52 @@ static inline void fd_seen(struct segment_header *s, int fd)
             break;
 }
 
+#define GUEST_FDS 4096
+#define GUEST_ASKED 256   /* of these it asks before it enters one itself */
+#define GUEST_READS 0x80u /* the kernel certainly reads what is written to it */
+
+/* enum fd_kind of each descriptor of a process in a sandbox that has no table in its segment, and can't ask. Its parent
+ * has filled it in before the fork. */
+static uint8_t guest_fds[GUEST_FDS];
+
+/* True in a forked process in a sandbox. A vfork child has descriptors of its own in the memory of its parent. */
+static bool is_guest(void)
+{
+    return probe.sandboxed && process->slow & SLOW_BORROWED;
+}
+
+static enum fd_kind guest_kind(int fd)
+{
+    return is_guest() && (unsigned)fd < GUEST_FDS ? guest_fds[fd] & ~GUEST_READS : FDK_UNKNOWN;
+}
+
+static bool guest_reads(int fd)
+{
+    return is_guest() && (unsigned)fd < GUEST_FDS && guest_fds[fd] & GUEST_READS;
+}
+
+static void guest_began(int64_t fd, enum fd_kind kind)
+{
+    if (is_guest() && (uint64_t)fd < GUEST_FDS)
+        guest_fds[fd] = (uint8_t)(kind | (kind == FDK_SOCKET || kind == FDK_PIPE || kind == FDK_MEMFD ? GUEST_READS : 0));
+}
+
+static void guest_copied(int from, int to)
+{
+    if (is_guest() && (unsigned)to < GUEST_FDS)
+        guest_fds[to] = (unsigned)from < GUEST_FDS ? guest_fds[from] : FDK_UNKNOWN;
+}
+
+/* Before a fork by the owner of the table, in a sandbox. */
+static void guest_prepare(struct segment_header *s)
+{
+    for (unsigned fd = 0; fd < GUEST_FDS && fd < s->fd_high; fd++) {
+        const struct fd_entry *e = fd_entry(s, fd);
+
+        guest_fds[fd] = e ? (uint8_t)(e->kind | (e->state & FDS_READS || e->kind == FDK_SOCKET ? GUEST_READS : 0)) : 0;
+    }
+}
+
 /* True when this call belongs to another process than the segment's owner: its descriptors aren't in our table. */
 static bool foreign(void)
 {
@@ -221,6 +268,7 @@ static void fd_end(struct fd_entry *e)
 /* The call made one descriptor, its result. */
 static void call_made(struct call *c, enum fd_kind kind, bool cloexec, bool writable)
 {
+    guest_began(c->ret, kind);
     c->has_arg5 = true;
     c->arg5 = foreign() ? 0 : fd_begin(c->s, c->ret, kind, cloexec, writable);
 }
@@ -232,7 +280,9 @@ HIDDEN enum fd_kind kind_of_fd(int fd, struct fd_entry *e)
     uint64_t major;
     bool terminal;
 
-    if (probe.sandboxed || SYS2(__NR_fstat, fd, &st) < 0)
+    if (probe.sandboxed)
+        return e ? FDK_UNKNOWN : guest_kind(fd);
+    if (SYS2(__NR_fstat, fd, &st) < 0)
         return FDK_UNKNOWN;
     major = (st.st_rdev >> 8) & 0xfff;
     terminal = major == 4 || major == 5 || (major >= 136 && major <= 143); /* admin-guide/devices.txt */
@@ -303,11 +353,13 @@ static void capture(struct call *c, int fd, struct fd_entry *e, uint64_t at, con
     if (len && (!e || !(e->state & FDS_READS))) {
         if (e)
             kind_of_fd(fd, e);
-        if ((!e || !(e->state & FDS_READS)) && !mem_readable(data, len)) {
+        if ((e ? !(e->state & FDS_READS) : !guest_reads(fd)) && !mem_readable(data, len)) {
             if (probe.sandboxed && (standard || decision == FDW_CAPTURE))
                 count_loss(c->s, LOSS_DATA, len);
             else if (probe.sandboxed && e)
                 fd_unsaid(e, len);
+            else if (probe.sandboxed)
+                guest_unsaid(c, fd, at, len);
             return;
         }
     }
@@ -387,6 +439,20 @@ static void call_name(struct call *c, long nr, int fd, enum item_type type, char
     call_item(c, type, buf, MIN(len, ADDR_MAX));
 }
 
+/* The peer, as accept(2) has told it to the program: the kernel can't be asked. What it says is the length of the address,
+ * not how much of it had room: of what lies behind the page where it begins nothing is known. */
+static void call_accepted(struct call *c)
+{
+    const char *address = (const char *)c->r->arg1;
+    uint32_t len = 0;
+
+    if (!address || !c->r->arg2)
+        return;
+    __builtin_memcpy(&len, (const void *)c->r->arg2, 4);
+    if (len && len <= ADDR_MAX && ((uint64_t)address & (PROBE_PAGE - 1)) + len <= PROBE_PAGE)
+        call_item(c, ITEM_ADDR, address, len);
+}
+
 static void call_inode(struct call *c, int fd, const char *address, struct rec_stat *st)
 {
     struct statx x;
@@ -443,6 +509,7 @@ static unsigned received(struct call *c, const struct msghdr *m, struct rec_fd *
         if (h->level == SOL_SOCKET && h->type == SCM_RIGHTS)
             for (size_t i = 0; i < (h->len - sizeof(*h)) / sizeof(int) && n < max; i++, n++) {
                 fds[n].fd = ((const int *)(const void *)(h + 1))[i];
+                guest_began(fds[n].fd, FDK_UNKNOWN);
                 fds[n].gen = guest ? 0
                                    : fd_begin(c->s, fds[n].fd, FDK_UNKNOWN,
                                               regs_arg(c->r, c->op == OP_recvmmsg ? 3 : 2) & MSG_CMSG_CLOEXEC, true);
@@ -578,6 +645,7 @@ static void after_dup(struct call *c, int oldfd, int newfd, bool cloexec, struct
 
     c->has_arg5 = true;
     c->arg5 = 0;
+    guest_copied(oldfd, newfd);
     if (foreign() || (c->desc->shape == SHP_DUP2 && oldfd == newfd))
         return;
     from = fd_entry(c->s, oldfd);
@@ -631,6 +699,10 @@ static void after_clone(struct call *c, struct thread *t, bool constant)
 {
     uint64_t flags = clone_flags(c->r, c->op);
 
+    c->has_arg5 = true;
+    c->arg5 = t && !(flags & CLONE_THREAD) ? t->fork : 0;
+    if (t)
+        t->fork = 0;
     if (c->ret < 0 && !constant && (flags & (CLONE_VM | CLONE_VFORK)) == CLONE_VM)
         __atomic_fetch_sub(&process->clones, 1, __ATOMIC_RELAXED);
     if ((flags & (CLONE_VM | CLONE_VFORK)) == (CLONE_VM | CLONE_VFORK)) { /* the child is gone or has exec'ed */
@@ -647,6 +719,17 @@ static void after_clone(struct call *c, struct thread *t, bool constant)
     call_record(c, REC_CALL);
 }
 
+/* What the kernel has told a forked child of its number: the C library has it written into its thread descriptor. 0: no
+ * more can be read safely. */
+static uint32_t own_number(const struct regs *r, enum op_id op, uint64_t flags)
+{
+    uint64_t at = 0, descriptor = arch_thread_pointer();
+
+    if (flags & CLONE_CHILD_SETTID)
+        at = op == OP_clone ? r->arg3 : op == OP_clone3 && r->arg1 >= 24 ? ((const uint64_t *)r->arg0)[2] : 0;
+    return at >= descriptor && at - descriptor < DESCRIPTOR_SIZE && at % 4 == 0 ? *(const uint32_t *)at : 0;
+}
+
 /* The new task's first instruction of ours. */
 static void born(const struct regs *r, enum op_id op)
 {
@@ -656,14 +739,20 @@ static void born(const struct regs *r, enum op_id op)
 
     if (!(flags & CLONE_VM)) { /* a process of its own, in a copy of our memory */
         if (!p->segment)
-            process_forked(0);
+            process_forked(probe.sandboxed ? own_number(r, op, flags) : 0);
         return;
     }
     if (flags & CLONE_VFORK) { /* runs on the parent thread's slot until it execs or exits */
         uint32_t tid, pid;
 
-        if (probe.sandboxed)
+        if (probe.sandboxed) {
+            t = thread_left();
+            if (t && t->fork && t->owner == p->pid) { /* else a thread, whose creator went on (below) */
+                t->child_tid = 0;
+                t->child_pid = REC_PID_FORK | t->fork;
+            }
             return;
+        }
         tid = (uint32_t)SYS1(__NR_gettid, 0);
         pid = (uint32_t)SYS1(__NR_getpid, 0);
         t = tid == pid ? thread_get(p) : NULL; /* else a thread, whose creator went on and wrote over clone3's flags */
@@ -893,6 +982,7 @@ static __attribute__((noinline)) void call_end(struct call *c)
         after_open(c, &st);
         break;
     case SHP_CLOSE:
+        guest_began(arg_fd(c, 0), FDK_UNKNOWN);
         e = foreign() ? NULL : fd_entry(c->s, arg_fd(c, 0));
         if (c->flags & REC_F_SAID) {
             record = c->mode & SEG_M_REC_ALL;
@@ -929,8 +1019,10 @@ static __attribute__((noinline)) void call_end(struct call *c)
         enum fd_kind kind = c->desc->shape == SHP_PIPE ? FDK_PIPE : FDK_SOCKET;
         bool guest = foreign();
 
-        for (unsigned n = 0; n < 2; n++)
+        for (unsigned n = 0; n < 2; n++) {
+            guest_began(fd[n], kind);
             fds[n] = (struct rec_fd){fd[n], guest ? 0 : fd_begin(c->s, fd[n], kind, cloexec, true)};
+        }
         call_item(c, ITEM_FDS, fds, 2 * sizeof(fds[0]));
         break;
     }
@@ -952,6 +1044,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
         break;
     case SHP_ACCEPT:
         call_made(c, FDK_SOCKET, c->op == OP_accept4 && (r->arg3 & SOCK_CLOEXEC), true);
+        if (probe.sandboxed)
+            call_accepted(c);
         call_name(c, __NR_getpeername, (int)c->ret, ITEM_ADDR, a.peer);
         call_name(c, __NR_getsockname, (int)c->ret, ITEM_LOCAL, a.local);
         call_inode(c, (int)c->ret, a.local, &st);
@@ -1140,6 +1234,9 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
             if (!t)
                 return;
             nr = call_pop(t, r->sp, &began);
+            if (unlikely(t->child_pid && probe.sandboxed) && ret >= 0 && nr >= 0 &&
+                op_table[op_of_nr(nr)].shape == SHP_EXEC)
+                nr = call_pop(t, r->sp, &began); /* its vfork child's exec, which doesn't come back: it is the parent */
         }
         if (nr < 0) {
             if (ret == 0 && __atomic_load_n(&p->clones, __ATOMIC_RELAXED))
@@ -1256,6 +1353,8 @@ static void enter_close_range(struct segment_header *s, struct regs *r)
 
     if (((uint32_t)r->arg2 & ~(uint32_t)CLOSE_RANGE_UNSHARE) || first > last)
         return;
+    for (uint64_t fd = first; is_guest() && fd <= last && fd < GUEST_FDS; fd++)
+        guest_fds[fd] = FDK_UNKNOWN;
     for (uint64_t fd = first; fd <= last && fd < s->fd_high && !foreign(); fd++) {
         struct fd_entry *e = fd_entry(s, (int64_t)fd);
 
@@ -1274,13 +1373,22 @@ static void enter_close_range(struct segment_header *s, struct regs *r)
     ring_write(s, &rec, item, n);
 }
 
-static void enter_clone(struct segment_header *s, enum op_id op, struct regs *r, bool constant)
+static void enter_clone(struct segment_header *s, enum op_id op, struct thread *t, struct regs *r, bool constant)
 {
     struct process *p = process;
     uint64_t flags = clone_flags(r, op);
     struct record rec = {.kind = REC_ENTER, .op = (uint16_t)op, .time = now(),
                          .arg = {flags, r->arg1, r->arg2, r->arg3, r->arg4}};
 
+    if (t && !(flags & CLONE_THREAD)) {
+        do
+            rec.arg[5] = (__atomic_fetch_add(&s->forks, 1, __ATOMIC_RELAXED) + 1) & ~REC_PID_FORK;
+        while (!rec.arg[5]);
+    }
+    if (t)
+        t->fork = (uint32_t)rec.arg[5];
+    if (probe.sandboxed && !(flags & CLONE_VM) && !foreign())
+        guest_prepare(s);
     if ((flags & CLONE_VM) && (flags & CLONE_VFORK)) {
         __atomic_fetch_add(&p->vforks, 1, __ATOMIC_RELAXED);
     } else if (flags & CLONE_VM) {
@@ -1345,6 +1453,12 @@ static void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
             if (e && !(e->state & FDS_READS))
                 kind_of_fd(fd, e);
         }
+        for (int fd = 0; fd < GUEST_ASKED && process->slow & SLOW_BORROWED; fd++) {
+            struct fd_entry e = {0};
+            enum fd_kind kind = kind_of_fd(fd, &e);
+
+            guest_fds[fd] = (uint8_t)(kind | (e.state & FDS_READS ? GUEST_READS : 0));
+        }
         was_timed = !probe_no_ticks;
         if (strict) /* it disables the counter too, if the kernel was built so */
             probe_no_ticks = 1;
@@ -1386,7 +1500,7 @@ HIDDEN __attribute__((used)) void scope_hook_enter(struct regs *r, const struct 
         enter_close_range(s, r);
         break;
     case SHP_CLONE:
-        enter_clone(s, op, r, !(slot->flags & PLAN_F_NR_UNKNOWN));
+        enter_clone(s, op, t, r, !(slot->flags & PLAN_F_NR_UNKNOWN));
         break;
     case SHP_EXEC:
         exec_enter(s, t, op, r);

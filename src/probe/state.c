@@ -65,11 +65,23 @@ void thread_stale(uint64_t thread_pointer)
 
         if (t->key == key) {
             t->owner = 0;
+            t->fork = 0;
             t->functions = 0;
         }
         if (!t->key)
             return;
     }
+}
+
+struct thread *thread_left(void)
+{
+    uint64_t key = arch_thread_pointer() | 1;
+    uint32_t h = thread_hash(key);
+
+    for (uint32_t i = 0; i < PROBES && threads[h & (THREADS - 1)].key; i++, h++)
+        if (threads[h & (THREADS - 1)].key == key)
+            return &threads[h & (THREADS - 1)];
+    return NULL;
 }
 
 struct thread *thread_find(struct process *p, uint64_t key)
@@ -154,19 +166,23 @@ int64_t call_pop_slow(struct thread *t, uint64_t sp, uint64_t *ret_time)
 {
     uint32_t mark = 0;
 
-    /* Child, or its parent that has just been resumed? */
-    if (unlikely(t->child_pid) && !probe.sandboxed && (uint32_t)SYS1(__NR_gettid, 0) == t->child_tid)
+    /* Child, or its parent that has just been resumed? In a sandbox it can't be asked: then most likely the child. */
+    if (unlikely(t->child_pid) && (probe.sandboxed || (uint32_t)SYS1(__NR_gettid, 0) == t->child_tid))
         mark = CALL_CHILD;
-    for (int i = 0; i < THREAD_CALLS; i++) {
-        uint64_t k = *(volatile uint64_t *)&t->call[i].key;
+    for (;;) {
+        for (int i = 0; i < THREAD_CALLS; i++) {
+            uint64_t k = *(volatile uint64_t *)&t->call[i].key;
 
-        if (CALL_MATCHES(k, sp, mark)) {
-            *ret_time = t->call[i].time;
-            *(volatile uint64_t *)&t->call[i].key = 0;
-            return (int64_t)(k & (CALL_CHILD - 1)) - 1;
+            if (CALL_MATCHES(k, sp, mark)) {
+                *ret_time = t->call[i].time;
+                *(volatile uint64_t *)&t->call[i].key = 0;
+                return (int64_t)(k & (CALL_CHILD - 1)) - 1;
+            }
         }
+        if (!mark || !probe.sandboxed)
+            return -1;
+        mark = 0;
     }
-    return -1;
 }
 
 void call_drop_child(struct thread *t)
@@ -210,13 +226,29 @@ void own_close(int fd)
     SYS1(__NR_close, fd);
 }
 
+/* A call of ours could be the end of a process in a sandbox. Its parent has numbered the fork, and will tell its pid. */
+static uint32_t forked_in_sandbox(uint32_t pid_hint)
+{
+    struct thread *t = thread_left();
+
+    if (!t)
+        return pid_hint;
+    t->tid = pid_hint;
+    t->child_pid = 0;
+    t->scratch = NULL;
+    t->traced = 0;
+    t->owner = pid_hint ? pid_hint : t->fork ? REC_PID_FORK | t->fork : 0;
+    t->fork = 0;
+    return t->owner;
+}
+
 struct segment_header *process_forked(uint32_t pid_hint)
 {
     struct process *p = process;
 
     if (probe.off || !probe.segment)
         return NULL;
-    p->pid = pid_hint || probe.sandboxed ? pid_hint : (uint32_t)SYS1(__NR_getpid, 0);
+    p->pid = probe.sandboxed ? forked_in_sandbox(pid_hint) : (uint32_t)SYS1(__NR_getpid, 0);
     for (int i = 0; i < OWN_FDS && !probe.sandboxed; i++)
         if (own_fds[i])
             own_close(own_fds[i] - 1);

@@ -52,6 +52,7 @@ struct thread {
     void *scratch;                  /* environment built for an exec */
     size_t scratch_size;
     uint64_t scratch_was;           /* the program's own register */
+    uint32_t fork;                  /* number of the fork that this thread has begun; 0: none */
     int traced;                     /* join_trace()'s descriptor + 1 while an exec is under way; 0: none */
     /* Calls between enter and exit hook. key is one store, sp << 16 | nr + 1: a handler that interrupts
      * anywhere can't tear it. time belongs to it but a wrong one does no harm. */
@@ -93,6 +94,9 @@ static inline struct thread *thread_get(struct process *p)
         return t;
     return thread_find(p, key);
 }
+
+/* The same as it was left, also by the thread that this one is a forked copy of; NULL if there is none. */
+struct thread *thread_left(void);
 
 /* The slot of this thread pointer, if any, belongs to a thread that is about to be made. */
 void thread_stale(uint64_t thread_pointer);
@@ -138,7 +142,8 @@ static inline int64_t call_pop(struct thread *t, uint64_t sp, uint64_t *ret_time
 void call_drop_child(struct thread *t);
 
 /* The segment to write to, or NULL when nothing shall be recorded. Detects a
- * fork: the child then borrows the parent's segment. */
+ * fork: the child then borrows the parent's segment. pid_hint: its number if
+ * that is known without a call, else 0. */
 struct segment_header *process_forked(uint32_t pid_hint);
 static inline struct segment_header *process_segment(void)
 {

@@ -142,6 +142,8 @@ struct payload_reader;
 
 /* Flows of one session in a directory; start_ns 0: whenever it began. -ENOENT: there are none, or -errno. */
 int payload_reader_new(const char *dir, uint64_t session, uint64_t start_ns, struct payload_reader **ret);
+/* The directory, O_PATH. */
+int payload_reader_dir(const struct payload_reader *);
 /* The next record: 1, 0 at the end of what has been written, -errno. Lines that make no sense are counted and left out.
  */
 int payload_next(struct payload_reader *r, struct payload_record *ret);

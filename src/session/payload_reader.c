@@ -13,6 +13,7 @@
 
 #include "base/lines.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "session/payload.h"
 #include "session/payload_files.h"
 
@@ -128,11 +129,11 @@ static int next_index(struct payload_reader *r)
 int payload_reader_new(const char *dir, uint64_t session, uint64_t start_ns, struct payload_reader **ret)
 {
     struct payload_reader *r;
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = safe_dir(dir, SAFE_NAMED, 0, NULL);
 
     *ret = NULL;
     if (fd < 0)
-        return -errno;
+        return fd;
     r = xcalloc(1, sizeof(*r));
     r->files = (struct payload_files){.dir = fd, .max = FILES_MAX};
     r->session = session;
@@ -144,6 +145,11 @@ int payload_reader_new(const char *dir, uint64_t session, uint64_t start_ns, str
     }
     *ret = r;
     return 0;
+}
+
+int payload_reader_dir(const struct payload_reader *r)
+{
+    return r->files.dir;
 }
 
 static void free_texts(struct payload_entry *e)
@@ -366,7 +372,6 @@ struct payload_entry *payload_entry(const struct payload_reader *r, uint64_t num
 
 static int use_file(struct payload_reader *r, struct payload_file *file)
 {
-    struct stat st;
     int fd;
 
     if (!file->name)
@@ -374,13 +379,9 @@ static int use_file(struct payload_reader *r, struct payload_file *file)
     fd = payload_file_use(&r->files, file);
     if (fd >= 0)
         return fd;
-    fd = openat(r->files.dir, file->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    fd = safe_read_at(r->files.dir, file->name);
     if (fd < 0)
-        return -errno;
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-        close(fd);
-        return -EINVAL;
-    }
+        return fd;
     payload_file_opened(&r->files, file, fd);
     return fd;
 }

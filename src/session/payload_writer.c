@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "session/payload.h"
 #include "session/payload_files.h"
 
@@ -225,11 +227,11 @@ static int make_index(struct payload_store *s)
     char name[64] = PAYLOAD_INDEX;
 
     for (unsigned n = 2; n <= PAYLOAD_INDEX_LAST; n++) {
-        s->index = openat(s->files.dir, name, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+        s->index = safe_create(s->files.dir, name, 0600);
         if (s->index >= 0)
             return 0;
-        if (errno != EEXIST)
-            return -errno;
+        if (s->index != -EEXIST)
+            return s->index;
         snprintf(name, sizeof(name), PAYLOAD_INDEX_NEXT, n);
     }
     return -EEXIST;
@@ -238,14 +240,16 @@ static int make_index(struct payload_store *s)
 int payload_open(const struct payload_options *o, struct payload_store **ret)
 {
     struct payload_store *s;
-    int rc = make_dirs(o->dir, 0700), dir;
+    char *why = NULL;
+    int dir = safe_dir(o->dir, SAFE_NAMED, 0700, &why), rc;
 
     *ret = NULL;
-    if (rc < 0)
-        return rc;
-    dir = open(o->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return -errno;
+    if (dir < 0) {
+        if (why)
+            log_warning("%s", why);
+        free(why);
+        return dir;
+    }
     s = xcalloc(1, sizeof(*s));
     s->files = (struct payload_files){.dir = dir, .max = o->max_files ? o->max_files : FILES_MAX};
     s->headers = o->headers;
@@ -315,10 +319,9 @@ static int make_pair(struct payload_flow *f, unsigned attempt)
     for (enum payload_dir d = 0; d < PAYLOAD_DIRS; d++) {
         name[d] = payload_file_name(&f->id, attempt ? number_of(f) : 0, d, attempt);
         if (rc == 0)
-            fd[d] =
-                openat(s->files.dir, name[d], O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+            fd[d] = safe_create(s->files.dir, name[d], 0600);
         if (rc == 0 && fd[d] < 0)
-            rc = -errno;
+            rc = fd[d];
     }
     for (enum payload_dir d = 0; d < PAYLOAD_DIRS; d++) {
         struct output *o = &f->out[d];

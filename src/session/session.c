@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +18,8 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "base/file.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "wire/join.h"
 #include "wire/syscalls.h"
 
@@ -27,6 +28,7 @@
 #define SYNC_RETRY_MS 5
 #define STORE_LOCK_MS 2000
 #define STORE_RETRY_MS 2
+#define NOT_OURS " belongs to another user, or others can write to it"
 #define BLOCK 4096 /* of a file system; what a directory needs for one more name */
 
 static uint64_t clock_ns(clockid_t id)
@@ -37,10 +39,43 @@ static uint64_t clock_ns(clockid_t id)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-char *session_base(void)
+/* Whether root's files are safe in a directory, or it isn't there yet. */
+static bool safe_for_root(const char *dir)
 {
-    static const char *const places[] = {"HOME", "TMPDIR"};
-    const char *home = getenv("SCOPE_HOME");
+    int fd = safe_dir(dir, SAFE_OURS, 0, NULL);
+
+    if (fd >= 0)
+        close(fd);
+    return fd != -EPERM && fd != -ELOOP;
+}
+
+/* root's home directory as the system knows it. getpwuid(3) loads name service modules, which a static executable can't
+ * count on. NULL: not known. */
+static char *home_of_root(void)
+{
+    FILE *f = fopen("/etc/passwd", "re");
+    struct passwd *pw;
+    char *home = NULL;
+
+    while (f && !home && (pw = fgetpwent(f)))
+        if (pw->pw_uid == 0 && *pw->pw_dir == '/')
+            home = xstrdup(pw->pw_dir);
+    if (f)
+        fclose(f);
+    return home;
+}
+
+static char *store_in(const char *dir)
+{
+    return xasprintf("%s/.scope", strcmp(dir, "/") == 0 ? "" : dir);
+}
+
+/* *ret_shared: the directory above it is everybody's, and not ours to make. */
+static char *find_base(bool *ret_shared)
+{
+    const char *home = getenv("SCOPE_HOME"), *tmp = getenv("TMPDIR");
+
+    *ret_shared = false;
 
     if (home && *home) {
         char *cwd, *base;
@@ -52,13 +87,25 @@ char *session_base(void)
         free(cwd);
         return base;
     }
-    for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
-        const char *dir = getenv(places[i]);
+    home = getenv("HOME");
+    if (home && *home == '/') {
+        char *own = geteuid() == 0 && !safe_for_root(home) ? home_of_root() : NULL, *base; /* sudo can leave the caller's */
 
-        if (dir && *dir == '/')
-            return xasprintf("%s/.scope", strcmp(dir, "/") == 0 ? "" : dir);
+        base = store_in(own ? own : home);
+        free(own);
+        return base;
     }
+    if (tmp && *tmp == '/')
+        return store_in(tmp);
+    *ret_shared = true;
     return xasprintf("/tmp/.scope-%u", (unsigned)geteuid());
+}
+
+char *session_base(void)
+{
+    bool shared;
+
+    return find_base(&shared);
 }
 
 static char *history_dir(void)
@@ -70,18 +117,30 @@ static char *history_dir(void)
     return dir;
 }
 
-/* The base must be ours: in /tmp somebody else could have made it first. */
-static int check_owner(const char *base)
+/* The store, which must be ours alone: in /tmp somebody else could have made it first. */
+static int open_base(const char *base, bool make, bool shared, char **ret_why)
 {
-    struct stat st;
+    int fd;
 
-    if (stat(base, &st) < 0)
-        return -errno;
-    if (!S_ISDIR(st.st_mode))
-        return -ENOTDIR;
-    if (geteuid() != 0 && st.st_uid != geteuid())
+    if (make && shared) {
+        int tmp = safe_dir("/tmp", SAFE_OURS, 0, ret_why);
+
+        if (tmp < 0)
+            return tmp;
+        fd = safe_make_dir(tmp, base + strlen("/tmp/"), 0700);
+        close(tmp);
+        if (fd < 0 && fd != -EPERM)
+            return fd;
+        if (fd >= 0)
+            close(fd); /* walked to again, which says why it isn't taken */
+    }
+    fd = safe_dir(base, SAFE_OURS, make && !shared ? 0700 : 0, ret_why);
+    if (fd >= 0 && !safe_private(fd)) {
+        *ret_why = xasprintf("%s" NOT_OURS, base);
+        close(fd);
         return -EPERM;
-    return 0;
+    }
+    return fd;
 }
 
 /* A session id from the name of a directory in history/: decimal, no sign, no leading zero. 0 if it is none. */
@@ -99,9 +158,22 @@ static uint64_t id_of_name(const char *name)
     return id;
 }
 
-static uint64_t highest_id(const char *history)
+static DIR *open_list(int dir)
 {
-    DIR *d = opendir(history);
+    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+    if (d || fd < 0)
+        return d;
+    rc = errno;
+    close(fd);
+    errno = rc;
+    return NULL;
+}
+
+static uint64_t highest_id(int history)
+{
+    DIR *d = open_list(history);
     struct dirent *e;
     uint64_t max = 0;
 
@@ -117,10 +189,10 @@ static uint64_t highest_id(const char *history)
     return max;
 }
 
-static uint64_t read_count(const char *path)
+static uint64_t read_count(int base)
 {
     char text[32];
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* whatever lies there: not to hang on it */
+    int fd = safe_read_at(base, "count");
     ssize_t n;
 
     if (fd < 0)
@@ -145,97 +217,106 @@ static void lock_store(int fd)
         poll(NULL, 0, STORE_RETRY_MS);
 }
 
-/* Hands out the next id and makes its directory. */
-static int next_directory(struct session *s, const char *base, const char *history, char **ret_what)
+/* Hands out the next id and makes its directory, which is kept from then on: whatever happens to its name, what is
+ * written to the session is written there. */
+static int next_directory(struct session *s, int base, int history, const char *path, char **ret_what)
 {
-    char *count = xasprintf("%s/count", base);
-    char text[32];
-    uint64_t last = read_count(count), seen = highest_id(history);
-    int rc;
+    char text[32], name[32];
+    uint64_t last = read_count(base), seen = highest_id(history);
+    int rc, n;
 
     if (seen > last) /* a lost or damaged count must not lead to an id that was used */
         last = seen;
-    for (;;) {
+    do {
         s->id = ++last;
-        s->dir = xasprintf("%s/%llu", history, (unsigned long long)s->id);
-        rc = mkdir(s->dir, 0700) < 0 ? -errno : 0;
-        if (rc != -EEXIST)
-            break;
-        free(s->dir);
-    }
+        snprintf(name, sizeof(name), "%llu", (unsigned long long)s->id);
+        rc = mkdirat(history, name, 0700) < 0 ? -errno : 0;
+    } while (rc == -EEXIST);
     if (rc < 0) {
-        *ret_what = s->dir;
-        s->dir = NULL;
-    } else {
-        int n = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)s->id);
+        *ret_what = xasprintf("%s/history/%s", path, name);
+        return rc;
+    }
+    n = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)s->id);
+    rc = safe_replace(base, "count", text, (size_t)n, 0600);
+    if (rc < 0) {
+        unlinkat(history, name, AT_REMOVEDIR);
+        *ret_what = xasprintf("%s/count", path);
+        return rc;
+    }
+    s->dir = xasprintf("%s/history/%s", path, name);
+    rc = fchmodat(history, name, 0700, 0) < 0 ? -errno : safe_sub_dir(history, name); /* whatever the umask */
+    if (rc < 0) {
+        *ret_what = xstrdup(s->dir);
+        return rc;
+    }
+    safe_keep(s->dir, rc);
+    return 0;
+}
 
-        rc = file_replace(count, text, (size_t)n, 0600);
-        if (rc < 0) {
-            rmdir(s->dir);
-            free(s->dir);
-            s->dir = NULL;
-            *ret_what = xstrdup(count);
+/* What a session has from the beginning. */
+static int fill_directory(const struct session *s, char **ret_what)
+{
+    static const char *const dirs[] = {"payloads", "cmd"};
+    static const char *const files[] = {"events.json", "metrics.json", "scope.log"};
+    int dir = safe_dir(s->dir, SAFE_OURS, 0, NULL), rc = dir < 0 ? dir : 0;
+
+    for (size_t i = 0; rc == 0 && i < sizeof(dirs) / sizeof(*dirs); i++) {
+        int fd = safe_make_dir(dir, dirs[i], 0700);
+
+        if (fd < 0) {
+            rc = fd;
+            *ret_what = xasprintf("%s/%s", s->dir, dirs[i]);
+        } else {
+            close(fd);
         }
     }
-    free(count);
+    for (size_t i = 0; rc == 0 && i < sizeof(files) / sizeof(*files); i++) {
+        int fd = safe_create(dir, files[i], 0600);
+
+        if (fd < 0) {
+            rc = fd;
+            *ret_what = xasprintf("%s/%s", s->dir, files[i]);
+        } else {
+            close(fd);
+        }
+    }
+    if (dir >= 0)
+        close(dir);
     return rc;
 }
 
 int session_create(struct session *s, char **ret_what)
 {
-    static const char *const dirs[] = {"payloads", "cmd"};
-    static const char *const files[] = {"events.json", "metrics.json", "scope.log"};
-    char *base = session_base(), *history = xasprintf("%s/history", base), *lock = xasprintf("%s/lock", base);
-    int fd = -1, rc;
+    bool shared;
+    char *path = find_base(&shared), *why = NULL;
+    int base, history = -1, fd = -1, rc = 0;
 
     *ret_what = NULL;
     s->dir = NULL;
-    rc = make_dirs(history, 0700);
-    if (rc == 0)
-        rc = check_owner(base);
-    if (rc < 0) {
-        *ret_what = xstrdup(base);
-        goto out;
-    }
-    fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0) {
+    base = open_base(path, true, shared, &why);
+    if (base < 0) {
+        rc = base;
+        *ret_what = why ? why : xstrdup(path);
+    } else if ((history = safe_make_dir(base, "history", 0700)) < 0) {
+        rc = history;
+        *ret_what = xasprintf("%s/history%s", path, rc == -EPERM ? NOT_OURS : "");
+    } else if ((fd = openat(base, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600)) < 0) {
         rc = -errno;
-        *ret_what = xstrdup(lock);
-        goto out;
-    }
-    lock_store(fd);
-    rc = next_directory(s, base, history, ret_what);
-    close(fd);
-    fd = -1;
-    for (size_t i = 0; rc == 0 && i < sizeof(dirs) / sizeof(*dirs); i++) {
-        char *path = xasprintf("%s/%s", s->dir, dirs[i]);
-
-        if (mkdir(path, 0700) < 0) {
-            rc = -errno;
-            *ret_what = xstrdup(path);
-        }
-        free(path);
-    }
-    for (size_t i = 0; rc == 0 && i < sizeof(files) / sizeof(*files); i++) {
-        char *path = xasprintf("%s/%s", s->dir, files[i]);
-        int f = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-
-        if (f < 0) {
-            rc = -errno;
-            *ret_what = xstrdup(path);
-        } else {
-            close(f);
-        }
-        free(path);
-    }
-    if (rc < 0)
-        session_discard(s);
-out:
-    if (fd >= 0)
+        *ret_what = xasprintf("%s/lock", path);
+    } else {
+        lock_store(fd);
+        rc = next_directory(s, base, history, path, ret_what);
         close(fd);
-    free(base);
-    free(history);
-    free(lock);
+        if (rc == 0)
+            rc = fill_directory(s, ret_what);
+        if (rc < 0)
+            session_discard(s);
+    }
+    if (history >= 0)
+        close(history);
+    if (base >= 0)
+        close(base);
+    free(path);
     return rc;
 }
 
@@ -318,15 +399,17 @@ char *session_text(const struct session *s)
 
 int session_write(const char *dir, const char *text, int lock_fd)
 {
-    char *path = xasprintf("%s/session.json", dir);
     const size_t len = strlen(text);
-    int rc = file_replace(path, text, len, 0600);
+    int fd = safe_dir(dir, SAFE_OURS, 0, NULL), rc;
 
+    if (fd < 0)
+        return fd;
+    rc = safe_replace(fd, "session.json", text, len, 0600);
     if ((rc == -ENOSPC || rc == -EDQUOT) && lock_fd >= 0 && ftruncate(lock_fd, 0) == 0)
-        rc = file_replace(path, text, len, 0600);
+        rc = safe_replace(fd, "session.json", text, len, 0600);
     if (rc == 0 && lock_fd >= 0)
         reserve(lock_fd, len + 2 * BLOCK); /* it grows a little */
-    free(path);
+    close(fd);
     return rc;
 }
 
@@ -365,12 +448,12 @@ static json_t *load_metadata(const char *dir)
     char *path = xasprintf("%s/session.json", dir), *text = NULL;
     json_t *o = NULL;
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+    int fd = safe_read(path);
 
     free(path);
     if (fd < 0)
         return NULL;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && st.st_size <= METADATA_MAX) {
+    if (fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size <= METADATA_MAX) {
         size_t size = (size_t)st.st_size, got = 0;
         ssize_t n;
 
@@ -461,14 +544,15 @@ static int compare_id(const void *a, const void *b)
 int session_list(struct session **ret, size_t *ret_count)
 {
     char *history = history_dir();
-    DIR *d = opendir(history);
+    int fd = safe_dir(history, SAFE_NAMED, 0, NULL), rc = 0;
+    DIR *d = fd < 0 ? NULL : open_list(fd);
     struct session *list = NULL;
     struct dirent *e;
     size_t count = 0;
-    int rc = 0;
 
     if (!d) {
-        rc = errno == ENOENT ? 0 : -errno;
+        rc = fd < 0 ? fd : -errno;
+        rc = rc == -ENOENT ? 0 : rc;
     } else {
         while ((e = readdir(d))) {
             uint64_t id = id_of_name(e->d_name);
@@ -482,6 +566,8 @@ int session_list(struct session **ret, size_t *ret_count)
         }
         closedir(d);
     }
+    if (fd >= 0)
+        close(fd);
     free(history);
     if (count)
         qsort(list, count, sizeof(*list), compare_id);
@@ -492,27 +578,42 @@ int session_list(struct session **ret, size_t *ret_count)
 
 int session_load(uint64_t id, struct session *ret)
 {
-    char *history = history_dir(), *dir;
-    struct stat st;
-    int rc;
+    char *path = history_dir(), name[32];
+    int history = safe_dir(path, SAFE_NAMED, 0, NULL), rc = history < 0 ? history : 0, dir = -1;
 
-    if (access(history, R_OK | X_OK) < 0 && errno != ENOENT) {
+    *ret = (struct session){.exit_code = -1};
+    if (rc == 0 && faccessat(history, ".", R_OK | X_OK, 0) < 0)
         rc = -errno;
-        free(history);
-        *ret = (struct session){.exit_code = -1};
-        return rc;
-    }
-    if (id == 0)
+    if (rc == 0 && id == 0)
         id = highest_id(history);
-    dir = xasprintf("%s/%llu", history, (unsigned long long)id);
-    free(history);
-    if (id == 0 || lstat(dir, &st) < 0 || !S_ISDIR(st.st_mode)) {
-        free(dir);
-        *ret = (struct session){.exit_code = -1};
-        return -ENOENT;
-    }
-    rc = load_dir(id, dir, ret);
+    snprintf(name, sizeof(name), "%llu", (unsigned long long)id);
+    if (rc == 0 && (id == 0 || (dir = safe_sub_dir(history, name)) < 0))
+        rc = -ENOENT;
+    if (rc == 0)
+        rc = load_dir(id, xasprintf("%s/%s", path, name), ret);
+    if (dir >= 0)
+        close(dir);
+    if (history >= 0)
+        close(history);
+    free(path);
     return rc;
+}
+
+const char *session_error(int rc)
+{
+    return rc == -ELOOP ? "a symbolic link on the way is not followed: it is another user's, or could be exchanged by one"
+                        : strerror(-rc);
+}
+
+bool session_owns(const struct session *s, int fd)
+{
+    struct stat dir, st;
+    int at = safe_dir(s->dir, SAFE_NAMED, 0, NULL);
+    bool known = at >= 0 && fstat(at, &dir) == 0;
+
+    if (at >= 0)
+        close(at);
+    return known && (dir.st_uid == geteuid() || (fstat(fd, &st) == 0 && st.st_uid == dir.st_uid));
 }
 
 void session_clear(struct session *s)
@@ -535,56 +636,40 @@ void session_clear(struct session *s)
     *s = (struct session){.exit_code = -1};
 }
 
-/* Removes what is below an open directory; never follows symbolic links. The metadata goes last, so that an
- * interrupted removal leaves a session that is still known and can be removed again. */
-static int remove_tree(int dirfd_, int depth)
+/* The store that a session's directory lies in, and the name in its history. */
+static char *store_of(const char *dir, const char **ret_name)
 {
-    DIR *d = fdopendir(dirfd_);
-    struct dirent *e;
-    int rc = 0;
+    const char *name = strrchr(dir, '/'), *end;
 
-    if (!d) {
-        close(dirfd_);
-        return -ENOMEM;
-    }
-    while ((e = readdir(d))) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        if (depth == 0 && strcmp(e->d_name, "session.json") == 0)
-            continue;
-        if (unlinkat(dirfd(d), e->d_name, 0) == 0 || errno == ENOENT)
-            continue;
-        if (errno != EISDIR && errno != EPERM) {
-            rc = rc ? rc : -errno;
-            continue;
-        }
-        int sub = openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        int err = sub < 0 ? -errno : depth < 16 ? remove_tree(sub, depth + 1) : -ELOOP;
-
-        if (sub >= 0 && err == -ELOOP)
-            close(sub);
-        if (err == 0 && unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-            err = -errno;
-        rc = rc ? rc : err;
-    }
-    if (depth == 0 && rc == 0 && unlinkat(dirfd(d), "session.json", 0) < 0 && errno != ENOENT)
-        rc = -errno;
-    closedir(d);
-    return rc;
+    *ret_name = name ? name + 1 : dir;
+    end = name ? memrchr(dir, '/', (size_t)(name - dir)) : NULL;
+    return end ? xstrndup(dir, (size_t)(end - dir)) : xstrdup("");
 }
 
+/* From the store on through descriptors, by no link, and nothing that isn't ours. The metadata go last, so that an
+ * interrupted removal leaves a session that is still known and can be removed again. */
 int session_discard(const struct session *s)
 {
-    int fd, rc;
+    const char *name;
+    char *path, *why = NULL;
+    int base, history, rc;
 
     if (!s->dir)
         return 0;
-    fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    rc = remove_tree(fd, 0);
-    if (rc == 0 && rmdir(s->dir) < 0)
-        rc = -errno;
+    path = store_of(s->dir, &name);
+    base = open_base(path, false, false, &why);
+    history = base < 0 ? base : safe_sub_dir(base, "history");
+    rc = history < 0 ? history : safe_private(history) ? 0 : -EPERM;
+    if (rc == 0)
+        rc = safe_remove_tree(history, name, "session.json");
+    if (rc == 0)
+        safe_keep(s->dir, -1);
+    if (history >= 0)
+        close(history);
+    if (base >= 0)
+        close(base);
+    free(why);
+    free(path);
     return rc;
 }
 
@@ -604,12 +689,18 @@ int session_remove(const struct session *s)
 int session_lock(const char *dir)
 {
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    char *path = xasprintf("%s/lock", dir);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), rc;
+    int at = safe_dir(dir, SAFE_OURS, 0, NULL), fd, rc;
 
-    free(path);
-    if (fd < 0)
-        return -errno;
+    if (at < 0)
+        return at;
+    fd = openat(at, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    rc = fd < 0 ? -errno : fchmod(fd, 0600) < 0 ? -errno : 0;
+    close(at);
+    if (rc < 0) {
+        if (fd >= 0)
+            close(fd);
+        return rc;
+    }
     if (fcntl(fd, F_OFD_SETLK, &l) < 0) {
         rc = errno == EAGAIN || errno == EACCES ? -EWOULDBLOCK : -errno;
         close(fd);
@@ -634,7 +725,7 @@ bool session_running(const struct session *s)
     if (!s->dir)
         return false;
     path = xasprintf("%s/lock", s->dir);
-    fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    fd = safe_read(path);
     free(path);
     if (fd < 0)
         return false;

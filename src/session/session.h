@@ -10,7 +10,12 @@
  *   history/<id>/payloads/      captured traffic (payload.h)
  *   history/<id>/cmd/           commands
  *
- * Directories are 0700, files 0600. Ids are handed out under a lock and never reused.
+ * Directories are 0700, files 0600, whatever the umask. Ids are handed out under a lock and never reused.
+ *
+ * What is written and removed goes through directories that were opened and checked (base/safe_path.h): the store
+ * belongs to the effective user, nobody else but root can write to it or to what it lies in, and below it no link is
+ * followed. A session that is being recorded keeps its directory open. Stores of others can be read, by root for
+ * instance, but not written to.
  */
 #ifndef SCOPE_SESSION_SESSION_H
 #define SCOPE_SESSION_SESSION_H
@@ -47,10 +52,12 @@ struct session {
     bool telemetry_stopped; /* the collector died before the program */
 };
 
-/* Base directory: malloc'ed absolute path. */
+/* Base directory: malloc'ed absolute path. For root a $HOME where another user could change root's files (sudo can leave
+ * the caller's) doesn't count: it is root's own home, then. */
 char *session_base(void);
 /* Creates the next session: directory, id, files. Fills id and dir; other members are the caller's.
- * 0, or -errno with *ret_what naming the path that failed (malloc'ed); nothing is left of the session then. */
+ * 0, or -errno with *ret_what naming the path that failed, for -EPERM and -ELOOP with the reason (malloc'ed); nothing is
+ * left of the session then. */
 int session_create(struct session *s, char **ret_what);
 /* Writes session.json (temporary file, rename). 0 or -errno. With the lock of session_lock() (-1: none) a disk that is
  * full by then is no obstacle: the space that the lock file keeps for this is given up, so that what was lost can still
@@ -65,7 +72,12 @@ int session_write(const char *dir, const char *text, int lock_fd);
 int session_load(uint64_t id, struct session *ret);
 /* All sessions, oldest first; damaged ones are included with command "?". */
 int session_list(struct session **ret, size_t *ret_count);
+/* For people: what an error of these two is about. */
+const char *session_error(int rc);
 void session_clear(struct session *s);
+/* Whether what the metadata of a session name (and this is open) may be taken for its data: always if the session is the
+ * effective user's own, else only if it belongs to whom the session does. Else root could be shown any file as events. */
+bool session_owns(const struct session *s, int fd);
 /* Removes the directory of a session. 0, -EBUSY while its collector runs, or -errno. */
 int session_remove(const struct session *s);
 /* Removes a session that no collector was started for. 0 or -errno. */

@@ -34,6 +34,7 @@ enum rec_kind {
 };
 
 #define REC_NO_POSITION UINT64_MAX
+#define REC_PID_FORK    UINT32_C(0x80000000) /* no pid has this bit */
 
 enum rec_flag {
     REC_F_BORROWED = 1u << 0, /* made by another process than the segment's owner; pid says which */
@@ -115,13 +116,14 @@ struct record {
     uint8_t kind;   /* enum rec_kind */
     uint8_t flags;  /* enum rec_flag */
     uint16_t op;    /* enum op_id */
-    uint32_t pid;   /* as the process itself sees it */
+    uint32_t pid;   /* as the process itself sees it; REC_PID_FORK | number of its fork: it can't know (seccomp) */
     uint32_t tid;
     uint64_t time;  /* clock of the segment, when the call had ended (REC_ENTER: began) */
     int64_t ret;    /* kernel result: -errno on failure */
     uint64_t ticks; /* duration, if REC_F_TIMED */
     uint64_t arg[6];/* raw argument registers. In the REC_CALL of a successful call that makes one descriptor
-                     * (its result), arg[5] is the fd_entry.gen that begins with it; no such call has six arguments. */
+                     * (its result), arg[5] is the fd_entry.gen that begins with it; no such call has six arguments.
+                     * In the REC_ENTER and REC_CALL of a fork arg[5] is its number, 0: not known. */
 };
 
 _Static_assert(sizeof(struct record) == 96, "record is shared");

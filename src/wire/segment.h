@@ -209,6 +209,7 @@ struct segment_header {
     uint64_t fd_high __attribute__((aligned(64))); /* highest descriptor used so far, plus one */
     uint32_t images, sites_patched, sites_left, uring_seen;
     uint64_t mail;            /* JOIN_MAIL (wire/join.h), 0 when the collector has come for it */
+    uint32_t forks;           /* how many have begun, of the owner and those who borrow: each has a number */
     uint32_t wakes;           /* 1: writers look at `asleep`; 0: they may make no system calls (seccomp) */
     struct op_counter op[OP_MAX] __attribute__((aligned(64)));
 

@@ -744,6 +744,26 @@ def refused_first_thread(ctx):
     refused(ctx, process.pid, "its first thread has ended")
 
 
+@test("seccomp-heirs")
+def seccomp_heirs(ctx):
+    """Connections that a process in a sandbox had before it was attached to, served by its children."""
+    check(os.geteuid() == 0, "this test has to be run as root")
+    os.mkfifo(ctx.dir / "go")
+    server = start(ctx, [ctx.compile("behaviour/sandbox.c", "glibc-O2", [f"-I{TESTS}/behaviour"]), "heirs",
+                                   "later"])
+    result = attach(ctx, server.pid)
+    (ctx.dir / "go").write_text("")
+    kids = [int(line.split()[0]) for line in server.stdout.read().decode().splitlines()]
+    equal(server.wait(), 15, "status")
+    result.session.wait_end()
+    equal(len(kids), 3, "children")
+    equal([b["pid"] for b in result.session.events("process", "proc.start")], [server.pid, *kids], "processes")
+    requests = [(b["pid"], b["data"]["http_target"]) for b in result.session.events("http", "http.req")]
+    equal(sorted(requests), sorted((pid, f"/{i}") for i, pid in enumerate(kids)), "requests")
+    peers = [b["data"].get("net_peer_ip") for b in result.session.events("http", "http.req")]
+    equal(peers, ["127.0.0.1"] * 3, "peers")
+
+
 @test("refused/seccomp")
 def refused_seccomp(ctx):
     """A sandboxed process of an ordinary user, who can't suspend its filter."""

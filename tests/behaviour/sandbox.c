@@ -3,7 +3,11 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -155,6 +159,80 @@ static int filter_then_fork(int argc, char **argv)
     _exit(10);
 }
 
+static void answer(int connection)
+{
+    static const char text[] = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi\n";
+    char request[256];
+
+    if (read(connection, request, sizeof(request)) <= 0 || write(connection, text, sizeof(text) - 1) != sizeof(text) - 1)
+        _exit(1);
+}
+
+#define HEIRS 3
+
+/* A server in a sandbox, each of whose connections a child has: by fork(), by a call of which the C library knows nothing
+ * ("raw"), or, but for the answer, by vfork(). "itself": each child enters the sandbox, not the server. "later": they are
+ * there when somebody comes to attach. */
+static int heirs(int argc, char **argv)
+{
+    static const int allowed[] = {SYS_read,   SYS_write, SYS_exit,  SYS_exit_group,      SYS_openat, SYS_close,
+                                  SYS_accept, SYS_clone, SYS_fork,  SYS_vfork,           SYS_wait4,  SYS_set_robust_list,
+                                  SYS_gettid, SYS_open,  SYS_rseq,  SYS_rt_sigprocmask};
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(at);
+    int client[HEIRS], listener = socket(AF_INET, SOCK_STREAM, 0), status;
+    int accepted[HEIRS] = {-1, -1, -1};
+    bool raw = argc > 2 && !strcmp(argv[2], "raw"), vforks = argc > 2 && !strcmp(argv[2], "vfork"),
+         itself = argc > 2 && !strcmp(argv[2], "itself"), later = argc > 2 && !strcmp(argv[2], "later");
+    char text[256];
+
+    MUST(bind(listener, (struct sockaddr *)&at, sizeof(at)) == 0 && listen(listener, HEIRS) == 0);
+    MUST(getsockname(listener, (struct sockaddr *)&at, &len) == 0);
+    for (int i = 0; i < HEIRS; i++) {
+        client[i] = socket(AF_INET, SOCK_STREAM, 0);
+        MUST(connect(client[i], (struct sockaddr *)&at, sizeof(at)) == 0);
+        snprintf(text, sizeof(text), "GET /%d HTTP/1.1\r\nHost: here\r\n\r\n", i);
+        MUST(write(client[i], text, strlen(text)) == (ssize_t)strlen(text));
+    }
+    if (later)
+        for (int i = 0; i < HEIRS; i++)
+            accepted[i] = accept(listener, NULL, NULL);
+    if (!itself)
+        filter(allowed, sizeof(allowed) / sizeof(allowed[0]), SECCOMP_RET_KILL_PROCESS);
+    if (later && write(1, "ready\n", 6) != 6)
+        _exit(5);
+    if (later && open("go", O_RDONLY) < 0) /* a FIFO */
+        _exit(6);
+    for (int i = 0; i < HEIRS; i++) {
+        struct sockaddr_in peer = {0};
+        socklen_t peer_len = sizeof(peer);
+        int connection = later ? accepted[i] : accept(listener, (struct sockaddr *)&peer, &peer_len);
+        volatile int copy = connection;
+        pid_t p = raw ? (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) : vforks ? vfork() : fork();
+
+        if (p == 0) {
+            if (itself)
+                filter(allowed, sizeof(allowed) / sizeof(allowed[0]), SECCOMP_RET_KILL_PROCESS);
+            if (vforks)
+                close(copy);
+            else
+                answer(copy);
+            if (open("/dev/null", O_RDONLY) < 0)
+                _exit(2);
+            _exit(20);
+        }
+        if (vforks)
+            answer(connection);
+        close(connection);
+        if (p < 0 || wait4(p, &status, 0, NULL) != p || status != 20 << 8 || read(client[i], text, sizeof(text)) <= 0)
+            _exit(3);
+        len = (socklen_t)snprintf(text, sizeof(text), "%d %d\n", (int)p, ntohs(peer.sin_port));
+        if (write(1, text, len) != (ssize_t)len)
+            _exit(4);
+    }
+    _exit(15);
+}
+
 /* A filter that answers with an error instead. */
 static int errno_filter(int argc, char **argv)
 {
@@ -241,6 +319,7 @@ int main(int argc, char **argv)
         {"quiet", quiet},
         {"quiet-filter", quiet_filter},
         {"filter-then-fork", filter_then_fork},
+        {"heirs", heirs},
         {"errno-filter", errno_filter},
         {"asks", asks},
         {"no-tsc", no_tsc},

@@ -2,6 +2,7 @@
 """Programs behave, observed, as they do bare: output, exit status, death by signal, and what they see of themselves."""
 
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -264,6 +265,27 @@ def storm(name, children, execs, exec_argument):
     return run
 
 
+@test("fork/few-descriptors")
+def few_descriptors(ctx):
+    """A collector that has none to spare for watching each process learns of their ends all the same."""
+    program = ("import os, signal\n"
+               "kids = []\n"
+               "for _ in range(150):\n"
+               "    kids.append(os.fork())\n"
+               "    if not kids[-1]:\n"
+               "        signal.pause()\n"
+               "for kid in kids:\n"
+               "    os.kill(kid, signal.SIGKILL)\n"
+               "for kid in kids:\n"
+               "    os.waitpid(kid, 0)\n")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    result = both(ctx, ["/usr/bin/python3", "-S", "-c", program], code=0, preexec=limit)
+    result.session.wait_end()
+    ends = of(result, "process", "proc.exit")
+    equal(len({b["pid"] for b in ends}), 151, "processes with a proc.exit event")
+    equal(len(ends), 151, "proc.exit events")
+
+
 def as_list(value):
     return value if isinstance(value, list) else [value]
 
@@ -404,6 +426,34 @@ def entered(ctx, variant):
 
 
 case("sandbox", "entered", entered)
+
+
+def heirs(ctx, variant, how):
+    """Children of a process in a sandbox have their own numbers, and what they do with its connections is told."""
+    result = ctx.scoped([program(ctx, "sandbox", variant), "heirs", how])
+    equal(result.code, 15, "status")
+    result.session.wait_end()
+    kids = [tuple(map(int, line.split())) for line in result.out.decode().splitlines()]
+    equal(len(kids), 3, "children")
+    starts = of(result, "process", "proc.start")
+    parent = starts[0]["pid"]
+    pids = [parent, *(pid for pid, _ in kids)]
+    equal([b["pid"] for b in starts], pids, "processes that started")
+    ends = {b["pid"]: b["data"].get("exit_code") for b in of(result, "process", "proc.exit")}
+    equal(ends, {parent: 15, **{pid: 20 for pid, _ in kids}}, "processes that ended")
+    opened = [b["pid"] for b in of(result, "fs", "fs.open", file="/dev/null")]
+    equal(sorted(opened), sorted(pids[1:]), "who opened /dev/null")
+    served = [(b["pid"], b["data"].get("net_peer_port"), b["data"]["http_target"])
+              for b in of(result, "http", "http.req") if b["data"].get("net_host_port") and
+              b["data"].get("net_peer_port") != b["data"].get("net_host_port")]
+    server = [s for s in served if s[1] in {port for _, port in kids}]
+    equal(sorted(server), sorted((parent if how == "vfork" else pid, port, f"/{i}")
+                                 for i, (pid, port) in enumerate(kids)), "requests")
+    nothing_lost(result)
+
+
+for _how in ("fork", "raw", "vfork", "itself"):
+    case("sandbox", f"heirs-{_how}", lambda ctx, v, how=_how: heirs(ctx, v, how), ["glibc-O2", "musl"])
 
 
 def after_quiet(ctx, variant, name, code):

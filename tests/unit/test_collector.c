@@ -905,6 +905,164 @@ static void test_killed_child(void **state)
     writer_free(&w);
 }
 
+/* Children that can't tell their numbers: heard of before their parent's word of them or behind it, alive or not. */
+static void test_unnumbered_children(void **state)
+{
+    struct writer w = prog((uint32_t)getpid()), guest = w;
+    pid_t child;
+
+    (void)state;
+    attach(&w);
+    for (uint32_t id = 1; id <= 3; id++) { /* 1: its parent speaks first; 2: in the same breath; 3: later */
+        child = idle_child();
+        guest.pid = REC_PID_FORK | id;
+        writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(SIGCHLD, 0, 0, 0, 0, id), 0, NULL);
+        if (id == 1)
+            writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD, 0, 0, 0, 0, id), 0, NULL);
+        writer_put(&guest, REC_CALL, OP_unlink, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/gone")));
+        if (id == 3)
+            run();
+        if (id != 1)
+            writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD, 0, 0, 0, 0, id), 0, NULL);
+        writer_put(&guest, REC_ENTER, OP_exit_group, 0, ARGS(id), 0, NULL);
+        run();
+        assert_int_equal(count("begin", NULL), 1 + id);
+        assert_non_null(proc_by_host_pid(&c, child));
+        assert_int_equal(proc_by_host_pid(&c, child)->pid, child);
+        end_child(child);
+        proc_died(proc_by_host_pid(&c, child));
+        run();
+        assert_int_equal(c.proc_count, 1);
+    }
+    assert_int_equal(count("fs.delete", NULL), 3);
+    assert_int_equal(count("proc.exit", NULL), 3);
+    expect_not("proc.start pid=0", NULL);
+    writer_free(&w);
+}
+
+static unsigned opens; /* files that the collector has opened */
+
+int open(const char *path, int flags, ...)
+{
+    mode_t mode = 0;
+
+    if (flags & O_CREAT) {
+        va_list args;
+
+        va_start(args, flags);
+        mode = va_arg(args, mode_t);
+        va_end(args);
+    }
+    opens++;
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+/* What it costs to follow n children of a vfork that are gone at once, all of which come up together. */
+static unsigned cost_of_vforks(unsigned n)
+{
+    struct writer w = prog(NOBODY), guest = w;
+
+    attach(&w);
+    opens = 0;
+    for (unsigned i = 0; i < n; i++) {
+        guest.pid = NOBODY + 1 + i;
+        writer_put(&w, REC_ENTER, OP_vfork, 0, NULL, 0, NULL);
+        writer_put(&guest, REC_ENTER, OP_exit_group, 0, ARGS(3), REC_F_VFORK, NULL);
+        writer_put(&w, REC_CALL, OP_vfork, guest.pid, NULL, 0, NULL);
+        if (i % 100 == 0) { /* the ring is small */
+            segments_drain(&c, true);
+            core_process(&c, UINT64_MAX);
+        }
+    }
+    run();
+    assert_int_equal(count("proc.exit", NULL), n);
+    assert_int_equal(c.proc_count, 1);
+    put_exit(&w, 0);
+    run();
+    told_clear();
+    writer_free(&w);
+    return opens;
+}
+
+/* Each process costs the same, however many there are. */
+static void test_many_vforks(void **state)
+{
+    unsigned few = cost_of_vforks(200), many = cost_of_vforks(800);
+
+    (void)state;
+    if (many > 5 * few)
+        fail_msg("200 processes cost %u look-ups, 800 cost %u", few, many);
+}
+
+static void *wait_for_end(void *end)
+{
+    pid_t tid = gettid();
+    char byte;
+
+    if (write(((int *)end)[3], &tid, sizeof(tid)) != sizeof(tid))
+        abort();
+    (void)!read(((int *)end)[0], &byte, 1);
+    return NULL;
+}
+
+/* The number of a child that is gone is a thread's by the time that its parent's record is read. */
+static void test_number_of_a_thread(void **state)
+{
+    struct writer w = prog((uint32_t)getpid());
+    uint64_t pos;
+    pthread_t thread;
+    int ends[4]; /* two pipes */
+    pid_t tid;
+
+    (void)state;
+    attach(&w);
+    assert_false(pipe(ends) || pipe(ends + 2) || pthread_create(&thread, NULL, wait_for_end, ends));
+    assert_int_equal(read(ends[2], &tid, sizeof(tid)), sizeof(tid));
+    writer_put(&w, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
+    pos = w.h->ring_head;
+    writer_put(&w, REC_CALL, OP_fork, tid, NULL, 0, NULL);
+    ((struct record *)writer_cell(&w, pos))->time -= 300000000; /* before there was that thread */
+    run();
+    assert_int_equal(count("begin", NULL), 2);
+    usleep(600000); /* for a wait status that nobody will tell */
+    run();
+    assert_int_equal(count("proc.exit", NULL), 1);
+    close(ends[1]);
+    pthread_join(thread, NULL);
+    close(ends[0]);
+    close(ends[2]);
+    close(ends[3]);
+    writer_free(&w);
+}
+
+static void watch_in_vain(struct proc *p)
+{
+    if (!p->unwatched)
+        c.unwatched++;
+    p->unwatched = true;
+}
+
+/* There are no descriptors to spare for pidfds. */
+static void test_unwatched(void **state)
+{
+    pid_t child = idle_child();
+    struct writer w = prog((uint32_t)child);
+
+    (void)state;
+    c.watch_death = watch_in_vain;
+    assert_non_null(attach(&w));
+    run();
+    expect_not("proc.exit", NULL);
+    end_child(child);
+    run();
+    usleep(600000);
+    run();
+    expect("proc.exit", NULL);
+    assert_int_equal(c.unwatched, 0);
+    assert_null(c.procs);
+    writer_free(&w);
+}
+
 /* A child in a pid namespace of its own, told of by itself (as 1) and by its parent, in either order, when it is gone: it
  * is one child. */
 static void test_inner_child(void **state)
@@ -1384,7 +1542,7 @@ int main(void)
         T(test_upgrade), T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall),
         cmocka_unit_test_setup_teardown(test_exec_behind_a_ring_that_waits, setup_syscalls, teardown),
         T(test_short_life), T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_inner_child),
-        T(test_claims_about_others), T(test_forged_identity),
+        T(test_claims_about_others), T(test_forged_identity), T(test_many_vforks), T(test_unnumbered_children), T(test_number_of_a_thread), T(test_unwatched),
         cmocka_unit_test_setup_teardown(test_syscalls, setup_syscalls, teardown),
         T(test_wrap_and_full), T(test_torn), T(test_slow_child), T(test_bad_headers), T(test_scribble), T(test_clock), T(test_backlog),
         T(test_over_the_socket),
