@@ -83,7 +83,7 @@ int main(int argc, char **argv)
         uint64_t now = UINT64_C(1700000000000000000) + i * 997;
 
         if (i % 5 == 4) {
-            telemetry_message(t, &p, CFG_EW_CONSOLE, "stdout", now, 77, line, sizeof(line) - 1);
+            telemetry_message(t, &p, CFG_EW_CONSOLE, "stdout", now, 77, line, sizeof(line) - 1, 0);
         } else {
             struct tm_event e = kinds[i % 5];
 

@@ -146,7 +146,7 @@ static bool settle_one(struct proc *p, int fd, bool final)
         d->unsaid_gen = e.gen;
         d->unsaid_seen = 0;
     }
-    if (d->file && d->want == FDW_CAPTURE && d->gen == e.gen && e.unsaid > d->unsaid_seen) {
+    if (d->file && (d->want == FDW_CAPTURE || d->want == FDW_SAMPLE) && d->gen == e.gen && e.unsaid > d->unsaid_seen) {
         report_loss(p->c, p, LK_DATA, e.unsaid - d->unsaid_seen);
         d->unsaid_seen = e.unsaid;
     }

@@ -20,7 +20,8 @@ struct event_base;
 
 enum loss_kind {
     LK_RECORD, LK_DATA, LK_CALL, LK_SLOT, LK_COPY, LK_TORN, LK_SEGMENT, LK_DESCRIPTOR, LK_QUEUE, LK_DESTINATION,
-    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_PAYLOAD_DESTINATION, LK_ANSWER, LK_MAX
+    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_PAYLOAD_DESTINATION, LK_ANSWER, LK_MOVED,
+    LK_MAX
 };
 
 #define UNSEEN_MAX 64
@@ -74,7 +75,7 @@ struct collector {
     unsigned unseen_next;
     uint64_t next_peer_look;          /* CLOCK_MONOTONIC ns: when the kernel's list of connections may be read again */
     int diag_fd;                      /* NETLINK_SOCK_DIAG, -1 not opened yet, -2 can't be */
-    char *scratch[2];                 /* PATH_MAX * 2 + 2 each: paths being put together */
+    char *scratch[2];                 /* 2 * NAME_BYTES each: names being put together (names.h) */
     void (*sync_done)(void *client);  /* a BL_SYNC came up */
     void (*watch_death)(struct proc *p); /* arrange that proc_died() is called; NULL in tests */
 };
@@ -135,9 +136,6 @@ bool core_endings(const struct collector *c);
 
 /* One record (decode.c). r is private memory of `size` bytes. */
 void decode_record(struct collector *c, struct segment *seg, const struct record *r, uint32_t size, uint64_t arrival);
-/* A name as the process meant it: absolute if its directory is known. The result may be `path` itself or lies in
- * c->scratch[which] until its next use. */
-const char *decode_path(struct proc *p, int64_t dirfd, const char *path, size_t len, int which, size_t *ret_len);
 
 /* --- life of processes (life.c) --- */
 void life_attach(struct collector *c, struct segment *seg, uint64_t arrival);
@@ -181,13 +179,25 @@ struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen); /* not in
 void fds_snapshot(struct proc *p, uint64_t time_ns);
 /* More about what it had open when it was attached to: close-on-exec, addresses of sockets. pidfd: of the process. */
 void fds_attached(struct proc *p, int pidfd, uint64_t time_ns);
-/* Close-on-exec; names the standard streams. */
+/* Close-on-exec; names the standard streams, by their numbers. */
 void fds_exec(struct proc *p, uint64_t time_ns);
 /* Everything that is still open at the end. */
 void fds_end(struct proc *p, const char *op, uint64_t time_ns);
 /* Decides whether what is written to d shall be captured, and tells the probe. */
 void fds_decide(struct proc *p, int64_t fd, struct desc *d);
-bool fds_is_console(struct proc *p, struct desc *d); /* a socket whose text is wanted as output */
+/* Of what is written to d, the beginning of each call is enough for now, or not any more. */
+void fds_sample(struct proc *p, int64_t fd, struct desc *d, bool enough);
+bool fds_is_console(const struct proc *p, const struct desc *d); /* what is written to it is wanted as output */
+const char *fds_stream(const struct desc *d, size_t *ret_len); /* DF_STREAM: stdin, stdout, stderr */
+/* The image begins: remembers what its standard streams are, and finds others of its descriptors that are the same. */
+void fds_streams(struct proc *p);
+/* d has just been opened by that name: is it one of the standard streams once more? */
+void fds_reopened(struct proc *p, struct desc *d);
+/* Which stream a duplicate of `from` is that has the number fd. */
+uint8_t fds_label(const struct proc *p, const struct desc *from, int64_t fd);
+/* A device that isn't a terminal. rdev: in the kernel's encoding (makedev(3)). */
+bool fds_sink(uint32_t mode, uint64_t rdev);
+bool fds_unresolved(const struct desc *d); /* it has a name in the file system that isn't what that should be (names.h) */
 const char *fds_name(const struct desc *d, size_t *ret_len); /* for events: path, or stdout */
 void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns); /* DF_PORT or DF_CONN begins */
 
@@ -214,8 +224,12 @@ void report_exit(struct proc *p, bool known, int wait_status, uint64_t time_ns);
 void report_note(struct proc *p, const char *text, const char *file, size_t file_len, uint64_t time_ns);
 void report_open(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns);
 void report_close(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns);
+/* unresolved: which of the names are not (names.h); flags: names of those of the call. */
+#define NAME_FIRST 1u
+#define NAME_SECOND 2u
 void report_names(struct proc *p, enum tm_metric metric, const char *source, const char *op, const char *file, size_t len,
-                  const char *file_to, size_t to_len, uint64_t time_ns);
+                  const char *file_to, size_t to_len, unsigned unresolved, const char *const *flags, size_t flag_count,
+                  uint64_t time_ns);
 void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns);
 void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns);
 /* What failed calls of a group are counted as; ERR_MAX: processes and io_uring are neither files nor network. */
@@ -236,6 +250,7 @@ struct report_call {
     int64_t fd, result;             /* fd: -1 if it takes none */
     int64_t bytes;                  /* -1 if it transfers none */
     bool has_result, timed;
+    bool unresolved;                /* file is a name that isn't resolved (names.h) */
     uint64_t duration_ns;
 };
 void report_syscall(struct proc *p, const struct report_call *call, uint64_t time_ns);

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <linux/falloc.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +19,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/core.h"
+#include "collector/names.h"
 #include "collector/owner.h"
 #include "collector/procinfo.h"
 #include "collector/tls_objects.h"
@@ -24,6 +27,7 @@
 
 #define ERRNO_MAX 4095
 #define SELF_EXE "/proc/self/exe"
+#define SAMPLE_FROM (4 * (int64_t)FD_SAMPLE) /* writes of binary data from this size on need not be captured whole */
 #define TRAFFIC_MAX (INT64_MAX / 4) /* no counter of bytes gets there; sums don't overflow */
 
 /* Everything that a record carries, found once. Pointers lead into the record. */
@@ -54,8 +58,9 @@ struct ctx {
     uint64_t time;             /* CLOCK_REALTIME ns */
     uint64_t ns;               /* duration */
     struct parts in;
-    const char *file, *file2;  /* resolved */
+    const char *file, *file2;  /* resolved (names.h) */
     size_t file_len, file2_len;
+    uint32_t plain, tail;      /* of file, as in struct name */
 };
 
 static void parse(struct ctx *x)
@@ -119,59 +124,6 @@ static int32_t arg_int(const struct ctx *x, unsigned n)
 
 /* --- names --- */
 
-const char *decode_path(struct proc *p, int64_t dirfd, const char *path, size_t len, int which, size_t *ret_len)
-{
-    const char *base;
-    size_t base_len;
-    char *out = p->c->scratch[which];
-
-    if (len > SEG_PATH_MAX)
-        len = SEG_PATH_MAX;
-    *ret_len = len;
-    if (len && path[0] == '/')
-        return path;
-    if (dirfd == AT_FDCWD) {
-        base = p->cwd;
-        base_len = strlen(base);
-        if (!base_len && p->host_pid > 0 && !p->dead && !p->borrowed) {
-            char text[PATH_MAX];
-
-            if (pi_cwd(p->host_pid, text, sizeof(text)) > 0) {
-                free(p->cwd);
-                p->cwd = xstrdup(text);
-                base = p->cwd;
-                base_len = strlen(base);
-            }
-        }
-    } else {
-        struct desc *d = fds_lookup(p, dirfd);
-
-        if (!d || !d->file)
-            return path;
-        base = d->file->path;
-        base_len = d->file->path_len;
-    }
-    while (len >= 2 && path[0] == '.' && path[1] == '/') {
-        path += 2;
-        len -= 2;
-        while (len && path[0] == '/') {
-            path++;
-            len--;
-        }
-    }
-    if (!base_len || base_len > SEG_PATH_MAX)
-        return path;
-    memcpy(out, base, base_len);
-    *ret_len = base_len;
-    if (!len || (len == 1 && path[0] == '.'))
-        return out;
-    if (out[base_len - 1] != '/')
-        out[base_len++] = '/';
-    memcpy(out + base_len, path, len);
-    *ret_len = base_len + len;
-    return out;
-}
-
 /* Where the directory descriptor of a path argument is, from the row's bits: the argument before it, in "at" calls. */
 static int64_t dirfd_of(const struct ctx *x, bool second)
 {
@@ -189,7 +141,7 @@ static bool takes_fd(const struct ctx *x)
     switch (x->desc->shape) {
     case SHP_NONE: case SHP_ARGS: case SHP_PATHS: case SHP_OPEN: case SHP_CLOSE_RANGE: case SHP_READLINK:
     case SHP_PIPE: case SHP_SOCKET: case SHP_SOCKETPAIR: case SHP_CLONE: case SHP_EXEC: case SHP_EXIT: case SHP_WAIT:
-    case SHP_PRCTL: case SHP_URING_SETUP:
+    case SHP_PRCTL: case SHP_URING_SETUP: case SHP_AIO:
         return false;
     case SHP_MAKE:
         return false;
@@ -205,25 +157,81 @@ static int64_t fd_of(const struct ctx *x)
     return x->desc->shape == SHP_MMAP ? arg_int(x, 4) : arg_int(x, 0);
 }
 
+/* Flags of a call that opened something by name, as open(2) has them. */
+static uint64_t open_flags(const struct ctx *x)
+{
+    switch (x->op) {
+    case OP_openat: case OP_open_by_handle_at: return x->r->arg[2];
+    case OP_openat2: return (uint32_t)x->r->arg[4];
+#ifdef __NR_creat
+    case OP_creat: return O_CREAT | O_WRONLY | O_TRUNC;
+#endif
+    default: return x->r->arg[1];
+    }
+}
+
+static void resolve_file(struct ctx *x, const char *path, size_t len)
+{
+    struct name_use use = {.dirfd = dirfd_of(x, false), .path = path, .len = len, .fd = -1};
+    struct name name;
+
+    if (x->desc->shape == SHP_OPEN && x->r->ret >= 0) {
+        uint64_t flags = open_flags(x), how = x->op == OP_openat2 ? x->r->arg[4] >> 32 : 0;
+
+        use.fd = x->r->ret;
+        use.gen = x->p->borrowed ? 0 : (uint32_t)x->r->arg[5];
+        use.real = flags & O_NOFOLLOW && (flags & O_DIRECTORY || !(flags & O_PATH));
+        use.all_real = how & RESOLVE_NO_SYMLINKS;
+        use.in_root = how & RESOLVE_IN_ROOT;
+    }
+    names_resolve(x->p, &use, 0, &name);
+    x->file = name.p;
+    x->file_len = name.len;
+    x->plain = name.plain;
+    x->tail = name.tail;
+}
+
 static void resolve(struct ctx *x)
 {
-    if (x->in.path && x->op != OP_memfd_create) {
-        x->file = decode_path(x->p, dirfd_of(x, false), x->in.path, x->in.path_len, 0, &x->file_len);
-        if (x->op == OP_symlinkat || x->op == OP_symlink) { /* the target is text, not a name */
-            x->file = x->in.path;
-            x->file_len = x->in.path_len;
-        }
-    } else if (x->desc->paths && x->op != OP_memfd_create && dirfd_of(x, false) >= 0 && x->r->ret >= 0) {
+    if (x->op == OP_symlinkat || x->op == OP_symlink) { /* the target is text, not a name */
+        x->file = x->in.path;
+        x->file_len = x->in.path_len;
+    } else if (x->in.path && x->op != OP_memfd_create) {
+        resolve_file(x, x->in.path, x->in.path_len);
+    } else if (x->desc->paths && x->desc->shape != SHP_OPEN && x->op != OP_memfd_create && dirfd_of(x, false) >= 0 &&
+               x->r->ret >= 0) {
         /* utimensat(fd, NULL) and the like, or an empty name */
-        x->file = decode_path(x->p, dirfd_of(x, false), "", 0, 0, &x->file_len);
+        resolve_file(x, "", 0);
     } else if (takes_fd(x)) {
         const struct desc *d = fd_get(&x->p->fds, fd_of(x), false);
 
         if (d && d->file)
             x->file = fds_name(d, &x->file_len);
     }
-    if (x->in.path2)
-        x->file2 = decode_path(x->p, dirfd_of(x, true), x->in.path2, x->in.path2_len, 1, &x->file2_len);
+    if (x->in.path2) {
+        struct name_use use = {.dirfd = dirfd_of(x, true), .path = x->in.path2, .len = x->in.path2_len, .fd = -1};
+        struct name name;
+
+        names_resolve(x->p, &use, 1, &name);
+        x->file2 = name.p;
+        x->file2_len = name.len;
+    }
+}
+
+/* Which of its names aren't known for sure. A symbolic link's target is none. */
+static unsigned unresolved(const struct ctx *x)
+{
+    bool link = x->op == OP_symlinkat || x->op == OP_symlink, second = x->file2 && !names_resolved(x->file2, x->file2_len);
+    const struct desc *d;
+
+    if (!x->file)
+        return NAME_FIRST;
+    if (link)
+        return second ? NAME_SECOND : 0;
+    if (x->in.path)
+        return (names_resolved(x->file, x->file_len) ? 0 : NAME_FIRST) | (second ? NAME_SECOND : 0);
+    d = x->desc->paths ? fd_get(&x->p->fds, dirfd_of(x, false), false) : takes_fd(x) ? fd_get(&x->p->fds, fd_of(x), false) : NULL;
+    return (d && fds_unresolved(d) ? NAME_FIRST : 0) | (second ? NAME_SECOND : 0);
 }
 
 /* --- event source syscall --- */
@@ -250,6 +258,7 @@ static void tell_syscall(struct ctx *x)
         call.file = x->p->closed_file->path;
         call.file_len = x->p->closed_file->path_len;
     }
+    call.unresolved = x->file && unresolved(x) & NAME_FIRST;
     report_syscall(x->p, &call, x->time);
 }
 
@@ -302,33 +311,22 @@ static bool fs_like(const struct file *f)
 
 static void do_open(struct ctx *x)
 {
-    uint64_t flags = x->r->arg[1];
+    uint64_t flags = open_flags(x);
     struct file *f;
     struct desc *d;
-    bool cloexec;
 
-    if (x->op == OP_openat || x->op == OP_open_by_handle_at)
-        flags = x->r->arg[2];
-    else if (x->op == OP_creat)
-        flags = O_CREAT | O_WRONLY | O_TRUNC;
-    else if (x->op == OP_openat2)
-        flags = 0;
-    cloexec = flags & O_CLOEXEC;
-    if (x->op == OP_openat2 && !x->p->borrowed) { /* its flags are in memory of the program; the probe has looked */
-        struct fd_entry e;
-
-        if (segment_fd(&x->seg->map, (uint64_t)x->r->ret, &e) && e.gen == made_gen(x))
-            cloexec = e.state & FDS_CLOEXEC;
-    }
     f = file_new(x->c, (flags & O_DIRECTORY) && (flags & O_TMPFILE) != O_TMPFILE ? FDK_DIR : FDK_FILE, x->file,
                  x->file ? x->file_len : 0);
-    if (!x->file && x->p->host_pid > 0 && !x->p->dead) { /* by handle, or the name couldn't be read */
+    f->plain = x->plain;
+    f->tail = x->tail;
+    if (!x->file) { /* by handle, or the name couldn't be read */
         char text[PATH_MAX];
-        int n = pi_fd_link(x->p->host_pid, (int)x->r->ret, text, sizeof(text), NULL);
+        int n = names_of_fd(x->p, x->r->ret, made_gen(x), false, text, sizeof(text));
 
         if (n > 0) {
             file_unref(x->c, f);
             f = file_new(x->c, FDK_FILE, text, (size_t)n);
+            f->plain = f->tail = (uint32_t)n;
         }
     }
     if (!x->in.has_stat && (x->p->pl->mode & SEG_M_ENHANCEFS) && x->file)
@@ -338,13 +336,19 @@ static void do_open(struct ctx *x)
         f->perms = x->in.stat.mode & 0777;
         f->uid = x->in.stat.uid;
         f->gid = x->in.stat.gid;
+        f->dev = x->in.stat.dev;
+        f->ino = x->in.stat.ino;
+        f->sink = fds_sink(x->in.stat.mode, x->in.stat.rdev);
         if (S_ISDIR(x->in.stat.mode))
             f->kind = FDK_DIR;
     }
-    f->read_only = x->op != OP_openat2 && (flags & O_ACCMODE) == O_RDONLY;
-    d = fds_open(x->p, x->r->ret, f, made_gen(x), cloexec, x->time);
+    f->read_only = (flags & O_ACCMODE) == O_RDONLY;
+    d = fds_open(x->p, x->r->ret, f, made_gen(x), flags & O_CLOEXEC, x->time);
     if (!d)
         return;
+    fds_reopened(x->p, d);
+    if (d->flags & DF_STREAM)
+        fds_decide(x->p, x->r->ret, d);
     d->flags |= DF_REPORTED;
     report_open(x->p, x->r->ret, d, x->name, x->time);
 }
@@ -359,9 +363,9 @@ static void do_dup(struct ctx *x, int64_t oldfd, int64_t newfd, bool cloexec)
     if (!from || !from->file || oldfd == newfd)
         return;
     f = file_ref(from->file);
-    if (from->flags & DF_LABEL) { /* 2>&1: known by the name of its own number; a saved copy by the old one */
-        flags = DF_LABEL;
-        label = newfd <= 2 ? (uint8_t)newfd : from->label;
+    if (from->flags & DF_STREAM) {
+        flags = from->flags & (DF_LABEL | DF_STREAM);
+        label = fds_label(x->p, from, newfd);
     }
     if (x->desc->shape == SHP_DUP2)
         fds_close(x->p, newfd, x->name, x->time, true);
@@ -374,7 +378,7 @@ static void do_dup(struct ctx *x, int64_t oldfd, int64_t newfd, bool cloexec)
         d->channel = ++x->c->last_channel; /* a socket's is that of its connection */
     if (flags)
         fds_decide(x->p, newfd, d);
-    if (fs_like(f) && !flags) {
+    if (fs_like(f) && !(flags & DF_LABEL)) {
         d->flags |= DF_REPORTED;
         report_open(x->p, newfd, d, x->name, x->time);
     }
@@ -792,7 +796,9 @@ static void do_data(struct ctx *x)
     int64_t fd = (int64_t)x->r->arg[0];
     struct desc *d;
     const char *name;
-    char source[SEG_PATH_MAX + 1];
+    char source[NAME_BYTES + 1];
+    uint64_t more;
+    bool binary;
     size_t len;
 
     if (x->r->arg[3] != DATA_FILE)
@@ -804,21 +810,31 @@ static void do_data(struct ctx *x)
         return;
     if (d->want == FDW_UNDECIDED)
         fds_decide(x->p, fd, d);
-    if (d->want != FDW_CAPTURE)
+    if (d->want != FDW_CAPTURE && d->want != FDW_SAMPLE)
         return;
-    if (!x->in.data) { /* a guest in a full ring could only say that there was something */
-        if (x->r->ret > 0)
-            report_loss(x->c, x->p, LK_DATA, (uint64_t)x->r->ret);
+    if (!x->in.data) { /* nobody could see it, or a guest in a full ring could only say that there was something */
+        bool moved = x->r->arg[3] == DATA_FILE ? x->r->arg[4] == 1
+                                               : x->desc->shape == SHP_SENDFILE || x->desc->shape == SHP_SPLICE;
+
+        if (x->r->ret > 0 && (x->r->arg[3] == DATA_FILE || x->r->arg[1] < (uint64_t)x->r->ret))
+            report_loss(x->c, x->p, moved ? LK_MOVED : LK_DATA,
+                        (uint64_t)x->r->ret - (x->r->arg[3] == DATA_FILE ? 0 : x->r->arg[1]));
         return;
     }
-    name = fds_name(d, &len);
-    if (len > SEG_PATH_MAX)
-        len = SEG_PATH_MAX;
+    name = d->flags & DF_STREAM ? fds_stream(d, &len) : fds_name(d, &len);
+    if (len > NAME_BYTES)
+        len = NAME_BYTES;
     if (len)
         memcpy(source, name, len);
     source[len] = 0;
-    telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_LABEL ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
-                      d->channel, x->in.data, x->in.data_len);
+    more = x->r->flags & REC_F_CUT && x->r->ret > 0 ? (uint64_t)x->r->ret : 0;
+    more = more > x->r->arg[1] + x->in.data_len ? more - x->r->arg[1] - x->in.data_len : 0;
+    binary = telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_STREAM ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
+                               d->channel, x->in.data, x->in.data_len, more);
+    if (!binary && more)
+        report_loss(x->c, x->p, LK_DATA, more);
+    if (x->r->arg[3] == DATA_FILE)
+        fds_sample(x->p, fd, d, binary && x->r->ret >= SAMPLE_FROM);
 }
 
 /* --- single operations on files --- */
@@ -833,49 +849,96 @@ static void count_op(struct ctx *x, enum tm_metric m)
         x->p->sums.value[m]++;
 }
 
-static void set_cwd(struct proc *p, const char *path, size_t len)
-{
-    char *cwd = xstrndup(path, len);
+#define FLAGS_MAX 9
 
-    free(p->cwd);
-    p->cwd = cwd;
+/* The flags that a call on names was given, as in its manual page: what it does depends on them. Returns how many; number:
+ * room for bits without a name. */
+static size_t flag_names(const struct ctx *x, const char *ret[FLAGS_MAX], char number[24])
+{
+    static const struct {
+        enum op_id op;
+        uint8_t arg;
+        uint32_t bit;
+        const char *name;
+    } all[] = {
+        {OP_renameat2, 4, RENAME_NOREPLACE, "RENAME_NOREPLACE"}, {OP_renameat2, 4, RENAME_EXCHANGE, "RENAME_EXCHANGE"},
+        {OP_renameat2, 4, RENAME_WHITEOUT, "RENAME_WHITEOUT"},
+        {OP_linkat, 4, AT_SYMLINK_FOLLOW, "AT_SYMLINK_FOLLOW"}, {OP_linkat, 4, AT_EMPTY_PATH, "AT_EMPTY_PATH"},
+        {OP_unlinkat, 2, AT_REMOVEDIR, "AT_REMOVEDIR"},
+        {OP_fchownat, 4, AT_SYMLINK_NOFOLLOW, "AT_SYMLINK_NOFOLLOW"}, {OP_fchownat, 4, AT_EMPTY_PATH, "AT_EMPTY_PATH"},
+        {OP_fchmodat2, 3, AT_SYMLINK_NOFOLLOW, "AT_SYMLINK_NOFOLLOW"}, {OP_fchmodat2, 3, AT_EMPTY_PATH, "AT_EMPTY_PATH"},
+        {OP_utimensat, 3, AT_SYMLINK_NOFOLLOW, "AT_SYMLINK_NOFOLLOW"}, {OP_utimensat, 3, AT_EMPTY_PATH, "AT_EMPTY_PATH"},
+        {OP_fallocate, 1, FALLOC_FL_KEEP_SIZE, "FALLOC_FL_KEEP_SIZE"},
+        {OP_fallocate, 1, FALLOC_FL_PUNCH_HOLE, "FALLOC_FL_PUNCH_HOLE"},
+        {OP_fallocate, 1, FALLOC_FL_COLLAPSE_RANGE, "FALLOC_FL_COLLAPSE_RANGE"},
+        {OP_fallocate, 1, FALLOC_FL_ZERO_RANGE, "FALLOC_FL_ZERO_RANGE"},
+        {OP_fallocate, 1, FALLOC_FL_INSERT_RANGE, "FALLOC_FL_INSERT_RANGE"},
+        {OP_fallocate, 1, FALLOC_FL_UNSHARE_RANGE, "FALLOC_FL_UNSHARE_RANGE"},
+    };
+    uint32_t rest = 0;
+    size_t n = 0;
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        if (all[i].op != x->op)
+            continue;
+        if (!i || all[i - 1].op != x->op)
+            rest = (uint32_t)x->r->arg[all[i].arg];
+        if (rest & all[i].bit)
+            ret[n++] = all[i].name;
+        rest &= ~all[i].bit;
+    }
+    if (rest) {
+        snprintf(number, 24, "0x%x", rest);
+        ret[n++] = number;
+    }
+    return n;
 }
 
 static void do_names(struct ctx *x)
 {
     const char *file = x->file ? x->file : "";
     size_t len = x->file ? x->file_len : 0;
+    const char *flags[FLAGS_MAX];
+    char number[24];
+    size_t n = flag_names(x, flags, number);
+    unsigned un = unresolved(x);
 
     switch (x->desc->group) {
     case OPG_STAT:
         count_op(x, TM_FS_STAT);
         break;
     case OPG_DELETE:
-        report_names(x->p, TM_FS_DELETE, "fs.delete", x->name, file, len, NULL, 0, x->time);
+        report_names(x->p, TM_FS_DELETE, "fs.delete", x->name, file, len, NULL, 0, un, flags, n, x->time);
         break;
     case OPG_RENAME:
-        report_names(x->p, TM_FS_RENAME, "fs.rename", x->name, file, len, x->file2, x->file2_len, x->time);
+        report_names(x->p, TM_FS_RENAME, "fs.rename", x->name, file, len, x->file2, x->file2_len, un, flags, n,
+                     x->time);
         break;
     case OPG_CREATE:
         if (x->file2) /* what is made is the second name */
-            report_names(x->p, TM_FS_CREATE, "fs.create", x->name, x->file2, x->file2_len, file, len, x->time);
+            report_names(x->p, TM_FS_CREATE, "fs.create", x->name, x->file2, x->file2_len, file, len,
+                         (un & NAME_FIRST ? NAME_SECOND : 0) | (un & NAME_SECOND ? NAME_FIRST : 0), flags, n, x->time);
         else
-            report_names(x->p, TM_FS_CREATE, "fs.create", x->name, file, len, NULL, 0, x->time);
+            report_names(x->p, TM_FS_CREATE, "fs.create", x->name, file, len, NULL, 0, un, flags, n, x->time);
         break;
     case OPG_CHANGE:
-        report_names(x->p, TM_FS_CHANGE, "fs.change", x->name, file, len, NULL, 0, x->time);
+        report_names(x->p, TM_FS_CHANGE, "fs.change", x->name, file, len, NULL, 0, un, flags, n, x->time);
         break;
     default:
         break;
     }
-    if (x->op == OP_chroot)
+    if (x->op == OP_chroot) {
         x->p->root = ROOT_UNKNOWN;
-    if (x->op == OP_chdir && x->file)
-        set_cwd(x->p, file, len);
+        names_set_root(x->p, &(struct name){file, len, x->plain, x->tail});
+    }
+    if (x->op == OP_chdir)
+        names_set_cwd(x->p, &(struct name){file, len, x->plain, x->tail});
 }
 
 static void do_fdop(struct ctx *x)
 {
+    const char *flags[FLAGS_MAX];
+    char number[24];
     struct desc *d;
 
     switch (x->op) {
@@ -886,8 +949,11 @@ static void do_fdop(struct ctx *x)
         count_op(x, TM_FS_SEEK);
         return;
     case OP_fchdir:
-        if (x->file)
-            set_cwd(x->p, x->file, x->file_len);
+        d = fd_get(&x->p->fds, arg_int(x, 0), false);
+        if (d && d->file)
+            names_set_cwd(x->p, &(struct name){d->file->path, d->file->path_len, d->file->plain, d->file->tail});
+        else
+            names_set_cwd(x->p, &(struct name){"", 0, 0, 0});
         return;
     case OP_listen:
         d = sock_desc(x, arg_int(x, 0));
@@ -904,7 +970,7 @@ static void do_fdop(struct ctx *x)
             count_op(x, TM_FS_STAT);
         else if (x->desc->group == OPG_CHANGE)
             report_names(x->p, TM_FS_CHANGE, "fs.change", x->name, x->file ? x->file : "", x->file ? x->file_len : 0, NULL,
-                         0, x->time);
+                         0, unresolved(x), flags, flag_names(x, flags, number), x->time);
     }
 }
 
@@ -1056,6 +1122,10 @@ static void completed(struct ctx *x)
 {
     if (x->op == OP_setns || x->op == OP_unshare) {
         x->p->root = ROOT_UNKNOWN;
+        if (x->op == OP_setns && (!x->r->arg[1] || x->r->arg[1] & CLONE_NEWNS)) /* may be a mount namespace: begins anew */
+            names_set_root(x->p, NULL);
+        else
+            x->p->view = VIEW_UNKNOWN;
         x->p->new_pids |= x->op == OP_setns || (x->r->arg[0] & CLONE_NEWPID);
     }
     switch (x->desc->shape) {
@@ -1165,11 +1235,12 @@ static void entered(struct ctx *x)
         free(p->exec_path);
         p->pending_exec = p->exec_path = NULL;
         if (x->in.path) {
-            size_t len;
-            const char *path = decode_path(p, x->op == OP_execveat ? arg_int(x, 0) : AT_FDCWD, x->in.path, x->in.path_len,
-                                           0, &len);
+            struct name_use use = {.dirfd = x->op == OP_execveat ? arg_int(x, 0) : AT_FDCWD, .path = x->in.path,
+                                   .len = x->in.path_len, .fd = -1};
+            struct name name;
 
-            p->pending_exec = xstrndup(path, len);
+            names_resolve(p, &use, 0, &name);
+            p->pending_exec = xstrndup(name.p, name.len);
             p->exec_path = xstrndup(x->in.path, x->in.path_len);
         }
         p->exec_ns = x->time;
@@ -1234,9 +1305,15 @@ static void noted(struct ctx *x)
     x->p->sandboxed |= code == NOTE_SECCOMP;
     if (code >= NOTE_EXEC_STATIC && code <= NOTE_EXEC_LIB) {
         x->p->exec_told = true;
-        if (file)
-            file = decode_path(x->p, x->p->exec_op == OP_execveat ? (int32_t)x->p->exec_args[0] : AT_FDCWD, file, len, 0,
-                               &len);
+        if (file) {
+            struct name_use use = {.dirfd = x->p->exec_op == OP_execveat ? (int32_t)x->p->exec_args[0] : AT_FDCWD,
+                                   .path = file, .len = len, .fd = -1};
+            struct name name;
+
+            names_resolve(x->p, &use, 0, &name);
+            file = name.p;
+            len = name.len;
+        }
     }
     /* What the probe has instead of a name. */
     if (file && x->p->tm.exe && len == sizeof(EXE_LINK) - 1 && memcmp(file, EXE_LINK, len) == 0) {

@@ -5,12 +5,15 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "collector/ask.h"
 #include "collector/core.h"
+#include "collector/names.h"
 #include "collector/procinfo.h"
 #include "collector/stream.h"
 
@@ -24,6 +27,14 @@ const char *fds_name(const struct desc *d, size_t *ret_len)
     }
     *ret_len = d->file ? d->file->path_len : 0;
     return d->file ? d->file->path : "";
+}
+
+bool fds_unresolved(const struct desc *d)
+{
+    const struct file *f = d->file;
+
+    return f && !(d->flags & DF_LABEL) && (f->kind == FDK_FILE || f->kind == FDK_DIR || f->kind == FDK_UNKNOWN) &&
+           !names_resolved(f->path, f->path_len);
 }
 
 void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns)
@@ -62,27 +73,119 @@ static void gauge_end(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, 
     report_gauge(p, m, *n, fd, d, time_ns);
 }
 
-/* A standard stream may be a socket: a unix one leads to a logger or a terminal, any other (sshd, inetd) is the program's
- * connection and no console. */
-static bool console_socket(struct proc *p, struct file *f)
-{
-    struct sock *s = f->sock;
+/* --- standard streams: docs/data-model.md, "Console and file events" --- */
 
-    if (s && !s->domain && s->ino && !(s->flags & SOCKF_ASKED)) {
-        s->flags |= SOCKF_ASKED;
-        s->peer_ino = diag_unix_peer(p->c, s->ino);
-        if (s->peer_ino) {
-            s->domain = AF_UNIX;
-            s->type = SOCK_STREAM;
-        }
-    }
-    return s && s->domain == AF_UNIX;
+bool fds_sink(uint32_t mode, uint64_t rdev)
+{
+    unsigned major = major(rdev);
+
+    /* admin-guide/devices.txt of the kernel: terminals, /dev/tty and /dev/console, pseudo-terminals */
+    return S_ISCHR(mode) && major != 4 && major != 5 && !(major >= 136 && major <= 143);
 }
 
-bool fds_is_console(struct proc *p, struct desc *d)
+const char *fds_stream(const struct desc *d, size_t *ret_len)
 {
-    return d->file->kind == FDK_SOCKET && d->flags & DF_LABEL && d->label != 0 && p->pl->event[CFG_EW_CONSOLE] &&
-           console_socket(p, d->file) && telemetry_wants_event(p->pl->tm, CFG_EW_CONSOLE, label_name[d->label], 6);
+    *ret_len = strlen(label_name[d->label]);
+    return label_name[d->label];
+}
+
+bool fds_is_console(const struct proc *p, const struct desc *d)
+{
+    size_t len;
+    const char *name;
+
+    if (!(d->flags & DF_STREAM) || !d->label || d->file->sink || !p->pl->event[CFG_EW_CONSOLE])
+        return false;
+    name = fds_stream(d, &len);
+    return telemetry_wants_event(p->pl->tm, CFG_EW_CONSOLE, name, len);
+}
+
+/* Whether f is what the standard stream n of this image is. */
+static bool is_std(const struct proc *p, int64_t n, const struct file *f)
+{
+    const struct std_file *s = &p->std[n];
+
+    return s->channel && (s->channel == f->channel || (f->ino && s->ino == f->ino && s->dev == f->dev));
+}
+
+static void set_std(struct proc *p, int64_t n, const struct file *f)
+{
+    p->std[n] = (struct std_file){f->channel, f->dev, f->ino};
+}
+
+/* Where two of them are the same file, as with 2>&1, the number says which one is meant. */
+uint8_t fds_label(const struct proc *p, const struct desc *from, int64_t fd)
+{
+    return fd >= 0 && fd <= 2 && is_std(p, fd, from->file) && is_std(p, from->label, from->file) ? (uint8_t)fd : from->label;
+}
+
+/* "/proc/self/fd/2" and the like: the number, or -1. */
+static int64_t named_fd(const struct proc *p, const char *path, size_t len)
+{
+    static const char *const names[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
+    char own[40], text[64];
+    const char *const dirs[] = {"/dev/fd/", "/proc/self/fd/", "/proc/thread-self/fd/", own};
+
+    if (len >= sizeof(text))
+        return -1;
+    memcpy(text, path, len);
+    text[len] = 0;
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(text, names[i]))
+            return i;
+    snprintf(own, sizeof(own), "/proc/%u/fd/", p->pid);
+    for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+        const char *number = text + strlen(dirs[i]);
+        char *end;
+        unsigned long fd;
+
+        if (strncmp(text, dirs[i], strlen(dirs[i])) != 0 || *number < '0' || *number > '9')
+            continue;
+        fd = strtoul(number, &end, 10);
+        return *end || fd >= FD_LIMIT ? -1 : (int64_t)fd;
+    }
+    return -1;
+}
+
+void fds_reopened(struct proc *p, struct desc *d)
+{
+    static const uint8_t order[] = {1, 2, 0}; /* stdout, if that is the same as stderr and nothing says which is meant */
+    struct file *f = d->file;
+    const struct desc *from;
+
+    if (f->read_only || f->sink || f->kind == FDK_DIR)
+        return;
+    from = fd_get(&p->fds, named_fd(p, f->path, f->path_len), false);
+    if (from && from != d && from->file && from->flags & DF_STREAM) {
+        d->flags |= DF_STREAM;
+        d->label = from->label;
+        return;
+    }
+    for (size_t i = 0; f->ino && i < sizeof(order); i++) {
+        if (is_std(p, order[i], f)) {
+            d->flags |= DF_STREAM;
+            d->label = order[i];
+            return;
+        }
+    }
+}
+
+static void stream_one(void *ctx, int fd, struct desc *d)
+{
+    if (fd > 2 && !(d->flags & DF_STREAM) && d->file->kind != FDK_SOCKET)
+        fds_reopened(ctx, d);
+}
+
+void fds_streams(struct proc *p)
+{
+    for (int n = 0; n <= 2; n++) {
+        const struct desc *d = fd_get(&p->fds, n, false);
+
+        p->std[n] = (struct std_file){0};
+        if (d && d->file)
+            set_std(p, n, d->file);
+    }
+    fd_table_each(&p->fds, stream_one, p);
 }
 
 /* Only what can hold text is captured, and only if somebody asked for it. */
@@ -96,10 +199,10 @@ void fds_decide(struct proc *p, int64_t fd, struct desc *d)
         size_t len;
         const char *name = fds_name(d, &len);
 
-        if (d->flags & DF_LABEL) {
-            if (d->label != 0 && pl->event[CFG_EW_CONSOLE] && telemetry_wants_event(pl->tm, CFG_EW_CONSOLE, name, len))
+        if (d->flags & DF_STREAM) {
+            if (fds_is_console(p, d))
                 want = FDW_CAPTURE;
-        } else if (len && pl->event[CFG_EW_FILE] && telemetry_wants_event(pl->tm, CFG_EW_FILE, name, len)) {
+        } else if (names_resolved(name, len) && pl->event[CFG_EW_FILE] && telemetry_wants_event(pl->tm, CFG_EW_FILE, name, len)) {
             want = FDW_CAPTURE;
         }
     } else if (fds_is_console(p, d)) {
@@ -113,6 +216,17 @@ void fds_decide(struct proc *p, int64_t fd, struct desc *d)
     /* Nothing can be written there. The probe's entry is in its CPU's cache and is better left alone. */
     if (f->read_only && want == FDW_NONE)
         return;
+    if (p->seg && !p->borrowed && !p->seg->broken)
+        segment_want(&p->seg->map, (uint64_t)fd, d->gen, want);
+}
+
+void fds_sample(struct proc *p, int64_t fd, struct desc *d, bool enough)
+{
+    enum fd_want want = enough ? FDW_SAMPLE : FDW_CAPTURE;
+
+    if (d->want == want || (d->want != FDW_CAPTURE && d->want != FDW_SAMPLE))
+        return;
+    d->want = (uint8_t)want;
     if (p->seg && !p->borrowed && !p->seg->broken)
         segment_want(&p->seg->map, (uint64_t)fd, d->gen, want);
 }
@@ -252,12 +366,16 @@ static struct file *file_from_proc(struct proc *p, int fd, uint32_t gen)
         f = file_new(p->c, FDK_UNKNOWN, "", 0);
     } else {
         f = file_new(p->c, kind_of_link(text, &st), text, (size_t)n);
+        f->plain = f->tail = (uint32_t)n;
     }
     if (f->kind == FDK_SOCKET) {
         file_sock(f, 0, 0, 0)->ino = st.st_ino;
         f->sock->flags |= SOCKF_JOINED;
     }
     if (st.st_mode) {
+        f->dev = st.st_dev;
+        f->ino = st.st_ino;
+        f->sink = fds_sink(st.st_mode, st.st_rdev);
         f->has_stat = true;
         f->perms = st.st_mode & 0777;
         f->uid = st.st_uid;
@@ -300,9 +418,11 @@ struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen)
     d->open_ns = p->image_ns;
     d->n = (struct io_count){0};
     start_position(p, d);
-    if (fd <= 2) {
-        d->flags |= DF_LABEL;
+    if (fd <= 2 && !gen) { /* inherited */
+        d->flags |= DF_LABEL | DF_STREAM;
         d->label = (uint8_t)fd;
+        if (!p->std[fd].channel)
+            set_std(p, fd, d->file);
     }
     return d;
 }
@@ -421,7 +541,7 @@ static void exec_one(void *ctx, int fd, struct desc *d)
     d->pos[PROTO_RX] = d->pos[PROTO_TX] = d->skip[PROTO_RX] = d->skip[PROTO_TX] = 0;
     d->want = FDW_UNDECIDED;
     if (fd <= 2) {
-        d->flags |= DF_LABEL;
+        d->flags |= DF_LABEL | DF_STREAM;
         d->label = (uint8_t)fd;
     }
 }

@@ -16,6 +16,7 @@
 #include "collector/control.h"
 #include "collector/core.h"
 #include "collector/left.h"
+#include "collector/names.h"
 #include "collector/payloads.h"
 #include "collector/procinfo.h"
 #include "collector/tls_objects.h"
@@ -405,6 +406,15 @@ static void note_exec(struct collector *c, pid_t pid, uint64_t time_ns)
     c->unseen[at].time_ns = time_ns;
 }
 
+/* What getcwd(3) says has neither links nor dots in it. */
+static void begins_at(struct proc *p, const char *cwd)
+{
+    uint32_t len = (uint32_t)strlen(cwd);
+
+    names_set_cwd(p, &(struct name){cwd, len, len, len});
+    names_look(p);
+}
+
 void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
 {
     const struct segment_info *info = &seg->map.info;
@@ -452,8 +462,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
             p->outer = outer_ancestors(st.ppid);
         c->processes++;
     }
-    free(p->cwd);
-    p->cwd = xstrdup(info->cwd);
+    begins_at(p, info->cwd);
     if (!fresh && info->start == SEG_START_EXEC) {
         if (p->pl)
             exec_succeeded(p, p->exec_ns ? p->exec_ns : time);
@@ -499,6 +508,8 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         free(env);
         begin(p, info->start == SEG_START_EXEC ? "exec" : attached ? "attach" : "fork", time);
     }
+    if (fresh || info->start == SEG_START_EXEC)
+        fds_streams(p);
     if (attached)
         fds_attached(p, seg->pidfd >= 0 ? seg->pidfd : p->pidfd, time);
     apply_mode(p);
@@ -634,6 +645,12 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
         p->cwd = xstrdup(parent->cwd);
     }
     p->root = parent->root;
+    p->view = parent->view;
+    memcpy(p->std, parent->std, sizeof(p->std));
+    if (p->cwd && !strcmp(p->cwd, parent->cwd)) { /* else it has gone elsewhere since the fork began */
+        p->cwd_plain = parent->cwd_plain;
+        p->cwd_tail = parent->cwd_tail;
+    }
     inner = host_pid && st.start_ticks ? pi_inner_pid(host_pid) : 0;
     if (inner)
         proc_set_pid(p, inner); /* in a pid namespace of its own it has another number */
@@ -1048,7 +1065,7 @@ void core_init(struct collector *c, const struct collector_options *opt, struct 
         c->seed = (uint32_t)clock_now_mono();
     c->last_channel = clock_now_real();
     for (int i = 0; i < 2; i++)
-        c->scratch[i] = xmalloc(2 * SEG_PATH_MAX + 2);
+        c->scratch[i] = xmalloc(2 * NAME_BYTES);
     c->alone_since = clock_now_mono();
 }
 

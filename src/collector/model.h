@@ -38,7 +38,6 @@ enum sock_flag {
     SOCKF_PENDING   = 1 << 1, /* connect() said EINPROGRESS */
     SOCKF_OPEN      = 1 << 2, /* net.open was reported: net.close will be */
     SOCKF_REMOTE    = 1 << 3, /* the peer ended it */
-    SOCKF_ASKED     = 1 << 4, /* inherited: the kernel was asked whether it is a unix socket */
     SOCKF_JOINED    = 1 << 5, /* inherited, received or attached to: something may have passed before */
     SOCKF_ACCEPTED  = 1 << 6,
     SOCKF_CONNECTED = 1 << 7, /* connect() was called */
@@ -64,8 +63,11 @@ struct file {
     uint8_t kind;             /* enum fd_kind */
     bool has_stat;
     bool read_only;           /* as it was opened: nothing can be written through it */
+    bool sink;                /* a device that isn't a terminal, such as /dev/null: nobody reads what is written to it */
     uint32_t perms, uid, gid;
     uint32_t path_len, path_cap;
+    uint32_t plain, tail;     /* as in struct name (names.h) */
+    uint64_t dev, ino;        /* ino 0: not known */
     char *path;               /* not terminated */
     uint64_t channel;
     struct sock *sock;        /* NULL if it is none */
@@ -78,7 +80,8 @@ enum desc_flag {
     DF_PORT     = 1 << 2, /* counts in net.port of this process */
     DF_CONN     = 1 << 3, /* counts in net.tcp, net.udp or net.other of this process */
     DF_BLIND    = 1 << 5, /* records before it were lost: the next difference of counters isn't only its own */
-    DF_LABEL    = 1 << 4, /* one of the three standard streams: known by the name of its number */
+    DF_LABEL    = 1 << 4, /* one of the three standard streams, or a duplicate: known by the stream's name */
+    DF_STREAM   = 1 << 6, /* ... or the same file, opened once more, which has its own name */
 };
 
 /* Counters of one descriptor: bytes, operations and nanoseconds, each way. */
@@ -92,7 +95,7 @@ struct desc {
     uint32_t gen;             /* fd_entry.gen that began with it */
     uint8_t flags;            /* enum desc_flag */
     uint8_t want;             /* enum fd_want */
-    uint8_t label;            /* DF_LABEL: 0, 1, 2 */
+    uint8_t label;            /* DF_STREAM: 0, 1, 2 */
     uint64_t channel, open_ns;
     struct io_count n;        /* since it was opened (by this process, since it was inherited) */
     /* These belong to the number, not to what it refers to: */
@@ -119,6 +122,11 @@ struct fd_table {
     struct desc **page;       /* FD_PAGE descriptors each, NULL where none is open */
     unsigned pages;
     struct fd_budget *budget; /* NULL as long as there are no pages */
+};
+
+/* What a standard stream was when the image began. channel: that of its file, 0: there was none. */
+struct std_file {
+    uint64_t channel, dev, ino;
 };
 
 /* A fork that is under way. */
@@ -166,6 +174,7 @@ struct pipeline {
 };
 
 enum proc_root { ROOT_UNKNOWN, ROOT_OURS, ROOT_OTHER };
+enum proc_view { VIEW_UNKNOWN, VIEW_OURS, VIEW_OTHER }; /* which files names lead to: ours, or those of another root */
 
 /* A segment and who writes to it. */
 struct segment {
@@ -247,9 +256,12 @@ struct proc {
     const struct segment *death_seg;  /* whose ring_head then was */
     uint64_t death_head;
     struct fd_table fds;
+    struct std_file std[3];
     struct tls_objects *tls;          /* whose descriptor the probe doesn't know (tls_objects.h); NULL: none */
     struct stream *asking;            /* those with DNS queries outstanding that it used last (stream.h) */
-    char *cwd;                        /* never NULL after start */
+    char *cwd;                        /* never NULL after start; "" if it isn't known */
+    uint32_t cwd_plain, cwd_tail;     /* as in struct name (names.h) */
+    enum proc_view view;
     uint64_t ask_again;               /* CLOCK_MONOTONIC ns: not before is anything asked about it (ask.h) */
     enum proc_root root;              /* do its names mean to us what they mean to it? */
     char *pending_exec;               /* path of an exec under way, absolute */

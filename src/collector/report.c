@@ -238,6 +238,8 @@ static void add_file(struct fields *f, const struct desc *d)
 
     add(f, "who", TM_WHO, 0);
     add_mem(f, "file", 5, name, len);
+    if (fds_unresolved(d))
+        add(f, "file_unresolved", TM_BOOL, 0)->v.b = true;
     add(f, "owner", TM_OWNER, 0);
     /* octal digits read as a decimal number: 644 */
     add_uint(f, "file_perms", 9,
@@ -305,7 +307,8 @@ void report_close(struct proc *p, int64_t fd, const struct desc *d, const char *
 }
 
 void report_names(struct proc *p, enum tm_metric metric, const char *source, const char *op, const char *file, size_t len,
-                  const char *file_to, size_t to_len, uint64_t time_ns)
+                  const char *file_to, size_t to_len, unsigned unresolved, const char *const *flags, size_t flag_count,
+                  uint64_t time_ns)
 {
     const struct pipeline *pl = p->pl;
     FIELDS(f, TM_MAX_FIELDS);
@@ -317,8 +320,14 @@ void report_names(struct proc *p, enum tm_metric metric, const char *source, con
     add(&f, "who", TM_WHO, 0);
     add_str(&f, "op", 3, op);
     add_mem(&f, "file", 5, file, len);
+    if (unresolved & NAME_FIRST)
+        add(&f, "file_unresolved", TM_BOOL, 0)->v.b = true;
     if (file_to)
         add_mem(&f, "file_to", 5, file_to, to_len);
+    if (unresolved & NAME_SECOND)
+        add(&f, "file_to_unresolved", TM_BOOL, 0)->v.b = true;
+    if (flag_count)
+        add_list(&f, "flags", flags, flag_count);
     add_str(&f, "unit", 1, "operation");
     report_event(p, CFG_EW_FS, source, 0, time_ns, &f);
 }
@@ -683,6 +692,8 @@ static unsigned arg_count(enum op_id op)
     case SHP_RECVMMSG: return 5;
     case SHP_MMAP: case SHP_SENDTO: case SHP_RECVFROM: case SHP_SPLICE: case SHP_COPY: return 6;
     case SHP_EXEC: return op == OP_execve ? 3 : 5;
+    case SHP_AIO:
+        return op == OP_io_destroy ? 1 : op == OP_io_setup ? 2 : op == OP_io_submit ? 3 : op == OP_io_getevents ? 5 : 6;
     default: return 4;
     }
 }
@@ -714,6 +725,8 @@ void report_syscall(struct proc *p, const struct report_call *call, uint64_t tim
         add_mem(&f, "path2", 0, call->path2, call->path2_len);
     if (call->file)
         add_mem(&f, "file", 0, call->file, call->file_len);
+    if (call->unresolved)
+        add(&f, "file_unresolved", TM_BOOL, 0)->v.b = true;
     if (call->addr && address_name(call->addr, call->addr_len, addr, sizeof(addr)))
         add_str(&f, "addr", 0, addr);
     if (call->fd >= 0)
@@ -735,7 +748,7 @@ static const char *const loss_name[LK_MAX] = {
     [LK_RECORD] = "record", [LK_DATA] = "data", [LK_CALL] = "call", [LK_SLOT] = "slot", [LK_COPY] = "copy",
     [LK_TORN] = "torn", [LK_SEGMENT] = "segment", [LK_DESCRIPTOR] = "descriptor", [LK_QUEUE] = "queue",
     [LK_DESTINATION] = "destination", [LK_TRAFFIC] = "traffic", [LK_MESSAGE] = "message",
-    [LK_PAYLOAD] = "payload", [LK_PAYLOAD_DESTINATION] = "payload_destination",
+    [LK_PAYLOAD] = "payload", [LK_PAYLOAD_DESTINATION] = "payload_destination", [LK_MOVED] = "moved",
     [LK_ANSWER] = "answer",
 };
 

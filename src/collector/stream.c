@@ -535,7 +535,7 @@ static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct s
 
         if (d->pos[dir] == DESC_NO_POS)
             continue;
-        if (d->file->refs > 1 || s->flows)
+        if (d->file->refs > 1 || s->flows || (dir == PROTO_TX && fds_is_console(p, d)))
             n = 0;
         if (n > SKIP_MAX - 1)
             n = SKIP_MAX - 1;

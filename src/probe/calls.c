@@ -20,6 +20,7 @@
 #include <linux/seccomp.h>
 #include <linux/stat.h>
 
+#include "aio.h"
 #include "calls.h"
 #include "exec.h"
 #include "functions.h"
@@ -102,8 +103,8 @@ struct call {
     uint64_t ticks;             /* duration, if timed */
     uint8_t flags;              /* enum rec_flag */
     uint64_t position;          /* of the counter before the transfer, if there is one */
-    uint64_t arg5;              /* replaces argument 5 in the record if has_arg5 */
-    bool has_arg5;
+    uint64_t arg4, arg5;        /* replace arguments in the record if has_arg4, has_arg5 */
+    bool has_arg4, has_arg5;
     unsigned items;
     struct ring_item item[ITEMS];
 };
@@ -123,7 +124,7 @@ static void call_record(struct call *c, enum rec_kind kind)
 {
     struct record r = {
         .kind = (uint8_t)kind, .flags = c->flags, .op = (uint16_t)c->op, .time = now(), .ret = c->ret, .ticks = c->ticks,
-        .arg = {c->r->arg0, c->r->arg1, c->r->arg2, c->r->arg3, c->r->arg4, c->has_arg5 ? c->arg5 : c->r->arg5},
+        .arg = {c->r->arg0, c->r->arg1, c->r->arg2, c->r->arg3, c->has_arg4 ? c->arg4 : c->r->arg4, c->has_arg5 ? c->arg5 : c->r->arg5},
     };
 
     ring_write(c->s, &r, c->item, c->items);
@@ -321,7 +322,7 @@ static void capture(struct call *c, int fd, struct fd_entry *e, uint64_t at, con
 
     if (e && want >> 2 == (e->gen & 0x3fffffff))
         decision = want & 3;
-    if (decision == FDW_NONE)
+    if (decision == FDW_NONE || (decision == FDW_SAMPLE && at >= FD_SAMPLE))
         return;
     standard = fd == 1 || fd == 2 || (e && (e->state & FDS_STD));
     if (decision == FDW_UNDECIDED && !standard) { /* only standard output and regular files can be wanted */
@@ -332,7 +333,8 @@ static void capture(struct call *c, int fd, struct fd_entry *e, uint64_t at, con
             if (e)
                 e->kind = (uint8_t)kind;
         }
-        if (kind != FDK_UNKNOWN && kind != FDK_FILE)
+        /* or what was inherited: it may be a duplicate of the former */
+        if (kind != FDK_UNKNOWN && kind != FDK_FILE && !((kind == FDK_PIPE || kind == FDK_OTHER) && e && !e->gen))
             return;
     }
     if (!e && !standard && ring_half_full(c->s)) {
@@ -363,6 +365,14 @@ static void capture(struct call *c, int fd, struct fd_entry *e, uint64_t at, con
             return;
         }
     }
+    if (decision == FDW_SAMPLE) {
+        bool cut = (uint64_t)c->ret > FD_SAMPLE && at + len >= FD_SAMPLE;
+
+        len = MIN(len, (size_t)(FD_SAMPLE - at));
+        if (ring_data(c->s, c->op, fd, at, c->ret, data, len, cut ? REC_F_CUT : 0) && cut)
+            count_loss(c->s, LOSS_DATA, (uint64_t)c->ret - FD_SAMPLE);
+        return;
+    }
     if (decision == FDW_CAPTURE || standard) {
         ring_data(c->s, c->op, fd, at, c->ret, data, len, 0);
         return;
@@ -372,6 +382,22 @@ static void capture(struct call *c, int fd, struct fd_entry *e, uint64_t at, con
         fd_unsaid(e, len);
     else if (len)
         guest_unsaid(c, fd, at, len);
+}
+
+/* Bytes that went to fd without passing through memory that we could look at: a loss if they are wanted. */
+static void unseen(struct call *c, int fd, struct fd_entry *e, uint32_t mode, uint64_t bytes)
+{
+    uint32_t want = e ? __atomic_load_n(&e->want, __ATOMIC_RELAXED) : 0;
+    struct record r = {.kind = REC_DATA, .op = (uint16_t)c->op, .time = now(), .ret = (int64_t)bytes,
+                       .arg = {(uint64_t)fd, 0, 0, DATA_FILE, 1}};
+
+    if (!(mode & SEG_M_CAPTURE) || !bytes)
+        return;
+    if (e && want == (e->gen << 2 | FDW_NONE))
+        return;
+    if (e && (want >> 2 != (e->gen & 0x3fffffff) || !(want & 3)) && fd != 1 && fd != 2 && !(e->state & FDS_STD) && e->kind > FDK_FILE && e->gen)
+        return; /* as in capture() */
+    ring_write(c->s, &r, NULL, 0);
 }
 
 static void capture_iov(struct call *c, int fd, struct fd_entry *e, const struct iovec *iov, size_t count, uint64_t bytes)
@@ -624,16 +650,21 @@ static void after_open(struct call *c, struct rec_stat *st)
 
     if (c->op == OP_openat || c->op == OP_open_by_handle_at)
         flags = regs_arg(c->r, 2);
-    else if (c->op == OP_openat2)
-        __builtin_memcpy(&flags, (const void *)regs_arg(c->r, 2), 8);
-    else if (c->op == OP_creat)
+    else if (c->op == OP_openat2) {
+        uint64_t how[3]; /* flags, mode, resolve */
+
+        __builtin_memcpy(how, (const void *)regs_arg(c->r, 2), sizeof(how));
+        flags = how[0];
+        c->has_arg4 = true;
+        c->arg4 = (uint32_t)flags | how[2] << 32;
+    } else if (c->op == OP_creat)
         flags = O_CREAT | O_WRONLY | O_TRUNC;
     call_made(c, (flags & O_DIRECTORY) && (flags & O_TMPFILE) != O_TMPFILE ? FDK_DIR : FDK_FILE, flags & O_CLOEXEC,
               (flags & O_ACCMODE) != O_RDONLY);
     /* Who owns a file that is only read, the collector finds out by its name. */
     if ((c->mode & SEG_M_ENHANCEFS) && ((flags & O_ACCMODE) != O_RDONLY || (flags & O_CREAT)) && !probe.sandboxed &&
         SYS2(__NR_fstat, c->ret, &x) == 0) {
-        *st = (struct rec_stat){x.st_mode, x.st_uid, x.st_gid, 0, x.st_ino, x.st_dev};
+        *st = (struct rec_stat){x.st_mode, x.st_uid, x.st_gid, (uint32_t)x.st_rdev, x.st_ino, x.st_dev};
         call_item(c, ITEM_STAT, st, sizeof(*st));
     }
 }
@@ -797,6 +828,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
                              : (c->desc->flags & SCF_RECORD) || wanted_in_mode(c);
     unsigned got = 0; /* descriptors received */
 
+    if (unlikely(c->desc->shape == SHP_AIO) && !foreign())
+        aio_exit(c->s, c->op, r, c->ret);
     if (c->ret < 0) {
         if (c->desc->shape == SHP_FCNTL || c->desc->shape == SHP_IOCTL) {
             uint32_t cmd = (uint32_t)r->arg1;
@@ -841,6 +874,8 @@ static __attribute__((noinline)) void call_end(struct call *c)
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
+        if (c->desc->shape == SHP_VMSPLICE) /* pages that the program may still write to */
+            unseen(c, arg_fd(c, 0), e, c->mode, (uint64_t)c->ret);
         if (c->desc->shape == SHP_VMSPLICE || !(c->mode & (SEG_M_CAPTURE | SEG_M_TRAFFIC)))
             break;
         after_write(c, e, c->desc->shape == SHP_WRITE ? plain_buffer(c, &one) : (const struct iovec *)r->arg1,
@@ -852,8 +887,10 @@ static __attribute__((noinline)) void call_end(struct call *c)
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
-        if (watched(c, e))
+        if (watched(c, e) && traffic_socket(c->s, arg_fd(c, 0), e))
             traffic(c, arg_fd(c, 0), e, DATA_TX, NULL, 0, (uint64_t)c->ret);
+        else
+            unseen(c, arg_fd(c, 0), e, c->mode, (uint64_t)c->ret);
         break;
     case SHP_SPLICE: case SHP_COPY:
         e = transfer(c, arg_fd(c, 0), DIR_READ, (uint64_t)c->ret);
@@ -864,12 +901,16 @@ static __attribute__((noinline)) void call_end(struct call *c)
         e = transfer(c, arg_fd(c, 2), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
-        if (c->desc->shape == SHP_SPLICE && watched(c, e))
+        if (c->desc->shape == SHP_SPLICE && watched(c, e) && traffic_socket(c->s, arg_fd(c, 2), e))
             traffic(c, arg_fd(c, 2), e, DATA_TX, NULL, 0, (uint64_t)c->ret);
+        else
+            unseen(c, arg_fd(c, 2), e, c->mode, (uint64_t)c->ret);
         break;
     case SHP_TEE: /* what is read stays in the pipe */
-        if (!transfer(c, arg_fd(c, 1), DIR_WRITE, (uint64_t)c->ret))
+        e = transfer(c, arg_fd(c, 1), DIR_WRITE, (uint64_t)c->ret);
+        if (!e)
             record = true;
+        unseen(c, arg_fd(c, 1), e, c->mode, (uint64_t)c->ret);
         break;
     case SHP_SENDTO:
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
@@ -1177,11 +1218,15 @@ HIDDEN void call_completed(struct segment_header *s, enum op_id op, struct regs 
     struct call c = {.op = op, .desc = &op_table[op], .r = r, .s = s, .ret = ret,
                      .mode = __atomic_load_n(&s->mode, __ATOMIC_RELAXED)};
 
-    if ((c.mode & SEG_M_CAPTURE) && c.desc->shape == SHP_WRITE && ret > 0) {
-        const struct fd_entry *e = fd_entry(s, (int)r->arg0);
+    if (c.desc->shape == SHP_WRITE && ret > 0) {
+        struct fd_entry *e = fd_entry(s, (int)r->arg0);
 
-        if (e && e->kind != FDK_SOCKET && e->want == (e->gen << 2 | FDW_CAPTURE)) /* somebody wants what we can't see */
-            count_loss(s, LOSS_DATA, (uint64_t)ret);
+        if (!e || e->kind != FDK_SOCKET)
+            unseen(&c, (int)r->arg0, e, c.mode, (uint64_t)ret);
+    } else if (c.desc->shape == SHP_SPLICE && ret > 0) {
+        unseen(&c, (int)r->arg2, fd_entry(s, (int)r->arg2), c.mode, (uint64_t)ret);
+    } else if (c.desc->shape == SHP_TEE && ret > 0) {
+        unseen(&c, (int)r->arg1, fd_entry(s, (int)r->arg1), c.mode, (uint64_t)ret);
     }
     c.mode &= ~(uint32_t)(SEG_M_CAPTURE | SEG_M_TRAFFIC); /* of a socket, its counters tell what was missed */
     call_end(&c);
@@ -1295,7 +1340,7 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
     c.s = s;
     c.ret = ret;
     c.flags = flags;
-    c.has_arg5 = false;
+    c.has_arg4 = c.has_arg5 = false;
     c.items = 0;
     if (c.desc->shape == SHP_CLONE) {
         after_clone(&c, thread_get(p), !(slot->flags & PLAN_F_NR_UNKNOWN));
@@ -1417,6 +1462,8 @@ static void enter_exit(struct segment_header *s, enum op_id op, struct thread *t
 
     if (unlikely(uring_count) && !foreign())
         uring_reap_all(s);
+    if (!foreign())
+        aio_last(s);
     if (op == OP_exit_group && !probe.sandboxed && SYS2(__NR_getrusage, RUSAGE_SELF, &ru) == 0) {
         usage.cpu_us = (uint64_t)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000000 +
                        (uint64_t)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec);
@@ -1514,6 +1561,10 @@ HIDDEN __attribute__((used)) void scope_hook_enter(struct regs *r, const struct 
     case SHP_URING_ENTER:
         if (uring_count && !foreign())
             uring_enter(s, (int)r->arg0, (uint32_t)r->arg1);
+        break;
+    case SHP_AIO:
+        if (!foreign())
+            aio_enter(s, op, r);
         break;
     }
 }

@@ -5,7 +5,7 @@
 
 #include "state.h"
 
-/* Tells a call that was made in another way than by a system call of its own (io_uring) as if it had returned
+/* Tells a call that was made in another way than by a system call of its own (io_uring, AIO) as if it had returned
  * `ret` just now. Pointers among the arguments are followed. */
 void call_completed(struct segment_header *s, enum op_id op, struct regs *r, int64_t ret);
 

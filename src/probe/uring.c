@@ -188,6 +188,7 @@ static void submitted(struct segment_header *s, struct uring *u, const struct io
             }
         }
         p->arg[1] = e->len; /* new directory */
+        p->arg[2] = op == OP_renameat2 ? e->rename_flags : op == OP_linkat ? e->hardlink_flags : 0;
         break;
     }
     case OP_connect:
@@ -281,6 +282,7 @@ static void completed(struct segment_header *s, const struct pending *p, int32_t
         r.arg1 = name;
         r.arg2 = (uint64_t)(int64_t)(int32_t)p->arg[1];
         r.arg3 = name ? name + p->arg[3] : 0;
+        r.arg4 = p->arg[2];
         break;
     case OP_symlinkat:
         r.arg0 = name;

@@ -9,7 +9,7 @@
  * (IORING_SETUP_SQPOLL: submission needs no call), rings in memory that isn't
  * mapped through the descriptor, more than URINGS rings at once. What is written
  * through a ring is counted but not captured: the buffer is the program's again
- * before we see the completion.
+ * before we see the completion. If it was wanted, that is told as a loss.
  */
 #ifndef SCOPE_PROBE_URING_H
 #define SCOPE_PROBE_URING_H

@@ -65,6 +65,7 @@ struct line { /* output of one descriptor that waits for its newline */
     uint64_t time_ns;   /* of the first write */
     uint64_t arrived;   /* monotonic ms */
     bool binary;        /* the last write was binary and was replaced */
+    uint64_t burst;     /* bytes of binary data that weren't told yet; time_ns and arrived are those of the first */
     uint8_t missing;    /* bytes of a UTF-8 sequence that the next write has to bring */
 };
 
@@ -167,8 +168,8 @@ bool metric_raw_wanted(const struct telemetry *t, enum tm_metric m);
 bool metric_lost(struct telemetry *t, struct process *p, const char *kind, uint64_t count, uint64_t time_ns);
 
 /* lines.c */
-void lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
-               uint64_t time_ns, uint64_t channel, const char *text, size_t len);
+bool lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
+               uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more);
 /* Sends the unfinished lines that have waited for `ms` or longer, frees them if `done`. True if some still wait. */
 bool lines_flush(struct telemetry *t, struct process *p, uint64_t ms, bool done);
 

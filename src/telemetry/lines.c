@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Output of programs, cut into lines: docs/data-model.md, "Console and file events". */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,8 @@
 #include "telemetry/internal.h"
 
 #define BINARY_TEXT "-- binary data ignored --"
+#define BURST_TEXT  "-- %llu bytes of binary data --"
+#define WINDOW      4096 /* bytes that are judged together */
 #define LINES_MAX   1024 /* descriptors per process whose last line is remembered */
 
 static struct line *find(struct process *p, enum cfg_event_watch watch, const char *source, uint64_t channel)
@@ -60,9 +63,14 @@ static void send_line(struct telemetry *t, struct process *p, const struct line 
 
 static void send_rest(struct telemetry *t, struct process *p, struct line *l)
 {
+    char text[64];
+
     if (l->text.len)
         send_line(t, p, l, l->time_ns, l->text.p, l->text.len);
     buf_free(&l->text);
+    if (l->burst)
+        send_line(t, p, l, l->time_ns, text, (size_t)snprintf(text, sizeof(text), BURST_TEXT, (unsigned long long)l->burst));
+    l->burst = 0;
 }
 
 /* Anything that a terminal would not show as text? A character may be divided between two writes. */
@@ -98,23 +106,36 @@ static bool is_binary(struct line *l, const char *text, size_t len)
     return false;
 }
 
-void lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
-               uint64_t time_ns, uint64_t channel, const char *text, size_t len)
+/* Valid UTF-8, but for a character that is cut off at its end. */
+static bool is_utf8(const char *text, size_t len)
 {
-    struct line *l = find(p, watch, source, channel);
-
-    if (watch == CFG_EW_CONSOLE && !t->watch[watch].allowbinary) {
-        bool was = l->binary;
-
-        l->binary = is_binary(l, text, len);
-        if (l->binary) {
-            l->missing = 0;
-            send_rest(t, p, l);
-            if (!was)
-                send_line(t, p, l, time_ns, BINARY_TEXT, sizeof(BINARY_TEXT) - 1);
-            return;
-        }
+    for (size_t i = 0, n; i < len; i += n) {
+        n = utf8_sequence(text + i, len - i);
+        if (!n)
+            return len - i < 4;
     }
+    return true;
+}
+
+/* Whether so much of it would never be in text, whatever its language and encoding, that it can't be lines: control
+ * characters that no terminal acts upon. Of random bytes these are every ninth. A few, in what is text otherwise, are left
+ * alone; and data don't become text by a few bytes that look like it. */
+static bool is_data(const struct line *l, const char *text, size_t len)
+{
+    size_t odd = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        odd += c == 0x7f || (c < 0x20 && !(c >= 7 && c <= 13) && c != 0x1b);
+    }
+    if (l->binary)
+        return odd * 256 > len || (len < 256 && !is_utf8(text, len));
+    return odd * 16 > len && (odd > 4 || odd * 2 > len) && len >= 16;
+}
+
+static void add_text(struct telemetry *t, struct process *p, struct line *l, uint64_t time_ns, const char *text, size_t len)
+{
     while (len) {
         const char *newline = memchr(text, '\n', len);
         size_t n = newline ? (size_t)(newline - text) : len;
@@ -131,7 +152,7 @@ void lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watc
                 send_rest(t, p, l);
             for (size_t cut; l->text.len > LINE_MAX_BYTES;) {
                 cut = piece(l->text.p, l->text.len);
-                event_message(t, p, watch, l->source, l->time_ns, channel, l->text.p, cut);
+                event_message(t, p, l->watch, l->source, l->time_ns, l->channel, l->text.p, cut);
                 memmove(l->text.p, l->text.p + cut, l->text.len - cut);
                 l->text.len -= cut;
                 l->time_ns = time_ns;
@@ -141,8 +162,55 @@ void lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watc
         text += n;
         len -= n;
     }
+}
+
+/* Binary data aren't lines: a burst of them, up to the next text, is one event that says how many bytes they were. */
+static void add_data(struct telemetry *t, struct process *p, struct line *l, uint64_t time_ns, size_t len)
+{
     if (l->text.len)
+        send_rest(t, p, l);
+    if (!l->burst) {
+        l->time_ns = time_ns;
+        l->arrived = now_ms();
+    }
+    l->burst += len;
+}
+
+bool lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
+               uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more)
+{
+    struct line *l = find(p, watch, source, channel);
+
+    if (watch == CFG_EW_CONSOLE && !t->watch[watch].allowbinary) {
+        bool was = l->binary;
+
+        l->binary = is_binary(l, text, len);
+        if (l->binary) {
+            l->missing = 0;
+            send_rest(t, p, l);
+            if (!was)
+                send_line(t, p, l, time_ns, BINARY_TEXT, sizeof(BINARY_TEXT) - 1);
+            return true;
+        }
+        add_text(t, p, l, time_ns, text, len);
+    } else {
+        for (size_t n; len; text += n, len -= n) {
+            n = len < WINDOW ? len : WINDOW;
+            l->binary = is_data(l, text, n);
+            if (l->binary) {
+                add_data(t, p, l, time_ns, n);
+                continue;
+            }
+            if (l->burst)
+                send_rest(t, p, l);
+            add_text(t, p, l, time_ns, text, n);
+        }
+        if (l->binary)
+            l->burst += more;
+    }
+    if (l->text.len || l->burst)
         telemetry_wake(t);
+    return l->binary;
 }
 
 bool lines_flush(struct telemetry *t, struct process *p, uint64_t ms, bool done)
@@ -153,9 +221,9 @@ bool lines_flush(struct telemetry *t, struct process *p, uint64_t ms, bool done)
 
     for (l = p->lines; l; l = next) {
         next = l->next;
-        if (l->text.len && now - l->arrived >= ms)
+        if ((l->text.len || l->burst) && now - l->arrived >= ms)
             send_rest(t, p, l);
-        if (l->text.len)
+        if (l->text.len || l->burst)
             waits = true;
         if (done) {
             buf_free(&l->text);

@@ -123,9 +123,11 @@ bool telemetry_wants_metric(const struct telemetry *, enum tm_metric);
 bool telemetry_per_op(const struct telemetry *, enum tm_metric);
 
 void telemetry_event(struct telemetry *, struct tm_process *, const struct tm_event *);
-/* Text written to a console or log file; `data` of the event is {"message": ...}. */
-void telemetry_message(struct telemetry *, struct tm_process *, enum cfg_event_watch watch, const char *source,
-                       uint64_t time_ns, uint64_t channel, const char *text, size_t len);
+/* Text written to a console or log file; `data` of the event is {"message": ...}. more: bytes that were written behind it
+ * and that nobody has seen. True if it is taken for binary data, of which only the length is told: `more` is counted
+ * then, too. */
+bool telemetry_message(struct telemetry *, struct tm_process *, enum cfg_event_watch watch, const char *source,
+                       uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more);
 void telemetry_sample(struct telemetry *, struct tm_process *, const struct tm_sample *);
 /* A metric that the program has sent to somebody (StatsD): told at once, as it is. */
 struct tm_captured {

@@ -24,6 +24,7 @@ enum rec_kind {
                     * arg[5]: fd_entry.gen. ret: bytes of the call (of each message in calls that pass several).
                     * DATA_TLS_*: arg[2] is the object's tls_want.life (segment.h), 0: not known.
                     * DATA_HELLO_*: arg[1] counts from the first such byte of the object, ret those told by this record.
+                    * DATA_FILE: arg[4] 1: content that nobody could see, as the kernel moved it, or took it later.
                     * ITEM_DATA: what of it was captured, ITEM_ADDR: whom a datagram came from or went to. Without
                     * ITEM_DATA: from arg[1] on nothing was captured, a loss if it is wanted (DATA_FILE: `ret` bytes). */
     REC_IMAGE,     /* an image was looked at: ITEM_PATH, ITEM_SITES; arg[0] its bias */
@@ -41,7 +42,7 @@ enum rec_flag {
     REC_F_VFORK    = 1u << 1, /* ... which shares the owner's memory until it execs */
     REC_F_TIMED    = 1u << 2, /* `ticks` is valid */
     REC_F_COUNTED  = 1u << 3, /* the bytes of this call are in the fd_entry counters already */
-    REC_F_CUT      = 1u << 4, /* an item was shortened */
+    REC_F_CUT      = 1u << 4, /* an item was shortened: REC_DATA, the rest of the call's bytes wasn't wanted */
     REC_F_UNASKED  = 1u << 6, /* REC_DATA that may turn out to be unwanted: dropping it isn't counted by the writer */
     REC_F_SAID     = 1u << 5, /* REC_CALL of a close whose REC_ENTER told everything: only for the event source syscall */
 };
@@ -81,7 +82,7 @@ struct rec_fd {
 };
 
 struct rec_stat {
-    uint32_t mode, uid, gid, reserved;
+    uint32_t mode, uid, gid, rdev; /* rdev as makedev(3) */
     uint64_t ino, dev;
 };
 
@@ -123,7 +124,8 @@ struct record {
     uint64_t ticks; /* duration, if REC_F_TIMED */
     uint64_t arg[6];/* raw argument registers. In the REC_CALL of a successful call that makes one descriptor
                      * (its result), arg[5] is the fd_entry.gen that begins with it; no such call has six arguments.
-                     * In the REC_ENTER and REC_CALL of a fork arg[5] is its number, 0: not known. */
+                     * In the REC_ENTER and REC_CALL of a fork arg[5] is its number, 0: not known.
+                     * Of openat2, arg[4] is its flags, and its resolve << 32. */
 };
 
 _Static_assert(sizeof(struct record) == 96, "record is shared");

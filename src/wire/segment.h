@@ -105,7 +105,9 @@ enum fd_want {
     FDW_UNDECIDED,       /* nobody looked yet: capture so many bytes at most, and while the ring has room */
     FDW_NONE,            /* do not capture what is written, or what goes through a socket */
     FDW_CAPTURE,         /* capture everything */
+    FDW_SAMPLE,          /* capture the first FD_SAMPLE bytes of each call: enough to see whether it is still binary data */
 };
+#define FD_SAMPLE 512u
 #define FD_UNDECIDED_MAX 65536u   /* written to a file */
 #define FD_UNDECIDED_SOCKET 262144u /* both ways of a socket: a busy one is done with small messages in no time */
 #define FD_UNDECIDED_UNIT 16u

@@ -69,6 +69,7 @@ enum op_shape {
     SHP_PRCTL,
     SHP_URING_SETUP,
     SHP_URING_ENTER,
+    SHP_AIO,         /* io_setup(2) and its relatives */
 };
 
 enum op_flag {

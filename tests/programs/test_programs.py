@@ -12,7 +12,7 @@ import json
 from calls import FD_FIRST, TABLE, from_event, strace_calls
 from scopetest import Failure, add_test, check, test
 
-PROGRAMS = ["open", "transfer", "stat", "names", "attributes", "descriptors", "network", "processes", "uring"]
+PROGRAMS = ["open", "transfer", "stat", "names", "attributes", "descriptors", "network", "processes", "uring", "aio"]
 VARIANTS = ["glibc-O0", "glibc-O2", "musl", "static", "static-pie", "musl-static", "musl-static-pie"]
 BEGIN, END = "/scope-test-begin", "/scope-test-end"
 

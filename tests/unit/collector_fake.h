@@ -161,8 +161,8 @@ void telemetry_event(struct telemetry *t, struct tm_process *p, const struct tm_
     tell(&b);
 }
 
-void telemetry_message(struct telemetry *t, struct tm_process *p, enum cfg_event_watch watch, const char *source,
-                       uint64_t time_ns, uint64_t channel, const char *text, size_t len)
+bool telemetry_message(struct telemetry *t, struct tm_process *p, enum cfg_event_watch watch, const char *source,
+                       uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more)
 {
     struct buf b = BUF_INIT;
 
@@ -171,7 +171,10 @@ void telemetry_message(struct telemetry *t, struct tm_process *p, enum cfg_event
     (void)channel;
     buf_printf(&b, "message %s %s pid=%u ", watch == CFG_EW_CONSOLE ? "console" : "file", source, p->pid);
     buf_add(&b, text, len);
+    if (more)
+        buf_printf(&b, " and %llu more", (unsigned long long)more);
     tell(&b);
+    return len && memchr(text, 0, len); /* binary */
 }
 
 void telemetry_sample(struct telemetry *t, struct tm_process *p, const struct tm_sample *s)

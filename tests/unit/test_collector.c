@@ -22,6 +22,7 @@
 
 #include <cmocka.h>
 
+#include "collector/ask.h"
 #include "collector/procinfo.h"
 #include "collector_bed.h"
 #include "base/log.h"
@@ -170,6 +171,66 @@ static void test_names(void **state)
     writer_free(&w);
 }
 
+static void open_below(struct writer *w, int64_t dirfd, int fd, const char *path, uint64_t flags)
+{
+    writer_fd(w, (unsigned)fd)->gen = 1;
+    assert_true(writer_put(w, REC_CALL, OP_openat, fd, ARGS((uint64_t)dirfd, 0, flags, 0, 0, 1), 0,
+                           ITEMS({ITEM_PATH, path, strlen(path)})));
+}
+
+/* Of this process the kernel can't be asked anything: what follows from what is known is told, the rest is marked. */
+static void test_dots(void **state)
+{
+    static char step[3000];
+    struct writer w = prog(NOBODY);
+
+    (void)state;
+    attach(&w);
+    open_below(&w, AT_FDCWD, 3, "..//v/./x/", O_RDONLY);
+    open_below(&w, AT_FDCWD, 4, "/../../y.log", O_WRONLY);
+    open_below(&w, AT_FDCWD, 5, "sub", O_DIRECTORY | O_NOFOLLOW);
+    open_below(&w, 5, 6, "../z.log", O_WRONLY);
+    open_below(&w, AT_FDCWD, 7, "any", O_DIRECTORY);
+    open_below(&w, 7, 8, "../unsure.log", O_WRONLY);
+    open_below(&w, 7, 9, "real", O_DIRECTORY | O_NOFOLLOW);
+    open_below(&w, 9, 10, "../below-any", O_WRONLY);
+    open_below(&w, 99, 11, "nowhere.log", O_WRONLY);
+    writer_put(&w, REC_CALL, OP_renameat, 0, ARGS((uint64_t)AT_FDCWD, 0, 7), 0,
+               ITEMS(TEXT(ITEM_PATH, "a/../b"), TEXT(ITEM_PATH2, "../c")));
+    writer_put(&w, REC_CALL, OP_fchmod, 0, ARGS(1), 0, NULL);
+    writer_put(&w, REC_CALL, OP_chdir, -ENOENT, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "no")));
+    writer_put(&w, REC_CALL, OP_fchdir, 0, ARGS(5), 0, NULL);
+    writer_put(&w, REC_CALL, OP_mkdir, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "../in")));
+    writer_put(&w, REC_CALL, OP_chdir, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "../../..")));
+    writer_put(&w, REC_CALL, OP_mkdir, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "top")));
+    run();
+    expect("fs.open", "file=/home/v/x owner");
+    expect("fs.open", "file=/y.log owner");
+    expect("fs.open", "file=/home/u/z.log owner");
+    expect("fs.open", "file=/home/u/any/../unsure.log file_unresolved=true");
+    expect("fs.open", "file=/home/u/any/below-any owner");
+    expect("fs.open", "file=nowhere.log file_unresolved=true");
+    expect("fs.rename", "file=/home/u/a/../b file_unresolved=true file_to=/home/u/any/../c file_to_unresolved=true");
+    expect("fs.change", "file= file_unresolved=true");
+    expect("fs.create", "file=/home/u/in unit");
+    expect("fs.create", "file=/top unit");
+    /* Where it isn't certain that it is a log file nothing of its content is kept. */
+    assert_int_equal(writer_fd(&w, 4)->want, 1 << 2 | FDW_CAPTURE);
+    assert_int_equal(writer_fd(&w, 6)->want, 1 << 2 | FDW_CAPTURE);
+    assert_int_equal(writer_fd(&w, 8)->want, 1 << 2 | FDW_NONE);
+    assert_int_equal(writer_fd(&w, 11)->want, 1 << 2 | FDW_NONE);
+
+    /* Deeper than any name may be long, and then deeper than anybody wants to see. */
+    memset(step, 'd', sizeof(step) - 1);
+    for (int i = 0; i < 7; i++)
+        open_below(&w, i ? 19 + i : AT_FDCWD, 20 + i, step, O_DIRECTORY | O_NOFOLLOW);
+    told_clear();
+    run();
+    assert_int_equal(count("fs.open", "file=/ddd"), 5);
+    assert_int_equal(count("fs.open", "file_unresolved=true"), 2);
+    writer_free(&w);
+}
+
 /* Verbosity 9: each call is told; the counters that also have it must not tell it again. */
 static void test_per_operation(void **state)
 {
@@ -217,19 +278,43 @@ static void test_console(void **state)
     expect_not("message", "dat\n");
     assert_int_equal(writer_fd(&w, 3)->want, 1 << 2 | FDW_CAPTURE);
     assert_int_equal(writer_fd(&w, 4)->want, 1 << 2 | FDW_NONE);
+    /* of large binary data the beginning of each call is enough, until text comes */
+    writer_put(&w, REC_DATA, OP_write, 5000, ARGS(3, 0), 0, ITEMS(TEXT(ITEM_DATA, "\0bin")));
+    run();
+    assert_int_equal(writer_fd(&w, 3)->want, 1 << 2 | FDW_SAMPLE);
+    writer_put(&w, REC_DATA, OP_write, 5000, ARGS(3, 0), REC_F_CUT, ITEMS(TEXT(ITEM_DATA, "\0ary")));
+    run();
+    expect_not("loss", NULL);
+    writer_put(&w, REC_DATA, OP_write, 5000, ARGS(3, 0), REC_F_CUT, ITEMS(TEXT(ITEM_DATA, "text")));
+    run();
+    expect("message file /var/x.log", "text and 4996 more");
+    expect("loss data 4996", NULL);
+    assert_int_equal(writer_fd(&w, 3)->want, 1 << 2 | FDW_CAPTURE);
     /* of a number that was reused meanwhile nothing may be said */
     put_open(&w, 5, 1, "/var/y.log", O_WRONLY);
     writer_fd(&w, 5)->gen = 3;
     run();
     assert_int_equal(writer_fd(&w, 5)->want, 0);
-    /* 2>&1 and a saved copy keep their streams; a file at 1 is that file */
+    /* a duplicate is what it was made from, whatever its number; a file at 1 is that file */
+    writer_put(&w, REC_CALL, OP_dup2, 6, ARGS(2, 6), 0, NULL);
     writer_put(&w, REC_CALL, OP_dup2, 2, ARGS(1, 2), 0, NULL);
     writer_put(&w, REC_DATA, OP_write, 3, ARGS(2, 0), 0, ITEMS(TEXT(ITEM_DATA, "two")));
     writer_put(&w, REC_CALL, OP_dup2, 1, ARGS(4, 1), 0, NULL);
     writer_put(&w, REC_DATA, OP_write, 3, ARGS(1, 0), 0, ITEMS(TEXT(ITEM_DATA, "one")));
+    writer_put(&w, REC_CALL, OP_dup2, 1, ARGS(6, 1), 0, NULL);
+    writer_put(&w, REC_DATA, OP_write, 3, ARGS(1, 0), 0, ITEMS(TEXT(ITEM_DATA, "error")));
+    /* opened once more */
+    put_open(&w, 7, 1, "/proc/self/fd/6", O_WRONLY);
+    writer_put(&w, REC_DATA, OP_write, 3, ARGS(7, 0), 0, ITEMS(TEXT(ITEM_DATA, "again")));
+    put_open(&w, 8, 1, "/dev/stdin", O_WRONLY);
+    writer_put(&w, REC_DATA, OP_write, 3, ARGS(8, 0), 0, ITEMS(TEXT(ITEM_DATA, "input")));
     run();
-    expect("message console stderr", "two");
+    expect("message console stdout", "two");
     expect_not("message", "one");
+    expect("message console stderr", "error");
+    expect("fs.open", "file=/proc/self/fd/6");
+    expect("message console stderr", "again");
+    expect_not("message", "input");
     writer_free(&w);
 }
 
@@ -920,6 +1005,7 @@ static void test_unnumbered_children(void **state)
         if (id == 1)
             writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD, 0, 0, 0, 0, id), 0, NULL);
         writer_put(&guest, REC_CALL, OP_unlink, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "/gone")));
+        ask_end(); /* the collector's worker would be a child of this process, too */
         if (id == 3)
             run();
         if (id != 1)
@@ -1537,7 +1623,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_per_operation), T(test_console),
+        T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_dots), T(test_per_operation), T(test_console),
         T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_sleep), T(test_doze),
         T(test_upgrade), T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall),
         cmocka_unit_test_setup_teardown(test_exec_behind_a_ring_that_waits, setup_syscalls, teardown),

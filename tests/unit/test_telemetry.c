@@ -541,7 +541,7 @@ static void limiter_holds_back_and_tells(void **state)
     for (int i = 0; i < 200; i++)
         send_event(b, CFG_EW_FS, "fs.open", T0, 0, NULL, 0);
     for (int i = 0; i < 50; i++) /* console lines count, too */
-        telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 1, "x\n", 2);
+        telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 1, "x\n", 2, 0);
     text = events(b);
     assert_int_equal(count(text, "\n"), 100);
     free(text);
@@ -581,7 +581,7 @@ static void notice_comes_within_seconds_while_running(void **state)
 
 static void message(struct bed *b, uint64_t time_ns, uint64_t channel, const char *text)
 {
-    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", time_ns, channel, text, strlen(text));
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", time_ns, channel, text, strlen(text), 0);
 }
 
 #define LINE(time, channel, text) \
@@ -636,14 +636,14 @@ static void long_lines_are_cut_between_characters(void **state)
     for (int way = 0; way < 3; way++) {
         buf_char(&text, '\n');
         if (way == 0) { /* in one piece */
-            telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p, text.len);
+            telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p, text.len, 0);
         } else if (way == 1) { /* without the newline at first */
-            telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p, text.len - 1);
+            telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p, text.len - 1, 0);
             message(b, T0, 5, "\n");
         } else {
             for (size_t i = 0; i < text.len; i += 1000)
                 telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p + i,
-                                  text.len - i < 1000 ? text.len - i : 1000);
+                                  text.len - i < 1000 ? text.len - i : 1000, 0);
         }
         text.len--;
         p = out = events(b);
@@ -686,7 +686,7 @@ static void binary_output_becomes_one_placeholder(void **state)
     expect_events(b, LINE("1700000000.000000", "5",
                           "gr\xc3\xbc\xc3\x9f dich \xf0\x9f\x98\x80 \\u001b[1mbold\\u001b[0m\\t\\b\\u0007\\r"));
     message(b, T0, 5, "half");
-    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, "\x7f" "ELF\0", 5);
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, "\x7f" "ELF\0", 5, 0);
     message(b, T0, 5, "\x01\x02\n");
     message(b, T0, 5, "\xff\n");
     expect_events(b, LINE("1700000000.000000", "5", "half")
@@ -710,8 +710,50 @@ static void binary_output_is_kept_when_allowed(void **state)
 {
     struct bed *b = BED("event.watch", "[console]");
 
-    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, "a\0\xff\n", 4);
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, "a\0\xff\n", 4, 0);
     expect_events(b, LINE("1700000000.000000", "5", "a\\u0000\xef\xbf\xbd"));
+    close_bed(b);
+}
+
+static void data(struct bed *b, const char *p, size_t len)
+{
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, p, len, 0);
+}
+
+/* One event for all of them, whatever they are divided into and however many newlines there are. */
+static void binary_streams_are_bursts(void **state)
+{
+    struct bed *b = BED("event.watch", "[console]");
+    char random[100000];
+    uint32_t x = 1;
+
+    for (size_t i = 0; i < sizeof(random); i++) {
+        x = x * 1664525 + 1013904223;
+        random[i] = (char)(x >> 24);
+    }
+    message(b, T0, 5, "before\nhalf");
+    data(b, random, 50000);
+    for (size_t i = 50000; i < sizeof(random); i += 100)
+        data(b, random + i, 100);
+    expect_events(b, LINE("1700000000.000000", "5", "before") LINE("1700000000.000000", "5", "half"));
+    message(b, T0, 5, "behind\n");
+    expect_events(b, LINE("1700000000.000000", "5", "-- 100000 bytes of binary data --")
+                     LINE("1700000000.000000", "5", "behind"));
+    /* Text of all languages and encodings, also if it is odd, is text. */
+    message(b, T0, 5, "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82 \xe4\xbd\xa0\xe5\xa5\xbd \xe0\xa4\xa8\n");
+    expect_events(b, LINE("1700000000.000000", "5",
+                          "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82 \xe4\xbd\xa0\xe5\xa5\xbd \xe0\xa4\xa8"));
+    message(b, T0, 5, "f\xfcr \xe4lter\n");
+    expect_events(b, LINE("1700000000.000000", "5", "f\xef\xbf\xbdr \xef\xbf\xbdlter"));
+    data(b, "a/b\0a/name\0of/files\0from/find\n", 30);
+    expect_events(b, LINE("1700000000.000000", "5", "a/b\\u0000a/name\\u0000of/files\\u0000from/find"));
+    message(b, T0, 5, "\x1b[2J\x1b[1;1H\x1b[31mred\x1b[0m\b\b\r\n");
+    expect_events(b, LINE("1700000000.000000", "5", "\\u001b[2J\\u001b[1;1H\\u001b[31mred\\u001b[0m\\b\\b\\r"));
+    /* The end comes without text. */
+    data(b, random, 4096 * 3);
+    assert_true(telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, random, 512, 1000));
+    telemetry_process_end(b->t, &b->p, T0);
+    expect_events(b, LINE("1700000000.000000", "5", "-- 13800 bytes of binary data --"));
     close_bed(b);
 }
 
@@ -723,8 +765,8 @@ static void file_lines_have_the_path_as_source(void **state)
     assert_true(telemetry_wants_event(b->t, CFG_EW_FILE, "/home/a/x.log", 13));
     assert_true(telemetry_wants_event(b->t, CFG_EW_FILE, "/home/a/x.log.1", 15));
     assert_false(telemetry_wants_event(b->t, CFG_EW_FILE, "/home/a/x.c", 11));
-    telemetry_message(b->t, &b->p, CFG_EW_FILE, "/home/a/x.c", T0, 5, "no\n", 3);
-    telemetry_message(b->t, &b->p, CFG_EW_FILE, "/home/a/x.log", T0, 5, "yes\n", 4);
+    telemetry_message(b->t, &b->p, CFG_EW_FILE, "/home/a/x.c", T0, 5, "no\n", 3, 0);
+    telemetry_message(b->t, &b->p, CFG_EW_FILE, "/home/a/x.log", T0, 5, "yes\n", 4, 0);
     expect_events(b, ENVELOPE("file", "1700000000.000000", "/home/a/x.log", "5") ",\"data\":{\"message\":\"yes\"}}}\n");
     close_bed(b);
 }
@@ -1395,6 +1437,7 @@ int main(void)
         cmocka_unit_test(value_filter_sees_the_raw_text),
         cmocka_unit_test(binary_output_becomes_one_placeholder),
         cmocka_unit_test(binary_output_is_kept_when_allowed),
+        cmocka_unit_test(binary_streams_are_bursts),
         cmocka_unit_test(file_lines_have_the_path_as_source),
         cmocka_unit_test(thousands_of_descriptors_with_unfinished_lines),
         cmocka_unit_test(each_metric_at_each_verbosity),
