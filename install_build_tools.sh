@@ -15,6 +15,7 @@
 # Exit status: 0 if everything is there in the end, 1 otherwise.
 # shellcheck disable=SC2086,SC2015 # lists are split on purpose
 set -eu
+umask 022 # tests run what is fetched as other users, too
 
 # What is built with. "a|b": the first that the distribution has.
 BUILD_PACKAGES="make meson ninja-build gcc libc6-dev pkg-config git ca-certificates python3

@@ -103,10 +103,11 @@ static bool is(const struct slice *name, const char *word)
     return name->len == len && !strncasecmp(name->p, word, len);
 }
 
+/* Names of header fields don't depend on case. */
 static bool taken(const struct fields *f, const char *name, size_t len)
 {
     for (size_t i = 0; i < f->n; i++)
-        if ((f->f[i].name_len ? f->f[i].name_len : strlen(f->f[i].name)) == len && !memcmp(f->f[i].name, name, len))
+        if ((f->f[i].name_len ? f->f[i].name_len : strlen(f->f[i].name)) == len && !strncasecmp(f->f[i].name, name, len))
             return true;
     return false;
 }
@@ -169,6 +170,23 @@ static void add_client(struct fields *f, const struct stream *s, char text[INET6
         add_once(f, "http_client_ip", (struct slice){text, len});
 }
 
+/* What is told anyway, under a name of ours, is not told under its own as well; nor may a header field be taken for one of
+ * ours, whatever its sender calls it. */
+static bool told_otherwise(const struct http_field *h)
+{
+    static const char *const names[] = {"host", "user-agent", "x-forwarded-for", "content-length", "x-appscope",
+                                        "trace_id", "parent_id"};
+    static const char *const prefixes[] = {"http_", "net_", "rpc_"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+        if (is(&h->name, names[i]))
+            return true;
+    for (size_t i = 0; i < sizeof(prefixes) / sizeof(*prefixes); i++)
+        if (h->name.len > strlen(prefixes[i]) && !strncasecmp(h->name.p, prefixes[i], strlen(prefixes[i])))
+            return true;
+    return false;
+}
+
 /* Header fields that are reported. Names of those that the user asked for are put into `names`, NUL-terminated. */
 static void add_headers(struct fields *f, const struct pipeline *pl, const struct http_head *head, struct buf *names,
                         struct buf *line)
@@ -190,7 +208,8 @@ static void add_headers(struct fields *f, const struct pipeline *pl, const struc
         size_t at = names->len;
 
         /* the buffer has room for all names: it must not move */
-        if (memchr(h->name.p, 0, h->name.len) || taken(f, h->name.p, h->name.len) || !asked_for(pl->headers, h, line))
+        if (memchr(h->name.p, 0, h->name.len) || told_otherwise(h) || taken(f, h->name.p, h->name.len) ||
+            !asked_for(pl->headers, h, line))
             continue;
         buf_add(names, h->name.p, h->name.len);
         buf_char(names, 0);

@@ -484,7 +484,7 @@ def load(port, threads=4):
 
 def wrk(ctx, port, name):
     """All the requests that wrk can make in a second; none may fail. Their number."""
-    said = ctx.run([ctx.tool("wrk"), "-t1", "-c64", "-d1s", f"http://127.0.0.1:{port}/{name}"], check_code=0).out.decode()
+    said = ctx.run([ctx.tool("wrk"), "-t1", "-c64", "-d1s", "--timeout", "60s", f"http://127.0.0.1:{port}/{name}"], check_code=0).out.decode()
     check("Non-2xx" not in said and "Socket errors" not in said, "requests failed", said)
     return int(re.search(r"(\d+) requests in", said)[1])
 

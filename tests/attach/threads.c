@@ -31,6 +31,7 @@ struct worker {
     const char *name;
     int in, out; /* of a socket pair: messages come in */
     uint64_t sent, got;
+    uint64_t last; /* number of the message behind which none comes; 0: not known yet */
     uint32_t word; /* of a futex */
 };
 
@@ -51,6 +52,14 @@ static uint64_t now_ms(void)
     return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
 }
 
+/* Whether there is another message to wait for. `stop` doesn't tell: it may be set before the last one is sent. */
+static int more(const struct worker *w)
+{
+    uint64_t last = __atomic_load_n(&w->last, __ATOMIC_ACQUIRE);
+
+    return !last || w->got < last;
+}
+
 static void message(struct worker *w)
 {
     uint64_t n = 0;
@@ -65,7 +74,7 @@ static void message(struct worker *w)
 
 static void run_read(struct worker *w)
 {
-    while (!stop)
+    while (more(w))
         message(w);
 }
 
@@ -73,7 +82,7 @@ static void run_poll(struct worker *w)
 {
     struct pollfd p = {.fd = w->in, .events = POLLIN};
 
-    while (!stop) {
+    while (more(w)) {
         int n = poll(&p, 1, -1);
 
         if (n != 1)
@@ -85,7 +94,7 @@ static void run_poll(struct worker *w)
 
 static void run_select(struct worker *w)
 {
-    while (!stop) {
+    while (more(w)) {
         fd_set set;
         int n;
 
@@ -105,7 +114,7 @@ static void run_epoll(struct worker *w)
     int ep = epoll_create1(0);
 
     epoll_ctl(ep, EPOLL_CTL_ADD, w->in, &e);
-    while (!stop) {
+    while (more(w)) {
         int n = epoll_wait(ep, &e, 1, -1);
 
         if (n != 1)
@@ -187,7 +196,7 @@ static void run_signal_timeout(struct worker *w)
 /* A futex without a timeout, which somebody wakes for each message. */
 static void run_futex(struct worker *w)
 {
-    for (;;) {
+    while (more(w)) {
         uint32_t seen = __atomic_load_n(&w->word, __ATOMIC_ACQUIRE);
         long n;
 
@@ -195,8 +204,6 @@ static void run_futex(struct worker *w)
             w->got = seen;
             continue;
         }
-        if (stop)
-            break;
         n = syscall(SYS_futex, &w->word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
         if (n && errno != EAGAIN)
             wrong(w, "futex", n);
@@ -245,17 +252,17 @@ static void on_queued(int sig, siginfo_t *info, void *context)
     queued = (uint64_t)info->si_value.sival_int;
 }
 
-/* Takes the queued signals: the only one whose calls end with EINTR. */
+/* Takes the queued signals: the only one whose calls end with EINTR. They come while it waits, and at no other time: the
+ * last one would come between the look at `stop` and the waiting. */
 static void run_queued(struct worker *w)
 {
     sigset_t set;
 
     (void)w;
-    sigemptyset(&set);
-    sigaddset(&set, SIGRTMIN);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    pthread_sigmask(SIG_BLOCK, NULL, &set);
+    sigdelset(&set, SIGRTMIN);
     while (!stop)
-        pause();
+        sigsuspend(&set);
 }
 
 static const struct {
@@ -358,8 +365,10 @@ int main(void)
         wrong(&workers[0], "queued signals are missing", (long)(sent - queued));
     stop = 1;
     for (size_t i = 1; i < THREADS - 1; i++)
-        if (kinds[i % KINDS].fed)
+        if (kinds[i % KINDS].fed) {
+            __atomic_store_n(&workers[i].last, workers[i].sent + 1, __ATOMIC_RELEASE);
             feed(&workers[i], i % KINDS);
+        }
     queue(&workers[0], sent + 1);
     for (size_t i = 0; i < THREADS - 1; i++)
         pthread_join(workers[i].thread, NULL);

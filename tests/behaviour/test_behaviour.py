@@ -9,7 +9,7 @@ import stat
 import subprocess
 import time
 
-from scopetest import TESTS, add_test, check, equal, test
+from scopetest import SLACK, TESTS, Skip, add_test, check, equal, test
 
 DYNAMIC = ["glibc-O0", "glibc-O2", "musl"]
 VARIANTS = [*DYNAMIC, "static", "musl-static-pie"]
@@ -378,7 +378,8 @@ def not_observable(ctx):
         os.chown(setuid, 65534, 65534)
     os.chmod(setuid, 0o6755)
     check(os.stat(setuid).st_mode & stat.S_ISUID, "no setuid bit here")
-    for path in (thirty_two, setuid):
+    runs = ctx.runs_32bit()
+    for path in (thirty_two, setuid) if runs else (setuid,):
         result = both(ctx, ["/bin/sh", "-c", f"{path} status; {path} limits; echo $? >done; cat done"], code=0)
         notes = " ".join(str(b["data"]) for b in of(result, "process", "proc.note"))
         check(path.name in result.session.log() or path.name in notes, f"neither log nor proc.note names {path.name}",
@@ -388,6 +389,8 @@ def not_observable(ctx):
               "the shell was not observed any more", closed)
         direct = both(ctx, [path, "limits"], code=0)
         check(direct.session.log() is not None, "no log")
+    if not runs:
+        raise Skip("this kernel runs no 32-bit programs")
 
 
 # --- threads, sandboxes, late code ---
@@ -649,7 +652,7 @@ def no_collector(ctx):
     bare = ctx.run([p, "at-once"], cwd=ctx.fresh("bare"), check_code=0)
     began = time.monotonic()
     result = ctx.run([p, "at-once"], cwd=ctx.fresh("alone"), env=ctx.env(**env), check_code=0)
-    check(time.monotonic() - began < 20, "took too long")
+    check(time.monotonic() - began < 20 * SLACK, "took too long")
     equal((result.out, result.err), (bare.out, bare.err), "output")
     both_fds = [ctx.run([program(ctx, "state", "glibc-O2"), "fds"], env=ctx.env(**e)).out for e in ({}, env)]
     equal(both_fds[1], both_fds[0], "descriptors")

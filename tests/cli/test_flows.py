@@ -182,6 +182,7 @@ def some_events():
 
 def write_events(ctx, number, events, more=""):
     path = Payloads(ctx, number).dir.parent
+    ctx.valid = False
     (path / "events.json").write_text("".join(json.dumps(
         {"type": "evt", "id": "h1-x", "_channel": channel,
          "body": {"sourcetype": kind, "_time": 1700000000.5, "source": source, "host": "h1", "proc": "curl",

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events and metrics are valid against the JSON schemas of AppScope 1.4, where those are right.
+"""Events and metrics are valid against our JSON schemas (docs/schemas), and against those of AppScope 1.4, where those are right.
 
-The schemas lie in ../shared/reference/schemas beside the checkout, which is not
-always there: without them these tests are skipped, with that reason, and count
+Ours are what every session of every test is validated against (tests/lib/schemas.py). What is tested here is that they are
+up to date, and that the quick validator agrees with python3-jsonschema.
+
+The schemas of 1.4 lie in ../shared/reference/schemas beside the checkout, which is not
+always there: without them those tests are skipped, with that reason, and count
 neither as passed nor as failed. WRONG lists each place where a schema does not
 describe what is right, and why; everything else must be valid.
 """
 
+import copy
 import json
 import re
 from collections import Counter
 
-from scopetest import TOP, Skip, check, test
+import schemas
+from scopetest import TOP, Skip, check, equal, test
 
 SCHEMAS = TOP.parent / "shared" / "reference" / "schemas"
 
@@ -43,11 +48,16 @@ def read(path):
     return json.loads(re.sub(r",(\s*[}\]])", r"\1", path.read_text()))
 
 
-def validators():
+def jsonschema_module():
     try:
         import jsonschema
     except ImportError:
         check(False, "python3-jsonschema: not installed (install_build_tools.sh installs what tests need)")
+    return jsonschema
+
+
+def validators():
+    jsonschema = jsonschema_module()
     if not SCHEMAS.is_dir():
         raise Skip(f"no {SCHEMAS}")
     documents = {p.name: read(p) for p in SCHEMAS.glob("*.json")}
@@ -184,6 +194,83 @@ def traffic(ctx):
     seen = validate(result.session.raw("metrics.json"))
     needs(seen, "metric_http_req", "metric_http_duration_server", "metric_http_duration_client", "metric_http_req_content_length",
           "metric_http_resp_content_length", "metric_dns_req")
+
+
+@test("schema/up-to-date")
+def up_to_date(ctx):
+    """docs/schemas is what dev/schemas writes: the tables in the code, and what it says itself."""
+    result = ctx.run([TOP / "dev/schemas", "--check"])
+    check(result.code == 0, result.out.decode(), result.err.decode())
+
+
+def changed(record):
+    """The record with one thing wrong, in each way that there is: (what, record)."""
+    def at(path):
+        there = copy.deepcopy(record)
+        inner = there
+        for name in path:
+            inner = inner[name]
+        return there, inner
+
+    paths = [["body"], ["body", "data"]] if isinstance(record["body"].get("data"), dict) else [["body"]]
+    for path in paths:
+        there, inner = at(path)
+        inner["_new"] = 1
+        yield f"{path} has a member more", there
+        for name in inner.keys() - {"_new"}:
+            there, inner = at(path)
+            inner[name] = [None]
+            yield f"{path} {name} is of another type", there
+            there, inner = at(path)
+            del inner[name]
+            yield f"{path} lacks {name}", there
+            if isinstance(inner.get(name), str):
+                there, inner = at(path)
+                inner[name] = "?"
+                yield f"{path} {name} has another value", there
+
+
+@test("schema/validators-agree")
+def validators_agree(ctx):
+    """What the quick validator says of a record, of each kind, and of the same with something wrong, jsonschema says, too;
+    and it does find something."""
+    jsonschema = jsonschema_module()
+    slow = {}
+    for path in schemas.SCHEMAS.glob("*.schema.json"):
+        document = json.loads(path.read_text())
+        jsonschema.Draft7Validator.check_schema(document)
+        slow[path.name.removesuffix(".schema.json")] = jsonschema.Draft7Validator(document)
+    session = observe(ctx, ["--syscalls", "-v", "9"], SCOPE_CONFIG_EVENT="true", SCOPE_EVENT_METRIC="true")
+    seen, refused = set(), 0
+    for record in [*session.raw("events.json"), *session.raw("metrics.json")]:
+        name = schemas.name_of(record)
+        if name in seen:
+            continue
+        seen.add(name)
+        for what, other in [("as it is", record), *(changed(record) if "body" in record else [])]:
+            # Without the rules that are the quick one's only.
+            quick = schemas.problem(json.dumps(other).encode(), tags=None)
+            if schemas.name_of(other) != name:
+                continue
+            equal(quick is None, slow[name].is_valid(other), f"{name}, {what}: {quick}; valid")
+            refused += quick is not None
+    check(len(seen) > 30 and refused > 500, "few were seen, or refused", len(seen), refused)
+
+
+@test("schema/refused")
+def refused(ctx):
+    """What the hook of all tests finds: an unknown field, an unknown value, a custom tag that nobody set, a key twice."""
+    result = ctx.scoped(["/bin/echo", "x"], check_code=0)
+    result.session.wait_end()
+    lines = (result.session.dir / "events.json").read_bytes().split(b"\n")
+    exit_ = next(line for line in lines if b'"proc.exit"' in line)
+    equal(schemas.problem(exit_), None, "a good one")
+    for old, new in ((b'"duration":', b'"new":1,"duration":'), (b'"proc.exit"', b'"proc.exits"'), (b'"data":', b'"team":"blue","data":'),
+                     (b'"duration":', b'"duration":-'), (b'"duration":', b'"duration":1,"duration":'), (b'"exit_code":0', b'"exit_code":"0"')):
+        check(exit_.count(old) == 1, "bad test", exit_, old)
+        wrong = schemas.problem(exit_.replace(old, new))
+        check(wrong, f"{new} was not found")
+    equal(schemas.problem(exit_.replace(b'"data":', b'"team":"blue","data":'), ["team"]), None, "a custom tag")
 
 
 @test("schema/start-message")

@@ -22,7 +22,9 @@ fresh directory of the same name, prepared alike. Compared is the multiset of
 5. How many threads a Go program starts, and how often it looks in vain whether a
    pipe has something to read (EAGAIN), is up to its scheduler; and esbuild reads
    the directories above its own, where others make files: by_chance.
-6. mmap of no file, and the commands of fcntl and ioctl that neither make nor
+6. What reads its own /proc/self/maps finds more there when it is observed: gawk
+   does, so awk is called by the name of one that doesn't.
+7. mmap of no file, and the commands of fcntl and ioctl that neither make nor
    mark a descriptor: not observed (calls.observed).
 """
 
@@ -182,9 +184,9 @@ COMMANDS = [
     Command("perl", r"""perl -e 'open F, "<", "in"; while (<F>) { $h{$1}++ if /^(\d)/ } close F; open O, ">", "out";
             print O "$_ $h{$_}\n" for sort keys %h; close O; mkdir "d"; rename "out", "d/out"; print `cat d/out`;
             $p = fork; exit 5 unless $p; waitpid $p, 0; system "true"; unlink "d/out"; rmdir "d"'""", table, tools=["perl"]),
-    Command("awk-sort", "awk '{ s[$1 % 10] += $2 } END { for (i in s) print i, s[i] }' in | sort -n >out; "
+    Command("awk-sort", "mawk '{ s[$1 % 10] += $2 } END { for (i in s) print i, s[i] }' in | sort -n >out; "
                         "sort -R --random-source=in in | sort -k2n -u -o out2; cut -d' ' -f1 in | uniq -c >out3",
-            table, tools=["awk", "sort"], in_pieces=["read", "write"]),
+            table, tools=["mawk", "sort"], in_pieces=["read", "write"]),
     Command("curl", "for i in 1 2 3; do curl -s -o out$i http://127.0.0.1:$PORT/file$i || exit 9; done; cat out1 out2 >both", None,
             tools=["curl"], in_pieces=["recvfrom"]),
     *(Command(f"go-{variant}", "./files >out", go_files(variant), in_pieces=["read"], timeout=400,

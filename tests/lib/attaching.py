@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attaching to running processes and detaching from them, as tests do it: with all checks that hold for any process."""
 
+import os
 import re
 import socket
 import subprocess
@@ -30,6 +31,19 @@ def start(ctx, argv, **how):
     process = ctx.start(argv, stdout=subprocess.PIPE, **how)
     equal(process.stdout.readline(), b"ready\n", "first line")
     return process
+
+
+def asleep(ctx, process, name=None):
+    """Waits until a process that was started stands in a call of its program (called NAME): it has loaded its libraries."""
+    want, seen = os.path.basename(name or str(process.args[0])), [0]
+
+    def waits():
+        check(process.poll() is None, f"ended with {process.returncode}")
+        with open(f"/proc/{process.pid}/cmdline", "rb") as f:
+            mine = os.path.basename(f.read().split(b"\0")[0].decode(errors="replace")) == want
+        seen[0] = seen[0] + 1 if mine and status(process.pid, "State").startswith("S") else 0
+        return seen[0] > 2
+    ctx.wait_for(waits, f"{want} waits for something", interval=0.05)
 
 
 def attach(ctx, pid, *flags, code=0, env=None):

@@ -8,6 +8,7 @@ raising; Skip is only for tests that need files outside the repository.
 """
 
 import contextlib
+import errno
 import fcntl
 import fnmatch
 import importlib.util
@@ -32,11 +33,25 @@ TESTS = Path(__file__).resolve().parent.parent
 TOP = TESTS.parent
 MACHINE = os.uname().machine
 # The kernel's headers (linux/...) come behind musl's own.
+TOO_LATE = ("no patch plan in time", "did not answer in time")
+# Timeouts are for what hangs, and are given as they suit an idle machine: a busy one may take this many times as long.
+SLACK = 4
 MUSL_KERNEL = ["-idirafter", "/usr/include", "-idirafter", f"/usr/include/{MACHINE}-linux-gnu"]
 
 
 class Skip(Exception):
     """The test can't be run here for a reason that is not the program's: printed, and not counted."""
+
+
+def _auxiliary(kind):
+    """A value that the kernel has given to this process (getauxval(3)), 0 if it hasn't."""
+    words = Path("/proc/self/auxv").read_bytes()
+    return dict(struct.iter_unpack("QQ", words)).get(kind, 0)
+
+
+# Without these instructions (or a kernel that lets programs have them: AT_HWCAP2, bit 1) neither static programs nor Go
+# code can be observed. scope says so, and a test that fails while it does so tells nothing.
+NO_FSGSBASE = MACHINE == "x86_64" and not _auxiliary(26) & 2
 
 
 class Failure(Exception):
@@ -69,7 +84,7 @@ _found = []
 
 
 def test(name=None, timeout=60, serial=False):
-    """Registers a test. timeout: seconds for the whole test. serial: never beside another one."""
+    """Registers a test. timeout: seconds for the whole test on an idle machine (SLACK). serial: never beside another one."""
     def wrap(function):
         area = Path(sys.modules[function.__module__].__file__).parent.name
         title = name or function.__name__.removeprefix("test_")
@@ -103,6 +118,16 @@ class Result:
     def describe(self):
         return (f"{' '.join(map(str, self.argv))[:300]}\n  status {self.code}\n  stdout {self.out[-1500:]!r}\n"
                 f"  stderr {self.err[-1500:]!r}")
+
+
+class Process(subprocess.Popen):
+    """A process whose timeouts are those of an idle machine (SLACK)."""
+
+    def wait(self, timeout=None):
+        return super().wait(timeout if timeout is None else timeout * SLACK)
+
+    def communicate(self, input=None, timeout=None):  # pylint: disable=redefined-builtin
+        return super().communicate(input, timeout if timeout is None else timeout * SLACK)
 
 
 class Session:
@@ -157,7 +182,7 @@ class Session:
 
     def wait_end(self, seconds=15):
         """Waits until the collector has ended."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + seconds * SLACK
         while time.monotonic() < until:
             if not self.collector_runs():
                 return
@@ -189,19 +214,23 @@ class Context:
     def __init__(self, options, name, timeout):
         self.options = options
         self.name = name
-        self.deadline = time.monotonic() + timeout
+        self.deadline = time.monotonic() + timeout * SLACK
         self.scope = str(options.scope)
         self.dir = Path(tempfile.mkdtemp(prefix=re.sub(r"\W+", "-", name)[:60] + "-", dir=options.work))
         os.chmod(self.dir, 0o755)
         self.home = self.dir / "scope-home"
         self.started = []
+        # What the sessions of this test hold is compared with docs/schemas when it is over, unless valid is False (the
+        # test writes into them itself, or filters fields). tags: names of the custom tags that it sets.
+        self.valid, self.tags = True, ()
 
     # --- environment ---
 
     def env(self, **more):
-        """The environment of programs under test: nothing of ours but SCOPE_HOME."""
+        """The environment of programs under test: what surroundings.settle() has left, a home, and nothing of ours but
+        SCOPE_HOME."""
         base = {k: v for k, v in os.environ.items() if not k.startswith(("SCOPE_", "LD_"))}
-        base.update(LC_ALL="C.UTF-8", SCOPE_HOME=str(self.home), TZ="UTC")
+        base.update(HOME=str(self.dir), SCOPE_HOME=str(self.home))
         base.update({k: str(v) for k, v in more.items() if v is not None})
         return base
 
@@ -231,7 +260,7 @@ class Context:
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
                                    pass_fds=pass_fds, preexec_fn=preexec)
         try:
-            out, err = process.communicate(stdin, timeout=min(timeout or 1e9, self.left()))
+            out, err = process.communicate(stdin, timeout=min((timeout or 1e9) * SLACK, self.left()))
         except subprocess.TimeoutExpired:
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -245,9 +274,9 @@ class Context:
 
     def start(self, argv, cwd=None, env=None, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec=None):
         """Starts a process in a group of its own that is ended when the test is over."""
-        process = subprocess.Popen([str(a) for a in argv], cwd=cwd or self.dir, env=env or self.env(),
-                                   stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
-                                   preexec_fn=preexec)
+        process = Process([str(a) for a in argv], cwd=cwd or self.dir, env=env or self.env(),
+                          stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
+                          preexec_fn=preexec)
         self.started.append(process)
         return process
 
@@ -278,7 +307,7 @@ class Context:
         return Session(self, found[0])
 
     def wait_for(self, condition, what, seconds=20, interval=0.02):
-        until = time.monotonic() + min(seconds, self.left())
+        until = time.monotonic() + min(seconds * SLACK, self.left())
         while time.monotonic() < until:
             value = condition()
             if value:
@@ -301,6 +330,21 @@ class Context:
     }
     _compile_lock = threading.Lock()
     _compile_locks = {}
+    _go_lock = threading.Lock()  # one build at a time: what it has compiled of the library the next one finds in the cache
+
+    @contextlib.contextmanager
+    def building(self, *locks):
+        """Holds locks; what is built, or waited for, meanwhile doesn't count against the test's time."""
+        began = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(lock)
+            self.deadline += time.monotonic() - began
+            began = time.monotonic()
+            try:
+                yield
+            finally:
+                self.deadline += time.monotonic() - began
 
     def compile(self, sources, variant="glibc-O2", flags=(), name=None, shared=False):
         """Compiles C sources (paths below tests/) once per run; returns the path of the program."""
@@ -309,7 +353,7 @@ class Context:
         out = Path(self.options.work) / "programs" / sources[0].parent.name / f"{name}.{variant}"
         with Context._compile_lock:
             lock = Context._compile_locks.setdefault(str(out), threading.Lock())
-        with lock:
+        with self.building(lock):
             if not out.exists():
                 out.parent.mkdir(parents=True, exist_ok=True)
                 compiler = self.VARIANTS[variant]
@@ -342,7 +386,7 @@ class Context:
         out = Path(self.options.work) / "programs" / f"go-{package}.{variant}"
         with Context._compile_lock:
             lock = Context._compile_locks.setdefault(str(out), threading.Lock())
-        with lock:
+        with self.building(lock, Context._go_lock):
             if not out.exists():
                 out.parent.mkdir(exist_ok=True)
                 cache = Path(self.options.work) / "go-cache"
@@ -351,6 +395,18 @@ class Context:
                          timeout=300, check_code=0)
                 os.rename(f"{out}.new", out)
         return out
+
+    def runs_32bit(self):
+        """Whether this kernel runs 32-bit programs (CONFIG_IA32_EMULATION, ia32_emulation=)."""
+        source, path = self.dir / "empty.c", self.dir / "empty-32"
+        source.write_text("void _start(void) { __asm__ volatile(\"int $0x80\" : : \"a\"(1), \"b\"(0)); }")
+        self.run([self.tool("gcc"), "-m32", "-nostdlib", "-static", "-fno-pic", "-no-pie", source, "-o", path], check_code=0)
+        try:
+            return self.run([path]).code == 0
+        except OSError as e:
+            if e.errno != errno.ENOEXEC:
+                raise
+            return False
 
     # --- the end ---
 
@@ -378,7 +434,19 @@ class Context:
                 if pid:
                     with contextlib.suppress(OSError):
                         os.kill(pid, signal.SIGKILL)
-        return problems
+        return problems + (self.invalid() if self.valid else [])
+
+    def invalid(self):
+        """What docs/schemas doesn't allow among the events and metrics of all sessions below the test's directory."""
+        import schemas  # needs this module
+        found = []
+        for name in ("events.json", "metrics.json"):
+            for path in sorted(self.dir.rglob(name)):
+                if path.parent.parent.name == "history" and path.is_file() and not path.is_symlink():
+                    found += schemas.problems(path, self.tags)
+        if found:
+            found.append("(what is new, or no longer so, belongs into dev/schemas and docs/data-model.md)")
+        return found
 
 
 def _load(path):
@@ -401,9 +469,10 @@ class Runner:
     def __init__(self, options):
         self.options = options
         self.passed = self.failed = self.skipped = 0
+        self.times = {}  # of the areas: seconds, tests
         self.lock = threading.Lock()
 
-    def one(self, t):
+    def one(self, t, again=False):
         ctx = Context(self.options, t.name, t.timeout)
         began = time.monotonic()
         word, why = "ok", ""
@@ -420,8 +489,19 @@ class Runner:
             word, why = "FAIL", str(e)
         except Exception:  # pylint: disable=broad-except
             word, why = "FAIL", traceback.format_exc()
+        # A program that starts waits for its plan, or for being traced, for a second, which may not be enough on a busy
+        # machine: the log says so. The plan is there the next time.
+        if word == "FAIL" and not again and any(self.said(ctx, why, what) for what in TOO_LATE):
+            print(f"     {t.name}: once more: scope said that it was too slow for a program\n{why[:1000]}", flush=True)
+            self.one(t, again=True)
+            return
+        if word == "FAIL" and NO_FSGSBASE and self.said(ctx, why, "FSGSBASE"):
+            word, why = "skip", "this CPU or kernel has no FSGSBASE, and scope said so"
         took = time.monotonic() - began
         with self.lock:
+            area = self.times.setdefault(t.name.split("/")[0], [0.0, 0])
+            area[0] += took
+            area[1] += 1
             first, _, rest = why.partition("\n")
             print(f"{word:4} {t.name} ({took:.1f} s){': ' + first if first else ''}", flush=True)
             if word == "FAIL":
@@ -434,6 +514,15 @@ class Runner:
                 self.skipped += word == "skip"
                 if not self.options.keep:
                     shutil.rmtree(ctx.dir, ignore_errors=True)
+
+    def print_times(self):
+        """Where the time goes: tests of several areas, and several of one, run at a time."""
+        for area, (seconds, tests) in sorted(self.times.items(), key=lambda row: -row[1][0]):
+            print(f"     {area}: {tests} tests, {seconds:.0f} s together")
+
+    @staticmethod
+    def said(ctx, why, what):
+        return what in why or any(what in p.read_text(errors="replace") for p in ctx.dir.rglob("scope.log"))
 
     def run(self, tests):
         with ThreadPoolExecutor(self.options.jobs) as pool:

@@ -152,10 +152,11 @@ def http2_push(ctx):
 
 @test("apache-prefork")
 def apache_prefork(ctx):
-    """A process for each connection, which serves others later."""
+    """A process for each connection, which serves others later. None is let go as superfluous: Apache wakes those by
+    requests of its own, after a second with more than MaxSpareServers."""
     root, plain, secure, log = ctx.fresh("apache"), free_port(), free_port(), ctx.dir / "requests"
     (root / "small").write_text("small\n")
-    conf = apache_conf(ctx, root, log, (plain, secure), ("mpm_prefork",), "StartServers 4\nMaxRequestWorkers 12\nMaxKeepAliveRequests 20")
+    conf = apache_conf(ctx, root, log, (plain, secure), ("mpm_prefork",), "StartServers 4\nMaxSpareServers 20\nMaxRequestWorkers 12\nMaxKeepAliveRequests 20")
     with server(ctx, [ctx.tool("apache2"), "-f", conf, "-DFOREGROUND"], plain, EXACT) as session:
         for port, scheme in ((plain, "http"), (secure, "https")):
             out = ctx.run([ctx.tool("ab"), "-q", "-k", "-n", "1000", "-c", "6", f"{scheme}://127.0.0.1:{port}/small?{scheme}"],

@@ -77,7 +77,7 @@ def fields(ctx):
     """All fields of a request and its response; header fields only if they are asked for, secrets only by name."""
     port, _, argv = ours(ctx)
     lines = "X-Test: a\r\nX-AppScope: app=x\r\nX-Forwarded-For: 10.1.2.3\r\nAuthorization: Basic YTpi\r\nCookie: c=d\r\n" \
-            "X-Forwarded-Host: Host: other\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+            "X-Forwarded-Host: Host: other\r\nx-test: b\r\nnet_peer_ip: 6.6.6.6\r\nHTTP_Method: PUT\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
 
     def ask():
         with socket.create_connection(("127.0.0.1", port)) as s:
@@ -117,6 +117,11 @@ def fields(ctx):
     request, response, _ = both([".*"])
     equal(request["X-Test"], "a", "a header field")
     equal(response["X-Forwarded-Host"], "Host: other", "a request's field in the response")
+    for data in (request, response):
+        names = [name.lower() for name in data]
+        twice = {n for n in names if names.count(n) > 1} | {"host", "user-agent", "x-forwarded-for", "content-length"} & set(names)
+        check(not twice, "told twice, or under two names", twice, data)
+        equal((data["net_peer_ip"], data["http_method"]), ("127.0.0.1", "GET"), "fields that a header is named like")
     text = json.dumps([request, response])
     check(not re.search("Authorization|Basic|Cookie|c=d|secret", text), "a secret that nobody asked for", text)
     request, response, _ = both(["(?i)^authorization:", "^Set-Cookie"])

@@ -7,6 +7,7 @@
 #include "collector_bed.h"
 
 #include "base/log.h"
+#include "collector/procinfo.h"
 #include "collector/stream.h"
 
 #define REQUEST(target) "GET " target " HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -495,8 +496,10 @@ static void test_hellos(void **state)
 {
     struct writer w = serving();
     size_t n = sizeof(client_hello) - 1;
+    char host[300];
 
     (void)state;
+    snprintf(host, sizeof(host), "fd=4 host=%s protocol=TLS tls_protocol_version=1.2 ", pi_host());
     put_part(&w, 4, DATA_RX, client_hello, 20, 0, 20);
     put_part(&w, 4, DATA_RX, client_hello + 20, n - 20, 0, n - 20);
     run();
@@ -507,8 +510,9 @@ static void test_hellos(void **state)
     assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
     put_part(&w, 4, DATA_RX, client_hello, n, 0, n); /* a record that was on its way: encrypted */
     put_close(&w, 4);
+    expect("net.app ", host);
     expect("net.app ",
-           "fd=4 host=vm protocol=TLS tls_protocol_version=1.2 tls_cipher=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 "
+           "protocol=TLS tls_protocol_version=1.2 tls_cipher=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 "
            "tls_client_server_name=h.test tls_client_alpn=h2,http/1.1 tls_next_protocol=h2 tls_resumed=");
     put_accept(&w, 4, 3); /* one that is refused */
     put_part(&w, 4, DATA_RX, client_hello, n, 0, n);
