@@ -344,9 +344,21 @@ static void set_self(struct telemetry *t)
     t->self = process_new(t, who);
 }
 
-struct telemetry *telemetry_new(struct event_base *base, const struct config *cfg)
+struct telemetry *telemetry_new_wishes(const struct config *cfg)
 {
     struct telemetry *t = xcalloc(1, sizeof(*t));
+
+    t->events_on = cfg->event.enable;
+    t->metrics_on = cfg->metric.enable;
+    t->verbosity = cfg->metric.verbosity < 9 ? cfg->metric.verbosity : 9;
+    memcpy(t->metric_watch, cfg->metric.watch, sizeof(t->metric_watch));
+    set_watches(t, cfg);
+    return t;
+}
+
+struct telemetry *telemetry_new(struct event_base *base, const struct config *cfg)
+{
+    struct telemetry *t = telemetry_new_wishes(cfg);
     const struct cfg_transport *to_events = cfg->cribl.enable ? &cfg->cribl.transport : &cfg->event.transport;
     const struct cfg_transport *to_metrics = cfg->cribl.enable ? &cfg->cribl.transport : &cfg->metric.transport;
 
@@ -354,16 +366,11 @@ struct telemetry *telemetry_new(struct event_base *base, const struct config *cf
     t->timer = event_new(base, -1, 0, on_timer, t);
     if (!t->timer)
         abort(); /* out of memory */
-    t->events_on = cfg->event.enable;
-    t->metrics_on = cfg->metric.enable;
     t->metric_format = cfg->cribl.enable ? CFG_NDJSON : cfg->metric.format;
     t->prefix = xstrdup(cfg->metric.statsdprefix ? cfg->metric.statsdprefix : "");
     t->statsd_max = cfg->metric.statsdmaxlen;
-    t->verbosity = cfg->metric.verbosity < 9 ? cfg->metric.verbosity : 9;
-    memcpy(t->metric_watch, cfg->metric.watch, sizeof(t->metric_watch));
     t->limit.rate = cfg->event.maxeventpersec;
     set_tags(t, cfg);
-    set_watches(t, cfg);
     set_self(t);
     if (cfg->libscope.configevent || cfg->cribl.enable)
         t->config_json = config_to_json(cfg);
@@ -412,13 +419,16 @@ void telemetry_free(struct telemetry *t, unsigned wait_ms)
 {
     if (!t)
         return;
-    telemetry_finish(t, wait_ms);
+    if (t->base)
+        telemetry_finish(t, wait_ms);
     if (t->events)
         output_forget(t->events, t);
     output_put(t->events);
     output_put(t->metrics);
-    event_free(t->timer);
-    process_free(t->self);
+    if (t->timer)
+        event_free(t->timer);
+    if (t->self)
+        process_free(t->self);
     free((char *)t->self_who.host);
     for (int i = 0; i < CFG_EW_MAX; i++) {
         filter_free(t->watch[i].name);

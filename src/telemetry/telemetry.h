@@ -103,6 +103,8 @@ struct tm_sample {
 /* Creates the pipeline for a configuration (copied where needed). base: where transports register.
  * Never fails: destinations that can't be reached are retried and counted. */
 struct telemetry *telemetry_new(struct event_base *base, const struct config *cfg);
+/* One that has no destinations: good for telemetry_wants_*() and telemetry_per_op(), where the others are not yet. */
+struct telemetry *telemetry_new_wishes(const struct config *cfg);
 /* Ends all processes, tells what was held back or lost and not yet told, and waits for the destinations at most
  * `wait_ms`. Afterwards telemetry_stats() is final: what could not be delivered counts as lost_destination. True if
  * everything was delivered. */
