@@ -51,7 +51,8 @@ struct cli_command {
     const struct cli_option *options;
     const struct cli_option *more_options; /* shared by several commands, or NULL */
     const struct cli_example *examples;
-    const char *words;      /* completion of arguments: words separated by blanks; "<file>", "<dir>", "<program>" */
+    const char *words;      /* completion of arguments: words separated by blanks; "<file>", "<dir>", "<program>",
+                               "<command>" */
     int min_args, max_args; /* max_args -1: any number */
     bool stop_at_word;      /* options end at the first word: what follows belongs to a program */
     bool hidden;
@@ -61,6 +62,20 @@ struct cli_command {
 extern const struct cli_command *const cli_commands[]; /* NULL-terminated */
 extern const struct cli_option cli_common_options[];   /* those that every command has */
 const struct cli_command *cli_find(const char *name);
+
+/* --- former.c: commands of AppScope 1.4 that aren't built --- */
+
+struct cli_former {
+    const char *name, *instead; /* name NULL ends a list */
+};
+extern const struct cli_former cli_former_commands[];
+bool cli_is_former(const char *word);
+/* Says that it isn't built, what to do instead, and how to run a program of that name. Returns EXIT_USAGE. */
+int cli_refuse_former(const char *word);
+/* What does what an option of 1.4 did before a command, or NULL. */
+const char *cli_former_option(const char *word);
+/* The command that is most like a word, or NULL if none is. */
+const char *cli_closest_command(const char *word);
 
 /* --- a parsed command line --- */
 
@@ -203,6 +218,9 @@ struct cfg_problem;
 void cli_problem(void *ctx, const struct cfg_problem *p);
 /* Flags of a command line into configuration: 0 or EXIT_USAGE. */
 int cli_apply_flags(const struct args *a, struct config_sources *config);
+/* The file that execvp(3) would run, malloc'ed: 0, -ENOENT, or -EACCES if what there is can't be executed. name has no
+ * slash. */
+int cli_search_path(const char *name, char **ret);
 /* Becomes the program: returns only if that failed, with the exit status. */
 int cli_run_program(const struct args *a, const char *kind);
 /* Options and program of a command line that will be run: 0, or the exit status after a message. */

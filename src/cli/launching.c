@@ -331,11 +331,37 @@ static int not_started(int err)
     return err == ENOENT ? EXIT_NOTFOUND : EXIT_NOEXEC;
 }
 
-static int find_program(const char *name, char **ret)
+int cli_search_path(const char *name, char **ret)
 {
     const char *path = getenv("PATH");
     bool denied = false;
     struct stat st;
+
+    if (!path)
+        path = "/bin:/usr/bin"; /* confstr(_CS_PATH) */
+    for (const char *p = path;;) {
+        size_t n = strcspn(p, ":");
+        char *file = n ? xasprintf("%.*s/%s", (int)n, p, name) : xasprintf("./%s", name);
+
+        if (stat(file, &st) == 0 && S_ISREG(st.st_mode)) {
+            if (access(file, X_OK) == 0) {
+                *ret = file;
+                return 0;
+            }
+            denied = true;
+        }
+        free(file);
+        if (p[n] == '\0')
+            break;
+        p += n + 1;
+    }
+    return denied ? -EACCES : -ENOENT;
+}
+
+static int find_program(const char *name, char **ret)
+{
+    struct stat st;
+    int rc;
 
     if (*name == '\0') {
         cli_error("the name of the program is empty");
@@ -355,26 +381,11 @@ static int find_program(const char *name, char **ret)
         *ret = xstrdup(name);
         return 0;
     }
-    if (!path)
-        path = "/bin:/usr/bin"; /* confstr(_CS_PATH) */
-    for (const char *p = path;;) {
-        size_t n = strcspn(p, ":");
-        char *file = n ? xasprintf("%.*s/%s", (int)n, p, name) : xasprintf("./%s", name);
-
-        if (stat(file, &st) == 0 && S_ISREG(st.st_mode)) {
-            if (access(file, X_OK) == 0) {
-                *ret = file;
-                return 0;
-            }
-            denied = true;
-        }
-        free(file);
-        if (p[n] == '\0')
-            break;
-        p += n + 1;
-    }
-    cli_error(denied ? "%s: is not executable" : "%s: there is no such program in PATH", name);
-    return denied ? EXIT_NOEXEC : EXIT_NOTFOUND;
+    rc = cli_search_path(name, ret);
+    if (rc == 0)
+        return 0;
+    cli_error(rc == -EACCES ? "%s: is not executable" : "%s: there is no such program in PATH", name);
+    return rc == -EACCES ? EXIT_NOEXEC : EXIT_NOTFOUND;
 }
 
 /* What a write of ours beyond a limit of the program's surroundings would do to it: it has to run all the same. */

@@ -149,6 +149,33 @@ def words_that_are_no_command(ctx):
 
 
 @test()
+def commands_of_1_4_that_are_not_built(ctx):
+    """They never run a program of that name; who wants that program says so."""
+    programs = ctx.fresh("programs")
+    former = "bolton daemon dash k8s prom rules service snapshot start stop".split()
+    for name in former:
+        (programs / name).write_text('#!/bin/sh\necho "program $*"\n')
+        (programs / name).chmod(0o755)
+    env = ctx.env(PATH=f"{programs}:{os.environ['PATH']}")
+    for name in former:
+        for argv in ([name], [name, "nginx"], [name, "--help"], ["help", name], ["--help", name]):
+            result = ctx.run([ctx.scope, *argv], env=env, check_code=2)
+            message = result.err.decode()
+            check(result.out == b"" and f"'{name}'" in message and "not built" in message
+                  and f"scope run -- {name}" in message, result.describe())
+        equal(ctx.run([ctx.scope, "run", "--", name, "x"], env=env, check_code=0).out, b"program x\n")
+        equal(ctx.run([ctx.scope, "--", name, "y"], env=env, check_code=0).out, b"program y\n")
+        check(f"| {name} |" in out(ctx, "help", "--markdown"), f"{name} in the documentation")
+    check("scope attach PID" in err(ctx, "--ldattach", "1", code=2), "an option of the loader of 1.4")
+    check("did you mean" in err(ctx, "--help", "evnts", code=2), "help of a misspelt command")
+    # An empty part of PATH is the working directory, for the short form as well.
+    (ctx.dir / "here").write_text("#!/bin/sh\necho here\n")
+    (ctx.dir / "here").chmod(0o755)
+    result = ctx.run([ctx.scope, "here"], cwd=ctx.dir, env=ctx.env(PATH=f":{os.environ['PATH']}"), check_code=0)
+    equal(result.out, b"here\n", result.describe())
+
+
+@test()
 def exit_statuses_of_run(ctx):
     plain = ctx.dir / "plain"
     plain.write_text("x")
@@ -207,6 +234,19 @@ def program_is_not_disturbed(ctx):
     code = ("import os, resource as r; u = r.getrusage(r.RUSAGE_CHILDREN); print(u.ru_maxrss, u.ru_minflt)\n"
             "try: os.waitpid(-1, os.WNOHANG)\nexcept ChildProcessError: print('none')")
     equal(out(ctx, "run", sys.executable, "-c", code), "0 0\nnone\n", "traces of children")
+
+
+@test()
+def errors_one_by_one(ctx):
+    """Also of a program that has ended before its collector could say what it wants."""
+    files = {f"/nonexistent-{i}" for i in range(24)}
+    script = "".join(f"/bin/cat {f} 2>&-;" for f in sorted(files))
+    for flags, env in ((["-v", "5"], {}), ([], {"SCOPE_EVENT_METRIC": "true", "SCOPE_EVENT_METRIC_NAME": "fs.error"})):
+        session = ctx.scoped(["sh", "-c", script], flags, env=ctx.env(**env), check_code=1).session
+        samples = session.metrics()
+        told = [e["data"] for e in session.events("metric", "fs.error", sync=False)] if env else samples
+        missing = files - {m.get("file") for m in told}
+        check(not missing, f"{flags} {env}: errors of single operations are missing", sorted(missing))
 
 
 @test()
