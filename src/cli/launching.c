@@ -663,6 +663,20 @@ static void no_session(const char *what, int rc)
     cli_hint("SCOPE_HOME names another directory for sessions; `scope doctor` checks this one");
 }
 
+/* With a Cribl destination from the environment there is no other: a flag that names one is told of. */
+static void warn_cribl(const struct args *a, const struct config_sources *config)
+{
+    static const char *const options[] = {"eventdest", "metricdest"};
+    struct config *c = config_for(config, NULL);
+
+    for (size_t i = 0; c->cribl.enable && i < sizeof(options) / sizeof(*options); i++)
+        if (args_has(a, options[i])) {
+            cli_error("--%s has no effect: the environment switches Cribl mode on", options[i]);
+            cli_hint("SCOPE_CRIBL_ENABLE=false switches it off");
+        }
+    config_free(c);
+}
+
 /* The user's scope.yml, if one is named, and the environment. -errno after a message. */
 static int add_sources(const struct args *a, struct config_sources *config, struct buf *problems)
 {
@@ -678,6 +692,7 @@ static int add_sources(const struct args *a, struct config_sources *config, stru
             cli_hint("`scope config check %s` checks the whole file", user_config);
     }
     config_add_environ(config, (const char *const *)environ, quiet_problem, problems);
+    warn_cribl(a, config);
     return 0;
 }
 

@@ -132,7 +132,7 @@ struct origin {
 enum setting_op {
     SET_VALUE,
     SET_URL,         /* destination of a transport; TLS and buffering stay (environment) */
-    SET_URL_ALL,     /* the whole transport (flags) */
+    SET_URL_FLAG,    /* the same from a flag, whose scheme says whether there is TLS */
     SET_URL_CLOUD,   /* SCOPE_CRIBL_CLOUD: TLS with validation against the system bundle */
     SET_WATCH_RESET, /* all types off, all filters at their defaults */
     SET_LIST_CLEAR,

@@ -9,13 +9,17 @@ import re
 import resource
 import shutil
 import signal
+import socket
+import ssl
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from scopetest import TOP, Skip, check, equal, test
+from tlstest import certificate
 
 EVENTS = [
     {"sourcetype": "fs", "source": "fs.open", "proc": "cat", "cmd": "cat /etc/hosts", "pid": 10,
@@ -416,6 +420,48 @@ def destinations(ctx):
     meta = ctx.session().meta
     equal((meta["metric_dest"], meta["metric_format"]), ("udp://127.0.0.1:9", "statsd"), "destination")
     equal(out(ctx, "metrics"), f"The metrics of session {meta['id']} went to udp://127.0.0.1:9\n", "what metrics says")
+
+
+class TlsReceiver:
+    """Takes TLS connections and keeps what comes."""
+
+    def __init__(self, ctx):
+        self.cert, key = certificate(ctx)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(self.cert, key)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.data = b""
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            connection, _ = self.listener.accept()
+            try:
+                with self.context.wrap_socket(connection, server_side=True) as tls:
+                    while piece := tls.recv(65536):
+                        self.data += piece
+            except OSError:  # refused by the client
+                connection.close()
+
+
+@test()
+def flags_leave_how_servers_are_verified(ctx):
+    """A flag names the destination; the variables say which certificates are trusted."""
+    server = TlsReceiver(ctx)
+    for flag, variables in (("-e", "SCOPE_EVENT"), ("-m", "SCOPE_METRIC"), ("-c", "SCOPE_CRIBL")):
+        for name, value in (("TLS_CA_CERT_PATH", server.cert), ("TLS_VALIDATE_SERVER", "false")):
+            server.data = b""
+            env = ctx.env(**{f"{variables}_{name}": value})
+            ctx.run([ctx.scope, "run", flag, f"tls://localhost:{server.port}", "cat", "/dev/null"], env=env, check_code=0)
+            ctx.wait_for(lambda: b"cat" in server.data, f"{flag} with {variables}_{name}: something is received")
+
+
+@test()
+def flags_without_effect(ctx):
+    result = ctx.run([ctx.scope, "run", "-e", "tcp://127.0.0.1:1", "true"], check_code=0,
+                     env=ctx.env(SCOPE_CRIBL="tcp://127.0.0.1:1"))
+    check(b"--eventdest has no effect" in result.err and b"SCOPE_CRIBL_ENABLE" in result.err, result.describe())
 
 
 @test()
