@@ -21,11 +21,13 @@
 #include "config/config.h"
 #include "inject/attach.h"
 #include "inject/launch.h"
+#include "output/log_link.h"
 
 /* A collector waits this long for a first or next process. Long enough for a slow start (a big program from a slow
  * disk), short enough not to pile up collectors when many short programs are run one after the other. */
 #define LINGER_MS 2000
 #define PREWARM_MS 5000
+#define LOG_DEFAULT "/tmp/scope.log" /* of libscope.log.transport.path */
 
 const struct cli_option cli_run_options[] = {
     {"verbosity", "0-9", "Detail of metrics, 0 (few tags, all summed up) to 9 (every operation)", NULL, 'v', false,
@@ -222,37 +224,59 @@ struct collector_ctx {
     const struct buf *problems; /* of the configuration: strings one after the other, or NULL */
 };
 
-static FILE *open_log(const struct session *s, const struct config *c)
+/* O_NOFOLLOW and not into somebody else's file: the default is in /tmp. NULL with errno. */
+static FILE *open_log_file(const char *path)
 {
-    const struct cfg_transport *t = &c->libscope.log.transport;
-    char *path = NULL;
-    FILE *f = NULL;
-    int fd;
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
 
-    if (s)
-        path = xasprintf("%s/scope.log", s->dir);
-    else if (t->type == CFG_FILE && t->path && strcmp(t->path, "stdout") != 0 && strcmp(t->path, "stderr") != 0)
-        path = xstrdup(t->path);
-    else if (t->type == CFG_FILE && t->path)
-        return strcmp(t->path, "stdout") == 0 ? stdout : stderr;
-    if (path) {
-        /* O_NOFOLLOW and not into somebody else's file: the default is in /tmp. */
-        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
-        f = fd >= 0 ? fdopen(fd, "a") : NULL;
-        free(path);
-    }
-    return f;
+    return fd >= 0 ? fdopen(fd, "a") : NULL;
+}
+
+/* A session keeps its log itself. What is configured gets it as well; without a session, alone. *ret_problem becomes a
+ * malloc'ed text if something could not be opened. */
+static FILE *open_log(const struct collector_ctx *ctx, char **ret_problem)
+{
+    const struct session *s = ctx->options.session;
+    const struct cfg_transport *t = &ctx->config->libscope.log.transport;
+    const char *path = t->path ? t->path : "";
+    char *own = s ? xasprintf("%s/scope.log", s->dir) : NULL;
+    /* The default is for those who have no session. */
+    bool elsewhere = !s || t->type != CFG_FILE ||
+                     (strcmp(path, own) != 0 &&
+                      (strcmp(path, LOG_DEFAULT) != 0 || config_sets(ctx->options.config, "libscope.log.transport")));
+    FILE *files[2] = {NULL};
+
+    if (own && !(files[0] = open_log_file(own)))
+        *ret_problem = xasprintf("%s: %s", own, strerror(errno));
+    if (!elsewhere || t->type != CFG_FILE)
+        ;
+    else if (strcmp(path, "stdout") == 0)
+        files[1] = stdout;
+    else if (strcmp(path, "stderr") == 0)
+        files[1] = stderr;
+    else if (!(files[1] = open_log_file(path)))
+        *ret_problem = xasprintf("the log does not get to %s: %s", path, strerror(errno));
+    free(own);
+    if (elsewhere && t->type != CFG_FILE)
+        return log_link_open(files, t);
+    if (files[0] && files[1])
+        return log_link_open(files, NULL);
+    return files[0] ? files[0] : files[1];
 }
 
 int collector_main(void *arg, int listen_fd, int ready_fd)
 {
     struct collector_ctx *ctx = arg;
-    FILE *log = open_log(ctx->options.session, ctx->config);
+    char *problem = NULL;
+    FILE *log = open_log(ctx, &problem);
 
     if (log)
         log_setup(log, (enum log_level)ctx->config->libscope.log.level, NULL);
     else
         log_setup(stderr, LOGL_NONE, NULL);
+    if (problem)
+        log_warning("%s", problem);
+    free(problem);
     for (size_t at = 0; ctx->problems && at < ctx->problems->len; at += strlen(ctx->problems->p + at) + 1)
         log_warning("%s", ctx->problems->p + at);
     if (ctx->note)

@@ -26,6 +26,7 @@
 #include "collector/planner.h"
 #include "collector/procinfo.h"
 #include "collector/tracer.h"
+#include "output/log_link.h"
 #include "wire/join.h"
 
 #ifndef SO_PEERPIDFD
@@ -921,6 +922,7 @@ int collector_run(const struct collector_options *opt)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     raise_limits();
+    log_link_start(base);
     fcntl(opt->listen_fd, F_SETFL, fcntl(opt->listen_fd, F_GETFL) | O_NONBLOCK);
     if (s) {
         l.lock_fd = session_lock(s->dir);
@@ -933,6 +935,7 @@ int collector_run(const struct collector_options *opt)
     l.request_fd = listen_requests(opt->listen_fd);
     if (l.request_fd < 0) {
         log_error("no socket for requests: %s", strerror(-l.request_fd));
+        log_link_end(FLUSH_WAIT_NS / MS);
         event_base_free(base);
         return 1;
     }
@@ -981,6 +984,7 @@ int collector_run(const struct collector_options *opt)
     free_events(&l);
     doze_free(l.doze);
     job_free(l.saver);
+    log_link_end(FLUSH_WAIT_NS / MS);
     event_base_free(base);
     if (l.c.root_pidfd >= 0)
         close(l.c.root_pidfd);

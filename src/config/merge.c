@@ -585,6 +585,20 @@ struct config *config_for(const struct config_sources *s, const struct cfg_proce
     return cfg;
 }
 
+bool config_sets(const struct config_sources *s, const char *key)
+{
+    size_t len = strlen(key);
+    struct merged m;
+    bool found = false;
+
+    merge(s, NULL, false, &m);
+    for (size_t i = 0; i < schema_count; i++)
+        if (!strncmp(schema[i].path, key, len) && (!schema[i].path[len] || schema[i].path[len] == '.'))
+            found |= m.key_from[i] && m.key_from[i]->kind != FROM_DEFAULT;
+    merged_clear(&m);
+    return found;
+}
+
 static bool holds_string(const struct key *k)
 {
     switch (k->kind) {

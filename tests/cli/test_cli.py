@@ -802,6 +802,72 @@ def logs(ctx):
     equal(len(out(ctx, "logs", "-i", "3", "-a").splitlines()), 30)
 
 
+def receiver(kind, path=None):
+    """A socket that waits for a log, and its URL."""
+    if kind == "unix":
+        s = socket.socket(socket.AF_UNIX)
+        s.bind(path)
+        url = f"unix://{path}"
+    else:
+        s = socket.socket(type=socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
+        s.bind(("127.0.0.1", 0))
+        url = f"{kind}://127.0.0.1:{s.getsockname()[1]}"
+    if kind != "udp":
+        s.listen()
+    s.settimeout(20)
+    return s, url
+
+
+def received(s, kind, text):
+    """What has come up to the line with this text."""
+    data = b""
+    if kind != "udp":
+        s, _ = s.accept()
+        s.settimeout(20)
+    while text not in data:
+        piece = s.recv(65536)
+        check(piece, "the connection ended", data)
+        data += piece
+        check(kind != "udp" or piece.count(b"\n") == 1, "a datagram is a line", piece)
+    return data
+
+
+@test()
+def logs_elsewhere(ctx):
+    """libscope.log.transport, with a session, which keeps its log as well, and without."""
+    wanted = b" warning tcp://127.0.0.1:1: can't connect"
+    for kind in ("tcp", "unix", "udp"):
+        for argv in (["run"], ["-z"]):
+            s, url = receiver(kind, f"{ctx.dir}/socket{len(argv[0])}")
+            env = ctx.env(SCOPE_LOG_DEST=url, SCOPE_EVENT_DEST="tcp://127.0.0.1:1")
+            ctx.run([ctx.scope, *argv, "true"], env=env, check_code=0)
+            data = received(s, kind, wanted)
+            check(re.match(rb"\d{4}-\d\d-\d\dT\S+ \w+ ", data), f"{argv} {url}", data)
+            s.close()
+    for session in ctx.sessions():
+        check(wanted in (Path(session) / "scope.log").read_bytes(), "the session's own log")
+    for argv in (["run"], ["-z"]):
+        log = ctx.dir / f"log{argv[0]}"
+        env = ctx.env(SCOPE_LOG_DEST=f"file://{log}", SCOPE_EVENT_DEST="tcp://127.0.0.1:1")
+        ctx.run([ctx.scope, *argv, "true"], env=env, check_code=0)
+        ctx.wait_for(lambda: log.exists() and wanted in log.read_bytes(), f"{argv}: the line in the file")
+        check(stat.S_IMODE(log.stat().st_mode) == 0o600, "mode of the log", oct(log.stat().st_mode))
+    yml = ctx.dir / "scope.yml"
+    yml.write_text(f"event: {{transport: {{type: tcp, host: 127.0.0.1, port: 1}}}}\n"
+                   f"libscope: {{log: {{transport: {{type: file, path: {ctx.dir}/third}}}}}}\n")
+    ctx.run([ctx.scope, "run", "-u", yml, "true"], check_code=0)
+    third = ctx.dir / "third"
+    ctx.wait_for(lambda: third.exists() and wanted in third.read_bytes(), "the line in the file that scope.yml names")
+
+
+@test()
+def a_log_that_nobody_takes(ctx):
+    """The session says so."""
+    session = ctx.scoped(["true"], env=ctx.env(SCOPE_LOG_DEST="tcp://127.0.0.1:1")).session
+    session.wait_end()
+    check("did not get to tcp://127.0.0.1:1" in session.log(), session.log())
+
+
 # --- the rest ---
 
 @test()
