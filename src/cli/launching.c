@@ -2,9 +2,11 @@
 /* Starting a program observed: what run, watch and the bare form have in common. */
 #include "cli/cli.h"
 
+#include <ctype.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +29,9 @@
  * disk), short enough not to pile up collectors when many short programs are run one after the other. */
 #define LINGER_MS 2000
 #define PREWARM_MS 5000
+#define INPUT_FIRST_MS 1000 /* for a pipe that is standard input of attach, and may be meant for nobody */
+#define INPUT_NEXT_MS 10000
+#define INPUT_MAX ((size_t)1 << 20)
 #define LOG_DEFAULT "/tmp/scope.log" /* of libscope.log.transport.path */
 
 const struct cli_option cli_run_options[] = {
@@ -134,16 +139,18 @@ static int set_dest(const struct args *a, struct config_sources *config, const c
     return rc;
 }
 
+/* What a scope.yml that is named says alone. */
+static const char *const configuring[] = {"metricformat", "metricprefix", "metricdest", "eventdest", "nobreaker",
+                                          "authtoken",    "verbosity",    "payloads",   "loglevel",  "backtrace",
+                                          "coredump",     "cribldest",    "syscalls",   "lossless",  NULL};
+
 int cli_apply_flags(const struct args *a, struct config_sources *config)
 {
-    static const char *const excluded[] = {"metricformat", "metricprefix", "metricdest", "eventdest", "nobreaker",
-                                           "authtoken",    "verbosity",    "payloads",   "loglevel",  "backtrace",
-                                           "coredump",     "cribldest",    "syscalls",   "lossless"};
     int64_t verbosity = 0;
     int rc = 0;
 
-    for (size_t i = 0; rc == 0 && i < sizeof(excluded) / sizeof(*excluded); i++)
-        rc = args_conflict(a, "userconfig", excluded[i]);
+    for (size_t i = 0; rc == 0 && configuring[i]; i++)
+        rc = args_conflict(a, "userconfig", configuring[i]);
     if (rc == 0)
         rc = args_conflict(a, "cribldest", "metricdest");
     if (rc == 0)
@@ -657,15 +664,16 @@ static int save_session(struct session *s, struct config_sources *config, const 
 }
 
 /* A new session with what is configured for its first program. 0, or -errno with *ret_what naming what failed
- * (malloc'ed); then nothing is left of it. */
-static int begin_session(const struct args *a, const char *kind, pid_t pid, const char *path, char **argv,
+ * (malloc'ed); then nothing is left of it. user_config: the user's scope.yml takes the place of
+ * session_defaults(). */
+static int begin_session(bool user_config, const char *kind, pid_t pid, const char *path, char **argv,
                          struct config_sources *config, struct session *s, char **ret_what)
 {
     int rc = new_session(argv, pid, kind, s, ret_what);
 
     if (rc < 0)
         return rc;
-    if (!args_has(a, "userconfig") && (rc = session_defaults(config, s->dir)) < 0)
+    if (!user_config && (rc = session_defaults(config, s->dir)) < 0)
         *ret_what = xstrdup(s->dir);
     else
         rc = save_session(s, config, path, argv, ret_what);
@@ -754,7 +762,7 @@ int cli_run_program(const struct args *a, const char *kind)
         rc = EXIT_OURS;
         goto out;
     }
-    rc = begin_session(a, kind, getpid(), path, a->words, config, &s, &what);
+    rc = begin_session(args_has(a, "userconfig"), kind, getpid(), path, a->words, config, &s, &what);
     if (rc < 0) {
         no_session(what, rc);
     } else {
@@ -885,10 +893,90 @@ static int attach_one(struct attach *a, pid_t pid, const char *socket, const cha
     return rc;
 }
 
-int cli_attach(const struct args *a, pid_t *pids, size_t count)
+/* Waits for what a pipe has to say: false if nothing comes. */
+static bool has_more(int fd, int ms)
 {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int n;
+
+    while ((n = poll(&p, 1, ms)) < 0 && errno == EINTR)
+        ;
+    return n > 0;
+}
+
+/* The scope.yml on standard input, if there is one: of a file what is left of it, which stays there for others; of a
+ * pipe all that its writer says. Nothing but blanks is none. 0 or -errno. */
+static int read_input(struct buf *ret)
+{
+    struct stat st;
+    off_t at = 0;
+    ssize_t n;
+    bool pipe;
+
+    if (fstat(STDIN_FILENO, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode)))
+        return 0;
+    pipe = !S_ISREG(st.st_mode);
+    if (pipe && !has_more(STDIN_FILENO, INPUT_FIRST_MS)) {
+        cli_error("standard input says nothing: it is not read as a scope.yml");
+        return 0;
+    }
+    if (!pipe && (at = lseek(STDIN_FILENO, 0, SEEK_CUR)) < 0)
+        return -errno;
+    do {
+        char *to = buf_room(ret, 65536);
+
+        if (pipe && !has_more(STDIN_FILENO, INPUT_NEXT_MS))
+            return -ETIMEDOUT;
+        n = pipe ? read(STDIN_FILENO, to, 65536) : pread(STDIN_FILENO, to, 65536, at);
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
+            return errno == EBADF ? 0 : -errno; /* open for writing only */
+        if (n > 0) {
+            ret->len += (size_t)n;
+            at += n;
+        }
+        if (ret->len > INPUT_MAX)
+            return -EFBIG;
+    } while (n != 0);
+    for (size_t i = 0; i < ret->len; i++)
+        if (!isspace((unsigned char)ret->p[i]))
+            return 0;
+    buf_reset(ret);
+    return 0;
+}
+
+/* read_input() into the configuration, unless a file is named: 0 or an exit status after a message. */
+static int add_input(const struct args *a, struct config_sources *config, struct buf *ret)
+{
+    static const char name[] = "standard input";
+    int rc;
+
+    if (args_has(a, "userconfig"))
+        return 0;
+    rc = read_input(ret);
+    if (rc < 0) {
+        cli_error("%s: %s", name,
+                  rc == -EFBIG       ? "longer than 1 MiB, which is no scope.yml"
+                  : rc == -ETIMEDOUT ? "its writer doesn't go on"
+                                     : strerror(-rc));
+        return EXIT_FAILED;
+    }
+    for (size_t i = 0; ret->len && configuring[i]; i++)
+        if (args_has(a, configuring[i]))
+            return cli_usage(a->command, "Cannot specify --%s and a scope.yml on standard input (</dev/null: there is none)",
+                             configuring[i]);
+    if (ret->len && config_add_text(config, name, ret->p, ret->len, cli_problem, NULL) < 0) {
+        cli_hint("attach reads its scope.yml from standard input; with </dev/null there is none");
+        return EXIT_FAILED;
+    }
+    return 0;
+}
+
+int cli_attach(const struct args *a, pid_t *pids, size_t *ret_count)
+{
+    size_t count = *ret_count;
     struct config_sources *config = config_sources_new();
     struct attach **ready = xcalloc(count, sizeof(struct attach *));
+    struct buf input = BUF_INIT;
     struct buf problems = BUF_INIT;
     struct session s = {0};
     struct collector_ctx ctx = {0};
@@ -897,7 +985,8 @@ int cli_attach(const struct args *a, pid_t *pids, size_t count)
     size_t n = 0, done = 0;
     int rc = cli_apply_flags(a, config);
 
-    if (rc)
+    *ret_count = 0;
+    if (rc || (rc = add_input(a, config, &input)))
         goto out;
     rc = EXIT_FAILED;
     if (add_sources(a, config, &problems) < 0)
@@ -915,7 +1004,7 @@ int cli_attach(const struct args *a, pid_t *pids, size_t count)
         goto out;
     free(argv);
     argv = command_of(pids[0], attach_name(ready[0]));
-    rc = begin_session(a, "attach", pids[0], argv[0], argv, config, &s, &what);
+    rc = begin_session(args_has(a, "userconfig") || input.len, "attach", pids[0], argv[0], argv, config, &s, &what);
     if (rc < 0) {
         no_session(what, rc);
         rc = EXIT_FAILED;
@@ -936,6 +1025,8 @@ int cli_attach(const struct args *a, pid_t *pids, size_t count)
     }
     for (size_t i = 0; i < n; i++) {
         rc = attach_one(ready[i], pids[i], socket, lib);
+        if (rc == 0)
+            pids[(*ret_count)++] = pids[i];
         done += rc == 0 || (rc == -ESRCH && n > 1);
     }
     rc = done == count ? 0 : EXIT_FAILED;
@@ -950,6 +1041,7 @@ out:
     free(argv);
     if (effective)
         config_free(effective);
+    buf_free(&input);
     buf_free(&problems);
     session_clear(&s);
     config_sources_free(config);

@@ -5,15 +5,19 @@ import errno
 import fcntl
 import json
 import os
+import pty
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
 import ssl
 import stat
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -800,6 +804,8 @@ def logs(ctx):
     write_session(ctx, 4)
     equal(out(ctx, "logs"), "No logs generated\n")
     equal(len(out(ctx, "logs", "-i", "3", "-a").splitlines()), 30)
+    equal(out(ctx, "logs", "--scope", "-s", "-i", "3"), out(ctx, "logs", "-i", "3"), "the log by its former name")
+    check("scope history" in err(ctx, "logs", "-S", "nginx", code=2), "what to do instead")
 
 
 def receiver(kind, path=None):
@@ -1067,14 +1073,162 @@ def inspect(ctx):
     check(images["libc.so.6"]["patched"]["after"] > 100 and re.fullmatch("[0-9a-f]{40}", images["libc.so.6"]["build_id"]),
           "the C library", one["probe"])
     equal(one["cfg"]["current"]["metric"]["format"]["verbosity"], 4)
-    equal([o["process"]["pid"] for o in inspected(ctx, "--all")], [shell.pid])
-    equal(json.loads(out(ctx, "inspect", "-a", "-j"))["process"], one["process"])
+    check(shell.pid in [o["process"]["pid"] for o in inspected(ctx, "--all")], "all")
+    check(one["process"] in [o["process"] for o in objects(ctx, "inspect", "-a", "-j")], "all, one in a line")
+    away = ctx.run([ctx.scope, "inspect", "-a", "-j"], env=ctx.env(SCOPE_HOME=ctx.fresh("away")), check_code=0).out
+    check(shell.pid in [json.loads(line)["process"]["pid"] for line in away.splitlines()], "of a session that is stored elsewhere")
     equal(inspected(ctx, "sh")["process"], one["process"])
     check("not observed" in err(ctx, "inspect", "1", code=1), "another process")
     check("is called nobody-is" in err(ctx, "inspect", "nobody-is", code=1), "a name")
-    err(ctx, "inspect", code=2)
+    check(str(shell.pid) in err(ctx, "inspect", code=2), "the list of those that can be named")
     err(ctx, "inspect", "0", code=2)
     err(ctx, "inspect", "--all", "sh", code=2)
+
+
+class Terminal:
+    """Runs the tool on a terminal of its own of some width."""
+
+    def __init__(self, ctx, *argv, columns=80, env=None):
+        self.text = b""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            try:
+                os.chdir(ctx.dir)
+                fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+                os.execve(ctx.scope, [str(a) for a in (ctx.scope, *argv)], {**ctx.env(TERM="dumb"), **(env or {})})
+            finally:
+                os._exit(99)
+
+    def read(self, until):
+        """What it says, up to a text; None: all of it."""
+        deadline = time.monotonic() + 20
+        while until is None or until not in self.text:
+            check(time.monotonic() < deadline, f"no {until!r} on the terminal", self.text)
+            if select.select([self.fd], [], [], 0.5)[0]:
+                try:
+                    piece = os.read(self.fd, 65536)
+                except OSError:  # EIO: the other side is closed
+                    piece = b""
+                if not piece:
+                    check(until is None, f"no {until!r} on the terminal", self.text)
+                    break
+                self.text += piece
+        return self.text.replace(b"\r\n", b"\n").decode()
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def end(self, code=0):
+        """All that it has said."""
+        text = self.read(None)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self.fd)
+        equal(status, code, f"exit status; {text}")
+        return text
+
+
+def row_of(text, pid):
+    """The ID that a table of processes has for a pid."""
+    return re.search(rf"^(\d+) +{pid} ", text, re.M).group(1)
+
+
+@test()
+def choosing_on_a_terminal(ctx):
+    """Of several processes one can be chosen; where nobody can be asked they are listed."""
+    program = ctx.dir / "some-sleeper"
+    program.symlink_to(ctx.tool("sleep"))
+    one, two = ctx.start([program, "1000"]), ctx.start([program, "1000"])
+    ctx.wait_for(lambda: all("some-sleeper" in Path(f"/proc/{p.pid}/comm").read_text() for p in (one, two)), "start")
+    for answer in ("0", "3", "x", "", "1x"):
+        t = Terminal(ctx, "attach", "some-sleeper")
+        t.read(b"from the list: ")
+        t.type(answer + "\n")
+        check("invalid selection" in t.end(code=1), answer)
+    check(not ctx.sessions(), "nothing was attached to")
+    t = Terminal(ctx, "attach", "some-sleeper")
+    text = t.read(b"from the list: ")
+    check(re.search(r"^ID +PID +USER +SCOPED +COMMAND$", text, re.M) and str(one.pid) in text, text)
+    t.type(row_of(text, two.pid) + "\n")
+    check(f"Attaching to pid {two.pid}" in t.end(), "the chosen one")
+    text = ctx.run([ctx.scope, "attach", "some-sleeper"], check_code=1).err.decode()
+    check(re.search(rf"{one.pid} +\S+ +false", text) and re.search(rf"{two.pid} +\S+ +true", text), text)
+    ctx.run([ctx.scope, "attach", str(one.pid)], check_code=0)
+    for argv, done in ((["inspect"], f'"pid": {two.pid}'), (["inspect", "some-sleeper"], f'"pid": {two.pid}'),
+                       (["detach"], f"Detaching from pid {two.pid}")):
+        t = Terminal(ctx, *argv)
+        text = t.read(b"from the list: ")
+        t.type(row_of(text, two.pid) + "\n")
+        check(done in t.end(), f"{argv}: the chosen one", t.text)
+    ctx.wait_for(lambda: ctx.tool_run("inspect", two.pid, check_code=None).code == 1, "only one was detached from")
+    ctx.run([ctx.scope, "inspect", one.pid], check_code=0)
+    check(str(one.pid) in err(ctx, "detach", code=2), "the list of those that can be named")
+    ctx.run([ctx.scope, "detach", "-w", one.pid], check_code=0)
+
+
+@test()
+def attach_reads_standard_input(ctx):
+    """A scope.yml there configures the session; other input that says nothing does not."""
+    process = ctx.start(["sleep", "1000"])
+    yml = ctx.dir / "own.yml"
+    yml.write_text("event: {enable: false}\nmetric: {format: {verbosity: 7}, transport: {type: file, path: ./here}}\n")
+
+    def attached(stdin, flags=(), code=0):
+        result = subprocess.run([ctx.scope, "attach", *flags, str(process.pid)], cwd=ctx.dir, env=ctx.env(), stdin=stdin,
+                                stderr=subprocess.PIPE, stdout=subprocess.PIPE, timeout=60)
+        equal(result.returncode, code, result.stderr)
+        return result
+
+    def verbosity():
+        ctx.wait_for(lambda: ctx.tool_run("inspect", process.pid, check_code=None).code == 0, "observed")
+        found = inspected(ctx, process.pid)["cfg"]["current"]
+        ctx.run([ctx.scope, "detach", process.pid], check_code=0)
+        return found["metric"]["format"]["verbosity"]
+
+    with open(yml, "rb") as f:
+        attached(f)
+        equal(f.tell(), 0, "what is left of the file for others")
+    equal(verbosity(), 7, "from a file")
+    slow = subprocess.Popen(["sh", "-c", f"sleep 0.3; cat {yml}; sleep 0.1; echo '# end'"], stdout=subprocess.PIPE)
+    attached(slow.stdout)
+    slow.wait()
+    equal(verbosity(), 7, "from a pipe")
+    reader, writer = os.pipe()  # one that somebody holds open and says nothing
+    attached(reader)
+    os.close(writer)
+    equal(verbosity(), 4, "of a pipe that says nothing")
+    os.close(reader)
+    with open(yml, "rb") as f:
+        check(b"--verbosity" in attached(f, ["-v", "3"], code=2).stderr, "together with options")
+    yml.write_text("17\n42\n")
+    with open(yml, "rb") as f:
+        check(b"standard input" in attached(f, code=1).stderr, "what is no scope.yml")
+    yml.write_text("\n \n")
+    with open(yml, "rb") as f:
+        attached(f)
+    equal(verbosity(), 4, "blanks")
+    other = ctx.dir / "other.yml"
+    other.write_text("event: {enable: false}\nmetric: {enable: false, format: {verbosity: 2}}\n")
+    yml.write_text("metric: {format: {verbosity: 7}}\n")
+    with open(yml, "rb") as f:
+        attached(f, ["-u", other])
+    equal(verbosity(), 2, "-u comes first")
+
+
+@test()
+def inspect_with_attach_and_update(ctx):
+    process = ctx.start(["sleep", "1000"])
+    err(ctx, "attach", "-j", str(process.pid), code=2)
+    one = objects(ctx, "attach", "--inspect", "-j", process.pid)
+    equal([o["process"]["pid"] for o in one], [process.pid], "attach --inspect")
+    more = ctx.dir / "more.yml"
+    more.write_text("metric: {format: {verbosity: 6}}\n")
+    updated = json.loads(out(ctx, "update", "-i", "-c", more, process.pid))
+    equal(updated["cfg"]["current"]["metric"]["format"]["verbosity"], 6, "update --inspect")
+    equal(len(objects(ctx, "update", "-ij", "-c", more, process.pid)), 1, "update --inspect --json")
+    err(ctx, "update", "-j", "-c", str(more), str(process.pid), code=2)
+    ctx.run([ctx.scope, "detach", "--wait", process.pid], check_code=0)
+    equal(json.loads(out(ctx, "attach", "-i", process.pid))["process"]["pid"], process.pid, "for people")
+    ctx.run([ctx.scope, "detach", process.pid], check_code=0)
 
 
 @test()
