@@ -61,6 +61,12 @@ static uint64_t lost_total(const struct session *s)
     return n;
 }
 
+/* A collector stays for some seconds after its last process. */
+static bool is_recorded(const struct session *s)
+{
+    return !s->end_ns && session_running(s);
+}
+
 /* When it ended; for one that is being recorded, now. 0 if nobody knows: its collector was killed. */
 static uint64_t end_of(const struct session *s, uint64_t now)
 {
@@ -101,7 +107,7 @@ static void print_json(const struct session *s)
         buf_str(&b, ",\"end\":");
         buf_time(&b, end);
     }
-    buf_printf(&b, ",\"running\":%s,\"telemetry_stopped\":%s", session_running(s) ? "true" : "false",
+    buf_printf(&b, ",\"running\":%s,\"telemetry_stopped\":%s", is_recorded(s) ? "true" : "false",
                s->telemetry_stopped ? "true" : "false");
     if (s->exit_code >= 0)
         buf_printf(&b, ",\"exit_code\":%d", s->exit_code);
@@ -250,7 +256,8 @@ static int run(struct args *a)
         size_t n = 0;
 
         for (size_t i = 0; i < count; i++) {
-            if (session_running(&list[i]))
+            cli_refresh(&list[i], REFRESH_MS);
+            if (is_recorded(&list[i]))
                 list[n++] = list[i];
             else
                 session_clear(&list[i]);
@@ -267,7 +274,8 @@ static int run(struct args *a)
         t = table_new(headers, sizeof(headers) / sizeof(*headers));
     }
     for (size_t i = from; i < count; i++) {
-        cli_refresh(&list[i], REFRESH_MS);
+        if (!args_has(a, "running"))
+            cli_refresh(&list[i], REFRESH_MS);
         if (json)
             print_json(&list[i]);
         else if (dirs)

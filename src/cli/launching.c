@@ -55,7 +55,7 @@ const struct cli_option cli_run_options[] = {
      "unix://@NAME, file:///PATH",
      NULL, 'm', false, false},
     {"eventdest", "DEST", "Where events go, in the same forms", NULL, 'e', false, false},
-    {"nobreaker", NULL, "Ask Cribl not to break events", NULL, 'n', false, false},
+    {"nobreaker", NULL, "Ask Cribl not to break events (SCOPE_CRIBL_NO_BREAKER=true)", NULL, 'n', false, false},
     {"authtoken", "TOKEN", "Token for Cribl", NULL, 'a', false, false},
     {0},
 };
@@ -159,8 +159,6 @@ int cli_apply_flags(const struct args *a, struct config_sources *config)
         rc = args_number(a, "verbosity", 0, 9, &verbosity);
     if (rc)
         return rc;
-    if (args_has(a, "nobreaker"))
-        cli_error("--nobreaker: Cribl mode is not built yet; the option has no effect");
     if ((rc = set_flag(a, config, "verbosity", "metric.format.verbosity", NULL)) ||
         (rc = set_flag(a, config, "syscalls", "event.watch.syscall", "true")) ||
         (rc = set_flag(a, config, "lossless", "libscope.lossless", "true")) ||
@@ -200,26 +198,69 @@ static void is_fatal(void *ctx, const struct cfg_problem *p)
 }
 
 /* What a session has in place of the built-in defaults: everything goes into its own directory, and nothing needs to be
- * protected from many events. The environment and flags stand above it. -EILSEQ if the directory's name isn't text. */
+ * protected from many events. The environment and flags stand above it. dir may be NULL: there is none, and what is
+ * observed goes elsewhere. -EILSEQ if the directory's name isn't text. */
 static int session_defaults(struct config_sources *config, const char *dir)
 {
     struct buf b = BUF_INIT;
     bool fatal = false;
 
-    buf_str(&b, "metric:\n  format:\n    type: ndjson\n  transport:\n    type: file\n    path: ");
-    yaml_path(&b, dir, "metrics.json");
-    buf_str(&b, "\nevent:\n  format:\n    maxeventpersec: 0\n  transport:\n    type: file\n    path: ");
-    yaml_path(&b, dir, "events.json");
-    buf_str(&b, "\npayload:\n  dir: ");
-    yaml_path(&b, dir, "payloads");
-    buf_str(&b, "\nlibscope:\n  commanddir: ");
-    yaml_path(&b, dir, "cmd");
-    buf_str(&b, "\n  log:\n    level: info\n    transport:\n      type: file\n      path: ");
-    yaml_path(&b, dir, "scope.log");
+    buf_str(&b, "metric:\n  format:\n    type: ndjson\n");
+    if (dir) {
+        buf_str(&b, "  transport:\n    type: file\n    path: ");
+        yaml_path(&b, dir, "metrics.json");
+    }
+    buf_str(&b, "\nevent:\n  format:\n    maxeventpersec: 0\n");
+    if (dir) {
+        buf_str(&b, "  transport:\n    type: file\n    path: ");
+        yaml_path(&b, dir, "events.json");
+        buf_str(&b, "\npayload:\n  dir: ");
+        yaml_path(&b, dir, "payloads");
+        buf_str(&b, "\nlibscope:\n  commanddir: ");
+        yaml_path(&b, dir, "cmd");
+        buf_str(&b, "\n  log:\n    level: info\n    transport:\n      type: file\n      path: ");
+        yaml_path(&b, dir, "scope.log");
+    }
     buf_char(&b, '\n');
     config_add_text(config, "session defaults", b.p, b.len, is_fatal, &fatal);
     buf_free(&b);
     return fatal ? -EILSEQ : 0;
+}
+
+/* Which of both has a destination of its own, before session_defaults(). */
+struct elsewhere {
+    bool events, metrics;
+};
+
+static struct elsewhere elsewhere_of(const struct config_sources *config, bool user_config)
+{
+    struct config *c = config_for(config, NULL);
+    bool all = user_config || c->cribl.enable;
+    struct elsewhere e = {
+        .events = c->event.enable && (all || config_sets(config, "event.transport")),
+        .metrics = c->metric.enable && (all || config_sets(config, "metric.transport")),
+    };
+
+    config_free(c);
+    return e;
+}
+
+/* Where no session can be stored: what goes elsewhere needs none. False if nothing does. */
+static bool do_without_session(struct config_sources *config, bool user_config, struct elsewhere e)
+{
+    if (!e.events && !e.metrics)
+        return false;
+    if (!user_config)
+        session_defaults(config, NULL);
+    if (!e.events)
+        config_set(config, "event.enable", "false", "no session", NULL, NULL);
+    if (!e.metrics)
+        config_set(config, "metric.enable", "false", "no session", NULL, NULL);
+    cli_error("what has a destination of its own is told there all the same%s",
+              !e.events    ? "; events are not kept"
+              : !e.metrics ? "; metrics are not kept"
+                           : "");
+    return true;
 }
 
 /* --- the collector process --- */
@@ -229,6 +270,7 @@ struct collector_ctx {
     const struct config *config;
     char *note;                 /* first line of the log, or NULL */
     const struct buf *problems; /* of the configuration: strings one after the other, or NULL */
+    bool no_breaker;            /* --nobreaker */
 };
 
 /* O_NOFOLLOW and not into somebody else's file: the default is in /tmp. NULL with errno. */
@@ -288,6 +330,8 @@ int collector_main(void *arg, int listen_fd, int ready_fd)
         log_warning("%s", ctx->problems->p + at);
     if (ctx->note)
         log_warning("%s", ctx->note);
+    if (ctx->no_breaker) /* has no key; not in the program's environment */
+        setenv("SCOPE_CRIBL_NO_BREAKER", "true", 1);
     ctx->options.listen_fd = listen_fd;
     ctx->options.ready_fd = ready_fd;
     return collector_run(&ctx->options);
@@ -575,6 +619,7 @@ static struct prepared prepare(const struct args *a, struct config_sources *conf
     ctx.options = (struct collector_options){.config = config, .session = s, .plan_dir = plans, .linger_ms = LINGER_MS};
     ctx.config = effective;
     ctx.problems = problems;
+    ctx.no_breaker = args_has(a, "nobreaker");
     if (launch_reason(kind))
         ctx.note = xasprintf("%s %s: not observed itself%s", image, launch_reason(kind),
                              launch_preloads(kind) ? "; programs that it starts are" : "");
@@ -611,15 +656,39 @@ static char *transport_text(const struct config *c, bool events)
     return url;
 }
 
+/* Directories that were not made for us are not made by us: HOME, TMPDIR or /tmp. What SCOPE_HOME names is ours. */
+static int check_home(char **ret_what)
+{
+    const char *home = getenv("SCOPE_HOME");
+    char *base, *slash;
+    struct stat st;
+    int rc = 0;
+
+    if (home && *home)
+        return 0;
+    base = session_base();
+    slash = strrchr(base, '/');
+    slash[slash == base] = '\0';
+    if (stat(base, &st) < 0) {
+        rc = -errno;
+        *ret_what = xstrdup(base);
+    }
+    free(base);
+    return rc;
+}
+
 /* Fills in a new session and writes its files. */
 static int new_session(char **argv, pid_t pid, const char *kind, struct session *s, char **ret_what)
 {
     const char *slash = strrchr(argv[0], '/');
     size_t n = 0;
+    int rc;
 
     while (argv[n])
         n++;
     *s = (struct session){.exit_code = -1};
+    if ((rc = check_home(ret_what)) < 0)
+        return rc;
     s->command = xstrdup(slash ? slash + 1 : argv[0]);
     s->argv = xcalloc(n + 1, sizeof(char *));
     for (size_t i = 0; i < n; i++)
@@ -748,6 +817,7 @@ int cli_run_program(const struct args *a, const char *kind)
     struct buf problems = BUF_INIT;
     char *path = NULL, *what = NULL;
     struct prepared p = {0};
+    struct elsewhere elsewhere;
     int rc = cli_apply_flags(a, config);
 
     if (rc == 0)
@@ -762,9 +832,12 @@ int cli_run_program(const struct args *a, const char *kind)
         rc = EXIT_OURS;
         goto out;
     }
+    elsewhere = elsewhere_of(config, args_has(a, "userconfig"));
     rc = begin_session(args_has(a, "userconfig"), kind, getpid(), path, a->words, config, &s, &what);
     if (rc < 0) {
         no_session(what, rc);
+        if (do_without_session(config, args_has(a, "userconfig"), elsewhere))
+            p = prepare(a, config, &problems, NULL, path, a->words);
     } else {
         warn_sudo(s.dir);
         p = prepare(a, config, &problems, &s, path, a->words);
@@ -981,6 +1054,8 @@ int cli_attach(const struct args *a, pid_t *pids, size_t *ret_count)
     struct session s = {0};
     struct collector_ctx ctx = {0};
     struct config *effective = NULL;
+    struct elsewhere elsewhere;
+    bool user_config, stored;
     char *lib = NULL, *plans = NULL, *what = NULL, *socket = NULL, **argv = NULL;
     size_t n = 0, done = 0;
     int rc = cli_apply_flags(a, config);
@@ -1004,22 +1079,28 @@ int cli_attach(const struct args *a, pid_t *pids, size_t *ret_count)
         goto out;
     free(argv);
     argv = command_of(pids[0], attach_name(ready[0]));
-    rc = begin_session(args_has(a, "userconfig") || input.len, "attach", pids[0], argv[0], argv, config, &s, &what);
-    if (rc < 0) {
+    user_config = args_has(a, "userconfig") || input.len;
+    elsewhere = elsewhere_of(config, user_config);
+    rc = begin_session(user_config, "attach", pids[0], argv[0], argv, config, &s, &what);
+    stored = rc == 0;
+    if (!stored) {
         no_session(what, rc);
         rc = EXIT_FAILED;
-        goto out;
+        if (!do_without_session(config, user_config, elsewhere))
+            goto out;
+    } else {
+        warn_sudo(s.dir);
     }
-    warn_sudo(s.dir);
     config_free(effective);
     effective = config_of_program(config, argv[0], argv);
     ctx.options = (struct collector_options){
-        .config = config, .session = &s, .plan_dir = plans, .linger_ms = LINGER_MS, .starter = getpid()};
+        .config = config, .session = stored ? &s : NULL, .plan_dir = plans, .linger_ms = LINGER_MS, .starter = getpid()};
     ctx.config = effective;
     ctx.problems = &problems;
-    rc = launch_collector(effective, &s, collector_main, &ctx, &socket);
+    ctx.no_breaker = args_has(a, "nobreaker");
+    rc = launch_collector(effective, stored ? &s : NULL, collector_main, &ctx, &socket);
     if (rc < 0) {
-        no_collector(&s, rc);
+        no_collector(stored ? &s : NULL, rc);
         rc = EXIT_FAILED;
         goto out;
     }

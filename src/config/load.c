@@ -118,8 +118,8 @@ int check_setting(struct config_sources *s, struct setting *t, struct reporter *
     case SET_LIST_ADD:
         if (strlen(text) > (size_t)2 * MAX_VALUE)
             why = xstrdup("the pattern is too long");
-        else if (!valid_text(text, true))
-            why = xstrdup("the pattern has control characters or isn't UTF-8");
+        else if (!valid_pattern(text))
+            why = xstrdup("the pattern isn't UTF-8");
         else
             why = check_regex(text);
         if (why) {

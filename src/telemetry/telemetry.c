@@ -544,6 +544,22 @@ bool telemetry_flush(struct telemetry *t)
     return done;
 }
 
+bool telemetry_stuck(const struct telemetry *t)
+{
+    const struct output *outputs[] = {t->events, t->metrics};
+
+    for (int i = 0; i < 2; i++) {
+        struct output_stats s;
+
+        if (!outputs[i])
+            continue;
+        output_stats(outputs[i], &s);
+        if (s.connected && s.queued)
+            return false;
+    }
+    return true;
+}
+
 void telemetry_describe(const struct telemetry *t, struct buf *b)
 {
     if (t->events && t->events == t->metrics) {

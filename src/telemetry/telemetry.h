@@ -156,6 +156,8 @@ struct tm_stats {
 void telemetry_stats(const struct telemetry *, struct tm_stats *ret);
 /* Hands everything buffered to the destinations now (files: write(2)); true when nothing is pending. */
 bool telemetry_flush(struct telemetry *);
+/* What is queued waits for destinations that aren't connected; the others have all of theirs. */
+bool telemetry_stuck(const struct telemetry *);
 /* Writes one line per destination for `scope ps`/logs: name, URL, connected, attempts, failure, queue, lost. */
 /* Appends its destinations, with their state: members of a JSON array that may have others in front. */
 void telemetry_describe(const struct telemetry *, struct buf *);

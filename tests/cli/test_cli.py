@@ -294,6 +294,74 @@ def sessions_that_cannot_be_stored(ctx):
     equal(ctx.sessions(), [], "sessions")
 
 
+def in_mounts(ctx, script, *argv):
+    """Runs a shell script as root in a mount namespace of its own."""
+    unshare = [ctx.tool("unshare"), *([] if os.geteuid() == 0 else ["-r"]), "-m"]
+    if ctx.run([*unshare, "mount", "-t", "tmpfs", "none", ctx.dir]).code != 0:
+        raise Skip("file systems can't be mounted here")
+    return ctx.run([*unshare, "sh", "-ec", script, "sh", *argv], env=ctx.env(SCOPE_HOME=""))
+
+
+@test()
+def homes_that_are_not_there(ctx):
+    """Neither HOME nor /tmp is made by us: its rights would be wrong for everybody else."""
+    home = ctx.dir / "nobody"
+    result = ctx.run([ctx.scope, "run", "echo", "done"], env=ctx.env(SCOPE_HOME="", HOME=home), check_code=0)
+    check(result.out == b"done\n" and str(home).encode() in result.err, result.describe())
+    check(not home.exists(), "HOME was made")
+    # A root directory without /tmp, and HOME isn't set.
+    script = ('r=$1/root; mkdir "$r"; for d in usr bin lib lib64 proc dev etc; do [ -e "/$d" ] || continue; mkdir "$r/$d"; '
+              'mount --rbind "/$d" "$r/$d"; done; mkdir "$r/tool"; mount --bind "$2" "$r/tool"; '
+              'chroot "$r" /usr/bin/env -u HOME -u TMPDIR /tool/scope run echo done; ! [ -e "$r/tmp" ]')
+    result = in_mounts(ctx, script, ctx.dir, os.path.dirname(os.path.realpath(ctx.scope)))
+    check(result.code == 0 and result.out == b"done\n" and b"can't store a session" in result.err, result.describe())
+    shutil.rmtree(ctx.dir / "root", ignore_errors=True)
+
+
+@test()
+def destinations_need_no_session(ctx):
+    """Where no session can be stored, what goes elsewhere is told there, and what isn't kept is said."""
+    blocked = ctx.dir / "file"
+    blocked.write_text("")
+    process = ctx.start(["sleep", "1000"])
+    for argv in (["run"], ["attach"]):
+        target = ["cat", "/dev/null"] if argv == ["run"] else [process.pid]
+        for flags, missing in ((["-e"], b"metrics are not kept"), (["-m"], b"events are not kept"), (["-c"], None), (["-e", "-m"], None)):
+            s, url = receiver("tcp")
+            flags = [word for flag in flags for word in (flag, url)]
+            result = ctx.run([ctx.scope, *argv, *flags, *target], env=ctx.env(SCOPE_HOME=blocked / "x"), check_code=0)
+            check(b"can't store a session" in result.err and b"unobserved" not in result.err, result.describe())
+            check((missing in result.err) if missing else b"not kept" not in result.err, result.describe())
+            check(b'"proc.start"' in received(s, "tcp", b'"proc.start"'), f"{argv} {flags}: what came")
+            s.close()
+            if argv == ["attach"]:
+                ctx.run([ctx.scope, "detach", process.pid], check_code=0)
+    result = ctx.run([ctx.scope, "attach", process.pid], env=ctx.env(SCOPE_HOME=blocked / "x"), check_code=1)
+    check(b"can't store a session" in result.err, result.describe())
+
+
+@test()
+def readers_do_not_wait_for_refused_destinations(ctx):
+    """A second after a run whose destination is refused, and while its collector ends."""
+    for pause in (0, 1, 2.5):
+        session = ctx.scoped(["true"], ["-e", "tcp://127.0.0.1:1"]).session
+        time.sleep(pause)
+        begun = time.monotonic()
+        result = ctx.tool_run("metrics")
+        equal(result.err, b"", f"messages {pause} s after the run")
+        # It stays two seconds after the program's end, and is asked before.
+        check(pause or session.collector_runs() or time.monotonic() - begun < 1.5, "the reader waited until the end")
+
+
+@test()
+def no_breaker(ctx):
+    """Cribl is asked by the first message of a connection; the program's environment stays what it was."""
+    s, url = receiver("tcp")
+    result = ctx.run([ctx.scope, "run", "-n", "-c", url, "env"], check_code=0)
+    check(b"BREAKER" not in result.out and result.err == b"", result.describe())
+    check(b'"breaker":"Cribl - Do Not Break Ruleset"' in received(s, "tcp", b"\n"), "the message")
+
+
 @test()
 def a_store_in_disorder(ctx):
     """Neither what lies in the place of a file nor a command that was stopped keeps programs from starting."""
@@ -759,6 +827,17 @@ def history(ctx):
     err(ctx, "history", "-i", "0", code=2)
     for name in ("notes", "007", "cat_4_99_12345"):
         (ctx.home / "history" / name).rmdir()
+
+
+@test()
+def history_of_what_runs(ctx):
+    """Not of what has ended a moment ago, whose collector is still there."""
+    session = ctx.scoped(["true"]).session
+    check(session.collector_runs(), "the collector is there")
+    equal(objects(ctx, "history", "-r", "-j"), [], "nothing runs")
+    equal([s["running"] for s in objects(ctx, "history", "-j")], [False], "and nothing is called running")
+    process = ctx.start(ctx.scope_argv(["sleep", "1000"]))
+    ctx.wait_for(lambda: [s["pid"] for s in objects(ctx, "history", "-r", "-j")] == [process.pid], "the one that runs")
 
 
 @test()

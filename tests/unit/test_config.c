@@ -1147,6 +1147,33 @@ static void test_env_url_keeps_tls(void **state)
     config_sources_free(s);
 }
 
+static void test_patterns_with_controls(void **state)
+{
+    static const char text[] = "event:\n  watch:\n  - {type: http, value: \"a\\r\\n\", headers: [\"^X\\r$\"]}\n"
+                               "protocol:\n- {name: p, regex: \"\\x01\\e\\r\"}\n"
+                               "tags: {t: \"x\\r\"}\ncribl: {authtoken: \"y\\r\"}\n";
+    struct problems p = {0};
+    struct config_sources *s = from_text(text, &p);
+    struct config *c;
+
+    (void)state;
+    assert_no_problem(&p);
+    config_add_environ(s, (const char *[]){"SCOPE_EVENT_FS_NAME=fs\r?", NULL}, collect, &p);
+    assert_no_problem(&p);
+    c = config_for(s, NULL);
+    assert_string_equal(c->event.watch[CFG_EW_HTTP].value, "a\r\n");
+    assert_string_equal(c->event.watch[CFG_EW_HTTP].headers[0], "^X\r$");
+    assert_string_equal(c->event.watch[CFG_EW_FS].name, "fs\r?");
+    assert_string_equal(c->protocols[0].regex, "\x01\x1b\r");
+    assert_string_equal(c->tags[0].value, "x\r");
+    config_free(c);
+    config_sources_free(s);
+    s = from_text("event: {watch: [{type: http, value: \"a\\r\", headers: [\"^X\\r$\"]}]}", NULL);
+    assert_round_trip(s, NULL);
+    config_sources_free(s);
+    problems_clear(&p);
+}
+
 static void test_flag_keeps_tls_variables(void **state)
 {
     static const struct {
@@ -1677,6 +1704,7 @@ int main(void)
         cmocka_unit_test(test_cribl),
         cmocka_unit_test(test_env_url_keeps_tls),
         cmocka_unit_test(test_flag_keeps_tls_variables),
+        cmocka_unit_test(test_patterns_with_controls),
         cmocka_unit_test(test_flags),
         cmocka_unit_test(test_expand),
         cmocka_unit_test(test_substitution_places),
