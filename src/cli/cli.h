@@ -147,12 +147,24 @@ const char *text_user(unsigned uid, char buf[64]);
 
 /* --- table.c: upper-case header, left-aligned columns, no borders --- */
 
+/*
+ * What a column gives up where a terminal is too narrow for all of them: those with the lowest `yields` first, 0 never.
+ * min: the width down to which its texts are cut; 0: it is left out as a whole. end: the end of a text is kept, not its
+ * beginning. If it still doesn't fit, the terminal breaks the lines: nothing that matters is cut.
+ */
+struct table_column {
+    const char *header;
+    unsigned char yields, min;
+    bool end;
+};
+
 struct table;
-struct table *table_new(const char *const *headers, size_t count);
+/* columns: has to live as long as the table. */
+struct table *table_new(const struct table_column *columns, size_t count);
 void table_cell(struct table *, const char *text); /* cleaned; the next column of the current row */
 void table_cellf(struct table *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void table_uint(struct table *, uint64_t v);
-void table_print(struct table *, FILE *); /* cut to the terminal's width if it is one; frees */
+void table_print(struct table *, FILE *); /* as wide as the terminal on stdout, if it is one; frees */
 void table_free(struct table *);
 /* One line "Label:  value" of a description. */
 void table_pair(FILE *, unsigned indent, const char *label, const char *value);

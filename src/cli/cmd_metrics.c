@@ -157,7 +157,12 @@ static int read_columns(struct lines *l, const struct wanted *w, bool graph, uin
     } else if (graph) {
         print_graph(&series[0], w->names[0], unit);
     } else {
-        struct table *t = table_new((const char *const *)w->names, w->count);
+        struct table_column columns[NAMES_MAX] = {{0}};
+        struct table *t;
+
+        for (size_t i = 0; i < w->count; i++)
+            columns[i].header = w->names[i];
+        t = table_new(columns, w->count);
 
         for (size_t r = 0; r < rows; r++)
             for (size_t i = 0; i < w->count; i++) {
@@ -178,8 +183,11 @@ static int read_columns(struct lines *l, const struct wanted *w, bool graph, uin
 
 static int list_samples(struct lines *l, const struct wanted *w, bool uniq, bool json, uint64_t *damaged)
 {
-    static const char *const headers[] = {"TIME", "NAME", "VALUE", "TYPE", "UNIT", "PID", "TAGS"};
-    struct table *t = json ? NULL : table_new(headers, sizeof(headers) / sizeof(*headers));
+    static const struct table_column columns[] = {
+        {"TIME", 2, 0, false}, {"NAME", 0, 0, false}, {"VALUE", 0, 0, false}, {"TYPE", 0, 0, false},
+        {"UNIT", 0, 0, false}, {"PID", 0, 0, false},  {"TAGS", 1, 12, false},
+    };
+    struct table *t = json ? NULL : table_new(columns, sizeof(columns) / sizeof(*columns));
     char **seen = NULL;
     size_t seen_count = 0, shown = 0;
     struct sample s;

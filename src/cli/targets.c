@@ -108,8 +108,12 @@ static void match_child(pid_t pid, void *ctx)
 
 static void print(FILE *to, const pid_t *pids, size_t count)
 {
-    static const char *const headers[] = {"ID", "PID", "USER", "SCOPED", "COMMAND"};
-    struct table *t = table_new(headers, sizeof(headers) / sizeof(*headers));
+    static const struct table_column columns[] = {{"ID", 0, 0, false},
+                                                  {"PID", 0, 0, false},
+                                                  {"USER", 0, 0, false},
+                                                  {"SCOPED", 0, 0, false},
+                                                  {"COMMAND", 1, 12, true}};
+    struct table *t = table_new(columns, sizeof(columns) / sizeof(*columns));
 
     for (size_t i = 0; i < count; i++) {
         struct process_facts facts;

@@ -179,12 +179,15 @@ static void sync_done(void *arg)
     ((struct client *)arg)->reached = true;
 }
 
+static bool root_gone(const struct collector *c);
+
 /* Answers those who wait, when everything has gone to its destinations; to those that are there. */
 static void answer_syncs(struct loop *l)
 {
     uint64_t now = clock_now_mono();
     struct client *cl, *next;
     bool flushed = true, any = false, saved = false;
+    bool over = root_gone(&l->c) && !l->c.procs; /* what is lost will be known soon, at the end of this process */
 
     for (cl = l->clients; cl; cl = cl->next)
         any |= cl->sync && cl->reached;
@@ -197,7 +200,7 @@ static void answer_syncs(struct loop *l)
         next = cl->next;
         if (!cl->sync || !cl->reached)
             continue;
-        if ((l->c.dying || !flushed) && now - cl->since < SYNC_WAIT_NS)
+        if ((l->c.dying || !flushed) && (over || now - cl->since < SYNC_WAIT_NS))
             continue;
         if (!saved) /* who asks reads the session's metadata next */
             save_session(l);

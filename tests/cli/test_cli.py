@@ -807,7 +807,7 @@ def history(ctx):
     rows = [re.split(r" {2,}", line) for line in lines[2:]]
     equal([row[0] for row in rows], ["1", "2", "10", "11"], "ids, oldest first")
     equal((rows[0][5:]), ["7s", "6", "0", "0"])
-    equal(rows[1][2], ("cat " + "x" * 100)[:25])
+    equal(rows[1][2], "cat " + "x" * 100, "the whole where there is no terminal")
     equal(rows[1][6:], ["NA", "SIGKILL", "5"])
     equal(rows[2][5], "?", "duration of a session whose collector was killed")
     equal(rows[3][1], "?", "command of a damaged session")
@@ -827,6 +827,56 @@ def history(ctx):
     err(ctx, "history", "-i", "0", code=2)
     for name in ("notes", "007", "cat_4_99_12345"):
         (ctx.home / "history" / name).rmdir()
+
+
+def on_terminal(ctx, columns, *argv):
+    """The lines of a command on a terminal; none may be wider than that."""
+    lines = Terminal(ctx, *argv, columns=columns).end().splitlines()
+    check(all(len(line) <= columns for line in lines), f"{argv}: wider than {columns}", lines)
+    return lines
+
+
+@test()
+def tables_on_narrow_terminals(ctx):
+    """Texts give way, numbers and words that matter don't; on a wide terminal everything is there."""
+    long = "/opt/" + "directory/" * 10 + "program"
+    path = write_session(ctx, 3, EVENTS + [
+        {"sourcetype": "fs", "source": "fs.close", "proc": "c", "cmd": "c", "pid": 12,
+         "data": {"file": long, "file_read_bytes": 12345678, "file_read_ops": 1, "file_write_bytes": 0, "file_write_ops": 0}}],
+        METRICS, command="program-with-a-long-name", argv=[long, *["argument"] * 20], lost={"ring": 987654},
+        exit_code=0, exit_signal=signal.SIGTERM) / "session.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "events": 123456789}))
+    for columns in (80, 100, 132):
+        lines = on_terminal(ctx, columns, "history")
+        equal(lines[1].split()[-2:], ["EXIT", "LOST"], f"{columns} columns")
+        equal(lines[2].split()[-3:], ["123456789", "SIGTERM", "987654"], f"{columns} columns")
+        check("…" in lines[2] and max(map(len, lines)) > columns - 3, f"{columns} columns are used", lines)
+        lines = on_terminal(ctx, columns, "report")
+        check(any(re.match(r"12345678 .*….*/program$", line) for line in lines), "the end of a path", lines)
+        lines = on_terminal(ctx, columns, "metrics")
+        check(any(re.search("net.duration +7 +Timer +millisecond +11 ", line) for line in lines), "samples", lines)
+    text = "\n".join(on_terminal(ctx, 400, "history"))
+    check(f"{long} {' '.join(['argument'] * 20)} " in text and "…" not in text, "all of it", text)
+
+
+@test()
+def tables_without_a_terminal(ctx):
+    """Nothing is cut, and one long line is no reason to pad the others."""
+    for n, argv in ((3, ["cat"]), (4, ["cat", "x" * 3000])):
+        write_session(ctx, n, argv=argv)
+    lines = out(ctx, "history").splitlines()
+    check(len(lines[2]) < 160 and "x" * 3000 in lines[3], "lengths", [len(line) for line in lines])
+    ctx.start(ctx.scope_argv(["sh", "-c", "while sleep 1; do :; done", "x" * 3000]))
+    short = ctx.start(ctx.scope_argv(["sleep", "1000"]))
+
+    def row():
+        text = out(ctx, "ps")
+        return "x" * 3000 in text and re.search(rf"^\d+ +{short.pid} .*$", text, re.M)
+
+    found = ctx.wait_for(row, "processes").group()
+    check(len(found) < 120, "padded to the longest", found)
+    lines = [line for line in on_terminal(ctx, 80, "ps") if "xxx" in line]
+    check(lines and all(re.search(r"… +(\d+|-)$", line) for line in lines), "ps on a terminal", lines)
 
 
 @test()
