@@ -633,22 +633,43 @@ def events_eval(ctx):
 
 
 @test()
+def events_eval_errors(ctx):
+    """What is wrong stands where the user has written it."""
+    for expression, text in (("1 +", "expression:1: the expression ends too early"), ("pid ||\n", "expression:2: the expression ends"),
+                             ("1 ||\n|| 2", "expression:2: unexpected token in expression: '||'"),
+                             ("1)", "expression:1: unexpected token: ')'"), ("1]", "expression:1: unexpected token: ']'"),
+                             ("1) || (2", "expression:1:"), ("\n\n}", "expression:3:"), ("'abc", "expression:1: string not"),
+                             ("f(1,\n2", "expression:2: the expression ends too early"), ("", "the expression ends too early")):
+        message = err(ctx, "events", "-e", expression, code=2)
+        check(text in message, f"{expression!r}: {text}", message)
+    check(not ctx.sessions(), "no session is needed")
+    write_session(ctx, 3, EVENTS)
+    equal(len(objects(ctx, "events", "-j", "-e", "pid == 10 // the first")), 3, "a comment at the end")
+
+
+@test()
 def events_sort(ctx):
     write_session(ctx, 3, EVENTS)
     got = objects(ctx, "events", "-j", "--sort", "file_write_bytes")
     equal([e["data"]["file_write_bytes"] for e in got[:2]], [5000, 0])
     equal(len(got), 6, "events without the field come last")
-    got = objects(ctx, "events", "-j", "--sort", "file_write_bytes", "-r", "-n", "1")
-    equal([e["data"]["file_write_bytes"] for e in got], [0])
+    # Of the last two that pass the filters, whatever the order in which they are shown.
+    for flags, want in (([], [5000, 0]), (["-r"], [0, 5000]), (["-n", "2"], [5000, 0]), (["-n", "2", "-r"], [0, 5000]),
+                        (["-n", "1"], [5000]), (["-n", "1", "-r"], [5000])):
+        got = objects(ctx, "events", "-j", "-s", "fs.close", "--sort", "file_write_bytes", *flags)
+        equal([e["data"]["file_write_bytes"] for e in got], want, " ".join(flags))
+    equal([e["source"] for e in objects(ctx, "events", "-j", "--sort", "pid", "-n", "4", "-r")],
+          ["stdout", "net.open", "fs.close", "notice"], "the last four, the smallest first")
     equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "_time", "-n", "2")], [11, 11])
     equal(events_of(ctx, "--sort", "source", "-r", "-t", "fs"), ["fs.close", "fs.close", "fs.open"])
-    equal(events_of(ctx, "--sort", "data.file", "-n", "1"), ["fs.close"], "as --eval writes it")
+    equal(events_of(ctx, "--sort", "data.file", "-n", "2")[0], "fs.close", "as --eval writes it")
     result = ctx.tool_run("events", "--sort", "flie")
     check(b"none of these events has a member flie" in result.err, result.describe())
-    many = [dict(EVENTS[0], pid=(n * 7919) % 20011) for n in range(20000)]
+    equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "pid", "-a", "-r")], [10, 10, 10, 11, 11, 11], "all")
+    many = [dict(EVENTS[0], pid=(n * 7919) % 20011) for n in range(12000)]
     write_session(ctx, 4, many)
     equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "pid", "-n", "3")],
-          sorted((e["pid"] for e in many), reverse=True)[:3])
+          sorted((e["pid"] for e in many[-3:]), reverse=True))
 
 
 @test()
@@ -751,6 +772,11 @@ def metrics_tables(ctx):
     equal([line.split()[3] for line in out(ctx, "metrics", "-u").splitlines()[1:]], ["fs.read", "proc.cpu_perc", "net.duration"])
     equal([line.split()[4] for line in out(ctx, "metrics", "-m", "fs.read").splitlines()[1:]], ["200", "300"])
     equal(out(ctx, "metrics", "-m", "fs.rea"), "No metrics available\n", "names are exact")
+    for flags in ([], ["-c"], ["-g"], ["-j"]):
+        result = ctx.tool_run("metrics", "-m", "fs.raed", *flags)
+        check(b"no samples of fs.raed" in result.err and b"did you mean fs.read?" in result.err, result.describe())
+    result = ctx.tool_run("metrics", "-m", "fs.read,something.else")
+    check(b"something.else" in result.err and b"metrics -u" in result.err and b"fs.read" in result.out, result.describe())
     equal([line.split() for line in out(ctx, "metrics", "-c", "-m", "fs.read,net.duration").splitlines()],
           [["fs.read", "net.duration"], ["200", "7"], ["300"]])
     equal([m["body"]["_value"] for m in objects(ctx, "metrics", "-j")], [200, 1.25, 300, 7])
