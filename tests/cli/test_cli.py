@@ -5,24 +5,21 @@ import errno
 import fcntl
 import json
 import os
-import pty
 import re
 import resource
-import select
 import shutil
 import signal
 import socket
 import ssl
 import stat
-import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from pathlib import Path
 
 from scopetest import TOP, Skip, check, equal, test
+from terminal import Terminal, on_terminal
 from tlstest import certificate
 
 EVENTS = [
@@ -855,13 +852,6 @@ def history(ctx):
         (ctx.home / "history" / name).rmdir()
 
 
-def on_terminal(ctx, columns, *argv):
-    """The lines of a command on a terminal; none may be wider than that."""
-    lines = Terminal(ctx, *argv, columns=columns).end().splitlines()
-    check(all(len(line) <= columns for line in lines), f"{argv}: wider than {columns}", lines)
-    return lines
-
-
 @test()
 def tables_on_narrow_terminals(ctx):
     """Texts give way, numbers and words that matter don't; on a wide terminal everything is there."""
@@ -1238,48 +1228,6 @@ def inspect(ctx):
     check(str(shell.pid) in err(ctx, "inspect", code=2), "the list of those that can be named")
     err(ctx, "inspect", "0", code=2)
     err(ctx, "inspect", "--all", "sh", code=2)
-
-
-class Terminal:
-    """Runs the tool on a terminal of its own of some width."""
-
-    def __init__(self, ctx, *argv, columns=80, env=None):
-        self.text = b""
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            try:
-                os.chdir(ctx.dir)
-                fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-                os.execve(ctx.scope, [str(a) for a in (ctx.scope, *argv)], {**ctx.env(TERM="dumb"), **(env or {})})
-            finally:
-                os._exit(99)
-
-    def read(self, until):
-        """What it says, up to a text; None: all of it."""
-        deadline = time.monotonic() + 20
-        while until is None or until not in self.text:
-            check(time.monotonic() < deadline, f"no {until!r} on the terminal", self.text)
-            if select.select([self.fd], [], [], 0.5)[0]:
-                try:
-                    piece = os.read(self.fd, 65536)
-                except OSError:  # EIO: the other side is closed
-                    piece = b""
-                if not piece:
-                    check(until is None, f"no {until!r} on the terminal", self.text)
-                    break
-                self.text += piece
-        return self.text.replace(b"\r\n", b"\n").decode()
-
-    def type(self, text):
-        os.write(self.fd, text.encode())
-
-    def end(self, code=0):
-        """All that it has said."""
-        text = self.read(None)
-        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        os.close(self.fd)
-        equal(status, code, f"exit status; {text}")
-        return text
 
 
 def row_of(text, pid):
