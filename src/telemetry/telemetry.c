@@ -13,12 +13,6 @@
 #define WAKE_MS   500u  /* how often waiting lines and notices are looked at, while there are any */
 #define NOTICE_MS 1000u /* at most one notice per kind in this time */
 
-static const char *const sourcetypes[CFG_EW_MAX] = {
-    [CFG_EW_FILE] = "file", [CFG_EW_CONSOLE] = "console", [CFG_EW_SYSLOG] = "syslog",   [CFG_EW_METRIC] = "metric",
-    [CFG_EW_HTTP] = "http", [CFG_EW_NET] = "net",         [CFG_EW_FS] = "fs",           [CFG_EW_DNS] = "dns",
-    [CFG_EW_PROCESS] = "process", [CFG_EW_SYSCALL] = "syscall",
-};
-
 static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec now;
@@ -309,25 +303,6 @@ static void set_tags(struct telemetry *t, const struct config *cfg)
     }
 }
 
-static void set_watches(struct telemetry *t, const struct config *cfg)
-{
-    for (int i = 0; i < CFG_EW_MAX; i++) {
-        const struct cfg_watch *from = &cfg->event.watch[i];
-        struct watch *w = &t->watch[i];
-        const char *name = i == CFG_EW_FILE      ? "(\\/logs?\\/)|(\\.log$)|(\\.log[.\\d])"
-                           : i == CFG_EW_CONSOLE ? "(stdout)|(stderr)"
-                                                 : ".*";
-
-        w->enable = cfg->event.enable && from->enable;
-        w->allowbinary = from->allowbinary;
-        w->name = filter_new(from->name ? from->name : name, name);
-        w->field = filter_new(from->field ? from->field : ".*", i == CFG_EW_METRIC ? "^[^h]+" : ".*");
-        w->value = filter_new(from->value ? from->value : ".*", ".*");
-        w->type = xasprintf("\",\"body\":{\"sourcetype\":\"%s\",\"_time\":", sourcetypes[i]);
-        w->type_len = strlen(w->type);
-    }
-}
-
 static void set_self(struct telemetry *t)
 {
     struct tm_process *who = &t->self_who;
@@ -342,18 +317,6 @@ static void set_self(struct telemetry *t)
     who->proc = who->cmd = "scope";
     snprintf(who->id, sizeof(who->id), "%s-scope-scope", host);
     t->self = process_new(t, who);
-}
-
-struct telemetry *telemetry_new_wishes(const struct config *cfg)
-{
-    struct telemetry *t = xcalloc(1, sizeof(*t));
-
-    t->events_on = cfg->event.enable;
-    t->metrics_on = cfg->metric.enable;
-    t->verbosity = cfg->metric.verbosity < 9 ? cfg->metric.verbosity : 9;
-    memcpy(t->metric_watch, cfg->metric.watch, sizeof(t->metric_watch));
-    set_watches(t, cfg);
-    return t;
 }
 
 struct telemetry *telemetry_new(struct event_base *base, const struct config *cfg)
@@ -542,22 +505,6 @@ bool telemetry_flush(struct telemetry *t)
         done = output_flush(t->metrics) && done;
     claim_losses(t);
     return done;
-}
-
-bool telemetry_stuck(const struct telemetry *t)
-{
-    const struct output *outputs[] = {t->events, t->metrics};
-
-    for (int i = 0; i < 2; i++) {
-        struct output_stats s;
-
-        if (!outputs[i])
-            continue;
-        output_stats(outputs[i], &s);
-        if (s.connected && s.queued)
-            return false;
-    }
-    return true;
 }
 
 void telemetry_describe(const struct telemetry *t, struct buf *b)
