@@ -47,6 +47,7 @@ static int each_socket(ask_fn fn, void *ctx, uid_t owner)
     char line[512];
     FILE *f = fopen("/proc/net/unix", "re");
     int ret = -ESRCH;
+    bool silent = false;
 
     while (f && ret == -ESRCH && fgets(line, sizeof(line), f)) {
         char *name = strstr(line, " @" JOIN_SOCKET), *end;
@@ -57,12 +58,13 @@ static int each_socket(ask_fn fn, void *ctx, uid_t owner)
             continue;
         *end = '\0';
         ret = fn(ctx, name + 2, &owner);
-        if (ret == -EACCES || ret == -EPERM) /* another user's, which says so whoever is asked about */
+        silent |= ret == -ETIMEDOUT; /* stopped, perhaps, and not the one */
+        if (ret == -EACCES || ret == -EPERM || ret == -ETIMEDOUT) /* another user's says so whoever is asked about */
             ret = -ESRCH;
     }
     if (f)
         fclose(f);
-    return ret;
+    return ret == -ESRCH && silent ? -ETIME : ret;
 }
 
 /* A collector whose session isn't one of ours. */
@@ -120,6 +122,8 @@ static int failed(pid_t pid, int rc)
     if (rc == -ESRCH && pid)
         cli_error("process %d is not observed, or by another user's collector; `scope ps` lists those that are",
                   (int)pid);
+    else if (rc == -ETIME && pid)
+        cli_error("process %d is not observed, or by a collector that does not answer", (int)pid);
     else if (rc == -ESRCH)
         cli_error("nothing is observed now");
     else if (rc == -EPERM)
@@ -148,7 +152,30 @@ static bool has_pid(const json_t *found, pid_t pid)
     return false;
 }
 
-/* Those that no session of ours has told of. */
+static bool belongs_to(pid_t pid, uid_t owner)
+{
+    char path[64];
+    struct stat st;
+
+    snprintf(path, sizeof(path), "/proc/%d", (int)pid);
+    return stat(path, &st) == 0 && st.st_uid == owner;
+}
+
+/* Everything that a collector knows of processes of its owner, who may say what he likes of them, but not of others. */
+static int inspect_foreign(void *ctx, const char *socket, const uid_t *owner)
+{
+    json_t *found = ctx, *object;
+    struct inspection in = {0, json_array()};
+    int rc = inspect_one(&in, socket, owner);
+    size_t i;
+
+    json_array_foreach(in.found, i, object) if (!has_pid(found, pid_of(object)) && belongs_to(pid_of(object), *owner))
+        json_array_append(found, object);
+    json_decref(in.found);
+    return rc == -ETIMEDOUT ? rc : -ESRCH; /* go on */
+}
+
+/* Those that no session of ours has told of: of each owner the collectors are asked once. */
 static void inspect_others(json_t *found)
 {
     pid_t *pids;
@@ -156,11 +183,17 @@ static void inspect_others(json_t *found)
 
     cli_observed(NULL, &pids, &count);
     for (size_t i = 0; i < count; i++) {
-        struct inspection in = {pids[i], found};
-        int rc = has_pid(found, pids[i]) ? 0 : each_foreign(inspect_one, &in, pids[i]);
+        char path[64];
+        struct stat st;
+        bool asked = false;
 
-        if (rc < 0 && rc != -ESRCH) /* that one has ended or is detached from */
-            failed(pids[i], rc);
+        snprintf(path, sizeof(path), "/proc/%d", (int)pids[i]);
+        if (has_pid(found, pids[i]) || stat(path, &st) < 0 || (geteuid() != 0 && st.st_uid != geteuid()))
+            continue;
+        for (size_t before = 0; before < i && !asked; before++)
+            asked = !has_pid(found, pids[before]) && belongs_to(pids[before], st.st_uid);
+        if (!asked && each_socket(inspect_foreign, found, st.st_uid) == -ETIME)
+            cli_error("a collector does not answer; processes may be missing");
     }
     free(pids);
 }
