@@ -201,11 +201,13 @@ struct sample {
 int sample_next(struct lines *l, struct sample *s, uint64_t *damaged);
 void sample_clear(struct sample *s);
 
-#define CLI_ROOTDIR_OPTION {"rootdir", "DIR", "Act on the host whose root directory is mounted at DIR", NULL, 'R', false, false}
-#define CLI_TARGET_OPTIONS                                                                                             \
-    {"all-matches", NULL, "All processes of that name", NULL, 0, false, false},                                        \
-        {"children", NULL, "The processes that these have started, too", NULL, 0, false, false},                       \
-        CLI_ROOTDIR_OPTION
+#define CLI_ROOTDIR_OPTION \
+    { \
+        "rootdir", "DIR", "Act on the host whose root directory is mounted at DIR", NULL, 'R', false, false \
+    }
+#define CLI_TARGET_OPTIONS \
+    {"all-matches", NULL, "All processes of that name", NULL, 0, false, false}, \
+        {"children", NULL, "The processes that these have started, too", NULL, 0, false, false}, CLI_ROOTDIR_OPTION
 
 /* --- targets.c: the processes that a command is about --- */
 
@@ -219,14 +221,15 @@ int cli_targets(const struct args *a, const char *word, bool observed, pid_t **r
  * them behind the others. False: there are none. */
 bool cli_targets_more(const struct args *a, bool observed, pid_t **pids, size_t *count);
 extern const struct cli_option cli_target_options[];
-/* All observed processes that this user may see, of that name (NULL: any). *ret is malloc'ed, NULL if there are none. */
+/* All observed processes that this user may see, of that name (NULL: any). *ret is malloc'ed, NULL if there are none.
+ */
 void cli_observed(const char *name, pid_t **ret, size_t *ret_count);
 /* That is the name of the process or of its file. */
 bool cli_is_called(pid_t pid, const char *name);
 /* There is a terminal to ask on. */
 bool cli_can_ask(void);
-/* A table of the processes and a question which it is: 0, or EXIT_FAILED after a message. Where nobody can be asked only
- * the table is printed, to stderr; the caller says why. */
+/* A table of the processes and a question which it is: 0, or EXIT_FAILED after a message. Where nobody can be asked
+ * only the table is printed, to stderr; the caller says why. */
 int cli_choose(const pid_t *pids, size_t count, pid_t *ret);
 
 /* --- rootdir.c --- */
@@ -252,8 +255,8 @@ int cli_run_program(const struct args *a, const char *kind);
 /* Options and program of a command line that will be run: 0, or the exit status after a message. */
 int cli_check_run(const struct args *a);
 /* Attaches to running processes, as one session: 0, or an exit status after messages if one of them could not be. Those
- * that were attached to are then in the array. Configuration is that of --userconfig, else of standard input if it is no
- * terminal and says something, else of the options. */
+ * that were attached to are then in the array. Configuration is that of --userconfig, else of standard input if it is
+ * no terminal and says something, else of the options. */
 int cli_attach(const struct args *a, pid_t *pids, size_t *count);
 /* run -z. */
 int cli_run_passthrough(const struct args *a);

@@ -52,22 +52,23 @@ const struct cli_command command_attach = {
     .name = "attach",
     .summary = "Observe a process that runs already",
     .usage = "[OPTIONS] PID|NAME",
-    .description = "Brings the library into a running process and records what it does from then on, as a session. "
-                   "NAME is the exact "
-                   "name of the process or of its file; of several a table is shown on a terminal, and one can be chosen "
-                   "from it. Programs that it starts are observed as well.\n"
-                   "A file or pipe on standard input that says something is read as a scope.yml, as if -u named it.\n"
-                   "The threads of the process are stopped for some milliseconds; the message tells for how long. "
-                   "Calls that they wait "
-                   "in go on as if nothing had been; a call with a timeout that the kernel does not restart by itself "
-                   "(epoll_wait and "
-                   "the like) begins its timeout anew. A process that is stopped by job control stays so.\n"
-                   "Needs the right to trace the process: root, CAP_SYS_PTRACE, or to be its owner where "
-                   "kernel.yama.ptrace_scope is "
-                   "0. Processes that are traced already and 32-bit programs can't be attached to.\n"
-                   "Processes in containers are attached to like others. From inside a container that shares the host's "
-                   "pid namespace, --rootdir acts on the host: files and paths are then the host's. "
-                   "What it starts there goes on when the container ends.",
+    .description =
+        "Brings the library into a running process and records what it does from then on, as a session. "
+        "NAME is the exact "
+        "name of the process or of its file; of several a table is shown on a terminal, and one can be chosen "
+        "from it. Programs that it starts are observed as well.\n"
+        "A file or pipe on standard input that says something is read as a scope.yml, as if -u named it.\n"
+        "The threads of the process are stopped for some milliseconds; the message tells for how long. "
+        "Calls that they wait "
+        "in go on as if nothing had been; a call with a timeout that the kernel does not restart by itself "
+        "(epoll_wait and "
+        "the like) begins its timeout anew. A process that is stopped by job control stays so.\n"
+        "Needs the right to trace the process: root, CAP_SYS_PTRACE, or to be its owner where "
+        "kernel.yama.ptrace_scope is "
+        "0. Processes that are traced already and 32-bit programs can't be attached to.\n"
+        "Processes in containers are attached to like others. From inside a container that shares the host's "
+        "pid namespace, --rootdir acts on the host: files and paths are then the host's. "
+        "What it starts there goes on when the container ends.",
     .options = options,
     .more_options = cli_run_options,
     .examples = examples,

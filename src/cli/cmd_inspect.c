@@ -47,7 +47,8 @@ const struct cli_command command_inspect = {
     .summary = "Show how a process is observed",
     .usage = "[OPTIONS] [PID|NAME]",
     .description =
-        "Without an argument, and where several processes have that name, a table is shown on a terminal and one can be "
+        "Without an argument, and where several processes have that name, a table is shown on a terminal and one can "
+        "be "
         "chosen from it.\n"
         "Prints, as JSON, the configuration in effect (cfg.current), the destinations with their state (interfaces), "
         "who the process is (process), and what its probe says (probe): how many system call sites in its code are "

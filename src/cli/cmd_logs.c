@@ -67,7 +67,8 @@ static int run(struct args *a)
 
     if (args_has(a, "service")) {
         cli_error("--service is not built: services have no logs of their own");
-        cli_hint("one whose unit has `scope run --` before the program has sessions: `scope history`, `scope logs -i N`");
+        cli_hint(
+            "one whose unit has `scope run --` before the program has sessions: `scope history`, `scope logs -i N`");
         return EXIT_USAGE;
     }
     if ((rc = args_conflict(a, "last", "all")) || (rc = args_number(a, "last", 1, 1 << 24, &last)) ||

@@ -126,7 +126,8 @@ const struct cli_command command_update = {
         "Children "
         "that the process has from then on get the same. Relative paths start where the command runs. Calls are timed "
         "only if that was wanted when the process was started.\n"
-        "The process may belong to any session of yours, wherever that is stored; root may name any process. Of a name, "
+        "The process may belong to any session of yours, wherever that is stored; root may name any process. Of a "
+        "name, "
         "processes whose sessions are stored here come first. The same holds for inspect.",
     .options = options,
     .examples = examples,

@@ -58,7 +58,7 @@ static int each_socket(ask_fn fn, void *ctx, uid_t owner)
             continue;
         *end = '\0';
         ret = fn(ctx, name + 2, &owner);
-        silent |= ret == -ETIMEDOUT; /* stopped, perhaps, and not the one */
+        silent |= ret == -ETIMEDOUT;                              /* stopped, perhaps, and not the one */
         if (ret == -EACCES || ret == -EPERM || ret == -ETIMEDOUT) /* another user's says so whoever is asked about */
             ret = -ESRCH;
     }
@@ -289,7 +289,8 @@ static void candidates(const char *name, pid_t **ret, size_t *ret_count)
 
     each_session(inspect_one, &in);
     pids = xcalloc(json_array_size(in.found) + 1, sizeof(*pids));
-    json_array_foreach(in.found, i, object) if (!name || cli_is_called(pid_of(object), name)) pids[n++] = pid_of(object);
+    json_array_foreach(in.found, i, object) if (!name || cli_is_called(pid_of(object), name)) pids[n++] =
+        pid_of(object);
     json_decref(in.found);
     if (n) {
         *ret = pids;

@@ -10,8 +10,8 @@
 struct args;
 
 /* The observed process that the first word of a command line names, by number or exactly by the name of the process or
- * of its file; those of our sessions first. Of several, and without a word, the one that the user chooses on a terminal.
- * 0, or an exit status after a message. */
+ * of its file; those of our sessions first. Of several, and without a word, the one that the user chooses on a
+ * terminal. 0, or an exit status after a message. */
 int cli_observed_pid(const struct args *a, pid_t *ret_pid);
 
 /* What collectors say of a process (0: of all that we may ask about, whose sessions may be stored elsewhere): a JSON

@@ -67,8 +67,8 @@ struct eval *eval_new(const char *expression, char **ret_error)
         return NULL;
     }
     js_setreport(e->js, silent);
-    /* In brackets first: "1) || (2" would be fine in parentheses, but is no expression. The newline ends a comment; before
-     * the expression there is none, so that its lines are counted as they are. */
+    /* In brackets first: "1) || (2" would be fine in parentheses, but is no expression. The newline ends a comment;
+     * before the expression there is none, so that its lines are counted as they are. */
     for (int round = 0; round < 2; round++) {
         buf_reset(&source);
         buf_printf(&source, round ? "(%s\n)" : "[%s\n]", expression);

@@ -256,10 +256,9 @@ static bool do_without_session(struct config_sources *config, bool user_config, 
         config_set(config, "event.enable", "false", "no session", NULL, NULL);
     if (!e.metrics)
         config_set(config, "metric.enable", "false", "no session", NULL, NULL);
-    cli_error("what has a destination of its own is told there all the same%s",
-              !e.events    ? "; events are not kept"
-              : !e.metrics ? "; metrics are not kept"
-                           : "");
+    cli_error("what has a destination of its own is told there all the same%s", !e.events    ? "; events are not kept"
+                                                                                : !e.metrics ? "; metrics are not kept"
+                                                                                             : "");
     return true;
 }
 
@@ -1035,7 +1034,8 @@ static int add_input(const struct args *a, struct config_sources *config, struct
     }
     for (size_t i = 0; ret->len && configuring[i]; i++)
         if (args_has(a, configuring[i]))
-            return cli_usage(a->command, "Cannot specify --%s and a scope.yml on standard input (</dev/null: there is none)",
+            return cli_usage(a->command,
+                             "Cannot specify --%s and a scope.yml on standard input (</dev/null: there is none)",
                              configuring[i]);
     if (ret->len && config_add_text(config, name, ret->p, ret->len, cli_problem, NULL) < 0) {
         cli_hint("attach reads its scope.yml from standard input; with </dev/null there is none");
@@ -1093,8 +1093,11 @@ int cli_attach(const struct args *a, pid_t *pids, size_t *ret_count)
     }
     config_free(effective);
     effective = config_of_program(config, argv[0], argv);
-    ctx.options = (struct collector_options){
-        .config = config, .session = stored ? &s : NULL, .plan_dir = plans, .linger_ms = LINGER_MS, .starter = getpid()};
+    ctx.options = (struct collector_options){.config = config,
+                                             .session = stored ? &s : NULL,
+                                             .plan_dir = plans,
+                                             .linger_ms = LINGER_MS,
+                                             .starter = getpid()};
     ctx.config = effective;
     ctx.problems = &problems;
     ctx.no_breaker = args_has(a, "nobreaker");

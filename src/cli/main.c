@@ -143,8 +143,9 @@ int main(int argc, char **argv)
         if (cli_former_option(argv[1]))
             cli_hint("what it did in AppScope 1.4 is done by %s", cli_former_option(argv[1]));
         else
-            cli_hint("`scope help` shows how to use it; options of `run` stand after the word: scope run %s ... PROGRAM",
-                     argv[1]);
+            cli_hint(
+                "`scope help` shows how to use it; options of `run` stand after the word: scope run %s ... PROGRAM",
+                argv[1]);
         return EXIT_USAGE;
     }
     c = cli_find(argv[1]);

@@ -17,9 +17,9 @@
 static struct {
     FILE *files[2];
     struct cfg_transport network;
-    int fds[2];         /* written to, read by the event loop; -1 without network */
-    struct buf line;    /* the start of one */
-    uint64_t dropped;   /* lines that found no room */
+    int fds[2];       /* written to, read by the event loop; -1 without network */
+    struct buf line;  /* the start of one */
+    uint64_t dropped; /* lines that found no room */
     struct event *event;
     struct output *output;
 } link_ = {.fds = {-1, -1}};
@@ -97,8 +97,8 @@ void log_link_start(struct event_base *base)
     if (link_.fds[1] < 0)
         return;
     /* Not with events or metrics of the same destination: what a connection carries is of one kind. */
-    link_.output = link_.network.type == CFG_UDP ? output_get(base, &link_.network, 0)
-                                                 : output_get_own(base, &link_.network);
+    link_.output =
+        link_.network.type == CFG_UDP ? output_get(base, &link_.network, 0) : output_get_own(base, &link_.network);
     link_.event = event_new(base, link_.fds[1], EV_READ | EV_PERSIST, on_line, NULL);
     if (!link_.event || event_add(link_.event, NULL) < 0)
         log_warning("the log does not get to %s: it can't be watched", output_url(link_.output));

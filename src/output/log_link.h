@@ -21,8 +21,8 @@ struct event_base;
 FILE *log_link_open(FILE *const files[2], const struct cfg_transport *network);
 /* From now on the event loop delivers what is logged. Nothing happens if no log goes to a network. */
 void log_link_start(struct event_base *);
-/* Delivers what is still to come, at most `ms` milliseconds, before the event loop is freed. What could not be is told in
- * the files. */
+/* Delivers what is still to come, at most `ms` milliseconds, before the event loop is freed. What could not be is told
+ * in the files. */
 void log_link_end(unsigned ms);
 /* Appends state and name of the network's output as output_describe() does. */
 void log_link_describe(struct buf *);

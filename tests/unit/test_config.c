@@ -1178,7 +1178,8 @@ static void test_flag_keeps_tls_variables(void **state)
 {
     static const struct {
         const char *key, *variables;
-    } all[] = {{"event.transport", "SCOPE_EVENT"}, {"metric.transport", "SCOPE_METRIC"}, {"cribl.transport", "SCOPE_CRIBL"}};
+    } all[] = {
+        {"event.transport", "SCOPE_EVENT"}, {"metric.transport", "SCOPE_METRIC"}, {"cribl.transport", "SCOPE_CRIBL"}};
 
     (void)state;
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
@@ -1192,7 +1193,9 @@ static void test_flag_keeps_tls_variables(void **state)
         config_set(s, all[i].key, "tls://h:1", "--dest", NULL, NULL);
         config_add_environ(s, (const char *[]){ca, check, NULL}, NULL, NULL);
         c = config_for(s, NULL);
-        const struct cfg_transport *t = i == 0 ? &c->event.transport : i == 1 ? &c->metric.transport : &c->cribl.transport;
+        const struct cfg_transport *t = i == 0   ? &c->event.transport
+                                        : i == 1 ? &c->metric.transport
+                                                 : &c->cribl.transport;
 
         assert_true(t->tls.enable);
         assert_false(t->tls.validateserver);
