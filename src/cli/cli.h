@@ -51,7 +51,8 @@ struct cli_command {
     const struct cli_option *options;
     const struct cli_option *more_options; /* shared by several commands, or NULL */
     const struct cli_example *examples;
-    const char *words;      /* completion of arguments: words separated by blanks; "<file>", "<dir>", "<program>" */
+    const char *words;      /* completion of arguments: words separated by blanks; "<file>", "<dir>", "<program>",
+                               "<command>" */
     int min_args, max_args; /* max_args -1: any number */
     bool stop_at_word;      /* options end at the first word: what follows belongs to a program */
     bool hidden;
@@ -61,6 +62,20 @@ struct cli_command {
 extern const struct cli_command *const cli_commands[]; /* NULL-terminated */
 extern const struct cli_option cli_common_options[];   /* those that every command has */
 const struct cli_command *cli_find(const char *name);
+
+/* --- former.c: commands of AppScope 1.4 that aren't built --- */
+
+struct cli_former {
+    const char *name, *instead; /* name NULL ends a list */
+};
+extern const struct cli_former cli_former_commands[];
+bool cli_is_former(const char *word);
+/* Says that it isn't built, what to do instead, and how to run a program of that name. Returns EXIT_USAGE. */
+int cli_refuse_former(const char *word);
+/* What does what an option of 1.4 did before a command, or NULL. */
+const char *cli_former_option(const char *word);
+/* The command that is most like a word, or NULL if none is. */
+const char *cli_closest_command(const char *word);
 
 /* --- a parsed command line --- */
 
@@ -135,12 +150,24 @@ const char *text_user(unsigned uid, char buf[64]);
 
 /* --- table.c: upper-case header, left-aligned columns, no borders --- */
 
+/*
+ * What a column gives up where a terminal is too narrow for all of them: those with the lowest `yields` first, 0 never.
+ * min: the width down to which its texts are cut; 0: it is left out as a whole. end: the end of a text is kept, not its
+ * beginning. If it still doesn't fit, the terminal breaks the lines: nothing that matters is cut.
+ */
+struct table_column {
+    const char *header;
+    unsigned char yields, min;
+    bool end;
+};
+
 struct table;
-struct table *table_new(const char *const *headers, size_t count);
+/* columns: has to live as long as the table. */
+struct table *table_new(const struct table_column *columns, size_t count);
 void table_cell(struct table *, const char *text); /* cleaned; the next column of the current row */
 void table_cellf(struct table *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void table_uint(struct table *, uint64_t v);
-void table_print(struct table *, FILE *); /* cut to the terminal's width if it is one; frees */
+void table_print(struct table *, FILE *); /* as wide as the terminal on stdout, if it is one; frees */
 void table_free(struct table *);
 /* One line "Label:  value" of a description. */
 void table_pair(FILE *, unsigned indent, const char *label, const char *value);
@@ -177,6 +204,14 @@ struct sample {
 int sample_next(struct lines *l, struct sample *s, uint64_t *damaged);
 void sample_clear(struct sample *s);
 
+#define CLI_ROOTDIR_OPTION \
+    { \
+        "rootdir", "DIR", "Act on the host whose root directory is mounted at DIR", NULL, 'R', false, false \
+    }
+#define CLI_TARGET_OPTIONS \
+    {"all-matches", NULL, "All processes of that name", NULL, 0, false, false}, \
+        {"children", NULL, "The processes that these have started, too", NULL, 0, false, false}, CLI_ROOTDIR_OPTION
+
 /* --- targets.c: the processes that a command is about --- */
 
 /*
@@ -189,10 +224,19 @@ int cli_targets(const struct args *a, const char *word, bool observed, pid_t **r
  * them behind the others. False: there are none. */
 bool cli_targets_more(const struct args *a, bool observed, pid_t **pids, size_t *count);
 extern const struct cli_option cli_target_options[];
+/* All observed processes that this user may see, of that name (NULL: any). *ret is malloc'ed, NULL if there are none.
+ */
+void cli_observed(const char *name, pid_t **ret, size_t *ret_count);
+/* That is the name of the process or of its file. */
+bool cli_is_called(pid_t pid, const char *name);
+/* There is a terminal to ask on. */
+bool cli_can_ask(void);
+/* A table of the processes and a question which it is: 0, or EXIT_FAILED after a message. Where nobody can be asked
+ * only the table is printed, to stderr; the caller says why. */
+int cli_choose(const pid_t *pids, size_t count, pid_t *ret);
 
 /* --- rootdir.c --- */
 
-#define CLI_ROOTDIR_OPTION {"rootdir", "DIR", "Act on the host whose root directory is mounted at DIR", NULL, 'R', false, false}
 /* Goes over to the host of --rootdir, if that was given: 0, or an exit status after a message. */
 int cli_enter_root(const struct args *a);
 
@@ -206,13 +250,17 @@ struct cfg_problem;
 void cli_problem(void *ctx, const struct cfg_problem *p);
 /* Flags of a command line into configuration: 0 or EXIT_USAGE. */
 int cli_apply_flags(const struct args *a, struct config_sources *config);
+/* The file that execvp(3) would run, malloc'ed: 0, -ENOENT, or -EACCES if what there is can't be executed. name has no
+ * slash. */
+int cli_search_path(const char *name, char **ret);
 /* Becomes the program: returns only if that failed, with the exit status. */
 int cli_run_program(const struct args *a, const char *kind);
 /* Options and program of a command line that will be run: 0, or the exit status after a message. */
 int cli_check_run(const struct args *a);
-/* Attaches to running processes, as one session: 0, or EXIT_FAILED after messages if one of them could not be. The array
- * is changed. */
-int cli_attach(const struct args *a, pid_t *pids, size_t count);
+/* Attaches to running processes, as one session: 0, or an exit status after messages if one of them could not be. Those
+ * that were attached to are then in the array. Configuration is that of --userconfig, else of standard input if it is
+ * no terminal and says something, else of the options. */
+int cli_attach(const struct args *a, pid_t *pids, size_t *count);
 /* run -z. */
 int cli_run_passthrough(const struct args *a);
 

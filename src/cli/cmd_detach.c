@@ -13,6 +13,7 @@
 
 static const struct cli_option options[] = {
     {"all", NULL, "All processes that are observed", NULL, 'a', false, false},
+    {"wait", NULL, "Return when it is done, as is always the case", NULL, 'w', false, false},
     {0},
 };
 
@@ -57,6 +58,29 @@ static bool detach_one(pid_t pid, const char *plans, bool one)
     return rc == 0;
 }
 
+/* One of those that are observed, by the user. */
+static int choose(const struct args *a, pid_t **ret, size_t *ret_count)
+{
+    int rc = 0;
+
+    cli_observed(NULL, ret, ret_count);
+    if (!cli_can_ask())
+        rc = cli_usage(a->command, "a process or --all is missing");
+    else if (!*ret_count)
+        cli_error("nothing is observed now");
+    if (*ret_count) {
+        int chosen = cli_choose(*ret, *ret_count, *ret);
+
+        rc = rc ? rc : chosen;
+    } else if (!rc) {
+        rc = EXIT_FAILED;
+    }
+    if (rc)
+        free(*ret);
+    *ret_count = 1;
+    return rc;
+}
+
 static int run(struct args *a)
 {
     const char *word = a->word_count ? a->words[0] : NULL;
@@ -67,10 +91,10 @@ static int run(struct args *a)
 
     if (word && args_has(a, "all"))
         return cli_usage(a->command, "--all takes no process");
-    if (!word && !args_has(a, "all"))
-        return cli_usage(a->command, "a process or --all is missing");
     rc = cli_enter_root(a);
-    if (rc == 0)
+    if (rc == 0 && !word && !args_has(a, "all"))
+        rc = choose(a, &pids, &count);
+    else if (rc == 0)
         rc = cli_targets(a, word, true, &pids, &count);
     if (rc)
         return rc;
@@ -89,8 +113,9 @@ static int run(struct args *a)
 const struct cli_command command_detach = {
     .name = "detach",
     .summary = "Stop observing a process, which goes on",
-    .usage = "[OPTIONS] PID|NAME|--all",
-    .description = "Puts every changed byte of the process's code back, takes the library out of its memory, and "
+    .usage = "[OPTIONS] [PID|NAME|--all]",
+    .description = "Without a process one can be chosen from a table, on a terminal. "
+                   "Puts every changed byte of the process's code back, takes the library out of its memory, and "
                    "compares its code with the files that it was loaded from. The session ends with its last process; "
                    "the process can be attached to again. Programs that it starts from then on are not observed; those "
                    "that run already go on being observed without --children. A library that the program was started "

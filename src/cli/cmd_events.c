@@ -12,7 +12,7 @@
 #include "cli/eval.h"
 
 #define KINDS "console, dns, file, fs, http, metric, net, process, syscall"
-#define SORT_SLACK 4096 /* candidates kept beyond those wanted before the worst are dropped */
+#define SORT_SLACK 4096 /* events kept beyond those wanted before the first are dropped */
 
 static const struct cli_option options[] = {
     {"source", "LIST", "Only sources that begin with one of these, such as fs.open,net.", NULL, 's', false, false},
@@ -24,8 +24,9 @@ static const struct cli_option options[] = {
     {"last", "N", "The last N, after all filters (default 20; all with a filter)", NULL, 'n', false, false},
     {"all", NULL, "All events", NULL, 'a', false, false},
     {"follow", NULL, "Go on as events come, until the session ends", NULL, 'f', false, false},
-    {"sort", "FIELD", "The greatest first, by a member of the event or of its data; -n N gives the top N", NULL, 0,
-     false, false},
+    {"sort", "FIELD",
+     "Those that are shown, the greatest first by a member of the event or of its data; with -a of all", NULL, 0, false,
+     false},
     {"reverse", NULL, "With --sort: the smallest first", NULL, 'r', false, false},
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
     {"color", "WHEN", "Colours: always (or no value), never, auto", "always|never|auto", 0, true, false},
@@ -36,7 +37,7 @@ static const struct cli_example examples[] = {
     {"scope events", "the last 20 events of the last session"},
     {"scope events -t net -f", "connections as they come"},
     {"scope events -s fs.open -m /etc/", "which files below /etc were opened"},
-    {"scope events -e 'data.file_write_bytes > 1e6' --sort file_write_bytes", "the biggest writers"},
+    {"scope events -a --sort file_write_bytes | head", "the biggest writers"},
     {"scope events -j -a | jq .data", "everything, for another program"},
     {"scope events 9Fa", "everything about one event"},
     {0},
@@ -607,12 +608,15 @@ static struct sort_entry sort_key(const struct view *v, uint64_t offset, json_t 
     return e;
 }
 
-static size_t keep_best(struct sort_entry *list, size_t count, size_t limit)
+/* Forgets all but the last ones. */
+static size_t keep_last(struct sort_entry *list, size_t count, size_t limit)
 {
-    qsort(list, count, sizeof(*list), compare_entries);
-    while (count > limit)
-        free(list[--count].text);
-    return count;
+    size_t over = count > limit ? count - limit : 0;
+
+    for (size_t i = 0; i < over; i++)
+        free(list[i].text);
+    memmove(list, list + over, (count - over) * sizeof(*list));
+    return count - over;
 }
 
 static int show_sorted(struct view *v, struct lines *l, size_t limit)
@@ -629,7 +633,7 @@ static int show_sorted(struct view *v, struct lines *l, size_t limit)
             continue;
         if (count == cap) {
             if (limit != SIZE_MAX && cap > limit + SORT_SLACK) {
-                count = keep_best(list, count, limit);
+                count = keep_last(list, count, limit);
             } else {
                 cap = cap ? cap * 2 : 1024;
                 list = xrealloc(list, cap, sizeof(*list));
@@ -638,8 +642,10 @@ static int show_sorted(struct view *v, struct lines *l, size_t limit)
         list[count++] = sort_key(v, l->start, event);
         json_decref(event);
     }
-    if (count)
-        count = keep_best(list, count, limit);
+    if (count) {
+        count = keep_last(list, count, limit);
+        qsort(list, count, sizeof(*list), compare_entries);
+    }
     if (count && !has_key(&list[0])) /* those without come last */
         cli_error("--sort: none of these events has a member %s with a number or a text", v->sort);
     for (size_t i = 0; i < count; i++) {

@@ -72,6 +72,10 @@ static int run(struct args *a)
     rc = cli_apply_flags(a, c);
     if (rc)
         goto out;
+    if (args_has(a, "nobreaker")) {
+        cli_error("--nobreaker has no key in scope.yml");
+        cli_hint("SCOPE_CRIBL_NO_BREAKER=true in the environment of the programs does it");
+    }
     rc = EXIT_FAILED;
     probe = launch_probe(&size);
     if (!size) {

@@ -374,10 +374,14 @@ static void set_key(const struct view *v, struct sort_entry *s, const struct mem
 
 static int list(const struct view *v, const struct args *a, const struct member *sort, size_t last)
 {
-    static const char *const headers[] = {"ID",       "HOST IP",    "HOST PORT",  "PEER IP",  "PEER PORT", "LAST SENT",
-                                          "DURATION", "BYTES RECV", "BYTES SENT", "PROTOCOL", "PROCESS"};
+    static const struct table_column columns[] = {
+        {"ID", 0, 0, false},       {"HOST IP", 3, 0, false},    {"HOST PORT", 2, 0, false},
+        {"PEER IP", 6, 15, false}, {"PEER PORT", 0, 0, false},  {"LAST SENT", 1, 0, false},
+        {"DURATION", 4, 0, false}, {"BYTES RECV", 0, 0, false}, {"BYTES SENT", 0, 0, false},
+        {"PROTOCOL", 0, 0, false}, {"PROCESS", 5, 10, true},
+    };
     bool json = args_has(a, "json");
-    struct table *t = json ? NULL : table_new(headers, sizeof(headers) / sizeof(*headers));
+    struct table *t = json ? NULL : table_new(columns, sizeof(columns) / sizeof(*columns));
     struct sort_entry *list = NULL;
     size_t count = 0, cap = 0, from;
     struct payload_entry *e;

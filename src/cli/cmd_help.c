@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/commands.h"
 
-#include <string.h>
-
 static const struct cli_option options[] = {
     {"man", NULL, "The whole as a man page", NULL, 0, false, true},
     {"markdown", NULL, "The whole as Markdown", NULL, 0, false, true},
@@ -27,13 +25,11 @@ static int run(struct args *a)
     } else {
         c = cli_find(a->words[0]);
         if (!c) {
-            const char *names[32] = {0}, *like;
-            size_t n = 0;
+            const char *like;
 
-            for (const struct cli_command *const *p = cli_commands; *p && n < 31; p++)
-                if (!(*p)->hidden)
-                    names[n++] = (*p)->name;
-            like = cli_closest(a->words[0], names);
+            if (cli_is_former(a->words[0]))
+                return cli_refuse_former(a->words[0]);
+            like = cli_closest_command(a->words[0]);
             cli_error("there is no command '%s'", a->words[0]);
             if (like)
                 cli_hint("did you mean `scope help %s`?", like);
@@ -51,7 +47,7 @@ const struct cli_command command_help = {
     .description = "Without an argument: the list of commands.",
     .options = options,
     .examples = examples,
-    .words = "run watch events metrics history ps logs prune extract config doctor version completion help",
+    .words = "<command>",
     .max_args = 1,
     .run = run,
 };

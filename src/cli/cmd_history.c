@@ -9,7 +9,6 @@
 #include "base/buf.h"
 #include "base/mem.h"
 
-#define CMDLINE_COLUMNS 25
 #define REFRESH_MS 500 /* for each session that is being recorded */
 
 static const struct cli_option options[] = {
@@ -61,6 +60,12 @@ static uint64_t lost_total(const struct session *s)
     return n;
 }
 
+/* A collector stays for some seconds after its last process. */
+static bool is_recorded(const struct session *s)
+{
+    return !s->end_ns && session_running(s);
+}
+
 /* When it ended; for one that is being recorded, now. 0 if nobody knows: its collector was killed. */
 static uint64_t end_of(const struct session *s, uint64_t now)
 {
@@ -101,7 +106,7 @@ static void print_json(const struct session *s)
         buf_str(&b, ",\"end\":");
         buf_time(&b, end);
     }
-    buf_printf(&b, ",\"running\":%s,\"telemetry_stopped\":%s", session_running(s) ? "true" : "false",
+    buf_printf(&b, ",\"running\":%s,\"telemetry_stopped\":%s", is_recorded(s) ? "true" : "false",
                s->telemetry_stopped ? "true" : "false");
     if (s->exit_code >= 0)
         buf_printf(&b, ",\"exit_code\":%d", s->exit_code);
@@ -184,11 +189,9 @@ static void add_row(struct table *t, const struct session *s, uint64_t now)
 {
     uint64_t end = end_of(s, now);
     char text[64], *line = cmdline(s), *file = cli_file_of(s->event_dest);
-    size_t fit = text_fit(line, strlen(line), CMDLINE_COLUMNS);
 
     table_cellf(t, "%llu", (unsigned long long)s->id);
     table_cell(t, s->command);
-    line[fit] = '\0';
     table_cell(t, line);
     table_cellf(t, "%d", (int)s->pid);
     table_cell(t, s->start_ns && now > s->start_ns ? text_duration(now - s->start_ns, text) : "?");
@@ -205,8 +208,11 @@ static void add_row(struct table *t, const struct session *s, uint64_t now)
 
 static int run(struct args *a)
 {
-    static const char *const headers[] = {"ID",       "COMMAND",      "CMDLINE", "PID", "AGE",
-                                          "DURATION", "TOTAL EVENTS", "EXIT",    "LOST"};
+    static const struct table_column columns[] = {
+        {"ID", 0, 0, false},           {"COMMAND", 2, 8, false}, {"CMDLINE", 1, 8, false},
+        {"PID", 0, 0, false},          {"AGE", 3, 0, false},     {"DURATION", 0, 0, false},
+        {"TOTAL EVENTS", 0, 0, false}, {"EXIT", 0, 0, false},    {"LOST", 0, 0, false},
+    };
     static const char *const conflicts[][2] = {
         {"all", "running"}, {"all", "last"}, {"all", "id"}, {"running", "id"}, {"last", "id"}};
     struct session *list;
@@ -250,7 +256,8 @@ static int run(struct args *a)
         size_t n = 0;
 
         for (size_t i = 0; i < count; i++) {
-            if (session_running(&list[i]))
+            cli_refresh(&list[i], REFRESH_MS);
+            if (is_recorded(&list[i]))
                 list[n++] = list[i];
             else
                 session_clear(&list[i]);
@@ -264,10 +271,11 @@ static int run(struct args *a)
     if (!json && !dirs) {
         if (!args_has(a, "all") && !args_has(a, "running"))
             printf("Displaying last %lld sessions\n", (long long)last);
-        t = table_new(headers, sizeof(headers) / sizeof(*headers));
+        t = table_new(columns, sizeof(columns) / sizeof(*columns));
     }
     for (size_t i = from; i < count; i++) {
-        cli_refresh(&list[i], REFRESH_MS);
+        if (!args_has(a, "running"))
+            cli_refresh(&list[i], REFRESH_MS);
         if (json)
             print_json(&list[i]);
         else if (dirs)
@@ -289,6 +297,7 @@ const struct cli_command command_history = {
     .summary = "List recorded sessions",
     .usage = "[OPTIONS]",
     .description =
+        "On a narrow terminal texts are cut, and columns that matter less left out; -i and -j show everything. "
         "TOTAL EVENTS is NA when events went elsewhere than to a file. LOST counts records that could not be kept or "
         "delivered; `-i N` shows them by kind. EXIT is the program's status or the signal that ended it, ? if the "
         "collector could not learn it.",

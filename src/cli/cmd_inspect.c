@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 static const struct cli_option options[] = {
-    {"all", NULL, "All processes that are observed, of all sessions", NULL, 'a', false, false},
+    {"all", NULL, "All processes that are observed, wherever their sessions are stored", NULL, 'a', false, false},
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
     CLI_ROOTDIR_OPTION,
     {0},
@@ -21,32 +21,15 @@ static const struct cli_example examples[] = {
     {0},
 };
 
-static void print(const json_t *object, bool json, bool *any)
-{
-    char *text;
-
-    if (!json && *any)
-        fputs(",\n", stdout);
-    *any = true;
-    text = json_dumps(object, json ? JSON_COMPACT : JSON_INDENT(3));
-    if (text)
-        text_json(text, stdout);
-    free(text);
-    if (json)
-        putchar('\n');
-}
-
 static int run(struct args *a)
 {
-    bool json = args_has(a, "json"), all = args_has(a, "all"), any = false;
+    bool json = args_has(a, "json"), all = args_has(a, "all");
     json_t *found;
     pid_t pid = 0;
-    size_t i;
-    json_t *object;
-    int rc = 0;
+    int rc;
 
-    if (all == (a->word_count > 0))
-        return cli_usage(a->command, "name a process, or --all");
+    if (all && a->word_count)
+        return cli_usage(a->command, "--all takes no process");
     rc = cli_enter_root(a);
     if (rc == 0 && !all)
         rc = cli_observed_pid(a, &pid);
@@ -54,11 +37,7 @@ static int run(struct args *a)
         rc = control_inspect_all(pid, &found);
     if (rc)
         return rc;
-    if (!json && all)
-        fputs("[\n", stdout);
-    json_array_foreach(found, i, object) print(object, json, &any);
-    if (!json)
-        fputs(all ? "\n]\n" : "\n", stdout);
+    control_print(found, json, all);
     json_decref(found);
     return 0;
 }
@@ -66,8 +45,11 @@ static int run(struct args *a)
 const struct cli_command command_inspect = {
     .name = "inspect",
     .summary = "Show how a process is observed",
-    .usage = "[OPTIONS] PID|NAME",
+    .usage = "[OPTIONS] [PID|NAME]",
     .description =
+        "Without an argument, and where several processes have that name, a table is shown on a terminal and one can "
+        "be "
+        "chosen from it.\n"
         "Prints, as JSON, the configuration in effect (cfg.current), the destinations with their state (interfaces), "
         "who the process is (process), and what its probe says (probe): how many system call sites in its code are "
         "observed and how many had to be left alone (sites_patched, sites_left), what was lost, by kind (lost), and "

@@ -12,7 +12,8 @@
 
 #define GRAPH_ROWS 20
 #define WIDTH_UNKNOWN 160
-#define NAMES_MAX 32 /* metrics that can be asked for */
+#define NAMES_MAX 32   /* metrics that can be asked for */
+#define OTHERS_MAX 256 /* others, of which one may be meant */
 
 static const struct cli_option options[] = {
     {"metric", "LIST", "Only these metrics, by their exact names", NULL, 'm', false, false},
@@ -44,15 +45,42 @@ static const char *type_name(const char *type)
 
 struct wanted {
     char *names[NAMES_MAX];
+    bool found[NAMES_MAX];
     size_t count;
+    const char *others[OTHERS_MAX + 1]; /* names that there are and that weren't asked for; NULL-terminated */
+    size_t other_count;
 };
 
-static int find_name(const struct wanted *w, const char *name)
+/* Which of those that are wanted a sample's name is, or -1. */
+static int find_name(struct wanted *w, const char *name)
 {
     for (size_t i = 0; i < w->count; i++)
-        if (strcmp(w->names[i], name) == 0)
+        if (strcmp(w->names[i], name) == 0) {
+            w->found[i] = true;
             return (int)i;
+        }
+    for (size_t i = 0; i < w->other_count; i++)
+        if (strcmp(w->others[i], name) == 0)
+            return -1;
+    if (w->count && w->other_count < OTHERS_MAX)
+        w->others[w->other_count++] = xstrdup(name);
     return -1;
+}
+
+/* Names that may be slips. */
+static void tell_missing(const struct wanted *w)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        const char *like = cli_closest(w->names[i], w->others);
+
+        if (w->found[i])
+            continue;
+        cli_error("there are no samples of %s in this session", w->names[i]);
+        if (like)
+            cli_hint("did you mean %s?", like);
+        else
+            cli_hint("`scope metrics -u` lists the metrics that there are");
+    }
 }
 
 /* --- the graph --- */
@@ -129,7 +157,7 @@ static void print_graph(const struct series *s, const char *name, const char *un
 
 /* --- the command --- */
 
-static int read_columns(struct lines *l, const struct wanted *w, bool graph, uint64_t *damaged)
+static int read_columns(struct lines *l, struct wanted *w, bool graph, uint64_t *damaged)
 {
     struct series series[NAMES_MAX] = {{0}};
     char *unit = NULL;
@@ -157,7 +185,12 @@ static int read_columns(struct lines *l, const struct wanted *w, bool graph, uin
     } else if (graph) {
         print_graph(&series[0], w->names[0], unit);
     } else {
-        struct table *t = table_new((const char *const *)w->names, w->count);
+        struct table_column columns[NAMES_MAX] = {{0}};
+        struct table *t;
+
+        for (size_t i = 0; i < w->count; i++)
+            columns[i].header = w->names[i];
+        t = table_new(columns, w->count);
 
         for (size_t r = 0; r < rows; r++)
             for (size_t i = 0; i < w->count; i++) {
@@ -176,10 +209,13 @@ static int read_columns(struct lines *l, const struct wanted *w, bool graph, uin
     return rc;
 }
 
-static int list_samples(struct lines *l, const struct wanted *w, bool uniq, bool json, uint64_t *damaged)
+static int list_samples(struct lines *l, struct wanted *w, bool uniq, bool json, uint64_t *damaged)
 {
-    static const char *const headers[] = {"TIME", "NAME", "VALUE", "TYPE", "UNIT", "PID", "TAGS"};
-    struct table *t = json ? NULL : table_new(headers, sizeof(headers) / sizeof(*headers));
+    static const struct table_column columns[] = {
+        {"TIME", 2, 0, false}, {"NAME", 0, 0, false}, {"VALUE", 0, 0, false}, {"TYPE", 0, 0, false},
+        {"UNIT", 0, 0, false}, {"PID", 0, 0, false},  {"TAGS", 1, 12, false},
+    };
+    struct table *t = json ? NULL : table_new(columns, sizeof(columns) / sizeof(*columns));
     char **seen = NULL;
     size_t seen_count = 0, shown = 0;
     struct sample s;
@@ -234,7 +270,7 @@ static int list_samples(struct lines *l, const struct wanted *w, bool uniq, bool
     return rc;
 }
 
-static int show(const struct args *a, const struct wanted *w, const struct session *s)
+static int show(const struct args *a, struct wanted *w, const struct session *s)
 {
     struct lines l;
     uint64_t damaged = 0;
@@ -251,6 +287,8 @@ static int show(const struct args *a, const struct wanted *w, const struct sessi
     if (damaged + l.too_long)
         cli_error("%llu lines are damaged and were left out", (unsigned long long)damaged + l.too_long);
     lines_close(&l);
+    if (rc == 0)
+        tell_missing(w);
     return rc < 0 ? EXIT_FAILED : 0;
 }
 
@@ -288,6 +326,8 @@ static int run(struct args *a)
     }
     for (size_t i = 0; i < w.count; i++)
         free(w.names[i]);
+    for (size_t i = 0; i < w.other_count; i++)
+        free((char *)w.others[i]);
     return rc;
 }
 

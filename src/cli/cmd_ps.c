@@ -110,7 +110,11 @@ static int *all_pids(size_t *ret_count)
 
 static int run(struct args *a)
 {
-    static const char *const headers[] = {"ID", "PID", "USER", "COMMAND", "SESSION"};
+    static const struct table_column columns[] = {{"ID", 0, 0, false},
+                                                  {"PID", 0, 0, false},
+                                                  {"USER", 0, 0, false},
+                                                  {"COMMAND", 1, 12, false},
+                                                  {"SESSION", 0, 0, false}};
     bool json = args_has(a, "json");
     struct table *t;
     struct session *sessions;
@@ -120,7 +124,7 @@ static int run(struct args *a)
 
     if (rc)
         return rc;
-    t = json ? NULL : table_new(headers, sizeof(headers) / sizeof(*headers));
+    t = json ? NULL : table_new(columns, sizeof(columns) / sizeof(*columns));
     rc = session_list(&sessions, &session_count);
     if (rc < 0)
         session_count = 0; /* processes may be observed without sessions */

@@ -716,7 +716,7 @@ static void counter_cells(struct table *t, const struct row *row)
 
 static const struct section {
     const char *title, *type;
-    const char *headers[COLUMNS_MAX];
+    struct table_column column[COLUMNS_MAX];
     size_t columns;
     size_t rows; /* offset in struct report */
     int (*compare)(const void *, const void *);
@@ -725,7 +725,12 @@ static const struct section {
 } sections[] = {
     {"Files",
      "file",
-     {"READ", "WRITTEN", "OPENS", "CHANGES", "BUSY", "FILE"},
+     {{"READ", 0, 0, false},
+      {"WRITTEN", 0, 0, false},
+      {"OPENS", 0, 0, false},
+      {"CHANGES", 0, 0, false},
+      {"BUSY", 2, 0, false},
+      {"FILE", 1, 24, true}},
      6,
      offsetof(struct report, files),
      compare_files,
@@ -733,7 +738,16 @@ static const struct section {
      file_cells},
     {"Network",
      "endpoint",
-     {"SENT", "RECEIVED", "CONNECTIONS", "DURATION", "TRANSPORT", "PEER IP", "PORT", "WAY", "PROTOCOL", "NAMES"},
+     {{"SENT", 0, 0, false},
+      {"RECEIVED", 0, 0, false},
+      {"CONNECTIONS", 4, 0, false},
+      {"DURATION", 3, 0, false},
+      {"TRANSPORT", 1, 0, false},
+      {"PEER IP", 5, 15, false},
+      {"PORT", 0, 0, false},
+      {"WAY", 0, 0, false},
+      {"PROTOCOL", 0, 0, false},
+      {"NAMES", 2, 12, true}},
      10,
      offsetof(struct report, endpoints),
      compare_endpoints,
@@ -741,7 +755,14 @@ static const struct section {
      endpoint_cells},
     {"HTTP",
      "http",
-     {"COUNT", "METHOD", "STATUS", "MEAN", "MAX", "BYTES", "ROLE", "HOST"},
+     {{"COUNT", 0, 0, false},
+      {"METHOD", 0, 0, false},
+      {"STATUS", 0, 0, false},
+      {"MEAN", 0, 0, false},
+      {"MAX", 0, 0, false},
+      {"BYTES", 0, 0, false},
+      {"ROLE", 0, 0, false},
+      {"HOST", 1, 12, true}},
      8,
      offsetof(struct report, http),
      compare_http,
@@ -749,7 +770,12 @@ static const struct section {
      http_cells},
     {"Processes",
      "process",
-     {"PID", "CPU", "DURATION", "MEMORY KIB", "EXIT", "COMMAND"},
+     {{"PID", 0, 0, false},
+      {"CPU", 0, 0, false},
+      {"DURATION", 0, 0, false},
+      {"MEMORY KIB", 0, 0, false},
+      {"EXIT", 0, 0, false},
+      {"COMMAND", 1, 12, false}},
      6,
      offsetof(struct report, processes),
      compare_processes,
@@ -757,7 +783,7 @@ static const struct section {
      process_cells},
     {"Counters",
      "counter",
-     {"METRIC", "TOTAL", "UNIT"},
+     {{"METRIC", 1, 12, false}, {"TOTAL", 0, 0, false}, {"UNIT", 0, 0, false}},
      3,
      offsetof(struct report, counters),
      compare_counters,
@@ -788,7 +814,7 @@ static void print_section(const struct section *s, struct report *r, bool json, 
     printf("%s%s: %zu", *first ? "" : "\n", s->title, rows->count);
     printf(rows->count > limit ? ", the first %zu\n" : "\n", limit);
     *first = false;
-    t = table_new(s->headers, s->columns);
+    t = table_new(s->column, s->columns);
     for (size_t i = 0; i < rows->count && i < limit; i++)
         s->cells(t, rows->list[i]);
     table_print(t, stdout);

@@ -13,6 +13,8 @@
 
 static const struct cli_option options[] = {
     {"config", "FILE", "The scope.yml to read; without it standard input is read", NULL, 'c', false, false},
+    {"inspect", NULL, "Show afterwards how it is observed, as `scope inspect` does", NULL, 'i', false, false},
+    {"json", NULL, "With --inspect: one JSON object per line", NULL, 'j', false, false},
     CLI_ROOTDIR_OPTION,
     {0},
 };
@@ -72,8 +74,14 @@ static int run(struct args *a)
     int from = file ? open(file, O_RDONLY | O_CLOEXEC) : STDIN_FILENO, fd, rc;
     char *text = NULL;
     size_t len = 0;
+    json_t *found;
     pid_t pid;
 
+    if (args_has(a, "json") && !args_has(a, "inspect")) {
+        if (file && from >= 0)
+            close(from);
+        return cli_usage(a->command, "--json needs --inspect");
+    }
     if (from < 0) {
         cli_error("%s: %s", file, strerror(errno));
         return EXIT_FAILED;
@@ -102,20 +110,25 @@ static int run(struct args *a)
         close(from);
     if (rc == 0)
         fprintf(stderr, "Update Scope configuration success.\n");
+    if (rc == 0 && args_has(a, "inspect") && (rc = control_inspect_all(pid, &found)) == 0) {
+        control_print(found, args_has(a, "json"), false);
+        json_decref(found);
+    }
     return rc;
 }
 
 const struct cli_command command_update = {
     .name = "update",
     .summary = "Change the configuration of a process while it runs",
-    .usage = "PID|NAME [-c FILE]",
+    .usage = "[OPTIONS] PID|NAME",
     .description =
         "The file is laid over what is in effect for the process: keys that it doesn't name keep their values. "
         "Children "
         "that the process has from then on get the same. Relative paths start where the command runs. Calls are timed "
         "only if that was wanted when the process was started.\n"
-        "A process that is named by its number may belong to any session of yours, wherever that is stored; root may "
-        "name any process. The same holds for inspect.",
+        "The process may belong to any session of yours, wherever that is stored; root may name any process. Of a "
+        "name, "
+        "processes whose sessions are stored here come first. The same holds for inspect.",
     .options = options,
     .examples = examples,
     .min_args = 1,

@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <mujs.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,8 +87,35 @@ static char *exception_text(js_State *js)
     return xstrdup(js_trystring(js, -1, "error"));
 }
 
+/* Whether a syntax error is behind the expression: in what eval_new() puts around it. */
+static bool is_behind(const char *error, unsigned lines)
+{
+    static const char name[] = "SyntaxError: expression:";
+
+    return strncmp(error, name, strlen(name)) == 0 && strtoul(error + strlen(name), NULL, 10) > lines;
+}
+
+/* Of the errors of both rounds the one that concerns what the user wrote. Frees them, NULL: there was none. */
+static char *user_error(char *const errors[2], const char *expression)
+{
+    unsigned lines = 1;
+    char *ret = NULL;
+
+    for (const char *p = expression; *p; p++)
+        lines += *p == '\n';
+    for (int i = 0; i < 2 && !ret; i++)
+        if (errors[i] && !is_behind(errors[i], lines))
+            ret = xstrdup(errors[i]);
+    if (!ret)
+        ret = xasprintf("SyntaxError: expression:%u: the expression ends too early", lines);
+    free(errors[0]);
+    free(errors[1]);
+    return ret;
+}
+
 struct eval *eval_new(const char *expression, char **ret_error)
 {
+    char *errors[2] = {NULL};
     struct eval *e = xcalloc(1, sizeof(*e));
     struct buf source = BUF_INIT;
 
@@ -100,23 +128,26 @@ struct eval *eval_new(const char *expression, char **ret_error)
     js_setreport(e->js, silent);
     signal(SIGPROF, too_long);
     set_alarm(SECONDS_MAX);
-    /* In brackets first: "1) || (2" would be fine in parentheses, but is no expression. The newline ends a comment. */
+    /* In brackets first: "1) || (2" would be fine in parentheses, but is no expression. The newline ends a comment;
+     * before the expression there is none, so that its lines are counted as they are. */
     for (int round = 0; round < 2; round++) {
         buf_reset(&source);
-        buf_printf(&source, round ? "(\n%s\n)" : "[\n%s\n]", expression);
+        buf_printf(&source, round ? "(%s\n)" : "[%s\n]", expression);
         if (js_ploadstring(e->js, "expression", buf_cstr(&source))) {
-            *ret_error = exception_text(e->js);
-            set_alarm(0);
-            end_if_refused(e);
-            buf_free(&source);
-            eval_free(e);
-            return NULL;
-        }
-        if (!round)
+            errors[round] = exception_text(e->js);
             js_pop(e->js, 1);
+        } else if (!round) {
+            js_pop(e->js, 1);
+        }
     }
     set_alarm(0);
     buf_free(&source);
+    if (errors[0] || errors[1]) {
+        end_if_refused(e);
+        *ret_error = user_error(errors, expression);
+        eval_free(e);
+        return NULL;
+    }
     js_setregistry(e->js, "expression");
     return e;
 }

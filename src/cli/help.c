@@ -220,6 +220,14 @@ void help_man(FILE *to)
             fputc('\n', to);
         }
     }
+    fputs(".SH \"COMMANDS OF APPSCOPE 1.4\"\nThese are not built. They are refused, so that no program of that name is "
+          "run by mistake.\n",
+          to);
+    for (const struct cli_former *f = cli_former_commands; f->name; f++) {
+        fprintf(to, ".TP\n.B %s\n", f->name);
+        roff(to, f->instead);
+        fputs(".\n", to);
+    }
     fputs(
         ".SH ENVIRONMENT\n"
         ".TP\n.B SCOPE_HOME\nWhere sessions are stored, instead of ~/.scope. It has to be yours alone, and "
@@ -281,6 +289,12 @@ void help_markdown(FILE *to)
         for (const struct cli_example *e = c->examples; e && e->line; e++)
             fprintf(to, "%s    %s\n        # %s\n", e == c->examples ? "\n" : "", e->line, e->what);
     }
+    fputs("\n## Commands of AppScope 1.4 that are not built\n\n"
+          "They are refused with status 2, so that no program of that name is run by mistake; `scope run -- NAME` runs "
+          "one.\n\n| Command | Instead |\n|---|---|\n",
+          to);
+    for (const struct cli_former *f = cli_former_commands; f->name; f++)
+        fprintf(to, "| %s | %s |\n", f->name, f->instead);
     fputs("\n## Exit status\n\n| Status | When |\n|---|---|\n"
           "| the program's | `run`: scope becomes the program |\n"
           "| 0 | success, help, a prompt that was declined, data that went elsewhere |\n"
@@ -417,7 +431,11 @@ static void bash_completion(FILE *to)
             fputs("COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n", to);
         else if (strcmp(w, "<dir>") == 0)
             fputs("COMPREPLY=($(compgen -d -- \"$cur\")) ;;\n", to);
-        else
+        else if (strcmp(w, "<command>") == 0) {
+            fputs("COMPREPLY=($(compgen -W \"", to);
+            command_names(to, " ");
+            fputs("\" -- \"$cur\")) ;;\n", to);
+        } else
             fprintf(to, "COMPREPLY=($(compgen -W \"%s\" -- \"$cur\")) ;;\n", w);
         fputs("        esac ;;\n", to);
     }
@@ -499,7 +517,11 @@ static void zsh_completion(FILE *to)
             fputs("            '*:directory:_files -/' ;;\n", to);
         else if (strcmp(w, "<file>") == 0)
             fputs("            '*:file:_files' ;;\n", to);
-        else if (*w)
+        else if (strcmp(w, "<command>") == 0) {
+            fputs("            '*:command:(", to);
+            command_names(to, " ");
+            fputs(")' ;;\n", to);
+        } else if (*w)
             fprintf(to, "            '*:argument:(%s)' ;;\n", w);
         else
             fputs("            '*: :' ;;\n", to);

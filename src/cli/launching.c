@@ -2,9 +2,11 @@
 /* Starting a program observed: what run, watch and the bare form have in common. */
 #include "cli/cli.h"
 
+#include <ctype.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,12 +24,17 @@
 #include "config/config.h"
 #include "inject/attach.h"
 #include "inject/launch.h"
+#include "output/log_link.h"
 #include "wire/join.h"
 
 /* A collector waits this long for a first or next process. Long enough for a slow start (a big program from a slow
  * disk), short enough not to pile up collectors when many short programs are run one after the other. */
 #define LINGER_MS 2000
 #define PREWARM_MS 5000
+#define INPUT_FIRST_MS 1000 /* for a pipe that is standard input of attach, and may be meant for nobody */
+#define INPUT_NEXT_MS 10000
+#define INPUT_MAX ((size_t)1 << 20)
+#define LOG_DEFAULT "/tmp/scope.log" /* of libscope.log.transport.path */
 
 const struct cli_option cli_run_options[] = {
     {"verbosity", "0-9", "Detail of metrics, 0 (few tags, all summed up) to 9 (every operation)", NULL, 'v', false,
@@ -52,7 +59,7 @@ const struct cli_option cli_run_options[] = {
      "unix://@NAME, file:///PATH",
      NULL, 'm', false, false},
     {"eventdest", "DEST", "Where events go, in the same forms", NULL, 'e', false, false},
-    {"nobreaker", NULL, "Ask Cribl not to break events", NULL, 'n', false, false},
+    {"nobreaker", NULL, "Ask Cribl not to break events (SCOPE_CRIBL_NO_BREAKER=true)", NULL, 'n', false, false},
     {"authtoken", "TOKEN", "Token for Cribl", NULL, 'a', false, false},
     {0},
 };
@@ -136,16 +143,18 @@ static int set_dest(const struct args *a, struct config_sources *config, const c
     return rc;
 }
 
+/* What a scope.yml that is named says alone. */
+static const char *const configuring[] = {"metricformat", "metricprefix", "metricdest", "eventdest", "nobreaker",
+                                          "authtoken",    "verbosity",    "payloads",   "loglevel",  "backtrace",
+                                          "coredump",     "cribldest",    "syscalls",   "lossless",  NULL};
+
 int cli_apply_flags(const struct args *a, struct config_sources *config)
 {
-    static const char *const excluded[] = {"metricformat", "metricprefix", "metricdest", "eventdest", "nobreaker",
-                                           "authtoken",    "verbosity",    "payloads",   "loglevel",  "backtrace",
-                                           "coredump",     "cribldest",    "syscalls",   "lossless"};
     int64_t verbosity = 0;
     int rc = 0;
 
-    for (size_t i = 0; rc == 0 && i < sizeof(excluded) / sizeof(*excluded); i++)
-        rc = args_conflict(a, "userconfig", excluded[i]);
+    for (size_t i = 0; rc == 0 && configuring[i]; i++)
+        rc = args_conflict(a, "userconfig", configuring[i]);
     if (rc == 0)
         rc = args_conflict(a, "cribldest", "metricdest");
     if (rc == 0)
@@ -154,8 +163,6 @@ int cli_apply_flags(const struct args *a, struct config_sources *config)
         rc = args_number(a, "verbosity", 0, 9, &verbosity);
     if (rc)
         return rc;
-    if (args_has(a, "nobreaker"))
-        cli_error("--nobreaker: Cribl mode is not built yet; the option has no effect");
     if ((rc = set_flag(a, config, "verbosity", "metric.format.verbosity", NULL)) ||
         (rc = set_flag(a, config, "syscalls", "event.watch.syscall", "true")) ||
         (rc = set_flag(a, config, "lossless", "libscope.lossless", "true")) ||
@@ -195,26 +202,68 @@ static void is_fatal(void *ctx, const struct cfg_problem *p)
 }
 
 /* What a session has in place of the built-in defaults: everything goes into its own directory, and nothing needs to be
- * protected from many events. The environment and flags stand above it. -EILSEQ if the directory's name isn't text. */
+ * protected from many events. The environment and flags stand above it. dir may be NULL: there is none, and what is
+ * observed goes elsewhere. -EILSEQ if the directory's name isn't text. */
 static int session_defaults(struct config_sources *config, const char *dir)
 {
     struct buf b = BUF_INIT;
     bool fatal = false;
 
-    buf_str(&b, "metric:\n  format:\n    type: ndjson\n  transport:\n    type: file\n    path: ");
-    yaml_path(&b, dir, "metrics.json");
-    buf_str(&b, "\nevent:\n  format:\n    maxeventpersec: 0\n  transport:\n    type: file\n    path: ");
-    yaml_path(&b, dir, "events.json");
-    buf_str(&b, "\npayload:\n  dir: ");
-    yaml_path(&b, dir, "payloads");
-    buf_str(&b, "\nlibscope:\n  commanddir: ");
-    yaml_path(&b, dir, "cmd");
-    buf_str(&b, "\n  log:\n    level: info\n    transport:\n      type: file\n      path: ");
-    yaml_path(&b, dir, "scope.log");
+    buf_str(&b, "metric:\n  format:\n    type: ndjson\n");
+    if (dir) {
+        buf_str(&b, "  transport:\n    type: file\n    path: ");
+        yaml_path(&b, dir, "metrics.json");
+    }
+    buf_str(&b, "\nevent:\n  format:\n    maxeventpersec: 0\n");
+    if (dir) {
+        buf_str(&b, "  transport:\n    type: file\n    path: ");
+        yaml_path(&b, dir, "events.json");
+        buf_str(&b, "\npayload:\n  dir: ");
+        yaml_path(&b, dir, "payloads");
+        buf_str(&b, "\nlibscope:\n  commanddir: ");
+        yaml_path(&b, dir, "cmd");
+        buf_str(&b, "\n  log:\n    level: info\n    transport:\n      type: file\n      path: ");
+        yaml_path(&b, dir, "scope.log");
+    }
     buf_char(&b, '\n');
     config_add_text(config, "session defaults", b.p, b.len, is_fatal, &fatal);
     buf_free(&b);
     return fatal ? -EILSEQ : 0;
+}
+
+/* Which of both has a destination of its own, before session_defaults(). */
+struct elsewhere {
+    bool events, metrics;
+};
+
+static struct elsewhere elsewhere_of(const struct config_sources *config, bool user_config)
+{
+    struct config *c = config_for(config, NULL);
+    bool all = user_config || c->cribl.enable;
+    struct elsewhere e = {
+        .events = c->event.enable && (all || config_sets(config, "event.transport")),
+        .metrics = c->metric.enable && (all || config_sets(config, "metric.transport")),
+    };
+
+    config_free(c);
+    return e;
+}
+
+/* Where no session can be stored: what goes elsewhere needs none. False if nothing does. */
+static bool do_without_session(struct config_sources *config, bool user_config, struct elsewhere e)
+{
+    if (!e.events && !e.metrics)
+        return false;
+    if (!user_config)
+        session_defaults(config, NULL);
+    if (!e.events)
+        config_set(config, "event.enable", "false", "no session", NULL, NULL);
+    if (!e.metrics)
+        config_set(config, "metric.enable", "false", "no session", NULL, NULL);
+    cli_error("what has a destination of its own is told there all the same%s", !e.events    ? "; events are not kept"
+                                                                                : !e.metrics ? "; metrics are not kept"
+                                                                                             : "");
+    return true;
 }
 
 /* --- the collector process --- */
@@ -224,42 +273,71 @@ struct collector_ctx {
     const struct config *config;
     char *note;                 /* first line of the log, or NULL */
     const struct buf *problems; /* of the configuration: strings one after the other, or NULL */
+    bool no_breaker;            /* --nobreaker */
 };
 
-static FILE *open_log(const struct session *s, const struct config *c)
+/* Not into somebody else's file: the default is in /tmp. NULL with errno. */
+static FILE *open_log_file(const char *path)
 {
-    const struct cfg_transport *t = &c->libscope.log.transport;
-    char *path = NULL;
-    FILE *f = NULL;
-    int fd;
+    int fd = safe_file(path, O_WRONLY | O_CREAT | O_APPEND, 0600, NULL);
 
-    if (s)
-        path = xasprintf("%s/scope.log", s->dir);
-    else if (t->type == CFG_FILE && t->path && strcmp(t->path, "stdout") != 0 && strcmp(t->path, "stderr") != 0)
-        path = xstrdup(t->path);
-    else if (t->type == CFG_FILE && t->path)
-        return strcmp(t->path, "stdout") == 0 ? stdout : stderr;
-    if (path) {
-        fd = safe_file(path, O_WRONLY | O_CREAT | O_APPEND, 0600, NULL);
-        f = fd >= 0 ? fdopen(fd, "a") : NULL;
-        free(path);
-    }
-    return f;
+    if (fd >= 0)
+        return fdopen(fd, "a");
+    errno = -fd;
+    return NULL;
+}
+
+/* A session keeps its log itself. What is configured gets it as well; without a session, alone. *ret_problem becomes a
+ * malloc'ed text if something could not be opened. */
+static FILE *open_log(const struct collector_ctx *ctx, char **ret_problem)
+{
+    const struct session *s = ctx->options.session;
+    const struct cfg_transport *t = &ctx->config->libscope.log.transport;
+    const char *path = t->path ? t->path : "";
+    char *own = s ? xasprintf("%s/scope.log", s->dir) : NULL;
+    /* The default is for those who have no session. */
+    bool elsewhere = !s || t->type != CFG_FILE ||
+                     (strcmp(path, own) != 0 &&
+                      (strcmp(path, LOG_DEFAULT) != 0 || config_sets(ctx->options.config, "libscope.log.transport")));
+    FILE *files[2] = {NULL};
+
+    if (own && !(files[0] = open_log_file(own)))
+        *ret_problem = xasprintf("%s: %s", own, strerror(errno));
+    if (!elsewhere || t->type != CFG_FILE)
+        ;
+    else if (strcmp(path, "stdout") == 0)
+        files[1] = stdout;
+    else if (strcmp(path, "stderr") == 0)
+        files[1] = stderr;
+    else if (!(files[1] = open_log_file(path)))
+        *ret_problem = xasprintf("the log does not get to %s: %s", path, strerror(errno));
+    free(own);
+    if (elsewhere && t->type != CFG_FILE)
+        return log_link_open(files, t);
+    if (files[0] && files[1])
+        return log_link_open(files, NULL);
+    return files[0] ? files[0] : files[1];
 }
 
 int collector_main(void *arg, int listen_fd, int ready_fd, const char *secret)
 {
     struct collector_ctx *ctx = arg;
-    FILE *log = open_log(ctx->options.session, ctx->config);
+    char *problem = NULL;
+    FILE *log = open_log(ctx, &problem);
 
     if (log)
         log_setup(log, (enum log_level)ctx->config->libscope.log.level, NULL);
     else
         log_setup(stderr, LOGL_NONE, NULL);
+    if (problem)
+        log_warning("%s", problem);
+    free(problem);
     for (size_t at = 0; ctx->problems && at < ctx->problems->len; at += strlen(ctx->problems->p + at) + 1)
         log_warning("%s", ctx->problems->p + at);
     if (ctx->note)
         log_warning("%s", ctx->note);
+    if (ctx->no_breaker) /* has no key; not in the program's environment */
+        setenv("SCOPE_CRIBL_NO_BREAKER", "true", 1);
     ctx->options.listen_fd = listen_fd;
     ctx->options.ready_fd = ready_fd;
     ctx->options.secret = secret;
@@ -347,11 +425,37 @@ static int not_started(int err)
     return err == ENOENT ? EXIT_NOTFOUND : EXIT_NOEXEC;
 }
 
-static int find_program(const char *name, char **ret)
+int cli_search_path(const char *name, char **ret)
 {
     const char *path = getenv("PATH");
     bool denied = false;
     struct stat st;
+
+    if (!path)
+        path = "/bin:/usr/bin"; /* confstr(_CS_PATH) */
+    for (const char *p = path;;) {
+        size_t n = strcspn(p, ":");
+        char *file = n ? xasprintf("%.*s/%s", (int)n, p, name) : xasprintf("./%s", name);
+
+        if (stat(file, &st) == 0 && S_ISREG(st.st_mode)) {
+            if (access(file, X_OK) == 0) {
+                *ret = file;
+                return 0;
+            }
+            denied = true;
+        }
+        free(file);
+        if (p[n] == '\0')
+            break;
+        p += n + 1;
+    }
+    return denied ? -EACCES : -ENOENT;
+}
+
+static int find_program(const char *name, char **ret)
+{
+    struct stat st;
+    int rc;
 
     if (*name == '\0') {
         cli_error("the name of the program is empty");
@@ -371,26 +475,11 @@ static int find_program(const char *name, char **ret)
         *ret = xstrdup(name);
         return 0;
     }
-    if (!path)
-        path = "/bin:/usr/bin"; /* confstr(_CS_PATH) */
-    for (const char *p = path;;) {
-        size_t n = strcspn(p, ":");
-        char *file = n ? xasprintf("%.*s/%s", (int)n, p, name) : xasprintf("./%s", name);
-
-        if (stat(file, &st) == 0 && S_ISREG(st.st_mode)) {
-            if (access(file, X_OK) == 0) {
-                *ret = file;
-                return 0;
-            }
-            denied = true;
-        }
-        free(file);
-        if (p[n] == '\0')
-            break;
-        p += n + 1;
-    }
-    cli_error(denied ? "%s: is not executable" : "%s: there is no such program in PATH", name);
-    return denied ? EXIT_NOEXEC : EXIT_NOTFOUND;
+    rc = cli_search_path(name, ret);
+    if (rc == 0)
+        return 0;
+    cli_error(rc == -EACCES ? "%s: is not executable" : "%s: there is no such program in PATH", name);
+    return rc == -EACCES ? EXIT_NOEXEC : EXIT_NOTFOUND;
 }
 
 /* What a write of ours beyond a limit of the program's surroundings would do to it: it has to run all the same. */
@@ -551,6 +640,7 @@ static struct prepared prepare(const struct args *a, struct config_sources *conf
                                              .linger_ms = LINGER_MS};
     ctx.config = effective;
     ctx.problems = problems;
+    ctx.no_breaker = args_has(a, "nobreaker");
     if (launch_reason(kind))
         ctx.note = xasprintf("%s %s: not observed itself%s", image, launch_reason(kind),
                              launch_preloads(kind) ? "; programs that it starts are" : "");
@@ -587,15 +677,39 @@ static char *transport_text(const struct config *c, bool events)
     return url;
 }
 
+/* Directories that were not made for us are not made by us: HOME, TMPDIR or /tmp. What SCOPE_HOME names is ours. */
+static int check_home(char **ret_what)
+{
+    const char *home = getenv("SCOPE_HOME");
+    char *base, *slash;
+    struct stat st;
+    int rc = 0;
+
+    if (home && *home)
+        return 0;
+    base = session_base();
+    slash = strrchr(base, '/');
+    slash[slash == base] = '\0';
+    if (stat(base, &st) < 0) {
+        rc = -errno;
+        *ret_what = xstrdup(base);
+    }
+    free(base);
+    return rc;
+}
+
 /* Fills in a new session and writes its files. */
 static int new_session(char **argv, pid_t pid, const char *kind, struct session *s, char **ret_what)
 {
     const char *slash = strrchr(argv[0], '/');
     size_t n = 0;
+    int rc;
 
     while (argv[n])
         n++;
     *s = (struct session){.exit_code = -1};
+    if ((rc = check_home(ret_what)) < 0)
+        return rc;
     s->command = xstrdup(slash ? slash + 1 : argv[0]);
     s->argv = xcalloc(n + 1, sizeof(char *));
     for (size_t i = 0; i < n; i++)
@@ -642,15 +756,16 @@ static int save_session(struct session *s, struct config_sources *config, const 
 }
 
 /* A new session with what is configured for its first program. 0, or -errno with *ret_what naming what failed
- * (malloc'ed); then nothing is left of it. */
-static int begin_session(const struct args *a, const char *kind, pid_t pid, const char *path, char **argv,
+ * (malloc'ed); then nothing is left of it. user_config: the user's scope.yml takes the place of
+ * session_defaults(). */
+static int begin_session(bool user_config, const char *kind, pid_t pid, const char *path, char **argv,
                          struct config_sources *config, struct session *s, char **ret_what)
 {
     int rc = new_session(argv, pid, kind, s, ret_what);
 
     if (rc < 0)
         return rc;
-    if (!args_has(a, "userconfig") && (rc = session_defaults(config, s->dir)) < 0)
+    if (!user_config && (rc = session_defaults(config, s->dir)) < 0)
         *ret_what = xstrdup(s->dir);
     else
         rc = save_session(s, config, path, argv, ret_what);
@@ -675,6 +790,20 @@ static void no_session(const char *what, int rc)
     cli_hint("SCOPE_HOME names another directory for sessions; `scope doctor` checks this one");
 }
 
+/* With a Cribl destination from the environment there is no other: a flag that names one is told of. */
+static void warn_cribl(const struct args *a, const struct config_sources *config)
+{
+    static const char *const options[] = {"eventdest", "metricdest"};
+    struct config *c = config_for(config, NULL);
+
+    for (size_t i = 0; c->cribl.enable && i < sizeof(options) / sizeof(*options); i++)
+        if (args_has(a, options[i])) {
+            cli_error("--%s has no effect: the environment switches Cribl mode on", options[i]);
+            cli_hint("SCOPE_CRIBL_ENABLE=false switches it off");
+        }
+    config_free(c);
+}
+
 /* The user's scope.yml, if one is named, and the environment. -errno after a message. */
 static int add_sources(const struct args *a, struct config_sources *config, struct buf *problems)
 {
@@ -690,6 +819,7 @@ static int add_sources(const struct args *a, struct config_sources *config, stru
             cli_hint("`scope config check %s` checks the whole file", user_config);
     }
     config_add_environ(config, (const char *const *)environ, quiet_problem, problems);
+    warn_cribl(a, config);
     return 0;
 }
 
@@ -713,6 +843,7 @@ int cli_run_program(const struct args *a, const char *kind)
     struct buf problems = BUF_INIT;
     char *path = NULL, *what = NULL;
     struct prepared p = {0};
+    struct elsewhere elsewhere;
     int rc = cli_apply_flags(a, config);
 
     if (rc == 0)
@@ -727,9 +858,12 @@ int cli_run_program(const struct args *a, const char *kind)
         rc = EXIT_OURS;
         goto out;
     }
-    rc = begin_session(a, kind, getpid(), path, a->words, config, &s, &what);
+    elsewhere = elsewhere_of(config, args_has(a, "userconfig"));
+    rc = begin_session(args_has(a, "userconfig"), kind, getpid(), path, a->words, config, &s, &what);
     if (rc < 0) {
         no_session(what, rc);
+        if (do_without_session(config, args_has(a, "userconfig"), elsewhere))
+            p = prepare(a, config, &problems, NULL, path, a->words);
     } else {
         warn_sudo(s.dir);
         p = prepare(a, config, &problems, &s, path, a->words);
@@ -858,19 +992,103 @@ static int attach_one(struct attach *a, pid_t pid, const char *socket, const cha
     return rc;
 }
 
-int cli_attach(const struct args *a, pid_t *pids, size_t count)
+/* Waits for what a pipe has to say: false if nothing comes. */
+static bool has_more(int fd, int ms)
 {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int n;
+
+    while ((n = poll(&p, 1, ms)) < 0 && errno == EINTR)
+        ;
+    return n > 0;
+}
+
+/* The scope.yml on standard input, if there is one: of a file what is left of it, which stays there for others; of a
+ * pipe all that its writer says. Nothing but blanks is none. 0 or -errno. */
+static int read_input(struct buf *ret)
+{
+    struct stat st;
+    off_t at = 0;
+    ssize_t n;
+    bool pipe;
+
+    if (fstat(STDIN_FILENO, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode)))
+        return 0;
+    pipe = !S_ISREG(st.st_mode);
+    if (pipe && !has_more(STDIN_FILENO, INPUT_FIRST_MS)) {
+        cli_error("standard input says nothing: it is not read as a scope.yml");
+        return 0;
+    }
+    if (!pipe && (at = lseek(STDIN_FILENO, 0, SEEK_CUR)) < 0)
+        return -errno;
+    do {
+        char *to = buf_room(ret, 65536);
+
+        if (pipe && !has_more(STDIN_FILENO, INPUT_NEXT_MS))
+            return -ETIMEDOUT;
+        n = pipe ? read(STDIN_FILENO, to, 65536) : pread(STDIN_FILENO, to, 65536, at);
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
+            return errno == EBADF ? 0 : -errno; /* open for writing only */
+        if (n > 0) {
+            ret->len += (size_t)n;
+            at += n;
+        }
+        if (ret->len > INPUT_MAX)
+            return -EFBIG;
+    } while (n != 0);
+    for (size_t i = 0; i < ret->len; i++)
+        if (!isspace((unsigned char)ret->p[i]))
+            return 0;
+    buf_reset(ret);
+    return 0;
+}
+
+/* read_input() into the configuration, unless a file is named: 0 or an exit status after a message. */
+static int add_input(const struct args *a, struct config_sources *config, struct buf *ret)
+{
+    static const char name[] = "standard input";
+    int rc;
+
+    if (args_has(a, "userconfig"))
+        return 0;
+    rc = read_input(ret);
+    if (rc < 0) {
+        cli_error("%s: %s", name,
+                  rc == -EFBIG       ? "longer than 1 MiB, which is no scope.yml"
+                  : rc == -ETIMEDOUT ? "its writer doesn't go on"
+                                     : strerror(-rc));
+        return EXIT_FAILED;
+    }
+    for (size_t i = 0; ret->len && configuring[i]; i++)
+        if (args_has(a, configuring[i]))
+            return cli_usage(a->command,
+                             "Cannot specify --%s and a scope.yml on standard input (</dev/null: there is none)",
+                             configuring[i]);
+    if (ret->len && config_add_text(config, name, ret->p, ret->len, cli_problem, NULL) < 0) {
+        cli_hint("attach reads its scope.yml from standard input; with </dev/null there is none");
+        return EXIT_FAILED;
+    }
+    return 0;
+}
+
+int cli_attach(const struct args *a, pid_t *pids, size_t *ret_count)
+{
+    size_t count = *ret_count;
     struct config_sources *config = config_sources_new();
     struct attach **ready = xcalloc(count, sizeof(struct attach *));
+    struct buf input = BUF_INIT;
     struct buf problems = BUF_INIT;
     struct session s = {0};
     struct collector_ctx ctx = {0};
     struct config *effective = NULL;
+    struct elsewhere elsewhere;
+    bool user_config, stored;
     char *lib = NULL, *plans = NULL, *what = NULL, *socket = NULL, **argv = NULL;
     size_t n = 0, done = 0;
     int rc = cli_apply_flags(a, config);
 
-    if (rc)
+    *ret_count = 0;
+    if (rc || (rc = add_input(a, config, &input)))
         goto out;
     rc = EXIT_FAILED;
     if (add_sources(a, config, &problems) < 0)
@@ -888,27 +1106,39 @@ int cli_attach(const struct args *a, pid_t *pids, size_t count)
         goto out;
     free(argv);
     argv = command_of(pids[0], attach_name(ready[0]));
-    rc = begin_session(a, "attach", pids[0], argv[0], argv, config, &s, &what);
-    if (rc < 0) {
+    user_config = args_has(a, "userconfig") || input.len;
+    elsewhere = elsewhere_of(config, user_config);
+    rc = begin_session(user_config, "attach", pids[0], argv[0], argv, config, &s, &what);
+    stored = rc == 0;
+    if (!stored) {
         no_session(what, rc);
         rc = EXIT_FAILED;
-        goto out;
+        if (!do_without_session(config, user_config, elsewhere))
+            goto out;
+    } else {
+        warn_sudo(s.dir);
     }
-    warn_sudo(s.dir);
     config_free(effective);
     effective = config_of_program(config, argv[0], argv);
-    ctx.options = (struct collector_options){
-        .config = config, .session = &s, .plan_dir = plans, .lib = lib, .linger_ms = LINGER_MS, .starter = getpid()};
+    ctx.options = (struct collector_options){.config = config,
+                                             .session = stored ? &s : NULL,
+                                             .plan_dir = plans,
+                                             .lib = lib,
+                                             .linger_ms = LINGER_MS,
+                                             .starter = getpid()};
     ctx.config = effective;
     ctx.problems = &problems;
-    rc = launch_collector(effective, &s, collector_main, &ctx, &socket);
+    ctx.no_breaker = args_has(a, "nobreaker");
+    rc = launch_collector(effective, stored ? &s : NULL, collector_main, &ctx, &socket);
     if (rc < 0) {
-        no_collector(&s, rc);
+        no_collector(stored ? &s : NULL, rc);
         rc = EXIT_FAILED;
         goto out;
     }
     for (size_t i = 0; i < n; i++) {
         rc = attach_one(ready[i], pids[i], socket, lib);
+        if (rc == 0)
+            pids[(*ret_count)++] = pids[i];
         done += rc == 0 || (rc == -ESRCH && n > 1);
     }
     rc = done == count ? 0 : EXIT_FAILED;
@@ -923,6 +1153,7 @@ out:
     free(argv);
     if (effective)
         config_free(effective);
+    buf_free(&input);
     buf_free(&problems);
     session_clear(&s);
     config_sources_free(config);

@@ -80,34 +80,22 @@ static int run_command(const struct cli_command *c, int argc, char **argv)
  * command's name is the likeliest reason. */
 static int run_bare(int argc, char **argv)
 {
-    const char *names[32] = {0}, *like, *path = getenv("PATH");
-    size_t n = 0;
+    char *file = NULL;
     int rc;
 
-    if (!strchr(argv[0], '/')) {
-        bool found = false;
+    if (cli_is_former(argv[0]))
+        return cli_refuse_former(argv[0]);
+    if (*argv[0] && !strchr(argv[0], '/') && cli_search_path(argv[0], &file) == -ENOENT) {
+        const char *like = cli_closest_command(argv[0]);
 
-        for (const char *p = path ? path : "/bin:/usr/bin"; p && !found;) {
-            size_t len = strcspn(p, ":");
-            char *file = xasprintf("%.*s/%s", (int)len, p, argv[0]);
-
-            found = access(file, F_OK) == 0;
-            free(file);
-            p = p[len] ? p + len + 1 : NULL;
-        }
-        for (const struct cli_command *const *c = cli_commands; *c && n < 31; c++)
-            if (!(*c)->hidden)
-                names[n++] = (*c)->name;
-        like = found ? NULL : cli_closest(argv[0], names);
-        if (!found) {
-            cli_error("'%s' is neither a command nor a program in PATH", argv[0]);
-            if (like)
-                cli_hint("did you mean `scope %s`?", like);
-            else
-                cli_hint("`scope help` lists the commands");
-            return EXIT_NOTFOUND;
-        }
+        cli_error("'%s' is neither a command nor a program in PATH", argv[0]);
+        if (like)
+            cli_hint("did you mean `scope %s`?", like);
+        else
+            cli_hint("`scope help` lists the commands");
+        return EXIT_NOTFOUND;
     }
+    free(file);
     char **words = xcalloc((size_t)argc + 2, sizeof(char *));
 
     words[0] = (char *)"--";
@@ -137,11 +125,7 @@ int main(int argc, char **argv)
         return cli_finish(0);
     }
     if (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0) {
-        if (argc > 2 && (c = cli_find(argv[2])))
-            help_command(stdout, c);
-        else
-            help_overview(stdout);
-        return cli_finish(0);
+        return run_command(&command_help, argc - 2, argv + 2);
     }
     if (strcmp(argv[1], "-V") == 0 || strcmp(argv[1], "--version") == 0)
         return run_command(&command_version, 0, argv);
@@ -156,8 +140,12 @@ int main(int argc, char **argv)
     }
     if (argv[1][0] == '-') {
         cli_error("there is no option %s before a command", argv[1]);
-        cli_hint("`scope help` shows how to use it; options of `run` stand after the word: scope run %s ... PROGRAM",
-                 argv[1]);
+        if (cli_former_option(argv[1]))
+            cli_hint("what it did in AppScope 1.4 is done by %s", cli_former_option(argv[1]));
+        else
+            cli_hint(
+                "`scope help` shows how to use it; options of `run` stand after the word: scope run %s ... PROGRAM",
+                argv[1]);
         return EXIT_USAGE;
     }
     c = cli_find(argv[1]);

@@ -10,7 +10,7 @@
 
 #include "base/mem.h"
 
-#define SYNC_MS 3000
+#define SYNC_MS 5000 /* a collector that ends gives its destinations some seconds, in which it answers nobody */
 
 const struct cli_option cli_session_options[] = {
     {"id", "N", "The session with this number (default: the most recent one)", NULL, 'i', false, false},

@@ -13,9 +13,7 @@
 #include "inject/process.h"
 
 const struct cli_option cli_target_options[] = {
-    {"all-matches", NULL, "All processes of that name", NULL, 0, false, false},
-    {"children", NULL, "The processes that these have started, too", NULL, 0, false, false},
-    CLI_ROOTDIR_OPTION,
+    CLI_TARGET_OPTIONS,
     {0},
 };
 
@@ -125,47 +123,85 @@ static void match_child(pid_t pid, void *ctx)
         }
 }
 
-static void print(FILE *to, const struct found *f)
+static void print(FILE *to, const pid_t *pids, size_t count)
 {
-    static const char *const headers[] = {"ID", "PID", "USER", "COMMAND"};
-    struct table *t = table_new(headers, sizeof(headers) / sizeof(*headers));
+    static const struct table_column columns[] = {{"ID", 0, 0, false},
+                                                  {"PID", 0, 0, false},
+                                                  {"USER", 0, 0, false},
+                                                  {"SCOPED", 0, 0, false},
+                                                  {"COMMAND", 1, 12, true}};
+    struct table *t = table_new(columns, sizeof(columns) / sizeof(*columns));
 
-    for (size_t i = 0; i < f->count; i++) {
+    for (size_t i = 0; i < count; i++) {
         struct process_facts facts;
-        char user[64], *exe = process_link(f->v[i], "exe");
+        char user[64], *exe = process_link(pids[i], "exe");
 
-        if (process_facts(f->v[i], &facts) < 0)
+        if (process_facts(pids[i], &facts) < 0)
             facts = (struct process_facts){0};
         table_cellf(t, "%zu", i + 1);
-        table_cellf(t, "%d", (int)f->v[i]);
+        table_cellf(t, "%d", (int)pids[i]);
         table_cell(t, text_user(facts.uid, user));
+        table_cell(t, is_observed(pids[i]) ? "true" : "false");
         table_cell(t, *exe ? exe : facts.name);
         free(exe);
     }
     table_print(t, to);
 }
 
+bool cli_can_ask(void)
+{
+    return isatty(STDIN_FILENO) && (isatty(STDOUT_FILENO) || isatty(STDERR_FILENO));
+}
+
+int cli_choose(const pid_t *pids, size_t count, pid_t *ret)
+{
+    FILE *to = isatty(STDOUT_FILENO) ? stdout : stderr;
+    char line[32] = "", *end = line;
+    unsigned long n = 0;
+
+    if (!cli_can_ask()) {
+        print(stderr, pids, count);
+        return EXIT_FAILED;
+    }
+    print(to, pids, count);
+    fputs("Select an ID from the list: ", to);
+    fflush(to);
+    if (fgets(line, sizeof(line), stdin) && isdigit((unsigned char)*line))
+        n = strtoul(line, &end, 10);
+    if (!n || n > count || end[strspn(end, " \n")]) {
+        line[strcspn(line, "\n")] = '\0';
+        cli_error("invalid selection: '%s' is no ID of the list", line);
+        return EXIT_FAILED;
+    }
+    *ret = pids[n - 1];
+    return 0;
+}
+
 /* One of several, by the user. */
 static int choose(struct found *f, const char *word)
 {
-    char line[32], *end;
-    unsigned long n;
-
-    if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
+    if (!cli_can_ask())
         cli_error("%zu processes are called %s; name one by its pid, or take --all-matches", f->count, word);
-        print(stderr, f);
+    if (cli_choose(f->v, f->count, f->v))
         return EXIT_FAILED;
-    }
-    print(stderr, f);
-    fputs("Select an ID from the list: ", stderr);
-    n = fgets(line, sizeof(line), stdin) ? strtoul(line, &end, 10) : 0;
-    if (!n || n > f->count) {
-        cli_error("there is no such ID");
-        return EXIT_FAILED;
-    }
-    f->v[0] = f->v[n - 1];
     f->count = 1;
     return 0;
+}
+
+void cli_observed(const char *name, pid_t **ret, size_t *ret_count)
+{
+    struct search s = {.name = name, .observed = true};
+
+    each_process(match, &s);
+    *ret = s.found.v;
+    *ret_count = s.found.count;
+}
+
+bool cli_is_called(pid_t pid, const char *name)
+{
+    struct process_facts f;
+
+    return process_facts(pid, &f) == 0 && has_name(pid, &f, name);
 }
 
 /* Those that the ones found have started, and so on: a process is nearly always listed behind its parent, which may go
@@ -188,7 +224,7 @@ bool cli_targets_more(const struct args *a, bool observed, pid_t **pids, size_t 
 
     if (args_has(a, "children"))
         add_children(&s);
-    else if (!a->word_count)
+    else if (args_has(a, "all"))
         each_process(match, &s);
     more = s.found.count > *count;
     *pids = s.found.v;

@@ -28,6 +28,7 @@
 #include "collector/planner.h"
 #include "collector/procinfo.h"
 #include "collector/tracer.h"
+#include "output/log_link.h"
 #include "wire/join.h"
 
 #define MS UINT64_C(1000000)
@@ -39,7 +40,7 @@
 #define CLIENTS_MAX 4096u
 #define CLIENT_WAIT_MS 2000u    /* for the request of a connection */
 #define SILENT_MAX 64u          /* connections of other users without a request: it usually comes with the connection */
-#define SYNC_WAIT_NS (3000 * MS)
+#define SYNC_WAIT_NS (2000 * MS) /* less than who asks waits (SYNC_MS of the command line) */
 #define FLUSH_WAIT_NS (2000 * MS)
 #define ACCEPT_BATCH 64
 #define SPARE_FDS 64            /* that pidfds leave to everything else */
@@ -235,12 +236,15 @@ static void sync_done(void *arg)
     ((struct client *)arg)->reached = true;
 }
 
-/* Answers those who wait, when everything has gone to its destinations. */
+static bool root_gone(const struct collector *c);
+
+/* Answers those who wait, when everything has gone to its destinations; to those that are there. */
 static void answer_syncs(struct loop *l)
 {
     uint64_t now = clock_now_mono();
     struct client *cl, *next;
     bool flushed = true, any = false, saved = false;
+    bool over = root_gone(&l->c) && !l->c.procs; /* what is lost will be known soon, at the end of this process */
 
     for (cl = l->clients; cl; cl = cl->next)
         any |= cl->sync && cl->reached;
@@ -248,12 +252,12 @@ static void answer_syncs(struct loop *l)
         return;
     payloads_flush(&l->c); /* may have to tell a loss */
     for (struct pipeline *pl = l->c.pipelines; pl; pl = pl->next)
-        flushed &= telemetry_flush(pl->tm);
+        flushed &= telemetry_flush(pl->tm) || telemetry_stuck(pl->tm);
     for (cl = l->clients; cl; cl = next) {
         next = cl->next;
         if (!cl->sync || !cl->reached)
             continue;
-        if ((l->c.dying || !flushed) && now - cl->since < SYNC_WAIT_NS)
+        if ((l->c.dying || !flushed) && (over || now - cl->since < SYNC_WAIT_NS))
             continue;
         if (!saved) /* who asks reads the session's metadata next */
             save_session(l);
@@ -965,6 +969,7 @@ int collector_run(const struct collector_options *opt)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     raise_limits();
+    log_link_start(base);
     fcntl(opt->listen_fd, F_SETFL, fcntl(opt->listen_fd, F_GETFL) | O_NONBLOCK);
     peer_watch(opt->listen_fd); /* what it accepts inherits this */
     if (s) {
@@ -978,6 +983,7 @@ int collector_run(const struct collector_options *opt)
     l.request_fd = listen_requests(opt->listen_fd);
     if (l.request_fd < 0) {
         log_error("no socket for requests: %s", strerror(-l.request_fd));
+        log_link_end(FLUSH_WAIT_NS / MS);
         event_base_free(base);
         return 1;
     }
@@ -1028,6 +1034,7 @@ int collector_run(const struct collector_options *opt)
     free_events(&l);
     doze_free(l.doze);
     job_free(l.saver);
+    log_link_end(FLUSH_WAIT_NS / MS);
     event_base_free(base);
     if (l.c.root_pidfd >= 0)
         close(l.c.root_pidfd);

@@ -18,6 +18,7 @@
 #include "base/safe_path.h"
 #include "collector/core.h"
 #include "collector/payloads.h"
+#include "output/log_link.h"
 
 #define TEXT_MAX ((size_t)1 << 20)
 #define VARIABLES_MAX 1024u
@@ -58,6 +59,7 @@ static void describe(struct buf *b, const struct proc *p)
     char *cfg = config_to_json(p->pl->cfg);
 
     buf_printf(b, "{\"cfg\":{\"current\":%s},\"interfaces\":[", cfg);
+    log_link_describe(b);
     payloads_describe(p, b);
     telemetry_describe(p->pl->tm, b);
     buf_printf(b, "],\"process\":{\"pid\":%u", p->pid);

@@ -18,6 +18,7 @@
 #include "collector/payloads.h"
 #include "collector/procinfo.h"
 #include "collector/stream.h"
+#include "inject/launch.h"
 
 const char *err_name(int err)
 {
@@ -35,38 +36,6 @@ const char *err_name(int err)
 static bool wants(const struct pipeline *pl, enum cfg_event_watch w, const char *source)
 {
     return pl->event[w] && telemetry_wants_event(pl->tm, w, source, strlen(source));
-}
-
-/* What the probe shall record, so that everything configured can be told and nothing more. */
-static uint32_t mode_for(const struct pipeline *pl)
-{
-    const struct config *cfg = pl->cfg;
-    uint32_t mode = SEG_M_ON;
-
-    if (cfg->libscope.lossless)
-        mode |= SEG_M_LOSSLESS;
-    if (pl->metric[TM_FS_DURATION] || pl->ev_fs_close || pl->event[CFG_EW_SYSCALL])
-        mode |= SEG_M_TIMING;
-    if (pl->per_op[TM_FS_READ] || pl->per_op[TM_FS_WRITE] || pl->per_op[TM_FS_DURATION] || pl->per_op[TM_NET_RX] ||
-        pl->per_op[TM_NET_TX])
-        mode |= SEG_M_REC_RW;
-    if (pl->per_op[TM_FS_SEEK])
-        mode |= SEG_M_REC_SEEK;
-    if (pl->per_op[TM_FS_STAT])
-        mode |= SEG_M_REC_STAT;
-    if (pl->per_op[TM_FS_ERROR])
-        mode |= SEG_M_REC_ERROR;
-    if (pl->event[CFG_EW_SYSCALL])
-        mode |= SEG_M_REC_ALL;
-    if (pl->event[CFG_EW_CONSOLE] || pl->event[CFG_EW_FILE])
-        mode |= SEG_M_CAPTURE;
-    if (pl->http || pl->dns || pl->statsd || pl->ev_net_app || pl->payloads)
-        mode |= SEG_M_TRAFFIC;
-    if (cfg->payload.enable)
-        mode |= SEG_M_PAYLOADS;
-    if (cfg->event.enhancefs && (pl->ev_fs_open || pl->ev_fs_close))
-        mode |= SEG_M_ENHANCEFS;
-    return mode;
 }
 
 struct pipeline *pipeline_for(struct collector *c, const struct config_sources *config, const struct cfg_process *who)
@@ -108,7 +77,7 @@ struct pipeline *pipeline_for(struct collector *c, const struct config_sources *
     pl->ev_dns_resp = wants(pl, CFG_EW_DNS, "dns.resp");
     stream_prepare(pl);
     payloads_prepare(c, pl);
-    pl->mode = mode_for(pl);
+    pl->mode = launch_mode_for(cfg, pl->tm);
     pl->next = c->pipelines;
     c->pipelines = pl;
     return pl;

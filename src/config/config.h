@@ -151,7 +151,8 @@ int config_add_text(struct config_sources *, const char *name, const char *text,
 void config_add_environ(struct config_sources *, const char *const *envp, cfg_problem_fn fn, void *ctx);
 
 /* Sets one key by its dotted path, as a flag does: "metric.format.verbosity", "7". Watches are set one by one
- * ("event.watch.syscall", "true"; "event.watch.fs.name", PATTERN), a whole transport by its URL in flag syntax
+ * ("event.watch.syscall", "true"; "event.watch.fs.name", PATTERN), the destination of a transport by its URL in flag
+ * syntax
  * ("event.transport", "tcp://[::1]:9109"), a tag as "tags.NAME". origin names the flag for config_print_yaml().
  * Returns 0, -ENOENT (no such key) or -EINVAL, after calling fn. */
 int config_set(struct config_sources *, const char *key, const char *value, const char *origin, cfg_problem_fn fn,
@@ -165,6 +166,9 @@ char *config_find_file(const char *const *envp);
 /* The configuration for one process; never NULL; the caller frees it with config_free(). proc may be NULL. */
 struct config *config_for(const struct config_sources *, const struct cfg_process *proc);
 void config_free(struct config *);
+
+/* True if a file, a variable or a flag sets this key or one below it, for every process. */
+bool config_sets(const struct config_sources *, const char *key);
 
 /* 1 if both give the same outputs and filters. */
 bool config_equal(const struct config *, const struct config *);

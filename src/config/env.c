@@ -245,7 +245,7 @@ int config_set(struct config_sources *s, const char *key, const char *value, con
         return -ENOENT;
     }
     if (k->kind == KEY_TRANSPORT) {
-        op = SET_URL_ALL;
+        op = SET_URL_FLAG;
     } else if (k->kind == KEY_PATTERNS) {
         op = SET_LIST_ADD;
     } else if (op != SET_TAG && (k->kind == KEY_SECTION || k->kind == KEY_WATCH || k->kind == KEY_TAGS ||

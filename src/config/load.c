@@ -76,7 +76,7 @@ static int check_url(const struct setting *t, const char *text, struct reporter 
     struct cfg_transport url;
     const char *why;
 
-    if (cfg_transport_parse(text, t->op == SET_URL_ALL, &url, &why) < 0) {
+    if (cfg_transport_parse(text, t->op == SET_URL_FLAG, &url, &why) < 0) {
         report(r, t->from.line, shown, true, "\"%.200s\": %s", text, why);
         return -EINVAL;
     }
@@ -111,15 +111,15 @@ int check_setting(struct config_sources *s, struct setting *t, struct reporter *
     }
     switch (t->op) {
     case SET_URL:
-    case SET_URL_ALL:
+    case SET_URL_FLAG:
     case SET_URL_CLOUD:
         ret = check_url(t, text, r, shown);
         break;
     case SET_LIST_ADD:
         if (strlen(text) > (size_t)2 * MAX_VALUE)
             why = xstrdup("the pattern is too long");
-        else if (!valid_text(text, true))
-            why = xstrdup("the pattern has control characters or isn't UTF-8");
+        else if (!valid_pattern(text))
+            why = xstrdup("the pattern isn't UTF-8");
         else
             why = check_regex(text);
         if (why) {

@@ -167,39 +167,39 @@ static void child_from(struct state *st, const struct key *parent, const char *n
     came_from(st, key_find_child(parent, name), t);
 }
 
+/* A URL replaces what it says, and that a transport of its type uses; the rest stays. */
 static void apply_url(struct state *st, const struct setting *t, const char *text)
 {
     struct cfg_transport *to = (struct cfg_transport *)((char *)st->m->cfg + t->key->offset), url;
+    bool cloud, says_tls;
 
-    if (cfg_transport_parse(text, t->op == SET_URL_ALL, &url, NULL) < 0)
+    if (cfg_transport_parse(text, t->op == SET_URL_FLAG, &url, NULL) < 0)
         return;
+    cloud = t->op == SET_URL_CLOUD && url.type == CFG_TCP;
+    says_tls = url.tls.enable || (t->op == SET_URL_FLAG && url.type == CFG_TCP);
     child_from(st, t->key, "type", t);
-    if (url.host || t->op == SET_URL_ALL) {
+    if (url.host) {
         child_from(st, t->key, "host", t);
         child_from(st, t->key, "port", t);
-    }
-    if (url.path || t->op == SET_URL_ALL)
-        child_from(st, t->key, "path", t);
-    if (t->op == SET_URL_ALL) {
-        child_from(st, t->key, "buffering", t);
     } else {
-        url.buffering = to->buffering;
-        if (!url.host) {
-            url.host = xstrdup(to->host);
-            url.port = xstrdup(to->port);
-        }
-        if (!url.path)
-            url.path = xstrdup(to->path);
+        url.host = xstrdup(to->host);
+        url.port = xstrdup(to->port);
     }
-    if (t->op == SET_URL_CLOUD && url.type == CFG_TCP)
+    if (url.path)
+        child_from(st, t->key, "path", t);
+    else
+        url.path = xstrdup(to->path);
+    url.buffering = to->buffering;
+    if (cloud)
         url.tls.enable = true;
-    if (t->op == SET_URL_ALL || url.tls.enable)
+    else if (!says_tls)
+        url.tls.enable = to->tls.enable;
+    if (cloud || says_tls)
         child_from(st, t->key, "tls.enable", t);
-    if (t->op == SET_URL_ALL || (t->op == SET_URL_CLOUD && url.type == CFG_TCP)) {
+    if (cloud) {
         child_from(st, t->key, "tls.validateserver", t);
         child_from(st, t->key, "tls.cacertpath", t);
     } else {
-        url.tls.enable = url.tls.enable || to->tls.enable;
         url.tls.validateserver = to->tls.validateserver;
         url.tls.cacertpath = xstrdup(to->tls.cacertpath);
     }
@@ -331,7 +331,7 @@ static void apply(struct state *st, const struct setting *t)
         apply_value(st, t);
         break;
     case SET_URL:
-    case SET_URL_ALL:
+    case SET_URL_FLAG:
     case SET_URL_CLOUD:
         text = expand_for(st->s, NULL, t, t->text);
         if (text)
@@ -583,6 +583,20 @@ struct config *config_for(const struct config_sources *s, const struct cfg_proce
     merged_clear(&m);
     fill_transports(cfg);
     return cfg;
+}
+
+bool config_sets(const struct config_sources *s, const char *key)
+{
+    size_t len = strlen(key);
+    struct merged m;
+    bool found = false;
+
+    merge(s, NULL, false, &m);
+    for (size_t i = 0; i < schema_count; i++)
+        if (!strncmp(schema[i].path, key, len) && (!schema[i].path[len] || schema[i].path[len] == '.'))
+            found |= m.key_from[i] && m.key_from[i]->kind != FROM_DEFAULT;
+    merged_clear(&m);
+    return found;
 }
 
 static bool holds_string(const struct key *k)

@@ -107,7 +107,10 @@ bool parse_bool(const char *text, bool *ret);
 /* NULL or a complaint; malloc'ed. */
 char *check_regex(const char *pattern);
 char *check_tag_name(const char *name);
+/* UTF-8 without control characters; multiline: but tabs, newlines and carriage returns. */
 bool valid_text(const char *s, bool multiline);
+/* UTF-8. PCRE2 takes control characters as they are. */
+bool valid_pattern(const char *s);
 
 /* Replaces $NAME (letters, digits, underscores) by lookup()'s answer; where that is NULL the text stays. A
  * backslash and a dollar become a dollar. malloc'ed; NULL if the result exceeds MAX_VALUE. */
@@ -132,7 +135,7 @@ struct origin {
 enum setting_op {
     SET_VALUE,
     SET_URL,         /* destination of a transport; TLS and buffering stay (environment) */
-    SET_URL_ALL,     /* the whole transport (flags) */
+    SET_URL_FLAG,    /* the same from a flag, whose scheme says whether there is TLS */
     SET_URL_CLOUD,   /* SCOPE_CRIBL_CLOUD: TLS with validation against the system bundle */
     SET_WATCH_RESET, /* all types off, all filters at their defaults */
     SET_LIST_CLEAR,

@@ -42,7 +42,21 @@ bool valid_text(const char *s, bool multiline)
         unsigned n = utf8_sequence(s + i, len - i);
         unsigned char c = (unsigned char)s[i];
 
-        if (n == 0 || c == 0x7f || (c < 0x20 && !(multiline && (c == '\n' || c == '\t'))))
+        if (n == 0 || c == 0x7f || (c < 0x20 && !(multiline && (c == '\n' || c == '\t' || c == '\r'))))
+            return false;
+        i += n;
+    }
+    return true;
+}
+
+bool valid_pattern(const char *s)
+{
+    size_t len = strlen(s);
+
+    for (size_t i = 0; i < len;) {
+        unsigned n = utf8_sequence(s + i, len - i);
+
+        if (n == 0)
             return false;
         i += n;
     }
@@ -201,7 +215,9 @@ int key_store(const struct key *k, void *obj, const char *text, struct complaint
 
     if (strlen(text) > (is_regex ? 2 * MAX_VALUE : MAX_VALUE))
         return complain(c, true, xasprintf("the value is longer than %d bytes", is_regex ? 2 * MAX_VALUE : MAX_VALUE));
-    if (!valid_text(text, is_regex || k->kind == KEY_STRING))
+    if (is_regex && !valid_pattern(text))
+        return complain(c, true, xstrdup("the pattern isn't UTF-8"));
+    if (!is_regex && !valid_text(text, k->kind == KEY_STRING))
         return complain(c, true, xstrdup("the value has control characters or isn't UTF-8"));
     switch (k->kind) {
     case KEY_BOOL:

@@ -573,49 +573,77 @@ static bool kernel_uses_tsc(void)
     return !strcmp(name, "tsc\n");
 }
 
-/* At least what the collector's pipeline wants (stream_prepare()); it looks at name filters, too. */
-static bool wants_traffic(const struct config *c)
+static bool wants_event(const struct telemetry *tm, enum cfg_event_watch watch, const char *source)
 {
-    const struct cfg_watch *w = c->event.watch;
-    bool any = c->payload.enable;
+    return telemetry_wants_event(tm, watch, source, strlen(source));
+}
 
-    if (c->event.enable)
-        any |= w[CFG_EW_HTTP].enable || w[CFG_EW_DNS].enable || w[CFG_EW_NET].enable || w[CFG_EW_METRIC].enable;
-    if (c->metric.enable)
-        any |= c->metric.watch[CFG_MW_HTTP] || c->metric.watch[CFG_MW_DNS] || c->metric.watch[CFG_MW_STATSD];
+/* Each operation, or how many there were. */
+static bool wants_metrics(const struct telemetry *tm, enum tm_metric first, enum tm_metric last)
+{
+    for (int m = first; m <= (int)last; m++)
+        if (telemetry_wants_metric(tm, (enum tm_metric)m) || telemetry_per_op(tm, (enum tm_metric)m))
+            return true;
+    return false;
+}
+
+static bool wants_traffic(const struct config *c, const struct telemetry *tm)
+{
+    static const struct {
+        enum cfg_event_watch watch;
+        const char *source;
+    } events[] = {
+        {CFG_EW_HTTP, "http.req"}, {CFG_EW_HTTP, "http.resp"}, {CFG_EW_HTTP, "http.note"},
+        {CFG_EW_DNS, "dns.req"},   {CFG_EW_DNS, "dns.resp"},   {CFG_EW_NET, "net.app"},
+    };
+    bool any = c->payload.enable || (c->metric.enable && c->metric.watch[CFG_MW_STATSD]) ||
+               wants_metrics(tm, TM_HTTP_REQ, TM_HTTP_RESP_LENGTH) || wants_metrics(tm, TM_DNS_REQ, TM_DNS_DURATION);
+
+    for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++)
+        any |= wants_event(tm, events[i].watch, events[i].source);
     for (size_t i = 0; i < c->protocol_count; i++)
         any |= c->protocols[i].payload;
     return any;
 }
 
-uint32_t launch_mode(const struct config *c)
+uint32_t launch_mode_for(const struct config *c, const struct telemetry *tm)
 {
-    bool fs_events = c->event.enable && c->event.watch[CFG_EW_FS].enable;
-    bool raw = c->event.enable && c->event.watch[CFG_EW_METRIC].enable;
-    bool fs = c->metric.enable && c->metric.watch[CFG_MW_FS], net = c->metric.enable && c->metric.watch[CFG_MW_NET];
-    unsigned v = c->metric.verbosity;
+    const struct cfg_watch *w = c->event.watch;
+    bool fs_close = wants_event(tm, CFG_EW_FS, "fs.close"), syscalls = c->event.enable && w[CFG_EW_SYSCALL].enable;
     uint32_t mode = SEG_M_ON;
 
     if (c->libscope.lossless)
         mode |= SEG_M_LOSSLESS;
-    if (fs || fs_events || raw) /* fs.duration and the duration of fs.close */
+    if (wants_metrics(tm, TM_FS_DURATION, TM_FS_DURATION) || fs_close || syscalls)
         mode |= SEG_M_TIMING;
-    if (((fs || net) && v >= 9) || raw)
+    if (telemetry_per_op(tm, TM_FS_READ) || telemetry_per_op(tm, TM_FS_WRITE) || telemetry_per_op(tm, TM_FS_DURATION) ||
+        telemetry_per_op(tm, TM_NET_RX) || telemetry_per_op(tm, TM_NET_TX))
         mode |= SEG_M_REC_RW;
-    if ((fs && v >= 8) || raw)
+    if (telemetry_per_op(tm, TM_FS_SEEK))
         mode |= SEG_M_REC_SEEK;
-    if ((fs && v >= 7) || raw)
+    if (telemetry_per_op(tm, TM_FS_STAT))
         mode |= SEG_M_REC_STAT;
-    if (c->event.enable && c->event.watch[CFG_EW_SYSCALL].enable)
+    if (telemetry_per_op(tm, TM_FS_ERROR))
+        mode |= SEG_M_REC_ERROR;
+    if (syscalls)
         mode |= SEG_M_REC_ALL;
-    if (c->event.enable && (c->event.watch[CFG_EW_FILE].enable || c->event.watch[CFG_EW_CONSOLE].enable))
+    if (c->event.enable && (w[CFG_EW_FILE].enable || w[CFG_EW_CONSOLE].enable))
         mode |= SEG_M_CAPTURE;
-    if (fs_events && c->event.enhancefs)
+    if (c->event.enhancefs && (fs_close || wants_event(tm, CFG_EW_FS, "fs.open")))
         mode |= SEG_M_ENHANCEFS;
-    if (wants_traffic(c))
+    if (wants_traffic(c, tm))
         mode |= SEG_M_TRAFFIC;
     if (c->payload.enable)
         mode |= SEG_M_PAYLOADS;
+    return mode;
+}
+
+uint32_t launch_mode(const struct config *c)
+{
+    struct telemetry *tm = telemetry_new_wishes(c);
+    uint32_t mode = launch_mode_for(c, tm);
+
+    telemetry_free(tm, 0);
     if (kernel_uses_tsc())
         mode |= SEG_M_TSC;
     if (arch_probe_runs_early())

@@ -12,6 +12,7 @@
 
 #include "config/config.h"
 #include "session/session.h"
+#include "telemetry/telemetry.h"
 
 enum exe_kind {
     EXE_DYNAMIC, /* 64-bit ELF of this architecture with an interpreter */
@@ -81,7 +82,10 @@ int launch_trace(const char *socket, const char *path);
 /* That exec failed: returns when nobody traces this thread any more. Closes the descriptor. */
 void launch_trace_end(int fd);
 
-/* Initial segment_header.mode for a configuration. */
+/* segment_header.mode: what the probe shall record, so that everything configured can be told and nothing more. tm was
+ * made from the same configuration. */
+uint32_t launch_mode_for(const struct config *, const struct telemetry *tm);
+/* The same for a process that begins, of which no collector knows yet; with SEG_M_TSC. */
 uint32_t launch_mode(const struct config *);
 
 #endif

@@ -13,12 +13,6 @@
 #define WAKE_MS   500u  /* how often waiting lines and notices are looked at, while there are any */
 #define NOTICE_MS 1000u /* at most one notice per kind in this time */
 
-static const char *const sourcetypes[CFG_EW_MAX] = {
-    [CFG_EW_FILE] = "file", [CFG_EW_CONSOLE] = "console", [CFG_EW_SYSLOG] = "syslog",   [CFG_EW_METRIC] = "metric",
-    [CFG_EW_HTTP] = "http", [CFG_EW_NET] = "net",         [CFG_EW_FS] = "fs",           [CFG_EW_DNS] = "dns",
-    [CFG_EW_PROCESS] = "process", [CFG_EW_SYSCALL] = "syscall",
-};
-
 static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec now;
@@ -309,25 +303,6 @@ static void set_tags(struct telemetry *t, const struct config *cfg)
     }
 }
 
-static void set_watches(struct telemetry *t, const struct config *cfg)
-{
-    for (int i = 0; i < CFG_EW_MAX; i++) {
-        const struct cfg_watch *from = &cfg->event.watch[i];
-        struct watch *w = &t->watch[i];
-        const char *name = i == CFG_EW_FILE      ? "(\\/logs?\\/)|(\\.log$)|(\\.log[.\\d])"
-                           : i == CFG_EW_CONSOLE ? "(stdout)|(stderr)"
-                                                 : ".*";
-
-        w->enable = cfg->event.enable && from->enable;
-        w->allowbinary = from->allowbinary;
-        w->name = filter_new(from->name ? from->name : name, name);
-        w->field = filter_new(from->field ? from->field : ".*", i == CFG_EW_METRIC ? "^[^h]+" : ".*");
-        w->value = filter_new(from->value ? from->value : ".*", ".*");
-        w->type = xasprintf("\",\"body\":{\"sourcetype\":\"%s\",\"_time\":", sourcetypes[i]);
-        w->type_len = strlen(w->type);
-    }
-}
-
 static void set_self(struct telemetry *t)
 {
     struct tm_process *who = &t->self_who;
@@ -346,7 +321,7 @@ static void set_self(struct telemetry *t)
 
 struct telemetry *telemetry_new(struct event_base *base, const struct config *cfg)
 {
-    struct telemetry *t = xcalloc(1, sizeof(*t));
+    struct telemetry *t = telemetry_new_wishes(cfg);
     const struct cfg_transport *to_events = cfg->cribl.enable ? &cfg->cribl.transport : &cfg->event.transport;
     const struct cfg_transport *to_metrics = cfg->cribl.enable ? &cfg->cribl.transport : &cfg->metric.transport;
 
@@ -354,16 +329,11 @@ struct telemetry *telemetry_new(struct event_base *base, const struct config *cf
     t->timer = event_new(base, -1, 0, on_timer, t);
     if (!t->timer)
         abort(); /* out of memory */
-    t->events_on = cfg->event.enable;
-    t->metrics_on = cfg->metric.enable;
     t->metric_format = cfg->cribl.enable ? CFG_NDJSON : cfg->metric.format;
     t->prefix = xstrdup(cfg->metric.statsdprefix ? cfg->metric.statsdprefix : "");
     t->statsd_max = cfg->metric.statsdmaxlen;
-    t->verbosity = cfg->metric.verbosity < 9 ? cfg->metric.verbosity : 9;
-    memcpy(t->metric_watch, cfg->metric.watch, sizeof(t->metric_watch));
     t->limit.rate = cfg->event.maxeventpersec;
     set_tags(t, cfg);
-    set_watches(t, cfg);
     set_self(t);
     if (cfg->libscope.configevent || cfg->cribl.enable)
         t->config_json = config_to_json(cfg);
@@ -412,13 +382,16 @@ void telemetry_free(struct telemetry *t, unsigned wait_ms)
 {
     if (!t)
         return;
-    telemetry_finish(t, wait_ms);
+    if (t->base)
+        telemetry_finish(t, wait_ms);
     if (t->events)
         output_forget(t->events, t);
     output_put(t->events);
     output_put(t->metrics);
-    event_free(t->timer);
-    process_free(t->self);
+    if (t->timer)
+        event_free(t->timer);
+    if (t->self)
+        process_free(t->self);
     free((char *)t->self_who.host);
     for (int i = 0; i < CFG_EW_MAX; i++) {
         filter_free(t->watch[i].name);

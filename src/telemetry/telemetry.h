@@ -103,6 +103,8 @@ struct tm_sample {
 /* Creates the pipeline for a configuration (copied where needed). base: where transports register.
  * Never fails: destinations that can't be reached are retried and counted. */
 struct telemetry *telemetry_new(struct event_base *base, const struct config *cfg);
+/* One that has no destinations: good for telemetry_wants_*() and telemetry_per_op(), where the others are not yet. */
+struct telemetry *telemetry_new_wishes(const struct config *cfg);
 /* Ends all processes, tells what was held back or lost and not yet told, and waits for the destinations at most
  * `wait_ms`. Afterwards telemetry_stats() is final: what could not be delivered counts as lost_destination. True if
  * everything was delivered. */
@@ -156,6 +158,8 @@ struct tm_stats {
 void telemetry_stats(const struct telemetry *, struct tm_stats *ret);
 /* Hands everything buffered to the destinations now (files: write(2)); true when nothing is pending. */
 bool telemetry_flush(struct telemetry *);
+/* What is queued waits for destinations that aren't connected; the others have all of theirs. */
+bool telemetry_stuck(const struct telemetry *);
 /* Writes one line per destination for `scope ps`/logs: name, URL, connected, attempts, failure, queue, lost. */
 /* Appends its destinations, with their state: members of a JSON array that may have others in front. */
 void telemetry_describe(const struct telemetry *, struct buf *);

@@ -10,13 +10,18 @@ import re
 import resource
 import shutil
 import signal
+import socket
+import ssl
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from scopetest import TOP, Skip, check, equal, test
+from terminal import Terminal, on_terminal
+from tlstest import certificate
 
 EVENTS = [
     {"sourcetype": "fs", "source": "fs.open", "proc": "cat", "cmd": "cat /etc/hosts", "pid": 10,
@@ -151,6 +156,33 @@ def words_that_are_no_command(ctx):
 
 
 @test()
+def commands_of_1_4_that_are_not_built(ctx):
+    """They never run a program of that name; who wants that program says so."""
+    programs = ctx.fresh("programs")
+    former = "bolton daemon dash k8s prom rules service snapshot start stop".split()
+    for name in former:
+        (programs / name).write_text('#!/bin/sh\necho "program $*"\n')
+        (programs / name).chmod(0o755)
+    env = ctx.env(PATH=f"{programs}:{os.environ['PATH']}")
+    for name in former:
+        for argv in ([name], [name, "nginx"], [name, "--help"], ["help", name], ["--help", name]):
+            result = ctx.run([ctx.scope, *argv], env=env, check_code=2)
+            message = result.err.decode()
+            check(result.out == b"" and f"'{name}'" in message and "not built" in message
+                  and f"scope run -- {name}" in message, result.describe())
+        equal(ctx.run([ctx.scope, "run", "--", name, "x"], env=env, check_code=0).out, b"program x\n")
+        equal(ctx.run([ctx.scope, "--", name, "y"], env=env, check_code=0).out, b"program y\n")
+        check(f"| {name} |" in out(ctx, "help", "--markdown"), f"{name} in the documentation")
+    check("scope attach PID" in err(ctx, "--ldattach", "1", code=2), "an option of the loader of 1.4")
+    check("did you mean" in err(ctx, "--help", "evnts", code=2), "help of a misspelt command")
+    # An empty part of PATH is the working directory, for the short form as well.
+    (ctx.dir / "here").write_text("#!/bin/sh\necho here\n")
+    (ctx.dir / "here").chmod(0o755)
+    result = ctx.run([ctx.scope, "here"], cwd=ctx.dir, env=ctx.env(PATH=f":{os.environ['PATH']}"), check_code=0)
+    equal(result.out, b"here\n", result.describe())
+
+
+@test()
 def exit_statuses_of_run(ctx):
     plain = ctx.dir / "plain"
     plain.write_text("x")
@@ -212,6 +244,19 @@ def program_is_not_disturbed(ctx):
 
 
 @test()
+def errors_one_by_one(ctx):
+    """Also of a program that has ended before its collector could say what it wants."""
+    files = {f"/nonexistent-{i}" for i in range(24)}
+    script = "".join(f"/bin/cat {f} 2>&-;" for f in sorted(files))
+    for flags, env in ((["-v", "5"], {}), ([], {"SCOPE_EVENT_METRIC": "true", "SCOPE_EVENT_METRIC_NAME": "fs.error"})):
+        session = ctx.scoped(["sh", "-c", script], flags, env=ctx.env(**env), check_code=1).session
+        samples = session.metrics()
+        told = [e["data"] for e in session.events("metric", "fs.error", sync=False)] if env else samples
+        missing = files - {m.get("file") for m in told}
+        check(not missing, f"{flags} {env}: errors of single operations are missing", sorted(missing))
+
+
+@test()
 def sessions_that_cannot_be_stored(ctx):
     """The program runs all the same; scope says why nothing is recorded."""
     blocked = ctx.dir / "file"
@@ -246,6 +291,74 @@ def sessions_that_cannot_be_stored(ctx):
     message = result.err.decode()
     check("scope.yml: File too large" in message, message)
     equal(ctx.sessions(), [], "sessions")
+
+
+def in_mounts(ctx, script, *argv):
+    """Runs a shell script as root in a mount namespace of its own."""
+    unshare = [ctx.tool("unshare"), *([] if os.geteuid() == 0 else ["-r"]), "-m"]
+    if ctx.run([*unshare, "mount", "-t", "tmpfs", "none", ctx.dir]).code != 0:
+        raise Skip("file systems can't be mounted here")
+    return ctx.run([*unshare, "sh", "-ec", script, "sh", *argv], env=ctx.env(SCOPE_HOME=""))
+
+
+@test()
+def homes_that_are_not_there(ctx):
+    """Neither HOME nor /tmp is made by us: its rights would be wrong for everybody else."""
+    home = ctx.dir / "nobody"
+    result = ctx.run([ctx.scope, "run", "echo", "done"], env=ctx.env(SCOPE_HOME="", HOME=home), check_code=0)
+    check(result.out == b"done\n" and str(home).encode() in result.err, result.describe())
+    check(not home.exists(), "HOME was made")
+    # A root directory without /tmp, and HOME isn't set.
+    script = ('r=$1/root; mkdir "$r"; for d in usr bin lib lib64 proc dev etc; do [ -e "/$d" ] || continue; mkdir "$r/$d"; '
+              'mount --rbind "/$d" "$r/$d"; done; mkdir "$r/tool"; mount --bind "$2" "$r/tool"; '
+              'chroot "$r" /usr/bin/env -u HOME -u TMPDIR /tool/scope run echo done; ! [ -e "$r/tmp" ]')
+    result = in_mounts(ctx, script, ctx.dir, os.path.dirname(os.path.realpath(ctx.scope)))
+    check(result.code == 0 and result.out == b"done\n" and b"can't store a session" in result.err, result.describe())
+    shutil.rmtree(ctx.dir / "root", ignore_errors=True)
+
+
+@test()
+def destinations_need_no_session(ctx):
+    """Where no session can be stored, what goes elsewhere is told there, and what isn't kept is said."""
+    blocked = ctx.dir / "file"
+    blocked.write_text("")
+    process = ctx.start(["sleep", "1000"])
+    for argv in (["run"], ["attach"]):
+        target = ["cat", "/dev/null"] if argv == ["run"] else [process.pid]
+        for flags, missing in ((["-e"], b"metrics are not kept"), (["-m"], b"events are not kept"), (["-c"], None), (["-e", "-m"], None)):
+            s, url = receiver("tcp")
+            flags = [word for flag in flags for word in (flag, url)]
+            result = ctx.run([ctx.scope, *argv, *flags, *target], env=ctx.env(SCOPE_HOME=blocked / "x"), check_code=0)
+            check(b"can't store a session" in result.err and b"unobserved" not in result.err, result.describe())
+            check((missing in result.err) if missing else b"not kept" not in result.err, result.describe())
+            check(b'"proc.start"' in received(s, "tcp", b'"proc.start"'), f"{argv} {flags}: what came")
+            s.close()
+            if argv == ["attach"]:
+                ctx.run([ctx.scope, "detach", process.pid], check_code=0)
+    result = ctx.run([ctx.scope, "attach", process.pid], env=ctx.env(SCOPE_HOME=blocked / "x"), check_code=1)
+    check(b"can't store a session" in result.err, result.describe())
+
+
+@test()
+def readers_do_not_wait_for_refused_destinations(ctx):
+    """A second after a run whose destination is refused, and while its collector ends."""
+    for pause in (0, 1, 2.5):
+        session = ctx.scoped(["true"], ["-e", "tcp://127.0.0.1:1"]).session
+        time.sleep(pause)
+        begun = time.monotonic()
+        result = ctx.tool_run("metrics")
+        equal(result.err, b"", f"messages {pause} s after the run")
+        # It stays two seconds after the program's end, and is asked before.
+        check(pause or session.collector_runs() or time.monotonic() - begun < 1.5, "the reader waited until the end")
+
+
+@test()
+def no_breaker(ctx):
+    """Cribl is asked by the first message of a connection; the program's environment stays what it was."""
+    s, url = receiver("tcp")
+    result = ctx.run([ctx.scope, "run", "-n", "-c", url, "env"], check_code=0)
+    check(b"BREAKER" not in result.out and result.err == b"", result.describe())
+    check(b'"breaker":"Cribl - Do Not Break Ruleset"' in received(s, "tcp", b"\n"), "the message")
 
 
 @test()
@@ -381,6 +494,48 @@ def destinations(ctx):
     equal(out(ctx, "metrics"), f"The metrics of session {meta['id']} went to udp://127.0.0.1:9\n", "what metrics says")
 
 
+class TlsReceiver:
+    """Takes TLS connections and keeps what comes."""
+
+    def __init__(self, ctx):
+        self.cert, key = certificate(ctx)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(self.cert, key)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.data = b""
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            connection, _ = self.listener.accept()
+            try:
+                with self.context.wrap_socket(connection, server_side=True) as tls:
+                    while piece := tls.recv(65536):
+                        self.data += piece
+            except OSError:  # refused by the client
+                connection.close()
+
+
+@test()
+def flags_leave_how_servers_are_verified(ctx):
+    """A flag names the destination; the variables say which certificates are trusted."""
+    server = TlsReceiver(ctx)
+    for flag, variables in (("-e", "SCOPE_EVENT"), ("-m", "SCOPE_METRIC"), ("-c", "SCOPE_CRIBL")):
+        for name, value in (("TLS_CA_CERT_PATH", server.cert), ("TLS_VALIDATE_SERVER", "false")):
+            server.data = b""
+            env = ctx.env(**{f"{variables}_{name}": value})
+            ctx.run([ctx.scope, "run", flag, f"tls://localhost:{server.port}", "cat", "/dev/null"], env=env, check_code=0)
+            ctx.wait_for(lambda: b"cat" in server.data, f"{flag} with {variables}_{name}: something is received")
+
+
+@test()
+def flags_without_effect(ctx):
+    result = ctx.run([ctx.scope, "run", "-e", "tcp://127.0.0.1:1", "true"], check_code=0,
+                     env=ctx.env(SCOPE_CRIBL="tcp://127.0.0.1:1"))
+    check(b"--eventdest has no effect" in result.err and b"SCOPE_CRIBL_ENABLE" in result.err, result.describe())
+
+
 @test()
 def private_sessions(ctx):
     ctx.run([ctx.scope, "run", "true"], check_code=0, preexec=lambda: os.umask(0))
@@ -478,22 +633,43 @@ def events_eval(ctx):
 
 
 @test()
+def events_eval_errors(ctx):
+    """What is wrong stands where the user has written it."""
+    for expression, text in (("1 +", "expression:1: the expression ends too early"), ("pid ||\n", "expression:2: the expression ends"),
+                             ("1 ||\n|| 2", "expression:2: unexpected token in expression: '||'"),
+                             ("1)", "expression:1: unexpected token: ')'"), ("1]", "expression:1: unexpected token: ']'"),
+                             ("1) || (2", "expression:1:"), ("\n\n}", "expression:3:"), ("'abc", "expression:1: string not"),
+                             ("f(1,\n2", "expression:2: the expression ends too early"), ("", "the expression ends too early")):
+        message = err(ctx, "events", "-e", expression, code=2)
+        check(text in message, f"{expression!r}: {text}", message)
+    check(not ctx.sessions(), "no session is needed")
+    write_session(ctx, 3, EVENTS)
+    equal(len(objects(ctx, "events", "-j", "-e", "pid == 10 // the first")), 3, "a comment at the end")
+
+
+@test()
 def events_sort(ctx):
     write_session(ctx, 3, EVENTS)
     got = objects(ctx, "events", "-j", "--sort", "file_write_bytes")
     equal([e["data"]["file_write_bytes"] for e in got[:2]], [5000, 0])
     equal(len(got), 6, "events without the field come last")
-    got = objects(ctx, "events", "-j", "--sort", "file_write_bytes", "-r", "-n", "1")
-    equal([e["data"]["file_write_bytes"] for e in got], [0])
+    # Of the last two that pass the filters, whatever the order in which they are shown.
+    for flags, want in (([], [5000, 0]), (["-r"], [0, 5000]), (["-n", "2"], [5000, 0]), (["-n", "2", "-r"], [0, 5000]),
+                        (["-n", "1"], [5000]), (["-n", "1", "-r"], [5000])):
+        got = objects(ctx, "events", "-j", "-s", "fs.close", "--sort", "file_write_bytes", *flags)
+        equal([e["data"]["file_write_bytes"] for e in got], want, " ".join(flags))
+    equal([e["source"] for e in objects(ctx, "events", "-j", "--sort", "pid", "-n", "4", "-r")],
+          ["stdout", "net.open", "fs.close", "notice"], "the last four, the smallest first")
     equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "_time", "-n", "2")], [11, 11])
     equal(events_of(ctx, "--sort", "source", "-r", "-t", "fs"), ["fs.close", "fs.close", "fs.open"])
-    equal(events_of(ctx, "--sort", "data.file", "-n", "1"), ["fs.close"], "as --eval writes it")
+    equal(events_of(ctx, "--sort", "data.file", "-n", "2")[0], "fs.close", "as --eval writes it")
     result = ctx.tool_run("events", "--sort", "flie")
     check(b"none of these events has a member flie" in result.err, result.describe())
-    many = [dict(EVENTS[0], pid=(n * 7919) % 20011) for n in range(20000)]
+    equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "pid", "-a", "-r")], [10, 10, 10, 11, 11, 11], "all")
+    many = [dict(EVENTS[0], pid=(n * 7919) % 20011) for n in range(12000)]
     write_session(ctx, 4, many)
     equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "pid", "-n", "3")],
-          sorted((e["pid"] for e in many), reverse=True)[:3])
+          sorted((e["pid"] for e in many[-3:]), reverse=True))
 
 
 @test()
@@ -596,6 +772,11 @@ def metrics_tables(ctx):
     equal([line.split()[3] for line in out(ctx, "metrics", "-u").splitlines()[1:]], ["fs.read", "proc.cpu_perc", "net.duration"])
     equal([line.split()[4] for line in out(ctx, "metrics", "-m", "fs.read").splitlines()[1:]], ["200", "300"])
     equal(out(ctx, "metrics", "-m", "fs.rea"), "No metrics available\n", "names are exact")
+    for flags in ([], ["-c"], ["-g"], ["-j"]):
+        result = ctx.tool_run("metrics", "-m", "fs.raed", *flags)
+        check(b"no samples of fs.raed" in result.err and b"did you mean fs.read?" in result.err, result.describe())
+    result = ctx.tool_run("metrics", "-m", "fs.read,something.else")
+    check(b"something.else" in result.err and b"metrics -u" in result.err and b"fs.read" in result.out, result.describe())
     equal([line.split() for line in out(ctx, "metrics", "-c", "-m", "fs.read,net.duration").splitlines()],
           [["fs.read", "net.duration"], ["200", "7"], ["300"]])
     equal([m["body"]["_value"] for m in objects(ctx, "metrics", "-j")], [200, 1.25, 300, 7])
@@ -652,7 +833,7 @@ def history(ctx):
     rows = [re.split(r" {2,}", line) for line in lines[2:]]
     equal([row[0] for row in rows], ["1", "2", "10", "11"], "ids, oldest first")
     equal((rows[0][5:]), ["7s", "6", "0", "0"])
-    equal(rows[1][2], ("cat " + "x" * 100)[:25])
+    equal(rows[1][2], "cat " + "x" * 100, "the whole where there is no terminal")
     equal(rows[1][6:], ["NA", "SIGKILL", "5"])
     equal(rows[2][5], "?", "duration of a session whose collector was killed")
     equal(rows[3][1], "?", "command of a damaged session")
@@ -672,6 +853,60 @@ def history(ctx):
     err(ctx, "history", "-i", "0", code=2)
     for name in ("notes", "007", "cat_4_99_12345"):
         (ctx.home / "history" / name).rmdir()
+
+
+@test()
+def tables_on_narrow_terminals(ctx):
+    """Texts give way, numbers and words that matter don't; on a wide terminal everything is there."""
+    long = "/opt/" + "directory/" * 10 + "program"
+    path = write_session(ctx, 3, EVENTS + [
+        {"sourcetype": "fs", "source": "fs.close", "proc": "c", "cmd": "c", "pid": 12,
+         "data": {"file": long, "file_read_bytes": 12345678, "file_read_ops": 1, "file_write_bytes": 0, "file_write_ops": 0}}],
+        METRICS, command="program-with-a-long-name", argv=[long, *["argument"] * 20], lost={"ring": 987654},
+        exit_code=0, exit_signal=signal.SIGTERM) / "session.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "events": 123456789}))
+    for columns in (80, 100, 132):
+        lines = on_terminal(ctx, columns, "history")
+        equal(lines[1].split()[-2:], ["EXIT", "LOST"], f"{columns} columns")
+        equal(lines[2].split()[-3:], ["123456789", "SIGTERM", "987654"], f"{columns} columns")
+        check("…" in lines[2] and max(map(len, lines)) > columns - 3, f"{columns} columns are used", lines)
+        lines = on_terminal(ctx, columns, "report")
+        check(any(re.match(r"12345678 .*….*/program$", line) for line in lines), "the end of a path", lines)
+        lines = on_terminal(ctx, columns, "metrics")
+        check(any(re.search("net.duration +7 +Timer +millisecond +11 ", line) for line in lines), "samples", lines)
+    text = "\n".join(on_terminal(ctx, 400, "history"))
+    check(f"{long} {' '.join(['argument'] * 20)} " in text and "…" not in text, "all of it", text)
+
+
+@test()
+def tables_without_a_terminal(ctx):
+    """Nothing is cut, and one long line is no reason to pad the others."""
+    for n, argv in ((3, ["cat"]), (4, ["cat", "x" * 3000])):
+        write_session(ctx, n, argv=argv)
+    lines = out(ctx, "history").splitlines()
+    check(len(lines[2]) < 160 and "x" * 3000 in lines[3], "lengths", [len(line) for line in lines])
+    ctx.start(ctx.scope_argv(["sh", "-c", "while sleep 1; do :; done", "x" * 3000]))
+    short = ctx.start(ctx.scope_argv(["sleep", "1000"]))
+
+    def row():
+        text = out(ctx, "ps")
+        return "x" * 3000 in text and re.search(rf"^\d+ +{short.pid} .*$", text, re.M)
+
+    found = ctx.wait_for(row, "processes").group()
+    check(len(found) < 120, "padded to the longest", found)
+    lines = [line for line in on_terminal(ctx, 80, "ps") if "xxx" in line]
+    check(lines and all(re.search(r"… +(\d+|-)$", line) for line in lines), "ps on a terminal", lines)
+
+
+@test()
+def history_of_what_runs(ctx):
+    """Not of what has ended a moment ago, whose collector is still there."""
+    session = ctx.scoped(["true"]).session
+    check(session.collector_runs(), "the collector is there")
+    equal(objects(ctx, "history", "-r", "-j"), [], "nothing runs")
+    equal([s["running"] for s in objects(ctx, "history", "-j")], [False], "and nothing is called running")
+    process = ctx.start(ctx.scope_argv(["sleep", "1000"]))
+    ctx.wait_for(lambda: [s["pid"] for s in objects(ctx, "history", "-r", "-j")] == [process.pid], "the one that runs")
 
 
 @test()
@@ -717,6 +952,74 @@ def logs(ctx):
     write_session(ctx, 4)
     equal(out(ctx, "logs"), "No logs generated\n")
     equal(len(out(ctx, "logs", "-i", "3", "-a").splitlines()), 30)
+    equal(out(ctx, "logs", "--scope", "-s", "-i", "3"), out(ctx, "logs", "-i", "3"), "the log by its former name")
+    check("scope history" in err(ctx, "logs", "-S", "nginx", code=2), "what to do instead")
+
+
+def receiver(kind, path=None):
+    """A socket that waits for a log, and its URL."""
+    if kind == "unix":
+        s = socket.socket(socket.AF_UNIX)
+        s.bind(path)
+        url = f"unix://{path}"
+    else:
+        s = socket.socket(type=socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
+        s.bind(("127.0.0.1", 0))
+        url = f"{kind}://127.0.0.1:{s.getsockname()[1]}"
+    if kind != "udp":
+        s.listen()
+    s.settimeout(20)
+    return s, url
+
+
+def received(s, kind, text):
+    """What has come up to the line with this text."""
+    data = b""
+    if kind != "udp":
+        s, _ = s.accept()
+        s.settimeout(20)
+    while text not in data:
+        piece = s.recv(65536)
+        check(piece, "the connection ended", data)
+        data += piece
+        check(kind != "udp" or piece.count(b"\n") == 1, "a datagram is a line", piece)
+    return data
+
+
+@test()
+def logs_elsewhere(ctx):
+    """libscope.log.transport, with a session, which keeps its log as well, and without."""
+    wanted = b" warning tcp://127.0.0.1:1: can't connect"
+    for kind in ("tcp", "unix", "udp"):
+        for argv in (["run"], ["-z"]):
+            s, url = receiver(kind, f"{ctx.dir}/socket{len(argv[0])}")
+            env = ctx.env(SCOPE_LOG_DEST=url, SCOPE_EVENT_DEST="tcp://127.0.0.1:1")
+            ctx.run([ctx.scope, *argv, "true"], env=env, check_code=0)
+            data = received(s, kind, wanted)
+            check(re.match(rb"\d{4}-\d\d-\d\dT\S+ \w+ ", data), f"{argv} {url}", data)
+            s.close()
+    for session in ctx.sessions():
+        check(wanted in (Path(session) / "scope.log").read_bytes(), "the session's own log")
+    for argv in (["run"], ["-z"]):
+        log = ctx.dir / f"log{argv[0]}"
+        env = ctx.env(SCOPE_LOG_DEST=f"file://{log}", SCOPE_EVENT_DEST="tcp://127.0.0.1:1")
+        ctx.run([ctx.scope, *argv, "true"], env=env, check_code=0)
+        ctx.wait_for(lambda: log.exists() and wanted in log.read_bytes(), f"{argv}: the line in the file")
+        check(stat.S_IMODE(log.stat().st_mode) == 0o600, "mode of the log", oct(log.stat().st_mode))
+    yml = ctx.dir / "scope.yml"
+    yml.write_text(f"event: {{transport: {{type: tcp, host: 127.0.0.1, port: 1}}}}\n"
+                   f"libscope: {{log: {{transport: {{type: file, path: {ctx.dir}/third}}}}}}\n")
+    ctx.run([ctx.scope, "run", "-u", yml, "true"], check_code=0)
+    third = ctx.dir / "third"
+    ctx.wait_for(lambda: third.exists() and wanted in third.read_bytes(), "the line in the file that scope.yml names")
+
+
+@test()
+def a_log_that_nobody_takes(ctx):
+    """The session says so."""
+    session = ctx.scoped(["true"], env=ctx.env(SCOPE_LOG_DEST="tcp://127.0.0.1:1")).session
+    session.wait_end()
+    check("did not get to tcp://127.0.0.1:1" in session.log(), session.log())
 
 
 # --- the rest ---
@@ -918,14 +1221,120 @@ def inspect(ctx):
     check(images["libc.so.6"]["patched"]["after"] > 100 and re.fullmatch("[0-9a-f]{40}", images["libc.so.6"]["build_id"]),
           "the C library", one["probe"])
     equal(one["cfg"]["current"]["metric"]["format"]["verbosity"], 4)
-    equal([o["process"]["pid"] for o in inspected(ctx, "--all")], [shell.pid])
-    equal(json.loads(out(ctx, "inspect", "-a", "-j"))["process"], one["process"])
+    check(shell.pid in [o["process"]["pid"] for o in inspected(ctx, "--all")], "all")
+    check(one["process"] in [o["process"] for o in objects(ctx, "inspect", "-a", "-j")], "all, one in a line")
+    away = ctx.run([ctx.scope, "inspect", "-a", "-j"], env=ctx.env(SCOPE_HOME=ctx.fresh("away")), check_code=0).out
+    check(shell.pid in [json.loads(line)["process"]["pid"] for line in away.splitlines()], "of a session that is stored elsewhere")
     equal(inspected(ctx, "sh")["process"], one["process"])
     check("not observed" in err(ctx, "inspect", "1", code=1), "another process")
     check("is called nobody-is" in err(ctx, "inspect", "nobody-is", code=1), "a name")
-    err(ctx, "inspect", code=2)
+    check(str(shell.pid) in err(ctx, "inspect", code=2), "the list of those that can be named")
     err(ctx, "inspect", "0", code=2)
     err(ctx, "inspect", "--all", "sh", code=2)
+
+
+def row_of(text, pid):
+    """The ID that a table of processes has for a pid."""
+    return re.search(rf"^(\d+) +{pid} ", text, re.M).group(1)
+
+
+@test()
+def choosing_on_a_terminal(ctx):
+    """Of several processes one can be chosen; where nobody can be asked they are listed."""
+    program = ctx.dir / "some-sleeper"
+    program.symlink_to(ctx.tool("sleep"))
+    one, two = ctx.start([program, "1000"]), ctx.start([program, "1000"])
+    ctx.wait_for(lambda: all("some-sleeper" in Path(f"/proc/{p.pid}/comm").read_text() for p in (one, two)), "start")
+    for answer in ("0", "3", "x", "", "1x"):
+        t = Terminal(ctx, "attach", "some-sleeper")
+        t.read(b"from the list: ")
+        t.type(answer + "\n")
+        check("invalid selection" in t.end(code=1), answer)
+    check(not ctx.sessions(), "nothing was attached to")
+    t = Terminal(ctx, "attach", "some-sleeper")
+    text = t.read(b"from the list: ")
+    check(re.search(r"^ID +PID +USER +SCOPED +COMMAND$", text, re.M) and str(one.pid) in text, text)
+    t.type(row_of(text, two.pid) + "\n")
+    check(f"Attaching to pid {two.pid}" in t.end(), "the chosen one")
+    text = ctx.run([ctx.scope, "attach", "some-sleeper"], check_code=1).err.decode()
+    check(re.search(rf"{one.pid} +\S+ +false", text) and re.search(rf"{two.pid} +\S+ +true", text), text)
+    ctx.run([ctx.scope, "attach", str(one.pid)], check_code=0)
+    for argv, done in ((["inspect"], f'"pid": {two.pid}'), (["inspect", "some-sleeper"], f'"pid": {two.pid}'),
+                       (["detach"], f"Detaching from pid {two.pid}")):
+        t = Terminal(ctx, *argv)
+        text = t.read(b"from the list: ")
+        t.type(row_of(text, two.pid) + "\n")
+        check(done in t.end(), f"{argv}: the chosen one", t.text)
+    ctx.wait_for(lambda: ctx.tool_run("inspect", two.pid, check_code=None).code == 1, "only one was detached from")
+    ctx.run([ctx.scope, "inspect", one.pid], check_code=0)
+    check(str(one.pid) in err(ctx, "detach", code=2), "the list of those that can be named")
+    ctx.run([ctx.scope, "detach", "-w", one.pid], check_code=0)
+
+
+@test()
+def attach_reads_standard_input(ctx):
+    """A scope.yml there configures the session; other input that says nothing does not."""
+    process = ctx.start(["sleep", "1000"])
+    yml = ctx.dir / "own.yml"
+    yml.write_text("event: {enable: false}\nmetric: {format: {verbosity: 7}, transport: {type: file, path: ./here}}\n")
+
+    def attached(stdin, flags=(), code=0):
+        result = subprocess.run([ctx.scope, "attach", *flags, str(process.pid)], cwd=ctx.dir, env=ctx.env(), stdin=stdin,
+                                stderr=subprocess.PIPE, stdout=subprocess.PIPE, timeout=60)
+        equal(result.returncode, code, result.stderr)
+        return result
+
+    def verbosity():
+        ctx.wait_for(lambda: ctx.tool_run("inspect", process.pid, check_code=None).code == 0, "observed")
+        found = inspected(ctx, process.pid)["cfg"]["current"]
+        ctx.run([ctx.scope, "detach", process.pid], check_code=0)
+        return found["metric"]["format"]["verbosity"]
+
+    with open(yml, "rb") as f:
+        attached(f)
+        equal(f.tell(), 0, "what is left of the file for others")
+    equal(verbosity(), 7, "from a file")
+    slow = subprocess.Popen(["sh", "-c", f"sleep 0.3; cat {yml}; sleep 0.1; echo '# end'"], stdout=subprocess.PIPE)
+    attached(slow.stdout)
+    slow.wait()
+    equal(verbosity(), 7, "from a pipe")
+    reader, writer = os.pipe()  # one that somebody holds open and says nothing
+    attached(reader)
+    os.close(writer)
+    equal(verbosity(), 4, "of a pipe that says nothing")
+    os.close(reader)
+    with open(yml, "rb") as f:
+        check(b"--verbosity" in attached(f, ["-v", "3"], code=2).stderr, "together with options")
+    yml.write_text("17\n42\n")
+    with open(yml, "rb") as f:
+        check(b"standard input" in attached(f, code=1).stderr, "what is no scope.yml")
+    yml.write_text("\n \n")
+    with open(yml, "rb") as f:
+        attached(f)
+    equal(verbosity(), 4, "blanks")
+    other = ctx.dir / "other.yml"
+    other.write_text("event: {enable: false}\nmetric: {enable: false, format: {verbosity: 2}}\n")
+    yml.write_text("metric: {format: {verbosity: 7}}\n")
+    with open(yml, "rb") as f:
+        attached(f, ["-u", other])
+    equal(verbosity(), 2, "-u comes first")
+
+
+@test()
+def inspect_with_attach_and_update(ctx):
+    process = ctx.start(["sleep", "1000"])
+    err(ctx, "attach", "-j", str(process.pid), code=2)
+    one = objects(ctx, "attach", "--inspect", "-j", process.pid)
+    equal([o["process"]["pid"] for o in one], [process.pid], "attach --inspect")
+    more = ctx.dir / "more.yml"
+    more.write_text("metric: {format: {verbosity: 6}}\n")
+    updated = json.loads(out(ctx, "update", "-i", "-c", more, process.pid))
+    equal(updated["cfg"]["current"]["metric"]["format"]["verbosity"], 6, "update --inspect")
+    equal(len(objects(ctx, "update", "-ij", "-c", more, process.pid)), 1, "update --inspect --json")
+    err(ctx, "update", "-j", "-c", str(more), str(process.pid), code=2)
+    ctx.run([ctx.scope, "detach", "--wait", process.pid], check_code=0)
+    equal(json.loads(out(ctx, "attach", "-i", process.pid))["process"]["pid"], process.pid, "for people")
+    ctx.run([ctx.scope, "detach", process.pid], check_code=0)
 
 
 @test()

@@ -3,9 +3,11 @@
 
 import json
 import os
+import re
 
 from payloads import START, Payloads
 from scopetest import check, equal, test
+from terminal import on_terminal
 
 
 def out(ctx, *argv, code=0):
@@ -59,6 +61,24 @@ def flows_list(ctx):
     for part in ("10.0.0.9 port 80", "1021, 1000 of them not captured", "remote", "f1.in", "250ms"):
         check(part in text, f"no {part} in", text)
     check("still open" in out(ctx, "flows", "2").decode(), "flow 2 is open")
+
+
+@test()
+def tables_of_traffic_on_narrow_terminals(ctx):
+    """Peers, bytes and protocols are there at 80 columns, which leave no room for all that is known."""
+    some_flows(ctx)
+    for columns in (80, 100):
+        lines = on_terminal(ctx, columns, "flows")
+        check(all(name in lines[0] for name in ("PEER IP", "PEER PORT", "BYTES RECV", "BYTES SENT", "PROTOCOL")), lines)
+        for entry in objects(ctx, "flows", "-j"):
+            line = next(line for line in lines if line.startswith(f"{entry['id']} "))
+            numbers = [str(entry.get(key, 0)) for key in ("net_bytes_recv", "net_bytes_sent")]
+            check(re.search(r" +".join(numbers), line), "bytes", line, entry)
+    check("HOST IP" in on_terminal(ctx, 200, "flows")[0], "all of them on a wide one")
+    write_events(ctx, 9, some_events())
+    lines = on_terminal(ctx, 80, "report", "-i", "9")
+    header = next(line for line in lines if "PEER IP" in line)
+    check(all(name in header for name in ("SENT", "RECEIVED", "PORT", "PROTOCOL", "NAMES")), header)
 
 
 @test()

@@ -1131,14 +1131,81 @@ static void test_env_url_keeps_tls(void **state)
     assert_string_equal(c->event.transport.tls.cacertpath, "/ca");
     assert_int_equal(c->event.transport.buffering, CFG_BUFFER_FULL);
     config_free(c);
-    /* A flag names the whole destination. */
+    /* A flag names the destination, and whether there is TLS; how to verify is said elsewhere. */
     config_set(s, "event.transport", "tcp://h:1", "--eventdest", NULL, NULL);
     c = config_for(s, NULL);
     assert_false(c->event.transport.tls.enable);
-    assert_null(c->event.transport.tls.cacertpath);
-    assert_int_equal(c->event.transport.buffering, CFG_BUFFER_LINE);
+    assert_string_equal(c->event.transport.host, "h");
+    assert_int_equal(c->event.transport.buffering, CFG_BUFFER_FULL);
+    config_free(c);
+    config_set(s, "event.transport", "tls://h:1", "--eventdest", NULL, NULL);
+    c = config_for(s, NULL);
+    assert_true(c->event.transport.tls.enable);
+    assert_string_equal(c->event.transport.tls.cacertpath, "/ca");
+    config_free(c);
+    assert_round_trip(s, NULL);
+    config_sources_free(s);
+}
+
+static void test_patterns_with_controls(void **state)
+{
+    static const char text[] = "event:\n  watch:\n  - {type: http, value: \"a\\r\\n\", headers: [\"^X\\r$\"]}\n"
+                               "protocol:\n- {name: p, regex: \"\\x01\\e\\r\"}\n"
+                               "tags: {t: \"x\\r\"}\ncribl: {authtoken: \"y\\r\"}\n";
+    struct problems p = {0};
+    struct config_sources *s = from_text(text, &p);
+    struct config *c;
+
+    (void)state;
+    assert_no_problem(&p);
+    config_add_environ(s, (const char *[]){"SCOPE_EVENT_FS_NAME=fs\r?", NULL}, collect, &p);
+    assert_no_problem(&p);
+    c = config_for(s, NULL);
+    assert_string_equal(c->event.watch[CFG_EW_HTTP].value, "a\r\n");
+    assert_string_equal(c->event.watch[CFG_EW_HTTP].headers[0], "^X\r$");
+    assert_string_equal(c->event.watch[CFG_EW_FS].name, "fs\r?");
+    assert_string_equal(c->protocols[0].regex, "\x01\x1b\r");
+    assert_string_equal(c->tags[0].value, "x\r");
     config_free(c);
     config_sources_free(s);
+    s = from_text("event: {watch: [{type: http, value: \"a\\r\", headers: [\"^X\\r$\"]}]}", NULL);
+    assert_round_trip(s, NULL);
+    config_sources_free(s);
+    problems_clear(&p);
+}
+
+static void test_flag_keeps_tls_variables(void **state)
+{
+    static const struct {
+        const char *key, *variables;
+    } all[] = {
+        {"event.transport", "SCOPE_EVENT"}, {"metric.transport", "SCOPE_METRIC"}, {"cribl.transport", "SCOPE_CRIBL"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
+        struct config_sources *s = config_sources_new();
+        char ca[80], check[80];
+        struct config *c;
+        char *text;
+
+        snprintf(ca, sizeof(ca), "%s_TLS_CA_CERT_PATH=/my/ca", all[i].variables);
+        snprintf(check, sizeof(check), "%s_TLS_VALIDATE_SERVER=false", all[i].variables);
+        config_set(s, all[i].key, "tls://h:1", "--dest", NULL, NULL);
+        config_add_environ(s, (const char *[]){ca, check, NULL}, NULL, NULL);
+        c = config_for(s, NULL);
+        const struct cfg_transport *t = i == 0   ? &c->event.transport
+                                        : i == 1 ? &c->metric.transport
+                                                 : &c->cribl.transport;
+
+        assert_true(t->tls.enable);
+        assert_false(t->tls.validateserver);
+        assert_string_equal(t->tls.cacertpath, "/my/ca");
+        config_free(c);
+        text = print(s, true);
+        assert_non_null(strstr(text, "_TLS_CA_CERT_PATH"));
+        free(text);
+        config_sources_free(s);
+    }
 }
 
 static void test_flags(void **state)
@@ -1639,6 +1706,8 @@ int main(void)
         cmocka_unit_test(test_environment_off_by_broken_filter),
         cmocka_unit_test(test_cribl),
         cmocka_unit_test(test_env_url_keeps_tls),
+        cmocka_unit_test(test_flag_keeps_tls_variables),
+        cmocka_unit_test(test_patterns_with_controls),
         cmocka_unit_test(test_flags),
         cmocka_unit_test(test_expand),
         cmocka_unit_test(test_substitution_places),

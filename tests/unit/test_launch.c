@@ -311,8 +311,12 @@ static void test_mode(void **state)
 
     (void)state;
     assert_int_equal(mode_with(NULL, NULL), usual);
-    assert_int_equal(mode_with("metric.format.verbosity", "7"), usual | SEG_M_REC_STAT);
-    assert_int_equal(mode_with("metric.format.verbosity", "9"), usual | SEG_M_REC_STAT | SEG_M_REC_SEEK | SEG_M_REC_RW);
+    assert_int_equal(mode_with("metric.format.verbosity", "5"), usual | SEG_M_REC_ERROR);
+    assert_int_equal(mode_with("metric.format.verbosity", "7"), usual | SEG_M_REC_ERROR | SEG_M_REC_STAT);
+    assert_int_equal(mode_with("metric.format.verbosity", "9"),
+                     usual | SEG_M_REC_ERROR | SEG_M_REC_STAT | SEG_M_REC_SEEK | SEG_M_REC_RW);
+    /* Of what is told as an event of its own there is no raw metric event; errors have none. */
+    assert_true(mode_with("event.watch.metric", "true") & SEG_M_REC_ERROR);
     assert_int_equal(mode_with("libscope.lossless", "true"), usual | SEG_M_LOSSLESS);
     assert_int_equal(mode_with("event.watch.syscall", "true"), usual | SEG_M_REC_ALL);
     assert_int_equal(mode_with("event.format.enhancefs", "false"), usual & ~(uint32_t)SEG_M_ENHANCEFS);

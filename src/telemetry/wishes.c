@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a configuration wants to be told, and what a pipeline waits for. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "telemetry/internal.h"
+
+static const char *const sourcetypes[CFG_EW_MAX] = {
+    [CFG_EW_FILE] = "file",       [CFG_EW_CONSOLE] = "console", [CFG_EW_SYSLOG] = "syslog", [CFG_EW_METRIC] = "metric",
+    [CFG_EW_HTTP] = "http",       [CFG_EW_NET] = "net",         [CFG_EW_FS] = "fs",         [CFG_EW_DNS] = "dns",
+    [CFG_EW_PROCESS] = "process", [CFG_EW_SYSCALL] = "syscall",
+};
+
+static void set_watches(struct telemetry *t, const struct config *cfg)
+{
+    for (int i = 0; i < CFG_EW_MAX; i++) {
+        const struct cfg_watch *from = &cfg->event.watch[i];
+        struct watch *w = &t->watch[i];
+        const char *name = i == CFG_EW_FILE      ? "(\\/logs?\\/)|(\\.log$)|(\\.log[.\\d])"
+                           : i == CFG_EW_CONSOLE ? "(stdout)|(stderr)"
+                                                 : ".*";
+
+        w->enable = cfg->event.enable && from->enable;
+        w->allowbinary = from->allowbinary;
+        w->name = filter_new(from->name ? from->name : name, name);
+        w->field = filter_new(from->field ? from->field : ".*", i == CFG_EW_METRIC ? "^[^h]+" : ".*");
+        w->value = filter_new(from->value ? from->value : ".*", ".*");
+        w->type = xasprintf("\",\"body\":{\"sourcetype\":\"%s\",\"_time\":", sourcetypes[i]);
+        w->type_len = strlen(w->type);
+    }
+}
+
+struct telemetry *telemetry_new_wishes(const struct config *cfg)
+{
+    struct telemetry *t = xcalloc(1, sizeof(*t));
+
+    t->events_on = cfg->event.enable;
+    t->metrics_on = cfg->metric.enable;
+    t->verbosity = cfg->metric.verbosity < 9 ? cfg->metric.verbosity : 9;
+    memcpy(t->metric_watch, cfg->metric.watch, sizeof(t->metric_watch));
+    set_watches(t, cfg);
+    return t;
+}
+
+bool telemetry_stuck(const struct telemetry *t)
+{
+    const struct output *outputs[] = {t->events, t->metrics};
+
+    for (int i = 0; i < 2; i++) {
+        struct output_stats s;
+
+        if (!outputs[i])
+            continue;
+        output_stats(outputs[i], &s);
+        if (s.connected && s.queued)
+            return false;
+    }
+    return true;
+}
