@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/core.h"
@@ -21,6 +22,7 @@
 #include "collector/procinfo.h"
 #include "collector/tls_objects.h"
 #include "inject/load.h"
+#include "plan/plan.h"
 
 #define ERRNO_MAX 4095
 #define SELF_EXE "/proc/self/exe"
@@ -1219,18 +1221,44 @@ static void noted(struct ctx *x)
     report_note(x->p, text, file, file ? len : 0, x->time);
 }
 
+/* Calls that are made at some places of an image aren't seen: told once in a session for each image. Why all of an image
+ * isn't observed the probe has told itself. */
+static void tell_hidden(const struct ctx *x, const char *name, size_t len)
+{
+    const struct rec_sites *sites = x->in.sites;
+    uint32_t n = plan_sites_hidden(&sites->sites);
+    struct buf text = BUF_INIT;
+
+    if (!n || images_has(x->c->hidden, name, len, sites) || images_unlisted(x->c->hidden))
+        return;
+    images_add(&x->c->hidden, name, len, sites);
+    report_loss(x->c, x->p, LK_SITE, n);
+    if (sites->sites.refused[PLAN_R_PROTECTED] || sites->sites.refused[PLAN_R_NO_POINTER])
+        return;
+    buf_printf(&text, "calls made at %u place%s of this image are not observed (", n, n == 1 ? "" : "s");
+    for (unsigned i = 0, any = 0; i < PLAN_REASON_MAX; i++)
+        if (sites->sites.refused[i] && plan_reason_hides(i))
+            buf_printf(&text, "%s%u: %s", any++ ? "; " : "", sites->sites.refused[i], plan_reason_name(i));
+    buf_char(&text, ')');
+    report_note(x->p, buf_cstr(&text), name, len, x->time);
+    buf_free(&text);
+}
+
 /* An image that the process runs; the probe knows no better name of the program than the kernel's link to it. */
 static void image_seen(const struct ctx *x)
 {
     const struct parts *in = &x->in;
-    const char *exe = x->p->tm.exe;
+    const char *exe = x->p->tm.exe, *name = in->path ? in->path : "";
+    size_t len = in->path ? in->path_len : 0;
 
     if (!in->sites)
         return;
-    if (exe && in->path_len == strlen(SELF_EXE) && memcmp(in->path, SELF_EXE, in->path_len) == 0)
-        images_add(&x->p->images, exe, strlen(exe), in->sites);
-    else
-        images_add(&x->p->images, in->path, in->path_len, in->sites);
+    if (exe && in->path_len == strlen(SELF_EXE) && memcmp(in->path, SELF_EXE, in->path_len) == 0) {
+        name = exe;
+        len = strlen(exe);
+    }
+    images_add(&x->p->images, name, len, in->sites);
+    tell_hidden(x, name, len);
     log_debug("%s[%u]: %.*s: %u sites observed, %u left alone", x->p->tm.proc, x->p->pid, (int)in->path_len,
               in->path ? in->path : "", plan_sites_patched(&in->sites->sites), plan_sites_refused(&in->sites->sites));
 }
