@@ -91,6 +91,25 @@ def environ(ctx, variant):
 case("state", "environ", environ)
 
 
+@test("unproven")
+def unproven(ctx):
+    """A place where calls may be made that can't be seen is told once in a session; data with the same bytes is not."""
+    program = ctx.compile("behaviour/unproven.c")
+    result = both(ctx, ["sh", "-c", f"{program} && {program}"], code=0)
+    result.session.wait_end()
+    told = [line for line in result.session.log().splitlines() if "not observed" in line]
+    check(len(told) == 1 and f"calls made at 1 place of this image are not observed (1: not proven to be code): {program}" in told[0],
+          "the log", *told)
+    equal({k: n for k, n in result.session.lost().items() if n}, {"site": 1}, "losses")
+    history = ctx.tool_run("history").out.decode().splitlines()
+    check(history[-2].split()[-1] == "LOST" and history[-1].split()[-1] == "1", "scope history", *history)
+    opened = [b["data"]["file"] for b in result.session.events("fs", "fs.open") if b["proc"] == program.name]
+    equal(opened.count("/etc/hostname"), 2, "opens by the function that is called")
+    result = both(ctx, [ctx.compile("behaviour/unproven.c", flags=["-DDATA"], name="unproven-data")], code=0)
+    nothing_lost(result)
+    equal(result.session.log(), "", "the log")
+
+
 @test("state/own-preload")
 def own_preload(ctx):
     """The user's LD_PRELOAD keeps working, behind or before ours."""

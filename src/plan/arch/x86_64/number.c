@@ -288,7 +288,8 @@ int number_register(struct number_finder *f, const struct code *c, uint64_t vadd
     return v.kind == VALUE_CONST;
 }
 
-#define KEEP_MAX_SIZE 512 /* of a function that makes a call whose number it is given: all known ones have less than 200 */
+#define KEEP_MAX_SIZE \
+    512 /* of a function that makes a call whose number it is given: all known ones have less than 200 */
 
 int number_keepable(struct number_finder *f, const struct code *c, uint64_t vaddr)
 {

@@ -89,7 +89,8 @@ static int follows_function(const struct code *c, uint64_t vaddr)
     return 0;
 }
 
-/* Whether control was followed to vaddr, and the sweep has the same instructions as far before it as a patch may reach. */
+/* Whether control was followed to vaddr, and the sweep has the same instructions as far before it as a patch may reach.
+ */
 static int proven(struct planner *p, uint64_t vaddr)
 {
     struct x86_instr in;
@@ -168,8 +169,8 @@ static int seems_used(const struct planner *p, uint64_t pc)
     return 0;
 }
 
-/* Whether the call at a site is an fcntl of which nothing is told but that it was made: it asks for, or sets, flags other
- * than FD_CLOEXEC. C libraries make these for kernels that lack accept4 or pipe2, often where no hook fits. */
+/* Whether the call at a site is an fcntl of which nothing is told but that it was made: it asks for, or sets, flags
+ * other than FD_CLOEXEC. C libraries make these for kernels that lack accept4 or pipe2, often where no hook fits. */
 static int is_minor(struct planner *p, const struct plan_site *site)
 {
     enum { RSI = 6 };
