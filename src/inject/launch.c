@@ -24,6 +24,7 @@
 #include "base/mem.h"
 #include "inject/exe.h"
 #include "inject/yama.h"
+#include "regs.h"
 #include "plan/plan.h"
 #include "wire/join.h"
 #include "wire/segment.h"
@@ -609,5 +610,7 @@ uint32_t launch_mode(const struct config *c)
         mode |= SEG_M_PAYLOADS;
     if (kernel_uses_tsc())
         mode |= SEG_M_TSC;
+    if (arch_probe_runs_early())
+        mode |= SEG_M_POINTER;
     return mode;
 }

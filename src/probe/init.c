@@ -156,7 +156,7 @@ static bool configure(const struct start *st)
     probe.clock = mode && (probe.mode & SEG_M_TSC) ? SEG_CLOCK_TSC : choose_clock();
     probe_no_ticks = probe.clock != SEG_CLOCK_TSC;
     probe.timing = (probe.mode & SEG_M_TIMING) && !probe_no_ticks;
-    probe_fsgsbase = (aux_get(st->auxv, AT_HWCAP2) & ARCH_HWCAP2_FSGSBASE) != 0;
+    probe_fsgsbase = (aux_get(st->auxv, AT_HWCAP2) & ARCH_HWCAP2_FSGSBASE) != 0 || (mode && (probe.mode & SEG_M_POINTER));
     return socket || (!st->alone && join_spawn(env_get(st->envp, "SCOPE_EXEC_PATH"), st->envp));
 }
 

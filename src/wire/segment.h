@@ -62,6 +62,7 @@ enum seg_mode {
     SEG_M_ENHANCEFS = 1u << 8, /* add owner and mode to records of files opened for writing (one fstat) */
     SEG_M_REC_ERROR = 1u << 12, /* ... failed call that changes nothing (op_failure_counted()) */
     SEG_M_TSC       = 1u << 9, /* at start only: the CPU's counter is good for time stamps (see launch_mode()) */
+    SEG_M_POINTER   = 1u << 13, /* at start only: the thread pointer can be read with an instruction, whatever AT_HWCAP2 says */
     SEG_M_TRAFFIC   = 1u << 10, /* what goes through sockets may be captured */
     SEG_M_PAYLOADS  = 1u << 11, /* ... and all of it is wanted */
 };

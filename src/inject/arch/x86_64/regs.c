@@ -6,14 +6,12 @@
 #include <elf.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <ucontext.h>
 
 #define CS_64BIT 0x33 /* the kernel's __USER_CS; 32-bit code has 0x23 */
-#define HWCAP2_FSGSBASE 2
 
 /* arch/x86/include/uapi/asm/ucontext.h: the frame has a good ss, and ss shall be as it says */
 #define UC_FP_XSTATE 1
@@ -268,9 +266,4 @@ int arch_status_shadow_stack(const char *name, const char *value)
         value += strspn(value, " \t");
     }
     return 0;
-}
-
-int arch_probe_runs_early(void)
-{
-    return (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0;
 }
