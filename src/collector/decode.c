@@ -1180,6 +1180,22 @@ static void entered(struct ctx *x)
 
 #define EXE_LINK "/proc/self/exe"
 
+/* Why code could not be changed (error of mprotect(2) or mmap(2)). */
+static const char *code_reason(int err)
+{
+    switch (err) {
+    case EACCES:
+        return "MemoryDenyWriteExecute (PR_SET_MDWE) or SELinux (execmem, execmod) forbids it, and /proc/self/mem can't be "
+               "written to";
+    case EPERM:
+        return "a seccomp filter forbids it (MemoryDenyWriteExecute), and /proc/self/mem can't be written to";
+    case ENOMEM:
+        return "there is no memory for ours within 2 GiB of it";
+    default:
+        return strerror(err);
+    }
+}
+
 static void noted(struct ctx *x)
 {
     static const char *const texts[] = {
@@ -1189,7 +1205,7 @@ static void noted(struct ctx *x)
         [NOTE_EXEC_ARCH] = "starts a program for another architecture: not observed",
         [NOTE_EXEC_LIB] = "starts a program that can't reach the probe's file or the collector (other root, namespace or permissions): not observed",
         [NOTE_IMAGE_NOPLAN] = "no patch plan in time: calls made in this image are not observed",
-        [NOTE_IMAGE_PATCH] = "code could not be made writable: calls made in this image are not observed",
+        [NOTE_IMAGE_PATCH] = "code can't be changed: calls made in this image are not observed",
         [NOTE_SECCOMP] = "entered seccomp: its children share its ring, paths may be missing",
         [NOTE_IO_URING] = "uses io_uring with rings that can't be read: what is submitted through them is not observed",
         [NOTE_NO_SEGMENT] = "a child got no memory for a segment of its own: it shares its parent's",
@@ -1204,6 +1220,9 @@ static void noted(struct ctx *x)
 
     if ((code == NOTE_EXEC_STATIC || code == NOTE_EXEC_LIB) && x->r->arg[1] && x->r->arg[1] <= ERRNO_MAX) {
         snprintf(why, sizeof(why), "%s: %s", text, load_reason((int)x->r->arg[1]));
+        text = why;
+    } else if (code == NOTE_IMAGE_PATCH && x->r->arg[1] && x->r->arg[1] <= ERRNO_MAX) {
+        snprintf(why, sizeof(why), "%s (%s)", text, code_reason((int)x->r->arg[1]));
         text = why;
     }
     x->p->sandboxed |= code == NOTE_SECCOMP;

@@ -95,7 +95,7 @@ enum plan_reason {
     /* In no plan: known once it is applied, when a site's reason in a private copy becomes one of these. */
     PLAN_R_CHANGED,       /* the text is not what the planner saw */
     PLAN_R_OCCUPIED,      /* a thread stood in it while the process was attached to */
-    PLAN_R_PROTECTED,     /* the image's text could not be made writable, or no memory was to be had near it */
+    PLAN_R_PROTECTED,     /* the image's text could not be changed, or no memory was to be had near it */
     PLAN_R_NO_POINTER,    /* Go code, and programs may not read the thread pointer (FSGSBASE) */
     PLAN_REASON_MAX,
 };

@@ -101,7 +101,7 @@ enum note_code {
     NOTE_EXEC_ARCH,       /* other architecture */
     NOTE_EXEC_LIB,        /* the probe's file, or the collector, can't be reached from there, nor could it be traced (likewise) */
     NOTE_IMAGE_NOPLAN,    /* no plan for an image in time */
-    NOTE_IMAGE_PATCH,     /* text could not be made writable */
+    NOTE_IMAGE_PATCH,     /* text could not be changed (arg[1]: errno) */
     NOTE_SECCOMP,         /* the program entered seccomp: no new segment for its children */
     NOTE_IO_URING,        /* io_uring in use whose rings can't be read: its I/O is not seen */
     NOTE_NO_SEGMENT,      /* a child could not get a segment of its own: arg[1] errno */

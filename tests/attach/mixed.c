@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Data in the text: a table that is no code, and a copy of musl's function for system calls, as somebody keeps it who
- * wants to run it elsewhere. Opens, reads and writes by way of the C library, in a thread, until SIGTERM comes, and then
- * prints sums of the data, which nobody may have changed.
+ * wants to run it elsewhere. Opens, reads and writes by way of the C library, in a thread, until SIGTERM comes, and
+ * then prints sums of the data, which nobody may have changed.
  */
 #include <fcntl.h>
 #include <pthread.h>

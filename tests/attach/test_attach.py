@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from attaching import attach, cycles, detach, free_port, listens, ours, start, status
-from scopetest import TESTS, Failure, Session, add_test, check, equal, test
+from scopetest import TESTS, Failure, Session, Skip, add_test, check, equal, test
 from tracing import park, symbol
 
 VARIANTS = ["glibc-O2", "musl", "static"]
@@ -46,10 +46,11 @@ def sites(ctx, pid, file):
 
 # --- what is seen ---
 
-def watch(ctx, argv):
-    """Events while attached, none any more once detached, and again."""
-    process = ctx.start(argv)
-    time.sleep(0.3)
+def watch(ctx, argv, process=None):
+    """Events while attached, none any more once detached, and again. process: one that has exec'ed argv already."""
+    if not process:
+        process = ctx.start(argv)
+        time.sleep(0.3)
     for _ in range(2):
         before = (len(os.listdir(f"/proc/{process.pid}/fd")), status(process.pid, "SigCgt"))
         session = attach(ctx, process.pid).session
@@ -101,6 +102,17 @@ for _variant in ("musl-static", "musl-static-pie"):
 @test("python")
 def python(ctx):
     watch(ctx, [PYTHON, "-c", LOOP])
+
+
+@test("deny")
+def deny(ctx):
+    """Under MemoryDenyWriteExecute nothing may become executable later: the probe is so from the start."""
+    program = ctx.compile("behaviour/deny.c")
+    if ctx.run([program, "prctl", ctx.tool("true")]).code == 77:
+        raise Skip("no PR_SET_MDWE")
+    for kind in ("prctl", "filter"):
+        argv = [PYTHON, "-c", f"print('ready', flush=True)\n{LOOP}"]
+        watch(ctx, argv, start(ctx, [program, kind, *argv]))
 
 
 @test("perl")

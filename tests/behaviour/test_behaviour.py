@@ -2,13 +2,15 @@
 """Programs behave, observed, as they do bare: output, exit status, death by signal, and what they see of themselves."""
 
 import os
+import re
 import shutil
 import signal
 import stat
 import subprocess
 import time
+from pathlib import Path
 
-from scopetest import TESTS, add_test, check, equal, test
+from scopetest import TESTS, Session, Skip, add_test, check, equal, test
 
 DYNAMIC = ["glibc-O0", "glibc-O2", "musl"]
 VARIANTS = [*DYNAMIC, "static", "musl-static-pie"]
@@ -89,6 +91,47 @@ def environ(ctx, variant):
 
 
 case("state", "environ", environ)
+
+
+def deny(ctx, kind):
+    """MemoryDenyWriteExecute: code can't be made writable, and is changed nevertheless; static programs need a tracer."""
+    program = ctx.compile("behaviour/deny.c")
+    inner = [ctx.tool("cat"), "/etc/hostname"]
+    for argv in ([program, kind, ctx.scope, "run", "--", *inner], [ctx.scope, "run", "--", program, "prctl", *inner]):
+        before = set(ctx.sessions())
+        result = ctx.run(argv)
+        if result.code == 77:
+            raise Skip("no PR_SET_MDWE")
+        equal((result.code, result.out), (0, Path("/etc/hostname").read_bytes()), "status and output")
+        (new,) = set(ctx.sessions()) - before
+        session = Session(ctx, new)
+        session.wait_end()
+        opened = [b["data"]["file"] for b in session.events("fs", "fs.open") if b["proc"] == "cat"]
+        check("/etc/hostname" in opened, "what it opened", *opened)
+        equal((session.log(), {k: n for k, n in session.lost().items() if n}), ("", {}), "log and losses")
+    doctor = ctx.run([program, kind, ctx.scope, "doctor"], check_code=0).out.decode()
+    check("forbids to make it writable; it is changed through /proc/self/mem" in doctor, "scope doctor", doctor)
+    check("Nothing prevents observing here" in doctor, "scope doctor", doctor)
+
+
+for _kind in ("prctl", "filter"):
+    add_test("behaviour", f"deny/{_kind}", lambda ctx, k=_kind: deny(ctx, k))
+
+
+@test("deny/no-way")
+def deny_no_way(ctx):
+    """If there is no way to change code, the log, the losses and scope doctor say why."""
+    program = ctx.compile("behaviour/deny.c")
+    result = ctx.scoped([program, "prctl-ro", ctx.tool("cat"), "/etc/hostname"])
+    if result.code == 77:
+        raise Skip("no PR_SET_MDWE")
+    equal((result.code, result.out), (0, Path("/etc/hostname").read_bytes()), "status and output")
+    result.session.wait_end()
+    check("code can't be changed: calls made in this image are not observed (MemoryDenyWriteExecute (PR_SET_MDWE)" in
+          result.session.log(), "the log", result.session.log())
+    check(result.session.lost().get("site", 0) > 100, "losses", result.session.lost())
+    doctor = ctx.run([program, "prctl-ro", ctx.scope, "doctor"], check_code=1).out.decode()
+    check(re.search(r"bad +code +MemoryDenyWriteExecute \(PR_SET_MDWE\) forbids", doctor), "scope doctor", doctor)
 
 
 @test("unproven")
