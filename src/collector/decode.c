@@ -1226,6 +1226,10 @@ static void noted(struct ctx *x)
         text = why;
     }
     x->p->sandboxed |= code == NOTE_SECCOMP;
+    if (code == NOTE_EXEC_LISTS) { /* nothing is missing: the program doesn't run */
+        x->p->exec_told = true;
+        return;
+    }
     if (code >= NOTE_EXEC_STATIC && code <= NOTE_EXEC_LIB) {
         x->p->exec_told = true;
         if (file)

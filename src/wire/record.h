@@ -107,6 +107,7 @@ enum note_code {
     NOTE_NO_SEGMENT,      /* a child could not get a segment of its own: arg[1] errno */
     NOTE_IMAGE_GO,        /* Go code, and the kernel doesn't let programs read the thread pointer (FSGSBASE) */
     NOTE_IMAGE_NO_SITE,   /* a static program without a call that can be observed: packed, or making its code as it runs */
+    NOTE_EXEC_LISTS,      /* the loader only lists the libraries of the new image: it is not loaded with ours */
 };
 
 struct record {

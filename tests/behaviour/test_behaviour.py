@@ -93,6 +93,25 @@ def environ(ctx, variant):
 case("state", "environ", environ)
 
 
+@test("ldd")
+def ldd(ctx):
+    """Loaders that list libraries instead of running the program list none of ours, and nothing is said to be missing."""
+    ls = shutil.which("ls")
+    loader = re.search(r"interpreter: (.*?)\]", ctx.run(["readelf", "-l", ls], check_code=0).out.decode()).group(1)
+    for argv in (["env", "LD_TRACE_LOADED_OBJECTS=1", ls], [loader, "--list", ls],
+                 ["sh", "-c", f"LD_TRACE_LOADED_OBJECTS= {ls}; {loader} --argv0 x --list {ls}; {loader} --verify {ls}; "
+                              f"LD_TRACE_LOADED_OBJECTS=1 {loader} {ls}; :"]):
+        result = ctx.scoped(argv)
+        lines = result.out.decode().splitlines()
+        check(any("libc.so" in line for line in lines) and not any("scope" in line for line in lines), "listed", *lines)
+        result.session.wait_end()
+        check("not loaded" not in result.session.log(), "the log", result.session.log())
+    result = ctx.run([ctx.scope, "run", "--", ls], env=ctx.env(LD_TRACE_LOADED_OBJECTS=1), check_code=0)
+    check(b"libc.so" in result.out and b"scope" not in result.out, "listed", result.describe())
+    result = both(ctx, [loader, "--argv0", "x", shutil.which("echo"), "--list"], code=0)
+    check(result.session.events("process", "proc.start"), "this one runs")
+
+
 def deny(ctx, kind):
     """MemoryDenyWriteExecute: code can't be made writable, and is changed nevertheless; static programs need a tracer."""
     program = ctx.compile("behaviour/deny.c")
