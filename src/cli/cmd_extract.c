@@ -2,9 +2,11 @@
 #include "cli/commands.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -22,7 +24,7 @@ static const struct cli_option options[] = {
 
 static const struct cli_example examples[] = {
     {"scope extract -p /opt/scope",
-     "then LD_PRELOAD=/opt/scope/libscope.so SCOPE_EXEC_PATH=/usr/local/bin/scope PROGRAM"},
+     "then LD_PRELOAD=/opt/scope/libscope.so PROGRAM"},
     {"scope extract -e tcp://collector.example.org:9109 .", "with a scope.yml that sends events there"},
     {0},
 };
@@ -57,6 +59,33 @@ static int write_yaml(const char *dir, const char *name, const struct config_sou
     fclose(f);
     rc = write_file(dir, name, text, size, 0644);
     free(text);
+    return rc;
+}
+
+/* Ourselves: where nobody else starts a collector, the library starts the one that lies beside it. */
+static int write_self(const char *dir)
+{
+    char *path = xasprintf("%s/scope", dir);
+    int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), rc = EXIT_FAILED;
+    void *self = MAP_FAILED;
+    struct stat st, there;
+
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        cli_error("/proc/self/exe: %s", strerror(errno));
+    } else if (stat(path, &there) == 0 && there.st_dev == st.st_dev && there.st_ino == st.st_ino) {
+        rc = 0; /* we lie there */
+    } else {
+        self = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (self == MAP_FAILED)
+            cli_error("/proc/self/exe: %s", strerror(errno));
+        else
+            rc = write_file(dir, "scope", self, (size_t)st.st_size, 0755);
+    }
+    if (self != MAP_FAILED)
+        munmap(self, (size_t)st.st_size);
+    if (fd >= 0)
+        close(fd);
+    free(path);
     return rc;
 }
 
@@ -99,6 +128,8 @@ static int run(struct args *a)
         own |= args_has(a, dests[i]);
     rc = write_file(real, "libscope.so", probe, size, 0755);
     if (rc == 0)
+        rc = write_self(real);
+    if (rc == 0)
         rc = write_yaml(real, own ? "scope_example.yml" : "scope.yml", NULL);
     if (rc == 0 && own)
         rc = write_yaml(real, "scope.yml", c);
@@ -121,10 +152,11 @@ out:
 const struct cli_command command_extract = {
     .name = "extract",
     .aliases = "excrete expunge extricate exorcise",
-    .summary = "Write libscope.so and scope.yml into a directory",
+    .summary = "Write libscope.so, scope and scope.yml into a directory",
     .usage = "[OPTIONS] DIR",
     .description =
-        "For programs that are started with LD_PRELOAD by other means than scope. With options for destinations, "
+        "For programs that are started with LD_PRELOAD by other means than scope. The library starts the scope that lies "
+        "beside it, or that SCOPE_EXEC_PATH names, as collector; without one the program runs unobserved. With options for destinations, "
         "scope.yml says so and the documented default file is scope_example.yml.",
     .options = options,
     .more_options = cli_dest_options,

@@ -290,8 +290,8 @@ const struct cli_command command_history = {
     .usage = "[OPTIONS]",
     .description =
         "TOTAL EVENTS is NA when events went elsewhere than to a file. LOST counts records that could not be kept or "
-        "delivered, and places in code whose calls can't be seen (site, see `scope logs`); `-i N` shows them by kind. EXIT is the program's status or the signal that ended it, ? if the "
-        "collector could not learn it.",
+        "delivered, and places in code whose calls can't be seen (site, see `scope logs`); `-i N` shows them by kind. "
+        "EXIT is the program's status or the signal that ended it, ? if the collector could not learn it.",
     .options = options,
     .examples = examples,
     .run = run,

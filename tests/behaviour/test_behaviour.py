@@ -658,14 +658,15 @@ def no_collector(ctx):
 def preload_alone(ctx):
     """LD_PRELOAD=libscope.so PROGRAM, without the command line tool, starts a collector by itself."""
     library = find_library(ctx)
-    events = ctx.dir / "events.json"
-    env = {"LD_PRELOAD": library, "SCOPE_EXEC_PATH": ctx.scope, "SCOPE_EVENT_DEST": f"file://{events}",
-           "SCOPE_CRIBL_ENABLE": "false", "SCOPE_METRIC_ENABLE": "false", "SCOPE_EVENT_ENABLE": "true",
-           "SCOPE_LOG_DEST": f"file://{ctx.dir}/scope.log"}
-    bare = ctx.run([program(ctx, "state", "glibc-O2"), "fds"])
-    result = ctx.run([program(ctx, "state", "glibc-O2"), "fds"], env=ctx.env(**env))
-    equal((result.out, result.err, result.code), (bare.out, bare.err, bare.code), "output and status")
-    ctx.wait_for(lambda: events.exists() and b"proc.exit" in events.read_bytes(), "events arrive in the file")
+    for name, where in (("named", {"SCOPE_EXEC_PATH": ctx.scope}), ("beside", {})):
+        events = ctx.dir / f"{name}.json"
+        env = {"LD_PRELOAD": library, **where, "SCOPE_EVENT_DEST": f"file://{events}",
+               "SCOPE_CRIBL_ENABLE": "false", "SCOPE_METRIC_ENABLE": "false", "SCOPE_EVENT_ENABLE": "true",
+               "SCOPE_LOG_DEST": f"file://{ctx.dir}/scope.log"}
+        bare = ctx.run([program(ctx, "state", "glibc-O2"), "fds"])
+        result = ctx.run([program(ctx, "state", "glibc-O2"), "fds"], env=ctx.env(**env))
+        equal((result.out, result.err, result.code), (bare.out, bare.err, bare.code), "output and status")
+        ctx.wait_for(lambda e=events: e.exists() and b"proc.exit" in e.read_bytes(), "events arrive in the file")
 
 
 def find_library(ctx):
