@@ -93,6 +93,23 @@ def environ(ctx, variant):
 case("state", "environ", environ)
 
 
+@test("gdb", timeout=120)
+def gdb(ctx):
+    """What docs/INTERNALS.md says about debuggers: its condition leaves our calls out, and finish leads out of a hook."""
+    program = ctx.compile("behaviour/unproven.c", "glibc-O0", flags=["-DDATA", "-g"], name="debugged")
+
+    def told(argv, *commands):
+        words = [w for c in ("set debuginfod enabled off", "break main", "run", *commands) for w in ("-ex", c)]
+        return ctx.run([*argv, ctx.tool("gdb"), "-nx", "-q", "-batch", *words, program]).out.decode()
+    stops = ["catch syscall", 'condition $bpnum !$_any_caller_matches("^scope_", 9)', *["continue"] * 5]
+    bare, scoped = (re.findall(r"\((\S+ (?:to|from) syscall \w+)\)", told(a, *stops)) for a in ([], [ctx.scope, "run", "--"]))
+    check(len(bare) == 5, "stops", *bare)
+    equal(scoped, bare, "stops")
+    out = told([ctx.scope, "run", "--"], "break scope_hook_exit", "continue", "bt", "frame 2", "finish", "bt")
+    check(re.search(r"#0 .*scope_hook_exit.*\n#1 +<signal handler called>\n#2 .* called .*\n#3 .* main ", out), "the backtrace", out)
+    check(re.search(r"\n#0 +0x\S+ in main ", out), "where finish ended", out)
+
+
 @test("ldd")
 def ldd(ctx):
     """Loaders that list libraries instead of running the program list none of ours, and nothing is said to be missing."""
