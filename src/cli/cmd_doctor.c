@@ -31,6 +31,7 @@
 
 #define LOW_SPACE (UINT64_C(100) << 20)
 #define CHILD_MS 10000
+#define PR_GET_MDWE_ 66 /* linux/prctl.h since Linux 6.3 */
 
 static const struct cli_option options[] = {
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
@@ -163,6 +164,37 @@ static void check_memfd(struct report *r)
         munmap(map, 4096);
     if (fd >= 0)
         close(fd);
+}
+
+/* Whether the code of a process here can be changed, in the two ways that the library knows. */
+static void check_code(struct report *r)
+{
+    char *code = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int mdwe = prctl(PR_GET_MDWE_, 0, 0, 0, 0), fd, err = 0;
+    const char *who;
+
+    if (code == MAP_FAILED) {
+        tell(r, BAD, "code", "allow mmap with PROT_EXEC in the seccomp filter or security policy",
+             "executable memory is refused: %s", strerror(errno));
+        return;
+    }
+    if (mprotect(code, 4096, PROT_READ | PROT_WRITE | PROT_EXEC) < 0)
+        err = errno;
+    who = mdwe > 0 && (mdwe & 1) ? "MemoryDenyWriteExecute (PR_SET_MDWE)"
+          : err == EPERM         ? "a seccomp filter (MemoryDenyWriteExecute)"
+                                 : "a security policy";
+    fd = err ? open("/proc/self/mem", O_RDWR | O_CLOEXEC) : -1;
+    if (!err)
+        tell(r, GOOD, "code", NULL, "can be changed");
+    else if (fd >= 0 && pwrite(fd, "x", 1, (off_t)(uintptr_t)code) == 1 && *code == 'x')
+        tell(r, GOOD, "code", NULL, "%s forbids to make it writable; it is changed through /proc/self/mem", who);
+    else
+        tell(r, BAD, "code", "observe without that restriction, or mount /proc and boot without proc_mem.force_override",
+             "%s forbids to make it writable (%s), and /proc/self/mem can't be written to (%s)", who, strerror(err),
+             strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    munmap(code, 4096);
 }
 
 static void check_socket(struct report *r)
@@ -355,6 +387,15 @@ static size_t count_lines(const struct session *s)
     return n;
 }
 
+/* Whether calls were made that can't be seen. */
+static bool hidden(const struct session *s)
+{
+    for (size_t i = 0; i < s->lost_count; i++)
+        if (strcmp(s->lost[i].kind, "site") == 0 && s->lost[i].count)
+            return true;
+    return false;
+}
+
 /* The whole chain on a program that does nothing much. */
 static void check_run(struct report *r)
 {
@@ -379,7 +420,10 @@ static void check_run(struct report *r)
     } else if (session_load(0, &s) < 0 || cli_refresh(&s, 3000) < 0) {
         tell(r, BAD, "observing", NULL, "the collector of `scope run %s` does not answer", program);
     } else {
-        if (count_lines(&s))
+        if (hidden(&s))
+            tell(r, BAD, "observing", "`scope run -- PROGRAM` and then `scope logs` tells why",
+                 "calls of `scope run %s` can't be seen", program);
+        else if (count_lines(&s))
             tell(r, GOOD, "observing", NULL, "`scope run %s` was recorded", program);
         else
             tell(r, BAD, "observing", "`scope run -- PROGRAM` and then `scope logs` may tell more",
@@ -510,6 +554,7 @@ static int run(struct args *a)
     check_kernel(&r);
     check_proc(&r);
     check_memfd(&r);
+    check_code(&r);
     check_socket(&r);
     check_sessions(&r);
     check_library(&r);
@@ -529,7 +574,7 @@ const struct cli_command command_doctor = {
     .summary = "Find out what would prevent observing here",
     .usage = "[OPTIONS]",
     .description =
-        "Checks the kernel, /proc, shared memory, sockets, the directories for sessions and the library, tries the "
+        "Checks the kernel, /proc, shared memory, whether code may be changed, sockets, the directories for sessions and the library, tries the "
         "library in a program and records a short run, tries to trace, and looks at security policies. Each line that isn't ok says "
         "what to do. Exit status 1 if something prevents observing.",
     .options = options,

@@ -2,9 +2,12 @@
 #include "cli/commands.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -21,7 +24,7 @@ static const struct cli_option options[] = {
 
 static const struct cli_example examples[] = {
     {"scope extract -p /opt/scope",
-     "then LD_PRELOAD=/opt/scope/libscope.so SCOPE_EXEC_PATH=/usr/local/bin/scope PROGRAM"},
+     "then LD_PRELOAD=/opt/scope/libscope.so PROGRAM"},
     {"scope extract -e tcp://collector.example.org:9109 .", "with a scope.yml that sends events there"},
     {0},
 };
@@ -54,6 +57,31 @@ static int write_yaml(int dir, const char *name, const struct config_sources *c)
     fclose(f);
     rc = write_file(dir, name, text, size, 0644);
     free(text);
+    return rc;
+}
+
+/* Ourselves: where nobody else starts a collector, the library starts the one that lies beside it. */
+static int write_self(int at)
+{
+    int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), rc = EXIT_FAILED;
+    void *self = MAP_FAILED;
+    struct stat st, there;
+
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        cli_error("/proc/self/exe: %s", strerror(errno));
+    } else if (fstatat(at, "scope", &there, 0) == 0 && there.st_dev == st.st_dev && there.st_ino == st.st_ino) {
+        rc = 0; /* we lie there */
+    } else {
+        self = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (self == MAP_FAILED)
+            cli_error("/proc/self/exe: %s", strerror(errno));
+        else
+            rc = write_file(at, "scope", self, (size_t)st.st_size, 0755);
+    }
+    if (self != MAP_FAILED)
+        munmap(self, (size_t)st.st_size);
+    if (fd >= 0)
+        close(fd);
     return rc;
 }
 
@@ -96,6 +124,8 @@ static int run(struct args *a)
         own |= args_has(a, dests[i]);
     rc = write_file(at, "libscope.so", probe, size, 0755);
     if (rc == 0)
+        rc = write_self(at);
+    if (rc == 0)
         rc = write_yaml(at, own ? "scope_example.yml" : "scope.yml", NULL);
     if (rc == 0 && own)
         rc = write_yaml(at, "scope.yml", c);
@@ -121,10 +151,11 @@ out:
 const struct cli_command command_extract = {
     .name = "extract",
     .aliases = "excrete expunge extricate exorcise",
-    .summary = "Write libscope.so and scope.yml into a directory",
+    .summary = "Write libscope.so, scope and scope.yml into a directory",
     .usage = "[OPTIONS] DIR",
     .description =
-        "For programs that are started with LD_PRELOAD by other means than scope. With options for destinations, "
+        "For programs that are started with LD_PRELOAD by other means than scope. The library starts the scope that lies "
+        "beside it, or that SCOPE_EXEC_PATH names, as collector; without one the program runs unobserved. With options for destinations, "
         "scope.yml says so and the documented default file is scope_example.yml.",
     .options = options,
     .more_options = cli_dest_options,

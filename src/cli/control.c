@@ -301,8 +301,7 @@ static void candidates(const char *name, pid_t **ret, size_t *ret_count)
 
     each_session(inspect_one, &in);
     pids = xcalloc(json_array_size(in.found) + 1, sizeof(*pids));
-    json_array_foreach(in.found, i, object) if XX[n++] =
-        pid_of(object);
+    json_array_foreach(in.found, i, object) if (!name || is_named(object, name)) pids[n++] = pid_of(object);
     json_decref(in.found);
     if (n) {
         *ret = pids;

@@ -627,6 +627,7 @@ static struct prepared prepare(const struct args *a, struct config_sources *conf
     enum exe_kind kind = EXE_UNKNOWN;
     struct collector_ctx ctx = {0};
     struct config *effective;
+    bool lists;
     int rc = launch_install(args_get(a, "librarypath"), &lib, &plans, &what);
 
     if (rc < 0) {
@@ -641,7 +642,10 @@ static struct prepared prepare(const struct args *a, struct config_sources *conf
     ctx.config = effective;
     ctx.problems = problems;
     ctx.no_breaker = args_has(a, "nobreaker");
-    if (launch_reason(kind))
+    lists = launch_lists(path, kind, argv, (const char *const *)environ);
+    if (lists)
+        ctx.note = xasprintf("%s: its loader lists or verifies, and runs nothing: not observed", path);
+    else if (launch_reason(kind))
         ctx.note = xasprintf("%s %s: not observed itself%s", image, launch_reason(kind),
                              launch_preloads(kind) ? "; programs that it starts are" : "");
     else if (kind == EXE_UNKNOWN && access(image, R_OK) < 0 && errno == EACCES)
@@ -652,8 +656,8 @@ static struct prepared prepare(const struct args *a, struct config_sources *conf
     } else {
         if (kind == EXE_DYNAMIC || kind == EXE_STATIC)
             launch_prewarm(image, plans, PREWARM_MS);
-        env = launch_environ((const char *const *)environ, launch_preloads(kind) ? lib : NULL, socket, plans,
-                             launch_mode(effective));
+        env = launch_environ((const char *const *)environ, launch_preloads(kind) && !lists ? lib : NULL, socket,
+                             plans, launch_mode(effective));
     }
     config_free(effective);
     free(ctx.note);

@@ -20,7 +20,7 @@ struct event_base;
 
 enum loss_kind {
     LK_RECORD, LK_DATA, LK_CALL, LK_SLOT, LK_COPY, LK_TORN, LK_SEGMENT, LK_DESCRIPTOR, LK_QUEUE, LK_DESTINATION,
-    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_PAYLOAD_DESTINATION, LK_ANSWER, LK_MOVED,
+    LK_TRAFFIC, LK_MESSAGE, LK_PAYLOAD, LK_PAYLOAD_DESTINATION, LK_ANSWER, LK_MOVED, LK_SITE,
     LK_MAX
 };
 
@@ -57,6 +57,7 @@ struct collector {
     struct config_list *configs;      /* of processes that have got another than the session's */
     uint64_t processes;               /* that were observed so far */
     uint64_t lost[LK_MAX];
+    struct images *hidden;            /* of which was told that some of their calls aren't seen */
     uint64_t records;
     uint64_t last_segment;            /* id */
     unsigned attaching;               /* segments whose BL_ATTACH hasn't come up */

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/core.h"
@@ -25,6 +26,7 @@
 #include "collector/procinfo.h"
 #include "collector/tls_objects.h"
 #include "inject/load.h"
+#include "plan/plan.h"
 
 #define ERRNO_MAX 4095
 #define SELF_EXE "/proc/self/exe"
@@ -1370,6 +1372,22 @@ static void entered(struct ctx *x)
 
 #define EXE_LINK "/proc/self/exe"
 
+/* Why code could not be changed (error of mprotect(2) or mmap(2)). */
+static const char *code_reason(int err)
+{
+    switch (err) {
+    case EACCES:
+        return "MemoryDenyWriteExecute (PR_SET_MDWE) or SELinux (execmem, execmod) forbids it, and /proc/self/mem can't be "
+               "written to";
+    case EPERM:
+        return "a seccomp filter forbids it (MemoryDenyWriteExecute), and /proc/self/mem can't be written to";
+    case ENOMEM:
+        return "there is no memory for ours within 2 GiB of it";
+    default:
+        return strerror(err);
+    }
+}
+
 static void noted(struct ctx *x)
 {
     static const char *const texts[] = {
@@ -1379,7 +1397,7 @@ static void noted(struct ctx *x)
         [NOTE_EXEC_ARCH] = "starts a program for another architecture: not observed",
         [NOTE_EXEC_LIB] = "starts a program that can't reach the probe's file or the collector (other root, namespace or permissions): not observed",
         [NOTE_IMAGE_NOPLAN] = "no patch plan in time: calls made in this image are not observed",
-        [NOTE_IMAGE_PATCH] = "code could not be made writable: calls made in this image are not observed",
+        [NOTE_IMAGE_PATCH] = "code can't be changed: calls made in this image are not observed",
         [NOTE_SECCOMP] = "entered seccomp: its children share its ring, paths may be missing",
         [NOTE_IO_URING] = "uses io_uring with rings that can't be read: what is submitted through them is not observed",
         [NOTE_NO_SEGMENT] = "a child got no memory for a segment of its own: it shares its parent's",
@@ -1396,8 +1414,15 @@ static void noted(struct ctx *x)
     if ((code == NOTE_EXEC_STATIC || code == NOTE_EXEC_LIB) && x->r->arg[1] && x->r->arg[1] <= ERRNO_MAX) {
         snprintf(why, sizeof(why), "%s: %s", text, load_reason((int)x->r->arg[1]));
         text = why;
+    } else if (code == NOTE_IMAGE_PATCH && x->r->arg[1] && x->r->arg[1] <= ERRNO_MAX) {
+        snprintf(why, sizeof(why), "%s (%s)", text, code_reason((int)x->r->arg[1]));
+        text = why;
     }
     x->p->sandboxed |= code == NOTE_SECCOMP;
+    if (code == NOTE_EXEC_LISTS) { /* nothing is missing: the program doesn't run */
+        x->p->exec_told = true;
+        return;
+    }
     if (code >= NOTE_EXEC_STATIC && code <= NOTE_EXEC_LIB) {
         x->p->exec_told = true;
         if (file) {
@@ -1418,18 +1443,44 @@ static void noted(struct ctx *x)
     report_note(x->p, text, file, file ? len : 0, x->time);
 }
 
+/* Calls that are made at some places of an image aren't seen: told once in a session for each image. Why all of an image
+ * isn't observed the probe has told itself. */
+static void tell_hidden(const struct ctx *x, const char *name, size_t len)
+{
+    const struct rec_sites *sites = x->in.sites;
+    uint32_t n = plan_sites_hidden(&sites->sites);
+    struct buf text = BUF_INIT;
+
+    if (!n || images_has(x->c->hidden, name, len, sites) || images_unlisted(x->c->hidden))
+        return;
+    images_add(&x->c->hidden, name, len, sites);
+    report_loss(x->c, x->p, LK_SITE, n);
+    if (sites->sites.refused[PLAN_R_PROTECTED] || sites->sites.refused[PLAN_R_NO_POINTER])
+        return;
+    buf_printf(&text, "calls made at %u place%s of this image are not observed (", n, n == 1 ? "" : "s");
+    for (unsigned i = 0, any = 0; i < PLAN_REASON_MAX; i++)
+        if (sites->sites.refused[i] && plan_reason_hides(i))
+            buf_printf(&text, "%s%u: %s", any++ ? "; " : "", sites->sites.refused[i], plan_reason_name(i));
+    buf_char(&text, ')');
+    report_note(x->p, buf_cstr(&text), name, len, x->time);
+    buf_free(&text);
+}
+
 /* An image that the process runs; the probe knows no better name of the program than the kernel's link to it. */
 static void image_seen(const struct ctx *x)
 {
     const struct parts *in = &x->in;
-    const char *exe = x->p->tm.exe;
+    const char *exe = x->p->tm.exe, *name = in->path ? in->path : "";
+    size_t len = in->path ? in->path_len : 0;
 
     if (!in->sites)
         return;
-    if (exe && in->path_len == strlen(SELF_EXE) && memcmp(in->path, SELF_EXE, in->path_len) == 0)
-        images_add(&x->p->images, exe, strlen(exe), in->sites);
-    else
-        images_add(&x->p->images, in->path, in->path_len, in->sites);
+    if (exe && in->path_len == strlen(SELF_EXE) && memcmp(in->path, SELF_EXE, in->path_len) == 0) {
+        name = exe;
+        len = strlen(exe);
+    }
+    images_add(&x->p->images, name, len, in->sites);
+    tell_hidden(x, name, len);
     log_debug("%s[%u]: %.*s: %u sites observed, %u left alone", x->p->tm.proc, x->p->pid, (int)in->path_len,
               in->path ? in->path : "", plan_sites_patched(&in->sites->sites), plan_sites_refused(&in->sites->sites));
 }

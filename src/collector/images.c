@@ -55,6 +55,15 @@ static struct images *own(struct images *from)
     return l;
 }
 
+bool images_has(const struct images *l, const char *name, size_t len, const struct rec_sites *sites)
+{
+    for (unsigned i = 0; l && i < l->count; i++)
+        if (strncmp(l->v[i].what.key, sites->key, sizeof(sites->key)) == 0 && strlen(l->v[i].name) == len &&
+            memcmp(l->v[i].name, name, len) == 0)
+            return true;
+    return false;
+}
+
 void images_add(struct images **list, const char *name, size_t len, const struct rec_sites *sites)
 {
     struct images *l = *list = own(*list);

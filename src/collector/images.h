@@ -25,6 +25,9 @@ void images_unref(struct images *l);
 #define IMAGES_MAX 1024u
 void images_add(struct images **list, const char *name, size_t len, const struct rec_sites *sites);
 
+/* Whether there is an image of that name and key. */
+bool images_has(const struct images *l, const char *name, size_t len, const struct rec_sites *sites);
+
 /* A JSON array with an object for each image, as docs/cli.md ("scope inspect") has it. */
 void images_describe(const struct images *l, struct buf *b);
 /* How many more there were. */

@@ -1347,6 +1347,7 @@ void core_free(struct collector *c)
     }
     backlog_free(&c->backlog);
     left_free(c);
+    images_unref(c->hidden);
     for (int i = 0; i < 2; i++)
         free(c->scratch[i]);
     while (c->pipelines) {

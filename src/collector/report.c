@@ -725,7 +725,7 @@ static const char *const loss_name[LK_MAX] = {
     [LK_TORN] = "torn", [LK_SEGMENT] = "segment", [LK_DESCRIPTOR] = "descriptor", [LK_QUEUE] = "queue",
     [LK_DESTINATION] = "destination", [LK_TRAFFIC] = "traffic", [LK_MESSAGE] = "message",
     [LK_PAYLOAD] = "payload", [LK_PAYLOAD_DESTINATION] = "payload_destination", [LK_MOVED] = "moved",
-    [LK_ANSWER] = "answer",
+    [LK_ANSWER] = "answer", [LK_SITE] = "site",
 };
 
 const char *report_loss_name(enum loss_kind kind)

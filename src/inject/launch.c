@@ -532,6 +532,24 @@ char **launch_environ(const char *const *envp, const char *lib, const char *sock
     return env;
 }
 
+bool launch_lists(const char *path, enum exe_kind kind, char *const *argv, const char *const *envp)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    bool loader = (strncmp(name, "ld.", 3) == 0 || strncmp(name, "ld-", 3) == 0) && strstr(name, ".so");
+
+    for (; (loader || kind == EXE_DYNAMIC) && *envp; envp++)
+        if (has_name(*envp, "LD_TRACE_LOADED_OBJECTS"))
+            return true;
+    for (size_t i = 1; loader && argv[0] && argv[i] && strncmp(argv[i], "--", 2) == 0; i++) {
+        if (strncmp(argv[i], "--list", 6) == 0 || strcmp(argv[i], "--verify") == 0 || strcmp(argv[i], "--help") == 0 ||
+            strcmp(argv[i], "--version") == 0)
+            return true;
+        if (!strchr(argv[i], '=') && strcmp(argv[i], "--inhibit-cache") != 0 && !argv[++i]) /* its value */
+            break;
+    }
+    return false;
+}
+
 int launch_trace(const char *socket, const char *path)
 {
     const char *name = strrchr(path, '/');

@@ -35,6 +35,10 @@ const char *launch_reason(enum exe_kind);
  * Static programs get the variable for the sake of their children. */
 bool launch_preloads(enum exe_kind);
 
+/* True if a dynamic loader will not run this program, but list its libraries (ldd(1)) or the like: it is told nothing of
+ * the probe then, which would be listed, too. path: of the program or, started by hand, of the loader. */
+bool launch_lists(const char *path, enum exe_kind, char *const *argv, const char *const *envp);
+
 /* The bytes of libscope.so that this executable carries; size 0 if it was built without. */
 const void *launch_probe(size_t *ret_size);
 

@@ -267,6 +267,8 @@ const char *load_reason(int err)
         return "this kernel or CPU can't do it (needed: FSGSBASE, Linux 5.9; a vDSO)";
     case ETXTBSY:
         return "its code is packed or writable";
+    case ELIBEXEC:
+        return "it may have no new code: MemoryDenyWriteExecute (PR_SET_MDWE or a seccomp filter), or SELinux";
     case ENOSPC:
         return "there is no free memory below its image";
     case ENOMEM:

@@ -2,11 +2,14 @@
 #include "inject/probe_image.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "inject/launch.h"
@@ -181,6 +184,29 @@ int probe_image_write(const struct trace *t, const struct probe_image *im, uint6
     return ret;
 }
 
+/* Code for a process whose memory may not become executable later (MemoryDenyWriteExecute): in fresh memory that is so
+ * from the start, and written as a debugger does, whatever its protection. */
+static int write_code(struct trace *t, struct trace_thread *th, uint64_t at, size_t size, int prot,
+                      const unsigned char *bytes, size_t len)
+{
+    char path[64];
+    int64_t got;
+    int fd, ret = trace_call(t, th, SYS_mmap,
+                             (const uint64_t[6]){at, size, (uint64_t)prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                                                 UINT64_MAX, 0},
+                             &got);
+
+    if (ret < 0 || got < 0)
+        return ret < 0 ? ret : -ELIBEXEC;
+    snprintf(path, sizeof(path), "/proc/%d/mem", (int)t->pid);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return -ELIBEXEC;
+    ret = pwrite(fd, bytes, len, (off_t)at) == (ssize_t)len ? 0 : -ELIBEXEC;
+    close(fd);
+    return ret;
+}
+
 int probe_image_protect(struct trace *t, struct trace_thread *th, const struct probe_image *im, uint64_t base)
 {
     for (unsigned i = 0; i < im->eh->e_phnum; i++) {
@@ -193,6 +219,11 @@ int probe_image_protect(struct trace *t, struct trace_thread *th, const struct p
         if (p->p_type != PT_LOAD || (p->p_flags & PF_W))
             continue;
         ret = trace_call(t, th, SYS_mprotect, (const uint64_t[6]){base + from, to - from, (uint64_t)prot}, &got);
+        if (ret == 0 && (got == -EACCES || got == -EPERM) && (prot & PROT_EXEC)) {
+            ret = write_code(t, th, base + from, to - from, prot, im->file + p->p_offset - (p->p_vaddr - from),
+                             p->p_filesz + (p->p_vaddr - from));
+            got = 0;
+        }
         if (ret < 0 || got < 0)
             return ret < 0 ? ret : (int)got;
     }

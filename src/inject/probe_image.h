@@ -27,7 +27,7 @@ const struct probe_info *probe_image_info(const struct probe_image *im);
 
 /* Writes the image to fresh memory at base that the program may write to. */
 TRACE_CHECK int probe_image_write(const struct trace *t, const struct probe_image *im, uint64_t base);
-/* Makes its code executable and read-only; by a borrowed thread. */
+/* Makes its code executable and read-only; by a borrowed thread. -ELIBEXEC: the process may have no new code. */
 TRACE_CHECK int probe_image_protect(struct trace *t, struct trace_thread *th, const struct probe_image *im,
                                     uint64_t base);
 

@@ -67,6 +67,8 @@ static const char *error_text(int err)
         return "there is no such process (any more)";
     case EINTR:
         return "whoever was about to do it was killed; the process goes on as it was";
+    case ELIBEXEC:
+        return "it may have no new code: MemoryDenyWriteExecute (PR_SET_MDWE or a seccomp filter), or SELinux";
     case ENOSPC:
         return "there is no free memory near its code";
     case ENOMEM:

@@ -217,6 +217,48 @@ static long env_count(char *const *env)
     }
 }
 
+/* Whether a path is that of a dynamic loader: ld.so, ld-linux-x86-64.so.2, ld-musl-x86_64.so.1. */
+static bool is_loader(const char *path)
+{
+    const char *name = path;
+
+    for (; *path; path++)
+        if (*path == '/')
+            name = path + 1;
+    return name[0] == 'l' && name[1] == 'd' && (name[2] == '.' || name[2] == '-') && str_contains(name + 2, ".so");
+}
+
+/* Whether a loader that is started by hand is told to list or verify something, or to help: by an option before the
+ * program's name (ld.so(8)). Other options are followed by a value, but those that have it behind a "=". */
+static bool told_to_list(char *const *argv)
+{
+    for (unsigned i = 1; i < 64 && mem_readable(&argv[i], sizeof(*argv)) && argv[i]; i++) {
+        const char *word = argv[i];
+
+        if (mem_string(word, SEG_PATH_MAX) == MEM_BAD || word[0] != '-' || word[1] != '-')
+            return false;
+        if (str_after(word, "--list") || str_eq(word, "--verify") || str_eq(word, "--help") || str_eq(word, "--version"))
+            return true;
+        i += !str_contains(word, "=") && !str_eq(word, "--inhibit-cache");
+    }
+    return false;
+}
+
+/* Whether a loader will not run the new image, but list its libraries (ldd(1)) or the like: we don't belong there. */
+static bool only_lists(const char *path, char *const *argv, char *const *env, bool loads)
+{
+    bool loader = !loads && is_loader(path);
+    long n = loads || loader ? env_count(env) : 0;
+
+    for (long i = 0; i < n; i++) {
+        const char *rest = env_after(env[i], "LD_TRACE_LOADED_OBJECTS");
+
+        if (rest && mem_readable(rest, 1) && *rest == '=')
+            return true;
+    }
+    return loader && told_to_list(argv);
+}
+
 enum env_form {
     ENV_ALL,      /* with what the new image's probe and the loader need */
     ENV_UNLOADED, /* with what the probe needs; a tracer loads it */
@@ -339,7 +381,11 @@ HIDDEN void exec_enter(struct segment_header *s, struct thread *t, enum op_id op
     }
     signals = signals_block();
     note = look(dirfd, path, flags, &strip, &loads);
-    if (!note && loads && !can_load()) {
+    if ((!note || note == NOTE_EXEC_STATIC) &&
+        only_lists(path, (char *const *)(op == OP_execve ? r->arg1 : r->arg2), (char *const *)*env_register(op, r), loads)) {
+        note = NOTE_EXEC_LISTS;
+        strip = true;
+    } else if (!note && loads && !can_load()) {
         note = NOTE_EXEC_LIB;
         unloaded = strip = true;
     }

@@ -176,15 +176,45 @@ static bool reaches(uint64_t a, uint64_t size, const struct image *im)
     return lo > -NEAR && lo < NEAR && hi > -NEAR && hi < NEAR;
 }
 
+/* How code is changed. Usually it is made writable for a moment. Where that is refused (MemoryDenyWriteExecute, which is
+ * PR_SET_MDWE or a seccomp filter; a security module), by /proc/self/mem, which goes by what the memory may become:
+ * proc_pid_mem(5). */
+struct writer {
+    int mem; /* descriptor of that file, or -1 */
+};
+
+/* 0 or -errno. */
+static int writer_put(const struct writer *w, uint64_t at, const void *from, uint64_t size)
+{
+    const char *p = from;
+
+    if (w->mem < 0) {
+        memcpy((void *)at, from, size);
+        return 0;
+    }
+    while (size) {
+        long n = SYS4(__NR_pwrite64, w->mem, p, size, at);
+
+        if (n <= 0)
+            return n < 0 ? (int)n : -EIO;
+        p += n;
+        at += (uint64_t)n;
+        size -= (uint64_t)n;
+    }
+    return 0;
+}
+
 /* Room for a blob within reach of the image's text: from the pool, whose unwind information is known to the
  * C library, else anonymous memory. 0 if there is none. */
-static uint64_t blob_place(const struct image *im, uint64_t size)
+static uint64_t blob_place(const struct image *im, uint64_t size, const struct writer *w)
 {
+    const long prot = w->mem < 0 ? PROT_READ | PROT_WRITE : PROT_READ | PROT_EXEC;
+
     if (reaches((uint64_t)scope_pool, (uint64_t)(scope_pool_end - scope_pool), im)) {
         uint64_t at = __atomic_fetch_add(&pool_used, size, __ATOMIC_RELAXED);
 
         if (at + size <= (uint64_t)(scope_pool_end - scope_pool)) {
-            if (SYS3(__NR_mprotect, scope_pool + at, size, PROT_READ | PROT_WRITE) < 0)
+            if (w->mem < 0 && SYS3(__NR_mprotect, scope_pool + at, size, prot) < 0)
                 return 0;
             return (uint64_t)scope_pool + at;
         }
@@ -199,7 +229,7 @@ static uint64_t blob_place(const struct image *im, uint64_t size)
 
             if (want < 0x10000 || want > UINT64_C(0x7fffffff0000))
                 continue;
-            at = SYS6(__NR_mmap, want, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+            at = SYS6(__NR_mmap, want, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
             if (!sys_failed(at) && reaches((uint64_t)at, size, im))
                 return (uint64_t)at;
             if (!sys_failed(at))
@@ -224,12 +254,35 @@ static bool patch_fits(const struct plan_patch *p, const struct image *im)
     return !memcmp((const void *)(im->bias + p->vaddr), p->old, p->len);
 }
 
-static void patch_apply(const struct plan_patch *p, const struct image *im, uint64_t blob)
+static int patch_apply(const struct plan_patch *p, const struct image *im, uint64_t blob, const struct writer *w)
 {
     uint8_t bytes[PLAN_PATCH_MAX];
 
     plan_patch_bytes(p, im->bias, blob, bytes);
-    memcpy((void *)(im->bias + p->vaddr), bytes, p->len);
+    return writer_put(w, im->bias + p->vaddr, bytes, p->len);
+}
+
+/* Makes the slots. Their address, or -errno: nothing was changed. */
+static int64_t blob_make(const struct plan_header *h, const struct image *im, const struct writer *w)
+{
+    uint64_t size = ROUND_UP((uint64_t)h->blob_size, PROBE_PAGE), blob = blob_place(im, size, w);
+    long at, ret;
+
+    if (!blob)
+        return -ENOMEM;
+    if (w->mem < 0) {
+        populate((const void *)blob, size);
+        plan_fill_blob(h, (char *)blob, blob, im->bias, scope_info.entry);
+        ret = SYS3(__NR_mprotect, blob, size, PROT_READ | PROT_EXEC);
+        return ret < 0 ? ret : (int64_t)blob; /* not: no executable memory for us (SELinux execmem) */
+    }
+    at = SYS6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (sys_failed(at))
+        return at;
+    plan_fill_blob(h, (char *)at, blob, im->bias, scope_info.entry);
+    ret = writer_put(w, blob, (const void *)at, h->blob_size);
+    SYS2(__NR_munmap, at, size);
+    return ret < 0 ? ret : (int64_t)blob;
 }
 
 /* A site whose bytes are others than the planner saw stays as it is altogether: one patch of it may lead to another.
@@ -244,16 +297,40 @@ static int site_refuse(const struct plan_header *h, size_t size, uint32_t site)
     return 0;
 }
 
-/* 0, or -errno: nothing was patched. */
-static int plan_apply(const struct plan_header *h, size_t plan_size, const struct image *im)
+/* Writes the patches of [lo, hi), unless one doesn't fit: 0 or -errno. */
+static int patches_apply(const struct plan_header *h, size_t plan_size, const struct image *im, uint64_t blob,
+                         const struct writer *w)
 {
     const struct plan_site *site = (const void *)((const char *)h + h->site_off);
     const struct plan_patch *patch = (const void *)((const char *)h + h->patch_off);
+    uint64_t page = 0;
+    int ret = 0;
+
+    for (uint32_t i = 0; i < h->patch_count && !ret; i++) {
+        if (!patch_wanted(&patch[i], h, im))
+            continue;
+        if (w->mem < 0 && (im->bias + patch[i].vaddr) / PROBE_PAGE != page) {
+            page = (im->bias + patch[i].vaddr) / PROBE_PAGE;
+            populate((const void *)(im->bias + patch[i].vaddr), patch[i].len);
+        }
+        if (!patch_fits(&patch[i], im))
+            ret = site_refuse(h, plan_size, patch[i].site);
+    }
+    for (uint32_t i = 0; i < h->patch_count && !ret; i++)
+        if (patch_wanted(&patch[i], h, im) && !plan_site_refused(&site[patch[i].site]))
+            ret = patch_apply(&patch[i], im, blob, w);
+    return ret;
+}
+
+/* 0, or -errno: nothing was patched. */
+static int plan_apply(const struct plan_header *h, size_t plan_size, const struct image *im)
+{
+    const struct plan_patch *patch = (const void *)((const char *)h + h->patch_off);
     uint64_t lo = (im->bias + h->text_lo) & ~(PROBE_PAGE - 1), hi = ROUND_UP(im->bias + h->text_hi, PROBE_PAGE);
-    uint64_t size = ROUND_UP((uint64_t)h->blob_size, PROBE_PAGE), blob, page = 0;
+    struct writer w = {.mem = -1};
     bool wanted = false;
-    int refused = 0;
-    long ret;
+    int64_t blob;
+    long ret, back;
 
     for (uint32_t i = 0; i < h->patch_count && !wanted; i++)
         wanted = patch_wanted(&patch[i], h, im);
@@ -263,34 +340,22 @@ static int plan_apply(const struct plan_header *h, size_t plan_size, const struc
     hi = MIN(hi, ROUND_UP(im->text_hi, PROBE_PAGE));
     if (lo >= hi)
         return 0;
-    blob = blob_place(im, size);
-    if (!blob)
-        return -ENOMEM;
-    populate((const void *)blob, size);
-    plan_fill_blob(h, (char *)blob, blob, im->bias, scope_info.entry);
-    ret = SYS3(__NR_mprotect, blob, size, PROT_READ | PROT_EXEC);
-    if (ret < 0) /* no executable memory for us (SELinux execmem): nothing was changed yet */
-        return (int)ret;
     /* No other thread runs this text yet: the process is starting, or the mapping is new. Keeping the right to
      * execute on the way means that a security module refuses now, if at all, and not when it is to come back. */
     ret = SYS3(__NR_mprotect, lo, hi - lo, PROT_READ | PROT_WRITE | PROT_EXEC);
-    if (ret < 0)
-        return (int)ret;
-    for (uint32_t i = 0; i < h->patch_count && !refused; i++) {
-        if (!patch_wanted(&patch[i], h, im))
-            continue;
-        if ((im->bias + patch[i].vaddr) / PROBE_PAGE != page) {
-            page = (im->bias + patch[i].vaddr) / PROBE_PAGE;
-            populate((const void *)(im->bias + patch[i].vaddr), patch[i].len);
-        }
-        if (!patch_fits(&patch[i], im))
-            refused = site_refuse(h, plan_size, patch[i].site);
+    if (ret < 0) {
+        w.mem = own_fd(SYS4(__NR_openat, AT_FDCWD, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0));
+        if (w.mem < 0)
+            return (int)ret;
     }
-    for (uint32_t i = 0; i < h->patch_count && !refused; i++)
-        if (patch_wanted(&patch[i], h, im) && !plan_site_refused(&site[patch[i].site]))
-            patch_apply(&patch[i], im, blob);
+    blob = blob_make(h, im, &w);
+    back = blob < 0 ? (long)blob : patches_apply(h, plan_size, im, (uint64_t)blob, &w);
+    if (w.mem >= 0) {
+        own_close(w.mem);
+        return back < 0 && back != -ENOMEM ? (int)ret : (int)back; /* why it had to be written so */
+    }
     ret = SYS3(__NR_mprotect, lo, hi - lo, PROT_READ | PROT_EXEC);
-    return refused ? refused : (int)ret;
+    return back ? (int)back : (int)ret;
 }
 
 /* What Go code needs besides a plan: stacks for its hooks, and the thread pointer from the CPU, as Go's own threads

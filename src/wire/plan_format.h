@@ -45,7 +45,7 @@
 #include "wire/syscalls.h"
 
 #define PLAN_MAGIC   UINT64_C(0x316e616c50706353) /* "ScpPlan1" */
-#define PLAN_VERSION 5u     /* raised whenever a plan made by an older planner must not be applied */
+#define PLAN_VERSION 6u     /* raised whenever a plan made by an older planner must not be applied */
 #define PLAN_SLOT    128u   /* bytes per trampoline slot */
 #define PLAN_SLOT_CODE 32u  /* code starts here in a slot */
 #define PLAN_KEY_MAX 64u    /* bytes of plan_header.key, NUL included */
@@ -87,13 +87,15 @@ enum plan_reason {
     PLAN_R_OVERLAP,       /* region of a neighbouring site */
     PLAN_R_CANCEL_RANGE,  /* inside a PC range that the C library compares with */
     PLAN_R_RSEQ,          /* inside a restartable sequence */
-    PLAN_R_DATA_IN_TEXT,  /* not confirmed to be an instruction */
+    PLAN_R_DATA_IN_TEXT,  /* taken for data: nothing says that it is an instruction */
     PLAN_R_ENTER_ONLY,    /* exit hook placed, wanted enter hook could not be */
     PLAN_R_NO_STACK,      /* the program has given back its stack there */
+    PLAN_R_MINOR,         /* no hook fits, and nothing would be told but that the call was made */
+    PLAN_R_UNPROVEN,      /* looks like an instruction that is used, in text with data, but isn't proven to be one */
     /* In no plan: known once it is applied, when a site's reason in a private copy becomes one of these. */
     PLAN_R_CHANGED,       /* the text is not what the planner saw */
     PLAN_R_OCCUPIED,      /* a thread stood in it while the process was attached to */
-    PLAN_R_PROTECTED,     /* the image's text could not be made writable, or no memory was to be had near it */
+    PLAN_R_PROTECTED,     /* the image's text could not be changed, or no memory was to be had near it */
     PLAN_R_NO_POINTER,    /* Go code, and programs may not read the thread pointer (FSGSBASE) */
     PLAN_REASON_MAX,
 };
@@ -350,6 +352,25 @@ static inline uint32_t plan_sites_patched(const struct plan_sites *n)
 
     for (unsigned i = 0; i < PLAN_METHODS; i++)
         sum += n->patched[i];
+    return sum;
+}
+
+/* Whether calls that are observed may be made, unseen, at a site that was left alone for this reason. Not where there are
+ * none (data), where they are known otherwise (a thread's end in musl), or where the user was told (by scope attach). */
+static inline int plan_reason_hides(unsigned reason)
+{
+    return reason != PLAN_OK && reason != PLAN_R_UNINTERESTING && reason != PLAN_R_DATA_IN_TEXT &&
+           reason != PLAN_R_ENTER_ONLY && reason != PLAN_R_NO_STACK && reason != PLAN_R_MINOR &&
+           reason != PLAN_R_OCCUPIED;
+}
+
+/* How many sites hide calls. */
+static inline uint32_t plan_sites_hidden(const struct plan_sites *n)
+{
+    uint32_t sum = 0;
+
+    for (unsigned i = 0; i < PLAN_REASON_MAX; i++)
+        sum += plan_reason_hides(i) ? n->refused[i] : 0;
     return sum;
 }
 

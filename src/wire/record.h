@@ -108,13 +108,14 @@ enum note_code {
     NOTE_EXEC_ARCH,       /* other architecture */
     NOTE_EXEC_LIB,        /* the probe's file, or the collector, can't be reached from there, nor could it be traced (likewise) */
     NOTE_IMAGE_NOPLAN,    /* no plan for an image in time */
-    NOTE_IMAGE_PATCH,     /* text could not be made writable */
+    NOTE_IMAGE_PATCH,     /* text could not be changed (arg[1]: errno) */
     NOTE_SECCOMP,         /* the program entered seccomp: no new segment for its children */
     NOTE_IO_URING,        /* io_uring in use whose rings can't be read: its I/O is not seen */
     NOTE_NO_SEGMENT,      /* a child could not get a segment of its own: arg[1] errno */
     NOTE_IMAGE_GO,        /* Go code, and the kernel doesn't let programs read the thread pointer (FSGSBASE) */
     NOTE_DISPATCH,        /* calls of the program come to itself (Syscall User Dispatch): what the probe can't ask is missing */
     NOTE_IMAGE_NO_SITE,   /* a static program without a call that can be observed: packed, or making its code as it runs */
+    NOTE_EXEC_LISTS,      /* the loader only lists the libraries of the new image: it is not loaded with ours */
 };
 
 struct record {

@@ -46,10 +46,11 @@ def sites(ctx, pid, file):
 
 # --- what is seen ---
 
-def watch(ctx, argv):
-    """Events while attached, none any more once detached, and again."""
-    process = ctx.start(argv)
-    asleep(ctx, process)
+def watch(ctx, argv, process=None):
+    """Events while attached, none any more once detached, and again. process: one that has exec'ed argv already."""
+    if not process:
+        process = ctx.start(argv)
+        asleep(ctx, process)
     for _ in range(2):
         before = (len(os.listdir(f"/proc/{process.pid}/fd")), status(process.pid, "SigCgt"))
         session = attach(ctx, process.pid).session
@@ -71,9 +72,47 @@ def watch(ctx, argv):
     check(process.poll() is None, "it has ended")
 
 
+def mixed(ctx, variant):
+    """Data in the text of a musl program without unwind tables and symbols: what is code is proven, what isn't stays."""
+    program, file = ctx.dir / "mixed", ctx.dir / "file"
+    shutil.copy(ctx.compile("attach/mixed.c", variant), program)
+    ctx.run([ctx.tool("strip"), "-s", "-R", ".eh_frame", "-R", ".eh_frame_hdr", program], check_code=0)
+    file.touch()
+    bare = start(ctx, [program, file])
+    bare.send_signal(signal.SIGTERM)
+    expect, _ = bare.communicate(timeout=30)
+    process = start(ctx, [program, file])
+    session = attach(ctx, process.pid).session
+    ctx.wait_for(lambda: opens(session, str(file)) > 3, "opens", 10)
+    check("left alone" not in session.log(), "there is nothing to tell", session.log())
+    _, refused = sites(ctx, process.pid, program)
+    check(set(refused) <= {"taken for data", "no stack to run on"} and refused["taken for data"] >= 65, "refused sites", refused)
+    ends_well(process, expect)
+    session.wait_end()
+    closed = [b["data"] for b in session.events("fs", "fs.close") if b["data"]["file"] == str(file)]
+    check(len(closed) > 3 and all(d["file_read_ops"] == d["file_write_bytes"] == 1 for d in closed[1:-1]), "its calls", *closed)
+    equal({k: n for k, n in session.lost().items() if n}, {}, "losses")
+    equal(session.log(), "", "the log")
+
+
+for _variant in ("musl-static", "musl-static-pie"):
+    add_test("attach", f"mixed/{_variant}", lambda ctx, v=_variant: mixed(ctx, v))
+
+
 @test("python")
 def python(ctx):
     watch(ctx, [PYTHON, "-c", LOOP])
+
+
+@test("deny")
+def deny(ctx):
+    """Under MemoryDenyWriteExecute nothing may become executable later: the probe is so from the start."""
+    program = ctx.compile("behaviour/deny.c")
+    if ctx.run([program, "prctl", ctx.tool("true")]).code == 77:
+        raise Skip("no PR_SET_MDWE")
+    for kind in ("prctl", "filter"):
+        argv = [PYTHON, "-c", f"print('ready', flush=True)\n{LOOP}"]
+        watch(ctx, argv, start(ctx, [program, kind, *argv]))
 
 
 @test("perl")

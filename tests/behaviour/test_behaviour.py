@@ -2,14 +2,16 @@
 """Programs behave, observed, as they do bare: output, exit status, death by signal, and what they see of themselves."""
 
 import os
+import re
 import resource
 import shutil
 import signal
 import stat
 import subprocess
 import time
+from pathlib import Path
 
-from scopetest import SLACK, TESTS, Skip, add_test, check, equal, test
+from scopetest import SLACK, TESTS, Session, Skip, add_test, check, equal, test
 
 DYNAMIC = ["glibc-O0", "glibc-O2", "musl"]
 VARIANTS = [*DYNAMIC, "static", "musl-static-pie"]
@@ -90,6 +92,102 @@ def environ(ctx, variant):
 
 
 case("state", "environ", environ)
+
+
+@test("gdb", timeout=120)
+def gdb(ctx):
+    """What docs/INTERNALS.md says about debuggers: its condition leaves our calls out, and finish leads out of a hook."""
+    program = ctx.compile("behaviour/unproven.c", "glibc-O0", flags=["-DDATA", "-g"], name="debugged")
+
+    def told(argv, *commands):
+        words = [w for c in ("set debuginfod enabled off", "break main", "run", *commands) for w in ("-ex", c)]
+        return ctx.run([*argv, ctx.tool("gdb"), "-nx", "-q", "-batch", *words, program]).out.decode()
+    stops = ["catch syscall", 'condition $bpnum !$_any_caller_matches("^scope_", 9)', *["continue"] * 5]
+    bare, scoped = (re.findall(r"\((\S+ (?:to|from) syscall \w+)\)", told(a, *stops)) for a in ([], [ctx.scope, "run", "--"]))
+    check(len(bare) == 5, "stops", *bare)
+    equal(scoped, bare, "stops")
+    out = told([ctx.scope, "run", "--"], "break scope_hook_exit", "continue", "bt", "frame 2", "finish", "bt")
+    check(re.search(r"#0 .*scope_hook_exit.*\n#1 +<signal handler called>\n#2 .* called .*\n#3 .* main ", out), "the backtrace", out)
+    check(re.search(r"\n#0 +0x\S+ in main ", out), "where finish ended", out)
+
+
+@test("ldd")
+def ldd(ctx):
+    """Loaders that list libraries instead of running the program list none of ours, and nothing is said to be missing."""
+    ls = shutil.which("ls")
+    loader = re.search(r"interpreter: (.*?)\]", ctx.run(["readelf", "-l", ls], check_code=0).out.decode()).group(1)
+    for argv in (["env", "LD_TRACE_LOADED_OBJECTS=1", ls], [loader, "--list", ls],
+                 ["sh", "-c", f"LD_TRACE_LOADED_OBJECTS= {ls}; {loader} --argv0 x --list {ls}; {loader} --verify {ls}; "
+                              f"LD_TRACE_LOADED_OBJECTS=1 {loader} {ls}; :"]):
+        result = ctx.scoped(argv)
+        lines = result.out.decode().splitlines()
+        check(any("libc.so" in line for line in lines) and not any("scope" in line for line in lines), "listed", *lines)
+        result.session.wait_end()
+        check("not loaded" not in result.session.log(), "the log", result.session.log())
+    result = ctx.run([ctx.scope, "run", "--", ls], env=ctx.env(LD_TRACE_LOADED_OBJECTS=1), check_code=0)
+    check(b"libc.so" in result.out and b"scope" not in result.out, "listed", result.describe())
+    result = both(ctx, [loader, "--argv0", "x", shutil.which("echo"), "--list"], code=0)
+    check(result.session.events("process", "proc.start"), "this one runs")
+
+
+def deny(ctx, kind):
+    """MemoryDenyWriteExecute: code can't be made writable, and is changed nevertheless; static programs need a tracer."""
+    program = ctx.compile("behaviour/deny.c")
+    inner = [ctx.tool("cat"), "/etc/hostname"]
+    for argv in ([program, kind, ctx.scope, "run", "--", *inner], [ctx.scope, "run", "--", program, "prctl", *inner]):
+        before = set(ctx.sessions())
+        result = ctx.run(argv)
+        if result.code == 77:
+            raise Skip("no PR_SET_MDWE")
+        equal((result.code, result.out), (0, Path("/etc/hostname").read_bytes()), "status and output")
+        (new,) = set(ctx.sessions()) - before
+        session = Session(ctx, new)
+        session.wait_end()
+        opened = [b["data"]["file"] for b in session.events("fs", "fs.open") if b["proc"] == "cat"]
+        check("/etc/hostname" in opened, "what it opened", *opened)
+        equal((session.log(), {k: n for k, n in session.lost().items() if n}), ("", {}), "log and losses")
+    doctor = ctx.run([program, kind, ctx.scope, "doctor"], check_code=0).out.decode()
+    check("forbids to make it writable; it is changed through /proc/self/mem" in doctor, "scope doctor", doctor)
+    check("Nothing prevents observing here" in doctor, "scope doctor", doctor)
+
+
+for _kind in ("prctl", "filter"):
+    add_test("behaviour", f"deny/{_kind}", lambda ctx, k=_kind: deny(ctx, k))
+
+
+@test("deny/no-way")
+def deny_no_way(ctx):
+    """If there is no way to change code, the log, the losses and scope doctor say why."""
+    program = ctx.compile("behaviour/deny.c")
+    result = ctx.scoped([program, "prctl-ro", ctx.tool("cat"), "/etc/hostname"])
+    if result.code == 77:
+        raise Skip("no PR_SET_MDWE")
+    equal((result.code, result.out), (0, Path("/etc/hostname").read_bytes()), "status and output")
+    result.session.wait_end()
+    check("code can't be changed: calls made in this image are not observed (MemoryDenyWriteExecute (PR_SET_MDWE)" in
+          result.session.log(), "the log", result.session.log())
+    check(result.session.lost().get("site", 0) > 100, "losses", result.session.lost())
+    doctor = ctx.run([program, "prctl-ro", ctx.scope, "doctor"], check_code=1).out.decode()
+    check(re.search(r"bad +code +MemoryDenyWriteExecute \(PR_SET_MDWE\) forbids", doctor), "scope doctor", doctor)
+
+
+@test("unproven")
+def unproven(ctx):
+    """A place where calls may be made that can't be seen is told once in a session; data with the same bytes is not."""
+    program = ctx.compile("behaviour/unproven.c")
+    result = both(ctx, ["sh", "-c", f"{program} && {program}"], code=0)
+    result.session.wait_end()
+    told = [line for line in result.session.log().splitlines() if "not observed" in line]
+    check(len(told) == 1 and f"calls made at 1 place of this image are not observed (1: not proven to be code): {program}" in told[0],
+          "the log", *told)
+    equal({k: n for k, n in result.session.lost().items() if n}, {"site": 1}, "losses")
+    history = ctx.tool_run("history").out.decode().splitlines()
+    check(history[-2].split()[-1] == "LOST" and history[-1].split()[-1] == "1", "scope history", *history)
+    opened = [b["data"]["file"] for b in result.session.events("fs", "fs.open") if b["proc"] == program.name]
+    equal(opened.count("/etc/hostname"), 2, "opens by the function that is called")
+    result = both(ctx, [ctx.compile("behaviour/unproven.c", flags=["-DDATA"], name="unproven-data")], code=0)
+    nothing_lost(result)
+    equal(result.session.log(), "", "the log")
 
 
 @test("state/own-preload")
@@ -662,14 +760,15 @@ def no_collector(ctx):
 def preload_alone(ctx):
     """LD_PRELOAD=libscope.so PROGRAM, without the command line tool, starts a collector by itself."""
     library = find_library(ctx)
-    events = ctx.dir / "events.json"
-    env = {"LD_PRELOAD": library, "SCOPE_EXEC_PATH": ctx.scope, "SCOPE_EVENT_DEST": f"file://{events}",
-           "SCOPE_CRIBL_ENABLE": "false", "SCOPE_METRIC_ENABLE": "false", "SCOPE_EVENT_ENABLE": "true",
-           "SCOPE_LOG_DEST": f"file://{ctx.dir}/scope.log"}
-    bare = ctx.run([program(ctx, "state", "glibc-O2"), "fds"])
-    result = ctx.run([program(ctx, "state", "glibc-O2"), "fds"], env=ctx.env(**env))
-    equal((result.out, result.err, result.code), (bare.out, bare.err, bare.code), "output and status")
-    ctx.wait_for(lambda: events.exists() and b"proc.exit" in events.read_bytes(), "events arrive in the file")
+    for name, where in (("named", {"SCOPE_EXEC_PATH": ctx.scope}), ("beside", {})):
+        events = ctx.dir / f"{name}.json"
+        env = {"LD_PRELOAD": library, **where, "SCOPE_EVENT_DEST": f"file://{events}",
+               "SCOPE_CRIBL_ENABLE": "false", "SCOPE_METRIC_ENABLE": "false", "SCOPE_EVENT_ENABLE": "true",
+               "SCOPE_LOG_DEST": f"file://{ctx.dir}/scope.log"}
+        bare = ctx.run([program(ctx, "state", "glibc-O2"), "fds"])
+        result = ctx.run([program(ctx, "state", "glibc-O2"), "fds"], env=ctx.env(**env))
+        equal((result.out, result.err, result.code), (bare.out, bare.err, bare.code), "output and status")
+        ctx.wait_for(lambda e=events: e.exists() and b"proc.exit" in e.read_bytes(), "events arrive in the file")
 
 
 def find_library(ctx):

@@ -1029,17 +1029,19 @@ def extract(ctx):
     where = ctx.dir / "a" / "b"
     check("does not exist or is not a directory" in err(ctx, "extract", str(where), code=1), "message")
     equal(out(ctx, "extract", "-p", str(where)), f"Successfully extracted to {where}.\n")
-    equal(sorted(p.name for p in where.iterdir()), ["libscope.so", "scope.yml"])
+    equal(sorted(p.name for p in where.iterdir()), ["libscope.so", "scope", "scope.yml"])
     equal(oct(stat.S_IMODE((where / "libscope.so").stat().st_mode)), oct(0o755))
     equal((where / "libscope.so").read_bytes()[:4], b"\x7fELF")
     equal((where / "scope.yml").read_text(), out(ctx, "config", "default"), "the documented default file")
     out(ctx, "config", "check", str(where / "scope.yml"))
     out(ctx, "extract", "-e", "tcp://h:9109", str(where))
-    equal(sorted(p.name for p in where.iterdir()), ["libscope.so", "scope.yml", "scope_example.yml"])
+    equal(sorted(p.name for p in where.iterdir()), ["libscope.so", "scope", "scope.yml", "scope_example.yml"])
     text = (where / "scope.yml").read_text()
     check(re.search(r"event:(.|\n)*transport:\n +type: tcp\n +host: h\n +port: '?9109", text), "the destination", text)
     out(ctx, "config", "check", str(where / "scope.yml"))
     equal(out(ctx, "excrete", str(where)), f"Successfully extracted to {where}.\n", "an old name of it")
+    equal((where / "scope").read_bytes(), Path(ctx.scope).read_bytes(), "scope itself")
+    ctx.run([where / "scope", "extract", where], check_code=0)  # from where it lies
 
 
 @test()

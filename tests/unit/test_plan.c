@@ -117,6 +117,22 @@ CASE(caller_leaf,
      "ret\n 2: mov $-125,%rax\n ret");
 CASE(data_in_text, "mov $32,%eax\n syscall\n cmp $-4096,%rax\n ret\n .byte 6,6,6\n nopl (%rax)\n syscall\n nopl (%rax)\n"
                    "nopl (%rax)\n ret");
+/* Behind data, where the sweep alone proves nothing. ANY is a call whose number is given. */
+#define BYTES ".byte 6,6,6,6\n"
+#define ANY "mov %rdi,%rax\n mov %rsi,%rdi\n syscall\n cmp $-4096,%rax\n ret\n"
+CASE(proof_called, "call 1f\n ret\n" BYTES "1: " ANY);
+CASE(proof_twice, "jmp 3f\n" BYTES "3: call 1f\n ret\n" BYTES "1: call 2f\n" ANY "2: ret\n");
+CASE(proof_register, "lea 1f(%rip),%rax\n pop %rdx\n jmp *%rax\n" BYTES "1: " ANY);
+CASE(proof_main, "lea 1f(%rip),%rdi\n xor %ecx,%ecx\n xor %r8d,%r8d\n call 2f\n hlt\n 2: call *%rdi\n 3: jmp 3b\n" BYTES "1: " ANY);
+CASE(proof_taken, "lea 1f(%rip),%rax\n mov %rax,8(%rsp)\n call 2f\n ret\n 2: ret\n" BYTES "1: call 2b\n" ANY);
+CASE(proof_no_call, "ret\n" BYTES ANY);
+CASE(proof_no_return, "jmp 3f\n" BYTES "3: call 1f\n" ANY "1: ud2\n");
+CASE(proof_no_return_deep, "jmp 3f\n" BYTES "3: call 1f\n" ANY "1: test %edi,%edi\n je 2f\n call 4f\n 2: jmp 2b\n 4: jmp 2b\n");
+CASE(proof_exit, "jmp 3f\n" BYTES "3: mov $60,%eax\n syscall\n" ANY);
+CASE(proof_template, "lea 1f(%rip),%rax\n mov %rax,8(%rsp)\n ret\n" BYTES "1: call 2f\n" ANY "2: ret\n");
+CASE(proof_copy, "lea 2f(%rip),%rdx\n mov %rdx,8(%rsp)\n call 1f\n ret\n" BYTES "1: xor %r9d,%r9d\n xor %r8d,%r8d\n xor %r10d,%r10d\n " ANY
+                 BYTES "2: xor %r9d,%r9d\n xor %r8d,%r8d\n xor %r10d,%r10d\n " ANY);
+CASE(proof_into, "call 1f+2\n ret\n" BYTES "1: mov $0xd0894850,%eax\n syscall\n cmp $-4096,%rax\n ret\n");
 CASE(rseq_section, "nop\n 1: mov $32,%eax\n syscall\n cmp $-4096,%rax\n ret\n nop");
 CASE(timing_gives_way, "mov $3,%eax\n mov %rsi,%r8\n syscall\n mov %r8,%rsi\n xor %eax,%eax\n syscall\n cmp $-4096,%rax\n ret");
 /* Go's assembly (src/runtime/internal/syscall, syscall, runtime: *_linux_amd64.s), each behind a few instructions that
@@ -730,6 +746,47 @@ static void test_data_in_text(void **state)
     assert_int_equal(p.sites[1].reason, PLAN_R_DATA_IN_TEXT);
     assert_int_equal(call_both(&p, -1, 0, 0), -EBADF);
     finish(&p);
+}
+
+/* What is behind data in the text is code only if it is proven; what may be code is told, what is data isn't. */
+static void test_proof(void **state)
+{
+    static const struct {
+        const uint8_t *code, *end;
+        enum plan_reason reason; /* of the last site */
+    } cases[] = {
+#define PROOF(name, reason) {name, name##_end, reason}
+        PROOF(proof_called, PLAN_OK),
+        PROOF(proof_twice, PLAN_OK),
+        PROOF(proof_register, PLAN_OK),
+        PROOF(proof_main, PLAN_OK),
+        PROOF(proof_taken, PLAN_OK),
+        PROOF(proof_no_call, PLAN_R_DATA_IN_TEXT),
+        PROOF(proof_no_return, PLAN_R_DATA_IN_TEXT),
+        PROOF(proof_no_return_deep, PLAN_R_DATA_IN_TEXT),
+        PROOF(proof_exit, PLAN_R_DATA_IN_TEXT),
+        PROOF(proof_template, PLAN_R_UNPROVEN),
+        PROOF(proof_copy, PLAN_R_DATA_IN_TEXT),
+        PROOF(proof_into, PLAN_R_DATA_IN_TEXT),
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct planned p;
+        Elf64_Ehdr *eh = (Elf64_Ehdr *)(void *)p.image.bytes;
+        const struct plan_site *last;
+
+        image_make(&p.image, cases[i].code, (size_t)(cases[i].end - cases[i].code), NULL, 0, NULL);
+        eh->e_shnum = 0; /* stripped: nothing is known but where it begins */
+        eh->e_entry = CODE;
+        plan_it(&p);
+        assert_true(p.h->site_count > 0);
+        last = &p.sites[p.h->site_count - 1];
+        if (last->reason != cases[i].reason || (last->method != PLAN_NONE) != (cases[i].reason == PLAN_OK))
+            fail_msg("case %zu: %s, %s", i, plan_method_name(last->method), plan_reason_name(last->reason));
+        for (uint32_t k = 0; cases[i].reason != PLAN_OK && k < p.h->patch_count; k++) /* an earlier site's, if any */
+            assert_true(p.patches[k].vaddr + p.patches[k].len <= last->vaddr);
+        finish(&p);
+    }
 }
 
 /* --- Go -------------------------------------------------------------------------------------------------- */
@@ -1825,6 +1882,7 @@ int main(void)
         cmocka_unit_test(test_exits),
         cmocka_unit_test(test_caller_leaf),
         cmocka_unit_test(test_data_in_text),
+        cmocka_unit_test(test_proof),
         cmocka_unit_test(test_go_marks),
         cmocka_unit_test(test_go_module),
         cmocka_unit_test(test_go_calls),

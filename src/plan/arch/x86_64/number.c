@@ -21,6 +21,12 @@ struct value {
     uint64_t v;
 };
 
+/* As instructions number them. */
+static const x86_reg numbered[16] = {
+    X86_REG_RAX, X86_REG_RCX, X86_REG_RDX, X86_REG_RBX, X86_REG_RSP, X86_REG_RBP, X86_REG_RSI, X86_REG_RDI,
+    X86_REG_R8,  X86_REG_R9,  X86_REG_R10, X86_REG_R11, X86_REG_R12, X86_REG_R13, X86_REG_R14, X86_REG_R15,
+};
+
 static const struct value unknown = {VALUE_UNKNOWN, 0}, zero = {VALUE_CONST, 0};
 
 struct search {
@@ -158,6 +164,8 @@ static struct value value_written(struct search *s, uint64_t vaddr, x86_reg reg,
     }
     if (x->op_count != 2)
         return unknown;
+    if (id == X86_INS_LEA && size == 8 && from->mem.base == X86_REG_RIP && from->mem.index == X86_REG_INVALID)
+        return (struct value){VALUE_CONST, vaddr + s->f->insn->size + (uint64_t)from->mem.disp};
     if ((id == X86_INS_XOR || id == X86_INS_SUB) && size >= 4 && from->type == X86_OP_REG && from->reg == to->reg)
         return zero;
     if (id != X86_INS_MOV && id != X86_INS_MOVABS)
@@ -189,10 +197,6 @@ static struct value value_written(struct search *s, uint64_t vaddr, x86_reg reg,
 /* Whether reg is zero when control leaves the conditional jump at vaddr by `taken`: "test %reg,%reg; je". */
 static int tested_zero(struct search *s, uint64_t vaddr, const struct x86_instr *jcc, int taken, x86_reg reg)
 {
-    static const x86_reg numbered[16] = {
-        X86_REG_RAX, X86_REG_RCX, X86_REG_RDX, X86_REG_RBX, X86_REG_RSP, X86_REG_RBP, X86_REG_RSI, X86_REG_RDI,
-        X86_REG_R8,  X86_REG_R9,  X86_REG_R10, X86_REG_R11, X86_REG_R12, X86_REG_R13, X86_REG_R14, X86_REG_R15,
-    };
     const uint8_t *m = code_marks(s->c, vaddr);
     struct x86_instr test;
     unsigned a, b;
@@ -274,7 +278,18 @@ int32_t number_find(struct number_finder *f, const struct code *c, uint64_t vadd
     return v.kind == VALUE_CONST && (uint32_t)v.v <= INT32_MAX ? (int32_t)v.v : -1;
 }
 
-#define KEEP_MAX_SIZE 512 /* of a function that makes a call whose number it is given: all known ones have less than 200 */
+int number_register(struct number_finder *f, const struct code *c, uint64_t vaddr, unsigned reg, uint64_t *ret)
+{
+    struct search s = {.f = f, .c = c};
+    struct value v = f->more_steps < MAX_IMAGE_STEPS ? value_before(&s, vaddr, numbered[reg], 0) : unknown;
+
+    f->more_steps += s.steps;
+    *ret = v.v;
+    return v.kind == VALUE_CONST;
+}
+
+#define KEEP_MAX_SIZE \
+    512 /* of a function that makes a call whose number it is given: all known ones have less than 200 */
 
 int number_keepable(struct number_finder *f, const struct code *c, uint64_t vaddr)
 {

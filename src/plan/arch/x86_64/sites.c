@@ -2,6 +2,7 @@
 #include "plan/arch/x86_64/sites.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -9,6 +10,7 @@
 #include "plan/arch/x86_64/functions.h"
 #include "plan/arch/x86_64/number.h"
 #include "plan/arch/x86_64/place.h"
+#include "plan/arch/x86_64/proof.h"
 #include "plan/arch/x86_64/relocate.h"
 #include "wire/syscalls.h"
 
@@ -24,6 +26,8 @@ struct planner {
     struct emit *e;
     struct code code;
     struct number_finder finder;
+    struct proof *proof; /* made when it is needed first; NULL if there is none */
+    int proof_made;
 };
 
 /* What the table of observed calls wants of a site. */
@@ -52,6 +56,147 @@ static struct wish wish_for(int32_t nr)
         w.flags = w.exit ? 0 : PLAN_F_NORETURN;
     }
     return w;
+}
+
+static int arrives(const struct code *c, uint64_t vaddr)
+{
+    const uint8_t *m = code_marks(c, vaddr);
+
+    return m && (*m & (CODE_TARGET | CODE_ENTRY));
+}
+
+/* --- what is code ------------------------------------------------------------------- */
+
+/* Whether the sweep came to vaddr from the start of a function without a gap. */
+static int follows_function(const struct code *c, uint64_t vaddr)
+{
+    struct x86_instr in;
+
+    for (uint64_t v = vaddr; v && vaddr - v < 65536; v = code_prev(c, v, &in)) {
+        size_t lo = 0, hi = c->functions.count;
+
+        while (lo < hi) {
+            size_t mid = lo + (hi - lo) / 2;
+
+            if (c->functions.v[mid] < v)
+                lo = mid + 1;
+            else
+                hi = mid;
+        }
+        if (lo < c->functions.count && c->functions.v[lo] == v)
+            return 1;
+    }
+    return 0;
+}
+
+/* Whether control was followed to vaddr, and the sweep has the same instructions as far before it as a patch may reach.
+ */
+static int proven(struct planner *p, uint64_t vaddr)
+{
+    struct x86_instr in;
+    uint64_t v = vaddr;
+
+    if (!p->proof_made) {
+        p->proof = proof_make(&p->code, &p->finder);
+        p->proof_made = 1;
+    }
+    if (!p->proof || !proof_holds(p->proof, vaddr))
+        return 0;
+    while (vaddr - v < PLAN_PATCH_MAX && !arrives(&p->code, v)) {
+        v = code_prev(&p->code, v, &in);
+        if (!v || !proof_holds(p->proof, v))
+            return 0;
+    }
+    return 1;
+}
+
+/* Is what the sweep found at vaddr really an instruction? In text without any byte that can't be decoded the sweep is
+ * right. Otherwise it must belong to a function, or control must have been followed to it. */
+static int is_code(struct planner *p, uint64_t vaddr)
+{
+    const struct code *c = &p->code;
+
+    if (!c->bad_bytes)
+        return 1;
+    if (c->eh.count && !go_text_at(&c->go, vaddr)) /* Go has no such tables, only its own list of functions */
+        return eh_function_at(&c->eh, vaddr) || proven(p, vaddr);
+    return follows_function(c, vaddr) || proven(p, vaddr);
+}
+
+/* Likewise for a syscall, of which a known number is proof enough. */
+static int confirmed(struct planner *p, uint64_t pc, int32_t nr, int returns)
+{
+    uint64_t v = pc + SYSCALL_SIZE;
+    struct x86_instr in;
+
+    for (unsigned i = 0; i < 4 && returns; i++) { /* what follows must be sane, whatever comes before */
+        if (!code_decode(&p->code, v, &in) || in.kind == X86_INT)
+            return 0;
+        if (x86_ends_flow(&in))
+            break;
+        v += in.len;
+    }
+    return nr >= 0 || is_code(p, pc);
+}
+
+/* Whether an instruction copies something into eax, as code does that is given the number of a call. */
+static int sets_number(const struct x86_instr *in)
+{
+    if (in->map)
+        return 0;
+    return (in->opcode == 0x89 && in->modrm >= 0xc0 && !(in->modrm & 7) && !(in->rex & 1)) ||
+           ((in->opcode == 0x8b || in->opcode == 0x63) && !(in->modrm >> 3 & 7) && !(in->rex & 4));
+}
+
+/* Whether a syscall that isn't proven to be one looks like code that is used: the sweep comes to it from where somebody
+ * calls, by way of what sets the number. Not good enough to replace it, but to say that calls may be made there. */
+static int seems_used(const struct planner *p, uint64_t pc)
+{
+    const struct code *c = &p->code;
+    struct x86_instr in;
+    int number = 0;
+
+    for (uint64_t v = pc, prev; pc - v < LEAF_MAX_SIZE; v = prev) {
+        const uint8_t *m = code_marks(c, v);
+
+        if (*m & CODE_ENTRY)
+            return number;
+        prev = code_prev(c, v, &in);
+        if (!prev || (x86_ends_flow(&in) && !(*m & CODE_TARGET)))
+            return 0;
+        number |= sets_number(&in);
+    }
+    return 0;
+}
+
+/* Whether the call at a site is an fcntl of which nothing is told but that it was made: it asks for, or sets, flags
+ * other than FD_CLOEXEC. C libraries make these for kernels that lack accept4 or pipe2, often where no hook fits. */
+static int is_minor(struct planner *p, const struct plan_site *site)
+{
+    enum { RSI = 6 };
+    uint64_t command;
+
+    return site->nr == __NR_fcntl && number_register(&p->finder, &p->code, site->vaddr, RSI, &command) &&
+           (command == F_GETFD || command == F_GETFL || command == F_SETFL);
+}
+
+/* A copy of code that was proven elsewhere is no second place that makes these calls, but data: somebody's template. */
+static int is_copy(const struct planner *p, const struct plan_site *unproven)
+{
+    enum { BEFORE = 16, AFTER = 3 };
+    const struct plan_site *s = (const struct plan_site *)(void *)p->e->sites.p;
+    size_t left = 0;
+    const uint8_t *bytes = code_bytes(&p->code, unproven->vaddr - BEFORE, &left);
+
+    for (uint32_t i = 0; bytes && left >= BEFORE + AFTER && i < emit_site_count(p->e); i++) {
+        size_t there = 0;
+        const uint8_t *other = code_bytes(&p->code, s[i].vaddr - BEFORE, &there);
+
+        if (s[i].reason == PLAN_OK && s[i].nr < 0 && other && there >= BEFORE + AFTER &&
+            memcmp(bytes, other, BEFORE + AFTER) == 0)
+            return 1;
+    }
+    return 0;
 }
 
 /* --- trampolines ------------------------------------------------------------ */
@@ -224,6 +369,8 @@ static enum plan_reason plan_caller(struct planner *p, uint64_t call, uint64_t l
     size_t left;
 
     *site = (struct plan_site){.vaddr = call, .nr = -1, .flags = PLAN_F_NR_UNKNOWN | PLAN_F_SP_BIAS8};
+    if (!is_code(p, call))
+        return PLAN_R_UNPROVEN;
     if (!m || (*m & (CODE_TARGET | CODE_ENTRY)))
         return PLAN_R_BRANCH_TARGET;
     for (unsigned i = 0; i < JUMP_SIZE; i++) {
@@ -287,50 +434,6 @@ static int plan_leaf(struct planner *p, uint64_t pc)
 }
 
 /* --- sites ------------------------------------------------------------------------ */
-
-/* Is this really an instruction? In text without any byte that can't be decoded the sweep is right; a known number
- * is proof enough, too. Otherwise it must belong to a function. */
-static int confirmed(const struct planner *p, uint64_t pc, int32_t nr, int returns)
-{
-    const struct code *c = &p->code;
-    uint64_t v = pc + SYSCALL_SIZE;
-    struct x86_instr in;
-
-    for (unsigned i = 0; i < 4 && returns; i++) { /* what follows must be sane, whatever comes before */
-        if (!code_decode(c, v, &in) || in.kind == X86_INT)
-            return 0;
-        if (x86_ends_flow(&in))
-            break;
-        v += in.len;
-    }
-    if (!c->bad_bytes || nr >= 0)
-        return 1;
-    if (c->eh.count && !go_text_at(&c->go, pc)) /* Go has no such tables, only its own list of functions */
-        return eh_function_at(&c->eh, pc) != NULL;
-    /* Without unwind tables: decoded without a gap from the start of a function. */
-    for (v = pc; v && pc - v < 65536; v = code_prev(c, v, &in)) {
-        size_t lo = 0, hi = c->functions.count;
-
-        while (lo < hi) {
-            size_t mid = lo + (hi - lo) / 2;
-
-            if (c->functions.v[mid] < v)
-                lo = mid + 1;
-            else
-                hi = mid;
-        }
-        if (lo < c->functions.count && c->functions.v[lo] == v)
-            return 1;
-    }
-    return 0;
-}
-
-static int arrives(const struct code *c, uint64_t vaddr)
-{
-    const uint8_t *m = code_marks(c, vaddr);
-
-    return m && (*m & (CODE_TARGET | CODE_ENTRY));
-}
 
 static void plan_one(struct planner *p, uint64_t pc, const struct wish *w, struct plan_site *site)
 {
@@ -484,7 +587,7 @@ int x86_plan_sites(const struct elf_image *elf, const struct functions *function
             if (!w.interesting)
                 site.reason = PLAN_R_UNINTERESTING;
             else if (!confirmed(&p, pc, site.nr, w.exit))
-                site.reason = PLAN_R_DATA_IN_TEXT;
+                site.reason = seems_used(&p, pc) ? PLAN_R_UNPROVEN : PLAN_R_DATA_IN_TEXT;
             else if (site.nr == __NR_exit && after_unmap(&p, pc))
                 site.reason = PLAN_R_NO_STACK;
             else if (w.nr < 0 && plan_leaf(&p, pc))
@@ -494,10 +597,18 @@ int x86_plan_sites(const struct elf_image *elf, const struct functions *function
             emit_site(e, &site);
         }
     }
-    for (uint32_t i = 0; i < emit_site_count(e); i++)
+    for (uint32_t i = 0; i < emit_site_count(e); i++) {
+        struct plan_site *site = (struct plan_site *)(void *)e->sites.p + i;
+
+        if (site->reason == PLAN_R_UNPROVEN && is_copy(&p, site))
+            site->reason = PLAN_R_DATA_IN_TEXT;
+        if (site->method == PLAN_NONE && site->reason != PLAN_R_UNINTERESTING && is_minor(&p, site))
+            site->reason = PLAN_R_MINOR;
         plan_timing(&p, i);
+    }
     x86_plan_functions(&p.code, functions, e);
 out:
+    proof_free(p.proof);
     number_close(&p.finder);
     code_free(&p.code);
     return r;
