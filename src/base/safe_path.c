@@ -40,7 +40,7 @@ static bool nobody_is_mapped(void)
     unsigned long long first, outside, count;
     bool mapped = !f;
 
-    while (f && fscanf(f, "%llu %llu %llu", &first, &outside, &count) == 3)
+    while (f && fscanf(f, "%llu %llu %llu", &first, &outside, &count) == 3) // NOLINT(cert-err34-c): the kernel wrote it
         mapped |= first <= NOBODY && NOBODY - first < count;
     if (f)
         fclose(f);
@@ -176,7 +176,7 @@ static int walk_begin(struct walk *w, const char *path, enum safe_rule rule, mod
     char *cwd = NULL;
     int rc;
 
-    *w = (struct walk){.rule = rule, .make = make, .dir = -1, .ret_why = ret_why};
+    *w = (struct walk){.rule = rule, .make = make, .dir = -1, .next = "", .ret_why = ret_why};
     if (ret_why)
         *ret_why = NULL;
     if (!*path)

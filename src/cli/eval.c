@@ -54,7 +54,7 @@ static void too_long(int sig)
     static const char text[] = "scope: --eval: the expression takes more than 2 s for one event\n";
 
     (void)sig;
-    fflush(stdout);
+    fflush(stdout); // NOLINT(bugprone-signal-handler): see above
     (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
     _exit(EXIT_FAILED);
 }
