@@ -184,7 +184,8 @@ void peer_identify(const struct peer *p, struct segment_map *m)
     if (p->pid <= 0)
         return;
     confirm_ids(p, &m->info);
-    if (p->uid != geteuid()) /* who is this user, or root, can lie in other ways */
-        confirm_parent(p, &m->info);
+    if (p->uid == geteuid() || p->uid == 0) /* can lie in other ways */
+        return;
+    confirm_parent(p, &m->info);
     confirm_exe(p, m, &m->info);
 }

@@ -42,7 +42,7 @@ int peer_become(const struct peer *p, int sock);
 
 struct segment_map;
 /* Puts right what a segment says of the process that has handed it over (m->info), by the kernel's word: user and group;
- * the executable, while the process still runs that image; numbers, as long as it is there. What it was before its last
+ * numbers, as long as it is there; of another user's, the executable, too, while it still runs that image. What it was before its last
  * exec, or what it was if it has ended, only it knows: of that its own words are left, but never its ids. uid (uid_t)-1
  * in p: not known from a connection. */
 void peer_identify(const struct peer *p, struct segment_map *m);

@@ -266,10 +266,10 @@ struct writer {
     uint32_t fd_off, ring_off; /* h's may be scribbled over */
 };
 
-/* A process hands over its segment; of whose it is nothing is known. */
+/* A process hands over its segment, one of this user's. */
 static __attribute__((unused)) int fake_join(struct collector *c, int fd, pid_t pid)
 {
-    struct peer from = {.pid = pid, .uid = (uid_t)-1, .gid = (gid_t)-1, .pidfd = -1};
+    struct peer from = {.pid = pid, .uid = geteuid(), .gid = getegid(), .pidfd = -1};
 
     return segment_attach(c, fd, &from);
 }

@@ -526,16 +526,14 @@ static void put_image(struct writer *w, const char *path, const char *key, uint3
                            ITEMS({ITEM_PATH, path, strlen(path)}, {ITEM_SITES, &sites, sizeof(sites)})));
 }
 
-/* What is told of a process's images, this very program being called PROG; the caller frees it. */
+/* What is told of a process's images; the caller frees it. */
 static char *images_of(const struct proc *p)
 {
-    char *self = pi_exe(getpid()), *at, *text;
     struct buf b = BUF_INIT;
+    char *text;
 
     images_describe(p->images, &b);
-    at = strstr(buf_cstr(&b), self);
-    text = at ? xasprintf("%.*sPROG%s", (int)(at - b.p), b.p, at + strlen(self)) : xstrdup(buf_cstr(&b));
-    free(self);
+    text = xstrdup(buf_cstr(&b));
     buf_free(&b);
     return text;
 }
@@ -569,7 +567,7 @@ static void test_images(void **state)
     put_image(&w, "/proc/self/exe", "0a1b", 3, 1);
     put_image(&w, "/lib/l\"ibc.so", "f-1-2", 7, 2);
     run();
-    assert_images(parent, "[" IMAGE("PROG", ID("0a1b"), "3", "1") ","
+    assert_images(parent, "[" IMAGE("/usr/bin/prog", ID("0a1b"), "3", "1") ","
                               IMAGE("/lib/l\\\"ibc.so", "", "7", "2") "]");
     writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(SIGCHLD), 0, NULL);
     writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD), 0, NULL);
@@ -580,9 +578,9 @@ static void test_images(void **state)
     put_image(&guest, "/x", "../../etc", 1, 1);
     put_image(&guest, "/y", long_key, 1, 1);
     run();
-    assert_images(p, "[" IMAGE("PROG", ID("0a1b"), "4", "9") "," IMAGE("/lib/l\\\"ibc.so", "", "7", "2") ","
+    assert_images(p, "[" IMAGE("/usr/bin/prog", ID("0a1b"), "4", "9") "," IMAGE("/lib/l\\\"ibc.so", "", "7", "2") ","
                          IMAGE("/x", "", "1", "1") "," IMAGE("/y", "", "1", "1") "]");
-    assert_images(parent, "[" IMAGE("PROG", ID("0a1b"), "3", "1") ","
+    assert_images(parent, "[" IMAGE("/usr/bin/prog", ID("0a1b"), "3", "1") ","
                               IMAGE("/lib/l\\\"ibc.so", "", "7", "2") "]");
     own = writer_new((uint32_t)child, SEG_START_EXEC, "/opt/new", 9);
     attach(&own);
@@ -1207,6 +1205,7 @@ static void test_claims_about_others(void **state)
 static void test_forged_identity(void **state)
 {
     struct writer w = prog((uint32_t)getpid()), gone = prog(NOBODY);
+    struct peer liar = {.pid = getpid(), .uid = 4711, .gid = 4712, .pidfd = -1};
     struct peer ended = {.pid = (pid_t)NOBODY, .uid = 4711, .gid = 4712, .pidfd = -1};
     char *self = pi_exe(getpid());
     struct proc *p;
@@ -1216,7 +1215,7 @@ static void test_forged_identity(void **state)
     w.h->uid = w.h->euid = w.h->gid = w.h->egid = 4242;
     w.h->pid = 1;
     gone.h->uid = gone.h->gid = 0;
-    assert_int_equal(fake_join(&c, w.fd, getpid()), 0);
+    assert_int_equal(segment_attach(&c, w.fd, &liar), 0);
     assert_int_equal(segment_attach(&c, gone.fd, &ended), 0);
     run();
     p = proc_by_host_pid(&c, getpid());
