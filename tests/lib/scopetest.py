@@ -522,7 +522,14 @@ class Runner:
 
     @staticmethod
     def said(ctx, why, what):
-        return what in why or any(what in p.read_text(errors="replace") for p in ctx.dir.rglob("scope.log"))
+        if what in why:
+            return True
+        for directory, below, files in os.walk(ctx.dir):
+            if len(directory) > 1000: # what a test has left there
+                below.clear()
+            elif "scope.log" in files and what in (Path(directory) / "scope.log").read_text(errors="replace"):
+                return True
+        return False
 
     def run(self, tests):
         with ThreadPoolExecutor(self.options.jobs) as pool:
