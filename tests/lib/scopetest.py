@@ -436,12 +436,22 @@ class Context:
                         os.kill(pid, signal.SIGKILL)
         return problems + (self.invalid() if self.valid else [])
 
+    def files(self, name):
+        """All files of that name in the test's directory, but those in trees that are deeper than a path can be long."""
+        found = []
+        for directory, below, files in os.walk(self.dir):
+            if len(directory) > 1000:
+                below.clear()
+            elif name in files:
+                found.append(Path(directory) / name)
+        return sorted(found)
+
     def invalid(self):
         """What docs/schemas doesn't allow among the events and metrics of all sessions below the test's directory."""
         import schemas  # needs this module
         found = []
         for name in ("events.json", "metrics.json"):
-            for path in sorted(self.dir.rglob(name)):
+            for path in self.files(name):
                 if path.parent.parent.name == "history" and path.is_file() and not path.is_symlink():
                     found += schemas.problems(path, self.tags)
         if found:
@@ -524,12 +534,7 @@ class Runner:
     def said(ctx, why, what):
         if what in why:
             return True
-        for directory, below, files in os.walk(ctx.dir):
-            if len(directory) > 1000: # what a test has left there
-                below.clear()
-            elif "scope.log" in files and what in (Path(directory) / "scope.log").read_text(errors="replace"):
-                return True
-        return False
+        return any(what in p.read_text(errors="replace") for p in ctx.files("scope.log"))
 
     def run(self, tests):
         with ThreadPoolExecutor(self.options.jobs) as pool:
