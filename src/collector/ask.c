@@ -21,6 +21,7 @@
 
 #include "base/log.h"
 #include "collector/core.h"
+#include "collector/procinfo.h"
 
 #ifndef RESOLVE_CACHED
 #define RESOLVE_CACHED 0x20 /* Linux 5.12 */
@@ -168,6 +169,14 @@ static bool may_wait(uint64_t now)
     return credit_ns > 0;
 }
 
+/* On a busy machine it is the worker that has not come to ask, and not the kernel that is silent. */
+static bool waits_for_cpu(const struct worker *w)
+{
+    struct pi_stat st;
+
+    return pi_stat(w->pid, &st) == 0 && st.state == 'R';
+}
+
 /* True if it has answered. */
 static bool wait_for(struct worker *w, uint64_t now)
 {
@@ -175,10 +184,11 @@ static bool wait_for(struct worker *w, uint64_t now)
     char word;
     ssize_t n = -1;
 
-    while (at < until) {
+    while (at < until || (at < now + ASK_CPU_MS * MS && waits_for_cpu(w))) {
         struct pollfd p = {.fd = w->sock, .events = POLLIN};
 
-        if (poll(&p, 1, (int)((until - at) / MS) + 1) > 0 && (n = recv(w->sock, &word, 1, MSG_DONTWAIT)) >= 0)
+        if (poll(&p, 1, at < until ? (int)((until - at) / MS) + 1 : 1) > 0 &&
+            (n = recv(w->sock, &word, 1, MSG_DONTWAIT)) >= 0)
             break;
         at = clock_now_mono();
     }

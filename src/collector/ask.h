@@ -24,6 +24,7 @@
 struct proc;
 
 #define ASK_WAIT_MS 20u
+#define ASK_CPU_MS 200u    /* ... as long as the worker itself waits for a CPU */
 #define ASK_BURST_MS 100u  /* of waiting that may come at once */
 #define ASK_REST_MS 10000u
 #define ASK_LATE_MS 1000u  /* then the worker is killed */

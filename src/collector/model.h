@@ -349,8 +349,6 @@ struct proc *proc_by_host_pid(struct collector *c, pid_t host_pid);
 /* Where the list of those with such a number begins; others may be in it. */
 struct segment **segments_by_pid(struct collector *c, pid_t host_pid);
 void proc_set_host_pid(struct proc *p, pid_t host_pid);
-/* The number that it has for itself. */
-void proc_set_pid(struct proc *p, uint32_t pid);
 void proc_set_parent(struct proc *p, struct proc *parent);
 void proc_borrow(struct proc *p, struct segment *seg);
 void proc_unborrow(struct proc *p);

@@ -294,21 +294,22 @@ static bool parse_address(const char *hex, const char *port, sa_family_t family,
 
 int pi_tcp_peer(pid_t pid, int fd, sa_family_t family, struct sockaddr_storage *ret)
 {
-    char path[40], text[64], address[33], port[5], *line = NULL;
-    unsigned long long ino, at;
+    char path[40], text[64], address[33], port[5], at[21], *line = NULL;
+    uint64_t ino;
     size_t size = 0;
     bool found = false;
     FILE *f;
 
-    if (pi_fd_link(pid, fd, text, sizeof(text), NULL) < 0 || sscanf(text, "socket:[%llu]", &ino) != 1)
+    if (pi_fd_link(pid, fd, text, sizeof(text), NULL) < 0 || strncmp(text, "socket:[", strlen("socket:[")) != 0)
         return -ENOENT;
+    ino = strtoull(text + strlen("socket:["), NULL, 10);
     snprintf(path, sizeof(path), "/proc/%d/net/%s", pid, family == AF_INET ? "tcp" : "tcp6");
     f = fopen(path, "re");
     if (!f)
         return -errno;
     while (!found && getline(&line, &size, f) > 0)
-        found = sscanf(line, " %*[0-9]: %*[0-9A-F]:%*[0-9A-F] %32[0-9A-F]:%4[0-9A-F] %*s %*s %*s %*s %*s %*s %llu", address,
-                       port, &at) == 3 && at == ino && parse_address(address, port, family, ret);
+        found = sscanf(line, " %*[0-9]: %*[0-9A-F]:%*[0-9A-F] %32[0-9A-F]:%4[0-9A-F] %*s %*s %*s %*s %*s %*s %20[0-9]",
+                       address, port, at) == 3 && strtoull(at, NULL, 10) == ino && parse_address(address, port, family, ret);
     free(line);
     fclose(f);
     return found ? 0 : -ENOENT;
@@ -474,6 +475,19 @@ uint32_t pi_inner_pid(pid_t pid)
     return inner;
 }
 
+/* The first two numbers of a line of a status file, real and effective, if it is that one. */
+static bool two_ids(const char *line, const char *name, uint32_t *real, uint32_t *effective)
+{
+    size_t len = strlen(name);
+    char *end;
+
+    if (strncmp(line, name, len) != 0)
+        return false;
+    *real = (uint32_t)strtoul(line + len, &end, 10);
+    *effective = (uint32_t)strtoul(end, NULL, 10);
+    return true;
+}
+
 int pi_ids(pid_t pid, struct pi_ids *ret)
 {
     size_t size = 512;
@@ -488,9 +502,9 @@ int pi_ids(pid_t pid, struct pi_ids *ret)
     *ret = (struct pi_ids){0};
     line = xmalloc(size);
     while (getline(&line, &size, f) > 0) { /* lines of any length: groups may be many */
-        if (sscanf(line, "Uid:\t%u\t%u", &ret->uid, &ret->euid) == 2)
+        if (two_ids(line, "Uid:", &ret->uid, &ret->euid))
             any = true;
-        else if (sscanf(line, "Gid:\t%u\t%u", &ret->gid, &ret->egid) != 2 && !strncmp(line, "NSpid:", 6))
+        else if (!two_ids(line, "Gid:", &ret->gid, &ret->egid) && !strncmp(line, "NSpid:", 6))
             ret->inner_pid = (uint32_t)strtoul(strrchr(line, '\t') ? strrchr(line, '\t') : "", NULL, 10);
         else if (!strncmp(line, "CapPrm:", 7))
             ret->permitted = strtoull(line + 7, NULL, 16);

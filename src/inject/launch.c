@@ -303,7 +303,7 @@ int launch_collector(const struct config *config, struct session *session, launc
     int pipefd[2], rc;
 
     st.listen_fd = listen_socket(&name);
-    if (st.listen_fd < 0)
+    if (!name)
         return st.listen_fd;
     if (pipe2(pipefd, O_CLOEXEC) < 0) {
         rc = -errno;
