@@ -208,13 +208,14 @@ static int unknown(struct proc *p)
 static int ask(struct proc *p, enum question q, const char *path, int mode, struct worker **ret_w)
 {
     uint64_t now = clock_now_mono();
+    size_t len = strlen(path);
     struct worker *w;
 
-    if (now < p->ask_again || !may_wait(now) || !(w = find(now)) || strlen(path) >= sizeof(w->x->path))
+    if (now < p->ask_again || !may_wait(now) || !(w = find(now)) || len >= sizeof(w->x->path))
         return unknown(p);
     w->x->question = q;
     w->x->mode = mode;
-    strcpy(w->x->path, path);
+    memcpy(w->x->path, path, len + 1);
     w->asked_ns = now;
     if (send(w->sock, "", 1, MSG_NOSIGNAL) != 1 || !wait_for(w, now)) {
         p->ask_again = clock_now_mono() + ASK_REST_MS * MS;

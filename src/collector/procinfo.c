@@ -499,7 +499,7 @@ int pi_ids(pid_t pid, struct pi_ids *ret)
     f = fopen(path, "re");
     if (!f)
         return -errno;
-    *ret = (struct pi_ids){0};
+    *ret = (struct pi_ids){.euid = UINT32_MAX};
     line = xmalloc(size);
     while (getline(&line, &size, f) > 0) { /* lines of any length: groups may be many */
         if (two_ids(line, "Uid:", &ret->uid, &ret->euid))
@@ -518,9 +518,10 @@ int pi_ids(pid_t pid, struct pi_ids *ret)
 
 uint32_t pi_euid(pid_t pid)
 {
-    struct pi_ids ids;
+    struct pi_ids ids = {.euid = UINT32_MAX};
 
-    return pi_ids(pid, &ids) ? UINT32_MAX : ids.euid;
+    pi_ids(pid, &ids);
+    return ids.euid;
 }
 
 bool pi_in_our_userns(pid_t pid)
