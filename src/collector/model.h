@@ -42,7 +42,7 @@ enum sock_flag {
     SOCKF_ACCEPTED  = 1 << 6,
     SOCKF_CONNECTED = 1 << 7, /* connect() was called */
     SOCKF_HTTP      = 1 << 9, /* HTTP was recognised on it */
-    SOCKF_PLAIN     = 1 << 10, /* plaintext of its TLS was seen */
+    SOCKF_PLAIN     = 1 << 10, /* the plaintext of its TLS was seen, or would be: a library that is observed uses it */
     SOCKF_RECEIVED  = 1 << 8, /* with a message, of somebody who isn't known to have sent it (passed.h) */
 };
 

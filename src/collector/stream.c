@@ -768,10 +768,10 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         s = *at = stream_new(sock, d->file->channel, t->tls);
         s->datagrams |= t->name_len > 0 && sock->type != SOCK_STREAM; /* else sent with MSG_FASTOPEN */
     }
-    if (t->tls) {
+    if (t->tls)
         s->object = t->object;
+    if (t->tls || t->object)
         sock->flags |= SOCKF_PLAIN;
-    }
     with(s, p, fd);
     if (t->object && !t->tls && (s->kind == STREAM_NOTHING || (s->kind == STREAM_DETECT && s->joined)) &&
         !may_begin_tls(s, t))
@@ -862,7 +862,6 @@ void stream_adopt(struct proc *p, int64_t fd, struct file *f, struct stream *s, 
 {
     stream_over(f->sock->plain, p, fd, time_ns);
     f->sock->plain = s;
-    f->sock->flags |= SOCKF_PLAIN;
     s->sock = f->sock;
     if (s->http)
         s->sock->flags |= SOCKF_HTTP;

@@ -117,6 +117,8 @@ static void join(struct proc *p, struct object *o, int64_t fd, uint64_t channel,
     o->fd = fd;
     o->channel = channel;
     d = socket_of(p, o);
+    if (d)
+        d->file->sock->flags |= SOCKF_PLAIN;
     if (!d) {
         o->channel = 0;
     } else if (o->stream) { /* early data */

@@ -493,22 +493,17 @@ static void take_record(struct tls_records *r, enum proto_dir dir, uint8_t type,
 
     if (type != APPLICATION_DATA || !r->version)
         return;
-    if (dir != r->client) {
-        if (r->asked && (r->version < 0x0304 || tls13_data(r, length)))
-            r->talk = TLS_TALK_YES;
-    } else if (r->version < 0x0304) {
-        r->asked = true;
-    } else if (!r->finished) {
-        r->finished = length == tls13_length(r, HANDSHAKE_HEADER + hash);
-    } else if (tls13_data(r, length)) {
-        r->asked = true;
-    }
+    if (r->version < 0x0304 || (r->finished && tls13_data(r, length)))
+        r->sent[dir] = true;
+    else if (dir == r->client)
+        r->finished |= length == tls13_length(r, HANDSHAKE_HEADER + hash);
+    if (r->sent[PROTO_RX] && r->sent[PROTO_TX])
+        r->talk = TLS_TALK_YES;
 }
 
-/* Nothing more of the client is of interest when it has sent data. */
 static bool needs_no_more(const struct tls_records *r, enum proto_dir dir)
 {
-    return r->talk != TLS_TALK_UNDECIDED || (r->asked && dir == r->client);
+    return r->talk != TLS_TALK_UNDECIDED || r->sent[dir];
 }
 
 enum tls_talk tls_records_feed(struct tls_records *r, enum proto_dir dir, const uint8_t *data, uint64_t len)

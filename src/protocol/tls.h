@@ -86,14 +86,15 @@ bool tls_encrypted(const uint8_t *data, size_t len);
 
 /*
  * Whether application data passed in both directions, as the headers of records tell (RFC 5246, section 6.2; RFC 8446,
- * section 5). TLS 1.3 hides what a record is: there data of the client are what follows a record of the length of its
- * Finished message, unless an alert or a KeyUpdate is as long. Where that isn't clear the answer is no: never a handshake,
- * nor one that was refused, is taken for data. Zeroed at first.
+ * section 5). TLS 1.3 hides what a record is: there it is what either side sends behind a record of the client's of the
+ * length of its Finished message, unless an alert or a KeyUpdate is as long. Of the server that may be a ticket, which says
+ * that it has accepted the client; the client's are data. Where that isn't clear the answer is no: never a handshake, nor one
+ * that was refused, is taken for data. Which side's bytes are fed first doesn't matter. Zeroed at first.
  */
 #define TLS_RECORDS_MAX 65536u /* bytes that are looked at, both directions together */
 enum tls_talk {
     TLS_TALK_UNDECIDED,
-    TLS_TALK_YES, /* the client has sent data, and then the server */
+    TLS_TALK_YES,
     TLS_TALK_NO,  /* not to be known */
 };
 struct tls_records {
@@ -105,7 +106,8 @@ struct tls_records {
     uint16_t version, cipher; /* version 0: not agreed yet */
     uint8_t client;           /* enum proto_dir */
     uint8_t talk;             /* enum tls_talk */
-    bool finished, asked;     /* TLS 1.3: its Finished was seen; data of the client were */
+    bool finished;            /* TLS 1.3: the client's was seen */
+    bool sent[PROTO_DIRS];
 };
 
 /* What the ServerHello says; the client sends in this direction. */
