@@ -110,7 +110,7 @@ def none(ctx):
                                (["openssl", "s_client", "-connect", f"127.0.0.1:{port}"], 0),
                                ([ctx.tool("gnutls-cli"), "--insecure", "-p", port, "127.0.0.1"], 0),
                                ([ctx.tool("node"), "-e", node % port], 0),
-                               ([go, url, 1, 1], 2)): # it doesn't trust the certificate
+                               ([go, url, 1, 1], None)): # it doesn't trust the certificate; Go may end before it has panicked
                 session = ctx.scoped(argv, ["--payloads"], check_code=code).session
                 equal(notes(session), [], f"notes of {argv[:3]} ({version})")
                 equal([f for f in flows(ctx, session) if not f["tls"]], [], f"flows of {argv[:3]} ({version})")
