@@ -58,6 +58,7 @@ struct collector {
     uint64_t processes;               /* that were observed so far */
     uint64_t lost[LK_MAX];
     struct images *hidden;            /* of which was told that some of their calls aren't seen */
+    struct images *unread;            /* programs of which was told that their TLS can't be read */
     uint64_t records;
     uint64_t last_segment;            /* id */
     unsigned attaching;               /* segments whose BL_ATTACH hasn't come up */

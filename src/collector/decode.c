@@ -809,6 +809,7 @@ static void do_traffic(struct ctx *x)
     };
 
     t.life = t.tls ? (uint32_t)r->arg[2] : 0;
+    x->p->tls_read |= t.tls && (r->ret || t.data || !t.object); /* not: an object begins, or ends */
     if (r->arg[3] == DATA_HELLO_TX || r->arg[3] == DATA_HELLO_RX) {
         tls_object_hello(x->p, &t);
         return;
@@ -1419,6 +1420,7 @@ static void noted(struct ctx *x)
         text = why;
     }
     x->p->sandboxed |= code == NOTE_SECCOMP;
+    x->p->images_missed |= code == NOTE_IMAGE_NOPLAN;
     if (code == NOTE_EXEC_LISTS) { /* nothing is missing: the program doesn't run */
         x->p->exec_told = true;
         return;

@@ -131,6 +131,15 @@ void images_describe(const struct images *l, struct buf *b)
     buf_char(b, ']');
 }
 
+void images_functions(const struct images *l, unsigned *ret_hooked, unsigned *ret_found)
+{
+    *ret_hooked = *ret_found = 0;
+    for (unsigned i = 0; l && i < l->count; i++) {
+        *ret_hooked += l->v[i].what.sites.hooked;
+        *ret_found += l->v[i].what.sites.functions;
+    }
+}
+
 unsigned images_unlisted(const struct images *l)
 {
     return l ? l->unlisted : 0;

@@ -30,6 +30,8 @@ bool images_has(const struct images *l, const char *name, size_t len, const stru
 
 /* A JSON array with an object for each image, as docs/cli.md ("scope inspect") has it. */
 void images_describe(const struct images *l, struct buf *b);
+/* Functions of TLS libraries in them: that are hooked, and all that were found. */
+void images_functions(const struct images *l, unsigned *ret_hooked, unsigned *ret_found);
 /* How many more there were. */
 unsigned images_unlisted(const struct images *l);
 

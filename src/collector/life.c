@@ -21,6 +21,7 @@
 #include "collector/passed.h"
 #include "collector/payloads.h"
 #include "collector/procinfo.h"
+#include "collector/stream.h"
 #include "collector/tls_objects.h"
 
 #define MS UINT64_C(1000000)
@@ -474,6 +475,8 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
             exec_succeeded(p, p->exec_ns ? p->exec_ns : time);
         fds_exec(p, time);
         tls_objects_end(p, true, time);
+        p->tls_read = p->tls_told = p->images_missed = false;
+        p->tls_unread_ns = 0;
         leave_segment(p);
         proc_unborrow(p);
         finish(p, time);
@@ -669,6 +672,9 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     p->cpu_at_ns = mono_of(time_ns);
     identify_child(p, parent);
     p->sandboxed = parent->sandboxed;
+    p->tls_read = parent->tls_read;
+    p->tls_told = parent->tls_told;
+    p->images_missed = parent->images_missed;
     p->pl = parent->pl;
     p->config = parent->config;
     c->processes++;
@@ -1201,6 +1207,7 @@ static void summaries(struct collector *c, uint64_t now)
         if (p->seg && !p->borrowed)
             take_op_counters(c, p->seg, p);
         report_period(p, real, false);
+        tls_look_unread(p);
         period = (uint64_t)p->pl->cfg->libscope.summaryperiod * 1000 * MS;
         p->last_summary = now;
         p->next_summary = now + (period ? period : 10000 * MS);
@@ -1348,6 +1355,7 @@ void core_free(struct collector *c)
     backlog_free(&c->backlog);
     left_free(c);
     images_unref(c->hidden);
+    images_unref(c->unread);
     for (int i = 0; i < 2; i++)
         free(c->scratch[i]);
     while (c->pipelines) {

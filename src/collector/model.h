@@ -42,6 +42,7 @@ enum sock_flag {
     SOCKF_ACCEPTED  = 1 << 6,
     SOCKF_CONNECTED = 1 << 7, /* connect() was called */
     SOCKF_HTTP      = 1 << 9, /* HTTP was recognised on it */
+    SOCKF_PLAIN     = 1 << 10, /* the plaintext of its TLS was seen, or would be: a library that is observed uses it */
     SOCKF_RECEIVED  = 1 << 8, /* with a message, of somebody who isn't known to have sent it (passed.h) */
 };
 
@@ -265,6 +266,10 @@ struct proc {
     struct fd_table fds;
     struct std_file std[3];
     struct tls_objects *tls;          /* whose descriptor the probe doesn't know (tls_objects.h); NULL: none */
+    bool tls_read;                    /* plaintext of TLS was seen in this image, or is known to be missing */
+    bool tls_told;                    /* that TLS of this image can't be read */
+    bool images_missed;               /* there was no plan for some of its code */
+    uint64_t tls_unread_ns;           /* CLOCK_REALTIME: since when data pass that can't be read (stream.h); 0: none do */
     struct stream *asking;            /* those with DNS queries outstanding that it used last (stream.h) */
     char *cwd;                        /* never NULL after start; "" if it isn't known */
     uint32_t cwd_plain, cwd_tail;     /* as in struct name (names.h) */

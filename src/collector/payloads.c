@@ -264,6 +264,21 @@ void payloads_end(struct stream *s, uint64_t time_ns)
     }
 }
 
+void payloads_unread(struct proc *p, int64_t fd, struct sock *sock, uint64_t time_ns)
+{
+    struct stream *s = sock->stream;
+    struct stream told = {.sock = sock, .channel = s->channel, .protocol = s->protocol, .p = p, .fd = fd};
+
+    if (!p->pl->cfg->payload.enable || !(sock->rx_bytes + sock->tx_bytes))
+        return;
+    flow_of(&told, 0, sock->open_ns ? sock->open_ns : time_ns);
+    if (told.flows && sock->rx_bytes)
+        keep(&told, PROTO_RX, NULL, sock->rx_bytes, time_ns, false);
+    if (told.flows && sock->tx_bytes)
+        keep(&told, PROTO_TX, NULL, sock->tx_bytes, time_ns, false);
+    payloads_end(&told, time_ns);
+}
+
 void payloads_flush(struct collector *c)
 {
     for (struct payload_target *to = c->payload_targets; to; to = to->next) {

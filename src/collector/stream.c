@@ -219,8 +219,8 @@ static void look_for_hello(struct stream *s, enum proto_dir dir, const uint8_t *
     if (!start->first.len)
         start->first_dir = (uint8_t)dir;
     random = dir == start->first_dir ? tls_first_add(&start->first, data, (size_t)len) : NULL;
-    if (random)
-        tls_socket_hello(s->p, s->fd, s->channel, dir, random, time_ns);
+    if (random && tls_socket_hello(s->p, s->fd, s->channel, dir, random, time_ns))
+        s->relayed = true;
 }
 
 static void feed_next(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
@@ -350,14 +350,12 @@ static void recognised(struct stream *s, const struct detect_answer *a, uint64_t
     s->ciphertext |= a->protocol == DETECT_TLS && !s->tls;
     s->protocol = a->name;
     payloads_recognised(s);
-    if (pl->ev_net_app && (!rule || rule->detect)) {
-        if (a->protocol == DETECT_TLS && !s->datagrams) {
-            s->kind = STREAM_TLS;
-            s->hellos = hellos_new(s, time_ns);
-            start_of(s)->looked = 0;
-        } else if (!preamble) { /* what is in it is told with it */
-            report_net_app(s->p, s->fd, s->channel, a->name, NULL, time_ns);
-        }
+    if (a->protocol == DETECT_TLS && !s->datagrams) {
+        s->kind = STREAM_TLS;
+        s->hellos = hellos_new(s, pl->ev_net_app && (!rule || rule->detect), time_ns);
+        start_of(s)->looked = 0;
+    } else if (pl->ev_net_app && (!rule || rule->detect) && !preamble) { /* what is in a preamble is told with it */
+        report_net_app(s->p, s->fd, s->channel, a->name, NULL, time_ns);
     }
     if (preamble) {
         s->kind = STREAM_PREAMBLE;
@@ -452,7 +450,8 @@ static void feed(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
     case STREAM_TLS:
         look_for_hello(s, dir, data, len, time_ns); /* whose beginning was enough to recognise it */
         start_of(s)->looked += len;
-        s->next_nothing = hellos_feed(s->hellos, dir, data, len, time_ns) || s->start->looked > 2 * TLS_HELLO_MAX;
+        s->next_nothing = hellos_feed(s->hellos, dir, data, len, time_ns) ||
+                          (s->start->looked > 2 * TLS_HELLO_MAX && !hellos_done(s->hellos));
         break;
     }
     change(s, time_ns);
@@ -771,6 +770,8 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     }
     if (t->tls)
         s->object = t->object;
+    if (t->tls || t->object)
+        sock->flags |= SOCKF_PLAIN;
     with(s, p, fd);
     if (t->object && !t->tls && (s->kind == STREAM_NOTHING || (s->kind == STREAM_DETECT && s->joined)) &&
         !may_begin_tls(s, t))
@@ -830,6 +831,7 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
     }
     if (file_shared(d->file))
         return;
+    tls_unread_over(p, fd, sock, time_ns);
     for (int i = 0; i < 2; i++) {
         struct stream **at = i ? &sock->plain : &sock->stream;
 

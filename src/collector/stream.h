@@ -71,6 +71,8 @@ struct stream {
     bool everything;          /* its payload is wanted, by its protocol */
     bool ciphertext;          /* TLS: its payload isn't wanted, the plaintext is another stream */
     bool next_nothing;        /* HTTP/1 has become something that isn't decoded */
+    bool unread;              /* TLS: data have passed both ways, and no plaintext of the process had been seen */
+    bool relayed;             /* TLS: what one connection receives is sent on another one */
     uint64_t channel;
     struct sock *sock;        /* NULL: not known */
     uint64_t object;          /* plaintext of TLS: the object that the last of it passed through; 0: none */
@@ -146,15 +148,26 @@ struct preamble_told;
 void preamble_report(struct stream *s, const struct preamble_told *told, uint64_t time_ns);
 
 /* tls.c */
-/* Tells net.app of a connection that begins as TLS, once: when the hellos of both sides were read, or will not be. What
- * comes behind them is encrypted. The stream outlives it. */
-struct hellos *hellos_new(struct stream *s, uint64_t time_ns);
+/* Tells (`tell`) net.app of a connection that begins as TLS, once: when the hellos of both sides were read, or will not be.
+ * What comes behind them is encrypted: of it only the headers of records are looked at, to know whether data pass (unread).
+ * The stream outlives it. */
+struct hellos *hellos_new(struct stream *s, bool tell, uint64_t time_ns);
 /* Tells what is known, if it wasn't told. */
 void hellos_free(struct hellos *h);
-/* As tls_feed(); true if it was told: nothing more is needed. */
+/* As tls_feed(); true: nothing more is needed. */
 bool hellos_feed(struct hellos *h, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
 /* As tls_skip(). */
 uint64_t hellos_skip(const struct hellos *h, enum proto_dir dir);
+/* Whether net.app was told, if it is to be. */
+bool hellos_done(const struct hellos *h);
+/* Data pass, and no plaintext of the process was seen so far. */
+void tls_unread_found(struct stream *s, uint64_t time_ns);
+/* Whether that is still so. */
+bool tls_is_unread(const struct proc *p, const struct sock *sock);
+/* The connection ends: if its plaintext was never seen, that is told, once for each program. */
+void tls_unread_over(struct proc *p, int64_t fd, struct sock *sock, uint64_t time_ns);
+/* The same now and then, for connections that go on. */
+void tls_look_unread(struct proc *p);
 
 /* http.c */
 void http_prepare(struct pipeline *pl);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From the hellos of a TLS connection to its net.app: docs/data-model.md, "Protocols". */
+/* From the hellos of a TLS connection to its net.app: docs/data-model.md, "Protocols". And whether its plaintext is seen:
+ * docs/traffic.md, "What is seen of TLS". */
 #include "protocol/tls.h"
 
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include "base/mem.h"
 #include "collector/core.h"
 #include "collector/fields.h"
+#include "collector/payloads.h"
 #include "collector/stream.h"
 
 #define NAME_MAX_BYTES 255u /* of a server's name (RFC 1035, section 2.3.4), and of a protocol's (RFC 7301) */
@@ -17,6 +19,10 @@
 struct hellos {
     struct tls *decoder;
     struct stream *stream;
+    struct tls_records records; /* what comes behind them */
+    bool tell;           /* net.app */
+    bool both;           /* they were read */
+    enum proto_dir client_dir;
     uint64_t time_ns;    /* of the last hello */
     bool client, server; /* hellos that were read */
     char *server_name;   /* NULL: none */
@@ -38,6 +44,7 @@ static void client_hello(void *owner, const struct tls_client_hello *hello, uint
 
     h->time_ns = time_ns;
     h->client = true;
+    h->client_dir = hello->dir;
     h->server_name = text_of(hello->server_name);
     for (size_t i = 0; i < hello->alpn_count; i++)
         h->offered[h->offered_count++] = text_of(hello->alpn[i]);
@@ -54,6 +61,8 @@ static void server_hello(void *owner, const struct tls_server_hello *hello, uint
     h->cipher = hello->cipher;
     h->resumed = hello->resumed;
     h->chosen = text_of(hello->alpn);
+    if (h->client)
+        tls_records_agreed(&h->records, h->client_dir, hello->version, hello->cipher);
 }
 
 static void add_number(struct fields *f, const char *name, const char *text, uint16_t number, char hex[8])
@@ -73,8 +82,8 @@ static void done(void *owner, enum tls_end why, int alert)
     char hex[3][8];
 
     FIELDS(f, 8);
-    (void)why;
-    if (!s->p || (s->joined && !h->client)) /* it began before we came */
+    h->both = why == TLS_END_HELLOS;
+    if (!h->tell || !s->p || (s->joined && !h->client)) /* it began before we came */
         return;
     if (h->server) {
         add_number(&f, "tls_protocol_version", version ? strchr(version, ' ') + 1 : NULL, h->version, hex[0]);
@@ -95,11 +104,12 @@ static void done(void *owner, enum tls_end why, int alert)
 
 static const struct tls_sink sink = {.client_hello = client_hello, .server_hello = server_hello, .done = done};
 
-struct hellos *hellos_new(struct stream *s, uint64_t time_ns)
+struct hellos *hellos_new(struct stream *s, bool tell, uint64_t time_ns)
 {
     struct hellos *h = xcalloc(1, sizeof(*h));
 
     h->stream = s;
+    h->tell = tell;
     h->time_ns = time_ns;
     h->decoder = tls_new(&sink, h);
     return h;
@@ -117,13 +127,129 @@ void hellos_free(struct hellos *h)
     free(h);
 }
 
+/* Whether plaintext of the process passes where it is seen: then its other connections aren't asked. */
+static bool is_read(const struct stream *s)
+{
+    return s->joined || !s->sock || s->sock->flags & SOCKF_PLAIN || !s->p || s->p->tls_read;
+}
+
 bool hellos_feed(struct hellos *h, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
+    struct stream *s = h->stream;
+    enum tls_talk talk;
+
     tls_feed(h->decoder, dir, data, len, time_ns);
+    talk = tls_records_feed(&h->records, dir, data, len);
+    if (!tls_done(h->decoder))
+        return false;
+    if (!h->both || is_read(s))
+        return true;
+    if (talk == TLS_TALK_YES)
+        tls_unread_found(s, time_ns);
+    return talk != TLS_TALK_UNDECIDED;
+}
+
+bool hellos_done(const struct hellos *h)
+{
     return tls_done(h->decoder);
 }
 
 uint64_t hellos_skip(const struct hellos *h, enum proto_dir dir)
 {
-    return tls_skip(h->decoder, dir);
+    if (!tls_done(h->decoder) && tls_skip(h->decoder, dir) == 0)
+        return 0;
+    return tls_records_skip(&h->records, dir);
+}
+
+/* --- what can't be read --- */
+
+/* Plaintext may be told a moment after the ciphertext, and many at a time: from when on it would have been. */
+#define UNREAD_WAIT_NS UINT64_C(2000000000)
+
+void tls_unread_found(struct stream *s, uint64_t time_ns)
+{
+    s->unread = true;
+    if (!s->p->tls_unread_ns)
+        s->p->tls_unread_ns = time_ns;
+}
+
+/* Whether records of the process, which might have told plaintext, were lost. */
+static bool lost_some(const struct proc *p)
+{
+    const uint64_t *lost = p->seg ? p->seg->loss_seen : NULL;
+
+    return lost && (lost[LOSS_RECORD] || lost[LOSS_DATA] || lost[LOSS_SLOT] || lost[LOSS_COPY]);
+}
+
+bool tls_is_unread(const struct proc *p, const struct sock *sock)
+{
+    const struct stream *s = sock->stream;
+
+    return s && s->unread && !s->relayed && !sock->plain && !(sock->flags & SOCKF_PLAIN) && !p->tls_read && !lost_some(p);
+}
+
+/* Never more than is known. */
+static const char *reason_of(const struct proc *p)
+{
+    unsigned hooked, found;
+
+    images_functions(p->images, &hooked, &found);
+    if (hooked)
+        return "its plaintext does not pass through the TLS library that is observed in it, but through another one; or it "
+               "passes on what others encrypt";
+    if (found)
+        return "the functions of its TLS library could not be hooked";
+    if (p->images_missed || !p->images || images_unlisted(p->images))
+        return "no TLS library is observed in it, and not all of its code could be looked at";
+    return "it has a TLS library of its own that is not known here (Go, Java, Rust, or one without symbols), or passes on "
+           "what others encrypt";
+}
+
+static void tell_unread(struct proc *p, uint64_t time_ns)
+{
+    struct rec_sites none = {0};
+    const char *exe = p->tm.exe ? p->tm.exe : "";
+    char *text;
+
+    p->tls_unread_ns = 0;
+    p->tls_told = true;
+    if (images_has(p->c->unread, exe, strlen(exe), &none) || images_unlisted(p->c->unread))
+        return;
+    images_add(&p->c->unread, exe, strlen(exe), &none);
+    text = xasprintf("TLS of this program can't be read: %s", reason_of(p));
+    report_note(p, text, exe, strlen(exe), time_ns);
+    free(text);
+}
+
+void tls_unread_over(struct proc *p, int64_t fd, struct sock *sock, uint64_t time_ns)
+{
+    if (!tls_is_unread(p, sock))
+        return;
+    if (!p->tls_told)
+        tell_unread(p, time_ns);
+    payloads_unread(p, fd, sock, time_ns);
+}
+
+static void look_at(void *ctx, int fd, struct desc *d)
+{
+    bool *any = ctx;
+
+    (void)fd;
+    *any |= d->file->sock && d->file->sock->stream && d->file->sock->stream->unread && !d->file->sock->stream->relayed &&
+            !d->file->sock->plain && !(d->file->sock->flags & SOCKF_PLAIN);
+}
+
+void tls_look_unread(struct proc *p)
+{
+    uint64_t now = clock_now_real();
+    bool any = false;
+
+    if (!p->tls_unread_ns || now < p->tls_unread_ns + UNREAD_WAIT_NS)
+        return;
+    p->tls_unread_ns = 0;
+    if (p->tls_told || p->tls_read || lost_some(p))
+        return;
+    fd_table_each(&p->fds, look_at, &any);
+    if (any)
+        tell_unread(p, now);
 }

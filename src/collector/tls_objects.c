@@ -117,6 +117,8 @@ static void join(struct proc *p, struct object *o, int64_t fd, uint64_t channel,
     o->fd = fd;
     o->channel = channel;
     d = socket_of(p, o);
+    if (d)
+        d->file->sock->flags |= SOCKF_PLAIN;
     if (!d) {
         o->channel = 0;
     } else if (o->stream) { /* early data */
@@ -175,15 +177,39 @@ void tls_object_hello(struct proc *p, const struct traffic *t)
         join(p, o, other.fd, other.channel, t->time_ns);
 }
 
-void tls_socket_hello(struct proc *p, int64_t fd, uint64_t channel, enum proto_dir dir, const uint8_t *random,
+/* Whether another socket of the process has passed this one in the other direction; that is marked, too. */
+static bool is_relayed(struct proc *p, const struct hello *mine)
+{
+    const struct tls_objects *t = objects_of(p);
+    bool found = false;
+
+    for (size_t i = 0; i < HELLOS_MAX; i++) {
+        const struct hello *h = &t->hello[i];
+        struct desc *d;
+
+        if (!h->channel || h->channel == mine->channel || h->dir == mine->dir ||
+            memcmp(h->random, mine->random, sizeof(h->random)) != 0)
+            continue;
+        d = fd_get(&p->fds, h->fd, false);
+        if (d && d->file && d->file->channel == h->channel && d->file->sock && d->file->sock->stream)
+            d->file->sock->stream->relayed = true;
+        found = true;
+    }
+    return found;
+}
+
+bool tls_socket_hello(struct proc *p, int64_t fd, uint64_t channel, enum proto_dir dir, const uint8_t *random,
                       uint64_t time_ns)
 {
     struct hello mine = {.dir = dir, .channel = channel, .fd = fd}, other;
     struct object *o;
+    bool relayed;
 
     memcpy(mine.random, random, sizeof(mine.random));
+    relayed = is_relayed(p, &mine);
     if (meet(objects_of(p), &mine, &other) && (o = object_find(p, other.object)))
         join(p, o, fd, channel, time_ns);
+    return relayed;
 }
 
 /* --- plaintext --- */

@@ -460,6 +460,90 @@ void tls_feed(struct tls *t, enum proto_dir dir, const uint8_t *data, uint64_t l
         settle(t, dir);
 }
 
+/* What follows the hellos ------------------------------------------------- */
+
+#define TLS13_INNER_TYPE 1u /* RFC 8446, section 5.2: the true type follows the content */
+#define HANDSHAKE_HEADER 4u
+#define ALERT_SIZE 2u
+#define KEY_UPDATE_SIZE (HANDSHAKE_HEADER + 1u)
+
+void tls_records_agreed(struct tls_records *r, enum proto_dir client, uint16_t version, uint16_t cipher)
+{
+    r->client = (uint8_t)client;
+    r->version = version;
+    r->cipher = cipher;
+}
+
+/* Length of a record of TLS 1.3 with so many bytes in it, without padding. */
+static uint32_t tls13_length(const struct tls_records *r, uint32_t content)
+{
+    return content + TLS13_INNER_TYPE + (r->cipher == 0x1305 ? 8 : 16); /* the tag: TLS_AES_128_CCM_8_SHA256's is short */
+}
+
+/* Whether an encrypted record can't be but data, from the side that has sent its Finished. */
+static bool tls13_data(const struct tls_records *r, uint32_t length)
+{
+    return length != tls13_length(r, ALERT_SIZE) && length != tls13_length(r, KEY_UPDATE_SIZE);
+}
+
+/* A header is complete. */
+static void take_record(struct tls_records *r, enum proto_dir dir, uint8_t type, uint32_t length)
+{
+    uint32_t hash = r->cipher == 0x1302 ? 48 : 32; /* TLS_AES_256_GCM_SHA384 */
+
+    if (type != APPLICATION_DATA || !r->version)
+        return;
+    if (r->version < 0x0304 || (r->finished && tls13_data(r, length)))
+        r->sent[dir] = true;
+    else if (dir == r->client)
+        r->finished |= length == tls13_length(r, HANDSHAKE_HEADER + hash);
+    if (r->sent[PROTO_RX] && r->sent[PROTO_TX])
+        r->talk = TLS_TALK_YES;
+}
+
+static bool needs_no_more(const struct tls_records *r, enum proto_dir dir)
+{
+    return r->talk != TLS_TALK_UNDECIDED || r->sent[dir];
+}
+
+enum tls_talk tls_records_feed(struct tls_records *r, enum proto_dir dir, const uint8_t *data, uint64_t len)
+{
+    struct tls_records_side *s = &r->sides[dir];
+
+    while (len && !needs_no_more(r, dir)) {
+        uint64_t n = s->left ? (len < s->left ? len : s->left) : 1;
+
+        if (s->left) {
+            s->left -= (uint32_t)n;
+        } else if (!data) {
+            r->talk = TLS_TALK_NO;
+            break;
+        } else {
+            s->head[s->head_len++] = *data;
+        }
+        if (s->head_len == RECORD_HEADER) {
+            s->head_len = 0;
+            s->left = (uint32_t)s->head[3] << 8 | s->head[4];
+            if (s->head[0] < CHANGE_CIPHER_SPEC || s->head[0] > APPLICATION_DATA || s->head[1] != 3 ||
+                s->left > CIPHERTEXT_MAX)
+                r->talk = TLS_TALK_NO;
+            else
+                take_record(r, dir, s->head[0], s->left);
+        }
+        data = data ? data + n : NULL;
+        len -= n;
+        r->looked += (uint32_t)n;
+        if (r->looked > TLS_RECORDS_MAX && r->talk == TLS_TALK_UNDECIDED)
+            r->talk = TLS_TALK_NO;
+    }
+    return (enum tls_talk)r->talk;
+}
+
+uint64_t tls_records_skip(const struct tls_records *r, enum proto_dir dir)
+{
+    return needs_no_more(r, dir) ? UINT64_MAX : r->sides[dir].left;
+}
+
 int tls_detect(const uint8_t *data, size_t len)
 {
     static const struct {

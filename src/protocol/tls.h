@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the beginning of a TLS connection says in clear text: ClientHello and
- * ServerHello (RFC 8446, RFC 5246, RFC 6066, RFC 7301). Nothing that follows
- * them is looked at. Hellos in the format of SSL 2 (RFC 5246, appendix E.2) are
+ * ServerHello (RFC 8446, RFC 5246, RFC 6066, RFC 7301). Of what follows them
+ * only the headers of records are looked at, until it is clear whether the two
+ * sides talk. Hellos in the format of SSL 2 (RFC 5246, appendix E.2) are
  * recognised, not more.
  *
  * Memory: 2 * TLS_HELLO_MAX for each direction whose hello is under way;
@@ -82,6 +83,40 @@ int tls_detect(const uint8_t *data, size_t len);
 /* Whether these bytes, which follow others, begin with a record of encrypted data (RFC 8446, section 5.2), and with others
  * behind it. */
 bool tls_encrypted(const uint8_t *data, size_t len);
+
+/*
+ * Whether application data passed in both directions, as the headers of records tell (RFC 5246, section 6.2; RFC 8446,
+ * section 5). TLS 1.3 hides what a record is: there it is what either side sends behind a record of the client's of the
+ * length of its Finished message, unless an alert or a KeyUpdate is as long. Of the server that may be a ticket, which says
+ * that it has accepted the client; the client's are data. Where that isn't clear the answer is no: never a handshake, nor one
+ * that was refused, is taken for data. Which side's bytes are fed first doesn't matter. Zeroed at first.
+ */
+#define TLS_RECORDS_MAX 65536u /* bytes that are looked at, both directions together */
+enum tls_talk {
+    TLS_TALK_UNDECIDED,
+    TLS_TALK_YES,
+    TLS_TALK_NO,  /* not to be known */
+};
+struct tls_records {
+    struct tls_records_side {
+        uint8_t head[5], head_len;
+        uint32_t left; /* bytes of the record that are still to come */
+    } sides[PROTO_DIRS];
+    uint32_t looked;
+    uint16_t version, cipher; /* version 0: not agreed yet */
+    uint8_t client;           /* enum proto_dir */
+    uint8_t talk;             /* enum tls_talk */
+    bool finished;            /* TLS 1.3: the client's was seen */
+    bool sent[PROTO_DIRS];
+};
+
+/* What the ServerHello says; the client sends in this direction. */
+void tls_records_agreed(struct tls_records *r, enum proto_dir client, uint16_t version, uint16_t cipher);
+/* Bytes of a direction from the first one on, each once; data NULL: a gap. Those of a ServerHello are fed when what it
+ * says is known. */
+enum tls_talk tls_records_feed(struct tls_records *r, enum proto_dir dir, const uint8_t *data, uint64_t len);
+/* As tls_skip(): 0, so many, or UINT64_MAX. */
+uint64_t tls_records_skip(const struct tls_records *r, enum proto_dir dir);
 
 /* The first bytes of a direction, as far as the random of a ClientHello (RFC 8446, section 4.1.2) is among them: of one
  * whose record isn't shorter. Zeroed at first. */

@@ -315,12 +315,22 @@ struct plan_sites {
     uint32_t patched[PLAN_METHODS];    /* by enum plan_method; [PLAN_NONE] is 0 */
     uint32_t refused[PLAN_REASON_MAX]; /* by enum plan_reason; [PLAN_OK] and [PLAN_R_UNINTERESTING] are 0 */
     uint32_t partly;                   /* of those patched: without the enter hook that was wanted */
+    uint32_t functions, hooked;        /* of TLS libraries, which tell plaintext: all, wanted or not; those patched */
 };
 
 /* Whether the patches of a site are not to be made, or were not. */
 static inline int plan_site_refused(const struct plan_site *s)
 {
     return s->method == PLAN_NONE || s->reason >= PLAN_R_CHANGED;
+}
+
+/* Whether it is a function by which plaintext of a TLS library is seen. */
+static inline int plan_site_reads_tls(const struct plan_site *s)
+{
+    const struct fn_desc *fn = s->flags & PLAN_F_FUNCTION && s->nr >= 0 && s->nr < FN_MAX ? &fn_table[s->nr] : 0;
+
+    /* BIOs and NSPR's descriptors are for other things, too; NSS has none but NSPR's. */
+    return fn && (fn->family == FNF_NSS || (fn->shape == FNS_DATA && fn->family != FNF_BIO && fn->family != FNF_NSPR));
 }
 
 /* What became of the sites of a plan. functions: those of functions count, too. all: why none of them could be patched,
@@ -335,11 +345,15 @@ static inline void plan_count_sites(const struct plan_header *h, int functions, 
         unsigned reason = s[i].method != PLAN_NONE && all != PLAN_OK ? (unsigned)all : s[i].reason;
 
         if (reason == PLAN_R_UNINTERESTING || reason >= PLAN_REASON_MAX || s[i].method >= PLAN_METHODS ||
-            (!functions && (s[i].flags & PLAN_F_FUNCTION)))
+            (!functions && (s[i].flags & PLAN_F_FUNCTION))) {
+            ret->functions += !functions && plan_site_reads_tls(&s[i]);
             continue;
+        }
+        ret->functions += plan_site_reads_tls(&s[i]);
         if (s[i].method == PLAN_NONE || reason >= PLAN_R_CHANGED) {
             ret->refused[reason]++;
         } else {
+            ret->hooked += plan_site_reads_tls(&s[i]);
             ret->patched[s[i].method]++;
             ret->partly += reason != PLAN_OK;
         }

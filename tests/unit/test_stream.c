@@ -507,9 +507,16 @@ static void test_hellos(void **state)
     assert_int_equal(want_of_fd(&w, 4), FDW_CAPTURE);
     put_part(&w, 4, DATA_TX, server_hello, sizeof(server_hello) - 1, 0, sizeof(server_hello) - 1);
     run();
+    assert_int_equal(want_of_fd(&w, 4), FDW_CAPTURE); /* whether data follow */
+    put_part(&w, 4, DATA_RX, "\x14\3\3\0\1\1\x17\3\3\0\1x", 12, 0, 12);
+    put_part(&w, 4, DATA_TX, "\x17\3\3\0\1x", 6, 0, 6);
+    run();
     assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
     put_part(&w, 4, DATA_RX, client_hello, n, 0, n); /* a record that was on its way: encrypted */
+    expect_not("proc.note ", NULL);
     put_close(&w, 4);
+    run();
+    assert_int_equal(count("proc.note ", "text=TLS of this program can't be read: "), 1);
     expect("net.app ", host);
     expect("net.app ",
            "protocol=TLS tls_protocol_version=1.2 tls_cipher=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 "
@@ -587,6 +594,8 @@ static void test_tls_behind_a_proxy(void **state)
     run();
     expect("net.app ", "protocol=TLS tls_protocol_version=1.2");
     expect("http.req ", "http_target=/one http_scheme=https http_flavor=1.1 http_host=h http_client_ip=192.0.2.7 ");
+    put_part(&w, 4, DATA_RX, "\x17\3\3\0\1x", 6, 0, 6); /* the plaintext is seen: nothing is asked of the records */
+    run();
     assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
     put_close(&w, 4);
     put_accept(&w, 4, 3);
@@ -936,6 +945,9 @@ static void test_goes_over_to_tls(void **state)
     put_bytes(&w, DATA_TX, server_hello, sizeof(server_hello) - 1);
     run();
     expect("net.app ", "protocol=TLS tls_protocol_version=1.2");
+    assert_int_equal(want_of_fd(&w, 4), FDW_CAPTURE);
+    put_bytes(&w, DATA_RX, "no record", 9);
+    run();
     assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
     put_close(&w, 4);
     put_accept(&w, 4, 3); /* still undecided, by a rule that waits for more */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TLS: what both hellos tell, in records divided anywhere; what is no hello. */
+/* TLS: what both hellos tell, in records divided anywhere; what is no hello; whether data follow. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -589,6 +589,136 @@ static void test_random(void **state)
     buf_free(&other);
 }
 
+/* What follows the hellos --------------------------------------------------- */
+
+enum { CCS = 20, ALERT = 21, HANDSHAKE = 22, DATA = 23 };
+
+/* Records, up to one of type 0: who sends it, its type, and how long what is in it is. */
+struct step {
+    char who; /* 'c', 's' */
+    uint8_t type;
+    unsigned len;
+};
+
+/* Each record in pieces of `piece` bytes, but the first `first`. gaps: what need not be captured isn't. */
+static enum tls_talk talk_of(unsigned version, unsigned cipher, const struct step *steps, size_t first, size_t piece, bool gaps)
+{
+    struct tls_records r = {0};
+    enum tls_talk talk = TLS_TALK_UNDECIDED;
+
+    for (const struct step *s = steps; s->type; s++) {
+        enum proto_dir dir = s->who == 'c' ? PROTO_TX : PROTO_RX;
+        struct buf b = BUF_INIT;
+        size_t n;
+
+        if (s->who == 's' && s->type == HANDSHAKE && !r.version) /* its first one has the hello */
+            tls_records_agreed(&r, PROTO_TX, (uint16_t)version, (uint16_t)cipher);
+        buf_char(&b, (char)s->type);
+        add16(&b, 0x303);
+        add16(&b, s->len);
+        add_fill(&b, 'x', s->len);
+        for (size_t at = 0; at < b.len; at += n) {
+            n = at || !first ? piece : first;
+            if (n > b.len - at)
+                n = b.len - at;
+            if (gaps && at >= 6 && tls_records_skip(&r, dir) >= n)
+                talk = tls_records_feed(&r, dir, NULL, n);
+            else
+                talk = tls_records_feed(&r, dir, (const uint8_t *)b.p + at, n);
+        }
+        buf_free(&b);
+    }
+    return talk;
+}
+
+/* However it is divided. */
+static void talks(unsigned version, unsigned cipher, const struct step *steps, enum tls_talk want)
+{
+    for (size_t piece = 1; piece < 100; piece += piece < 12 ? 1 : 17)
+        assert_int_equal(talk_of(version, cipher, steps, 0, piece, piece & 1), want);
+    for (size_t first = 1; first < 120; first++)
+        assert_int_equal(talk_of(version, cipher, steps, first, 100000, false), want);
+}
+
+#define STEPS(...) ((const struct step[]){__VA_ARGS__, {0, 0, 0}})
+#define HELLOS {'c', HANDSHAKE, 300}, {'s', HANDSHAKE, 122}
+
+static void test_talk12(void **state)
+{
+#define FINISHED {'c', HANDSHAKE, 37}, {'c', CCS, 1}, {'c', HANDSHAKE, 40}, {'s', CCS, 1}, {'s', HANDSHAKE, 40}
+    (void)state;
+    talks(0x303, 0xc02f, STEPS(HELLOS, FINISHED, {'c', DATA, 100}, {'s', DATA, 200}), TLS_TALK_YES);
+    talks(0x301, 0x2f, STEPS(HELLOS, FINISHED, {'c', DATA, 32}, {'c', DATA, 64}, {'s', DATA, 32}), TLS_TALK_YES);
+    talks(0x303, 0xc02f, STEPS(HELLOS, FINISHED, {'s', DATA, 200}, {'c', DATA, 50}), TLS_TALK_YES);
+    /* nobody answers, nobody asks, both end it; a renegotiation */
+    talks(0x303, 0xc02f, STEPS(HELLOS, FINISHED), TLS_TALK_UNDECIDED);
+    talks(0x303, 0xc02f, STEPS(HELLOS, FINISHED, {'c', DATA, 100}), TLS_TALK_UNDECIDED);
+    talks(0x303, 0xc02f, STEPS(HELLOS, FINISHED, {'c', DATA, 100}, {'s', ALERT, 26}), TLS_TALK_UNDECIDED);
+    talks(0x303, 0xc02f, STEPS(HELLOS, FINISHED, {'s', DATA, 200}), TLS_TALK_UNDECIDED);
+    talks(0x303, 0xc02f, STEPS(HELLOS, FINISHED, {'c', ALERT, 26}, {'s', ALERT, 26}), TLS_TALK_UNDECIDED);
+    talks(0x303, 0xc02f, STEPS(HELLOS, FINISHED, {'c', HANDSHAKE, 300}, {'s', HANDSHAKE, 3000}), TLS_TALK_UNDECIDED);
+    /* refused */
+    talks(0x303, 0xc02f, STEPS(HELLOS, {'s', HANDSHAKE, 3000}, {'c', ALERT, 2}), TLS_TALK_UNDECIDED);
+#undef FINISHED
+}
+
+static void test_talk13(void **state)
+{
+    /* EncryptedExtensions, Certificate, CertificateVerify, Finished */
+#define SERVER {'s', CCS, 1}, {'s', DATA, 27}, {'s', DATA, 1000}, {'s', DATA, 281}, {'s', DATA, 53}
+#define FINISHED {'c', CCS, 1}, {'c', DATA, 53}
+#define TICKETS {'s', DATA, 250}, {'s', DATA, 250}
+    (void)state;
+    talks(0x304, 0x1301, STEPS(HELLOS, SERVER, FINISHED, {'c', DATA, 100}, {'s', DATA, 200}), TLS_TALK_YES);
+    talks(0x304, 0x1302, STEPS(HELLOS, SERVER, {'c', DATA, 69}, {'c', DATA, 100}, {'s', DATA, 200}), TLS_TALK_YES);
+    talks(0x304, 0x1305, STEPS(HELLOS, SERVER, {'c', DATA, 45}, {'c', DATA, 19}, {'s', DATA, 200}), TLS_TALK_YES);
+    talks(0x304, 0x1301, STEPS(HELLOS, SERVER, {'c', DATA, 1100}, {'c', DATA, 97}, FINISHED, TICKETS, {'c', DATA, 30}, {'s', DATA, 30}),
+          TLS_TALK_YES); /* with a certificate of the client's */
+    /* the answer is told before the question, by another thread */
+    talks(0x304, 0x1301, STEPS(HELLOS, SERVER, FINISHED, TICKETS, {'s', DATA, 200}, {'c', DATA, 100}), TLS_TALK_YES);
+    /* nobody asks, nobody answers, an alert, new keys */
+    talks(0x304, 0x1301, STEPS(HELLOS, SERVER, FINISHED), TLS_TALK_UNDECIDED);
+    talks(0x304, 0x1301, STEPS(HELLOS, SERVER, FINISHED, TICKETS), TLS_TALK_UNDECIDED);
+    talks(0x304, 0x1301, STEPS(HELLOS, SERVER, FINISHED, {'c', DATA, 100}), TLS_TALK_UNDECIDED);
+    talks(0x304, 0x1301, STEPS(HELLOS, SERVER, FINISHED, {'c', DATA, 19}, TICKETS, {'s', DATA, 19}), TLS_TALK_UNDECIDED);
+    talks(0x304, 0x1301, STEPS(HELLOS, SERVER, FINISHED, {'c', DATA, 22}, TICKETS, {'c', DATA, 19}, {'s', DATA, 19}),
+          TLS_TALK_UNDECIDED);
+    talks(0x304, 0x1301, STEPS(HELLOS, SERVER, FINISHED, {'c', DATA, 100}, {'s', DATA, 19}), TLS_TALK_UNDECIDED);
+    /* certificates of the server and of the client refused; a Finished that shares its record */
+    talks(0x304, 0x1301, STEPS(HELLOS, SERVER, {'c', CCS, 1}, {'c', DATA, 19}), TLS_TALK_UNDECIDED);
+    talks(0x304, 0x1301, STEPS(HELLOS, SERVER, {'c', ALERT, 2}), TLS_TALK_UNDECIDED);
+    talks(0x304, 0x1301, STEPS(HELLOS, SERVER, {'c', DATA, 25}, FINISHED, {'s', DATA, 19}), TLS_TALK_UNDECIDED);
+    talks(0x304, 0x1302, STEPS(HELLOS, SERVER, {'c', DATA, 1500}, {'c', DATA, 100}, {'s', DATA, 100}), TLS_TALK_UNDECIDED);
+    /* early data alone */
+    talks(0x304, 0x1301, STEPS({'c', HANDSHAKE, 500}, {'c', DATA, 53}, {'c', DATA, 100}, {'s', HANDSHAKE, 128}, {'s', DATA, 27}, {'s', DATA, 53},
+                               {'c', DATA, 21}, FINISHED), TLS_TALK_UNDECIDED);
+#undef SERVER
+#undef FINISHED
+#undef TICKETS
+}
+
+/* What isn't understood, or too much. */
+static void test_talk_unknown(void **state)
+{
+    static const uint8_t header[] = {DATA, 3, 3, 1, 0};
+    struct tls_records r = {0};
+    uint8_t zeros[200] = {0};
+
+    (void)state;
+    talks(0x303, 0xc02f, STEPS(HELLOS, {'c', 24, 40}, {'c', DATA, 100}, {'s', DATA, 100}), TLS_TALK_NO);
+    talks(0x303, 0xc02f, STEPS(HELLOS, {'s', DATA, 18433}, {'c', DATA, 100}, {'s', DATA, 100}), TLS_TALK_NO);
+    talks(0x304, 0x1301, STEPS(HELLOS, {'s', DATA, 16000}, {'s', DATA, 16000}, {'s', DATA, 16000}, {'s', DATA, 16000}, {'s', DATA, 16000},
+                               {'c', DATA, 53}, {'c', DATA, 100}, {'s', DATA, 100}), TLS_TALK_NO);
+    assert_int_equal(tls_records_skip(&r, PROTO_TX), 0);
+    assert_int_equal(tls_records_feed(&r, PROTO_TX, header, 5), TLS_TALK_UNDECIDED);
+    assert_int_equal(tls_records_skip(&r, PROTO_TX), 256);
+    assert_int_equal(tls_records_feed(&r, PROTO_TX, NULL, 56), TLS_TALK_UNDECIDED);
+    assert_int_equal(tls_records_feed(&r, PROTO_TX, zeros, 200), TLS_TALK_UNDECIDED);
+    assert_int_equal(tls_records_skip(&r, PROTO_TX), 0);
+    assert_int_equal(tls_records_feed(&r, PROTO_TX, NULL, 1), TLS_TALK_NO); /* a header is missing */
+    assert_true(tls_records_skip(&r, PROTO_TX) == UINT64_MAX && tls_records_skip(&r, PROTO_RX) == UINT64_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -599,6 +729,8 @@ int main(void)
         cmocka_unit_test(test_unreadable),     cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_many_protocols), cmocka_unit_test(test_detect),
         cmocka_unit_test(test_random),         cmocka_unit_test(test_encrypted),
+        cmocka_unit_test(test_talk12),         cmocka_unit_test(test_talk13),
+        cmocka_unit_test(test_talk_unknown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs whose TLS can't be read are told of, once each and with the reason; nobody else is: neither programs whose
+plaintext is seen, nor those that came no further than the handshake."""
+
+import json
+import socket
+import ssl
+import threading
+from collections import Counter
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from scopetest import check, equal, test
+from tlstest import certificate
+from traffic import PYTHON, nothing_lost
+
+HERE = Path(__file__).resolve().parent
+OWN = ("TLS of this program can't be read: it has a TLS library of its own that is not known here (Go, Java, Rust, or one without "
+       "symbols), or passes on what others encrypt")
+OTHER = ("TLS of this program can't be read: its plaintext does not pass through the TLS library that is observed in it, but through "
+         "another one; or it passes on what others encrypt")
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+
+
+@contextmanager
+def web(ctx, version, close=True):
+    """A server, unobserved. Yields its port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate(ctx))
+    context.minimum_version = context.maximum_version = version
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%s\r\nok" % (b"Connection: close\r\n" if close else b"")
+
+    def serve(plain):
+        with suppress(OSError), plain:
+            plain.settimeout(30)
+            with context.wrap_socket(plain, server_side=True) as s:
+                while s.recv(65536):
+                    s.sendall(answer)
+                    if close:
+                        break
+
+    def accept():
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.close()
+
+
+def notes(session):
+    session.wait_end()
+    return [(e["data"]["text"], e["data"]["file"]) for e in session.events("process", "proc.note", sync=False)]
+
+
+def flows(ctx, session):
+    return [json.loads(x) for x in ctx.tool_run("flows", "-i", str(session.id), "-a", "-j").out.splitlines()]
+
+
+@test("unread", timeout=120)
+def unread(ctx):
+    """A client in Go: some connections, one note; flows have their bytes, and no content."""
+    cert, _ = certificate(ctx)
+    for version in VERSIONS:
+        for variant in ("static", "cgo"):
+            program = ctx.go_build("client", variant)
+            with web(ctx, version, close=False) as port: # kept, so that no request is told after the end of its connection
+                session = ctx.scoped([program, f"https://127.0.0.1:{port}/a", 3, 4], ["--payloads"], env=ctx.env(SSL_CERT_FILE=cert),
+                                     check_code=0).session
+            equal(notes(session), [(OWN, str(program))], f"notes ({version}, {variant})")
+            check(OWN in session.log(), "the log", session.log())
+            found = flows(ctx, session)
+            closed = [e["data"] for e in session.events(source="net.close", sync=False) if e["data"].get("net_peer_port") == port]
+            got = Counter((f["net_protocol"], f["tls"], f["net_peer_port"], f["net_bytes_recv"], f["missing_recv"], f["net_bytes_sent"],
+                           f["missing_sent"]) for f in found)
+            want = Counter(("TLS", False, port, c["net_bytes_recv"], c["net_bytes_recv"], c["net_bytes_sent"], c["net_bytes_sent"])
+                           for c in closed)
+            check(got.total() >= 2 and got <= want, "flows", got, want) # Go may make connections that it has no use for
+            equal([p.name for p in session.dir.glob("payloads/*") if p.name != "index.ndjson"], [], "files")
+            nothing_lost(session)
+
+
+@test("unread_goes_on", timeout=60)
+def goes_on(ctx):
+    """A connection that isn't closed is told of with a summary."""
+    cert, _ = certificate(ctx)
+    with web(ctx, VERSIONS[1], close=False) as port:
+        client = ctx.start(ctx.scope_argv([ctx.go_build("client", "static"), f"https://127.0.0.1:{port}/a", 1, 1000000000]),
+                           env=ctx.env(SSL_CERT_FILE=cert, SCOPE_SUMMARY_PERIOD="1"))
+        session = ctx.wait_for(lambda: ctx.sessions() and ctx.session(), "a session")
+        ctx.wait_for(lambda: session.events("process", "proc.note"), "a note", interval=0.5)
+        client.terminate()
+    equal([text for text, _ in notes(session)], [OWN], "notes")
+
+
+@test("unread_none", timeout=120)
+def none(ctx):
+    """Who reads is seen; who came no further than the handshake has nothing to be read; who passes on can't read it."""
+    cert, _ = certificate(ctx)
+    go = ctx.go_build("client", "static")
+    node = f"require('https').get({{port: %d, host: '127.0.0.1', ca: require('fs').readFileSync('{cert}')}}, r => r.resume())"
+    for version in VERSIONS:
+        with web(ctx, version) as port:
+            url = f"https://127.0.0.1:{port}/"
+            for argv, code in ((["curl", "-sS", "--cacert", cert, url, url], 0),
+                               (["curl", "-sS", url], 60),
+                               (["openssl", "s_client", "-connect", f"127.0.0.1:{port}"], 0),
+                               ([ctx.tool("gnutls-cli"), "--insecure", "-p", port, "127.0.0.1"], 0),
+                               ([ctx.tool("node"), "-e", node % port], 0),
+                               ([go, url, 1, 1], None)): # it doesn't trust the certificate; Go may end before it has panicked
+                session = ctx.scoped(argv, ["--payloads"], check_code=code).session
+                equal(notes(session), [], f"notes of {argv[:3]} ({version})")
+                equal([f for f in flows(ctx, session) if not f["tls"]], [], f"flows of {argv[:3]} ({version})")
+
+
+@test("unread_relay", timeout=60)
+def relay(ctx):
+    """A proxy can't read what it passes on, and isn't told of; one that has it from elsewhere is, and why isn't known."""
+    cert, _ = certificate(ctx)
+    for how, want in (("socket", []), ("pipe", [OTHER])):
+        with web(ctx, VERSIONS[1]) as port:
+            argv = [PYTHON, HERE / "relay.py", how, port, "curl", "-sS", "--cacert", cert, "--connect-to", "::127.0.0.1:%d",
+                    "https://localhost/"]
+            result = ctx.scoped(argv, check_code=0)
+        equal(result.out, b"ok", "answer")
+        equal([text for text, _ in notes(result.session)], want, how)
