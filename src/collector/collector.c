@@ -37,6 +37,7 @@
 #define TURN_DYING_NS (2 * MS)
 #define TURN_MAIL_NS (MS / 2)
 #define MAIL_BUSY_NS (100 * MS)
+#define MAIL_SHARE 10           /* looking for senders takes one part in so many of the time */
 #define CLIENTS_MAX 4096u
 #define CLIENT_WAIT_MS 2000u    /* for the request of a connection */
 #define SILENT_MAX 64u          /* connections of other users without a request: it usually comes with the connection */
@@ -74,6 +75,7 @@ struct loop {
     int starter_pidfd;          /* of opt->starter; -1: none */
     struct planner *planner;
     struct tracer *tracer;
+    uint64_t mail_search;       /* CLOCK_MONOTONIC: not before is another one's sender looked for */
     uint64_t mail_ns;           /* CLOCK_MONOTONIC: when a connection was last fetched, or waited for; 0: never */
     int lock_fd;
     bool save_failed;
@@ -380,7 +382,7 @@ static bool serve(struct client *cl)
     switch (req.type) {
     case JOIN_SEGMENT:
         if (fd < 0 || cl->peer.pid <= 0)
-            log_warning("process %d joins without a segment or from where it has no number here", (int)cl->peer.pid);
+            door_refused(&l->refused, &cl->peer, "joins without a segment or from where it has no number here");
         else
             segment_attach(&l->c, fd, &cl->peer);
         turn_in(l, 0);
@@ -502,7 +504,8 @@ static void take_mail(void *ctx, pid_t pid, uint64_t mail)
 
     l->mail_ns = clock_now_mono();
     if (sock < 0) {
-        log_warning("process %d can't be reached: its connection: %s", (int)pid, strerror(-sock));
+        door_refused(&l->refused, &(struct peer){.pid = pid, .uid = pi_euid(pid), .pidfd = -1},
+                     "has left word of a connection that can't be fetched");
         return;
     }
     fcntl(sock, F_SETFL, O_NONBLOCK);
@@ -519,12 +522,15 @@ static void take_mail(void *ctx, pid_t pid, uint64_t mail)
 static void take_mails(struct loop *l)
 {
     for (struct segment *seg = l->c.segments; seg; seg = seg->next) {
-        uint64_t *at = &segment_hdr(&seg->map)->mail, mail = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+        uint64_t *at = &segment_hdr(&seg->map)->mail, mail = __atomic_load_n(at, __ATOMIC_ACQUIRE), now, took;
         pid_t pid;
 
-        if (!mail || seg->broken)
+        if (!mail || seg->broken || (now = clock_now_mono()) < l->mail_search)
             continue;
         pid = pi_find_socket(seg->host_pid, (int)(uint32_t)mail, mail >> 32, seg->map.ino);
+        took = clock_now_mono() - now;
+        if (took > MS) /* all of /proc was looked through, perhaps for nothing */
+            l->mail_search = now + MAIL_SHARE * took;
         if (pid > 0)
             take_mail(l, pid, mail);
         __atomic_compare_exchange_n(at, &mail, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);

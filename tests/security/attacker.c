@@ -78,8 +78,11 @@ static void make_segment(struct attack *a, uint32_t cells)
     memcpy(a->h->argv, "attacker", sizeof("attacker"));
 }
 
-static bool hand_over(const struct attack *a, const char *name)
+/* address: NAME, or NAME.SECRET as those have it that were invited (wire/join.h). */
+static bool hand_over(const struct attack *a, const char *address)
 {
+    const char *secret = strchr(address, JOIN_SECRET_MARK);
+    const size_t len = secret ? (size_t)(secret - address) : strlen(address);
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     struct join_request req = {.magic = JOIN_MAGIC, .type = JOIN_SEGMENT, .table_hash = syscall_table_hash()};
     struct iovec iov = {&req, offsetof(struct join_request, path)};
@@ -92,12 +95,16 @@ static bool hand_over(const struct attack *a, const char *name)
     int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     bool sent;
 
-    memcpy(at.sun_path + 1, name, strnlen(name, sizeof(at.sun_path) - 1));
+    if (len >= sizeof(at.sun_path))
+        return false;
+    memcpy(at.sun_path + 1, address, len);
+    if (secret && strlen(secret + 1) == JOIN_SECRET_LEN)
+        memcpy(req.secret, secret + 1, JOIN_SECRET_LEN);
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
     c->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(c), &a->fd, sizeof(a->fd));
-    sent = connect(s, (struct sockaddr *)&at, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))) == 0 &&
+    sent = connect(s, (struct sockaddr *)&at, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len)) == 0 &&
            sendmsg(s, &m, MSG_NOSIGNAL) > 0;
     close(s);
     return sent;

@@ -195,15 +195,21 @@ def plans(ctx):
     with users.make(ctx, "mallory") as mallory, session_of_root(ctx) as (session, address, _):
         out = ctx.run(mallory.command(attacker, address, "plans", big, 50), env=mallory.env(), check_code=0).out
         check(int(out) >= 40, f"only {int(out)} of 50 were refused")
-        ctx.wait_for(lambda: not workers(session), "the work for askers that are gone has ended", 15)
+        ctx.wait_for(lambda: not workers(session, mallory), "the work for askers that are gone has ended", 15)
 
 
-def workers(session):
-    """Children of the collector."""
+def workers(session, user):
+    """Children of the collector that have become this user."""
     pid = session.collector_pid()
     with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
-        return f.read().split()
+        return [child for child in f.read().split() if is_of(child, user)]
     return []
+
+
+def is_of(pid, user):
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return f"Uid:\t{user.uid}\t" in f.read()
+    return False
 
 
 @test("doors/forged")
