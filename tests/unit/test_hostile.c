@@ -332,7 +332,7 @@ static void test_many_descriptors(void **state)
     for (int fd = 3; fd < 1000; fd++)
         fds_open(p, fd, file_new(&c, FDK_FILE, "/x", 2), 0, false, clock_now_real());
     for (int i = 0; i < 2000; i++) {
-        fork_begin(p, (uint32_t)i, false, false, clock_now_real());
+        fork_begin(p, (uint32_t)i, 0, false, false, clock_now_real());
         assert_in_range(p->fds.budget->pages, 16, FD_PAGES_MAX);
     }
     while (p->forks)
