@@ -123,7 +123,7 @@ static uint64_t guests_share(const struct collector *c)
 
 bool segment_delays(const struct segment *seg)
 {
-    return seg->c->backlog.bytes > BEHIND_BYTES || (seg->guest && seg->c->guest_ns > GUEST_MOST_NS);
+    return seg->guest || seg->c->backlog.bytes > BEHIND_BYTES;
 }
 
 /* Whether there is room for a record of this ring. It may fill as much of the backlog as is left to the others, so that

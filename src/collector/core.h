@@ -107,7 +107,7 @@ void segment_unref(struct collector *c, struct segment *seg);
 void segment_unqueue(struct segment *seg, uint32_t bytes);
 /* It is held no longer: what was read meanwhile goes into the backlog. */
 void segment_release(struct segment *seg);
-/* Whether others wait for what is looked at in order. */
+/* Whether others wait for what is looked at in order. Guests always take CPU time from others: ours comes first. */
 bool segment_delays(const struct segment *seg);
 bool segment_waits(struct collector *c, struct segment *seg); /* for what its process recorded elsewhere before */
 /* Reads what the rings hold into the backlog; all: also those that aren't due. Returns the number of records. */
