@@ -37,6 +37,8 @@ static void unlist(struct collector *c, struct segment *seg)
 
     if (!seg->listed)
         return;
+    if (c->drain_from == seg)
+        c->drain_from = seg->next;
     while (*at != seg)
         at = &(*at)->pid_next;
     *at = seg->pid_next;
@@ -72,6 +74,74 @@ void segment_losses(struct collector *c, struct segment *seg)
     seg->torn_seen = seg->map.ring.torn;
 }
 
+/* Whether the log may say something about it. */
+static bool may_tell(const struct segment *seg)
+{
+    return !seg->guest || door_says(&seg->c->guest_lines);
+}
+
+/* --- shares of the backlog --- */
+
+static uint64_t *expected_ns(const struct segment *seg)
+{
+    return seg->guest ? &seg->c->guest_ns : &seg->c->owner_ns;
+}
+
+static void enqueued(struct segment *seg, uint32_t bytes)
+{
+    seg->refs++;
+    seg->queued++;
+    seg->queued_bytes += bytes;
+    *expected_ns(seg) += seg->record_ns;
+    if (seg->guest)
+        seg->c->guest_bytes += bytes;
+}
+
+void segment_unqueue(struct segment *seg, uint32_t bytes)
+{
+    seg->queued--;
+    seg->queued_bytes -= bytes;
+    *expected_ns(seg) -= seg->record_ns;
+    if (seg->guest)
+        seg->c->guest_bytes -= bytes;
+}
+
+/* Another mean: also for what is queued already. */
+static void expect(struct segment *seg, uint64_t record_ns)
+{
+    *expected_ns(seg) += seg->queued * (record_ns - seg->record_ns); /* modulo 2^64 */
+    seg->record_ns = record_ns;
+}
+
+/* What the records of all guests in the backlog may take. */
+static uint64_t guests_share(const struct collector *c)
+{
+    if (!c->owner_ns || c->owner_ns > GUEST_MOST_NS)
+        return GUEST_MOST_NS;
+    return c->owner_ns < GUEST_LEAST_NS ? GUEST_LEAST_NS : c->owner_ns;
+}
+
+bool segment_delays(const struct segment *seg)
+{
+    return seg->guest || seg->c->backlog.bytes > BEHIND_BYTES;
+}
+
+/* Whether there is room for a record of this ring. It may fill as much of the backlog as is left to the others, so that
+ * none of them can starve. */
+static bool has_room(const struct collector *c, const struct segment *seg)
+{
+    uint64_t share;
+
+    if (c->backlog.bytes + c->waiting_bytes + seg->queued_bytes >= BACKLOG_MAX ||
+        (seg->held && seg->waiting.bytes >= WAITING_MAX))
+        return false;
+    if (!seg->guest || c->stopping)
+        return true;
+    share = guests_share(c);
+    return c->guest_bytes < GUEST_BYTES &&
+           (!seg->queued || (c->guest_ns < share && seg->queued * seg->record_ns * c->busy_guests < share));
+}
+
 void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t cpu)
 {
     struct collector *c = seg->c;
@@ -79,16 +149,20 @@ void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t
     int64_t back = seg->debt_at && cpu > seg->debt_at ? (int64_t)(cpu - seg->debt_at) / 10 / others : 0;
     bool was = seg->debt_ns > 0;
 
-    if (!seg->too_dear || c->backlog.bytes <= BEHIND_BYTES) /* else they were dropped */
+    if (!seg->too_dear || !segment_delays(seg)) { /* else they were dropped */
         back += records * RECORD_NS;
+        if (records)
+            expect(seg, (7 * seg->record_ns + ns / records) / 8);
+    }
     seg->debt_at = cpu;
     seg->debt_ns += (int64_t)ns - back;
     if (seg->debt_ns < 0)
         seg->debt_ns = 0;
     c->indebted += (seg->debt_ns > 0) - was;
     if (!seg->too_dear && seg->debt_ns > DEBT_NS / others) {
-        log_warning("process %d: what it records takes too long to look at: it is dropped for some seconds, and counted",
-                    (int)seg->host_pid);
+        if (may_tell(seg))
+            log_warning("process %d: what it records takes too long to look at: it is dropped for some seconds, and counted",
+                        (int)seg->host_pid);
         seg->too_dear = true;
     } else if (seg->debt_ns < DEBT_NS / others / 2) {
         seg->too_dear = false;
@@ -102,8 +176,9 @@ static void give_up(struct collector *c, struct segment *seg)
         return;
     seg->broken = true;
     __atomic_store_n(&segment_hdr(&seg->map)->mode, 0, __ATOMIC_RELAXED);
-    log_warning("process %d: its shared segment makes no sense any more: what it does is no longer observed",
-                (int)seg->host_pid);
+    if (may_tell(seg))
+        log_warning("process %d: its shared segment makes no sense any more: what it does is no longer observed",
+                    (int)seg->host_pid);
     report_loss(c, seg->owner ? seg->owner : seg->borrowers, LK_SEGMENT, 1);
 }
 
@@ -130,10 +205,11 @@ static void look_into_stall(struct segment *seg, uint64_t now)
 /* One ring into the backlog. Returns the number of records. */
 static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, uint64_t real, bool last)
 {
+    struct backlog *to = seg->held ? &seg->waiting : &c->backlog;
+    size_t waited = seg->waiting.bytes;
     uint64_t n = 0, from = seg->map.ring.pos;
 
-    /* A ring may fill as much of the backlog as is left to the others, so that none of them can starve. */
-    while (c->backlog.bytes + seg->queued_bytes < BACKLOG_MAX && seg->map.ring.pos - from < seg->map.ring_cells) {
+    while (has_room(c, seg) && seg->map.ring.pos - from < seg->map.ring_cells) {
         const void *shared;
         struct record *r;
         uint32_t size;
@@ -143,15 +219,14 @@ static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, ui
             give_up(c, seg);
         if (st != RING_RECORD)
             break;
-        r = backlog_add(&c->backlog, BL_RECORD, seg, real, size);
+        r = backlog_add(to, BL_RECORD, seg, real, size);
         memcpy(r, shared, size);
         r->size = size;
-        seg->refs++;
-        seg->queued++;
-        seg->queued_bytes += size;
+        enqueued(seg, size);
         ring_advance(&seg->map, size);
         n++;
     }
+    c->waiting_bytes += seg->waiting.bytes - waited;
     ring_release(&seg->map, now);
     look_into_stall(seg, now);
     return n;
@@ -174,21 +249,47 @@ static void schedule(struct segment *seg, uint64_t now, uint64_t cells)
     seg->next_poll = now + seg->interval;
 }
 
-uint64_t segments_drain(struct collector *c, bool all)
+/* What a ring holds that isn't looked at yet is left there as long as its writers have room. */
+static bool is_filling(const struct segment *seg)
 {
-    uint64_t now = clock_now_mono(), real = clock_now_real(), total = 0;
+    return segment_head(&seg->map) - seg->map.ring.pos > seg->map.ring_cells / 4;
+}
 
-    for (struct segment *seg = c->segments; seg; seg = seg->next) {
+struct round {
+    uint64_t now, real, records;
+    unsigned guests;          /* that have something to tell */
+    struct segment *cut;      /* the first guest for which there was no room at all */
+    bool all;
+};
+
+static void drain_range(struct collector *c, struct round *r, struct segment *seg, const struct segment *end)
+{
+    for (; seg != end; seg = seg->next) {
         uint64_t from = seg->map.ring.pos;
 
-        if (seg->broken || seg->held || (!all && seg->next_poll > now))
+        r->guests += seg->guest && seg->queued;
+        if (seg->broken || (seg->held ? !is_filling(seg) : !r->all && seg->next_poll > r->now))
             continue;
-        total += drain(c, seg, now, real, false);
+        r->records += drain(c, seg, r->now, r->real, false);
         if (seg->map.ring.pos != from)
-            seg->busy_ns = now;
-        schedule(seg, now, seg->map.ring.pos - from);
+            seg->busy_ns = r->now;
+        else if (seg->guest && !r->cut && c->guest_bytes >= GUEST_BYTES)
+            r->cut = seg;
+        schedule(seg, r->now, seg->map.ring.pos - from);
     }
-    return total;
+}
+
+uint64_t segments_drain(struct collector *c, bool all)
+{
+    struct round r = {.now = clock_now_mono(), .real = clock_now_real(), .all = all};
+    struct segment *first = c->drain_from;
+
+    if (first)
+        drain_range(c, &r, first, NULL);
+    drain_range(c, &r, c->segments, first);
+    c->drain_from = r.cut;
+    c->busy_guests = r.guests;
+    return r.records;
 }
 
 uint64_t segments_due(const struct collector *c)
@@ -312,7 +413,7 @@ static void wait_for(struct collector *c, struct segment *seg)
     if (p && before->owner == p && !before->borrowers && seg->map.info.start == SEG_START_EXEC)
         drain(c, before, now, clock_now_real(), true); /* the exec has ended all its threads */
     seg->after_head = segment_head(&before->map);
-    if (before->broken || before->map.ring.pos >= seg->after_head)
+    if (before->broken || (before->map.ring.pos >= seg->after_head && !before->waiting.bytes))
         return;
     seg->after = before;
     before->refs++;
@@ -340,8 +441,8 @@ bool segment_waits(struct collector *c, struct segment *seg)
         return true;
     if (!before)
         return false;
-    if (!before->broken && before->listed && before->map.ring.pos < seg->after_head &&
-        clock_now_mono() < seg->held_until && !c->stopping)
+    if (!before->broken && before->listed && (before->map.ring.pos < seg->after_head || before->waiting.bytes) &&
+        clock_now_mono() < seg->held_until && seg->waiting.bytes < WAITING_MAX && !c->stopping)
         return true;
     again = before->queued && !c->stopping; /* what was read last stands behind this in the backlog: once more */
     seg->after = NULL;
@@ -349,21 +450,52 @@ bool segment_waits(struct collector *c, struct segment *seg)
     return again;
 }
 
+void segment_release(struct segment *seg)
+{
+    seg->held = false;
+    seg->c->waiting_bytes -= seg->waiting.bytes;
+    backlog_move(&seg->c->backlog, &seg->waiting);
+}
+
+/* Of whom nothing is known has ended: it was given by the tool, and can't do much any more. */
+static bool is_guest(const struct peer *from)
+{
+    uid_t uid = from->uid == (uid_t)-1 ? (uid_t)pi_euid(from->pid) : from->uid;
+
+    return uid != 0 && uid != geteuid() && uid != (uid_t)-1;
+}
+
+/* Why there is no place for another segment; NULL: there is. */
+static const char *no_place(struct collector *c, pid_t host_pid, bool guest)
+{
+    unsigned part = guest ? 2 : 1, own = 0;
+
+    if (c->segment_count >= SEGMENTS_MAX / part || c->proc_count >= PROCS_MAX / part)
+        return "too many processes at once";
+    for (const struct segment *s = guest ? *segments_by_pid(c, host_pid) : NULL; s; s = s->pid_next)
+        own += s->host_pid == host_pid;
+    return own >= GUEST_SEGMENTS_MAX ? "too many of this process at once" : NULL;
+}
+
 int segment_attach(struct collector *c, int fd, struct peer *from)
 {
     const pid_t host_pid = from->pid;
     struct segment *seg;
-    const char *why = "too many processes at once";
+    bool guest = is_guest(from);
+    const char *why = no_place(c, host_pid, guest);
     uint64_t real = clock_now_real(), now;
     int ret = -EMFILE;
 
     seg = xcalloc(1, sizeof(*seg));
     seg->c = c;
-    if (c->segment_count < SEGMENTS_MAX && c->proc_count < PROCS_MAX)
+    seg->guest = guest;
+    seg->record_ns = RECORD_NS / 4;
+    if (!why)
         ret = segment_map(&seg->map, fd, &why);
     if (ret) {
+        if (may_tell(seg))
+            log_warning("process %d can't be observed: its segment: %s", (int)host_pid, why);
         free(seg);
-        log_warning("process %d can't be observed: its segment: %s", (int)host_pid, why);
         report_loss(c, NULL, LK_SEGMENT, 1);
         return ret;
     }
@@ -418,7 +550,7 @@ void segment_leave(struct collector *c, struct segment *seg)
         seg->left_ns = now;
     if (seg->orphans && now - seg->left_ns < ORPHAN_NS && !c->stopping)
         return;
-    if (!seg->broken && drain(c, seg, now, clock_now_real(), true))
+    if (!seg->broken && (drain(c, seg, now, clock_now_real(), true) || !has_room(c, seg)))
         return; /* something was left: once more when it has been looked at */
     segment_losses(c, seg);
     unlist(c, seg);

@@ -2,6 +2,7 @@
 #include "collector/backlog.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -109,6 +110,21 @@ void backlog_pop(struct backlog *b)
     b->bytes -= n;
     if (!b->bytes && b->first == b->last)
         b->first->done = b->first->used = 0;
+}
+
+void backlog_move(struct backlog *b, struct backlog *from)
+{
+    const struct backlog_entry *e;
+    void *data;
+
+    while ((e = backlog_peek(from, &data))) {
+        void *to = backlog_add(b, e->kind, e->owner, e->arrival, e->size);
+
+        if (e->size)
+            memcpy(to, data, e->size);
+        backlog_pop(from);
+    }
+    backlog_free(from);
 }
 
 void backlog_free(struct backlog *b)

@@ -39,6 +39,8 @@ void *backlog_add(struct backlog *b, enum backlog_kind kind, void *owner, uint64
 /* The oldest entry, or NULL. Stays valid until backlog_pop(). */
 struct backlog_entry *backlog_peek(struct backlog *b, void **ret_data);
 void backlog_pop(struct backlog *b);
+/* Appends all of `from`, which is empty then. */
+void backlog_move(struct backlog *b, struct backlog *from);
 /* Looks at those behind it, without taking them: at is {0} first. NULL at the end. */
 struct backlog_place {
     const struct backlog_chunk *chunk;

@@ -686,6 +686,7 @@ static void on_save(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     door_sum(&l->refused, false);
+    door_sum(&l->c.guest_lines, false);
     planner_sweep(l->planner);
     if (!l->c.opt->session || (l->saving && job_busy(l->saver)))
         return;
@@ -1016,6 +1017,7 @@ int collector_run(const struct collector_options *opt)
     close(opt->listen_fd); /* late ones turn themselves off */
     close(l.request_fd);
     door_sum(&l.refused, true);
+    door_sum(&l.c.guest_lines, true);
     poll_deaths(&l.c);
     core_end(&l.c);
     finish_telemetry(&l);

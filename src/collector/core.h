@@ -7,6 +7,7 @@
 #define SCOPE_COLLECTOR_CORE_H
 
 #include "collector/collector.h"
+#include "collector/door.h"
 #include "collector/model.h"
 
 struct event_base;
@@ -34,7 +35,13 @@ struct collector {
     struct segment *segments;
     unsigned nap_count;               /* segments that there were when segments_nap() was called last */
     unsigned segment_count;
+    struct segment *drain_from;       /* with whom the next round begins; NULL: the newest */
     int indebted;                     /* segments whose debt_ns isn't 0 */
+    size_t waiting_bytes;             /* in all segments' `waiting` */
+    size_t guest_bytes;               /* queued by guests */
+    uint64_t guest_ns, owner_ns;      /* what the records queued by guests, and by others, will take */
+    unsigned busy_guests;             /* guests that had something to tell when all were looked at last */
+    struct door_log guest_lines;      /* what the log says about segments of guests */
     struct proc *procs;
     unsigned proc_count;
     uint32_t seed;                    /* of what follows: numbers are what processes claim */
@@ -97,6 +104,12 @@ struct peer;
  * (left.h) is switched off. */
 int segment_attach(struct collector *c, int fd, struct peer *from);
 void segment_unref(struct collector *c, struct segment *seg);
+/* One of its records has come up, or is dropped: `bytes` of data. */
+void segment_unqueue(struct segment *seg, uint32_t bytes);
+/* It is held no longer: what was read meanwhile goes into the backlog. */
+void segment_release(struct segment *seg);
+/* Whether others wait for what is looked at in order. Guests always take CPU time from others: ours comes first. */
+bool segment_delays(const struct segment *seg);
 bool segment_waits(struct collector *c, struct segment *seg); /* for what its process recorded elsewhere before */
 /* Reads what the rings hold into the backlog; all: also those that aren't due. Returns the number of records. */
 uint64_t segments_drain(struct collector *c, bool all);
@@ -125,6 +138,18 @@ bool segment_last_words(struct collector *c, struct segment *seg, uint64_t head,
 #define RECORD_NS INT64_C(20000)
 #define DEBT_NS INT64_C(2000000000)
 #define BEHIND_BYTES (BACKLOG_MAX / 8)
+/*
+ * Guests (segment.guest) may use a part of the backlog, in bytes and in the time that it will take: half of the bytes,
+ * and as much time as the others use, but at least GUEST_LEAST_NS, or GUEST_MOST_NS where nobody else has anything to
+ * tell. Each of those that have something may use the same part of that, but always one record. More stays in their
+ * rings: then it is their own writers that wait, or drop and count. Of the places for segments and processes, too, one
+ * half is not theirs.
+ */
+#define GUEST_LEAST_NS UINT64_C(100000000)
+#define GUEST_MOST_NS UINT64_C(500000000)
+#define GUEST_BYTES (BACKLOG_MAX / 2)
+#define GUEST_SEGMENTS_MAX 64u /* of one process: its images that come one after the other */
+#define WAITING_MAX ((size_t)8 << 20) /* bytes that are read of a ring that is held; then it is held no longer */
 void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t cpu);
 /* Takes over the loss counters. */
 void segment_losses(struct collector *c, struct segment *seg);

@@ -72,19 +72,26 @@ void door_sum(struct door_log *log, bool end)
     if (!log->since_ns || (!end && now - log->since_ns < MINUTE_NS))
         return;
     if (log->unsaid)
-        log_warning("%llu more requests were refused", (unsigned long long)log->unsaid);
-    *log = (struct door_log){0};
+        log_warning("%llu more %s", (unsigned long long)log->unsaid, log->what ? log->what : "requests were refused");
+    *log = (struct door_log){.what = log->what};
 }
 
-void door_refused(struct door_log *log, const struct peer *p, const char *why)
+bool door_says(struct door_log *log)
 {
     door_sum(log, false);
     if (!log->since_ns)
         log->since_ns = clock_now_mono();
     if (log->said == NAMED_MAX) {
         log->unsaid++;
-        return;
+        return false;
     }
     log->said++;
+    return true;
+}
+
+void door_refused(struct door_log *log, const struct peer *p, const char *why)
+{
+    if (!door_says(log))
+        return;
     log_warning("process %d of user %u %s: refused", (int)p->pid, (unsigned)p->uid, why);
 }

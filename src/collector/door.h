@@ -32,7 +32,10 @@ struct door_log {
     uint64_t since_ns;       /* CLOCK_MONOTONIC: of the present minute; 0: none yet */
     unsigned said;
     uint64_t unsaid;
+    const char *what;        /* is counted; NULL: requests that were refused */
 };
+/* Whether there is room for one more line; else it is counted. */
+bool door_says(struct door_log *log);
 /* One more; why: static text. */
 void door_refused(struct door_log *log, const struct peer *p, const char *why);
 /* Says how many were not named, if a minute has passed since the last line or at the end of the session. */

@@ -501,7 +501,8 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
     seg->owner = p;
     seg->attached = true;
     c->attaching--;
-    seg->held = seg->attach_again = false;
+    seg->attach_again = false;
+    segment_release(seg);
     fd_table_part(&p->fds);
     reset_numbers(p);
     if (fresh) {
@@ -614,7 +615,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     struct proc *p, *old;
     uint32_t inner;
 
-    if (seg->borrower_count >= BORROWERS_MAX || c->proc_count >= PROCS_MAX) {
+    if (seg->borrower_count >= BORROWERS_MAX || c->proc_count >= PROCS_MAX / (seg->guest ? 2 : 1)) {
         report_loss(c, parent, LK_SEGMENT, 1);
         return NULL;
     }
@@ -1082,6 +1083,7 @@ bool core_endings(const struct collector *c)
 void core_init(struct collector *c, const struct collector_options *opt, struct event_base *base)
 {
     *c = (struct collector){.opt = opt, .base = base, .diag_fd = -1, .root_pidfd = -1};
+    c->guest_lines.what = "lines about segments of other users are left out";
     clock_init(&c->clock);
     if (getrandom(&c->seed, sizeof(c->seed), GRND_NONBLOCK) != sizeof(c->seed))
         c->seed = (uint32_t)clock_now_mono();
@@ -1099,9 +1101,8 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
     switch (e->kind) {
     case BL_RECORD:
         seg = e->owner;
-        seg->queued--;
-        seg->queued_bytes -= e->size;
-        if (seg->too_dear && c->backlog.bytes > BEHIND_BYTES)
+        segment_unqueue(seg, e->size);
+        if (seg->too_dear && segment_delays(seg))
             report_loss(c, seg->owner ? seg->owner : seg->borrowers, LK_RECORD, 1);
         else
             decode_record(c, seg, data, e->size, e->arrival);

@@ -209,7 +209,10 @@ struct segment {
     uint64_t after_head;      /* ring position up to which that must be read first */
     uint64_t stall_look;      /* CLOCK_MONOTONIC ns: when to look into the present stall of the ring; 0: there is none */
     bool orphans;             /* the owner left while it was forking: unknown borrowers may follow */
-    uint64_t queued, queued_bytes; /* records in the backlog */
+    bool guest;               /* of another user than the collector's, whose share is bounded: core.h */
+    uint64_t queued, queued_bytes; /* records in the backlog, and in `waiting` */
+    uint64_t record_ns;       /* what a record of its takes to look at: a running mean */
+    struct backlog waiting;   /* records that were read while it was held, so that its writers need not wait */
     int64_t debt_ns;          /* what its records took beyond RECORD_NS each; segment_charge() */
     uint64_t debt_at;         /* CPU time of this thread, ns: when that was looked at last */
     bool too_dear;            /* its records are dropped */

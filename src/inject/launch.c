@@ -136,6 +136,22 @@ static bool is_relative_file(const struct cfg_transport *t)
            (t->type == CFG_UNIX && is_relative(t->path) && *t->path != '@');
 }
 
+/* Where the kernel schedules by sessions (sched(7), "The autogroup feature") a nice value counts within its session only,
+ * and each session has one of its own. */
+static void raise_session(void)
+{
+    int fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+    char text[8];
+    int n = snprintf(text, sizeof(text), "%d", COLLECTOR_NICE);
+
+    if (fd < 0)
+        return;
+    if (write(fd, text, (size_t)n) != n) {
+        /* Not allowed: it stays, too. */
+    }
+    close(fd);
+}
+
 /* Such paths are meant from where scope was started. */
 static bool has_relative_path(const struct config *c)
 {
@@ -169,6 +185,7 @@ void launch_detach(const struct config *config, const int *keep_fds, size_t keep
      * stays. */
     sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
     setpriority(PRIO_PROCESS, 0, COLLECTOR_NICE);
+    raise_session();
     if (!has_relative_path(config) && chdir("/") < 0) {
         /* Stays where it is: nothing depends on it but unmounting. */
     }
