@@ -61,7 +61,7 @@ def flooded(ctx, how, busy=False):
     return session
 
 
-@test("floods", timeout=120, serial=True)
+@test("floods", timeout=300, serial=True)
 def floods(ctx):
     """A hundred segments of all kinds that are no probe's: each open is told, and the session ends."""
     session = flooded(ctx, "thpdfkc")
@@ -70,7 +70,7 @@ def floods(ctx):
     check("more lines about segments" in session.log(), "nothing says how many there were", session.log())
 
 
-@test("record-floods", timeout=120, serial=True)
+@test("record-floods", timeout=300, serial=True)
 def record_floods(ctx):
     """All of them write records as fast as they can, cheap ones and dear ones, and others want the CPUs, too."""
     flooded(ctx, "ffk", busy=True)
