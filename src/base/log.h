@@ -15,6 +15,7 @@ enum log_level { LOGL_TRACE, LOGL_DEBUG, LOGL_INFO, LOGL_WARNING, LOGL_ERROR, LO
 /* Where messages at `min` and above go. With a program name (commands) lines are "NAME: text";
  * with NULL (collector) they are "2023-11-14T22:13:20.123+0000 warning text". */
 void log_setup(FILE *to, enum log_level min, const char *program);
+/* A log gets 2,000 lines at once and 20 a second; those beyond are counted in the next one that it gets. */
 void log_msg(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_debug(...) log_msg(LOGL_DEBUG, __VA_ARGS__)

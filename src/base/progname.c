@@ -109,8 +109,10 @@ char *program_name(const char *exe, const char *comm, const char *argv, size_t a
         name = xstrdup(word);
     else if (*file && !is_interpreter(file)) /* it has renamed itself */
         name = xstrdup(file);
+    else if ((len = strcspn(comm, " :")) && comm[len] != ' ') /* one word, as of "gunicorn: maste" */
+        name = xstrndup(comm, len);
     else
-        name = xstrndup(comm, (len = strcspn(comm, " :")) ? len : strlen(comm)); /* "gunicorn: maste" */
+        name = xstrdup(*file ? file : comm);
     free(file);
     if (strlen(name) > PROGRAM_NAME_MAX)
         name[PROGRAM_NAME_MAX] = '\0';

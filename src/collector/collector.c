@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/closing.h"
 #include "base/job.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -44,6 +45,7 @@
 #define SYNC_WAIT_NS (2000 * MS) /* less than who asks waits (SYNC_MS of the command line) */
 #define FLUSH_WAIT_NS (2000 * MS)
 #define ACCEPT_BATCH 64
+#define FDS_MAX 253             /* that come with a message (the kernel's SCM_MAX_FD): what has no room here it closes itself */
 #define SPARE_FDS 64            /* that pidfds leave to everything else */
 #define POLL_BATCH 1024
 
@@ -216,6 +218,17 @@ static void poll_deaths(struct collector *c)
 
 /* --- clients --- */
 
+/* A descriptor that came from a client, or leads to one, is done with. */
+static void let_go(const struct client *cl, int fd)
+{
+    if (fd < 0)
+        return;
+    if (cl->peer.uid == 0 || cl->peer.uid == geteuid())
+        close(fd);
+    else
+        close_later(fd);
+}
+
 static void client_free(struct client *cl, bool close_fd)
 {
     struct client **at = &cl->loop->clients;
@@ -228,7 +241,7 @@ static void client_free(struct client *cl, bool close_fd)
     if (cl->event)
         event_free(cl->event);
     if (close_fd)
-        close(cl->fd);
+        let_go(cl, cl->fd);
     peer_clear(&cl->peer);
     free(cl);
 }
@@ -269,15 +282,14 @@ static void answer_syncs(struct loop *l)
     }
 }
 
-static void close_fds(const int fds[2])
+static void close_fds(const struct client *cl, const int fds[2])
 {
-    for (int i = 0; i < 2; i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
+    let_go(cl, fds[0]);
+    let_go(cl, fds[1]);
 }
 
 /* Takes the descriptors of a message; the first two are returned (-1: none), others are closed. */
-static void take_fds(struct msghdr *m, int fds[2])
+static void take_fds(const struct client *cl, struct msghdr *m, int fds[2])
 {
     fds[0] = fds[1] = -1;
 
@@ -295,7 +307,7 @@ static void take_fds(struct msghdr *m, int fds[2])
             else if (fds[1] < 0)
                 fds[1] = got;
             else
-                close(got);
+                let_go(cl, got);
         }
     }
 }
@@ -334,7 +346,7 @@ static bool serve(struct client *cl)
     static struct join_request req;
     struct iovec iov = {&req, sizeof(req)};
     union {
-        char bytes[CMSG_SPACE(16 * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+        char bytes[CMSG_SPACE(FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
         struct cmsghdr align;
     } control;
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
@@ -349,7 +361,7 @@ static bool serve(struct client *cl)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n > 0)
-        take_fds(&m, fds);
+        take_fds(cl, &m, fds);
     fd = fds[0];
     if (n <= 0)
         goto drop;
@@ -392,13 +404,12 @@ static bool serve(struct client *cl)
         turn_in(l, 0);
         break;
     case JOIN_PLAN:
-        if (fds[1] >= 0)
-            close(fds[1]);
+        let_go(cl, fds[1]);
         planner_request(l->planner, cl->fd, fd, &cl->peer, role == DOOR_OWNER, req.key);
         client_free(cl, false);
         return true;
     case JOIN_TRACE:
-        close_fds(fds);
+        close_fds(cl, fds);
         tracer_request(l->tracer, cl->fd, &cl->peer, role == DOOR_OWNER, l->c.opt->lib, &req);
         client_free(cl, false);
         return true;
@@ -409,7 +420,7 @@ static bool serve(struct client *cl)
         break;
     case JOIN_LEAVE:
     case JOIN_SYNC:
-        close_fds(fds);
+        close_fds(cl, fds);
         accept_all(l, l->listen_fd);
         poll_deaths(&l->c);
         segments_drain(&l->c, true);
@@ -426,7 +437,7 @@ static bool serve(struct client *cl)
         break;
     }
 drop:
-    close_fds(fds);
+    close_fds(cl, fds);
     client_free(cl, true);
     return true;
 }
@@ -560,7 +571,7 @@ static int accept_all(struct loop *l, int fd)
             break;
         }
         if (l->client_count >= CLIENTS_MAX) {
-            close(sock);
+            close_later(sock);
             continue;
         }
         cl = client_new(l, sock);
@@ -688,6 +699,7 @@ static void on_save(evutil_socket_t fd, short what, void *arg)
     door_sum(&l->refused, false);
     door_sum(&l->c.guest_lines, false);
     planner_sweep(l->planner);
+    tracer_sweep(l->tracer);
     if (!l->c.opt->session || (l->saving && job_busy(l->saver)))
         return;
     end_saving(l);
@@ -1014,8 +1026,8 @@ int collector_run(const struct collector_options *opt)
         log_error("the event loop can't be set up");
         status = 1;
     }
-    close(opt->listen_fd); /* late ones turn themselves off */
-    close(l.request_fd);
+    close_later(opt->listen_fd); /* late ones turn themselves off */
+    close_later(l.request_fd);
     door_sum(&l.refused, true);
     door_sum(&l.c.guest_lines, true);
     poll_deaths(&l.c);

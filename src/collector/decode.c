@@ -1215,6 +1215,13 @@ static void do_wait(struct ctx *x)
         proc_died(p);
 }
 
+static bool is_single(const struct proc *p)
+{
+    struct pi_stat st;
+
+    return p->host_pid > 0 && !pi_stat(p->host_pid, &st) && st.threads == 1;
+}
+
 static void completed(struct ctx *x)
 {
     if (x->op == OP_setns || x->op == OP_unshare) {
@@ -1223,6 +1230,11 @@ static void completed(struct ctx *x)
             names_set_root(x->p, NULL);
         else
             x->p->view = VIEW_UNKNOWN;
+        if (x->op == OP_unshare && x->r->arg[0] & CLONE_FS && (x->r->tid != x->r->pid || !is_single(x->p))) {
+            /* each thread may go elsewhere by itself from now on */
+            x->p->own_cwds = true;
+            names_set_cwd(x->p, &(struct name){"", 0, 0, 0});
+        }
         x->p->new_pids |= x->op == OP_setns || (x->r->arg[0] & CLONE_NEWPID);
     }
     switch (x->desc->shape) {

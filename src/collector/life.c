@@ -418,6 +418,7 @@ static void begins_at(struct proc *p, const char *cwd)
 {
     uint32_t len = (uint32_t)strlen(cwd);
 
+    p->own_cwds = false;
     names_set_cwd(p, &(struct name){cwd, len, len, len});
     names_look(p);
 }
@@ -437,6 +438,10 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         return;
     }
     p = proc_by_host_pid(c, seg->host_pid);
+    if (p && attached && p->borrowed) { /* known by what another has said of it only */
+        proc_set_host_pid(p, 0);
+        p = NULL;
+    }
     if (p && p->dead && time > p->death_ns) { /* the number is in use again */
         proc_set_host_pid(p, 0);
         p = NULL;
@@ -584,6 +589,15 @@ static bool is_gone(struct proc *p)
 
 enum credit { CHILD_IS, CHILD_GONE, CHILD_ELSEWHERE };
 
+/* Where the kernel doesn't say who its parent was: whether it is at least one of the same user's. Programs of the
+ * collector's user and of root become others'. */
+static bool of_same_user(const struct proc *parent, pid_t pid)
+{
+    struct pi_ids ids;
+
+    return parent->tm.uid == 0 || parent->tm.uid == geteuid() || (!pi_ids(pid, &ids) && ids.uid == parent->tm.uid);
+}
+
 /* A process that the model takes for a child must be one: records can claim anything. time_ns: when it was heard of. */
 static enum credit credible(const struct proc *parent, const struct fork_pending *f, pid_t pid, uint64_t time_ns,
                             struct pi_stat *st)
@@ -596,11 +610,11 @@ static enum credit credible(const struct proc *parent, const struct fork_pending
         return CHILD_ELSEWHERE; /* the number is one in a pid namespace of the child's: process 1 of a container isn't ours */
     if (is_later(st, time_ns))
         return CHILD_GONE; /* its number is in use again, by a thread or a process */
-    if (st->ppid == parent->host_pid || parent->dead || (f && f->parent_too))
+    if (st->ppid == parent->host_pid)
         return CHILD_IS;
-    if (pi_stat(parent->host_pid, &up) || up.state == 'Z') /* an orphan has got another parent */
-        return CHILD_IS;
-    return CHILD_ELSEWHERE;
+    if (parent->dead || pi_stat(parent->host_pid, &up) || up.state == 'Z') /* an orphan has got another parent */
+        return of_same_user(parent, pid) ? CHILD_IS : CHILD_ELSEWHERE;
+    return f && f->parent_too && st->ppid == up.ppid && of_same_user(parent, pid) ? CHILD_IS : CHILD_ELSEWHERE;
 }
 
 /* pid: its number as its parent or itself has told it; REC_PID_FORK | ..., that of its fork. host_pid: 0: not known. */
@@ -824,15 +838,21 @@ struct proc *life_borrower(struct collector *c, struct segment *seg, uint32_t pi
 }
 
 /* A child that couldn't tell its number has got one by its parent's word. */
-static void numbered(struct proc *p, struct proc *parent, uint32_t pid)
+static void numbered(struct proc *p, struct proc *parent, const struct fork_pending *f, uint32_t pid)
 {
     bool same_ns = parent->host_pid == (pid_t)parent->pid;
     struct proc *old = same_ns ? proc_by_host_pid(p->c, (pid_t)pid) : NULL;
+    enum credit credit = CHILD_IS;
+    struct pi_stat st;
 
     if (p->host_pid > 0 || !p->pl)
         return;
+    if (same_ns)
+        credit = old && !old->dead ? CHILD_ELSEWHERE : credible(parent, f, (pid_t)pid, clock_now_real(), &st);
+    if (credit == CHILD_ELSEWHERE) /* that one speaks for itself, or isn't a child of this parent's */
+        return;
     proc_set_pid(p, pid);
-    if (same_ns && (!old || old->dead)) {
+    if (same_ns) {
         if (old)
             proc_set_host_pid(old, 0);
         proc_set_host_pid(p, (pid_t)pid);
@@ -849,6 +869,7 @@ static void numbered(struct proc *p, struct proc *parent, uint32_t pid)
 void life_forked(struct collector *c, struct proc *parent, uint32_t tid, uint32_t id, int64_t child, uint64_t time_ns)
 {
     struct fork_pending *f = id ? fork_by_id(parent, id) : parent->forks, *taken = parent->forks;
+    struct pi_stat st;
     struct proc *p;
 
     while (f && !id && f->tid != tid)
@@ -858,13 +879,14 @@ void life_forked(struct collector *c, struct proc *parent, uint32_t tid, uint32_
     if (f->child & REC_PID_FORK) {
         p = parent->seg ? segment_find(parent->seg, f->child, true) : NULL;
         if (p && child > 0 && child <= INT32_MAX)
-            numbered(p, parent, (uint32_t)child);
+            numbered(p, parent, f, (uint32_t)child);
         fork_drop(parent, f);
         return;
     }
     if (child > 0 && f->child && f->child != (uint32_t)child && parent->host_pid == (pid_t)parent->pid && parent->seg) {
         p = segment_find(parent->seg, f->child, true);
-        if (p && p->pl && p->host_pid <= 0 && is_inner(p, (pid_t)child, p->pid)) { /* in a pid namespace of its own */
+        if (p && p->pl && p->host_pid <= 0 && is_inner(p, (pid_t)child, p->pid) &&
+            credible(parent, f, (pid_t)child, time_ns, &st) == CHILD_IS) { /* in a pid namespace of its own */
             proc_set_host_pid(p, (pid_t)child);
             proc_set_inner(p, false);
             telemetry_process_start(p->pl->tm, &p->tm);

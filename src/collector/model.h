@@ -276,6 +276,7 @@ struct proc {
     struct stream *asking;            /* those with DNS queries outstanding that it used last (stream.h) */
     char *cwd;                        /* never NULL after start; "" if it isn't known */
     uint32_t cwd_plain, cwd_tail;     /* as in struct name (names.h) */
+    bool own_cwds;                    /* its threads have working directories of their own: cwd isn't known (CLONE_FS) */
     enum proc_view view;
     uint64_t ask_again;               /* CLOCK_MONOTONIC ns: not before is anything asked about it (ask.h) */
     enum proc_root root;              /* do its names mean to us what they mean to it? */

@@ -342,7 +342,7 @@ void names_resolve(struct proc *p, const struct name_use *use, int which, struct
 
 void names_set_cwd(struct proc *p, const struct name *to)
 {
-    char *cwd = to->len && to->p[0] == '/' ? xstrndup(to->p, to->len) : xstrdup("");
+    char *cwd = to->len && to->p[0] == '/' && !p->own_cwds ? xstrndup(to->p, to->len) : xstrdup("");
 
     free(p->cwd); /* `to` may lie there */
     p->cwd = cwd;

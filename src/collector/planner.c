@@ -13,8 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/closing.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "collector/clock.h"
+#include "collector/kept.h"
 #include "collector/peer.h"
 #include "inject/launch.h"
 #include "plan/plan.h"
@@ -24,10 +27,13 @@
 #define JOBS_MAX 1024u
 #define WORKER_CPU_S 60
 /* Of guests (door.h), who may have made the image as dear as can be: */
-#define GUEST_WORKERS_MAX 1u
+#define GUEST_WORKERS_MAX 3u      /* of different users */
 #define GUEST_JOBS_MAX 256u
 #define GUEST_PROCESS_JOBS_MAX 4u /* a process asks for one after the other */
 #define GUEST_CPU_S 20
+/* An image may lie in a file system that doesn't answer, and a guest may stop a process that has become the guest. */
+#define WORKER_NS UINT64_C(180000000000)
+#define GUEST_NS UINT64_C(30000000000)
 #if defined(__SANITIZE_ADDRESS__)
 #define WORKER_BYTES RLIM_INFINITY /* the sanitizer's shadow is address space, too */
 #define GUEST_BYTES RLIM_INFINITY
@@ -41,6 +47,7 @@ struct job {
     int sock, image_fd;
     struct peer from;      /* pidfd: a copy */
     pid_t worker;          /* 0: waits */
+    uint64_t since;        /* CLOCK_MONOTONIC ns: that it runs */
     bool trusted;
     char key[PLAN_KEY_MAX];
 };
@@ -48,7 +55,8 @@ struct job {
 struct planner {
     char *dir;
     struct job *jobs;      /* oldest first */
-    unsigned running, count, guests_running, guests;
+    unsigned running, count, guests_running, guests; /* running: without guests' */
+    struct kept kept;
 };
 
 struct planner *planner_new(const char *plan_dir)
@@ -130,9 +138,11 @@ static void job_free(struct planner *pl, struct job *job)
     *at = job->next;
     pl->count--;
     pl->guests -= !job->trusted;
-    close(job->sock);
-    if (job->image_fd >= 0)
-        close(job->image_fd);
+    if (job->trusted)
+        close(job->sock);
+    else
+        close_later(job->sock);
+    close_later(job->image_fd);
     peer_clear(&job->from);
     free(job);
 }
@@ -156,6 +166,17 @@ static bool being_made(const struct planner *pl, const char *key)
     return false;
 }
 
+/* One user's plans are made one after the other. */
+static bool guest_may_run(const struct planner *pl, const struct job *job)
+{
+    if (pl->guests_running >= GUEST_WORKERS_MAX)
+        return false;
+    for (const struct job *j = pl->jobs; j; j = j->next)
+        if (j->worker && !j->trusted && j->from.uid == job->from.uid)
+            return false;
+    return true;
+}
+
 static void start_jobs(struct planner *pl)
 {
     struct job *job, *next;
@@ -168,7 +189,7 @@ static void start_jobs(struct planner *pl)
             job_free(pl, job);
             continue;
         }
-        if (pl->running >= WORKERS_MAX || (!job->trusted && pl->guests_running >= GUEST_WORKERS_MAX))
+        if (job->trusted ? pl->running >= WORKERS_MAX : !guest_may_run(pl, job))
             continue;
         job->worker = fork();
         if (job->worker == 0)
@@ -179,17 +200,18 @@ static void start_jobs(struct planner *pl)
             job_free(pl, job);
             continue;
         }
-        pl->running++;
+        job->since = clock_now_mono();
+        pl->running += job->trusted;
         pl->guests_running += !job->trusted;
     }
 }
 
 /* Whether a process may ask for one more. */
-static bool has_room(const struct planner *pl, const struct peer *from, bool trusted)
+static bool has_room(struct planner *pl, const struct peer *from, bool trusted)
 {
     unsigned of_it = 0;
 
-    if (pl->count >= JOBS_MAX || (!trusted && pl->guests >= GUEST_JOBS_MAX))
+    if (pl->count >= JOBS_MAX || (!trusted && (pl->guests >= GUEST_JOBS_MAX || worker_kept_max(&pl->kept))))
         return false;
     for (const struct job *j = pl->jobs; j && !trusted; j = j->next)
         of_it += j->from.pid == from->pid;
@@ -210,9 +232,8 @@ void planner_request(struct planner *pl, int sock, int image_fd, const struct pe
         rc = -EAGAIN;
     if (rc < 0) {
         planner_reply(sock, rc, -1);
-        close(sock);
-        if (image_fd >= 0)
-            close(image_fd);
+        close_later(sock);
+        close_later(image_fd);
         return;
     }
     job = xcalloc(1, sizeof(*job));
@@ -230,7 +251,7 @@ void planner_request(struct planner *pl, int sock, int image_fd, const struct pe
 /* The worker has ended with this status. */
 static void end_job(struct planner *pl, struct job *job, int status)
 {
-    pl->running--;
+    pl->running -= job->trusted;
     pl->guests_running -= !job->trusted;
     if (!WIFEXITED(status) || WEXITSTATUS(status)) {
         if (job->trusted)
@@ -253,21 +274,33 @@ void planner_reap(struct planner *pl)
     start_jobs(pl);
 }
 
+/* Its worker is ended, or left to itself if the kernel doesn't let it go. */
+static void give_up_job(struct planner *pl, struct job *job)
+{
+    worker_end(&pl->kept, job->worker);
+    pl->running -= job->trusted;
+    pl->guests_running -= !job->trusted;
+    planner_reply(job->sock, -ETIMEDOUT, -1);
+    job_free(pl, job);
+}
+
 void planner_sweep(struct planner *pl)
 {
+    uint64_t now = clock_now_mono();
     struct job *job, *next;
 
+    worker_kept_max(&pl->kept);
     for (job = pl->jobs; job; job = next) {
         struct pollfd p = {.fd = job->sock, .events = POLLRDHUP};
+        bool gone = !job->trusted && poll(&p, 1, 0) > 0; /* what trusted ones ask for goes into the cache, for the next time */
 
         next = job->next;
-        if (job->trusted || poll(&p, 1, 0) <= 0) /* the plan of a trusted one goes into the cache, for the next time */
-            continue;
-        if (job->worker > 0)
-            kill(job->worker, SIGKILL); /* planner_reap() does the rest */
-        else
+        if (job->worker > 0 && (gone || now - job->since > (job->trusted ? WORKER_NS : GUEST_NS)))
+            give_up_job(pl, job);
+        else if (!job->worker && gone)
             job_free(pl, job);
     }
+    start_jobs(pl);
 }
 
 bool planner_busy(const struct planner *pl)
@@ -278,13 +311,9 @@ bool planner_busy(const struct planner *pl)
 void planner_free(struct planner *pl)
 {
     while (pl->jobs) {
-        struct job *job = pl->jobs;
-
-        if (job->worker > 0) {
-            kill(job->worker, SIGKILL);
-            waitpid(job->worker, NULL, 0);
-        }
-        job_free(pl, job);
+        if (pl->jobs->worker > 0)
+            worker_end(&pl->kept, pl->jobs->worker);
+        job_free(pl, pl->jobs);
     }
     free(pl->dir);
     free(pl);

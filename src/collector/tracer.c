@@ -12,8 +12,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/closing.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "collector/clock.h"
+#include "collector/kept.h"
 #include "collector/peer.h"
 #include "collector/planner.h"
 #include "inject/load.h"
@@ -23,6 +26,7 @@
 #define WORKERS_MAX 512u
 #define GUEST_WORKERS_MAX 256u /* a process has one at a time */
 #define MAIL_US 300u
+#define WORKER_NS ((uint64_t)(TRACE_MS + JOIN_WAIT_MS + 2000) * 1000000)
 #define TRACE_MS 10000u  /* from the answer until the new image is loaded; then it is let go of */
 
 /* What the worker tells the collector. */
@@ -36,6 +40,7 @@ struct job {
     struct job *next;
     int sock;
     pid_t worker, pid;
+    uint64_t since;          /* CLOCK_MONOTONIC ns */
     bool trusted;
     struct shared *shared;
 };
@@ -43,6 +48,7 @@ struct job {
 struct tracer {
     struct job *jobs;
     unsigned running, guests;
+    struct kept kept;
 };
 
 struct tracer *tracer_new(void)
@@ -206,13 +212,16 @@ static void job_free(struct tracer *tr, struct job *job)
     tr->running--;
     tr->guests -= !job->trusted;
     munmap(job->shared, sizeof(*job->shared));
-    close(job->sock); /* who waits for the end of being traced sees it now: the worker has ended */
+    if (job->trusted) /* who waits for the end of being traced sees it now: the worker has ended */
+        close(job->sock);
+    else
+        close_later(job->sock);
     free(job);
 }
 
-static bool has_room(const struct tracer *tr, const struct peer *from, bool trusted)
+static bool has_room(struct tracer *tr, const struct peer *from, bool trusted)
 {
-    if (tr->running >= WORKERS_MAX || (!trusted && tr->guests >= GUEST_WORKERS_MAX))
+    if (tr->running >= WORKERS_MAX || (!trusted && (tr->guests >= GUEST_WORKERS_MAX || worker_kept_max(&tr->kept))))
         return false;
     for (const struct job *job = tr->jobs; job && !trusted; job = job->next)
         if (job->pid == from->pid)
@@ -231,12 +240,13 @@ void tracer_request(struct tracer *tr, int sock, const struct peer *from, bool t
         shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) {
         planner_reply(sock, rc < 0 ? rc : -EAGAIN, -1);
-        close(sock);
+        close_later(sock);
         return;
     }
     snprintf(shared->name, sizeof(shared->name), "%.*s", (int)sizeof(req->key), req->key);
     job = xcalloc(1, sizeof(*job));
-    *job = (struct job){.next = tr->jobs, .sock = sock, .pid = from->pid, .trusted = trusted, .shared = shared};
+    *job = (struct job){.next = tr->jobs, .sock = sock, .pid = from->pid, .since = clock_now_mono(), .trusted = trusted,
+                         .shared = shared};
     tr->jobs = job;
     tr->running++;
     tr->guests += !trusted;
@@ -287,6 +297,21 @@ bool tracer_mail(struct tracer *tr, void (*fn)(void *ctx, pid_t pid, uint64_t ma
     return more;
 }
 
+void tracer_sweep(struct tracer *tr)
+{
+    uint64_t now = clock_now_mono();
+    struct job *job, *next;
+
+    worker_kept_max(&tr->kept);
+    for (job = tr->jobs; job; job = next) {
+        next = job->next;
+        if (now - job->since < WORKER_NS)
+            continue;
+        worker_end(&tr->kept, job->worker);
+        job_free(tr, job);
+    }
+}
+
 bool tracer_busy(const struct tracer *tr)
 {
     return tr->jobs != NULL;
@@ -295,11 +320,8 @@ bool tracer_busy(const struct tracer *tr)
 void tracer_free(struct tracer *tr)
 {
     while (tr->jobs) {
-        struct job *job = tr->jobs;
-
-        kill(job->worker, SIGKILL);
-        waitpid(job->worker, NULL, 0);
-        job_free(tr, job);
+        worker_end(&tr->kept, tr->jobs->worker);
+        job_free(tr, tr->jobs);
     }
     free(tr);
 }

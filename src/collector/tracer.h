@@ -26,6 +26,8 @@ void tracer_request(struct tracer *tr, int sock, const struct peer *from, bool t
                     const struct join_request *req);
 /* Call on SIGCHLD. unseen: called for each process whose new image is not observed, which has been logged. */
 void tracer_reap(struct tracer *tr, void (*unseen)(void *ctx, pid_t pid), void *ctx);
+/* Call now and then: ends workers whose time is over. A guest can stop a process that has become the guest. */
+void tracer_sweep(struct tracer *tr);
 bool tracer_busy(const struct tracer *tr);
 /* Calls fn with each JOIN_MAIL that a new image has left in its join_load. True: there may be more soon. */
 bool tracer_mail(struct tracer *tr, void (*fn)(void *ctx, pid_t pid, uint64_t mail), void *ctx);

@@ -10,12 +10,19 @@
  *   stranger ADDRESS plans FILE COUNT           that many plans of FILE, without waiting; prints how many were refused
  *   stranger ADDRESS silent COUNT SECONDS       connects and says nothing
  *   stranger ADDRESS knock COUNT                connects, asks to join without anything, and again
+ *   stranger ADDRESS linger SECONDS             sends a socket that takes that long to close
+ *   stranger ADDRESS stop                       asks to be traced, and stops the process that does it
+ *   stranger ADDRESS claim PID                  joins, and says that PID is its child, in each way that there is
+ *   stranger ADDRESS lines COUNT                hands over what is no segment, again and again
  *   stranger ADDRESS forge UID EXE SECONDS      joins as somebody else, and opens /forged
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -164,31 +171,111 @@ static int knock(int count)
     return 0;
 }
 
-static void put_open(struct segment_header *s)
+static int linger(int seconds)
+{
+    int listener = socket(AF_INET, SOCK_STREAM, 0), sock = socket(AF_INET, SOCK_STREAM, 0), conn = reach(false);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(at);
+    static char bytes[65536];
+
+    if (bind(listener, (struct sockaddr *)&at, len) || listen(listener, 1) ||
+        getsockname(listener, (struct sockaddr *)&at, &len) || connect(sock, (struct sockaddr *)&at, len))
+        return 1;
+    fcntl(sock, F_SETFL, O_NONBLOCK);
+    for (int i = 0; i < 100; i++) { /* until the other side, which doesn't read, takes no more */
+        while (write(sock, bytes, sizeof(bytes)) > 0)
+            ;
+        usleep(1000);
+    }
+    setsockopt(sock, SOL_SOCKET, SO_LINGER, &(struct linger){1, seconds}, sizeof(struct linger));
+    ask(conn, JOIN_SYNC, 0, "", (int[]){sock, sock}, 2);
+    close(sock);
+    sleep((unsigned)seconds);
+    return 0;
+}
+
+/* A process of ours that is called as the collector is, and isn't the one that called us. */
+static pid_t find_worker(void)
+{
+    DIR *d = opendir("/proc");
+    struct dirent *e;
+    pid_t found = 0;
+
+    while (d && !found && (e = readdir(d))) {
+        char path[300], text[256] = "";
+        unsigned uid = 0;
+        FILE *f;
+
+        snprintf(path, sizeof(path), "/proc/%s/status", e->d_name);
+        f = atoi(e->d_name) > 0 ? fopen(path, "r") : NULL;
+        if (!f)
+            continue;
+        if (fgets(text, sizeof(text), f) && strstr(text, "scope-collector"))
+            while (fgets(text, sizeof(text), f) && sscanf(text, "Uid: %u", &uid) != 1)
+                ;
+        if (uid && uid == getuid())
+            found = atoi(e->d_name);
+        fclose(f);
+    }
+    closedir(d);
+    return found;
+}
+
+static int stop(void)
+{
+    int sock = reach(false);
+    pid_t worker = 0;
+
+    ask(sock, JOIN_TRACE, (uint32_t)getpid(), "", NULL, 0);
+    for (int i = 0; i < 3000 && !worker; i++) {
+        worker = find_worker();
+        usleep(500);
+    }
+    printf("%s\n", worker && kill(worker, SIGSTOP) == 0 ? "stopped" : "no worker");
+    return 0;
+}
+
+static int lines(int count)
+{
+    for (int i = 0; i < count; i++) {
+        int sock = reach(true), fd = open("/dev/null", O_RDONLY);
+
+        ask(sock, JOIN_SEGMENT, 0, "", &fd, 1);
+        close(fd);
+        close(sock);
+    }
+    return 0;
+}
+
+/* With a name, unless it is NULL. */
+static void put(struct segment_header *s, struct record r, const char *path)
 {
     struct {
         struct record r;
-        struct rec_item path;
-        char text[8];
-    } rec = {.r = {.kind = REC_CALL, .op = OP_openat, .pid = s->pid, .tid = s->pid, .ret = 7, .size = sizeof(rec)},
-             .path = {.type = ITEM_PATH, .len = 7}, .text = "/forged"};
-    uint8_t *at = (uint8_t *)s + s->ring_off;
+        struct rec_item item;
+        char text[24];
+    } rec = {.r = r};
+    uint64_t pos = s->ring_head;
+    uint8_t *at = (uint8_t *)s + s->ring_off + pos % s->ring_cells * RING_CELL;
 
-    rec.r.arg[0] = (uint64_t)AT_FDCWD;
-    rec.r.arg[5] = 1;
-    memcpy(at + sizeof(uint64_t), (char *)&rec + sizeof(uint64_t), sizeof(rec) - sizeof(uint64_t));
-    s->ring_head = (sizeof(rec) + RING_CELL - 1) / RING_CELL;
-    __atomic_store_n((uint64_t *)at, 1, __ATOMIC_RELEASE);
+    rec.r.size = sizeof(rec);
+    rec.item = (struct rec_item){.type = ITEM_PATH, .len = path ? (uint32_t)strlen(path) : 0};
+    snprintf(rec.text, sizeof(rec.text), "%s", path ? path : "");
+    if (!path)
+        rec.r.size = sizeof(rec.r);
+    memcpy(at + sizeof(uint64_t), (char *)&rec + sizeof(uint64_t), rec.r.size - sizeof(uint64_t));
+    s->ring_head = pos + (rec.r.size + RING_CELL - 1) / RING_CELL;
+    __atomic_store_n((uint64_t *)at, pos + 1, __ATOMIC_RELEASE);
 }
 
-static int forge(uint32_t uid, const char *exe, unsigned seconds)
+static struct segment_header *join_as(uint32_t uid, const char *exe)
 {
     int fd = memfd_create(SEG_NAME, MFD_ALLOW_SEALING | MFD_CLOEXEC), sock = reach(true);
     size_t size = segment_size(1024);
     struct segment_header *s;
 
     if (ftruncate(fd, (off_t)size) < 0)
-        return 1;
+        exit(1);
     s = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     segment_layout(s, 1024, syscall_table_hash());
     s->start = SEG_START_EXEC;
@@ -201,7 +288,39 @@ static int forge(uint32_t uid, const char *exe, unsigned seconds)
     memcpy(s->argv, exe, s->argv_len);
     fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
     ask(sock, JOIN_SEGMENT, 0, "", &fd, 1);
-    put_open(s);
+    close(sock);
+    return s;
+}
+
+static int claim(uint32_t victim)
+{
+    struct segment_header *s = join_as(getuid(), "claim");
+    const uint32_t me = (uint32_t)getpid();
+
+    for (uint32_t way = 0; way < 4; way++) { /* the fork's number first, or the process's; CLONE_PARENT */
+        const bool numbered = way & 1, parent_too = way & 2;
+        const uint16_t op = parent_too ? OP_clone : OP_fork;
+        const uint64_t flags = parent_too ? 0x8000 | SIGCHLD : 0;
+        const uint32_t child = numbered ? REC_PID_FORK | (5 + way) : victim;
+
+        put(s, (struct record){.kind = REC_ENTER, .op = op, .pid = me, .tid = me, .arg = {flags, 0, 0, 0, 0, 5 + way}}, NULL);
+        put(s, (struct record){.kind = REC_CALL, .op = OP_unlink, .pid = child, .tid = child, .flags = REC_F_BORROWED}, "/claimed");
+        usleep(200000);
+        put(s, (struct record){.kind = REC_CALL, .op = op, .pid = me, .tid = me, .ret = victim,
+                               .arg = {flags, 0, 0, 0, 0, 5 + way}}, NULL);
+        usleep(200000);
+        put(s, (struct record){.kind = REC_CALL, .op = OP_unlink, .pid = child, .tid = child, .flags = REC_F_BORROWED}, "/claimed");
+    }
+    usleep(300000);
+    return 0;
+}
+
+static int forge(uint32_t uid, const char *exe, unsigned seconds)
+{
+    struct segment_header *s = join_as(uid, exe);
+
+    put(s, (struct record){.kind = REC_CALL, .op = OP_openat, .pid = s->pid, .tid = s->pid, .ret = 7,
+                           .arg = {(uint64_t)AT_FDCWD, 0, 0, 0, 0, 1}}, "/forged");
     sleep(seconds);
     return 0;
 }
@@ -220,6 +339,14 @@ int main(int argc, char **argv)
         return plans(argv[3], atoi(argv[4]));
     if (argc > 4 && strcmp(what, "silent") == 0)
         return silent(atoi(argv[3]), (unsigned)atoi(argv[4]));
+    if (argc > 3 && strcmp(what, "linger") == 0)
+        return linger(atoi(argv[3]));
+    if (strcmp(what, "stop") == 0)
+        return stop();
+    if (argc > 3 && strcmp(what, "claim") == 0)
+        return claim((uint32_t)atoi(argv[3]));
+    if (argc > 3 && strcmp(what, "lines") == 0)
+        return lines(atoi(argv[3]));
     if (argc > 3 && strcmp(what, "knock") == 0)
         return knock(atoi(argv[3]));
     if (argc > 5 && strcmp(what, "forge") == 0)

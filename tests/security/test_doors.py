@@ -224,3 +224,49 @@ def forged(ctx):
         equal([e["data"]["uid"] for e in start], [mallory.uid], "user")
         equal([e["data"]["exe"] for e in start], [str(attacker)], "executable")
         equal([e["data"]["proc_uid"] for e in opened], [mallory.uid], "user of the events")
+
+
+@test("doors/slow_to_close", timeout=60)
+def slow_to_close(ctx):
+    """A socket that a stranger sends, and whose closing takes long, is not waited for."""
+    attacker = stranger(ctx)
+    with users.make(ctx, "eve") as eve, session_of_root(ctx) as (session, address, _):
+        slow = ctx.start(eve.command(attacker, public(address), "linger", 60), env=eve.env())
+        ctx.wait_for(lambda: "refused" in session.log(), "the stranger was told no")
+        began = time.monotonic()
+        ctx.tool_run("events", "--id", str(session.id), "-n", "1")
+        check(time.monotonic() - began < 20 and slow.poll() is None, "the collector waited for the stranger's socket")
+
+
+@test("doors/stopped_worker", timeout=90)
+def stopped_worker(ctx):
+    """A guest that stops the process that traces it doesn't keep the session from ending."""
+    attacker = stranger(ctx)
+    with users.make(ctx, "mallory") as mallory, session_of_root(ctx, ["sleep", "3"]) as (session, address, _):
+        out = ctx.run(mallory.command(attacker, address, "stop"), env=mallory.env(), check_code=0).out
+        equal(out, b"stopped\n", "the worker")
+        session.wait_end(40)
+
+
+@test("doors/claims", timeout=60)
+def claims(ctx):
+    """Nobody can be claimed as a child: neither is anything told under another's number, nor does the session wait for it."""
+    attacker = stranger(ctx)
+    victim = ctx.start(["sleep", "1000"])
+    with users.make(ctx, "mallory") as mallory, session_of_root(ctx, ["sleep", "4"]) as (session, address, _):
+        ctx.run(mallory.command(attacker, address, "claim", victim.pid), env=mallory.env(), check_code=0)
+        session.wait_end(30)
+        check(victim.poll() is None, "the other process is still there")
+    known = [e for e in session.raw("events.json") if e.get("body", {}).get("data", {}).get("hostPid") == victim.pid]
+    equal(known, [], "events of the other process")
+
+
+@test("doors/log_lines", timeout=60)
+def log_lines(ctx):
+    """What others do wrong doesn't fill the log."""
+    attacker = stranger(ctx)
+    with users.make(ctx, "mallory") as mallory, session_of_root(ctx) as (session, address, _):
+        ctx.run(mallory.command(attacker, address, "lines", 5000), env=mallory.env(), check_code=0)
+        ctx.tool_run("events", "--id", str(session.id), "-n", "1")
+        count = session.log().count("\n")
+        check(count <= 2100, f"{count} lines")
