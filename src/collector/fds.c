@@ -127,7 +127,7 @@ static int64_t named_fd(const struct proc *p, const char *path, size_t len)
     char own[40], text[64];
     const char *const dirs[] = {"/dev/fd/", "/proc/self/fd/", "/proc/thread-self/fd/", own};
 
-    if (len >= sizeof(text))
+    if (!len || len >= sizeof(text))
         return -1;
     memcpy(text, path, len);
     text[len] = 0;

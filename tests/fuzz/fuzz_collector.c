@@ -175,7 +175,7 @@ static struct item make_item(struct input *in, union any *u)
         break;
     case ITEM_FDS:
         for (unsigned i = 0; i < how % 16; i++)
-            u->fds[i] = (struct rec_fd){(int32_t)(take(in, 1) % 16), (uint32_t)take(in, 1) % 8};
+            u->fds[i] = (struct rec_fd){(int32_t)(take(in, 1) % 16), (uint32_t)take(in, 1) % 8, take(in, 1) % 4};
         len = how % 16 * sizeof(struct rec_fd);
         break;
     default:
@@ -263,7 +263,7 @@ static void hand_over(struct collector *c, struct writer *w, struct input *in)
     uint32_t pid = pid_of((unsigned)take(in, 1)), host = how & 64 ? pid_of((unsigned)take(in, 1)) : pid;
 
     if (w->h && how & 32) { /* once more, and what it holds now */
-        segment_attach(c, w->fd, (pid_t)host, -1);
+        fake_join(c, w->fd, (pid_t)host);
         return;
     }
     if (w->h)
@@ -272,7 +272,7 @@ static void hand_over(struct collector *c, struct writer *w, struct input *in)
     w->h->ppid = pid_of(how >> 2);
     if (how & 16)
         w->h->cwd[0] = w->h->exe[0] = '\0';
-    segment_attach(c, w->fd, (pid_t)host, -1);
+    fake_join(c, w->fd, (pid_t)host);
 }
 
 static void spoil(struct writer *w, struct input *in)
