@@ -205,6 +205,37 @@ def binary(ctx):
     equal(sum(int(m[1]) for m in bursts) + result.session.lost().get("data", 0), 2_000_000, "bytes told and bytes lost")
 
 
+OWN_DIRECTORIES = """
+import ctypes, os, threading
+there, back = threading.Event(), threading.Event()
+
+def elsewhere():
+    ctypes.CDLL(None).unshare(0x200) # CLONE_FS
+    os.chdir("../var/log")
+    there.set()
+    back.wait()
+
+os.chdir("here")
+thread = threading.Thread(target=elsewhere)
+thread.start()
+there.wait()
+open("no-log", "w").write("secret\\n")
+back.set()
+thread.join()
+"""
+
+
+@test("events/own-directories")
+def own_directories(ctx):
+    """Where a thread has a working directory of its own, relative names are marked, and nothing is taken for a log file."""
+    for name in ("here", "var/log"):
+        (ctx.dir / "work" / name).mkdir(parents=True)
+    session = ctx.scoped([sys.executable, "-c", OWN_DIRECTORIES], cwd=ctx.dir / "work", check_code=0).session
+    opened = [e["data"] for e in session.events(source="fs.open") if e["data"]["file"].endswith("no-log")]
+    equal([(e["file"], e.get("file_unresolved")) for e in opened], [("no-log", True)], "the file")
+    equal([e for e in session.events("file", sync=False) if "secret" in str(e)], [], "content")
+
+
 @test("events/flags")
 def flags(ctx):
     """What a call on names does depends on its flags."""
