@@ -1124,7 +1124,7 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
     case BL_RECORD:
         seg = e->owner;
         segment_unqueue(seg, e->size);
-        if (seg->too_dear && segment_delays(seg))
+        if (seg->too_dear && segment_delays(seg)) // NOLINT(clang-analyzer-core.NullDereference): it has a ring
             report_loss(c, seg->owner ? seg->owner : seg->borrowers, LK_RECORD, 1);
         else
             decode_record(c, seg, data, e->size, e->arrival);
