@@ -837,7 +837,7 @@ def refused_seccomp(ctx):
     """A sandboxed process of an ordinary user, who can't suspend its filter."""
     check(os.geteuid() == 0, "this test has to be run as root")
     os.chmod(ctx.options.work, 0o755)
-    os.chmod(ctx.dir, 0o777)
+    os.chmod(ctx.dir, 0o1777)
     as_nobody = [ctx.tool("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"]
     process = start(ctx, [*as_nobody, ctx.compile("attach/filtered.c", "glibc-O2", ["-Wno-unused-result"])])
     scope = ctx.dir / "scope"
@@ -853,7 +853,7 @@ def refused_other_user(ctx):
     if os.geteuid() != 0:
         return
     process = ctx.start([ctx.tool("sleep"), "1000"])
-    os.chmod(ctx.dir, 0o777)
+    os.chmod(ctx.dir, 0o1777)
     as_nobody = [ctx.tool("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"]
     refused(ctx, process.pid, "may not be traced by this user", argv=as_nobody)
     own = ctx.start([*as_nobody, ctx.tool("sleep"), "1000"])
