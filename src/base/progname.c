@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-#define COMM_MAX 15 /* TASK_COMM_LEN without its NUL */
+#define COMM_MAX 15 /* TASK_COMM_MAX without its NUL */
 #define WORDS_MAX 6 /* interpreter, its argument, script; an interpreter may be a script */
 #define DELETED " (deleted)"
 #define MEMFD "/memfd:"
@@ -99,6 +99,8 @@ char *program_name(const char *exe, const char *comm, const char *argv, size_t a
 
     if (!*comm) /* it is gone */
         name = is_plain(word) || !*file ? xstrndup(word, PROGRAM_NAME_MAX) : xstrdup(file);
+    else if (strlen(comm) == COMM_MAX && is_plain(word) && makes(word, comm)) /* cut: two names may begin so */
+        name = xstrdup(word);
     else if (makes(file, comm))
         name = xstrdup(file);
     else if (script)

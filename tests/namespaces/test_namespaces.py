@@ -166,7 +166,7 @@ def test_server_and_client(ctx):
               "c,_=s.accept()\nc.sendall(c.recv(100).upper())\nc.close()\n")
     client = ("import socket\nc=socket.create_connection(('127.0.0.1',5000))\nc.sendall(b'hello')\nprint(c.recv(100))\n")
     script = (f"{ctx.tool('ip')} link set lo up; (\"$1\" -c \"$2\"; echo served) > \"$4\" & "
-              "until grep -q ready \"$4\"; do sleep 0.05; done; "
+              "until grep -qs ready \"$4\"; do sleep 0.05; done; "
               f"{ctx.tool('nsenter')} --net=/proc/$$/ns/net \"$1\" -c \"$3\"; wait; cat \"$4\"")
     python = ctx.tool("python3")
     result = both(ctx, [*unshare(ctx, "-n"), ctx.tool("sh"), "-c", script, "sh", python, server, client, ctx.dir / "out"])

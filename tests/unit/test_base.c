@@ -105,6 +105,7 @@ static void test_program_names(void **state)
         {"bash", "/usr/bin/bash", "bash", ARGV("-bash"), false},
         {"sh", "/usr/bin/dash", "sh", ARGV("-sh"), false},
         {"gunicorn", "/usr/bin/python3.11", "gunicorn: maste", ARGV("gunicorn: master [app]"), true},
+        {"git-remote-https", "/usr/lib/git-core/git-remote-http", "git-remote-http", ARGV("/usr/lib/git-core/git-remote-https\0origin"), false},
         {"perl", "/usr/bin/perl", "my worker title", ARGV("my worker title"), true},
         {"node", "/usr/bin/node", "node-MainThread", ARGV("node\0/srv/app.js"), false},
         {"tool", "/memfd:tool (deleted)", "3", ARGV("tool\0x"), false},
