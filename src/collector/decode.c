@@ -869,7 +869,7 @@ static void do_data(struct ctx *x)
     const char *name;
     char source[NAME_BYTES + 1];
     uint64_t more;
-    bool binary;
+    enum tm_text kind;
     size_t len;
 
     if (x->r->arg[3] != DATA_FILE)
@@ -900,12 +900,12 @@ static void do_data(struct ctx *x)
     source[len] = 0;
     more = x->r->flags & REC_F_CUT && x->r->ret > 0 ? (uint64_t)x->r->ret : 0;
     more = more > x->r->arg[1] + x->in.data_len ? more - x->r->arg[1] - x->in.data_len : 0;
-    binary = telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_STREAM ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
+    kind = telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_STREAM ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
                                d->channel, x->in.data, x->in.data_len, more);
-    if (!binary && more)
+    if (kind == TM_LINES && more)
         report_loss(x->c, x->p, LK_DATA, more);
     if (x->r->arg[3] == DATA_FILE)
-        fds_sample(x->p, fd, d, binary && x->r->ret >= SAMPLE_FROM);
+        fds_sample(x->p, fd, d, kind == TM_DATA && x->r->ret >= SAMPLE_FROM);
 }
 
 /* --- single operations on files --- */

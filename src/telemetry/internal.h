@@ -168,7 +168,7 @@ bool metric_raw_wanted(const struct telemetry *t, enum tm_metric m);
 bool metric_lost(struct telemetry *t, struct process *p, const char *kind, uint64_t count, uint64_t time_ns);
 
 /* lines.c */
-bool lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
+enum tm_text lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
                uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more);
 /* Sends the unfinished lines that have waited for `ms` or longer, frees them if `done`. True if some still wait. */
 bool lines_flush(struct telemetry *t, struct process *p, uint64_t ms, bool done);

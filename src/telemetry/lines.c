@@ -176,7 +176,7 @@ static void add_data(struct telemetry *t, struct process *p, struct line *l, uin
     l->burst += len;
 }
 
-bool lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
+enum tm_text lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
                uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more)
 {
     struct line *l = find(p, watch, source, channel);
@@ -190,9 +190,13 @@ bool lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watc
             send_rest(t, p, l);
             if (!was)
                 send_line(t, p, l, time_ns, BINARY_TEXT, sizeof(BINARY_TEXT) - 1);
-            return true;
+            return TM_DATA;
         }
         add_text(t, p, l, time_ns, text, len);
+    } else if (more && l->binary && !is_data(l, text, len)) {
+        add_data(t, p, l, time_ns, len + more);
+        telemetry_wake(t);
+        return TM_UNSURE;
     } else {
         for (size_t n; len; text += n, len -= n) {
             n = len < WINDOW ? len : WINDOW;
@@ -210,7 +214,7 @@ bool lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watc
     }
     if (l->text.len || l->burst)
         telemetry_wake(t);
-    return l->binary;
+    return l->binary ? TM_DATA : TM_LINES;
 }
 
 bool lines_flush(struct telemetry *t, struct process *p, uint64_t ms, bool done)

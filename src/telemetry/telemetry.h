@@ -126,9 +126,13 @@ bool telemetry_per_op(const struct telemetry *, enum tm_metric);
 
 void telemetry_event(struct telemetry *, struct tm_process *, const struct tm_event *);
 /* Text written to a console or log file; `data` of the event is {"message": ...}. more: bytes that were written behind it
- * and that nobody has seen. True if it is taken for binary data, of which only the length is told: `more` is counted
- * then, too. */
-bool telemetry_message(struct telemetry *, struct tm_process *, enum cfg_event_watch watch, const char *source,
+ * and that nobody has seen: of binary data, of which only the length is told, they are counted, too. */
+enum tm_text {
+    TM_LINES,
+    TM_DATA,
+    TM_UNSURE, /* data before, and what was seen of this looks like text: it was counted as data, the next shall be seen whole */
+};
+enum tm_text telemetry_message(struct telemetry *, struct tm_process *, enum cfg_event_watch watch, const char *source,
                        uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more);
 void telemetry_sample(struct telemetry *, struct tm_process *, const struct tm_sample *);
 /* A metric that the program has sent to somebody (StatsD): told at once, as it is. */

@@ -161,7 +161,7 @@ void telemetry_event(struct telemetry *t, struct tm_process *p, const struct tm_
     tell(&b);
 }
 
-bool telemetry_message(struct telemetry *t, struct tm_process *p, enum cfg_event_watch watch, const char *source,
+enum tm_text telemetry_message(struct telemetry *t, struct tm_process *p, enum cfg_event_watch watch, const char *source,
                        uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more)
 {
     struct buf b = BUF_INIT;
