@@ -137,9 +137,12 @@ static bool has_room(const struct collector *c, const struct segment *seg)
         return false;
     if (!seg->guest || c->stopping)
         return true;
+    if (c->guest_bytes >= GUEST_BYTES)
+        return false;
+    if (seg->too_dear) /* dropping them takes no time */
+        return true;
     share = guests_share(c);
-    return c->guest_bytes < GUEST_BYTES &&
-           (!seg->queued || (c->guest_ns < share && seg->queued * seg->record_ns * c->busy_guests < share));
+    return !seg->queued || (c->guest_ns < share && seg->queued * seg->record_ns * c->busy_guests < share);
 }
 
 void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t cpu)
