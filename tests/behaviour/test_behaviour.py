@@ -358,7 +358,10 @@ def storm(name, children, execs, exec_argument):
         equal(len(ends), children + 1, "proc.exit events")
         started = [b for b in of(result, "process", "proc.start")
                    if exec_argument and exec_argument in " ".join(map(str, as_list(b["data"].get("args"))))]
-        equal(len(started), execs, "proc.start events of exec'ed children")
+        # A program without a loader goes on without us if nobody answers in time; then that is told.
+        notes = [b["data"] for b in of(result, "process", "proc.note")]
+        check(len(notes) <= execs // 50, "too many aren't observed", notes)
+        equal(len(started) + len(notes), execs, f"proc.start events of exec'ed children, and notes: {notes} {result.session.log()}")
         nothing_lost(result)
     return run
 
