@@ -145,6 +145,10 @@ void encode_value(struct buf *b, const struct tm_field *f)
     case TM_NUM:
         encode_double(b, f->v.num);
         break;
+    case TM_HUNDREDTHS:
+        buf_printf(b, "%s%" PRIu64 ".%02" PRIu64, f->v.i < 0 ? "-" : "", (f->v.i < 0 ? -(uint64_t)f->v.i : (uint64_t)f->v.i) / 100,
+                   (f->v.i < 0 ? -(uint64_t)f->v.i : (uint64_t)f->v.i) % 100);
+        break;
     case TM_BOOL:
         buf_str(b, f->v.b ? "true" : "false");
         break;

@@ -18,87 +18,10 @@
 
 #include "base/buf.h"
 #include "config/config.h"
+#include "event/event.h"
 
 struct event_base;
 struct telemetry;
-
-/* Who observed it. Owned by the collector; valid until telemetry_process_end(). */
-struct tm_process {
-    uint32_t pid, ppid, uid, gid;   /* in the process's own namespace */
-    uint32_t host_pid;              /* in the collector's; 0: unknown */
-    const char *username, *groupname; /* NULL if unknown */
-    const char *host, *proc, *cmd, *cgroup, *exe;
-    const char *machine_id;         /* 32 hex digits */
-    char container[65];             /* id, or "" */
-    char uuid[37];
-    char id[512];                   /* HOST-PROC-CMD as docs/data-model.md says */
-    const char *k8s_pod;            /* value of CRIBL_K8S_POD, or NULL */
-    void *aggregate;                /* private to telemetry */
-};
-
-/* Whether the process has two numbers: it is in a pid namespace of its own. */
-static inline bool tm_two_pids(const struct tm_process *p)
-{
-    return p->host_pid && p->host_pid != p->pid;
-}
-
-enum tm_type {
-    TM_STR, TM_INT, TM_UINT, TM_NUM, TM_BOOL, TM_STRLIST,
-    /* Several members of an event, which tm_process says: encoded once per process, not once per event. */
-    TM_WHO,                         /* proc pid host */
-    TM_OWNER,                       /* proc_uid proc_gid proc_cgroup */
-};
-
-/* One field of an event or tag of a metric. */
-struct tm_field {
-    const char *name;
-    uint8_t name_len; /* 0: not known yet */
-    enum tm_type type;
-    uint8_t level; /* verbosity from which on metrics carry it; 0: what docs/data-model.md says for it */
-    union {
-        struct { const char *p; size_t len; } str; /* any bytes: invalid UTF-8 is replaced when encoding */
-        int64_t i;
-        uint64_t u;
-        double num;
-        bool b;
-        struct { const char *const *p; size_t count; } list;
-    } v;
-};
-#define TM_MAX_FIELDS 40
-
-struct tm_event {
-    enum cfg_event_watch watch;     /* gives sourcetype and filters */
-    const char *source;             /* "fs.open", path of a file event, "stdout" */
-    uint64_t time_ns;
-    uint64_t channel;               /* 0: "none" */
-    const struct tm_field *fields;  /* members of data, in order */
-    size_t field_count;
-};
-
-enum tm_metric {
-    TM_FS_OPEN, TM_FS_CLOSE, TM_FS_READ, TM_FS_WRITE, TM_FS_SEEK, TM_FS_STAT, TM_FS_DURATION, TM_FS_ERROR,
-    TM_FS_DELETE, TM_FS_CREATE, TM_FS_RENAME, TM_FS_CHANGE, TM_FS_SYNC,
-    TM_NET_RX, TM_NET_TX, TM_NET_OPEN, TM_NET_CLOSE, TM_NET_DURATION, TM_NET_PORT, TM_NET_TCP, TM_NET_UDP,
-    TM_NET_OTHER, TM_NET_ERROR,
-    TM_HTTP_REQ, TM_HTTP_DURATION_SERVER, TM_HTTP_DURATION_CLIENT, TM_HTTP_REQ_LENGTH, TM_HTTP_RESP_LENGTH,
-    TM_DNS_REQ, TM_DNS_DURATION,
-    TM_PROC_START, TM_PROC_CPU, TM_PROC_CPU_PERC, TM_PROC_MEM, TM_PROC_THREAD, TM_PROC_FD, TM_PROC_CHILD,
-    TM_LOST,                        /* scope.lost, tag kind: what could not be recorded or delivered */
-    TM_METRIC_MAX
-};
-
-struct tm_sample {
-    enum tm_metric metric;
-    int64_t value;                  /* TM_PROC_CPU_PERC: hundredths of a percent; TM_HTTP_DURATION_*, TM_DNS_DURATION:
-                                     * microseconds */
-    uint64_t numops;                /* operations that value stands for, 0 if it doesn't apply */
-    uint64_t time_ns;
-    const char *class_;             /* bucket when summarised (inet_tcp, open_close, ...), or NULL */
-    const struct tm_field *fields;  /* tags of the single operation, beyond proc pid host unit. TM_HTTP_*: of summaries,
-                                     * too, which there is one of for each combination of their values */
-    size_t field_count;
-    bool summary_only;              /* value sums up many operations: may only be aggregated */
-};
 
 /* Creates the pipeline for a configuration (copied where needed). base: where transports register.
  * Never fails: destinations that can't be reached are retried and counted. */
@@ -135,15 +58,6 @@ enum tm_text {
 enum tm_text telemetry_message(struct telemetry *, struct tm_process *, enum cfg_event_watch watch, const char *source,
                        uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more);
 void telemetry_sample(struct telemetry *, struct tm_process *, const struct tm_sample *);
-/* A metric that the program has sent to somebody (StatsD): told at once, as it is. */
-struct tm_captured {
-    const char *name, *text;        /* text: the value as it shall stand in a StatsD line */
-    double value;                   /* the same as a number; a set has none */
-    const char *type;               /* "c", "g", "ms", "s", "h", "d" */
-    uint64_t time_ns;
-    const struct tm_field *fields;  /* its dimensions, in order */
-    size_t field_count;
-};
 void telemetry_captured(struct telemetry *, struct tm_process *, const struct tm_captured *);
 
 /* End of a summary period for one process: emits its aggregates. */
