@@ -23,7 +23,7 @@
 
 #include "base/log.h"
 #include "collector/core.h"
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 
 #ifndef RESOLVE_CACHED
 #define RESOLVE_CACHED 0x20 /* Linux 5.12 */

@@ -11,7 +11,7 @@
 #include "collector/core.h"
 #include "collector/left.h"
 #include "collector/peer.h"
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 
 #define MS UINT64_C(1000000)
 #define AFTER_NS (3000 * MS)  /* ... that a process waits for what it had recorded elsewhere before */

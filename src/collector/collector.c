@@ -27,7 +27,7 @@
 #include "collector/doze.h"
 #include "collector/payloads.h"
 #include "collector/planner.h"
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 #include "collector/tracer.h"
 #include "output/log_link.h"
 #include "wire/join.h"

@@ -23,7 +23,7 @@
 #include "collector/names.h"
 #include "collector/owner.h"
 #include "collector/passed.h"
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 #include "collector/tls_objects.h"
 #include "inject/load.h"
 #include "plan/plan.h"

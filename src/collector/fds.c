@@ -14,7 +14,7 @@
 #include "collector/core.h"
 #include "collector/names.h"
 #include "collector/passed.h"
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 #include "collector/stream.h"
 
 static const char *const label_name[] = {"stdin", "stdout", "stderr"};

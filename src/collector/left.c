@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 #include "collector/core.h"
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 
 #define GENERATIONS 64 /* of unobserved processes in between */
 

@@ -20,7 +20,7 @@
 #include "collector/names.h"
 #include "collector/passed.h"
 #include "collector/payloads.h"
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 #include "collector/stream.h"
 #include "collector/tls_objects.h"
 

@@ -15,8 +15,8 @@
 #include <netinet/in.h>
 
 #include "collector/backlog.h"
-#include "collector/clock.h"
-#include "collector/images.h"
+#include "model/clock.h"
+#include "model/images.h"
 #include "collector/segment.h"
 #include "telemetry/telemetry.h"
 

@@ -13,7 +13,7 @@
 
 #include "base/mem.h"
 #include "collector/core.h"
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 
 #ifndef RESOLVE_CACHED
 #define RESOLVE_CACHED 0x20 /* Linux 5.12; before, every question is answered with EINVAL */

@@ -16,7 +16,7 @@
 #include "collector/core.h"
 #include "collector/fields.h"
 #include "collector/payloads.h"
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 #include "collector/stream.h"
 #include "inject/launch.h"
 

@@ -23,7 +23,7 @@
 #include <cmocka.h>
 
 #include "collector/ask.h"
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 #include "collector_bed.h"
 #include "base/log.h"
 #include "collector/doze.h"

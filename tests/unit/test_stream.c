@@ -7,7 +7,7 @@
 #include "collector_bed.h"
 
 #include "base/log.h"
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 #include "collector/stream.h"
 
 #define REQUEST(target) "GET " target " HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -4,8 +4,8 @@
  * Read at most a few times in a process's life, never per event. Pids are those
  * of the collector's own pid namespace. Single-threaded.
  */
-#ifndef SCOPE_COLLECTOR_PROCINFO_H
-#define SCOPE_COLLECTOR_PROCINFO_H
+#ifndef SCOPE_MODEL_PROCINFO_H
+#define SCOPE_MODEL_PROCINFO_H
 
 #include <stdbool.h>
 #include <stddef.h>

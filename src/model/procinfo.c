@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 
 #include <ctype.h>
 #include <dirent.h>

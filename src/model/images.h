@@ -5,8 +5,8 @@
  * has those of its parent, and shares the list until one of them gets another
  * image. Single-threaded.
  */
-#ifndef SCOPE_COLLECTOR_IMAGES_H
-#define SCOPE_COLLECTOR_IMAGES_H
+#ifndef SCOPE_MODEL_IMAGES_H
+#define SCOPE_MODEL_IMAGES_H
 
 #include <stdbool.h>
 #include <stddef.h>

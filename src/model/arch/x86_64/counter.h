@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The time stamp counter whose values records of SEG_CLOCK_TSC carry. */
-#ifndef SCOPE_COLLECTOR_ARCH_COUNTER_H
-#define SCOPE_COLLECTOR_ARCH_COUNTER_H
+#ifndef SCOPE_MODEL_ARCH_COUNTER_H
+#define SCOPE_MODEL_ARCH_COUNTER_H
 
 #include <stdint.h>
 

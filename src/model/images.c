@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "collector/images.h"
+#include "model/images.h"
 
 #include <stdlib.h>
 #include <string.h>

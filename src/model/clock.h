@@ -8,8 +8,8 @@
  * error of the measured rate can't accumulate for longer than a second.
  * Single-threaded.
  */
-#ifndef SCOPE_COLLECTOR_CLOCK_H
-#define SCOPE_COLLECTOR_CLOCK_H
+#ifndef SCOPE_MODEL_CLOCK_H
+#define SCOPE_MODEL_CLOCK_H
 
 #include <stdint.h>
 

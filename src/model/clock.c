@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "collector/clock.h"
+#include "model/clock.h"
 
 #include <time.h>
 
