@@ -25,7 +25,7 @@
 #include "collector/core.h"
 #include "collector/door.h"
 #include "collector/doze.h"
-#include "collector/payloads.h"
+#include "traffic/payloads.h"
 #include "collector/planner.h"
 #include "model/procinfo.h"
 #include "collector/tracer.h"

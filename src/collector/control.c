@@ -17,7 +17,7 @@
 #include "base/mem.h"
 #include "base/safe_path.h"
 #include "collector/core.h"
-#include "collector/payloads.h"
+#include "traffic/payloads.h"
 #include "output/log_link.h"
 
 #define TEXT_MAX ((size_t)1 << 20)

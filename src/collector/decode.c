@@ -24,7 +24,7 @@
 #include "collector/owner.h"
 #include "collector/passed.h"
 #include "model/procinfo.h"
-#include "collector/tls_objects.h"
+#include "traffic/tls_objects.h"
 #include "inject/load.h"
 #include "plan/plan.h"
 

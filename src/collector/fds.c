@@ -15,7 +15,7 @@
 #include "collector/names.h"
 #include "collector/passed.h"
 #include "model/procinfo.h"
-#include "collector/stream.h"
+#include "traffic/stream.h"
 
 static const char *const label_name[] = {"stdin", "stdout", "stderr"};
 

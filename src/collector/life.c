@@ -19,10 +19,10 @@
 #include "collector/left.h"
 #include "collector/names.h"
 #include "collector/passed.h"
-#include "collector/payloads.h"
+#include "traffic/payloads.h"
 #include "model/procinfo.h"
-#include "collector/stream.h"
-#include "collector/tls_objects.h"
+#include "traffic/stream.h"
+#include "traffic/tls_objects.h"
 
 #define MS UINT64_C(1000000)
 #define STATUS_WAIT_NS (500 * MS) /* for the wait status of a process that died without a word */

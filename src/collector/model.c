@@ -10,7 +10,7 @@
 #include "base/pool.h"
 #include "collector/core.h"
 #include "collector/passed.h"
-#include "collector/tls_objects.h"
+#include "traffic/tls_objects.h"
 
 struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
 {

@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 #include "collector/core.h"
-#include "collector/stream.h"
+#include "traffic/stream.h"
 
 #define BUCKETS 256u
 

@@ -15,9 +15,9 @@
 #include "base/progname.h"
 #include "collector/core.h"
 #include "collector/fields.h"
-#include "collector/payloads.h"
+#include "traffic/payloads.h"
 #include "model/procinfo.h"
-#include "collector/stream.h"
+#include "traffic/stream.h"
 #include "inject/launch.h"
 
 const char *err_name(int err)

@@ -6,7 +6,7 @@
 #include "collector_bed.h"
 
 #include "base/log.h"
-#include "collector/payloads.h"
+#include "traffic/payloads.h"
 #include "session/payload.h"
 
 static char dir[64];

@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "model/procinfo.h"
-#include "collector/stream.h"
+#include "traffic/stream.h"
 
 #define REQUEST(target) "GET " target " HTTP/1.1\r\nHost: h\r\n\r\n"
 #define RULES "protocol: [{name: SMTP, regex: '^220 .*SMTP'}, {name: Long, regex: '^MORE AND MORE', len: 100}]\n"

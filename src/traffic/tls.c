@@ -10,8 +10,8 @@
 #include "base/mem.h"
 #include "collector/core.h"
 #include "collector/fields.h"
-#include "collector/payloads.h"
-#include "collector/stream.h"
+#include "traffic/payloads.h"
+#include "traffic/stream.h"
 
 #define NAME_MAX_BYTES 255u /* of a server's name (RFC 1035, section 2.3.4), and of a protocol's (RFC 7301) */
 

@@ -10,8 +10,8 @@
  * the counters of the descriptor that they went through, so that what was not
  * captured is a gap of known place and length.
  */
-#ifndef SCOPE_COLLECTOR_STREAM_H
-#define SCOPE_COLLECTOR_STREAM_H
+#ifndef SCOPE_TRAFFIC_STREAM_H
+#define SCOPE_TRAFFIC_STREAM_H
 
 #include "collector/model.h"
 #include "protocol/http.h"

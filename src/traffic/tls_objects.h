@@ -15,10 +15,10 @@
  * Objects and sockets that wait for each other are remembered, the latest
  * HELLOS_MAX of a process; one that is found too late stays without addresses.
  */
-#ifndef SCOPE_COLLECTOR_TLS_OBJECTS_H
-#define SCOPE_COLLECTOR_TLS_OBJECTS_H
+#ifndef SCOPE_TRAFFIC_TLS_OBJECTS_H
+#define SCOPE_TRAFFIC_TLS_OBJECTS_H
 
-#include "collector/stream.h"
+#include "traffic/stream.h"
 
 #define HELLOS_MAX 256u
 #define TLS_OBJECTS_MAX 4096u /* of a process; what passes through others is a loss */

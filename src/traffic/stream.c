@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "collector/stream.h"
+#include "traffic/stream.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,8 +9,8 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "collector/core.h"
-#include "collector/payloads.h"
-#include "collector/tls_objects.h"
+#include "traffic/payloads.h"
+#include "traffic/tls_objects.h"
 #include "protocol/detect.h"
 #include "protocol/dns.h"
 #include "protocol/http1.h"

@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "collector/core.h"
 #include "collector/fields.h"
-#include "collector/stream.h"
+#include "traffic/stream.h"
 #include "protocol/grpc.h"
 #include "telemetry/filter.h"
 

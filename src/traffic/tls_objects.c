@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "collector/tls_objects.h"
+#include "traffic/tls_objects.h"
 
 #include <stdlib.h>
 #include <string.h>

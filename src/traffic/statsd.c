@@ -4,7 +4,7 @@
 
 #include "base/buf.h"
 #include "collector/core.h"
-#include "collector/stream.h"
+#include "traffic/stream.h"
 #include "protocol/statsd.h"
 
 static const char *text_in(struct buf *b, size_t at)

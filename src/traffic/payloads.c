@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "collector/payloads.h"
+#include "traffic/payloads.h"
 
 #include <stdlib.h>
 #include <string.h>

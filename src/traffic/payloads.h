@@ -4,11 +4,11 @@
  * payload connection (session/payload_link.h), if the configuration wants it.
  * Bytes that can't be written are counted (LK_PAYLOAD).
  */
-#ifndef SCOPE_COLLECTOR_PAYLOADS_H
-#define SCOPE_COLLECTOR_PAYLOADS_H
+#ifndef SCOPE_TRAFFIC_PAYLOADS_H
+#define SCOPE_TRAFFIC_PAYLOADS_H
 
 #include "collector/core.h"
-#include "collector/stream.h"
+#include "traffic/stream.h"
 
 /* Traffic of this configuration will be kept: there is an index, or a connection, from now on. */
 void payloads_prepare(struct collector *c, struct pipeline *pl);

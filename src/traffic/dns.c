@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "collector/core.h"
 #include "collector/fields.h"
-#include "collector/stream.h"
+#include "traffic/stream.h"
 #include "protocol/dns.h"
 
 /* Types of the address records (IANA, "Resource Record (RR) TYPEs"). */

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "collector/core.h"
 #include "collector/fields.h"
-#include "collector/stream.h"
+#include "traffic/stream.h"
 
 static union address address_of(const struct preamble_addr *from)
 {
