@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "collector/core.h"
-#include "collector/fields.h"
+#include "model/model.h"
+#include "report/pipeline.h"
+#include "report/report.h"
+#include "report/fields.h"
 #include "traffic/stream.h"
 #include "protocol/dns.h"
 
@@ -155,7 +157,7 @@ static void unanswered(void *owner, const struct dns_exchange *exchange, enum dn
 
     FIELDS(f, TM_MAX_FIELDS);
     if (p && why == DNS_END_FORGOTTEN)
-        report_loss(p->c, p, LK_MESSAGE, 1); /* its answer may come */
+        model_loss(p->m, p, LK_MESSAGE, 1); /* its answer may come */
     if (!p || !a || why == DNS_END_FORGOTTEN || why == DNS_END_EARLY) {
         free(a);
         return;
@@ -179,7 +181,7 @@ static void note(void *owner, enum dns_note what, uint64_t count)
     struct stream *s = owner;
 
     if (s->p)
-        report_loss(s->p->c, s->p, what == DNS_NOTE_LOST ? LK_TRAFFIC : LK_MESSAGE, count);
+        model_loss(s->p->m, s->p, what == DNS_NOTE_LOST ? LK_TRAFFIC : LK_MESSAGE, count);
 }
 
 const struct dns_sink dns_sink = {.query = query, .response = response, .unanswered = unanswered, .note = note};

@@ -6,8 +6,10 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
-#include "collector/core.h"
-#include "collector/fields.h"
+#include "model/model.h"
+#include "report/pipeline.h"
+#include "report/report.h"
+#include "report/fields.h"
 #include "traffic/stream.h"
 #include "protocol/grpc.h"
 #include "telemetry/filter.h"

@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "collector/core.h"
-#include "collector/fields.h"
+#include "model/model.h"
+#include "report/pipeline.h"
+#include "report/report.h"
+#include "report/fields.h"
 #include "traffic/stream.h"
 
 static union address address_of(const struct preamble_addr *from)

@@ -3,7 +3,9 @@
 #include <stdio.h>
 
 #include "base/buf.h"
-#include "collector/core.h"
+#include "model/model.h"
+#include "report/pipeline.h"
+#include "report/report.h"
 #include "traffic/stream.h"
 #include "protocol/statsd.h"
 
@@ -59,7 +61,7 @@ static void lost(void *owner, enum proto_dir dir, uint64_t count)
 
     (void)dir;
     if (s->p)
-        report_loss(s->p->c, s->p, LK_TRAFFIC, count);
+        model_loss(s->p->m, s->p, LK_TRAFFIC, count);
 }
 
 const struct statsd_sink statsd_sink = {.metric = metric, .lost = lost};

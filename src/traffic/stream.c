@@ -8,7 +8,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
-#include "collector/core.h"
+#include "model/fds.h"
+#include "model/model.h"
+#include "report/pipeline.h"
+#include "report/report.h"
 #include "traffic/payloads.h"
 #include "traffic/tls_objects.h"
 #include "protocol/detect.h"
@@ -176,7 +179,7 @@ static void become(struct stream *s, enum stream_kind kind, uint64_t time_ns)
 static void lost(struct stream *s, enum loss_kind kind, uint64_t count)
 {
     if (s->p)
-        report_loss(s->p->c, s->p, kind, count);
+        model_loss(s->p->m, s->p, kind, count);
 }
 
 static const struct http_sink stream_http;
@@ -635,14 +638,14 @@ static uint64_t needless(const struct stream *s, enum proto_dir dir)
  * parts of one connection: their counters count them apart. */
 static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct stream *s)
 {
-    if (p->borrowed || !p->seg || p->seg->broken)
+    if (p->borrowed || !p->seg)
         return;
     for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
         uint64_t n = needless(s, dir), to;
 
         if (d->pos[dir] == DESC_NO_POS)
             continue;
-        if (file_shared(d->file) || s->flows || (dir == PROTO_TX && fds_is_console(p, d)))
+        if (file_shared(d->file) || s->flows || (dir == PROTO_TX && report_is_console(p, d)))
             n = 0;
         if (n > SKIP_MAX - 1)
             n = SKIP_MAX - 1;
@@ -650,8 +653,8 @@ static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct s
         /* one that has no end is renewed now and then */
         if (to ? to > d->skip[dir] && (n < SKIP_MAX - 1 || d->skip[dir] < d->pos[dir] + SKIP_MAX / 2)
                : d->skip[dir] > d->pos[dir]) {
-            segment_skip(&p->seg->map, (uint64_t)fd, d->gen, dir == PROTO_TX, to);
-            d->skip[dir] = to;
+            if (p->m->watch->tell_skip(p, fd, d->gen, dir == PROTO_TX, to))
+                d->skip[dir] = to;
         }
     }
 }
@@ -689,10 +692,10 @@ enum fd_want stream_want(const struct proc *p, const struct desc *d)
 }
 
 /* Plaintext of which nothing is wanted, nor its length, need not be copied. */
-static void tell_done(const struct proc *p, const struct stream *s, const struct traffic *t)
+static void tell_done(struct proc *p, const struct stream *s, const struct traffic *t)
 {
-    if (t->life && want_of(p, s) == FDW_NONE && !s->flows && !p->borrowed && p->seg && !p->seg->broken)
-        segment_tls_done(&p->seg->map, t->object, t->life);
+    if (t->life && want_of(p, s) == FDW_NONE && !s->flows)
+        p->m->watch->tell_tls_done(p, t->object, t->life);
 }
 
 static void with(struct stream *s, struct proc *p, int64_t fd)
@@ -844,7 +847,7 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
 
 struct stream *stream_of_object(struct proc *p, bool joined)
 {
-    struct stream *s = stream_new(NULL, ++p->c->last_channel, true);
+    struct stream *s = stream_new(NULL, ++p->m->last_channel, true);
 
     s->joined = joined;
     return s;
@@ -906,9 +909,4 @@ void stream_net_fields_of(struct fields *f, const struct stream *s, const union 
 void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t)
 {
     stream_net_fields_of(f, s, stream_from(s), t);
-}
-
-bool stream_is_http(const struct sock *s)
-{
-    return s->flags & SOCKF_HTTP;
 }

@@ -13,7 +13,7 @@
 #ifndef SCOPE_TRAFFIC_STREAM_H
 #define SCOPE_TRAFFIC_STREAM_H
 
-#include "collector/model.h"
+#include "model/process.h"
 #include "protocol/http.h"
 #include "protocol/tls.h"
 
@@ -135,8 +135,6 @@ static inline const union address *stream_from(const struct stream *s)
 }
 /* The same when `from` was the other side; family 0: the socket's peer. */
 void stream_net_fields_of(struct fields *f, const struct stream *s, const union address *from, struct address_texts *t);
-/* Whether HTTP was recognised on it. */
-bool stream_is_http(const struct sock *s);
 
 /* dns.c, statsd.c; the owner is a stream */
 extern const struct dns_sink dns_sink;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "collector/owner.h"
+#include "model/owner.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -10,8 +10,9 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "collector/ask.h"
-#include "collector/core.h"
+#include "model/ask.h"
+#include "model/model.h"
+#include "model/process.h"
 
 #define ENTRIES 4096 /* a power of two */
 
@@ -93,10 +94,10 @@ bool owner_lookup(struct proc *p, const char *path, size_t len, struct rec_stat 
         e->len = len;
         e->until = 0;
     }
-    if (p->c->now_mono >= e->until) {
+    if (p->m->now_mono >= e->until) {
         e->found = look(p, false, e->path, &e->st, &known);
         if (known) /* another process may be asked about */
-            e->until = p->c->now_mono + OWNER_SECONDS * UINT64_C(1000000000);
+            e->until = p->m->now_mono + OWNER_SECONDS * UINT64_C(1000000000);
     }
     *ret = e->st;
     return e->found;

@@ -14,8 +14,8 @@
  * ASK_WORKERS_MAX are left behind at most, then nothing is asked until one of
  * them has ended. Single-threaded.
  */
-#ifndef SCOPE_COLLECTOR_ASK_H
-#define SCOPE_COLLECTOR_ASK_H
+#ifndef SCOPE_MODEL_ASK_H
+#define SCOPE_MODEL_ASK_H
 
 #include <stdbool.h>
 #include <sys/stat.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "collector/names.h"
+#include "model/names.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "collector/core.h"
+#include "model/fds.h"
+#include "model/model.h"
+#include "model/path.h"
 #include "model/procinfo.h"
 
 #ifndef RESOLVE_CACHED
@@ -94,10 +96,9 @@ static bool ends_so(const char *text, size_t len, const char *end)
 /* Whether the number still is the descriptor of that generation. */
 static bool same_fd(const struct proc *p, int64_t fd, uint32_t gen)
 {
-    struct fd_entry e;
+    uint32_t now;
 
-    return p->host_pid > 0 && !p->dead && !p->borrowed && p->seg && !p->seg->broken && fd >= 0 && gen &&
-           segment_fd(&p->seg->map, (uint64_t)fd, &e) && e.gen == gen;
+    return p->host_pid > 0 && !p->dead && fd >= 0 && gen && p->m->watch->generation(p, fd, &now) && now == gen;
 }
 
 int names_of_fd(struct proc *p, int64_t fd, uint32_t gen, bool deleted, char *buf, size_t size)
@@ -247,16 +248,6 @@ static bool tidy(const char *path, size_t len)
     return true;
 }
 
-bool names_resolved(const char *path, size_t len)
-{
-    if (!len || path[0] != '/')
-        return false;
-    for (const char *at = path; (at = memmem(at, len - (size_t)(at - path), "/..", 3)); at += 3)
-        if (at + 3 == path + len || at[3] == '/')
-            return false;
-    return true;
-}
-
 /* Where a name begins: a directory, or what a descriptor refers to if the name is empty. False: not known. */
 static bool base_of(struct proc *p, const struct name_use *use, struct name *ret)
 {
@@ -286,7 +277,7 @@ static bool base_of(struct proc *p, const struct name_use *use, struct name *ret
 
 void names_resolve(struct proc *p, const struct name_use *use, int which, struct name *ret)
 {
-    struct walk w = {.p = p, .use = use, .out = p->c->scratch[which]};
+    struct walk w = {.p = p, .use = use, .out = p->m->scratch[which]};
     const char *path = use->path;
     size_t len = use->len < SEG_PATH_MAX ? use->len : SEG_PATH_MAX;
     struct name base = {0};

@@ -9,8 +9,8 @@
  * If it can't tell, the `..` stays where it is: such a name isn't resolved.
  * Single-threaded.
  */
-#ifndef SCOPE_COLLECTOR_NAMES_H
-#define SCOPE_COLLECTOR_NAMES_H
+#ifndef SCOPE_MODEL_NAMES_H
+#define SCOPE_MODEL_NAMES_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,12 +40,8 @@ struct name_use {
     uint32_t gen;  /* ... its generation (fd_entry.gen); 0: not known */
 };
 
-/* ret->p is `path` itself or lies in p->c->scratch[which] until its next use. */
+/* ret->p is `path` itself or lies in p->m->scratch[which] until its next use. */
 void names_resolve(struct proc *p, const struct name_use *use, int which, struct name *ret);
-/* Whether a name is what names_resolve() promises: else it is relative, or goes up where it isn't known what that
- * means. */
-bool names_resolved(const char *path, size_t len);
-
 /* The name of an open descriptor as the kernel has it, into buf (terminated): length, or -errno. gen as above: the
  * answer is of that descriptor, or -ESTALE. deleted: the kernel's remark " (deleted)" may be part of the name. */
 int names_of_fd(struct proc *p, int64_t fd, uint32_t gen, bool deleted, char *buf, size_t size);

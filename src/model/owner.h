@@ -7,8 +7,8 @@
  * the kernel doesn't have in memory may not come in time (ask.h).
  * Single-threaded.
  */
-#ifndef SCOPE_COLLECTOR_OWNER_H
-#define SCOPE_COLLECTOR_OWNER_H
+#ifndef SCOPE_MODEL_OWNER_H
+#define SCOPE_MODEL_OWNER_H
 
 #include <stdbool.h>
 #include <stddef.h>

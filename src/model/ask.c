@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "collector/ask.h"
+#include "model/ask.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "collector/core.h"
+#include "model/model.h"
+#include "model/process.h"
 #include "model/procinfo.h"
 
 #ifndef RESOLVE_CACHED
@@ -203,7 +204,7 @@ static bool wait_for(struct worker *w, uint64_t now)
 
 static int unknown(struct proc *p)
 {
-    report_loss(p->c, p, LK_ANSWER, 1);
+    model_loss(p->m, p, LK_ANSWER, 1);
     return -ETIMEDOUT;
 }
 

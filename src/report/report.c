@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From the model to telemetry: which events and metrics there are, and their fields (docs/data-model.md). */
+#include "report/report.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -11,14 +12,15 @@
 #include <sys/wait.h>
 
 #include "base/log.h"
-#include "base/mem.h"
 #include "base/progname.h"
-#include "collector/core.h"
-#include "collector/fields.h"
-#include "traffic/payloads.h"
+#include "model/account.h"
+#include "model/diag.h"
+#include "model/fds.h"
+#include "model/model.h"
+#include "model/path.h"
 #include "model/procinfo.h"
-#include "traffic/stream.h"
-#include "inject/launch.h"
+#include "report/fields.h"
+#include "report/pipeline.h"
 
 const char *err_name(int err)
 {
@@ -29,58 +31,6 @@ const char *err_name(int err)
         return name;
     snprintf(other, sizeof(other), "E%d", err);
     return other;
-}
-
-/* --- pipelines --- */
-
-static bool wants(const struct pipeline *pl, enum cfg_event_watch w, const char *source)
-{
-    return pl->event[w] && telemetry_wants_event(pl->tm, w, source, strlen(source));
-}
-
-struct pipeline *pipeline_for(struct collector *c, const struct config_sources *config, const struct cfg_process *who)
-{
-    struct config *cfg = config_for(config, who);
-    struct pipeline *pl;
-
-    for (pl = c->pipelines; pl; pl = pl->next) {
-        if (config_equal(pl->cfg, cfg)) {
-            config_free(cfg);
-            return pl;
-        }
-    }
-    pl = xcalloc(1, sizeof(*pl));
-    pl->cfg = cfg;
-    pl->tm = telemetry_new(c->base, cfg);
-    for (int i = 0; i < CFG_EW_MAX; i++)
-        pl->event[i] = cfg->event.enable && cfg->event.watch[i].enable;
-    for (int i = 0; i < TM_METRIC_MAX; i++) {
-        pl->metric[i] = telemetry_wants_metric(pl->tm, i);
-        pl->per_op[i] = telemetry_per_op(pl->tm, i);
-    }
-    pl->ev_fs_open = wants(pl, CFG_EW_FS, "fs.open");
-    pl->ev_fs_close = wants(pl, CFG_EW_FS, "fs.close");
-    pl->ev_fs_delete = wants(pl, CFG_EW_FS, "fs.delete");
-    pl->ev_fs_rename = wants(pl, CFG_EW_FS, "fs.rename");
-    pl->ev_fs_create = wants(pl, CFG_EW_FS, "fs.create");
-    pl->ev_fs_change = wants(pl, CFG_EW_FS, "fs.change");
-    pl->ev_net_open = wants(pl, CFG_EW_NET, "net.open");
-    pl->ev_net_close = wants(pl, CFG_EW_NET, "net.close");
-    pl->ev_proc_start = wants(pl, CFG_EW_PROCESS, "proc.start");
-    pl->ev_proc_exit = wants(pl, CFG_EW_PROCESS, "proc.exit");
-    pl->ev_proc_note = wants(pl, CFG_EW_PROCESS, "proc.note");
-    pl->ev_net_app = wants(pl, CFG_EW_NET, "net.app");
-    pl->ev_http_req = wants(pl, CFG_EW_HTTP, "http.req");
-    pl->ev_http_resp = wants(pl, CFG_EW_HTTP, "http.resp");
-    pl->ev_http_note = wants(pl, CFG_EW_HTTP, "http.note");
-    pl->ev_dns_req = wants(pl, CFG_EW_DNS, "dns.req");
-    pl->ev_dns_resp = wants(pl, CFG_EW_DNS, "dns.resp");
-    stream_prepare(pl);
-    payloads_prepare(c, pl);
-    pl->mode = launch_mode_for(cfg, pl->tm);
-    pl->next = c->pipelines;
-    c->pipelines = pl;
-    return pl;
 }
 
 void report_event(struct proc *p, enum cfg_event_watch watch, const char *source, uint64_t channel, uint64_t time_ns,
@@ -107,28 +57,27 @@ void report_sample(struct proc *p, enum tm_metric m, int64_t value, uint64_t num
 
 /* --- processes --- */
 
-static size_t arg_list(const struct segment_info *info, const char **list, size_t max)
+static size_t arg_list(const struct report_args *args, const char **list, size_t max)
 {
     size_t n = 0;
 
-    for (size_t at = 0; at < info->argv_len && n < max; at += strlen(info->argv + at) + 1)
-        list[n++] = info->argv + at;
+    for (size_t at = 0; at < args->len && n < max; at += strlen(args->argv + at) + 1)
+        list[n++] = args->argv + at;
     return n;
 }
 
-void report_start(struct proc *p, const char *start, uint64_t time_ns)
+void report_start(struct proc *p, const struct report_args *args, const char *start, uint64_t time_ns)
 {
-    const struct segment_info *info = &p->seg->map.info;
     FIELDS(f, TM_MAX_FIELDS);
 
     if (p->pl->ev_proc_start) {
         const char *list[512];
-        size_t n = arg_list(info, list, 512);
+        size_t n = arg_list(args, list, 512);
 
         add_list(&f, "args", list, n);
-        if (info->argv_cut || n == 512)
+        if (args->cut || n == 512)
             add(&f, "args_cut", TM_BOOL, 0)->v.b = true;
-        if (program_has_title(p->tm.proc, p->tm.exe, info->argv, info->argv_len))
+        if (program_has_title(p->tm.proc, p->tm.exe, args->argv, args->len))
             add_str(&f, "title", 0, p->tm.cmd);
         add_str(&f, "exe", 0, p->tm.exe);
         add_str(&f, "cwd", 0, p->cwd);
@@ -400,7 +349,7 @@ static void add_protocol(struct fields *f, const struct sock *s)
 {
     unsigned local = address_port(&s->local), peer = address_port(&s->peer);
 
-    if (stream_is_http(s) || local == 80 || local == 443 || peer == 80 || peer == 443)
+    if (s->flags & SOCKF_HTTP || local == 80 || local == 443 || peer == 80 || peer == 443)
         add_str(f, "net_protocol", 5, "http");
 }
 
@@ -450,7 +399,7 @@ void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_n
             s->ino = st.st_ino;
     }
     if (s->domain == AF_UNIX && s->ino && !s->peer_ino)
-        s->peer_ino = diag_unix_peer(p->c, s->ino);
+        s->peer_ino = diag_unix_peer(p->m, s->ino);
     if (!p->pl->ev_net_open)
         return;
     report_net_fields(&f, s, &s->peer, &t);
@@ -733,11 +682,39 @@ const char *report_loss_name(enum loss_kind kind)
     return loss_name[kind];
 }
 
-void report_loss(struct collector *c, struct proc *p, enum loss_kind kind, uint64_t count)
+void report_lost(struct proc *p, enum loss_kind kind, uint64_t count)
 {
-    c->lost[kind] += count;
     if (p && p->pl)
         telemetry_loss(p->pl->tm, &p->tm, loss_name[kind], count, clock_now_real());
+}
+
+/* --- what is wanted --- */
+
+bool report_is_console(const struct proc *p, const struct desc *d)
+{
+    size_t len;
+    const char *name;
+
+    if (!(d->flags & DF_STREAM) || !d->label || d->file->sink || !p->pl->event[CFG_EW_CONSOLE])
+        return false;
+    name = fds_stream(d, &len);
+    return telemetry_wants_event(p->pl->tm, CFG_EW_CONSOLE, name, len);
+}
+
+/* Only what can hold text is captured, and only if somebody asked for it. */
+enum fd_want report_wants(const struct proc *p, const struct desc *d)
+{
+    const struct file *f = d->file;
+    size_t len;
+    const char *name;
+
+    if (d->flags & DF_STREAM)
+        return report_is_console(p, d) ? FDW_CAPTURE : FDW_NONE;
+    if (f->kind != FDK_FILE && f->kind != FDK_PIPE && f->kind != FDK_UNKNOWN && f->kind != FDK_OTHER)
+        return FDW_NONE;
+    name = fds_name(d, &len);
+    return path_resolved(name, len) && p->pl->event[CFG_EW_FILE] &&
+           telemetry_wants_event(p->pl->tm, CFG_EW_FILE, name, len) ? FDW_CAPTURE : FDW_NONE;
 }
 
 /* --- end of a period --- */

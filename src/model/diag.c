@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who is at the other end of a unix socket: asked of the kernel, sock_diag(7). */
+#include "model/diag.h"
+
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <linux/unix_diag.h>
@@ -7,20 +8,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "collector/core.h"
+#include "model/model.h"
 
-static int diag_open(struct collector *c)
+static int diag_open(struct model *m)
 {
     struct timeval wait = {.tv_usec = 50000};
 
-    if (c->diag_fd == -1) {
-        c->diag_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-        if (c->diag_fd < 0)
-            c->diag_fd = -2;
+    if (m->diag_fd == -1) {
+        m->diag_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+        if (m->diag_fd < 0)
+            m->diag_fd = -2;
         else
-            setsockopt(c->diag_fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+            setsockopt(m->diag_fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
     }
-    return c->diag_fd;
+    return m->diag_fd;
 }
 
 static uint64_t peer_of(const void *answer, size_t len)
@@ -46,7 +47,7 @@ static uint64_t peer_of(const void *answer, size_t len)
     return 0;
 }
 
-uint64_t diag_unix_peer(struct collector *c, uint64_t ino)
+uint64_t diag_unix_peer(struct model *m, uint64_t ino)
 {
     struct {
         struct nlmsghdr h;
@@ -60,7 +61,7 @@ uint64_t diag_unix_peer(struct collector *c, uint64_t ino)
         struct nlmsghdr h;
         char bytes[4096];
     } answer;
-    int fd = diag_open(c);
+    int fd = diag_open(m);
     ssize_t n;
 
     if (fd < 0 || ino > UINT32_MAX || send(fd, &ask, sizeof(ask), 0) != (ssize_t)sizeof(ask))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Segments: taking them over, reading their rings in time, letting them go. */
+#include "collector/segments.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -8,15 +9,20 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "collector/core.h"
 #include "collector/left.h"
 #include "collector/peer.h"
+#include "collector/state.h"
 #include "model/procinfo.h"
 
 #define MS UINT64_C(1000000)
 #define AFTER_NS (3000 * MS)  /* ... that a process waits for what it had recorded elsewhere before */
 #define HOLD_NS (500 * MS)    /* longest time that a forked child's own ring waits for its last record in the old one */
 #define ORPHAN_NS (3000 * MS) /* how long a ring is kept for children that nobody has announced */
+
+struct segment **segments_by_pid(struct collector *c, pid_t host_pid)
+{
+    return &c->segments_by_pid[model_hash(&c->model, (uint32_t)host_pid) & (PROC_BUCKETS - 1)];
+}
 
 void segment_unref(struct collector *c, struct segment *seg)
 {
@@ -66,11 +72,11 @@ void segment_losses(struct collector *c, struct segment *seg)
         uint64_t n = __atomic_load_n(&h->loss[i], __ATOMIC_RELAXED);
 
         if (n > seg->loss_seen[i] && n - seg->loss_seen[i] < UINT64_C(1) << 48)
-            report_loss(c, p, kinds[i], n - seg->loss_seen[i]);
+            model_loss(&c->model, p, kinds[i], n - seg->loss_seen[i]);
         seg->loss_seen[i] = n;
     }
     if (seg->map.ring.torn > seg->torn_seen)
-        report_loss(c, p, LK_TORN, seg->map.ring.torn - seg->torn_seen);
+        model_loss(&c->model, p, LK_TORN, seg->map.ring.torn - seg->torn_seen);
     seg->torn_seen = seg->map.ring.torn;
 }
 
@@ -182,7 +188,7 @@ static void give_up(struct collector *c, struct segment *seg)
     if (may_tell(seg))
         log_warning("process %d: its shared segment makes no sense any more: what it does is no longer observed",
                     (int)seg->host_pid);
-    report_loss(c, seg->owner ? seg->owner : seg->borrowers, LK_SEGMENT, 1);
+    model_loss(&c->model, seg->owner ? seg->owner : seg->borrowers, LK_SEGMENT, 1);
 }
 
 /* A reservation stays uncommitted: who can have made it? The only thread of a process that sleeps in a system call has
@@ -394,7 +400,7 @@ static struct segment *last_of(struct collector *c, pid_t host_pid)
  * keep some of it from being read, and a ring that waits itself is not read at all. */
 static void wait_for(struct collector *c, struct segment *seg)
 {
-    struct proc *p = proc_by_host_pid(c, seg->host_pid), *parent;
+    struct proc *p = proc_by_host_pid(&c->model, seg->host_pid), *parent;
     struct segment *before = last_of(c, seg->host_pid);
     struct pi_stat st;
     uint64_t now = clock_now_mono();
@@ -407,7 +413,7 @@ static void wait_for(struct collector *c, struct segment *seg)
         if (!pi_stat(seg->host_pid, &st)) /* else it is over already */
             ppid = st.ppid;
         before = ppid > 1 ? last_of(c, ppid) : NULL;
-        parent = ppid > 1 && !before ? proc_by_host_pid(c, ppid) : NULL;
+        parent = ppid > 1 && !before ? proc_by_host_pid(&c->model, ppid) : NULL;
         if (parent)
             before = parent->seg;
     }
@@ -473,7 +479,7 @@ static const char *no_place(struct collector *c, pid_t host_pid, bool guest)
 {
     unsigned part = guest ? 2 : 1, own = 0;
 
-    if (c->segment_count >= SEGMENTS_MAX / part || c->proc_count >= PROCS_MAX / part)
+    if (c->segment_count >= SEGMENTS_MAX / part || c->model.proc_count >= PROCS_MAX / part)
         return "too many processes at once";
     for (const struct segment *s = guest ? *segments_by_pid(c, host_pid) : NULL; s; s = s->pid_next)
         own += s->host_pid == host_pid;
@@ -499,7 +505,7 @@ int segment_attach(struct collector *c, int fd, struct peer *from)
         if (may_tell(seg))
             log_warning("process %d can't be observed: its segment: %s", (int)host_pid, why);
         free(seg);
-        report_loss(c, NULL, LK_SEGMENT, 1);
+        model_loss(&c->model, NULL, LK_SEGMENT, 1);
         return ret;
     }
     peer_identify(from, &seg->map);
@@ -569,9 +575,9 @@ bool segment_last_words(struct collector *c, struct segment *seg, uint64_t head,
         return true;
     if (seg->held)
         return now > seg->held_until + HOLD_NS;
-    if (seg->words_look != c->now_mono) /* once a turn, however many have died */
+    if (seg->words_look != c->model.now_mono) /* once a turn, however many have died */
         drain(c, seg, now, clock_now_real(), false);
-    seg->words_look = c->now_mono;
+    seg->words_look = c->model.now_mono;
     if (seg->broken || seg->map.ring.pos >= head)
         return true;
     /* A record that isn't committed now never will be, unless it is that of a child of which nothing was read yet: the

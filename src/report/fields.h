@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Putting together the fields of an event or the tags of a metric; values are kept by reference. */
-#ifndef SCOPE_COLLECTOR_FIELDS_H
-#define SCOPE_COLLECTOR_FIELDS_H
+#ifndef SCOPE_REPORT_FIELDS_H
+#define SCOPE_REPORT_FIELDS_H
 
 #include <string.h>
 

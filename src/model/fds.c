@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Descriptors coming and going. */
+#include "model/fds.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -9,13 +10,11 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "base/mem.h"
-#include "collector/ask.h"
-#include "collector/core.h"
-#include "collector/names.h"
-#include "collector/passed.h"
+#include "model/ask.h"
+#include "model/model.h"
+#include "model/path.h"
 #include "model/procinfo.h"
-#include "traffic/stream.h"
+#include "protocol/protocol.h"
 
 static const char *const label_name[] = {"stdin", "stdout", "stderr"};
 
@@ -34,7 +33,7 @@ bool fds_unresolved(const struct desc *d)
     const struct file *f = d->file;
 
     return f && !(d->flags & DF_LABEL) && (f->kind == FDK_FILE || f->kind == FDK_DIR || f->kind == FDK_UNKNOWN) &&
-           !names_resolved(f->path, f->path_len);
+           !path_resolved(f->path, f->path_len);
 }
 
 void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns)
@@ -51,7 +50,7 @@ void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_
         m = TM_NET_TCP + k;
     }
     d->flags |= flag;
-    report_gauge(p, m, ++*n, fd, d, time_ns);
+    p->m->watch->gauge(p, m, ++*n, fd, d, time_ns);
 }
 
 static void gauge_end(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns)
@@ -70,7 +69,7 @@ static void gauge_end(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, 
     d->flags &= (uint8_t)~flag;
     if (*n)
         --*n;
-    report_gauge(p, m, *n, fd, d, time_ns);
+    p->m->watch->gauge(p, m, *n, fd, d, time_ns);
 }
 
 /* --- standard streams: docs/data-model.md, "Console and file events" --- */
@@ -87,17 +86,6 @@ const char *fds_stream(const struct desc *d, size_t *ret_len)
 {
     *ret_len = strlen(label_name[d->label]);
     return label_name[d->label];
-}
-
-bool fds_is_console(const struct proc *p, const struct desc *d)
-{
-    size_t len;
-    const char *name;
-
-    if (!(d->flags & DF_STREAM) || !d->label || d->file->sink || !p->pl->event[CFG_EW_CONSOLE])
-        return false;
-    name = fds_stream(d, &len);
-    return telemetry_wants_event(p->pl->tm, CFG_EW_CONSOLE, name, len);
 }
 
 /* Whether f is what the standard stream n of this image is. */
@@ -188,36 +176,17 @@ void fds_streams(struct proc *p)
     fd_table_each(&p->fds, stream_one, p);
 }
 
-/* Only what can hold text is captured, and only if somebody asked for it. */
 void fds_decide(struct proc *p, int64_t fd, struct desc *d)
 {
-    const struct pipeline *pl = p->pl;
-    enum fd_want want = FDW_NONE;
-    const struct file *f = d->file;
+    enum fd_want want = p->m->watch->wants(p, d);
 
-    if (f->kind == FDK_FILE || f->kind == FDK_PIPE || f->kind == FDK_UNKNOWN || f->kind == FDK_OTHER) {
-        size_t len;
-        const char *name = fds_name(d, &len);
-
-        if (d->flags & DF_STREAM) {
-            if (fds_is_console(p, d))
-                want = FDW_CAPTURE;
-        } else if (names_resolved(name, len) && pl->event[CFG_EW_FILE] && telemetry_wants_event(pl->tm, CFG_EW_FILE, name, len)) {
-            want = FDW_CAPTURE;
-        }
-    } else if (fds_is_console(p, d)) {
-        want = FDW_CAPTURE;
-    } else if (f->kind == FDK_SOCKET) {
-        want = stream_want(p, d);
-    }
     if (want == d->want)
         return;
     d->want = (uint8_t)want;
     /* Nothing can be written there. The probe's entry is in its CPU's cache and is better left alone. */
-    if (f->read_only && want == FDW_NONE)
+    if (d->file->read_only && want == FDW_NONE)
         return;
-    if (p->seg && !p->borrowed && !p->seg->broken)
-        segment_want(&p->seg->map, (uint64_t)fd, d->gen, want);
+    p->m->watch->tell_want(p, fd, d);
 }
 
 void fds_sample(struct proc *p, int64_t fd, struct desc *d, bool enough)
@@ -227,8 +196,7 @@ void fds_sample(struct proc *p, int64_t fd, struct desc *d, bool enough)
     if (d->want == want || (d->want != FDW_CAPTURE && d->want != FDW_SAMPLE))
         return;
     d->want = (uint8_t)want;
-    if (p->seg && !p->borrowed && !p->seg->broken)
-        segment_want(&p->seg->map, (uint64_t)fd, d->gen, want);
+    p->m->watch->tell_want(p, fd, d);
 }
 
 /* Where the counters of a socket stand when it begins. */
@@ -252,9 +220,9 @@ struct desc *fds_open(struct proc *p, int64_t fd, struct file *f, uint32_t gen, 
         fds_close(p, fd, "close", time_ns, false);
     d = fd_get(&p->fds, fd, true);
     if (!d) {
-        file_unref(p->c, f);
+        file_unref(p->m, f);
         if (!p->all_recorded)
-            report_loss(p->c, p, LK_DESCRIPTOR, 1);
+            model_loss(p->m, p, LK_DESCRIPTOR, 1);
         p->all_recorded = true;
         return NULL;
     }
@@ -283,23 +251,12 @@ void fds_close(struct proc *p, int64_t fd, const char *op, uint64_t time_ns, boo
         gauge_end(p, d, DF_PORT, fd, time_ns);
         if (f->sock)
             gauge_end(p, d, DF_CONN, fd, time_ns);
-        if (f->sock && f->sock->flags & SOCKF_RECEIVED && !file_shared(f))
-            passed_closing(p, fd, f);
-        if (f->sock)
-            stream_close(p, fd, d, time_ns);
-        if (f->sock && file_shared(f)) {
-            f->sock->close_ns = time_ns;
-        } else if (f->sock) {
-            report_net_close(p, fd, d, time_ns);
-        }
-    } else if (d->flags & DF_REPORTED || d->n.ro || d->n.wo ||
-               (explicit_ && (f->kind == FDK_FILE || f->kind == FDK_DIR))) {
-        report_close(p, fd, d, op, time_ns);
     }
+    p->m->watch->closing(p, fd, d, op, time_ns, explicit_);
     d->file = NULL;
     d->flags = 0;
     d->n = (struct io_count){0};
-    file_unref(p->c, f);
+    file_unref(p->m, f);
 }
 
 void fds_forget(struct proc *p, int64_t fd)
@@ -316,7 +273,7 @@ void fds_forget(struct proc *p, int64_t fd)
     d->file = NULL;
     d->flags = 0;
     d->n = (struct io_count){0};
-    file_unref(p->c, f);
+    file_unref(p->m, f);
 }
 
 static enum fd_kind kind_of_link(const char *text, const struct stat *st)
@@ -344,11 +301,11 @@ static enum fd_kind kind_of_link(const char *text, const struct stat *st)
 /* Whether /proc still shows the descriptor of that generation. */
 static bool still(const struct proc *p, int fd, uint32_t gen)
 {
-    struct fd_entry e;
+    uint32_t now;
 
     if (p->host_pid <= 0 || p->dead)
         return false;
-    return p->borrowed || !p->seg || !segment_fd(&p->seg->map, (uint64_t)fd, &e) || e.gen == gen;
+    return !p->m->watch->generation(p, fd, &now) || now == gen;
 }
 
 /* A file made from what /proc tells about fd, if that is still the one that is meant. */
@@ -368,9 +325,9 @@ static struct file *file_from_proc(struct proc *p, int fd, uint32_t gen)
     }
     if (n < 0 || !still(p, fd, gen)) {
         st.st_mode = 0;
-        f = file_new(p->c, FDK_UNKNOWN, "", 0);
+        f = file_new(p->m, FDK_UNKNOWN, "", 0);
     } else {
-        f = file_new(p->c, kind_of_link(text, &st), text, (size_t)n);
+        f = file_new(p->m, kind_of_link(text, &st), text, (size_t)n);
         f->plain = f->tail = (uint32_t)n;
     }
     if (f->kind == FDK_SOCKET) {
@@ -397,7 +354,7 @@ static struct file *same_socket(struct proc *p, int64_t fd, struct file *f)
         const struct desc *d = fd_get(&p->fds, other, false);
 
         if (d && d->file && d->file->kind == FDK_SOCKET && d->file->sock && d->file->sock->ino == f->sock->ino) {
-            file_unref(p->c, f);
+            file_unref(p->m, f);
             return file_ref(d->file);
         }
     }
@@ -440,11 +397,11 @@ struct snapshot {
 static void snapshot_one(void *ctx, int fd)
 {
     struct snapshot *s = ctx;
-    struct fd_entry e;
+    uint32_t gen;
     char text[64];
 
     /* opened since the probe started: its record is on the way */
-    if (fd > 2 && s->p->seg && segment_fd(&s->p->seg->map, (uint64_t)fd, &e) && e.gen)
+    if (fd > 2 && s->p->m->watch->generation(s->p, fd, &gen) && gen)
         return;
 
     /* the segment itself isn't the program's */
@@ -571,5 +528,4 @@ void fds_end(struct proc *p, const char *op, uint64_t time_ns)
     struct walk w = {p, time_ns, op};
 
     fd_table_each(&p->fds, end_one, &w);
-    passed_end(p, true);
 }
