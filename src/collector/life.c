@@ -22,6 +22,7 @@
 #include "traffic/payloads.h"
 #include "collector/procinfo.h"
 #include "traffic/stream.h"
+#include "traffic/tls.h"
 #include "traffic/tls_objects.h"
 
 #define MS UINT64_C(1000000)

@@ -173,7 +173,7 @@ struct pipeline {
     bool metric[TM_METRIC_MAX], per_op[TM_METRIC_MAX];
     bool ev_fs_open, ev_fs_close, ev_fs_delete, ev_fs_rename, ev_fs_create, ev_fs_change, ev_net_open, ev_net_close,
         ev_proc_start, ev_proc_exit, ev_proc_note, ev_net_app, ev_http_req, ev_http_resp, ev_http_note, ev_dns_req, ev_dns_resp;
-    bool http, dns, statsd;             /* events or metrics are made from it */
+    uint32_t protocols;                 /* those of which something is wanted: a bit for each row (traffic/protocols.h) */
     bool payloads;                      /* of all connections, or of some protocol */
     struct detect_rules *detect;
     struct header_rule *headers;        /* http.c; NULL: none */
@@ -273,7 +273,7 @@ struct proc {
     bool tls_told;                    /* that TLS of this image can't be read */
     bool images_missed;               /* there was no plan for some of its code */
     uint64_t tls_unread_ns;           /* CLOCK_REALTIME: since when data pass that can't be read (stream.h); 0: none do */
-    struct stream *asking;            /* those with DNS queries outstanding that it used last (stream.h) */
+    struct stream_wait *asking;       /* those that wait for something, and that it used last (traffic/protocol.h) */
     char *cwd;                        /* never NULL after start; "" if it isn't known */
     uint32_t cwd_plain, cwd_tail;     /* as in struct name (names.h) */
     bool own_cwds;                    /* its threads have working directories of their own: cwd isn't known (CLONE_FS) */

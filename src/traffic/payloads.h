@@ -7,8 +7,7 @@
 #ifndef SCOPE_TRAFFIC_PAYLOADS_H
 #define SCOPE_TRAFFIC_PAYLOADS_H
 
-#include "collector/core.h"
-#include "traffic/stream.h"
+#include "traffic/protocol.h"
 
 /* Traffic of this configuration will be kept: there is an index, or a connection, from now on. */
 void payloads_prepare(struct collector *c, struct pipeline *pl);

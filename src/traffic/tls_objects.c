@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "collector/core.h"
+#include "traffic/tls.h"
 
 #define BUCKETS 256u
 
