@@ -19,6 +19,7 @@
 #include "report/report.h"
 #include "traffic/payloads.h"
 #include "traffic/stream.h"
+#include "traffic/tls.h"
 
 #define MS UINT64_C(1000000)
 #define CHECK_NS (100 * MS)

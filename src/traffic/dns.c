@@ -4,12 +4,13 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "model/model.h"
-#include "report/pipeline.h"
-#include "report/report.h"
 #include "report/fields.h"
-#include "traffic/stream.h"
 #include "protocol/dns.h"
+#include "traffic/protocols.h"
+
+/* How long an answer is waited for: longer than resolvers wait before they ask again or refuse (resolv.conf(5): 5 s;
+ * BIND: 10 s). */
+#define WAIT_NS UINT64_C(15000000000)
 
 /* Types of the address records (IANA, "Resource Record (RR) TYPEs"). */
 #define TYPE_A 1
@@ -184,4 +185,88 @@ static void note(void *owner, enum dns_note what, uint64_t count)
         model_loss(s->p->m, s->p, what == DNS_NOTE_LOST ? LK_TRAFFIC : LK_MESSAGE, count);
 }
 
-const struct dns_sink dns_sink = {.query = query, .response = response, .unanswered = unanswered, .note = note};
+static const struct dns_sink sink = {.query = query, .response = response, .unanswered = unanswered, .note = note};
+
+/* --- the row --- */
+
+struct talk {
+    struct dns *decoder;
+    struct stream_wait wait; /* for answers */
+};
+
+static void *new(struct stream *s, const struct protocol_start *how)
+{
+    struct talk *t = xcalloc(1, sizeof(*t));
+
+    t->decoder = dns_new(&sink, s, !s->datagrams, s->joined);
+    return t;
+}
+
+/* Queries may have come, or answers: they are those of who has used the socket last. */
+static void note_asking(struct talk *t, struct stream *s)
+{
+    stream_waits(&t->wait, s, dns_outstanding(t->decoder) ? s->p : NULL);
+}
+
+static void feed(void *decoder, struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    struct talk *t = decoder;
+
+    dns_feed(t->decoder, dir, data, len, time_ns);
+    note_asking(t, s);
+}
+
+static void datagram(void *decoder, struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len,
+                     uint64_t time_ns)
+{
+    struct talk *t = decoder;
+
+    if (data)
+        dns_datagram(t->decoder, dir, s->peer->hash, data, (size_t)len, (size_t)len, time_ns);
+    else
+        stream_lost(s, LK_TRAFFIC, len);
+    note_asking(t, s);
+}
+
+static void sweep(void *decoder, struct stream *s, uint64_t time_ns)
+{
+    struct talk *t = decoder;
+
+    dns_sweep(t->decoder, time_ns, WAIT_NS);
+    note_asking(t, s);
+}
+
+static void free_decoder(void *decoder, uint64_t time_ns)
+{
+    struct talk *t = decoder;
+
+    dns_free(t->decoder, time_ns);
+    stream_waits(&t->wait, t->wait.s, NULL);
+    free(t);
+}
+
+static int in_stream(const uint8_t *data, size_t len, bool whole)
+{
+    return dns_detect_stream(data, len);
+}
+
+static int in_datagram(const uint8_t *data, size_t len, bool whole)
+{
+    return dns_detect(data, len);
+}
+
+static const char *const events[] = {"dns.req", "dns.resp", NULL};
+static const enum tm_metric metrics[] = {TM_DNS_REQ, TM_DNS_DURATION};
+
+const struct protocol protocol_dns = {
+    .detect = {.name = "DNS", .stream = in_stream, .datagram = in_datagram, .replaceable = true},
+    .watch = CFG_EW_DNS,
+    .events = events,
+    .metrics = metrics,
+    .metric_count = sizeof(metrics) / sizeof(*metrics),
+    .new = new,
+    .feed = feed,
+    .datagram = datagram,
+    .sweep = sweep,
+    .free = free_decoder,
+};

@@ -6,13 +6,12 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
-#include "model/model.h"
-#include "report/pipeline.h"
-#include "report/report.h"
 #include "report/fields.h"
-#include "traffic/stream.h"
 #include "protocol/grpc.h"
+#include "protocol/http1.h"
+#include "protocol/http2.h"
 #include "telemetry/filter.h"
+#include "traffic/protocols.h"
 
 #define ROOM (HTTP_FIELDS_MAX * 2 + 42) /* fields of an event: those of both messages, and ours */
 #define TARGET_MAX 512u                 /* bytes of a target that metrics carry */
@@ -69,12 +68,12 @@ static bool contains(const char *text, const char *word)
     return false;
 }
 
-void http_prepare(struct pipeline *pl)
+static void prepare(struct pipeline *pl)
 {
     char **pattern = pl->cfg->event.watch[CFG_EW_HTTP].headers;
     struct header_rule **end = &pl->headers;
 
-    for (; pl->http && pattern && *pattern; pattern++) {
+    for (; pattern && *pattern; pattern++) {
         struct header_rule *r = xcalloc(1, sizeof(*r));
 
         r->filter = filter_new(*pattern, "(?!)"); /* one that can't be compiled fits nothing */
@@ -85,7 +84,7 @@ void http_prepare(struct pipeline *pl)
     }
 }
 
-void http_unprepare(struct pipeline *pl)
+static void unprepare(struct pipeline *pl)
 {
     while (pl->headers) {
         struct header_rule *r = pl->headers;
@@ -401,17 +400,6 @@ static void add_outcome(struct fields *f, int status)
 
 /* --- what the decoders tell --- */
 
-bool http_began(const void *kept, enum proto_dir *ret_dir, uint64_t *ret_first_ns)
-{
-    const struct kept *k = kept;
-
-    if (!k || k->early)
-        return false;
-    *ret_dir = k->dir;
-    *ret_first_ns = k->first_ns;
-    return true;
-}
-
 /* status: of the call, -1: not known. */
 static void tell_held(struct stream *s, struct kept *k, int status)
 {
@@ -427,20 +415,22 @@ static void tell_held(struct stream *s, struct kept *k, int status)
     k->held = NULL;
 }
 
+static void *on_response(void *stream, const struct http_head *head, void *kept, uint64_t duration_ns);
+
 /* The response to this request was told before it. */
 static struct kept *answer(struct stream *s, struct kept *k, struct kept *early, uint32_t request_odd)
 {
     struct early *e = early->early;
 
     e->head.request_odd = request_odd;
-    k = http_response(s, &e->head, k, 0);
+    k = on_response(s, &e->head, k, 0);
     tell_held(s, e->outcome >= 0 ? k : NULL, e->outcome);
     free(e);
     free(early);
     return k;
 }
 
-void *http_request(void *stream, const struct http_head *head, void *early)
+static void *on_request(void *stream, const struct http_head *head, void *early)
 {
     struct stream *s = stream;
     struct proc *p = s->p;
@@ -548,7 +538,7 @@ static void response_metrics(struct stream *s, const struct http_head *head, con
     report_sample(p, TM_HTTP_REQ, 1, 1, NULL, &f, false, time);
 }
 
-void *http_response(void *stream, const struct http_head *head, void *kept, uint64_t duration_ns)
+static void *on_response(void *stream, const struct http_head *head, void *kept, uint64_t duration_ns)
 {
     struct stream *s = stream;
     struct kept *k = kept;
@@ -568,7 +558,7 @@ void *http_response(void *stream, const struct http_head *head, void *kept, uint
     return NULL;
 }
 
-void http_trailers(void *stream, void *kept, bool response, const struct http_field *fields, size_t count)
+static void on_trailers(void *stream, void *kept, bool response, const struct http_field *fields, size_t count)
 {
     struct kept *k = kept;
 
@@ -592,13 +582,13 @@ static void note_ambiguities(struct stream *s, const struct http_totals *totals)
     report_event(s->p, CFG_EW_HTTP, "http.note", s->channel, totals->end_ns, &f);
 }
 
-void http_done(void *stream, void *kept, const struct http_totals *totals)
+static void on_done(void *stream, void *kept, const struct http_totals *totals)
 {
     struct stream *s = stream;
     struct kept *k = kept;
 
     if (k && k->early) { /* nobody has asked for it */
-        http_response(stream, &k->early->head, NULL, 0);
+        on_response(stream, &k->early->head, NULL, 0);
         free(k->early);
     } else {
         tell_held(stream, k, -1); /* it was given up */
@@ -607,3 +597,137 @@ void http_done(void *stream, void *kept, const struct http_totals *totals)
         note_ambiguities(s, totals);
     free(k);
 }
+
+/* --- the rows --- */
+
+static const struct http_sink sink;
+
+static void on_upgraded(void *stream, struct slice to, void *kept)
+{
+    struct stream *s = stream;
+    const struct kept *k = kept;
+
+    if (!to.p && s->p) {
+        stream_anew(s);
+    } else if (to.p && to.len == 3 && !memcmp(to.p, "h2c", 3)) {
+        struct http2 *http2 = http2_new(&sink, s, false);
+
+        if (k && !k->early)
+            http2_upgraded(http2, k->dir, kept, k->first_ns);
+        stream_becomes(s, &protocol_http2, http2);
+    } else {
+        stream_stops(s);
+    }
+}
+
+static void on_rest(void *stream, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    stream_rest(stream, dir, data, len, time_ns);
+}
+
+static void on_note(void *stream, enum http_note note, uint64_t count)
+{
+    switch (note) {
+    case HTTP_NOTE_JOINED: break;
+    case HTTP_NOTE_LOST: stream_lost(stream, LK_TRAFFIC, count); break;
+    case HTTP_NOTE_UNMATCHED: stream_lost(stream, LK_MESSAGE, count); break;
+    case HTTP_NOTE_NOT_HTTP: stream_stops(stream); break;
+    }
+}
+
+static const struct http_sink sink = {.request = on_request,
+                                      .response = on_response,
+                                      .trailers = on_trailers,
+                                      .done = on_done,
+                                      .upgraded = on_upgraded,
+                                      .rest = on_rest,
+                                      .note = on_note};
+
+static const char *const events[] = {"http.req", "http.resp", "http.note", NULL};
+static const enum tm_metric metrics[] = {TM_HTTP_REQ, TM_HTTP_DURATION_SERVER, TM_HTTP_DURATION_CLIENT,
+                                         TM_HTTP_REQ_LENGTH, TM_HTTP_RESP_LENGTH};
+#define TELLS                                                                                                          \
+    .watch = CFG_EW_HTTP, .events = events, .metrics = metrics, .metric_count = sizeof(metrics) / sizeof(*metrics),    \
+    .marks = SOCKF_HTTP
+
+static void *new1(struct stream *s, const struct protocol_start *how)
+{
+    return http1_new(&sink, s, s->joined);
+}
+
+static void feed1(void *decoder, struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    http1_feed(decoder, dir, data, len, time_ns);
+}
+
+static uint64_t skip1(const void *decoder, enum proto_dir dir)
+{
+    return http1_skip(decoder, dir);
+}
+
+static void end1(void *decoder, struct stream *s, enum proto_dir dir, uint64_t time_ns)
+{
+    http1_end(decoder, dir, time_ns);
+}
+
+static void free1(void *decoder, uint64_t time_ns)
+{
+    http1_free(decoder, time_ns);
+}
+
+static int looks_like1(const uint8_t *data, size_t len, bool whole)
+{
+    return http1_detect(data, len);
+}
+
+const struct protocol protocol_http1 = {
+    .detect = {.name = "HTTP", .stream = looks_like1, .replaceable = true, .unmistakable = true},
+    TELLS,
+    .prepare = prepare,
+    .unprepare = unprepare,
+    .new = new1,
+    .feed = feed1,
+    .skip = skip1,
+    .end = end1,
+    .free = free1,
+};
+
+static void *new2(struct stream *s, const struct protocol_start *how)
+{
+    return http2_new(&sink, s, s->joined);
+}
+
+static void feed2(void *decoder, struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    http2_feed(decoder, dir, data, len, time_ns);
+}
+
+static uint64_t skip2(const void *decoder, enum proto_dir dir)
+{
+    return http2_skip(decoder, dir);
+}
+
+static void end2(void *decoder, struct stream *s, enum proto_dir dir, uint64_t time_ns)
+{
+    http2_end(decoder, dir, time_ns);
+}
+
+static void free2(void *decoder, uint64_t time_ns)
+{
+    http2_free(decoder, time_ns);
+}
+
+static int looks_like2(const uint8_t *data, size_t len, bool whole)
+{
+    return http2_detect(data, len);
+}
+
+const struct protocol protocol_http2 = {
+    .detect = {.name = "HTTP", .stream = looks_like2, .replaceable = true, .unmistakable = true},
+    TELLS,
+    .new = new2,
+    .feed = feed2,
+    .skip = skip2,
+    .end = end2,
+    .free = free2,
+};

@@ -7,7 +7,7 @@
 #ifndef SCOPE_TRAFFIC_PAYLOADS_H
 #define SCOPE_TRAFFIC_PAYLOADS_H
 
-#include "traffic/stream.h"
+#include "traffic/protocol.h"
 
 struct buf;
 struct event_base;

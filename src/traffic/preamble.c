@@ -7,11 +7,8 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "model/model.h"
-#include "report/pipeline.h"
-#include "report/report.h"
 #include "report/fields.h"
-#include "traffic/stream.h"
+#include "traffic/protocols.h"
 
 static union address address_of(const struct preamble_addr *from)
 {
@@ -40,7 +37,8 @@ static void add_address(struct fields *f, const char *ip, const char *port, cons
     add_uint(f, port, 6, n);
 }
 
-void preamble_report(struct stream *s, const struct preamble_told *told, uint64_t time_ns)
+/* Tells net.app of what stood in front; the socket has the client of a PROXY header from now on. */
+static void report(struct stream *s, const struct preamble_told *told, uint64_t time_ns)
 {
     static const char *const commands[] = {"connect", "bind", "udp_associate"};
     bool proxy = told->kind == PREAMBLE_PROXY;
@@ -70,3 +68,67 @@ void preamble_report(struct stream *s, const struct preamble_told *told, uint64_
     }
     report_net_app(s->p, s->fd, s->channel, s->protocol, &f, time_ns);
 }
+
+static void told(void *owner, const struct preamble_told *told, uint64_t time_ns)
+{
+    struct stream *s = owner;
+
+    if (s->p)
+        report(s, told, time_ns);
+    if (s->p && told->goes_on) {
+        s->known = NULL; /* it may be anything, also something that becomes TLS later */
+        stream_anew(s);
+    } else {
+        stream_stops(s);
+    }
+}
+
+static void rest(void *owner, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    stream_rest(owner, dir, data, len, time_ns);
+}
+
+static const struct preamble_sink sink = {told, rest};
+
+static void *new_proxy(struct stream *s, const struct protocol_start *how)
+{
+    return preamble_new(&sink, s, PREAMBLE_PROXY, how->dir);
+}
+
+static void *new_socks(struct stream *s, const struct protocol_start *how)
+{
+    return preamble_new(&sink, s, PREAMBLE_SOCKS, how->dir);
+}
+
+static void feed(void *decoder, struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    preamble_feed(decoder, dir, data, len, time_ns);
+}
+
+static void free_decoder(void *decoder, uint64_t time_ns)
+{
+    preamble_free(decoder, time_ns);
+}
+
+static int looks_so(const uint8_t *data, size_t len, bool whole)
+{
+    return preamble_proxy_detect(data, len);
+}
+
+const struct protocol protocol_proxy = {
+    .detect = {.name = "PROXY", .stream = looks_so},
+    .front = true,
+    .tells_app = true,
+    .new = new_proxy,
+    .feed = feed,
+    .free = free_decoder,
+};
+
+const struct protocol protocol_socks = {
+    .detect = {.name = "SOCKS", .exchange = preamble_socks_detect},
+    .front = true,
+    .tells_app = true,
+    .new = new_socks,
+    .feed = feed,
+    .free = free_decoder,
+};

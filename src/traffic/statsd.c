@@ -3,11 +3,8 @@
 #include <stdio.h>
 
 #include "base/buf.h"
-#include "model/model.h"
-#include "report/pipeline.h"
-#include "report/report.h"
-#include "traffic/stream.h"
 #include "protocol/statsd.h"
+#include "traffic/protocols.h"
 
 static const char *text_in(struct buf *b, size_t at)
 {
@@ -32,7 +29,6 @@ static void metric(void *owner, enum proto_dir dir, const struct statsd_metric *
     struct buf texts = BUF_INIT;
     char scaled[40];
 
-    (void)dir;
     if (!s->p)
         return;
     name = put(&texts, m->name);
@@ -57,11 +53,51 @@ static void metric(void *owner, enum proto_dir dir, const struct statsd_metric *
 
 static void lost(void *owner, enum proto_dir dir, uint64_t count)
 {
-    struct stream *s = owner;
-
-    (void)dir;
-    if (s->p)
-        model_loss(s->p->m, s->p, LK_TRAFFIC, count);
+    stream_lost(owner, LK_TRAFFIC, count);
 }
 
-const struct statsd_sink statsd_sink = {.metric = metric, .lost = lost};
+static const struct statsd_sink sink = {.metric = metric, .lost = lost};
+
+static bool wanted(const struct pipeline *pl)
+{
+    return pl->cfg->metric.enable && pl->cfg->metric.watch[CFG_MW_STATSD];
+}
+
+static void *new(struct stream *s, const struct protocol_start *how)
+{
+    return statsd_new(&sink, s, s->joined);
+}
+
+static void feed(void *decoder, struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    statsd_feed(decoder, dir, data, len, time_ns);
+}
+
+static void datagram(void *decoder, struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len,
+                     uint64_t time_ns)
+{
+    if (data)
+        statsd_datagram(decoder, dir, data, (size_t)len, (size_t)len, time_ns);
+    else
+        stream_lost(s, LK_TRAFFIC, len);
+}
+
+static void end(void *decoder, struct stream *s, enum proto_dir dir, uint64_t time_ns)
+{
+    statsd_end(decoder, dir, time_ns);
+}
+
+static void free_decoder(void *decoder, uint64_t time_ns)
+{
+    statsd_free(decoder);
+}
+
+const struct protocol protocol_statsd = {
+    .detect = {.name = "STATSD", .stream = statsd_detect, .datagram = statsd_detect, .replaceable = true},
+    .wanted = wanted,
+    .new = new,
+    .feed = feed,
+    .datagram = datagram,
+    .end = end,
+    .free = free_decoder,
+};

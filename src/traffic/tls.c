@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From the hellos of a TLS connection to its net.app: docs/data-model.md, "Protocols". And whether its plaintext is seen:
  * docs/traffic.md, "What is seen of TLS". */
-#include "protocol/tls.h"
+#include "traffic/tls.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,19 +9,19 @@
 
 #include "base/mem.h"
 #include "model/images.h"
-#include "model/model.h"
-#include "report/pipeline.h"
-#include "report/report.h"
 #include "report/fields.h"
 #include "traffic/payloads.h"
-#include "traffic/stream.h"
+#include "traffic/protocols.h"
 
 #define NAME_MAX_BYTES 255u /* of a server's name (RFC 1035, section 2.3.4), and of a protocol's (RFC 7301) */
 
-/* What is told when both hellos are known. */
+/* Of a connection that begins as TLS. What both hellos say is told, once: when they were read, or will not be. What comes
+ * behind them is encrypted: of it only the headers of records are looked at, to know whether data pass (unread). */
 struct hellos {
     struct tls *decoder;
     struct stream *stream;
+    struct hello_watch watch;   /* what was enough to recognise it may not have been all of it */
+    uint64_t looked;            /* bytes so far */
     struct tls_records records; /* what comes behind them */
     bool tell;           /* net.app */
     bool both;           /* they were read */
@@ -107,22 +107,27 @@ static void done(void *owner, enum tls_end why, int alert)
 
 static const struct tls_sink sink = {.client_hello = client_hello, .server_hello = server_hello, .done = done};
 
-struct hellos *hellos_new(struct stream *s, bool tell, uint64_t time_ns)
+static void *new(struct stream *s, const struct protocol_start *how)
 {
-    struct hellos *h = xcalloc(1, sizeof(*h));
+    struct hellos *h;
 
+    if (s->datagrams)
+        return NULL;
+    h = xcalloc(1, sizeof(*h));
     h->stream = s;
-    h->tell = tell;
-    h->time_ns = time_ns;
+    h->tell = how->tell;
+    h->time_ns = how->time_ns;
     h->decoder = tls_new(&sink, h);
+    if (s->start)
+        h->watch = s->start->hello;
     return h;
 }
 
-void hellos_free(struct hellos *h)
+static void hellos_free(void *decoder, uint64_t time_ns)
 {
-    if (!h)
-        return;
-    tls_free(h->decoder);
+    struct hellos *h = decoder;
+
+    tls_free(h->decoder); /* tells what is known, if it wasn't told */
     free(h->server_name);
     for (size_t i = 0; i < h->offered_count; i++)
         free(h->offered[i]);
@@ -136,7 +141,30 @@ static bool is_read(const struct stream *s)
     return s->joined || !s->sock || s->sock->flags & SOCKF_PLAIN || !s->p || s->p->tls_read;
 }
 
-bool hellos_feed(struct hellos *h, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+/* Plaintext may be told a moment after the ciphertext, and many at a time: from when on it would have been. */
+#define UNREAD_WAIT_NS UINT64_C(2000000000)
+
+static void unread_found(struct stream *s, uint64_t time_ns)
+{
+    s->unread = true;
+    if (!s->p->tls_unread_ns)
+        s->p->tls_unread_ns = time_ns;
+}
+
+void tls_watch(struct stream *s, struct hello_watch *h, enum proto_dir dir, const uint8_t *data, uint64_t len,
+               uint64_t time_ns)
+{
+    const uint8_t *random;
+
+    if (!h->first.len)
+        h->dir = (uint8_t)dir;
+    random = dir == h->dir ? tls_first_add(&h->first, data, (size_t)len) : NULL;
+    if (random && tls_socket_hello(s->p, s->fd, s->channel, dir, random, time_ns))
+        s->relayed = true;
+}
+
+/* True: nothing more is needed. */
+static bool read_hellos(struct hellos *h, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
     struct stream *s = h->stream;
     enum tls_talk talk;
@@ -144,37 +172,51 @@ bool hellos_feed(struct hellos *h, enum proto_dir dir, const uint8_t *data, uint
     tls_feed(h->decoder, dir, data, len, time_ns);
     talk = tls_records_feed(&h->records, dir, data, len);
     if (!tls_done(h->decoder))
-        return false;
+        return h->looked > 2 * TLS_HELLO_MAX;
     if (!h->both || is_read(s))
         return true;
     if (talk == TLS_TALK_YES)
-        tls_unread_found(s, time_ns);
+        unread_found(s, time_ns);
     return talk != TLS_TALK_UNDECIDED;
 }
 
-bool hellos_done(const struct hellos *h)
+static void hellos_feed(void *decoder, struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len,
+                        uint64_t time_ns)
 {
-    return tls_done(h->decoder);
+    struct hellos *h = decoder;
+
+    if (tls_may_watch(s, data))
+        tls_watch(s, &h->watch, dir, data, len, time_ns);
+    h->looked += len;
+    if (read_hellos(h, dir, data, len, time_ns))
+        stream_stops(s);
 }
 
-uint64_t hellos_skip(const struct hellos *h, enum proto_dir dir)
+static uint64_t skip(const void *decoder, enum proto_dir dir)
 {
+    const struct hellos *h = decoder;
+
     if (!tls_done(h->decoder) && tls_skip(h->decoder, dir) == 0)
         return 0;
     return tls_records_skip(&h->records, dir);
 }
 
-/* --- what can't be read --- */
-
-/* Plaintext may be told a moment after the ciphertext, and many at a time: from when on it would have been. */
-#define UNREAD_WAIT_NS UINT64_C(2000000000)
-
-void tls_unread_found(struct stream *s, uint64_t time_ns)
+static int looks_so(const uint8_t *data, size_t len, bool whole)
 {
-    s->unread = true;
-    if (!s->p->tls_unread_ns)
-        s->p->tls_unread_ns = time_ns;
+    return tls_detect(data, len);
 }
+
+const struct protocol protocol_tls = {
+    .detect = {.name = "TLS", .stream = looks_so, .replaceable = true},
+    .encrypts = true,
+    .tells_app = true,
+    .new = new,
+    .feed = hellos_feed,
+    .skip = skip,
+    .free = hellos_free,
+};
+
+/* --- what can't be read --- */
 
 bool tls_is_unread(const struct proc *p, const struct sock *sock)
 {

@@ -8,6 +8,7 @@
 #include "model/model.h"
 #include "report/pipeline.h"
 #include "report/report.h"
+#include "traffic/tls.h"
 
 #define BUCKETS 256u
 

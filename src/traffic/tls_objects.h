@@ -30,10 +30,6 @@ void tls_object_data(struct proc *p, const struct traffic *t);
 void tls_object_at(struct proc *p, const struct traffic *t, int64_t fd, uint64_t channel);
 /* The first encrypted bytes that its library writes or reads: t->offset says where they stand. */
 void tls_object_hello(struct proc *p, const struct traffic *t);
-/* A ClientHello passed through a socket: descriptor fd, whose file has this channel. True if it has passed through another
- * one in the other direction: the process passes on what others encrypt. */
-bool tls_socket_hello(struct proc *p, int64_t fd, uint64_t channel, enum proto_dir dir, const uint8_t *random,
-                      uint64_t time_ns);
 /* An object begins, or has ended: what follows belongs to another connection. */
 void tls_object_end(struct proc *p, uint64_t object, uint64_t time_ns);
 /* Some plaintext of the process is missing, and nobody knows where: each goes on as one that was joined half-way. */
