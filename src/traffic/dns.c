@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "collector/fields.h"
 #include "protocol/dns.h"
 #include "traffic/protocols.h"
 
@@ -158,7 +157,7 @@ static void unanswered(void *owner, const struct dns_exchange *exchange, enum dn
 
     FIELDS(f, TM_MAX_FIELDS);
     if (p && why == DNS_END_FORGOTTEN)
-        report_loss(p->c, p, LK_MESSAGE, 1); /* its answer may come */
+        model_loss(p->m, p, LK_MESSAGE, 1); /* its answer may come */
     if (!p || !a || why == DNS_END_FORGOTTEN || why == DNS_END_EARLY) {
         free(a);
         return;
@@ -179,10 +178,7 @@ static void unanswered(void *owner, const struct dns_exchange *exchange, enum dn
 
 static void note(void *owner, enum dns_note what, uint64_t count)
 {
-    struct stream *s = owner;
-
-    if (s->p)
-        report_loss(s->p->c, s->p, what == DNS_NOTE_LOST ? LK_TRAFFIC : LK_MESSAGE, count);
+    stream_lost(owner, what == DNS_NOTE_LOST ? LK_TRAFFIC : LK_MESSAGE, count);
 }
 
 static const struct dns_sink sink = {.query = query, .response = response, .unanswered = unanswered, .note = note};

@@ -52,7 +52,7 @@ void stream_rest(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
 void stream_lost(struct stream *s, enum loss_kind kind, uint64_t count)
 {
     if (s->p)
-        report_loss(s->p->c, s->p, kind, count);
+        model_loss(s->p->m, s->p, kind, count);
 }
 
 void stream_waits(struct stream_wait *w, struct stream *s, struct proc *p)

@@ -6,8 +6,12 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "model/model.h"
+#include "report/pipeline.h"
+#include "report/report.h"
 #include "session/payload.h"
 #include "session/payload_link.h"
+#include "session/session.h"
 
 #define QUEUE ((size_t)1 << 20) /* bytes that are written together, if they come within a turn of core_turn() */
 #define PEERS_MAX 64u           /* flows of a datagram socket at a time; the one that was silent longest ends */
@@ -20,7 +24,7 @@ struct payload_target {
     uint64_t lost;               /* of the store's, reported */
     bool told;                   /* the log says that something could not be written */
     struct payload_link *link;
-    struct collector *c;
+    struct payloads *all;
     struct pipeline *pl; /* of whose configuration */
 };
 
@@ -40,9 +44,9 @@ static bool is_true(const char *name)
     return value && strcmp(value, "true") == 0;
 }
 
-static void open_dir(struct collector *c, struct payload_target *to, const char *dir)
+static void open_dir(struct payloads *all, struct payload_target *to, const char *dir)
 {
-    const struct session *session = c->opt->session;
+    const struct session *session = all->session;
     struct payload_options o = {.dir = dir, .headers = is_true("SCOPE_PAYLOAD_HEADER"), .queue = QUEUE};
     int rc;
 
@@ -56,11 +60,11 @@ static void open_dir(struct collector *c, struct payload_target *to, const char 
         log_error("payloads can't be written to %s: %s", dir, strerror(-rc));
 }
 
-static void open_link(struct collector *c, struct payload_target *to, struct pipeline *pl)
+static void open_link(struct payloads *all, struct payload_target *to, struct pipeline *pl)
 {
     char *start = telemetry_payload_start(pl->tm);
 
-    to->link = payload_link_new(c->base, &pl->cfg->cribl.transport, start);
+    to->link = payload_link_new(all->base, &pl->cfg->cribl.transport, start);
     free(start);
 }
 
@@ -70,10 +74,10 @@ static bool connects(const struct config *cfg)
     return cfg->cribl.enable && cfg->cribl.transport.type != CFG_FILE && cfg->cribl.transport.type != CFG_UDP;
 }
 
-static struct payload_target *target_of(struct collector *c, struct pipeline *pl)
+static struct payload_target *target_of(struct payloads *all, struct pipeline *pl)
 {
     bool link = connects(pl->cfg) && !is_true("SCOPE_PAYLOAD_TO_DISK");
-    struct payload_target *to = link ? NULL : c->payload_targets;
+    struct payload_target *to = link ? NULL : all->targets;
 
     if (pl->payload_to)
         return pl->payload_to;
@@ -81,23 +85,23 @@ static struct payload_target *target_of(struct collector *c, struct pipeline *pl
         to = to->next;
     if (!to) {
         to = xcalloc(1, sizeof(*to));
-        to->c = c;
+        to->all = all;
         to->pl = pl;
         if (link)
-            open_link(c, to, pl);
+            open_link(all, to, pl);
         else
-            open_dir(c, to, pl->cfg->payload.dir);
-        to->next = c->payload_targets;
-        c->payload_targets = to;
+            open_dir(all, to, pl->cfg->payload.dir);
+        to->next = all->targets;
+        all->targets = to;
     }
     pl->payload_to = to;
     return to;
 }
 
-void payloads_prepare(struct collector *c, struct pipeline *pl)
+void payloads_prepare(struct payloads *all, struct pipeline *pl)
 {
     if (pl->cfg->payload.enable)
-        target_of(c, pl);
+        target_of(all, pl);
 }
 
 static struct payload_addr peer_of(const struct stream *s)
@@ -153,7 +157,7 @@ static void note_lost(struct payload_target *to, int rc)
     }
     if (lost == to->lost)
         return;
-    to->c->lost[LK_PAYLOAD] += lost - to->lost;
+    to->all->model->lost[LK_PAYLOAD] += lost - to->lost;
     telemetry_loss(to->pl->tm, NULL, report_loss_name(LK_PAYLOAD), lost - to->lost, clock_now_real());
     to->lost = lost;
 }
@@ -191,9 +195,9 @@ static struct stream_flow *flow_of(struct stream *s, uint64_t len, uint64_t time
     if (f && *at == f) {
         *at = f->next;
     } else {
-        to = target_of(s->p->c, s->p->pl);
+        to = target_of(s->p->m->payloads, s->p->pl);
         if (!to->link && !to->store) {
-            report_loss(s->p->c, s->p, LK_PAYLOAD, len);
+            model_loss(s->p->m, s->p, LK_PAYLOAD, len);
             return NULL;
         }
         id = identity(s);
@@ -219,13 +223,13 @@ static void keep(struct stream *s, enum proto_dir dir, const uint8_t *data, uint
     if (!f)
         return;
     if (!data && wanted)
-        report_loss(s->p->c, s->p, LK_PAYLOAD, len);
+        model_loss(s->p->m, s->p, LK_PAYLOAD, len);
     if (!f->way)
         note_lost(f->to, data ? payload_data(f->flow, to, time_ns, data, len) : payload_gap(f->flow, to, time_ns, len));
     else if (!data)
         payload_way_gap(f->way, to, time_ns, len);
     else if (!payload_way_data(f->way, to, time_ns, data, len))
-        report_loss(s->p->c, s->p, LK_PAYLOAD, len);
+        model_loss(s->p->m, s->p, LK_PAYLOAD, len);
 }
 
 void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
@@ -279,9 +283,9 @@ void payloads_unread(struct proc *p, int64_t fd, struct sock *sock, uint64_t tim
     payloads_end(&told, time_ns);
 }
 
-void payloads_flush(struct collector *c)
+void payloads_flush(struct payloads *all)
 {
-    for (struct payload_target *to = c->payload_targets; to; to = to->next) {
+    for (struct payload_target *to = all->targets; to; to = to->next) {
         if (to->link)
             payload_link_flush(to->link);
         else if (to->store)
@@ -289,11 +293,11 @@ void payloads_flush(struct collector *c)
     }
 }
 
-void payloads_finish(struct collector *c, unsigned wait_ms)
+void payloads_finish(struct payloads *all, unsigned wait_ms)
 {
     uint64_t now = clock_now_mono(), until = now + wait_ms * UINT64_C(1000000);
 
-    for (struct payload_target *to = c->payload_targets; to; to = to->next) {
+    for (struct payload_target *to = all->targets; to; to = to->next) {
         uint64_t lost;
 
         if (to->store)
@@ -302,20 +306,20 @@ void payloads_finish(struct collector *c, unsigned wait_ms)
             continue;
         now = clock_now_mono();
         lost = payload_link_finish(to->link, now < until ? (unsigned)((until - now) / 1000000) : 0);
-        c->lost[LK_PAYLOAD_DESTINATION] += lost;
+        all->model->lost[LK_PAYLOAD_DESTINATION] += lost;
         telemetry_loss(to->pl->tm, NULL, report_loss_name(LK_PAYLOAD_DESTINATION), lost, clock_now_real());
     }
 }
 
-void payloads_close(struct collector *c)
+void payloads_close(struct payloads *all)
 {
-    for (struct payload_target *to; (to = c->payload_targets);) {
+    for (struct payload_target *to; (to = all->targets);) {
         int rc = to->store ? payload_close(to->store) : 0;
 
         if (rc < 0)
             log_error("payloads: %s: %s", to->dir, strerror(-rc));
         payload_link_free(to->link);
-        c->payload_targets = to->next;
+        all->targets = to->next;
         free(to->dir);
         free(to);
     }

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/pool.h"
+#include "model/fds.h"
 #include "traffic/feed.h"
 #include "traffic/payloads.h"
 #include "traffic/recognise.h"
@@ -58,14 +59,14 @@ void stream_free(struct stream *s, uint64_t time_ns)
  * parts of one connection: their counters count them apart. */
 static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct stream *s)
 {
-    if (p->borrowed || !p->seg || p->seg->broken)
+    if (p->borrowed || !p->seg)
         return;
     for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
         uint64_t n = s->speaks->skip ? s->speaks->skip(s->decoder, dir) : 0, to;
 
         if (d->pos[dir] == DESC_NO_POS)
             continue;
-        if (file_shared(d->file) || s->flows || (dir == PROTO_TX && fds_is_console(p, d)))
+        if (file_shared(d->file) || s->flows || (dir == PROTO_TX && report_is_console(p, d)))
             n = 0;
         if (n > SKIP_MAX - 1)
             n = SKIP_MAX - 1;
@@ -73,8 +74,8 @@ static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct s
         /* one that has no end is renewed now and then */
         if (to ? to > d->skip[dir] && (n < SKIP_MAX - 1 || d->skip[dir] < d->pos[dir] + SKIP_MAX / 2)
                : d->skip[dir] > d->pos[dir]) {
-            segment_skip(&p->seg->map, (uint64_t)fd, d->gen, dir == PROTO_TX, to);
-            d->skip[dir] = to;
+            if (p->m->watch->tell_skip(p, fd, d->gen, dir == PROTO_TX, to))
+                d->skip[dir] = to;
         }
     }
 }
@@ -110,10 +111,10 @@ enum fd_want stream_want(const struct proc *p, const struct desc *d)
 }
 
 /* Plaintext of which nothing is wanted, nor its length, need not be copied. */
-static void tell_done(const struct proc *p, const struct stream *s, const struct traffic *t)
+static void tell_done(struct proc *p, const struct stream *s, const struct traffic *t)
 {
-    if (t->life && want_of(p, s) == FDW_NONE && !s->flows && !p->borrowed && p->seg && !p->seg->broken)
-        segment_tls_done(&p->seg->map, t->object, t->life);
+    if (t->life && want_of(p, s) == FDW_NONE && !s->flows)
+        p->m->watch->tell_tls_done(p, t->object, t->life);
 }
 
 static void with(struct stream *s, struct proc *p, int64_t fd)
@@ -259,7 +260,7 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
 
 struct stream *stream_of_object(struct proc *p, bool joined)
 {
-    struct stream *s = stream_new(NULL, ++p->c->last_channel, true);
+    struct stream *s = stream_new(NULL, ++p->m->last_channel, true);
 
     s->joined = joined;
     return s;
@@ -324,9 +325,4 @@ void stream_net_fields_of(struct fields *f, const struct stream *s, const union 
 void stream_net_fields(struct fields *f, const struct stream *s, struct address_texts *t)
 {
     stream_net_fields_of(f, s, stream_from(s), t);
-}
-
-bool stream_is_http(const struct sock *s)
-{
-    return s->flags & SOCKF_HTTP;
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "collector/fields.h"
+#include "model/images.h"
 #include "traffic/payloads.h"
 #include "traffic/protocols.h"
 
@@ -217,19 +217,12 @@ const struct protocol protocol_tls = {
 
 /* --- what can't be read --- */
 
-/* Whether records of the process, which might have told plaintext, were lost. */
-static bool lost_some(const struct proc *p)
-{
-    const uint64_t *lost = p->seg ? p->seg->loss_seen : NULL;
-
-    return lost && (lost[LOSS_RECORD] || lost[LOSS_DATA] || lost[LOSS_SLOT] || lost[LOSS_COPY]);
-}
-
 bool tls_is_unread(const struct proc *p, const struct sock *sock)
 {
     const struct stream *s = sock->stream;
 
-    return s && s->unread && !s->relayed && !sock->plain && !(sock->flags & SOCKF_PLAIN) && !p->tls_read && !lost_some(p);
+    return s && s->unread && !s->relayed && !sock->plain && !(sock->flags & SOCKF_PLAIN) && !p->tls_read &&
+           !p->m->watch->lost_records(p);
 }
 
 /* Never more than is known. */
@@ -257,9 +250,9 @@ static void tell_unread(struct proc *p, uint64_t time_ns)
 
     p->tls_unread_ns = 0;
     p->tls_told = true;
-    if (images_has(p->c->unread, exe, strlen(exe), &none) || images_unlisted(p->c->unread))
+    if (images_has(p->m->unread, exe, strlen(exe), &none) || images_unlisted(p->m->unread))
         return;
-    images_add(&p->c->unread, exe, strlen(exe), &none);
+    images_add(&p->m->unread, exe, strlen(exe), &none);
     text = xasprintf("TLS of this program can't be read: %s", reason_of(p));
     report_note(p, text, exe, strlen(exe), time_ns);
     free(text);
@@ -291,7 +284,7 @@ void tls_look_unread(struct proc *p)
     if (!p->tls_unread_ns || now < p->tls_unread_ns + UNREAD_WAIT_NS)
         return;
     p->tls_unread_ns = 0;
-    if (p->tls_told || p->tls_read || lost_some(p))
+    if (p->tls_told || p->tls_read || p->m->watch->lost_records(p))
         return;
     fd_table_each(&p->fds, look_at, &any);
     if (any)

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "collector/core.h"
 #include "traffic/tls.h"
 
 #define BUCKETS 256u
@@ -221,7 +220,7 @@ void tls_object_data(struct proc *p, const struct traffic *t)
     struct desc *d;
 
     if (!o) {
-        report_loss(p->c, p, LK_TRAFFIC, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0);
+        model_loss(p->m, p, LK_TRAFFIC, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0);
         return;
     }
     d = socket_of(p, o);

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "collector/fields.h"
 #include "traffic/protocols.h"
 
 /* As with Redis itself: */

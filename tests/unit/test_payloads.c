@@ -72,7 +72,7 @@ static void expect_payloads(const char *want)
     struct payload_record rec;
     struct buf b = BUF_INIT;
 
-    payloads_flush(&c);
+    payloads_flush(&c.payloads);
     assert_int_equal(payload_reader_new(dir, 0, 0, &r), 0);
     while (payload_next(r, &rec) == 1) {
         char text[64];
