@@ -195,7 +195,7 @@ static uint64_t hash_add(uint64_t h, const void *bytes, size_t len)
 static bool same_identity(const struct identity *id, const struct text text[MEMBERS], const uint32_t number[MEMBERS])
 {
     for (size_t i = 0; i < MEMBERS; i++) {
-        const char *at = (const char *)&id->who + members[i].offset;
+        const char *at = (const char *)&id->who + members[i].offset, *kept;
 
         if (members[i].size == 1) {
             if (memcmp(at, &number[i], sizeof(number[i])) != 0)
@@ -204,8 +204,8 @@ static bool same_identity(const struct identity *id, const struct text text[MEMB
             if (strncmp(at, text[i].p ? text[i].p : "", members[i].size - 1u) != 0)
                 return false;
         } else {
-            memcpy(&at, at, sizeof(at));
-            if (!at != !text[i].p || (at && strcmp(at, text[i].p) != 0))
+            memcpy(&kept, at, sizeof(kept));
+            if (!kept != !text[i].p || (kept && strcmp(kept, text[i].p) != 0))
                 return false;
         }
     }

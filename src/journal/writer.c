@@ -732,8 +732,8 @@ static uint8_t *put_values(struct journal_writer *w, uint8_t *p, struct shape *s
         bits = put_value(w, &p, r->kind == EV_METRIC ? &r->value : &text, last++, room);
         bit = 2;
     }
-    for (const struct tm_field *f = r->fields, *end = f + r->field_count; f < end; f++, last++) {
-        if (put_value(w, &p, f, last, room))
+    for (size_t i = 0; i < r->field_count; i++) {
+        if (put_value(w, &p, &r->fields[i], &last[i], room))
             bits |= bit;
         bit <<= 1;
         if (!bit) { /* 64 of them */

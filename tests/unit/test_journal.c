@@ -1074,8 +1074,42 @@ static void test_far(void **state)
     free(bytes);
 }
 
-int main(void)
+/* test_journal --seeds DIRECTORY: for tests/fuzz/fuzz_journal.c. */
+static int write_seeds(const char *directory)
 {
+    static const uint64_t counts[] = {1, 4, 40};
+    uint64_t at[BLOCKS + 1];
+    size_t size;
+
+    for (size_t i = 0; i <= sizeof(counts) / sizeof(*counts); i++) {
+        char path[4096];
+        uint8_t *bytes;
+        int fd;
+
+        if (i < sizeof(counts) / sizeof(*counts)) {
+            struct journal_writer *w = writer_of(fd = new_file());
+
+            write_made(w, 0, counts[i]);
+            journal_writer_free(w, 10000);
+            bytes = content(fd, &size);
+            close(fd);
+        } else {
+            bytes = small_journal(&size, at);
+        }
+        snprintf(path, sizeof(path), "%s/%zu", directory, i);
+        fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        if (fd < 0 || write(fd, bytes, size) != (ssize_t)size)
+            return 1;
+        close(fd);
+        free(bytes);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "--seeds") == 0)
+        return write_seeds(argv[2]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_values),
