@@ -1074,6 +1074,159 @@ static void test_far(void **state)
     free(bytes);
 }
 
+/* --- another reader, written from docs/journal.md: tests/lib/journal.py --- */
+
+static void put_hex(FILE *f, const void *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        fprintf(f, "%02x", ((const uint8_t *)bytes)[i]);
+}
+
+static void put_text(FILE *f, const char *text)
+{
+    put_hex(f, text, strlen(text));
+}
+
+static void put_member(FILE *f, const char *name, const char *text)
+{
+    if (!text)
+        return;
+    fprintf(f, " %s=", name);
+    put_text(f, text);
+}
+
+static void put_process(FILE *f, const struct tm_process *p)
+{
+    put_member(f, "cgroup", p->cgroup);
+    put_member(f, "cmd", p->cmd);
+    put_member(f, "container", p->container);
+    put_member(f, "exe", p->exe);
+    fprintf(f, " gid=%u", p->gid);
+    put_member(f, "groupname", p->groupname);
+    put_member(f, "host", p->host);
+    fprintf(f, " host_pid=%u", p->host_pid);
+    put_member(f, "id", p->id);
+    put_member(f, "k8s_pod", p->k8s_pod);
+    put_member(f, "machine_id", p->machine_id);
+    fprintf(f, " pid=%u ppid=%u", p->pid, p->ppid);
+    put_member(f, "proc", p->proc);
+    fprintf(f, " uid=%u", p->uid);
+    put_member(f, "username", p->username);
+    put_member(f, "uuid", p->uuid);
+}
+
+static void put_field(FILE *f, const char *name, const struct tm_field *v)
+{
+    static const uint8_t wire[] = {
+        [TM_STR] = WIRE_STR, [TM_INT] = WIRE_INT, [TM_UINT] = WIRE_UINT, [TM_NUM] = WIRE_NUM, [TM_BOOL] = WIRE_BOOL,
+        [TM_STRLIST] = WIRE_LIST, [TM_HUNDREDTHS] = WIRE_HUNDREDTHS, [TM_WHO] = WIRE_WHO, [TM_OWNER] = WIRE_OWNER};
+
+    fputc(' ', f);
+    put_text(f, name);
+    fprintf(f, "/%02x/", wire[v->type]);
+    switch (v->type) {
+    case TM_STR:
+        put_hex(f, v->v.str.p, v->v.str.len);
+        break;
+    case TM_STRLIST:
+        for (size_t i = 0; i < v->v.list.count; i++) {
+            fputs(i ? "," : "", f);
+            put_text(f, v->v.list.p[i]);
+        }
+        break;
+    case TM_NUM:
+        put_hex(f, &v->v.num, sizeof(v->v.num));
+        break;
+    case TM_BOOL:
+        fprintf(f, "%d", v->v.b);
+        break;
+    case TM_UINT:
+        fprintf(f, "%llu", (unsigned long long)v->v.u);
+        break;
+    case TM_INT: case TM_HUNDREDTHS:
+        fprintf(f, "%lld", (long long)v->v.i);
+        break;
+    case TM_WHO: case TM_OWNER:
+        break;
+    }
+}
+
+static void put_record_line(FILE *f, const struct ev_record *r)
+{
+    const struct tm_field text = {.type = TM_STR, .v.str = {r->text, r->text_len}};
+
+    fprintf(f, "%d %llu %llu ", r->kind, (unsigned long long)r->time_ns, (unsigned long long)r->channel);
+    put_text(f, r->kind == EV_METRIC ? r->type : r->sourcetype);
+    fputc(' ', f);
+    put_text(f, r->kind == EV_METRIC ? r->name : r->source);
+    put_process(f, r->who);
+    for (size_t i = 0; i < r->tag_count; i++) {
+        fputc(' ', f);
+        put_text(f, r->tags[i].name);
+        fputc(':', f);
+        put_text(f, r->tags[i].value);
+    }
+    if (r->kind != EV_EVENT)
+        put_field(f, "", r->kind == EV_METRIC ? &r->value : &text);
+    for (size_t i = 0; i < r->field_count; i++)
+        put_field(f, r->fields[i].name, &r->fields[i]);
+    fputc('\n', f);
+}
+
+static void compare_with_other_reader(int fd)
+{
+    const char *root = getenv("SOURCE_ROOT");
+    struct journal_reader *r = reader_of(fd, NULL);
+    struct ev_record got;
+    char command[4096], *ours, theirs[65536];
+    size_t size, at = 0, n;
+    FILE *f = open_memstream(&ours, &size);
+
+    while (journal_next(r, &got))
+        put_record_line(f, &got);
+    fclose(f);
+    no_damage(r);
+    journal_reader_free(r);
+    if (!root) /* meson runs tests in the build directory */
+        root = access("tests/lib/journal.py", R_OK) == 0 ? "." : "..";
+    snprintf(command, sizeof(command), "python3 '%s/tests/lib/journal.py' /proc/%d/fd/%d", root, (int)getpid(), fd);
+    f = popen(command, "r");
+    assert_non_null(f);
+    while ((n = fread(theirs, 1, sizeof(theirs), f))) {
+        assert_true(n <= size - at);
+        assert_memory_equal(ours + at, theirs, n);
+        at += n;
+    }
+    assert_int_equal(pclose(f), 0);
+    assert_int_equal(at, size);
+    free(ours);
+}
+
+static void test_other_reader(void **state)
+{
+    const struct ev_tag tags[] = {{"team", "blue"}, {"\xff", "\xfe"}};
+    struct tm_process other = nginx;
+    int fd = new_file();
+    struct journal_writer *w = writer_of(fd);
+    struct made m;
+
+    other.pid = 17;
+    other.k8s_pod = "pod";
+    other.groupname = NULL;
+    for (uint64_t n = 0; n < 12000; n++) {
+        make(&m, n);
+        m.r.who = n % 7 == 3 ? &other : &nginx;
+        m.r.tags = tags;
+        m.r.tag_count = m.r.kind == EV_NOTICE ? 0 : n % 3;
+        assert_true(journal_write(w, &m.r));
+        if (n % 1000 < 5)
+            journal_tick(w, 0);
+    }
+    journal_writer_free(w, 10000);
+    compare_with_other_reader(fd);
+    close(fd);
+}
+
 /* test_journal --seeds DIRECTORY: for tests/fuzz/fuzz_journal.c. */
 static int write_seeds(const char *directory)
 {
@@ -1130,6 +1283,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_clock),
         cmocka_unit_test(test_far),
+        cmocka_unit_test(test_other_reader),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
