@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "cli/commands.h"
 
-#define FOLLOW_MS 100
+#define FOLLOW_MS 20
 
 const struct cli_command *const cli_commands[] = {
     &command_run,     &command_watch,   &command_attach,  &command_detach,     &command_events, &command_metrics,

@@ -382,8 +382,8 @@ def names_neither_forge_nor_drive(ctx):
         _clean(ctx.tool_run(*words).out, " ".join(words))
     _clean((session.dir / "events.json").read_bytes(), "events.json")
     check(SHOWN in ctx.tool_run("events", "-a").out.decode(), "the name isn't among the events")
-    names = {e["data"].get("file") for e in map(json.loads, ctx.tool_run("events", "-a", "-j").out.splitlines())
-             if isinstance(e["data"], dict)}
+    names = {e["body"]["data"].get("file") for e in map(json.loads, ctx.tool_run("events", "-a", "-j").out.splitlines())
+             if isinstance(e["body"]["data"], dict)}
     check(str(setuid) in names, "the JSON has another name", repr(names))
     for words in (["run", "--", f"./{NAME}-missing"], ["events", "--eval", f"{NAME}("], ["run", "-l", NAME, "true"],
                   ["extract", NAME + "/"], ["flows", NAME], ["attach", NAME], ["config", "check", NAME]):
