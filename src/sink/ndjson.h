@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Events and metrics as lines of JSON: docs/data-model.md, "Events" and
+ * "Metrics". Used by the sink of that name, and by readers of a journal, who
+ * print what a file destination would have got.
+ */
+#ifndef SCOPE_SINK_NDJSON_H
+#define SCOPE_SINK_NDJSON_H
+
+#include "base/buf.h"
+#include "event/event.h"
+
+/* Remembers how the processes of late look as JSON, which is nearly the same in each of their lines. */
+struct ndjson;
+
+struct ndjson *ndjson_new(void);
+void ndjson_free(struct ndjson *n);
+
+/* Appends one line with its newline. Valid JSON whatever the record's strings hold: bytes that aren't UTF-8 become
+ * U+FFFD, numbers that JSON hasn't null. */
+void ndjson_record(struct ndjson *n, struct buf *to, const struct ev_record *r);
+/* A process is known by its address: to be called before that is used for another one or its members change. */
+void ndjson_forget(struct ndjson *n, const struct tm_process *who);
+
+/* Appends a field's value alone. Not for TM_WHO and TM_OWNER, which are members. */
+void ndjson_value(struct buf *b, const struct tm_field *f);
+
+#endif
