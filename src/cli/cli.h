@@ -110,6 +110,8 @@ int cli_usage(const struct cli_command *c, const char *fmt, ...) __attribute__((
 const char *cli_closest(const char *word, const char *const *candidates);
 /* stdout was written completely? Else EXIT_FAILED with a message (nothing for EPIPE). Call at the end. */
 int cli_finish(int status);
+/* Much is going to be written to stdout: in large pieces, unless a terminal reads it. Before anything is. */
+void cli_buffer(void);
 /* A pause of whoever follows a file that grows. False if nobody reads stdout any more (`| head`), which a write would
  * only tell when there is something to write. */
 bool cli_pause(void);
@@ -183,7 +185,7 @@ extern const struct cli_option cli_session_options[]; /* --id */
 int cli_session(const struct args *a, struct session *ret);
 /* Has a session that is being recorded written out, and loads its metadata again. As session_sync(). */
 int cli_refresh(struct session *s, unsigned timeout_ms);
-/* Path of a destination that is a file, or NULL: malloc'ed. */
+/* Path of a destination that is a file or a journal, or NULL: malloc'ed. */
 char *cli_path_of(const char *url);
 /* A line as an object, or NULL; a reference for the caller. */
 struct json_t *cli_json(const char *line, size_t len);

@@ -295,23 +295,12 @@ static void print_text(struct view *v, uint64_t id, json_t *body)
     buf_free(&b);
 }
 
-static void print_json(struct records *r)
-{
-    size_t len;
-    const char *line = records_line(r, &len);
-
-    if (line) {
-        text_json(line, len, stdout);
-        putchar('\n');
-    }
-}
-
 static void print_event(struct view *v, struct records *r)
 {
     json_t *event;
 
     if (v->json)
-        print_json(r);
+        records_print(r, stdout);
     else if ((event = records_json(r)))
         print_text(v, records_id(r), json_object_get(event, "body"));
 }
@@ -355,7 +344,7 @@ static int print_single(struct view *v, struct records *r, const char *id)
         return EXIT_FAILED;
     }
     if (v->json) {
-        print_json(r);
+        records_print(r, stdout);
         return 0;
     }
     table_pair(stdout, 0, "ID", id);
@@ -496,7 +485,7 @@ static int show_sorted(struct view *v, struct records *r, size_t limit)
     if (count && !has_key(&list[0])) /* those without come last */
         cli_error("--sort: none of these events has a member %s with a number or a text", v->sort);
     for (size_t i = 0; i < count; i++) {
-        if (rc == 0)
+        if (rc == 0 && !ferror(stdout))
             rc = print_at(v, r, list[i].id);
         free(list[i].text);
     }
@@ -675,6 +664,8 @@ static int run(struct args *a)
         goto out;
     if (v.sort && strncmp(v.sort, "data.", 5) == 0) /* as --eval has it */
         v.sort += 5;
+    if (v.json)
+        cli_buffer();
     cli_color(a);
     v.width = cli_width();
     v.want.sources = split(args_get(a, "source"));

@@ -255,13 +255,7 @@ static int list_samples(struct records *r, struct wanted *w, bool uniq, bool jso
         }
         shown++;
         if (json) {
-            size_t len;
-            const char *line = records_line(r, &len);
-
-            if (line) {
-                text_json(line, len, stdout);
-                putchar('\n');
-            }
+            records_print(r, stdout);
         } else {
             table_cell(t, s.time > 0 ? text_time((uint64_t)(s.time * 1e9), text) : "-");
             table_cell(t, s.name);
@@ -288,6 +282,15 @@ static int list_samples(struct records *r, struct wanted *w, bool uniq, bool jso
     return rc;
 }
 
+static int print_all(struct records *r)
+{
+    int rc;
+
+    while ((rc = records_next(r)) == 1 && !ferror(stdout))
+        records_print(r, stdout);
+    return rc < 0 ? rc : 0;
+}
+
 static int show(const struct args *a, struct wanted *w, const struct session *s)
 {
     const struct records_want want = {.sources = w->count ? w->names : NULL};
@@ -298,6 +301,8 @@ static int show(const struct args *a, struct wanted *w, const struct session *s)
         return rc == -ENOTSUP ? 0 : EXIT_FAILED;
     if (args_has(a, "graph") || args_has(a, "cols"))
         rc = read_columns(r, w, args_has(a, "graph"));
+    else if (args_has(a, "json") && !args_has(a, "uniq") && !w->count)
+        rc = print_all(r);
     else
         rc = list_samples(r, w, args_has(a, "uniq"), args_has(a, "json"));
     if (rc < 0)
@@ -336,6 +341,8 @@ static int run(struct args *a)
     }
     rc = cli_session(a, &s);
     if (rc == 0) {
+        if (args_has(a, "json"))
+            cli_buffer();
         cli_color(a);
         rc = show(a, &w, &s);
         session_clear(&s);

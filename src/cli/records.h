@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "session/session.h"
 
@@ -44,6 +45,9 @@ int records_last(struct records *r, size_t count);
 /* How many there are from here on. 0 or -errno. */
 int records_count(struct records *r, uint64_t *ret);
 
+/* Whether this file is what they are read from. */
+bool records_are_in(const struct records *r, int fd);
+
 /* --- the one that it is at; what these return is valid until it goes on --- */
 
 uint64_t records_id(const struct records *r); /* the same whenever the session is read */
@@ -55,5 +59,7 @@ struct json_t *records_json(struct records *r);
 struct json_t *records_process(struct records *r);
 /* Counts it as damaged. */
 void records_spoilt(struct records *r);
+/* Prints the line, for terminals as well (text_json()). False: it is damaged. */
+bool records_print(struct records *r, FILE *to);
 
 #endif

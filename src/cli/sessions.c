@@ -74,9 +74,15 @@ int cli_refresh(struct session *s, unsigned timeout_ms)
 
 char *cli_path_of(const char *url)
 {
-    if (!url || strncmp(url, "file://", 7) != 0 || url[7] != '/')
-        return NULL;
-    return xstrdup(url + 7);
+    static const char *const schemes[] = {"file://", "journal://"};
+
+    for (size_t i = 0; url && i < sizeof(schemes) / sizeof(*schemes); i++) {
+        size_t len = strlen(schemes[i]);
+
+        if (strncmp(url, schemes[i], len) == 0 && url[len] == '/')
+            return xstrdup(url + len);
+    }
+    return NULL;
 }
 
 json_t *cli_json(const char *line, size_t len)
