@@ -25,4 +25,9 @@ void ndjson_forget(struct ndjson *n, const struct tm_process *who);
 /* Appends a field's value alone. Not for TM_WHO and TM_OWNER, which are members. */
 void ndjson_value(struct buf *b, const struct tm_field *f);
 
+/* Append the line that announces a process to a destination of events (docs/data-model.md, "Start messages"), and the one
+ * that a connection for payloads begins with. auth_token may be NULL. */
+void ndjson_start_message(struct buf *b, const struct tm_process *who, const char *auth_token, const char *config_json);
+void ndjson_payload_start(struct buf *b, const struct tm_process *who, const char *auth_token);
+
 #endif
