@@ -39,12 +39,18 @@ struct ndjson {
     struct identity *bucket[BUCKETS];
     struct identity *last; /* found last */
     size_t count;
+    bool plain_names;
     struct buf scratch;
 };
 
 struct ndjson *ndjson_new(void)
 {
     return xcalloc(1, sizeof(struct ndjson));
+}
+
+void ndjson_plain_names(struct ndjson *n)
+{
+    n->plain_names = true;
 }
 
 static void forget_all(struct ndjson *n)
@@ -137,15 +143,27 @@ void ndjson_value(struct buf *b, const struct tm_field *f)
     }
 }
 
-static void encode_member(struct buf *b, const struct tm_field *f)
+static void encode_member(struct buf *b, const struct tm_field *f, bool plain_name)
 {
-    buf_json(b, f->name, f->name_len ? f->name_len : strlen(f->name));
-    buf_char(b, ':');
+    size_t len = f->name_len ? f->name_len : strlen(f->name);
+    char *p;
+
+    if (plain_name) {
+        p = buf_room(b, len + 3);
+        *p++ = '"';
+        p = mempcpy(p, f->name, len);
+        *p++ = '"';
+        *p = ':';
+        b->len += len + 3;
+    } else {
+        buf_json(b, f->name, len);
+        buf_char(b, ':');
+    }
     ndjson_value(b, f);
 }
 
 /* ... each but the first behind a comma; the first, too, unless `first`. */
-static void encode_members(struct buf *b, const struct identity *id, const struct ev_record *r, bool first)
+static void encode_members(struct buf *b, const struct identity *id, const struct ev_record *r, bool first, bool plain_names)
 {
     for (size_t i = 0; i < r->field_count; i++) {
         const struct tm_field *f = &r->fields[i];
@@ -158,7 +176,7 @@ static void encode_members(struct buf *b, const struct identity *id, const struc
         else if (f->type == TM_OWNER)
             buf_add(b, id->part[PART_OWNER].p, id->part[PART_OWNER].len);
         else
-            encode_member(b, f);
+            encode_member(b, f, plain_names);
     }
 }
 
@@ -205,7 +223,7 @@ static void encode_group(struct buf *b, const struct tm_process *who, enum tm_ty
     for (int i = 0; i < TM_GROUP_FIELDS; i++) {
         if (i)
             buf_char(b, ',');
-        encode_member(b, &f[i]);
+        encode_member(b, &f[i], true);
     }
 }
 
@@ -279,7 +297,7 @@ void ndjson_forget(struct ndjson *n, const struct tm_process *who)
 
 /* --- records --- */
 
-static void encode_event(struct buf *b, const struct identity *id, const struct ev_record *r)
+static void encode_event(struct buf *b, const struct identity *id, const struct ev_record *r, bool plain_names)
 {
     buf_add(b, id->part[PART_HEAD].p, id->part[PART_HEAD].len);
     if (r->channel)
@@ -299,7 +317,7 @@ static void encode_event(struct buf *b, const struct identity *id, const struct 
         buf_json(b, r->text, r->text_len);
     } else {
         buf_char(b, '{');
-        encode_members(b, id, r, true);
+        encode_members(b, id, r, true, plain_names);
         buf_char(b, '}');
     }
     LITERAL(b, "}}\n");
@@ -314,7 +332,7 @@ static void encode_metric(struct buf *b, const struct identity *id, const struct
     LITERAL(b, ",\"_value\":");
     ndjson_value(b, &r->value);
     encode_tags(b, r);
-    encode_members(b, id, r, false);
+    encode_members(b, id, r, false, false); /* those of a program's own metric may be anything */
     LITERAL(b, ",\"_time\":");
     buf_time(b, r->time_ns);
     LITERAL(b, "}}\n");
@@ -327,7 +345,7 @@ void ndjson_record(struct ndjson *n, struct buf *to, const struct ev_record *r)
     if (r->kind == EV_METRIC)
         encode_metric(to, id, r);
     else
-        encode_event(to, id, r);
+        encode_event(to, id, r, n->plain_names);
 }
 
 /* --- start messages --- */
@@ -465,6 +483,7 @@ struct sink *ndjson_sink_new(const struct sink_user *user, const struct cfg_tran
     struct ndjson_sink *s = xcalloc(1, sizeof(*s));
 
     s->encoder = ndjson_new();
+    ndjson_plain_names(s->encoder);
     s->user = *user;
     s->lines.output = output_get(user->base, to, 0);
     s->lines.sink = (struct sink){.format = &ndjson_format, .place = s->lines.output};
