@@ -30,6 +30,7 @@ enum sink_result line_write(struct line_sink *l);
 /* start: processes are announced (docs/data-model.md, "Start messages"). */
 struct sink *ndjson_sink_new(const struct sink_user *user, const struct cfg_transport *to, const struct config *cfg,
                              bool start);
+struct sink *journal_sink_new(const struct sink_user *user, const struct cfg_transport *to);
 struct sink *statsd_sink_new(const struct sink_user *user, const struct cfg_transport *to, const struct config *cfg);
 
 #endif

@@ -148,7 +148,7 @@ static void encode_member(struct buf *b, const struct tm_field *f, bool plain_na
     size_t len = f->name_len ? f->name_len : strlen(f->name);
     char *p;
 
-    if (plain_name) {
+    if (plain_name && f->name_len) {
         p = buf_room(b, len + 3);
         *p++ = '"';
         p = mempcpy(p, f->name, len);

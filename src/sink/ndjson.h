@@ -15,8 +15,7 @@ struct ndjson;
 
 struct ndjson *ndjson_new(void);
 void ndjson_free(struct ndjson *n);
-/* From now on, names of events' fields are known to need no escaping: letters, digits, and what is no control character,
- * quote or backslash. So are those that this program makes itself. */
+/* From now on, names of events' fields that come with their length need no escaping: they are this program's own. */
 void ndjson_plain_names(struct ndjson *n);
 
 /* Appends one line with its newline. Valid JSON whatever the record's strings hold: bytes that aren't UTF-8 become

@@ -6,13 +6,19 @@
 
 struct sink *sink_for_events(const struct sink_user *user, const struct config *cfg)
 {
-    return ndjson_sink_new(user, cfg->cribl.enable ? &cfg->cribl.transport : &cfg->event.transport, cfg, true);
+    if (cfg->cribl.enable)
+        return ndjson_sink_new(user, &cfg->cribl.transport, cfg, true);
+    if (cfg->event.transport.type == CFG_JOURNAL)
+        return journal_sink_new(user, &cfg->event.transport);
+    return ndjson_sink_new(user, &cfg->event.transport, cfg, true);
 }
 
 struct sink *sink_for_metrics(const struct sink_user *user, const struct config *cfg)
 {
     if (cfg->cribl.enable)
         return ndjson_sink_new(user, &cfg->cribl.transport, cfg, false);
+    if (cfg->metric.transport.type == CFG_JOURNAL)
+        return journal_sink_new(user, &cfg->metric.transport);
     if (cfg->metric.format == CFG_NDJSON)
         return ndjson_sink_new(user, &cfg->metric.transport, cfg, false);
     return statsd_sink_new(user, &cfg->metric.transport, cfg);
