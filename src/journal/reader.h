@@ -30,6 +30,7 @@ struct journal_want {
 struct journal_damage {
     uint64_t blocks, bytes;         /* that couldn't be read */
     bool torn;                      /* the file ends within a block: it is being written, or its writer was killed */
+    uint64_t torn_bytes;            /* of that block; not in bytes */
 };
 
 /* fd is taken. NULL with errno; EPROTONOSUPPORT: of a version that can't be read, which *ret_version names; EBADMSG: no
