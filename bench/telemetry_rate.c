@@ -17,8 +17,8 @@
 
 #include "telemetry/telemetry.h"
 
-#define STR(field, text) {.name = field, .type = TM_STR, .v.str = {text, sizeof(text) - 1}}
-#define NUM(field, n)    {.name = field, .type = TM_UINT, .v.u = n}
+#define STR(field, text) {.name = field, .name_len = sizeof(field) - 1, .type = TM_STR, .v.str = {text, sizeof(text) - 1}}
+#define NUM(field, n)    {.name = field, .name_len = sizeof(field) - 1, .type = TM_UINT, .v.u = n}
 
 static double seconds(clockid_t clock)
 {

@@ -9,6 +9,8 @@
 
 #include "base/mem.h"
 #include "event/fields.h"
+#include "sink/internal.h"
+#include "version.h"
 
 #define LITERAL(b, s) buf_add(b, s, sizeof(s) - 1)
 
@@ -37,12 +39,18 @@ struct ndjson {
     struct identity *bucket[BUCKETS];
     struct identity *last; /* found last */
     size_t count;
+    bool plain_names;
     struct buf scratch;
 };
 
 struct ndjson *ndjson_new(void)
 {
     return xcalloc(1, sizeof(struct ndjson));
+}
+
+void ndjson_plain_names(struct ndjson *n)
+{
+    n->plain_names = true;
 }
 
 static void forget_all(struct ndjson *n)
@@ -135,15 +143,27 @@ void ndjson_value(struct buf *b, const struct tm_field *f)
     }
 }
 
-static void encode_member(struct buf *b, const struct tm_field *f)
+static void encode_member(struct buf *b, const struct tm_field *f, bool plain_name)
 {
-    buf_json(b, f->name, f->name_len ? f->name_len : strlen(f->name));
-    buf_char(b, ':');
+    size_t len = f->name_len ? f->name_len : strlen(f->name);
+    char *p;
+
+    if (plain_name && f->name_len) {
+        p = buf_room(b, len + 3);
+        *p++ = '"';
+        p = mempcpy(p, f->name, len);
+        *p++ = '"';
+        *p = ':';
+        b->len += len + 3;
+    } else {
+        buf_json(b, f->name, len);
+        buf_char(b, ':');
+    }
     ndjson_value(b, f);
 }
 
 /* ... each but the first behind a comma; the first, too, unless `first`. */
-static void encode_members(struct buf *b, const struct identity *id, const struct ev_record *r, bool first)
+static void encode_members(struct buf *b, const struct identity *id, const struct ev_record *r, bool first, bool plain_names)
 {
     for (size_t i = 0; i < r->field_count; i++) {
         const struct tm_field *f = &r->fields[i];
@@ -156,7 +176,7 @@ static void encode_members(struct buf *b, const struct identity *id, const struc
         else if (f->type == TM_OWNER)
             buf_add(b, id->part[PART_OWNER].p, id->part[PART_OWNER].len);
         else
-            encode_member(b, f);
+            encode_member(b, f, plain_names);
     }
 }
 
@@ -203,7 +223,7 @@ static void encode_group(struct buf *b, const struct tm_process *who, enum tm_ty
     for (int i = 0; i < TM_GROUP_FIELDS; i++) {
         if (i)
             buf_char(b, ',');
-        encode_member(b, &f[i]);
+        encode_member(b, &f[i], true);
     }
 }
 
@@ -277,7 +297,7 @@ void ndjson_forget(struct ndjson *n, const struct tm_process *who)
 
 /* --- records --- */
 
-static void encode_event(struct buf *b, const struct identity *id, const struct ev_record *r)
+static void encode_event(struct buf *b, const struct identity *id, const struct ev_record *r, bool plain_names)
 {
     buf_add(b, id->part[PART_HEAD].p, id->part[PART_HEAD].len);
     if (r->channel)
@@ -297,7 +317,7 @@ static void encode_event(struct buf *b, const struct identity *id, const struct 
         buf_json(b, r->text, r->text_len);
     } else {
         buf_char(b, '{');
-        encode_members(b, id, r, true);
+        encode_members(b, id, r, true, plain_names);
         buf_char(b, '}');
     }
     LITERAL(b, "}}\n");
@@ -312,7 +332,7 @@ static void encode_metric(struct buf *b, const struct identity *id, const struct
     LITERAL(b, ",\"_value\":");
     ndjson_value(b, &r->value);
     encode_tags(b, r);
-    encode_members(b, id, r, false);
+    encode_members(b, id, r, false, false); /* those of a program's own metric may be anything */
     LITERAL(b, ",\"_time\":");
     buf_time(b, r->time_ns);
     LITERAL(b, "}}\n");
@@ -325,5 +345,153 @@ void ndjson_record(struct ndjson *n, struct buf *to, const struct ev_record *r)
     if (r->kind == EV_METRIC)
         encode_metric(to, id, r);
     else
-        encode_event(to, id, r);
+        encode_event(to, id, r, n->plain_names);
+}
+
+/* --- start messages --- */
+
+static void text_member(struct buf *b, const char *name, const char *value)
+{
+    buf_char(b, ',');
+    buf_json_str(b, name);
+    buf_char(b, ':');
+    json_or_empty(b, value);
+}
+
+static void encode_token(struct buf *b, const char *auth_token)
+{
+    if (!auth_token)
+        return;
+    LITERAL(b, "\"authToken\":");
+    buf_json_str(b, auth_token);
+    buf_char(b, ',');
+}
+
+void ndjson_start_message(struct buf *b, const struct tm_process *who, const char *auth_token, const char *config_json)
+{
+    const char *no_breaker = getenv("SCOPE_CRIBL_NO_BREAKER");
+
+    buf_char(b, '{');
+    encode_token(b, auth_token);
+    LITERAL(b, "\"format\":\"ndjson\"");
+    if (no_breaker && strcmp(no_breaker, "true") == 0)
+        LITERAL(b, ",\"breaker\":\"Cribl - Do Not Break Ruleset\"");
+    LITERAL(b, ",\"info\":{\"process\":{\"libscopever\":\"" SCOPE_VERSION "\"");
+    buf_printf(b, ",\"pid\":%" PRIu32 ",\"ppid\":%" PRIu32 ",\"gid\":%" PRIu32, who->pid, who->ppid, who->gid);
+    if (tm_two_pids(who))
+        buf_printf(b, ",\"hostPid\":%" PRIu32, who->host_pid);
+    if (who->groupname)
+        text_member(b, "groupname", who->groupname);
+    buf_printf(b, ",\"uid\":%" PRIu32, who->uid);
+    if (who->username)
+        text_member(b, "username", who->username);
+    text_member(b, "hostname", who->host);
+    text_member(b, "procname", who->proc);
+    if (who->cmd && who->cmd[0])
+        text_member(b, "cmd", who->cmd);
+    text_member(b, "id", who->id);
+    text_member(b, "cgroup", who->cgroup);
+    if (who->container[0])
+        text_member(b, "containerId", who->container);
+    text_member(b, "machine_id", who->machine_id);
+    text_member(b, "uuid", who->uuid);
+    LITERAL(b, "},\"configuration\":{\"current\":");
+    buf_str(b, config_json);
+    LITERAL(b, "},\"environment\":{");
+    if (who->k8s_pod) {
+        LITERAL(b, "\"CRIBL_K8S_POD\":");
+        buf_json_str(b, who->k8s_pod);
+    }
+    LITERAL(b, "}}}\n");
+}
+
+void ndjson_payload_start(struct buf *b, const struct tm_process *who, const char *auth_token)
+{
+    buf_char(b, '{');
+    encode_token(b, auth_token);
+    LITERAL(b, "\"format\":\"scope\",\"info\":{\"process\":{\"libscopever\":\"" SCOPE_VERSION "\"");
+    buf_printf(b, ",\"pid\":%" PRIu32 ",\"ppid\":%" PRIu32 ",\"gid\":%" PRIu32 ",\"uid\":%" PRIu32, who->pid,
+               who->ppid, who->gid, who->uid);
+    text_member(b, "hostname", who->host);
+    text_member(b, "procname", who->proc);
+    text_member(b, "id", who->id);
+    LITERAL(b, "}}}\n");
+}
+
+/* --- the sink --- */
+
+struct ndjson_sink {
+    struct line_sink lines;
+    struct ndjson *encoder;
+    struct sink_user user;
+    char *config_json; /* NULL: no start messages */
+    char *auth_token;  /* only for the destination that asks for it */
+};
+
+static bool sink_begin(struct sink *sink, const struct tm_process *who)
+{
+    struct ndjson_sink *s = (struct ndjson_sink *)sink;
+
+    ndjson_forget(s->encoder, who);
+    if (!s->config_json)
+        return true;
+    buf_reset(&s->lines.line);
+    ndjson_start_message(&s->lines.line, who, s->auth_token, s->config_json);
+    return line_write(&s->lines) == SINK_TAKEN;
+}
+
+static void sink_end(struct sink *sink, const struct tm_process *who)
+{
+    ndjson_forget(((struct ndjson_sink *)sink)->encoder, who);
+}
+
+static enum sink_result sink_write(struct sink *sink, const struct ev_record *r)
+{
+    struct ndjson_sink *s = (struct ndjson_sink *)sink;
+
+    buf_reset(&s->lines.line);
+    ndjson_record(s->encoder, &s->lines.line, r);
+    return line_write(&s->lines);
+}
+
+static void sink_free(struct sink *sink)
+{
+    struct ndjson_sink *s = (struct ndjson_sink *)sink;
+
+    output_forget(s->lines.output, s);
+    line_release(&s->lines);
+    ndjson_free(s->encoder);
+    free(s->config_json);
+    free(s->auth_token);
+    free(s);
+}
+
+static void on_connected(void *ctx, struct output *o)
+{
+    struct ndjson_sink *s = ctx;
+
+    s->user.anew(s->user.ctx, &s->lines.sink);
+}
+
+static const struct sink_format ndjson_format = {
+    .begin = sink_begin, .end = sink_end, .write = sink_write, .free = sink_free, LINE_FUNCTIONS,
+};
+
+struct sink *ndjson_sink_new(const struct sink_user *user, const struct cfg_transport *to, const struct config *cfg,
+                             bool start)
+{
+    struct ndjson_sink *s = xcalloc(1, sizeof(*s));
+
+    s->encoder = ndjson_new();
+    ndjson_plain_names(s->encoder);
+    s->user = *user;
+    s->lines.output = output_get(user->base, to, 0);
+    s->lines.sink = (struct sink){.format = &ndjson_format, .place = s->lines.output};
+    if (!start || !(cfg->libscope.configevent || cfg->cribl.enable))
+        return &s->lines.sink;
+    s->config_json = config_to_json(cfg);
+    if (cfg->cribl.enable && cfg->cribl.transport.type != CFG_FILE)
+        s->auth_token = xstrdup(cfg->cribl.authtoken);
+    output_on_connect(s->lines.output, on_connected, s);
+    return &s->lines.sink;
 }
