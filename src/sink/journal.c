@@ -304,6 +304,8 @@ static enum sink_result sink_write(struct sink *s, const struct ev_record *r)
 {
     struct journal *j = journal_of(s);
 
+    if (!j->fresh)
+        look_after_file(j);
     if (!j->writer) {
         j->lost_queue++;
         return SINK_FULL;
