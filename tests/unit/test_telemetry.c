@@ -1632,7 +1632,7 @@ static void journal_that_was_moved_away_is_made_anew(void **state)
     send_event(b, CFG_EW_FS, "before", T0, 1, NULL, 0);
     assert_true(telemetry_flush(b->t));
     assert_int_equal(rename(path, moved), 0);
-    usleep(1100000); /* the name is looked at once a second */
+    turn(b, 1100); /* the name is looked at once a second */
     send_event(b, CFG_EW_FS, "after", T0, 1, NULL, 0);
     assert_true(telemetry_finish(b->t, 1000));
     for (int i = 0; i < 2; i++) {
