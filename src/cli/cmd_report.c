@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "cli/records.h"
 
 #define NAMES_MAX 4      /* host names that are kept for an address */
 #define EPHEMERAL 32768u /* the lowest port that Linux gives to clients, unless told otherwise */
@@ -54,7 +55,6 @@ struct report {
     struct rows files, endpoints, processes, http, counters; /* shown */
     struct rows requests, addresses, pids;
     void *open; /* struct connection, a tree of tsearch(3) */
-    uint64_t damaged;
 };
 
 /* One that has begun and not ended, for events that don't name its ends. */
@@ -379,48 +379,25 @@ static void add_event(struct report *r, const json_t *event)
         process_event(r, source, body, data);
 }
 
-/* Whether it is an event that need not be parsed, because nothing is taken from its kind. Events are written without
- * blanks, with the kind first; whatever looks otherwise is parsed. */
-static bool is_needless(const char *line, size_t len)
+static int read_events(struct report *r, struct records *from)
 {
-    static const char begin[] = "\"body\":{\"sourcetype\":\"";
-    static const char *const needless[] = {"console\"", "file\"", "syscall\"", "metric\""};
-    const char *at = memmem(line, len, begin, sizeof(begin) - 1);
-
-    for (size_t i = 0; at && i < sizeof(needless) / sizeof(*needless); i++)
-        if (strncmp(at + sizeof(begin) - 1, needless[i], strlen(needless[i])) == 0)
-            return true;
-    return false;
-}
-
-static int read_events(struct report *r, struct lines *l)
-{
-    char *line;
-    size_t len;
     int rc;
 
-    while ((rc = lines_next(l, &line, &len)) == 1) {
-        json_t *o;
+    while ((rc = records_next(from)) == 1) {
+        json_t *o = records_json(from);
 
-        if (!len || is_needless(line, len))
-            continue;
-        o = cli_json(line, len);
-        if (!o)
-            r->damaged++;
-        else if (json_object_get(o, "body"))
+        if (o)
             add_event(r, o);
-        json_decref(o);
     }
-    r->damaged += l->too_long;
     return rc;
 }
 
-static int read_metrics(struct report *r, struct lines *l)
+static int read_metrics(struct report *r, struct records *from)
 {
     struct sample s;
     int rc;
 
-    while ((rc = sample_next(l, &s, &r->damaged)) == 1) {
+    while ((rc = sample_next(from, &s)) == 1) {
         if (s.type && strcmp(s.type, "counter") == 0) {
             struct row *row = row_of(&r->counters, s.name);
 
@@ -429,7 +406,6 @@ static int read_metrics(struct report *r, struct lines *l)
         }
         sample_clear(&s);
     }
-    r->damaged += l->too_long;
     return rc;
 }
 
@@ -825,40 +801,43 @@ static void print_section(const struct section *s, struct report *r, bool json, 
 /* Metrics that went elsewhere are only left out: the rest of the report needs none. */
 static int load_metrics(struct report *r, const struct session *s)
 {
-    char *file = cli_file_of(s->metric_dest);
-    struct lines l;
+    char *path = cli_path_of(s->metric_dest);
+    struct records *from;
     int rc = 0;
 
-    if (!s->metric_dest || file) {
-        rc = cli_open(s, "metrics", s->metric_dest, &l);
+    if (!s->metric_dest || path) {
+        rc = records_open(s, RECORDS_METRICS, NULL, &from);
         if (rc == 0) {
-            rc = read_metrics(r, &l);
+            rc = read_metrics(r, from);
             if (rc < 0)
                 cli_error("reading the metrics: %s", strerror(-rc));
-            lines_close(&l);
+            records_close(from);
         }
     }
-    free(file);
+    free(path);
     return rc;
 }
 
 static int load(struct report *r, const struct session *s)
 {
-    struct lines l;
-    int rc = cli_open(s, "events", s->event_dest, &l);
+    /* Kinds that something is taken from. */
+    static char *types[] = {"fs", "net", "dns", "http", "process", NULL};
+    static const struct records_want want = {.types = types};
+    struct records *from;
+    int rc = records_open(s, RECORDS_EVENTS, &want, &from);
 
     if (rc < 0)
         return rc;
-    rc = read_events(r, &l);
+    rc = read_events(r, from);
     if (rc < 0)
         cli_error("reading the events: %s", strerror(-rc));
-    lines_close(&l);
+    records_close(from);
     return rc < 0 ? rc : load_metrics(r, s);
 }
 
 static int run(struct args *a)
 {
-    struct report r = {.damaged = 0};
+    struct report r = {.open = NULL};
     bool json = args_has(a, "json"), first = true;
     int64_t limit = json ? INT64_MAX : 20;
     struct session s;
@@ -878,8 +857,6 @@ static int run(struct args *a)
         print_section(&sections[i], &r, json, (size_t)limit, &first);
     if (rc == 0 && first && !json)
         puts("Nothing was recorded");
-    if (r.damaged)
-        cli_error("%llu lines are damaged and were left out", (unsigned long long)r.damaged);
     for (size_t i = 0; i < sizeof(sections) / sizeof(*sections); i++)
         free_rows((struct rows *)((char *)&r + sections[i].rows));
     free_rows(&r.requests);

@@ -262,7 +262,7 @@ def refused(ctx):
     """What the hook of all tests finds: an unknown field, an unknown value, a custom tag that nobody set, a key twice."""
     result = ctx.scoped(["/bin/echo", "x"], check_code=0)
     result.session.wait_end()
-    lines = (result.session.dir / "events.json").read_bytes().split(b"\n")
+    lines = result.session.lines("events.json")
     exit_ = next(line for line in lines if b'"proc.exit"' in line)
     equal(schemas.problem(exit_), None, "a good one")
     for old, new in ((b'"duration":', b'"new":1,"duration":'), (b'"proc.exit"', b'"proc.exits"'), (b'"data":', b'"team":"blue","data":'),
