@@ -2,7 +2,7 @@
 /*
  * How many events per second one core filters, encodes and writes.
  *
- *   telemetry_rate [EVENTS [FILE]]     default: 3,000,000 to /dev/null
+ *   telemetry_rate [EVENTS [FILE [TYPE]]]     default: 3,000,000 to /dev/null; type: file, or journal
  *
  * The mix is that of a busy server with the default watches: fs.open, fs.close,
  * net.open, net.close and lines on stdout. Prints "events/s: N" and the size of
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
     struct config *cfg;
     double cpu, wall;
 
-    if (!base || config_set(sources, "event.transport.type", "file", "bench", NULL, NULL) ||
+    if (!base || config_set(sources, "event.transport.type", argc > 3 ? argv[3] : "file", "bench", NULL, NULL) ||
         config_set(sources, "event.transport.path", argc > 2 ? argv[2] : "/dev/null", "bench", NULL, NULL) ||
         config_set(sources, "event.format.maxeventpersec", "0", "bench", NULL, NULL) ||
         config_set(sources, "metric.enable", "false", "bench", NULL, NULL))

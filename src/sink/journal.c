@@ -149,12 +149,13 @@ static void open_writer(struct journal *j)
 static void close_writer(struct journal *j, unsigned ms)
 {
     struct journal_stats s;
+    bool done;
 
     if (!j->writer)
         return;
-    journal_flush(j->writer, ms);
+    done = journal_flush(j->writer, ms);
     journal_writer_stats(j->writer, &s);
-    journal_writer_free(j->writer, 0);
+    journal_writer_free(j->writer, done ? CLOSE_MS : FLUSH_MS); /* its thread has only to end, or waits for a disk */
     j->writer = NULL;
     j->past.records += s.records;
     j->past.bytes += s.bytes;
@@ -304,6 +305,8 @@ static enum sink_result sink_write(struct sink *s, const struct ev_record *r)
 {
     struct journal *j = journal_of(s);
 
+    if (!j->fresh)
+        look_after_file(j);
     if (!j->writer) {
         j->lost_queue++;
         return SINK_FULL;
