@@ -680,6 +680,7 @@ static int parse_selection(const struct args *a, struct records_want *w)
         rc = cli_usage(a->command, TIME_HELP, "since", since);
     if (rc == 0 && until && text_parse_time(until, &w->to_ns) < 0)
         rc = cli_usage(a->command, TIME_HELP, "until", until);
+    w->to_ns += w->to_ns ? 999 : 0; /* all of a microsecond, which times are shown in */
     return rc;
 }
 
