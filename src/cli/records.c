@@ -489,6 +489,11 @@ json_t *records_process(struct records *r)
     return NULL;
 }
 
+const struct ev_record *records_typed(const struct records *r)
+{
+    return r->journal ? &r->record : NULL;
+}
+
 void records_spoilt(struct records *r)
 {
     r->damaged++;

@@ -13,6 +13,7 @@
 
 #include "session/session.h"
 
+struct ev_record;
 struct json_t;
 struct records;
 
@@ -57,6 +58,8 @@ const char *records_line(struct records *r, size_t *ret_len);
 struct json_t *records_json(struct records *r);
 /* uid, gid, username and groupname of its process as an object, or NULL if they aren't known. */
 struct json_t *records_process(struct records *r);
+/* The same with its values, NULL if it is kept as a line. Its strings are NUL-terminated. */
+const struct ev_record *records_typed(const struct records *r);
 /* Counts it as damaged. */
 void records_spoilt(struct records *r);
 /* Prints the line, for terminals as well (text_json()). False: it is damaged. */

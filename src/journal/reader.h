@@ -40,7 +40,7 @@ struct journal_reader *journal_reader_new(int fd, const struct journal_want *wan
 void journal_reader_free(struct journal_reader *r);
 
 /* The next record that is wanted; false: the end, for now. What *ret points to is valid until the next call, but
- * ret->who as long as the reader (equal identities have one address). */
+ * ret->who as long as the reader (equal identities have one address). Strings are NUL-terminated. */
 bool journal_next(struct journal_reader *r, struct ev_record *ret);
 /* Another block may be there now: goes on behind the last record. False: nothing has been added. */
 bool journal_more(struct journal_reader *r);
