@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
@@ -383,24 +384,52 @@ static int print_single(struct view *v, struct records *r, const char *id)
     return 0;
 }
 
-/* --- sorting --- */
+/* --- events that are printed later than they are met --- */
 
-struct sort_entry {
+/* Their lines are kept, as going back to each would mean reading much of the session again: in memory as many as were
+ * asked for, all of them in a file that has no name. */
+struct kept {
     uint64_t id;
-    double number;
-    char *text; /* of strings; NULL: a number, or missing if number is NaN */
+    char *line; /* NULL: in the file */
+    uint64_t at;
+    size_t len;
+    double number; /* the key of --sort ... */
+    char *text;    /* ... of strings; NULL: a number, or missing if that is NaN */
 };
+
+static void forget(struct kept *k)
+{
+    free(k->line);
+    free(k->text);
+}
+
+static void set_key(const struct view *v, struct kept *k, json_t *event)
+{
+    json_t *body = json_object_get(event, "body"), *value = json_object_get(body, v->sort);
+
+    k->number = __builtin_nan("");
+    if (!value)
+        value = json_object_get(json_object_get(body, "data"), v->sort);
+    if (strcmp(v->sort, "id") == 0)
+        k->number = (double)k->id;
+    else if (json_is_number(value))
+        k->number = json_number_value(value);
+    else if (json_is_boolean(value))
+        k->number = json_is_true(value);
+    else if (json_is_string(value))
+        k->text = xstrdup(json_string_value(value));
+}
+
+static bool has_key(const struct kept *k)
+{
+    return k->text || k->number == k->number;
+}
 
 static bool sort_reverse;
 
-static bool has_key(const struct sort_entry *e)
+static int compare_kept(const void *a, const void *b)
 {
-    return e->text || e->number == e->number;
-}
-
-static int compare_entries(const void *a, const void *b)
-{
-    const struct sort_entry *x = a, *y = b;
+    const struct kept *x = a, *y = b;
     bool no_x = !has_key(x), no_y = !has_key(y);
     int order;
 
@@ -420,52 +449,46 @@ static int compare_entries(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static struct sort_entry sort_key(const struct view *v, struct records *r)
-{
-    json_t *body = json_object_get(records_json(r), "body"), *value = json_object_get(body, v->sort);
-    struct sort_entry e = {.id = records_id(r), .number = __builtin_nan("")};
-
-    if (!value)
-        value = json_object_get(json_object_get(body, "data"), v->sort);
-    if (strcmp(v->sort, "id") == 0)
-        e.number = (double)e.id;
-    else if (json_is_number(value))
-        e.number = json_number_value(value);
-    else if (json_is_boolean(value))
-        e.number = json_is_true(value);
-    else if (json_is_string(value))
-        e.text = xstrdup(json_string_value(value));
-    return e;
-}
-
 /* Forgets all but the last ones. */
-static size_t keep_last(struct sort_entry *list, size_t count, size_t limit)
+static size_t keep_last(struct kept *list, size_t count, size_t limit)
 {
     size_t over = count > limit ? count - limit : 0;
 
     for (size_t i = 0; i < over; i++)
-        free(list[i].text);
+        forget(&list[i]);
     memmove(list, list + over, (count - over) * sizeof(*list));
     return count - over;
 }
 
-static int print_at(struct view *v, struct records *r, uint64_t id)
+/* The line of an event that is not damaged, and its key. file: NULL: into memory. */
+static int keep(struct view *v, struct records *r, FILE *file, struct kept *k)
 {
-    int rc = records_seek(r, id);
+    size_t len;
+    const char *line = records_line(r, &len);
 
-    if (rc == 1)
-        print_event(v, r);
-    return rc < 0 ? rc : 0;
+    *k = (struct kept){.id = records_id(r), .len = len};
+    if (file) {
+        k->at = (uint64_t)ftello(file);
+        if (fwrite(line, 1, len, file) != len)
+            return errno ? -errno : -EIO;
+    } else {
+        k->line = xmemdup(line, len);
+    }
+    if (v->sort)
+        set_key(v, k, records_json(r));
+    return 0;
 }
 
-static int show_sorted(struct view *v, struct records *r, size_t limit)
+/* All that pass, or the last ones of them, in *ret. */
+static int gather(struct view *v, struct records *r, size_t limit, FILE *file, struct kept **ret, size_t *ret_count)
 {
-    struct sort_entry *list = NULL;
+    struct kept *list = NULL;
     size_t count = 0, cap = 0;
-    int rc;
+    int rc = 0;
 
-    sort_reverse = v->reverse;
-    while ((rc = next_event(v, r)) == 1) {
+    if (limit != SIZE_MAX && !v->eval)
+        rc = records_last(r, limit);
+    while (rc >= 0 && (rc = next_event(v, r)) == 1) {
         if (!records_json(r))
             continue;
         if (count == cap) {
@@ -476,20 +499,59 @@ static int show_sorted(struct view *v, struct records *r, size_t limit)
                 list = xrealloc(list, cap, sizeof(*list));
             }
         }
-        list[count++] = sort_key(v, r);
+        rc = keep(v, r, file, &list[count++]);
     }
-    if (count) {
-        count = keep_last(list, count, limit);
-        qsort(list, count, sizeof(*list), compare_entries);
+    *ret_count = count ? keep_last(list, count, limit) : 0;
+    *ret = list;
+    return rc;
+}
+
+static int print_kept(struct view *v, const struct kept *k, FILE *file)
+{
+    char *line = k->line ? k->line : xmalloc(k->len + 1);
+    json_t *event;
+    int rc = 0;
+
+    if (!k->line && pread(fileno(file), line, k->len, (off_t)k->at) != (ssize_t)k->len)
+        rc = -EIO;
+    if (rc == 0 && v->json) {
+        text_json(line, k->len, stdout);
+        putchar('\n');
+    } else if (rc == 0 && (event = cli_json(line, k->len))) {
+        print_text(v, k->id, json_object_get(event, "body"));
+        json_decref(event);
     }
-    if (count && !has_key(&list[0])) /* those without come last */
-        cli_error("--sort: none of these events has a member %s with a number or a text", v->sort);
+    if (!k->line)
+        free(line);
+    return rc;
+}
+
+static int show_kept(struct view *v, struct records *r, size_t limit)
+{
+    FILE *file = limit == SIZE_MAX ? tmpfile() : NULL;
+    struct kept *list = NULL;
+    size_t count = 0;
+    int rc;
+
+    if (limit == SIZE_MAX && !file)
+        return -errno;
+    rc = gather(v, r, limit, file, &list, &count);
+    if (file && fflush(file) != 0 && rc == 0)
+        rc = -errno;
+    sort_reverse = v->reverse;
+    if (v->sort && count) {
+        qsort(list, count, sizeof(*list), compare_kept);
+        if (!has_key(&list[0])) /* those without come last */
+            cli_error("--sort: none of these events has a member %s with a number or a text", v->sort);
+    }
     for (size_t i = 0; i < count; i++) {
         if (rc == 0 && !ferror(stdout))
-            rc = print_at(v, r, list[i].id);
-        free(list[i].text);
+            rc = print_kept(v, &list[i], file);
+        forget(&list[i]);
     }
     free(list);
+    if (file)
+        fclose(file);
     return rc;
 }
 
@@ -510,20 +572,12 @@ static int show_all(struct view *v, struct records *r)
 /* What --eval decides on has to be looked at, all of it. */
 static int show_last(struct view *v, struct records *r, size_t limit)
 {
-    uint64_t *ring, count = 0;
     int rc;
 
-    if (!v->eval) {
-        rc = records_last(r, limit);
-        return rc < 0 ? rc : show_all(v, r);
-    }
-    ring = xcalloc(limit, sizeof(*ring));
-    while ((rc = next_event(v, r)) == 1)
-        ring[count++ % limit] = records_id(r);
-    for (uint64_t i = count > limit ? count - limit : 0; rc == 0 && i < count; i++)
-        rc = print_at(v, r, ring[i % limit]);
-    free(ring);
-    return rc;
+    if (v->eval)
+        return show_kept(v, r, limit);
+    rc = records_last(r, limit);
+    return rc < 0 ? rc : show_all(v, r);
 }
 
 static int follow(struct view *v, struct records *r, const struct session *s)
@@ -568,7 +622,7 @@ static int show(struct view *v, const struct args *a, const struct session *s, s
     if (args_has(a, "count"))
         rc = show_count(v, r);
     else if (v->sort)
-        rc = show_sorted(v, r, all ? SIZE_MAX : (size_t)last);
+        rc = show_kept(v, r, all ? SIZE_MAX : (size_t)last);
     else
         rc = all ? show_all(v, r) : show_last(v, r, (size_t)last);
     if (rc == 0 && args_has(a, "follow") && !ferror(stdout))
@@ -626,6 +680,7 @@ static int parse_selection(const struct args *a, struct records_want *w)
         rc = cli_usage(a->command, TIME_HELP, "since", since);
     if (rc == 0 && until && text_parse_time(until, &w->to_ns) < 0)
         rc = cli_usage(a->command, TIME_HELP, "until", until);
+    w->to_ns += w->to_ns ? 999 : 0; /* all of a microsecond, which times are shown in */
     return rc;
 }
 

@@ -196,7 +196,7 @@ int text_parse_time(const char *s, uint64_t *ret_ns)
     }
     v = strtod(s, &end);
     if (*s >= '0' && *s <= '9' && *end == '\0' && v < 1e10) {
-        *ret_ns = (uint64_t)(v * 1e6) * 1000u; /* as precise as times of events */
+        *ret_ns = (uint64_t)(v * 1e6 + 0.5) * 1000u; /* as precise as times of events */
         return 0;
     }
     for (size_t i = 0; i < sizeof(dates) / sizeof(*dates); i++) {
