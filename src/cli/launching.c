@@ -218,13 +218,13 @@ static int session_defaults(struct config_sources *config, const char *dir)
 
     buf_str(&b, "metric:\n  format:\n    type: ndjson\n");
     if (dir) {
-        buf_str(&b, "  transport:\n    type: file\n    path: ");
-        yaml_path(&b, dir, "metrics.json");
+        buf_str(&b, "  transport:\n    type: journal\n    path: ");
+        yaml_path(&b, dir, SESSION_JOURNAL);
     }
     buf_str(&b, "\nevent:\n  format:\n    maxeventpersec: 0\n");
     if (dir) {
-        buf_str(&b, "  transport:\n    type: file\n    path: ");
-        yaml_path(&b, dir, "events.json");
+        buf_str(&b, "  transport:\n    type: journal\n    path: ");
+        yaml_path(&b, dir, SESSION_JOURNAL);
         buf_str(&b, "\npayload:\n  dir: ");
         yaml_path(&b, dir, "payloads");
         buf_str(&b, "\nlibscope:\n  commanddir: ");
@@ -757,7 +757,7 @@ static int save_session(struct session *s, struct config_sources *config, const 
         free(yml);
     s->event_dest = c->event.enable ? transport_text(c, true) : NULL;
     s->metric_dest = c->metric.enable ? transport_text(c, false) : NULL;
-    s->metric_format = xstrdup(c->metric.format == CFG_STATSD ? "statsd" : "ndjson");
+    s->metric_format = xstrdup(c->metric.format == CFG_STATSD && c->metric.transport.type != CFG_JOURNAL ? "statsd" : "ndjson");
     s->payload_dir = xstrdup(c->payload.dir);
     config_free(c);
     if (rc == 0 && (rc = session_save(s, -1)) < 0)

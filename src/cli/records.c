@@ -516,7 +516,7 @@ static char *path_of(const struct session *s, const char *dest, const char *name
         *ret_journal = path && strncmp(dest, "journal:", 8) == 0;
         return path;
     }
-    path = xasprintf("%s/journal", s->dir);
+    path = xasprintf("%s/" SESSION_JOURNAL, s->dir);
     *ret_journal = access(path, F_OK) == 0;
     if (*ret_journal)
         return path;

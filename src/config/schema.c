@@ -84,7 +84,7 @@ const struct key schema[] = {
      .help = "Master switch of metrics."},
     {.path = "metric.format", .kind = KEY_SECTION, .help = "How metrics are written."},
     {.path = "metric.format.type", .kind = KEY_WORD, AT(metric.format), .words = words_format, .def = "statsd",
-     .env = "SCOPE_METRIC_FORMAT", .help = "StatsD lines (DogStatsD tags), or one JSON object per line."},
+     .env = "SCOPE_METRIC_FORMAT", .help = "StatsD lines (DogStatsD tags), or one JSON object per line. A journal has neither."},
     {.path = "metric.format.statsdprefix", .kind = KEY_PREFIX, AT(metric.statsdprefix), .def = "", .optional = true,
      .env = "SCOPE_STATSD_PREFIX", .help = "Put before every StatsD name; a dot is added if it doesn't end with one."},
     {.path = "metric.format.statsdmaxlen", .kind = KEY_UINT, AT(metric.statsdmaxlen), .min = 1, .max = 65507,

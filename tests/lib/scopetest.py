@@ -136,6 +136,10 @@ def kept(ctx, directory, name):
     directory = Path(directory)
     if not (directory / "journal").exists():
         return []
+    with contextlib.suppress(OSError, ValueError):
+        meta = json.loads((directory / "session.json").read_text())
+        if not (meta["event_dest" if words[0] == "events" else "metric_dest"] or "").startswith("journal:"):
+            return []  # it went elsewhere
     printed = ctx.run([ctx.scope, *words, "-j", "--id", directory.name], env=ctx.env(SCOPE_HOME=directory.parent.parent),
                       check_code=0).out
     return [line for line in printed.split(b"\n") if line.startswith(b"{")]  # else they went elsewhere, it says
