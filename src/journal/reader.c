@@ -205,7 +205,7 @@ static uint64_t hash_add(uint64_t h, const void *bytes, size_t len)
 static bool same_identity(const struct identity *id, const struct text text[MEMBERS], const uint32_t number[MEMBERS])
 {
     for (size_t i = 0; i < MEMBERS; i++) {
-        const char *at = (const char *)&id->who + members[i].offset;
+        const char *at = (const char *)&id->who + members[i].offset, *kept;
 
         if (members[i].size == 1) {
             if (memcmp(at, &number[i], sizeof(number[i])) != 0)
@@ -214,8 +214,8 @@ static bool same_identity(const struct identity *id, const struct text text[MEMB
             if (strncmp(at, text[i].p ? text[i].p : "", members[i].size - 1u) != 0)
                 return false;
         } else {
-            memcpy(&at, at, sizeof(at));
-            if (!at != !text[i].p || (at && strcmp(at, text[i].p) != 0))
+            memcpy(&kept, at, sizeof(kept));
+            if (!kept != !text[i].p || (kept && strcmp(kept, text[i].p) != 0))
                 return false;
         }
     }
@@ -942,48 +942,60 @@ static void skip(struct journal_reader *r, uint64_t count)
     }
 }
 
-/* Wanted records of the blocks between two places. */
-static uint64_t count_between(struct journal_reader *r, uint64_t from, uint64_t to)
+/* Wanted records of the blocks between two places; `by_index`: where a block's index says it, its body isn't looked at. */
+static uint64_t count_between(struct journal_reader *r, uint64_t from, uint64_t to, bool by_index)
 {
-    struct tally t = {0, UINT64_MAX};
+    struct tally t = {0, by_index ? UINT64_MAX : 0};
+    uint64_t count = 0;
 
     seek(r, from);
     do
         while (next_in_block(r))
-            t.count++;
+            count++;
     while (r->next < to && next_block(r, &t));
-    return t.count;
+    return count + t.count;
 }
 
-/* Walks back, group by group, to where at least `count` are left. False: by damage, or the file's end within a block. */
-static bool seek_back(struct journal_reader *r, uint64_t count, uint64_t *ret, uint64_t *ret_left)
+/* Walks back, group by group, from the end of a block to where at least `count` can be read. False: there is damage. */
+static bool seek_back(struct journal_reader *r, uint64_t end, uint64_t count, uint64_t *ret, uint64_t *ret_left)
 {
-    uint64_t at, end = file_size(r), group_end = end, left = 0;
+    uint64_t at, group_end = end;
     struct block_head h;
 
-    while (end > JOURNAL_HEAD && left < count) {
+    *ret_left = 0;
+    while (end > JOURNAL_HEAD && *ret_left < count) {
         if (!block_before(r->fd, end, &at, &h))
             return false;
         end = at;
         if (h.flags & BLOCK_F_CONTINUES)
             continue;
-        left += count_between(r, at, group_end);
+        *ret_left += count_between(r, at, group_end, false);
         group_end = at;
     }
-    *ret = group_end;
-    *ret_left = left;
-    return end >= JOURNAL_HEAD && end == group_end;
+    *ret = end;
+    return end == group_end;
+}
+
+/* Where the last block ends that is wholly there. */
+static uint64_t last_end(const struct journal_reader *r, uint64_t size)
+{
+    uint64_t end = JOURNAL_HEAD, at;
+    struct block_head h;
+
+    while (block_at(r->fd, end, size, &h) == BLOCK_AT_WHOLE || (block_find(r->fd, end, size, &at, &h) && (end = at)))
+        end += h.len;
+    return end;
 }
 
 void journal_last(struct journal_reader *r, uint64_t count)
 {
-    uint64_t from, left;
+    uint64_t size = file_size(r), from, left;
 
-    if (!r->head_read && !read_head(r, file_size(r)))
+    if (!r->head_read && !read_head(r, size))
         return;
-    if (!seek_back(r, count, &from, &left)) {
+    if (!seek_back(r, size, count, &from, &left) && !seek_back(r, last_end(r, size), count, &from, &left)) {
         from = JOURNAL_HEAD;
-        left = count_between(r, from, UINT64_MAX);
+        left = count_between(r, from, UINT64_MAX, true);
     }
     seek(r, from);
     if (left > count)

@@ -148,9 +148,10 @@ static inline uint64_t hash_bytes(const char *p, size_t len)
 static inline bool same_bytes(const char *a, const char *b, size_t len)
 {
     if (len >= 8) {
-        uint64_t tail = load(a + len - 8, 8) ^ load(b + len - 8, 8);
-
-        return tail == 0 && memcmp(a, b, len - 8) == 0;
+        for (; len > 8; len -= 8, a += 8, b += 8)
+            if (load(a, 8) != load(b, 8))
+                return false;
+        return load(a + len - 8, 8) == load(b + len - 8, 8);
     }
     if (len >= 4)
         return load(a, 4) == load(b, 4) && load(a + len - 4, 4) == load(b + len - 4, 4);
@@ -703,21 +704,53 @@ static void put_length(struct journal_writer *w, struct shape *s, size_t from)
     size_t len = b->len - from - 1, more;
     uint8_t bytes[VARINT_MAX];
 
-    more = (size_t)(put_varint(bytes, len) - bytes) - 1;
-    if (more) {
-        buf_room(b, more);
-        memmove(b->p + from + 1 + more, b->p + from + 1, len);
-        b->len += more;
-        for (size_t i = 0; i < s->count_fields; i++)
-            if (s->fields[i].type == TM_STRLIST && s->last[i].offset > from)
-                s->last[i].offset += (uint32_t)more;
+    if (len < 0x80) {
+        b->p[from] = (char)len;
+        return;
     }
+    more = (size_t)(put_varint(bytes, len) - bytes) - 1;
+    buf_room(b, more);
+    memmove(b->p + from + 1 + more, b->p + from + 1, len);
     memcpy(b->p + from, bytes, more + 1);
+    b->len += more;
+    for (size_t i = 0; i < s->count_fields; i++)
+        if (s->fields[i].type == TM_STRLIST && s->last[i].offset > from)
+            s->last[i].offset += (uint32_t)more;
+}
+
+/* Values, and before them a bit for each that is there. */
+static uint8_t *put_values(struct journal_writer *w, uint8_t *p, struct shape *s, const struct ev_record *r, size_t room)
+{
+    size_t mask = (size_t)(p - (uint8_t *)w->records.b.p), done = 0;
+    struct last *last = s->last;
+    uint64_t bits = 0, bit = 1;
+
+    p += s->mask_len;
+    if (r->kind != EV_EVENT) {
+        const struct tm_field text = {.type = TM_STR, .v.str = {r->text, r->text_len}};
+
+        bits = put_value(w, &p, r->kind == EV_METRIC ? &r->value : &text, last++, room);
+        bit = 2;
+    }
+    for (size_t i = 0; i < r->field_count; i++) {
+        if (put_value(w, &p, &r->fields[i], &last[i], room))
+            bits |= bit;
+        bit <<= 1;
+        if (!bit) { /* 64 of them */
+            put_u64((uint8_t *)w->records.b.p + mask + done, bits);
+            done += 8;
+            bits = 0;
+            bit = 1;
+        }
+    }
+    for (; done < s->mask_len; done++, bits >>= 8)
+        w->records.b.p[mask + done] = (char)bits;
+    return p;
 }
 
 static void put_record(struct journal_writer *w, struct shape *s, const struct process *process, const struct ev_record *r)
 {
-    size_t room = (s->count_fields + 5) * VARINT_MAX + s->mask_len, from = w->records.b.len, mask, extra = 0;
+    size_t room = (s->count_fields + 5) * VARINT_MAX + s->mask_len, from = w->records.b.len;
     uint8_t *p = (uint8_t *)buf_room(&w->records.b, room) + 1;
     unsigned flags = 0;
 
@@ -733,19 +766,7 @@ static void put_record(struct journal_writer *w, struct shape *s, const struct p
         p = put_varint(p, zigzag(r->channel - s->channel));
         s->channel = r->channel;
     }
-    mask = (size_t)(p - (uint8_t *)w->records.b.p);
-    memset(p, 0, s->mask_len);
-    p += s->mask_len;
-    if (r->kind != EV_EVENT) {
-        const struct tm_field text = {.type = TM_STR, .v.str = {r->text, r->text_len}};
-
-        if (put_value(w, &p, r->kind == EV_METRIC ? &r->value : &text, &s->last[0], room))
-            w->records.b.p[mask] = 1;
-        extra = 1;
-    }
-    for (size_t i = 0; i < r->field_count; i++)
-        if (put_value(w, &p, &r->fields[i], &s->last[i + extra], room))
-            w->records.b.p[mask + (i + extra) / 8] |= (char)(1 << (i + extra) % 8);
+    p = put_values(w, p, s, r, room);
     w->records.b.len = (size_t)(p - (uint8_t *)w->records.b.p);
     put_length(w, s, from);
 }
