@@ -11,6 +11,8 @@
 #include "base/mem.h"
 #include "cli/eval.h"
 #include "cli/records.h"
+#include "event/fields.h"
+#include "sink/ndjson.h"
 
 #define KINDS "console, dns, file, fs, http, metric, net, process, syscall"
 #define TIME_HELP "--%s takes a time such as 5m (ago), 15:04, '2025-12-31 15:04:05' or 1767193445.5, not '%s'"
@@ -50,6 +52,13 @@ static const struct cli_example examples[] = {
     {0},
 };
 
+/* One member of an event's data. */
+struct member {
+    const char *name;
+    const json_t *json; /* NULL: field */
+    struct tm_field field;
+};
+
 struct view {
     struct records_want want;
     char **fields; /* NULL-terminated, or NULL */
@@ -58,6 +67,12 @@ struct view {
     bool json, reverse, allfields;
     unsigned width;
     uint64_t evaluated, threw;
+    /* Of the event that is printed. */
+    struct buf line, scratch;
+    struct member *members;
+    size_t member_room;
+    const char *default_list; /* that default_fields was made of */
+    char **default_fields;
 };
 
 static char **split(const char *list)
@@ -178,13 +193,27 @@ static void add_value(struct buf *b, const json_t *value)
     free(text);
 }
 
-static void add_field(struct buf *b, const char *key, const json_t *value)
+static void add_typed_value(struct view *v, struct buf *b, const struct tm_field *f)
+{
+    if (f->type == TM_STR) {
+        text_clean(b, f->v.str.p ? f->v.str.p : "", f->v.str.p ? f->v.str.len : 0);
+        return;
+    }
+    buf_reset(&v->scratch);
+    ndjson_value(&v->scratch, f);
+    text_clean(b, v->scratch.p, v->scratch.len);
+}
+
+static void add_member(struct view *v, struct buf *b, const struct member *m)
 {
     if (b->len && b->p[b->len - 1] != '[')
         buf_char(b, ' ');
-    colored(b, "\033[32m", key);
+    colored(b, "\033[32m", m->name);
     buf_char(b, ':');
-    add_value(b, value);
+    if (m->json)
+        add_value(b, m->json);
+    else
+        add_typed_value(v, b, &m->field);
 }
 
 /* Members shown by default, for sources with many. */
@@ -209,46 +238,90 @@ static const char *default_fields(const char *source)
     return NULL;
 }
 
-static int compare_names(const void *a, const void *b)
+static int compare_members(const void *a, const void *b)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    return strcmp(((const struct member *)a)->name, ((const struct member *)b)->name);
 }
 
-static void add_data(struct view *v, struct buf *b, const char *source, json_t *data)
+static struct member *room_for(struct view *v, size_t count)
 {
-    char **own = v->fields ? NULL : split(default_fields(source)), **fields = v->fields ? v->fields : own;
-    const char *key, **names;
-    size_t n = 0;
-    json_t *value;
+    if (count > v->member_room) {
+        v->member_room = count;
+        v->members = xrealloc(v->members, count, sizeof(*v->members));
+    }
+    return v->members;
+}
 
-    if (!json_is_object(data)) {
-        if (data) {
-            buf_char(b, ' ');
-            add_value(b, data);
+static size_t members_of_json(struct view *v, json_t *data)
+{
+    struct member *m = room_for(v, json_object_size(data));
+    const char *key;
+    json_t *value;
+    size_t n = 0;
+
+    json_object_foreach(data, key, value) m[n++] = (struct member){.name = key, .json = value};
+    return n;
+}
+
+static size_t members_of_record(struct view *v, const struct ev_record *e)
+{
+    struct member *m = room_for(v, e->field_count * TM_GROUP_FIELDS);
+    struct tm_field group[TM_GROUP_FIELDS];
+    size_t n = 0;
+
+    for (size_t i = 0; i < e->field_count; i++) {
+        const bool is_group = tm_is_group(&e->fields[i]);
+
+        if (is_group)
+            tm_expand_group(e->who, e->fields[i].type, group);
+        for (size_t k = 0; k < (is_group ? TM_GROUP_FIELDS : 1); k++) {
+            m[n].json = NULL;
+            m[n].field = is_group ? group[k] : e->fields[i];
+            m[n].name = m[n].field.name;
+            n++;
         }
-        free_list(own);
-        return;
     }
-    names = xcalloc(json_object_size(data), sizeof(*names));
+    return n;
+}
+
+/* Those that are shown of a source: what the user says, else what there is by default; NULL: all. */
+static char **fields_of(struct view *v, const char *source)
+{
+    const char *list = v->fields ? NULL : default_fields(source);
+
+    if (v->fields || !list)
+        return v->fields;
+    if (list != v->default_list) { /* constants */
+        free_list(v->default_fields);
+        v->default_fields = split(list);
+        v->default_list = list;
+    }
+    return v->default_fields;
+}
+
+static void add_data(struct view *v, struct buf *b, const char *source, size_t count)
+{
+    char **fields = fields_of(v, source);
+    struct member *m = v->members;
+    size_t n = 0;
+
     for (char **f = fields; f && *f; f++)
-        if ((value = json_object_get(data, *f)))
-            add_field(b, *f, value);
-    if (!fields || v->allfields) {
-        json_object_foreach(data, key, value)
-        {
-            if (!fields || !equals_one(fields, key))
-                names[n++] = key;
-        }
-        qsort(names, n, sizeof(*names), compare_names);
-        if (fields && n)
-            buf_str(b, " [[");
-        for (size_t i = 0; i < n; i++)
-            add_field(b, names[i], json_object_get(data, names[i]));
-        if (fields && n)
-            buf_str(b, "]]");
-    }
-    free(names);
-    free_list(own);
+        for (size_t i = 0; i < count; i++)
+            if (strcmp(m[i].name, *f) == 0)
+                add_member(v, b, &m[i]);
+    if (fields && !v->allfields)
+        return;
+    for (size_t i = 0; i < count; i++)
+        if (!fields || !equals_one(fields, m[i].name))
+            m[n++] = m[i];
+    if (n)
+        qsort(m, n, sizeof(*m), compare_members);
+    if (fields && n)
+        buf_str(b, " [[");
+    for (size_t i = 0; i < n; i++)
+        add_member(v, b, &m[i]);
+    if (fields && n)
+        buf_str(b, "]]");
 }
 
 /* Cuts a coloured line to the terminal: escape sequences take no columns. */
@@ -272,38 +345,72 @@ static void cut_line(struct buf *b, unsigned width)
     }
 }
 
-static void print_text(struct view *v, uint64_t id, json_t *body)
+/* What stands before the data: in v->line. */
+static void begin_line(struct view *v, uint64_t id, uint64_t time_ns, const char *proc, const char *type, const char *source)
+{
+    struct buf *b = &v->line;
+    char text[32];
+
+    buf_reset(b);
+    buf_char(b, '[');
+    colored(b, "\033[34m", text_base62(id, text));
+    buf_str(b, "] ");
+    buf_str(b, text_time(time_ns, text));
+    buf_char(b, ' ');
+    colored(b, "\033[95m", proc);
+    buf_char(b, ' ');
+    colored(b, color_of(type), type);
+    buf_char(b, ' ');
+    colored(b, "\033[90m", source);
+}
+
+static void end_line(struct view *v, const char *type)
+{
+    if (v->width > 8 && (strcmp(type, "console") == 0 || strcmp(type, "file") == 0))
+        cut_line(&v->line, v->width);
+    buf_char(&v->line, '\n');
+    fwrite(v->line.p, 1, v->line.len, stdout);
+}
+
+static void print_json(struct view *v, uint64_t id, json_t *body)
 {
     const char *source = text_of(body, "source"), *type = text_of(body, "sourcetype");
-    char text[32];
-    struct buf b = BUF_INIT;
+    json_t *data = json_object_get(body, "data");
 
-    buf_char(&b, '[');
-    colored(&b, "\033[34m", text_base62(id, text));
-    buf_str(&b, "] ");
-    buf_str(&b, text_time((uint64_t)(json_number_value(json_object_get(body, "_time")) * 1e9), text));
-    buf_char(&b, ' ');
-    colored(&b, "\033[95m", text_of(body, "proc"));
-    buf_char(&b, ' ');
-    colored(&b, color_of(type), type);
-    buf_char(&b, ' ');
-    colored(&b, "\033[90m", source);
-    add_data(v, &b, source, json_object_get(body, "data"));
-    if (v->width > 8 && (strcmp(type, "console") == 0 || strcmp(type, "file") == 0))
-        cut_line(&b, v->width);
-    buf_char(&b, '\n');
-    fwrite(b.p, 1, b.len, stdout);
-    buf_free(&b);
+    begin_line(v, id, (uint64_t)(json_number_value(json_object_get(body, "_time")) * 1e9), text_of(body, "proc"), type,
+               source);
+    if (json_is_object(data)) {
+        add_data(v, &v->line, source, members_of_json(v, data));
+    } else if (data) {
+        buf_char(&v->line, ' ');
+        add_value(&v->line, data);
+    }
+    end_line(v, type);
+}
+
+static void print_typed(struct view *v, uint64_t id, const struct ev_record *e)
+{
+    begin_line(v, id, e->time_ns, e->who->proc ? e->who->proc : "", e->sourcetype, e->source);
+    if (e->kind == EV_EVENT) {
+        add_data(v, &v->line, e->source, members_of_record(v, e));
+    } else {
+        buf_char(&v->line, ' ');
+        text_clean(&v->line, e->text, e->text_len);
+    }
+    end_line(v, e->sourcetype);
 }
 
 static void print_event(struct view *v, struct records *r)
 {
+    const struct ev_record *typed = records_typed(r);
     json_t *event;
 
     if (v->json)
         records_print(r, stdout);
+    else if (typed)
+        print_typed(v, records_id(r), typed);
     else if ((event = records_json(r)))
-        print_text(v, records_id(r), json_object_get(event, "body"));
+        print_json(v, records_id(r), json_object_get(event, "body"));
 }
 
 static void print_members(const json_t *o, unsigned indent)
@@ -518,7 +625,7 @@ static int print_kept(struct view *v, const struct kept *k, FILE *file)
         text_json(line, k->len, stdout);
         putchar('\n');
     } else if (rc == 0 && (event = cli_json(line, k->len))) {
-        print_text(v, k->id, json_object_get(event, "body"));
+        print_json(v, k->id, json_object_get(event, "body"));
         json_decref(event);
     }
     if (!k->line)
@@ -737,6 +844,10 @@ out:
     free_list(v.want.sources);
     free_list(v.want.types);
     free_list(v.fields);
+    free_list(v.default_fields);
+    free(v.members);
+    buf_free(&v.line);
+    buf_free(&v.scratch);
     free(v.want.pids);
     eval_free(v.eval);
     session_clear(&s);
