@@ -40,6 +40,8 @@ WRONG = [
      "requires username and groupname, which some ids do not have"),
     (r"event_start_msg", r"info\.configuration\.current\.(event|metric)\.watch\.\d+\.type", r"const", r".*",
      "gives each kind of watch a fixed place in the list, which only holds those that are enabled"),
+    (r"event_start_msg", r"info\.configuration\.current\.(event|metric)\.transport\.type", r"enum", r"'journal' is not .*",
+     "knows no journal, which is where a session's events and metrics go"),
 ]
 
 
@@ -276,5 +278,7 @@ def refused(ctx):
 @test("schema/start-message")
 def start_message(ctx):
     validators()
-    seen = validate(observe(ctx, SCOPE_CONFIG_EVENT="true").raw("events.json"))
+    path = ctx.dir / "told"
+    observe(ctx, ["-e", f"file://{path}"], SCOPE_CONFIG_EVENT="true")
+    seen = validate([json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line])
     needs(seen, "event_start_msg")
