@@ -27,12 +27,31 @@ HIDDEN uint8_t pending_seen;
 
 HIDDEN void call_record(struct call *c, enum rec_kind kind)
 {
-    struct record r = {
-        .kind = (uint8_t)kind, .flags = c->flags, .op = (uint16_t)c->op, .time = now(), .ret = c->ret, .ticks = c->ticks,
-        .arg = {c->r->arg0, c->r->arg1, c->r->arg2, c->r->arg3, c->has_arg4 ? c->arg4 : c->r->arg4, c->has_arg5 ? c->arg5 : c->r->arg5},
-    };
+    uint32_t size = sizeof(struct record);
+    uint64_t time = now(), pos;
+    struct record *to;
+    char *w;
 
-    ring_write(c->s, &r, c->item, c->items);
+    for (unsigned i = 0; i < c->items; i++)
+        size += ring_item_size(c->item[i].len);
+    to = ring_place(c->s, size, ring_kind(kind, c->flags, c->op), 0, &pos);
+    if (unlikely(!to))
+        return;
+    to->time = time;
+    to->ret = c->ret;
+    to->ticks = c->ticks;
+    to->arg[0] = c->r->arg0;
+    to->arg[1] = c->r->arg1;
+    to->arg[2] = c->r->arg2;
+    to->arg[3] = c->r->arg3;
+    to->arg[4] = c->has_arg4 ? c->arg4 : c->r->arg4;
+    to->arg[5] = c->has_arg5 ? c->arg5 : c->r->arg5;
+    w = (char *)(to + 1);
+    for (unsigned i = 0; i < c->items; i++) {
+        copy_padded(ring_item(w, c->item[i].type, c->item[i].len), c->item[i].data, c->item[i].len);
+        w += ring_item_size(c->item[i].len);
+    }
+    ring_commit(c->s, to, pos, size);
 }
 
 /* Results after which the kernel has certainly read the path arguments. Of two it may have looked up the first, and
@@ -74,11 +93,16 @@ static void call_paths(struct call *c)
 }
 
 /* The call made one descriptor, its result. */
-static void call_made(struct call *c, enum fd_kind kind, bool cloexec, bool writable)
+static inline void call_made(struct call *c, enum fd_kind kind, bool cloexec, bool writable)
 {
-    guest_began(c->ret, kind);
+    bool other = false;
+
+    if (unlikely(process_slow())) {
+        guest_began(c->ret, kind);
+        other = foreign();
+    }
     c->has_arg5 = true;
-    c->arg5 = foreign() ? 0 : fd_begin(c->s, c->ret, kind, cloexec, writable);
+    c->arg5 = other ? 0 : fd_begin(c->s, c->ret, kind, cloexec, writable);
 }
 
 static bool wanted_in_mode(const struct call *c)
@@ -213,7 +237,8 @@ static void after_write(struct call *c, struct fd_entry *e, const struct iovec *
         capture_iov(c, arg_fd(c, 0), e, iov, count, (uint64_t)c->ret);
 }
 
-HIDDEN __attribute__((noinline)) void call_end(struct call *c)
+/* Whatever the shape. */
+static __attribute__((noinline)) void end_any(struct call *c)
 {
     const struct regs *r = c->r;
     struct rec_stat st;
@@ -446,9 +471,6 @@ HIDDEN __attribute__((noinline)) void call_end(struct call *c)
             call_address(c, (uint64_t)all[0].hdr.name, all[0].hdr.namelen);
         break;
     }
-    case SHP_OPEN:
-        after_open(c, &st);
-        break;
     case SHP_CLOSE:
         guest_began(arg_fd(c, 0), FDK_UNKNOWN);
         e = foreign() ? NULL : fd_entry(c->s, arg_fd(c, 0));
@@ -578,4 +600,18 @@ HIDDEN __attribute__((noinline)) void call_end(struct call *c)
     for (unsigned i = 0; unlikely(i < got); i++)
         if (fds[i].ino)
             traffic_tell_socket(c->s, fds[i].fd, fds[i].gen);
+}
+
+HIDDEN void call_end(struct call *c)
+{
+    struct rec_stat st;
+
+    /* What most records tell; it needs nothing of the large frame that others do. */
+    if (likely(c->desc->shape == SHP_OPEN && c->ret >= 0)) {
+        after_open(c, &st);
+        call_paths(c);
+        call_record(c, REC_CALL);
+        return;
+    }
+    end_any(c);
 }

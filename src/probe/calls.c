@@ -131,7 +131,8 @@ HIDDEN void call_completed(struct segment_header *s, enum op_id op, struct regs 
     call_end(&c);
 }
 
-HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct plan_slot *slot)
+/* The exit hook where anything is out of the ordinary. */
+static __attribute__((noinline)) void exit_any(struct regs *r, const struct plan_slot *slot)
 {
     enum op_id op = slot->flags >> 24;
     struct process *p = process;
@@ -250,15 +251,97 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
     call_end(&c);
 }
 
+/* A file was opened, and nothing is out of the ordinary. */
+static __attribute__((noinline)) void opened(struct segment_header *s, enum op_id op, struct regs *r, uint32_t mode)
+{
+    struct call c;
+
+    c.op = op;
+    c.desc = &op_table[op];
+    c.r = r;
+    c.s = s;
+    c.ret = (int64_t)r->result;
+    c.mode = mode;
+    c.ticks = 0;
+    c.flags = 0;
+    c.has_arg4 = c.has_arg5 = false;
+    c.items = 0;
+    call_end(&c);
+}
+
+/* The end of a close that the enter hook has told, whose note is taken; false: it hasn't. */
+static __attribute__((noinline)) bool closed(struct process *p, struct segment_header *s, const struct regs *r)
+{
+    struct thread *t = thread_get(p);
+    uint64_t began;
+
+    if (unlikely(!t || call_pop(t, ~r->sp, &began) != 1))
+        return false;
+    add64(&s->op[OP_close].calls, 1);
+    return true;
+}
+
+/* Bytes moved by a call of which nothing is wanted but the counters; false if that isn't so. */
+static inline bool moved(struct segment_header *s, uint8_t shape, struct regs *r, uint32_t mode)
+{
+    enum direction dir = only_reads(shape, r) ? DIR_READ : DIR_WRITE;
+    uint64_t began = r->stash_key == (r->stash_time ^ r->sp) ? r->stash_time : 0, end = 0;
+
+    if (dir == DIR_WRITE && !only_writes(shape, r))
+        return false;
+    if (began) {
+        end = now();
+        end = end > began ? end - began : 0;
+    }
+    if (!count_transfer(s, (int)r->arg0, dir, (int64_t)r->result, mode, end, end))
+        return false;
+    r->stash_key = 0;
+    return true;
+}
+
+/*
+ * First what most calls are. What lies in exit_any() would cost them the cache lines that it is in, which the kernel has
+ * used for itself meanwhile; so nothing here needs more registers than a function may change.
+ */
+HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct plan_slot *slot)
+{
+    enum op_id op = slot->flags >> 24;
+    uint8_t shape = op_table[op].shape;
+    struct process *p = process;
+    struct segment_header *s = p->segment;
+
+    if (likely(s && (int64_t)r->result >= 0 && !(slot->flags & PLAN_F_NR_UNKNOWN) && !(p->slow | p->vforks | dispatching))) {
+        uint32_t mode = __atomic_load_n(&s->mode, __ATOMIC_RELAXED);
+
+        if (unlikely(!(mode & SEG_M_ON)))
+            return;
+        if (only_counted(op, mode)) {
+            add64(&s->op[op].calls, 1);
+            return;
+        }
+        if (shape == SHP_OPEN) {
+            opened(s, op, r, mode);
+            return;
+        }
+        if (shape == SHP_CLOSE) {
+            if (likely(!(mode & SEG_M_REC_ALL)) && closed(p, s, r))
+                return;
+        } else if (r->result && !functions_used && moved(s, shape, r, mode)) {
+            return;
+        }
+    }
+    exit_any(r, slot);
+}
+
 /* ---- before the call ---- */
 
-static void enter_close(struct segment_header *s, struct thread *t, struct regs *r)
+static __attribute__((noinline)) void enter_close(struct segment_header *s, struct thread *t, struct regs *r)
 {
     int fd = (int)r->arg0;
     struct fd_entry *e = foreign() ? NULL : fd_entry(s, fd);
-    struct rec_counters closed;
-    struct record rec = {.kind = REC_ENTER, .op = OP_close, .arg = {r->arg0}};
-    struct ring_item item = {ITEM_COUNTERS, sizeof(closed), &closed};
+    const uint32_t size = sizeof(struct record) + ring_item_size(sizeof(struct rec_counters));
+    struct record *to;
+    uint64_t time, pos;
 
     /* A guest has nothing that would remember whether this is one, nor has who was a guest when it was made. */
     if (unlikely(pending_seen) && (!e || !(e->state & FDS_OPEN)))
@@ -269,10 +352,20 @@ static void enter_close(struct segment_header *s, struct thread *t, struct regs 
         uring_closed(s, fd);
     if (unlikely(e->state & FDS_PENDING))
         traffic_connect_end(s, fd, e);
-    counters_of(e, fd, &closed);
+    time = now();
+    to = ring_place(s, size, ring_kind(REC_ENTER, 0, OP_close), 0, &pos);
+    if (likely(to != NULL)) {
+        to->time = time;
+        to->ret = 0;
+        to->ticks = 0;
+        to->arg[0] = r->arg0;
+        for (unsigned i = 1; i < 6; i++)
+            to->arg[i] = 0;
+        counters_of(e, fd, (struct rec_counters *)(void *)ring_item((char *)(to + 1), ITEM_COUNTERS, sizeof(struct rec_counters)));
+    }
     fd_end(e);
-    rec.time = now();
-    ring_write(s, &rec, &item, 1);
+    if (likely(to != NULL))
+        ring_commit(s, to, pos, size);
     if (t) /* tells the exit hook; the complement of sp can't be the key of a call */
         call_push(t, ~r->sp, 1, 0);
 }
@@ -341,7 +434,8 @@ static void enter_exit(struct segment_header *s, enum op_id op, struct thread *t
         thread_forget(t);
 }
 
-HIDDEN __attribute__((used)) void scope_hook_enter(struct regs *r, const struct plan_slot *slot)
+/* The enter hook of all calls but most. */
+static __attribute__((noinline)) void enter_any(struct regs *r, const struct plan_slot *slot)
 {
     enum op_id op = slot->flags >> 24;
     struct process *p = process;
@@ -395,4 +489,17 @@ HIDDEN __attribute__((used)) void scope_hook_enter(struct regs *r, const struct 
             aio_enter(s, op, r);
         break;
     }
+}
+
+HIDDEN __attribute__((used)) void scope_hook_enter(struct regs *r, const struct plan_slot *slot)
+{
+    struct process *p = process;
+    struct segment_header *s = p->segment;
+
+    if (likely(slot->flags >> 24 == OP_close && s && !dispatching && !(slot->flags & (PLAN_F_SP_BIAS8 | PLAN_F_NR_UNKNOWN)))) {
+        if (likely(__atomic_load_n(&s->mode, __ATOMIC_RELAXED) & SEG_M_ON))
+            enter_close(s, thread_get(p), r);
+        return;
+    }
+    enter_any(r, slot);
 }
