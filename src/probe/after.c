@@ -23,7 +23,7 @@
 #define FIOCLEX_ 0x5451
 #define FIONCLEX_ 0x5450
 
-HIDDEN uint8_t pending_seen;
+HOT_DATA HIDDEN uint8_t pending_seen;
 
 HIDDEN void call_record(struct call *c, enum rec_kind kind)
 {
