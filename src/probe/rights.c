@@ -56,7 +56,7 @@ HIDDEN void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
         if (strict) /* it disables the counter too, if the kernel was built so */
             probe_no_ticks = 1;
         s->wakes = 0; /* no writer may wake the collector any more: it stays awake from now on */
-        ring_rouse(s);
+        ring_rouse_slow(s);
         probe.sandboxed = SANDBOX_ASKED; /* until the result is known */
     }
 }
