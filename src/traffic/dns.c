@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "report/fields.h"
 #include "protocol/dns.h"
 #include "traffic/protocols.h"
 

@@ -6,9 +6,6 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "model/model.h"
-#include "report/pipeline.h"
-#include "report/report.h"
 #include "session/payload.h"
 #include "session/payload_link.h"
 #include "session/session.h"
