@@ -179,10 +179,7 @@ static void unanswered(void *owner, const struct dns_exchange *exchange, enum dn
 
 static void note(void *owner, enum dns_note what, uint64_t count)
 {
-    struct stream *s = owner;
-
-    if (s->p)
-        model_loss(s->p->m, s->p, what == DNS_NOTE_LOST ? LK_TRAFFIC : LK_MESSAGE, count);
+    stream_lost(owner, what == DNS_NOTE_LOST ? LK_TRAFFIC : LK_MESSAGE, count);
 }
 
 static const struct dns_sink sink = {.query = query, .response = response, .unanswered = unanswered, .note = note};

@@ -11,7 +11,6 @@
 
 struct buf;
 struct event_base;
-struct model;
 struct session;
 
 /* All of a session. */

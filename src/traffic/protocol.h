@@ -9,12 +9,14 @@
 #ifndef SCOPE_TRAFFIC_PROTOCOL_H
 #define SCOPE_TRAFFIC_PROTOCOL_H
 
+#include "model/file.h"
 #include "model/model.h"
 #include "model/process.h"
-#include "report/pipeline.h"
-#include "report/report.h"
 #include "protocol/detect.h"
 #include "protocol/tls.h"
+#include "report/fields.h"
+#include "report/pipeline.h"
+#include "report/report.h"
 
 /* How a stream was recognised, for the decoder that begins with it. */
 struct protocol_start {

@@ -57,5 +57,4 @@ void stream_free(struct stream *s, uint64_t time_ns);
 
 /* What the probe shall capture of the descriptor. */
 enum fd_want stream_want(const struct proc *p, const struct desc *d);
-
 #endif
