@@ -19,7 +19,7 @@ umask 022 # tests run what is fetched as other users, too
 
 # What is built with. "a|b": the first that the distribution has.
 BUILD_PACKAGES="make meson ninja-build gcc libc6-dev pkg-config git ca-certificates python3
-  libcapstone-dev libevent-dev libssl-dev libyaml-dev libpcre2-dev libjansson-dev libmujs-dev libnghttp2-dev
+  libcapstone-dev libevent-dev libssl-dev libyaml-dev libpcre2-dev libjansson-dev libmujs-dev libnghttp2-dev libzstd-dev
   curl"
 
 # What the tests and benchmarks run: a second C library, checkers, and the programs that are observed.

@@ -133,6 +133,7 @@ static bool is_relative(const char *path)
 static bool is_relative_file(const struct cfg_transport *t)
 {
     return (t->type == CFG_FILE && is_relative(t->path) && !names_stream(t, "stdout") && !names_stream(t, "stderr")) ||
+           (t->type == CFG_JOURNAL && is_relative(t->path)) ||
            (t->type == CFG_UNIX && is_relative(t->path) && *t->path != '@');
 }
 

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "report/fields.h"
 #include "protocol/dns.h"
 #include "traffic/protocols.h"
 

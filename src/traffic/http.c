@@ -6,7 +6,6 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
-#include "report/fields.h"
 #include "protocol/grpc.h"
 #include "protocol/http1.h"
 #include "protocol/http2.h"

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "report/fields.h"
 #include "traffic/protocols.h"
 
 static union address address_of(const struct preamble_addr *from)

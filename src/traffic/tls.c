@@ -9,7 +9,6 @@
 
 #include "base/mem.h"
 #include "model/images.h"
-#include "report/fields.h"
 #include "traffic/payloads.h"
 #include "traffic/protocols.h"
 

@@ -5,9 +5,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "model/model.h"
-#include "report/pipeline.h"
-#include "report/report.h"
 #include "traffic/tls.h"
 
 #define BUCKETS 256u
