@@ -96,7 +96,7 @@ struct proc {
     bool tls_told;                    /* that TLS of this image can't be read */
     bool images_missed;               /* there was no plan for some of its code */
     uint64_t tls_unread_ns;           /* CLOCK_REALTIME: since when data pass that can't be read (stream.h); 0: none do */
-    struct stream_wait *asking;       /* those that wait for something, and that it used last (traffic/protocol.h) */
+    struct stream_wait *asking;       /* others': streams that wait for something, and that it used last */
     char *cwd;                        /* never NULL after start; "" if it isn't known */
     uint32_t cwd_plain, cwd_tail;     /* as in struct name (names.h) */
     bool own_cwds;                    /* its threads have working directories of their own: cwd isn't known (CLONE_FS) */
