@@ -8,7 +8,6 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
-#include "protocol/http2.h"
 
 #define PSEUDO_MAX 6u    /* those that there are: RFC 9113, section 8.3, and :protocol (RFC 8441) */
 #define TEXT_FIRST 1024u /* room for the text of most heads */

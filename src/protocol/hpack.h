@@ -16,6 +16,8 @@
 
 #include "protocol/http.h"
 
+#define HTTP2_TABLE_MAX 65536u /* bytes of a header table at most */
+
 struct hpack_block;
 struct nghttp2_hd_inflater;
 

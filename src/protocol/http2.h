@@ -24,7 +24,7 @@ struct http2;
  * once), unless the client's preface comes first of all. sink is kept by reference, owner is passed to its functions.
  * Never fails. An idle connection takes at most 1 KiB, and 2 KiB for each direction in which a head passed, plus what
  * its peers put into the tables: libnghttp2 takes up to 8 times what RFC 7541 counts (section 4.1), of which
- * HTTP2_TABLE_MAX is the bound, 4,096 unless both sides agree otherwise. */
+ * HTTP2_TABLE_MAX (hpack.h) is the bound, 4,096 unless both sides agree otherwise. */
 struct http2 *http2_new(const struct http_sink *sink, void *owner, bool joined);
 /* Tells what is outstanding (`done`), then frees. NULL is fine. */
 void http2_free(struct http2 *h, uint64_t time_ns);
@@ -44,7 +44,6 @@ void http2_upgraded(struct http2 *h, enum proto_dir request_dir, void *kept, uin
  * 1 yes, 0 no, -1 more bytes are needed to tell (at most 24 are). */
 int http2_detect(const uint8_t *data, size_t len);
 
-#define HTTP2_TABLE_MAX 65536u  /* bytes of a header table at most */
 #define HTTP2_STREAMS_MAX 1024u /* outstanding streams at most; one more is told, and forgotten at once */
 
 #endif

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "session/payload_files.h"
 
 void payload_id_copy(struct payload_id *to, const struct payload_id *from)
 {

@@ -73,6 +73,8 @@ struct payload_place {
 /* place NULL: the index of the files tells it. */
 void payload_header(struct buf *b, const struct payload_id *id, enum payload_dir dir, uint64_t time_ns, size_t len,
                     const struct payload_place *place);
+/* The name of a flow's file, malloc'ed; attempt: how often names of this flow were taken. */
+char *payload_file_name(const struct payload_id *id, uint64_t number, enum payload_dir dir, unsigned attempt);
 
 /* --- writing --- */
 

@@ -23,8 +23,6 @@ struct payload_files {
     struct payload_file *newest, *oldest;
 };
 
-/* The name of a flow's file, malloc'ed; attempt: how often names of this flow were taken. */
-char *payload_file_name(const struct payload_id *id, uint64_t number, enum payload_dir dir, unsigned attempt);
 /* Its descriptor is the one that was used last; another one may be closed. */
 void payload_file_opened(struct payload_files *all, struct payload_file *f, int fd);
 /* The descriptor of an open file, -1 if it has to be opened. */
