@@ -49,16 +49,18 @@ uint32_t crc32c_by_table(const void *bytes, size_t len)
     return ~by_table(~0u, bytes, len);
 }
 
+static const uint8_t journal_magic[8] = {'S', 'C', 'O', 'P', 'E', 'J', 'N', 'L'};
+
 void journal_head_put(uint8_t p[JOURNAL_HEAD])
 {
-    memcpy(p, JOURNAL_MAGIC, 8);
+    memcpy(p, journal_magic, sizeof(journal_magic));
     put_u32(p + 8, JOURNAL_VERSION);
     put_u32(p + 12, crc32c(p, 12));
 }
 
 int journal_head_get(const uint8_t p[JOURNAL_HEAD], unsigned *ret_version)
 {
-    if (memcmp(p, JOURNAL_MAGIC, 8) != 0 || get_u32(p + 12) != crc32c(p, 12))
+    if (memcmp(p, journal_magic, sizeof(journal_magic)) != 0 || get_u32(p + 12) != crc32c(p, 12))
         return -EBADMSG;
     *ret_version = get_u32(p + 8);
     return *ret_version == JOURNAL_VERSION ? 0 : -EPROTONOSUPPORT;

@@ -93,7 +93,7 @@ struct press *press_new(void)
     pthread_attr_destroy(&attr);
     if (rc == 0)
         return p;
-    let_go(p);
+    p->owners = 1; /* there is no thread */
     let_go(p);
     return NULL;
 }
