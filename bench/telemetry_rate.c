@@ -2,11 +2,11 @@
 /*
  * How many events per second one core filters, encodes and writes.
  *
- *   telemetry_rate [EVENTS [FILE]]     default: 3,000,000 to /dev/null
+ *   telemetry_rate [EVENTS [FILE [TYPE]]]     default: 3,000,000 to /dev/null; type: file, or journal
+ *   telemetry_rate EXCHANGES samples          the three samples of each exchange of HTTP, summed up
  *
  * The mix is that of a busy server with the default watches: fs.open, fs.close,
- * net.open, net.close and lines on stdout. Prints "events/s: N" and the size of
- * a mean line.
+ * net.open, net.close and lines on stdout. Prints "events/s: N".
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +17,8 @@
 
 #include "telemetry/telemetry.h"
 
-#define STR(field, text) {.name = field, .type = TM_STR, .v.str = {text, sizeof(text) - 1}}
-#define NUM(field, n)    {.name = field, .type = TM_UINT, .v.u = n}
+#define STR(field, text) {.name = field, .name_len = sizeof(field) - 1, .type = TM_STR, .v.str = {text, sizeof(text) - 1}}
+#define NUM(field, n)    {.name = field, .name_len = sizeof(field) - 1, .type = TM_UINT, .v.u = n}
 
 static double seconds(clockid_t clock)
 {
@@ -26,6 +26,26 @@ static double seconds(clockid_t clock)
 
     clock_gettime(clock, &now);
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* What the collector tells of an exchange besides its events: 16 targets in turn. */
+static void exchange(struct telemetry *t, struct tm_process *p, unsigned long i, uint64_t now)
+{
+    char target[] = "/static/css/index-a.css";
+    struct tm_field f[] = {
+        {.name = "http_target", .name_len = 11, .type = TM_STR, .level = 4, .v.str = {target, sizeof(target) - 1}},
+        {.name = "http_status_code", .name_len = 16, .type = TM_UINT, .level = 1, .v.u = 200},
+    };
+    struct tm_sample s = {.value = 312, .numops = 1, .time_ns = now, .fields = f, .field_count = 1};
+
+    target[18] = (char)('a' + i / 8 % 16);
+    s.metric = TM_HTTP_DURATION_SERVER;
+    telemetry_sample(t, p, &s);
+    s.metric = TM_HTTP_RESP_LENGTH;
+    telemetry_sample(t, p, &s);
+    s.metric = TM_HTTP_REQ;
+    s.field_count = 2;
+    telemetry_sample(t, p, &s);
 }
 
 int main(int argc, char **argv)
@@ -62,6 +82,7 @@ int main(int argc, char **argv)
         {CFG_EW_NET, "net.close", 0, 8412773390113, net_fields, 10},
     };
     unsigned long events = argc > 1 ? strtoul(argv[1], NULL, 10) : 3000000;
+    bool samples = argc > 2 && strcmp(argv[2], "samples") == 0;
     struct config_sources *sources = config_sources_new();
     struct event_base *base = event_base_new();
     struct telemetry *t;
@@ -69,10 +90,12 @@ int main(int argc, char **argv)
     struct config *cfg;
     double cpu, wall;
 
-    if (!base || config_set(sources, "event.transport.type", "file", "bench", NULL, NULL) ||
-        config_set(sources, "event.transport.path", argc > 2 ? argv[2] : "/dev/null", "bench", NULL, NULL) ||
+    if (!base || config_set(sources, "event.transport.type", argc > 3 ? argv[3] : "file", "bench", NULL, NULL) ||
+        config_set(sources, "event.transport.path", argc > 2 && !samples ? argv[2] : "/dev/null", "bench", NULL, NULL) ||
         config_set(sources, "event.format.maxeventpersec", "0", "bench", NULL, NULL) ||
-        config_set(sources, "metric.enable", "false", "bench", NULL, NULL))
+        config_set(sources, "metric.transport.type", "file", "bench", NULL, NULL) ||
+        config_set(sources, "metric.transport.path", "/dev/null", "bench", NULL, NULL) ||
+        config_set(sources, samples ? "event.enable" : "metric.enable", "false", "bench", NULL, NULL))
         return 1;
     cfg = config_for(sources, NULL);
     t = telemetry_new(base, cfg);
@@ -82,7 +105,9 @@ int main(int argc, char **argv)
     for (unsigned long i = 0; i < events; i++) {
         uint64_t now = UINT64_C(1700000000000000000) + i * 997;
 
-        if (i % 5 == 4) {
+        if (samples) {
+            exchange(t, &p, i, now);
+        } else if (i % 5 == 4) {
             telemetry_message(t, &p, CFG_EW_CONSOLE, "stdout", now, 77, line, sizeof(line) - 1, 0);
         } else {
             struct tm_event e = kinds[i % 5];
@@ -104,5 +129,5 @@ int main(int argc, char **argv)
     config_free(cfg);
     config_sources_free(sources);
     event_base_free(base);
-    return stats.events == events ? 0 : 1;
+    return samples || stats.events == events ? 0 : 1;
 }

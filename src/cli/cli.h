@@ -110,6 +110,8 @@ int cli_usage(const struct cli_command *c, const char *fmt, ...) __attribute__((
 const char *cli_closest(const char *word, const char *const *candidates);
 /* stdout was written completely? Else EXIT_FAILED with a message (nothing for EPIPE). Call at the end. */
 int cli_finish(int status);
+/* Much is going to be written to stdout: in large pieces, unless a terminal reads it. Before anything is. */
+void cli_buffer(void);
 /* A pause of whoever follows a file that grows. False if nobody reads stdout any more (`| head`), which a write would
  * only tell when there is something to write. */
 bool cli_pause(void);
@@ -138,12 +140,15 @@ int text_parse_base62(const char *s, uint64_t *ret); /* 0 or -EINVAL */
 struct buf;
 void text_clean(struct buf *b, const char *s, size_t len);
 /* The same for JSON text, which stays such. */
-void text_json(const char *text, FILE *to);
+void text_json(const char *text, size_t len, FILE *to);
 /* Columns that a clean UTF-8 text takes, counting each code point as one; and the bytes that fit into some. */
 unsigned text_columns(const char *s, size_t len);
 size_t text_fit(const char *s, size_t len, unsigned columns);
 /* Durations such as 5s, 1m30s, 250ms, 2h: nanoseconds, or -EINVAL. */
 int text_parse_duration(const char *s, uint64_t *ret);
+/* A point in time: a duration (that long ago), 15:04[:05] of today, 2025-12-31[ 15:04[:05]], both local, or seconds since
+ * 1970. CLOCK_REALTIME nanoseconds, or -EINVAL. */
+int text_parse_time(const char *s, uint64_t *ret_ns);
 const char *text_signal(int sig, char buf[16]); /* "SIGTERM" */
 /* The user's name, from /etc/passwd, or the number. */
 const char *text_user(unsigned uid, char buf[64]);
@@ -180,28 +185,28 @@ extern const struct cli_option cli_session_options[]; /* --id */
 int cli_session(const struct args *a, struct session *ret);
 /* Has a session that is being recorded written out, and loads its metadata again. As session_sync(). */
 int cli_refresh(struct session *s, unsigned timeout_ms);
-/* Path of a destination that is a file, or NULL: malloc'ed. */
-char *cli_file_of(const char *url);
-/* Opens a file of lines of a session: what ("events", "metrics") it holds went to this URL (NULL: to the session's own
- * file). 0, -ENOTSUP after telling that it went elsewhere, or -errno after a message. */
-int cli_open(const struct session *s, const char *what, const char *dest, struct lines *l);
+/* Path of a destination that is a file or a journal, or NULL: malloc'ed. */
+char *cli_path_of(const char *url);
 /* A line as an object, or NULL; a reference for the caller. */
 struct json_t *cli_json(const char *line, size_t len);
+/* The same of a line of StatsD, as the object that NDJSON would have held. Changes the line. */
+struct json_t *cli_statsd(char *line);
 
 /* --- samples.c: metrics of a session --- */
 
 /* One sample, whatever its format was. Its texts are parts of json. */
 struct sample {
     const char *name, *type, *unit;
-    double value;
+    double value;    /* NAN: a text, of a set */
     char text[40];   /* the value as it was written */
     double time;     /* 0 if unknown: StatsD has none */
     int64_t pid;     /* 0 if unknown */
     struct buf tags; /* "name: value, ..." */
     struct json_t *json; /* parsed line; of a StatsD line: the same made from it */
 };
-/* Reads the next sample, to be cleared: 1, 0 at the end, -errno. Lines that are none are counted or passed over. */
-int sample_next(struct lines *l, struct sample *s, uint64_t *damaged);
+struct records;
+/* Reads the next sample, to be cleared: 1, 0 at the end, -errno. */
+int sample_next(struct records *r, struct sample *s);
 void sample_clear(struct sample *s);
 
 #define CLI_ROOTDIR_OPTION \

@@ -24,6 +24,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/safe_path.h"
+#include "cli/records.h"
 #include "inject/launch.h"
 #include "inject/load.h"
 #include "inject/yama.h"
@@ -371,19 +372,15 @@ static void remove_store(const char *home)
     }
 }
 
-/* Events of a process, as they stand in the file. */
-static size_t count_lines(const struct session *s)
+static uint64_t count_events(const struct session *s)
 {
-    char *path = xasprintf("%s/events.json", s->dir), *line;
-    struct lines l;
-    size_t len, n = 0;
+    struct records *r;
+    uint64_t n = 0;
 
-    if (lines_open(&l, path) == 0) {
-        while (lines_next(&l, &line, &len) == 1)
-            n += strncmp(line, "{\"type\":\"evt\"", 13) == 0;
-        lines_close(&l);
+    if (records_open(s, RECORDS_EVENTS, NULL, &r) == 0) {
+        records_count(r, &n);
+        records_close(r);
     }
-    free(path);
     return n;
 }
 
@@ -423,7 +420,7 @@ static void check_run(struct report *r)
         if (hidden(&s))
             tell(r, BAD, "observing", "`scope run -- PROGRAM` and then `scope logs` tells why",
                  "calls of `scope run %s` can't be seen", program);
-        else if (count_lines(&s))
+        else if (count_events(&s))
             tell(r, GOOD, "observing", NULL, "`scope run %s` was recorded", program);
         else
             tell(r, BAD, "observing", "`scope run -- PROGRAM` and then `scope logs` may tell more",

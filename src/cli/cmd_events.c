@@ -5,18 +5,25 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
 #include "cli/eval.h"
+#include "cli/records.h"
+#include "event/fields.h"
+#include "sink/ndjson.h"
 
 #define KINDS "console, dns, file, fs, http, metric, net, process, syscall"
+#define TIME_HELP "--%s takes a time such as 5m (ago), 15:04, '2025-12-31 15:04:05' or 1767193445.5, not '%s'"
 #define SORT_SLACK 4096 /* events kept beyond those wanted before the first are dropped */
 
 static const struct cli_option options[] = {
     {"source", "LIST", "Only sources that begin with one of these, such as fs.open,net.", NULL, 's', false, false},
     {"sourcetype", "LIST", "Only these kinds: " KINDS, NULL, 't', false, false},
+    {"pid", "LIST", "Only these processes, by their own numbers or those of the host", NULL, 'p', false, false},
+    {"since", "TIME", "Only from this time on, such as 5m (ago), 15:04 or '2025-12-31 15:04:05'", NULL, 0, false, false},
+    {"until", "TIME", "Only up to this time", NULL, 0, false, false},
     {"match", "TEXT", "Only events whose line contains this text", NULL, 'm', false, false},
     {"eval", "JS", "Only events for which this JavaScript expression is true", NULL, 'e', false, false},
     {"fields", "LIST", "Members of the event's data to show", NULL, 0, false, false},
@@ -28,7 +35,8 @@ static const struct cli_option options[] = {
      "Those that are shown, the greatest first by a member of the event or of its data; with -a of all", NULL, 0, false,
      false},
     {"reverse", NULL, "With --sort: the smallest first", NULL, 'r', false, false},
-    {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    {"count", NULL, "Only how many there are", NULL, 'c', false, false},
+    {"json", NULL, "The lines of NDJSON that a destination gets", NULL, 'j', false, false},
     {"color", "WHEN", "Colours: always (or no value), never, auto", "always|never|auto", 0, true, false},
     {0},
 };
@@ -38,27 +46,33 @@ static const struct cli_example examples[] = {
     {"scope events -t net -f", "connections as they come"},
     {"scope events -s fs.open -m /etc/", "which files below /etc were opened"},
     {"scope events -a --sort file_write_bytes | head", "the biggest writers"},
-    {"scope events -j -a | jq .data", "everything, for another program"},
+    {"scope events -j -a | jq .body.data", "everything, for another program"},
+    {"scope events -t http --since 5m -c", "how many requests and responses in the last five minutes"},
     {"scope events 9Fa", "everything about one event"},
     {0},
 };
 
-/* --- what is known about a process from its start message --- */
-
-struct proc_info {
-    int64_t pid;
-    json_t *process;
+/* One member of an event's data. */
+struct member {
+    const char *name;
+    const json_t *json; /* NULL: field */
+    struct tm_field field;
 };
 
 struct view {
-    char **sources, **types, **fields; /* NULL-terminated, or NULL */
-    const char *match, *sort;
+    struct records_want want;
+    char **fields; /* NULL-terminated, or NULL */
+    const char *sort;
     struct eval *eval;
     bool json, reverse, allfields;
     unsigned width;
-    struct proc_info *procs;
-    size_t proc_count, proc_cap;
-    uint64_t evaluated, threw, damaged;
+    uint64_t evaluated, threw;
+    /* Of the event that is printed. */
+    struct buf line, scratch;
+    struct member *members;
+    size_t member_room;
+    const char *default_list; /* that default_fields was made of */
+    char **default_fields;
 };
 
 static char **split(const char *list)
@@ -91,35 +105,6 @@ static void free_list(char **list)
     free(list);
 }
 
-static void remember_process(struct view *v, json_t *start)
-{
-    json_t *process = json_object_get(json_object_get(start, "info"), "process");
-    json_int_t pid = json_integer_value(json_object_get(process, "pid"));
-
-    if (!json_is_object(process) || pid <= 0)
-        return;
-    for (size_t i = v->proc_count; i-- > 0;) {
-        if (v->procs[i].pid == pid) {
-            json_decref(v->procs[i].process);
-            v->procs[i].process = json_incref(process);
-            return;
-        }
-    }
-    if (v->proc_count == v->proc_cap) {
-        v->proc_cap = v->proc_cap ? v->proc_cap * 2 : 64;
-        v->procs = xrealloc(v->procs, v->proc_cap, sizeof(*v->procs));
-    }
-    v->procs[v->proc_count++] = (struct proc_info){pid, json_incref(process)};
-}
-
-static json_t *find_process(const struct view *v, json_int_t pid)
-{
-    for (size_t i = v->proc_count; i-- > 0;)
-        if (v->procs[i].pid == pid)
-            return v->procs[i].process;
-    return NULL;
-}
-
 /* --- selecting --- */
 
 static const char *text_of(const json_t *o, const char *key)
@@ -127,14 +112,6 @@ static const char *text_of(const json_t *o, const char *key)
     const char *s = json_string_value(json_object_get(o, key));
 
     return s ? s : "";
-}
-
-static bool begins_with_one(char **list, const char *text)
-{
-    for (; *list; list++)
-        if (strncmp(*list, text, strlen(*list)) == 0)
-            return true;
-    return false;
 }
 
 static bool equals_one(char **list, const char *text)
@@ -145,15 +122,18 @@ static bool equals_one(char **list, const char *text)
     return false;
 }
 
-/* Globals of --eval: the members of the event, and what the process's start message adds. */
-static bool eval_event(struct view *v, json_t *body)
+/* Globals of --eval: the members of the event, and what is known of its process besides. */
+static bool eval_event(struct view *v, struct records *r)
 {
     static const char *const names[] = {"uid", "gid", "username", "groupname"};
-    json_t *globals = json_object(), *process, *value;
+    json_t *globals, *process, *value, *body = json_object_get(records_json(r), "body");
     const char *key;
     int rc;
 
-    process = find_process(v, json_integer_value(json_object_get(body, "pid")));
+    if (!body)
+        return false;
+    globals = json_object();
+    process = records_process(r);
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         value = json_object_get(process, names[i]);
         json_object_set_new(globals, names[i], value ? json_incref(value) : json_null());
@@ -169,71 +149,14 @@ static bool eval_event(struct view *v, json_t *body)
     return rc > 0;
 }
 
-static bool needs_parsing(const struct view *v)
+/* The next event that passes everything: as records_next(). */
+static int next_event(struct view *v, struct records *r)
 {
-    return v->sources || v->types || v->eval || v->sort;
-}
+    int rc;
 
-/* True if a line can't pass a list, as its bytes show: events are written without blanks, and plain words without
- * escapes. Saves most of the parsing; who passes is parsed and compared all the same. */
-static bool rules_out(char **list, const char *member, bool whole, const char *line, size_t len)
-{
-    char text[128];
-
-    for (; list && *list; list++) {
-        const char *word = *list;
-        int n;
-
-        for (const char *p = word; *p; p++)
-            if (*p < ' ' || *p > '~' || *p == '"' || *p == '\\' || *p == '/')
-                return false;
-        n = snprintf(text, sizeof(text), "\"%s\":\"%s%s", member, word, whole ? "\"" : "");
-        if (n >= (int)sizeof(text) || memmem(line, len, text, (size_t)n))
-            return false;
+    while ((rc = records_next(r)) == 1 && v->eval && !eval_event(v, r)) {
     }
-    return true;
-}
-
-/* Decides on a line; *ret is the parsed event if it had to be parsed. Lines of other kinds (start messages, metrics on
- * the same destination) are no events. */
-static bool wanted(struct view *v, const char *line, size_t len, json_t **ret)
-{
-    json_t *o, *body;
-    bool yes;
-
-    *ret = NULL;
-    if (len < 14 || strncmp(line, "{\"type\":\"", 9) != 0) {
-        o = len ? cli_json(line, len) : NULL;
-        if (o)
-            remember_process(v, o);
-        else if (len)
-            v->damaged++;
-        json_decref(o);
-        return false;
-    }
-    if (strncmp(line + 9, "evt\"", 4) != 0)
-        return false;
-    if (v->match && !memmem(line, len, v->match, strlen(v->match)))
-        return false;
-    if ((v->types && rules_out(v->types, "sourcetype", true, line, len)) ||
-        (v->sources && rules_out(v->sources, "source", false, line, len)))
-        return false;
-    if (!needs_parsing(v))
-        return true;
-    o = cli_json(line, len);
-    body = json_object_get(o, "body");
-    if (!json_is_object(body)) {
-        v->damaged++;
-        json_decref(o);
-        return false;
-    }
-    yes = (!v->sources || begins_with_one(v->sources, text_of(body, "source"))) &&
-          (!v->types || equals_one(v->types, text_of(body, "sourcetype"))) && (!v->eval || eval_event(v, body));
-    if (yes)
-        *ret = o;
-    else
-        json_decref(o);
-    return yes;
+    return rc;
 }
 
 /* --- printing --- */
@@ -270,13 +193,27 @@ static void add_value(struct buf *b, const json_t *value)
     free(text);
 }
 
-static void add_field(struct buf *b, const char *key, const json_t *value)
+static void add_typed_value(struct view *v, struct buf *b, const struct tm_field *f)
+{
+    if (f->type == TM_STR) {
+        text_clean(b, f->v.str.p ? f->v.str.p : "", f->v.str.p ? f->v.str.len : 0);
+        return;
+    }
+    buf_reset(&v->scratch);
+    ndjson_value(&v->scratch, f);
+    text_clean(b, v->scratch.p, v->scratch.len);
+}
+
+static void add_member(struct view *v, struct buf *b, const struct member *m)
 {
     if (b->len && b->p[b->len - 1] != '[')
         buf_char(b, ' ');
-    colored(b, "\033[32m", key);
+    colored(b, "\033[32m", m->name);
     buf_char(b, ':');
-    add_value(b, value);
+    if (m->json)
+        add_value(b, m->json);
+    else
+        add_typed_value(v, b, &m->field);
 }
 
 /* Members shown by default, for sources with many. */
@@ -301,46 +238,90 @@ static const char *default_fields(const char *source)
     return NULL;
 }
 
-static int compare_names(const void *a, const void *b)
+static int compare_members(const void *a, const void *b)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    return strcmp(((const struct member *)a)->name, ((const struct member *)b)->name);
 }
 
-static void add_data(struct view *v, struct buf *b, const char *source, json_t *data)
+static struct member *room_for(struct view *v, size_t count)
 {
-    char **own = v->fields ? NULL : split(default_fields(source)), **fields = v->fields ? v->fields : own;
-    const char *key, **names;
-    size_t n = 0;
-    json_t *value;
+    if (count > v->member_room) {
+        v->member_room = count;
+        v->members = xrealloc(v->members, count, sizeof(*v->members));
+    }
+    return v->members;
+}
 
-    if (!json_is_object(data)) {
-        if (data) {
-            buf_char(b, ' ');
-            add_value(b, data);
+static size_t members_of_json(struct view *v, json_t *data)
+{
+    struct member *m = room_for(v, json_object_size(data));
+    const char *key;
+    json_t *value;
+    size_t n = 0;
+
+    json_object_foreach(data, key, value) m[n++] = (struct member){.name = key, .json = value};
+    return n;
+}
+
+static size_t members_of_record(struct view *v, const struct ev_record *e)
+{
+    struct member *m = room_for(v, e->field_count * TM_GROUP_FIELDS);
+    struct tm_field group[TM_GROUP_FIELDS];
+    size_t n = 0;
+
+    for (size_t i = 0; i < e->field_count; i++) {
+        const bool is_group = tm_is_group(&e->fields[i]);
+
+        if (is_group)
+            tm_expand_group(e->who, e->fields[i].type, group);
+        for (size_t k = 0; k < (is_group ? TM_GROUP_FIELDS : 1); k++) {
+            m[n].json = NULL;
+            m[n].field = is_group ? group[k] : e->fields[i];
+            m[n].name = m[n].field.name;
+            n++;
         }
-        free_list(own);
-        return;
     }
-    names = xcalloc(json_object_size(data), sizeof(*names));
+    return n;
+}
+
+/* Those that are shown of a source: what the user says, else what there is by default; NULL: all. */
+static char **fields_of(struct view *v, const char *source)
+{
+    const char *list = v->fields ? NULL : default_fields(source);
+
+    if (v->fields || !list)
+        return v->fields;
+    if (list != v->default_list) { /* constants */
+        free_list(v->default_fields);
+        v->default_fields = split(list);
+        v->default_list = list;
+    }
+    return v->default_fields;
+}
+
+static void add_data(struct view *v, struct buf *b, const char *source, size_t count)
+{
+    char **fields = fields_of(v, source);
+    struct member *m = v->members;
+    size_t n = 0;
+
     for (char **f = fields; f && *f; f++)
-        if ((value = json_object_get(data, *f)))
-            add_field(b, *f, value);
-    if (!fields || v->allfields) {
-        json_object_foreach(data, key, value)
-        {
-            if (!fields || !equals_one(fields, key))
-                names[n++] = key;
-        }
-        qsort(names, n, sizeof(*names), compare_names);
-        if (fields && n)
-            buf_str(b, " [[");
-        for (size_t i = 0; i < n; i++)
-            add_field(b, names[i], json_object_get(data, names[i]));
-        if (fields && n)
-            buf_str(b, "]]");
-    }
-    free(names);
-    free_list(own);
+        for (size_t i = 0; i < count; i++)
+            if (strcmp(m[i].name, *f) == 0)
+                add_member(v, b, &m[i]);
+    if (fields && !v->allfields)
+        return;
+    for (size_t i = 0; i < count; i++)
+        if (!fields || !equals_one(fields, m[i].name))
+            m[n++] = m[i];
+    if (n)
+        qsort(m, n, sizeof(*m), compare_members);
+    if (fields && n)
+        buf_str(b, " [[");
+    for (size_t i = 0; i < n; i++)
+        add_member(v, b, &m[i]);
+    if (fields && n)
+        buf_str(b, "]]");
 }
 
 /* Cuts a coloured line to the terminal: escape sequences take no columns. */
@@ -364,94 +345,72 @@ static void cut_line(struct buf *b, unsigned width)
     }
 }
 
-static void print_text(struct view *v, uint64_t id, json_t *body)
+/* What stands before the data: in v->line. */
+static void begin_line(struct view *v, uint64_t id, uint64_t time_ns, const char *proc, const char *type, const char *source)
+{
+    struct buf *b = &v->line;
+    char text[32];
+
+    buf_reset(b);
+    buf_char(b, '[');
+    colored(b, "\033[34m", text_base62(id, text));
+    buf_str(b, "] ");
+    buf_str(b, text_time(time_ns, text));
+    buf_char(b, ' ');
+    colored(b, "\033[95m", proc);
+    buf_char(b, ' ');
+    colored(b, color_of(type), type);
+    buf_char(b, ' ');
+    colored(b, "\033[90m", source);
+}
+
+static void end_line(struct view *v, const char *type)
+{
+    if (v->width > 8 && (strcmp(type, "console") == 0 || strcmp(type, "file") == 0))
+        cut_line(&v->line, v->width);
+    buf_char(&v->line, '\n');
+    fwrite(v->line.p, 1, v->line.len, stdout);
+}
+
+static void print_json(struct view *v, uint64_t id, json_t *body)
 {
     const char *source = text_of(body, "source"), *type = text_of(body, "sourcetype");
-    char text[32];
-    struct buf b = BUF_INIT;
+    json_t *data = json_object_get(body, "data");
 
-    buf_char(&b, '[');
-    colored(&b, "\033[34m", text_base62(id, text));
-    buf_str(&b, "] ");
-    buf_str(&b, text_time((uint64_t)(json_number_value(json_object_get(body, "_time")) * 1e9), text));
-    buf_char(&b, ' ');
-    colored(&b, "\033[95m", text_of(body, "proc"));
-    buf_char(&b, ' ');
-    colored(&b, color_of(type), type);
-    buf_char(&b, ' ');
-    colored(&b, "\033[90m", source);
-    add_data(v, &b, source, json_object_get(body, "data"));
-    if (v->width > 8 && (strcmp(type, "console") == 0 || strcmp(type, "file") == 0))
-        cut_line(&b, v->width);
-    buf_char(&b, '\n');
-    fwrite(b.p, 1, b.len, stdout);
-    buf_free(&b);
+    begin_line(v, id, (uint64_t)(json_number_value(json_object_get(body, "_time")) * 1e9), text_of(body, "proc"), type,
+               source);
+    if (json_is_object(data)) {
+        add_data(v, &v->line, source, members_of_json(v, data));
+    } else if (data) {
+        buf_char(&v->line, ' ');
+        add_value(&v->line, data);
+    }
+    end_line(v, type);
 }
 
-static void print_json(struct view *v, uint64_t id, json_t *event, json_t *body)
+static void print_typed(struct view *v, uint64_t id, const struct ev_record *e)
 {
-    static const char *const names[] = {"uid", "gid", "username", "groupname"};
-    json_t *o = json_object(), *value, *process, *data = json_object_get(body, "data");
-    const char *key;
-    char text[16], *out;
-
-    json_object_set_new(o, "id", json_string(text_base62(id, text)));
-    json_object_foreach(body, key, value)
-    {
-        if (value != data)
-            json_object_set(o, key, value);
+    begin_line(v, id, e->time_ns, e->who->proc ? e->who->proc : "", e->sourcetype, e->source);
+    if (e->kind == EV_EVENT) {
+        add_data(v, &v->line, e->source, members_of_record(v, e));
+    } else {
+        buf_char(&v->line, ' ');
+        text_clean(&v->line, e->text, e->text_len);
     }
-    process = find_process(v, json_integer_value(json_object_get(body, "pid")));
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-        if ((value = json_object_get(process, names[i])))
-            json_object_set(o, names[i], value);
-    if ((value = json_object_get(event, "_channel")))
-        json_object_set(o, "_channel", value);
-    if (data)
-        json_object_set(o, "data", data);
-    out = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(16));
-    if (out) {
-        text_json(out, stdout);
-        putchar('\n');
-    }
-    free(out);
-    json_decref(o);
+    end_line(v, e->sourcetype);
 }
 
-static void print_event(struct view *v, uint64_t id, json_t *event)
+static void print_event(struct view *v, struct records *r)
 {
-    json_t *body = json_object_get(event, "body");
+    const struct ev_record *typed = records_typed(r);
+    json_t *event;
 
-    if (!json_is_object(body)) {
-        v->damaged++;
-        return;
-    }
     if (v->json)
-        print_json(v, id, event, body);
-    else
-        print_text(v, id, body);
-}
-
-/* `parsed` may be NULL: then the line is parsed now. Consumes it. */
-static void print_line(struct view *v, uint64_t id, const char *line, size_t len, json_t *parsed)
-{
-    if (!parsed)
-        parsed = cli_json(line, len);
-    if (parsed)
-        print_event(v, id, parsed);
-    else
-        v->damaged++;
-    json_decref(parsed);
-}
-
-static void print_at(struct view *v, struct lines *l, uint64_t offset)
-{
-    char *line;
-    size_t len;
-
-    lines_seek(l, offset);
-    if (lines_next(l, &line, &len) == 1)
-        print_line(v, offset, line, len, NULL);
+        records_print(r, stdout);
+    else if (typed)
+        print_typed(v, records_id(r), typed);
+    else if ((event = records_json(r)))
+        print_json(v, records_id(r), json_object_get(event, "body"));
 }
 
 static void print_members(const json_t *o, unsigned indent)
@@ -474,46 +433,26 @@ static void print_members(const json_t *o, unsigned indent)
     }
 }
 
-static int print_single(struct view *v, struct lines *l, const char *id)
+static int print_single(struct view *v, struct records *r, const char *id)
 {
     static const struct {
         const char *label, *key;
     } rows[] = {{"Proc", "proc"},   {"Pid", "pid"},       {"Time", "_time"},
                 {"Command", "cmd"}, {"Source", "source"}, {"Sourcetype", "sourcetype"},
                 {"Host", "host"}};
-    uint64_t offset, at = 0;
+    uint64_t number;
     json_t *event = NULL, *body, *data;
-    char *line;
-    size_t len;
 
-    if (text_parse_base62(id, &offset) == 0 && offset <= INT64_MAX) {
-        /* An id is right if the line before ends there. */
-        if (offset) {
-            lines_seek(l, offset - 1);
-            at = lines_next(l, &line, &len) == 1 && len == 0 ? offset : UINT64_MAX;
-        }
-        lines_seek(l, offset);
-        if (at == offset && lines_next(l, &line, &len) == 1 && strncmp(line, "{\"type\":\"evt\"", 13) == 0)
-            event = cli_json(line, len);
-    }
+    if (text_parse_base62(id, &number) == 0 && records_seek(r, number) == 1)
+        event = records_json(r);
     body = json_object_get(event, "body");
-    if (!json_is_object(body)) {
+    if (!body) {
         cli_error("there is no event %s in this session", id);
         cli_hint("ids stand in brackets at the beginning of the lines of `scope events`");
-        json_decref(event);
         return EXIT_FAILED;
     }
     if (v->json) {
-        lines_seek(l, 0); /* for what start messages tell */
-        while (lines_next(l, &line, &len) == 1 && l->start < offset)
-            if (len >= 9 && strncmp(line, "{\"type\":\"", 9) != 0) {
-                json_t *start = cli_json(line, len);
-
-                remember_process(v, start);
-                json_decref(start);
-            }
-        print_json(v, offset, event, body);
-        json_decref(event);
+        records_print(r, stdout);
         return 0;
     }
     table_pair(stdout, 0, "ID", id);
@@ -549,35 +488,62 @@ static int print_single(struct view *v, struct lines *l, const char *id)
         table_pair(stdout, 0, "Data", buf_cstr(&b));
         buf_free(&b);
     }
-    json_decref(event);
     return 0;
 }
 
-/* --- sorting --- */
+/* --- events that are printed later than they are met --- */
 
-struct sort_entry {
-    uint64_t offset;
-    double number;
-    char *text; /* of strings; NULL: a number, or missing if number is NaN */
+/* Their lines are kept, as going back to each would mean reading much of the session again: in memory as many as were
+ * asked for, all of them in a file that has no name. */
+struct kept {
+    uint64_t id;
+    char *line; /* NULL: in the file */
+    uint64_t at;
+    size_t len;
+    double number; /* the key of --sort ... */
+    char *text;    /* ... of strings; NULL: a number, or missing if that is NaN */
 };
+
+static void forget(struct kept *k)
+{
+    free(k->line);
+    free(k->text);
+}
+
+static void set_key(const struct view *v, struct kept *k, json_t *event)
+{
+    json_t *body = json_object_get(event, "body"), *value = json_object_get(body, v->sort);
+
+    k->number = __builtin_nan("");
+    if (!value)
+        value = json_object_get(json_object_get(body, "data"), v->sort);
+    if (strcmp(v->sort, "id") == 0)
+        k->number = (double)k->id;
+    else if (json_is_number(value))
+        k->number = json_number_value(value);
+    else if (json_is_boolean(value))
+        k->number = json_is_true(value);
+    else if (json_is_string(value))
+        k->text = xstrdup(json_string_value(value));
+}
+
+static bool has_key(const struct kept *k)
+{
+    return k->text || k->number == k->number;
+}
 
 static bool sort_reverse;
 
-static bool has_key(const struct sort_entry *e)
+static int compare_kept(const void *a, const void *b)
 {
-    return e->text || e->number == e->number;
-}
-
-static int compare_entries(const void *a, const void *b)
-{
-    const struct sort_entry *x = a, *y = b;
+    const struct kept *x = a, *y = b;
     bool no_x = !has_key(x), no_y = !has_key(y);
     int order;
 
     if (no_x || no_y) { /* events without the member come last, whatever the direction */
         if (no_x != no_y)
             return no_x ? 1 : -1;
-        return x->offset < y->offset ? -1 : 1;
+        return x->id < y->id ? -1 : 1;
     }
     if (x->text && y->text)
         order = strcmp(x->text, y->text);
@@ -587,49 +553,50 @@ static int compare_entries(const void *a, const void *b)
         order = x->number < y->number ? -1 : x->number > y->number;
     if (order)
         return sort_reverse ? order : -order;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
-static struct sort_entry sort_key(const struct view *v, uint64_t offset, json_t *event)
-{
-    json_t *body = json_object_get(event, "body"), *value = json_object_get(body, v->sort);
-    struct sort_entry e = {.offset = offset, .number = __builtin_nan("")};
-
-    if (!value)
-        value = json_object_get(json_object_get(body, "data"), v->sort);
-    if (strcmp(v->sort, "id") == 0)
-        e.number = (double)offset;
-    else if (json_is_number(value))
-        e.number = json_number_value(value);
-    else if (json_is_boolean(value))
-        e.number = json_is_true(value);
-    else if (json_is_string(value))
-        e.text = xstrdup(json_string_value(value));
-    return e;
+    return x->id < y->id ? -1 : x->id > y->id;
 }
 
 /* Forgets all but the last ones. */
-static size_t keep_last(struct sort_entry *list, size_t count, size_t limit)
+static size_t keep_last(struct kept *list, size_t count, size_t limit)
 {
     size_t over = count > limit ? count - limit : 0;
 
     for (size_t i = 0; i < over; i++)
-        free(list[i].text);
+        forget(&list[i]);
     memmove(list, list + over, (count - over) * sizeof(*list));
     return count - over;
 }
 
-static int show_sorted(struct view *v, struct lines *l, size_t limit)
+/* The line of an event that is not damaged, and its key. file: NULL: into memory. */
+static int keep(struct view *v, struct records *r, FILE *file, struct kept *k)
 {
-    struct sort_entry *list = NULL;
-    size_t count = 0, cap = 0, len;
-    json_t *event;
-    char *line;
-    int rc;
+    size_t len;
+    const char *line = records_line(r, &len);
 
-    sort_reverse = v->reverse;
-    while ((rc = lines_next(l, &line, &len)) == 1) {
-        if (!wanted(v, line, len, &event))
+    *k = (struct kept){.id = records_id(r), .len = len};
+    if (file) {
+        k->at = (uint64_t)ftello(file);
+        if (fwrite(line, 1, len, file) != len)
+            return errno ? -errno : -EIO;
+    } else {
+        k->line = xmemdup(line, len);
+    }
+    if (v->sort)
+        set_key(v, k, records_json(r));
+    return 0;
+}
+
+/* All that pass, or the last ones of them, in *ret. */
+static int gather(struct view *v, struct records *r, size_t limit, FILE *file, struct kept **ret, size_t *ret_count)
+{
+    struct kept *list = NULL;
+    size_t count = 0, cap = 0;
+    int rc = 0;
+
+    if (limit != SIZE_MAX && !v->eval)
+        rc = records_last(r, limit);
+    while (rc >= 0 && (rc = next_event(v, r)) == 1) {
+        if (!records_json(r))
             continue;
         if (count == cap) {
             if (limit != SIZE_MAX && cap > limit + SORT_SLACK) {
@@ -639,101 +606,138 @@ static int show_sorted(struct view *v, struct lines *l, size_t limit)
                 list = xrealloc(list, cap, sizeof(*list));
             }
         }
-        list[count++] = sort_key(v, l->start, event);
+        rc = keep(v, r, file, &list[count++]);
+    }
+    *ret_count = count ? keep_last(list, count, limit) : 0;
+    *ret = list;
+    return rc;
+}
+
+static int print_kept(struct view *v, const struct kept *k, FILE *file)
+{
+    char *line = k->line ? k->line : xmalloc(k->len + 1);
+    json_t *event;
+    int rc = 0;
+
+    if (!k->line && pread(fileno(file), line, k->len, (off_t)k->at) != (ssize_t)k->len)
+        rc = -EIO;
+    if (rc == 0 && v->json) {
+        text_json(line, k->len, stdout);
+        putchar('\n');
+    } else if (rc == 0 && (event = cli_json(line, k->len))) {
+        print_json(v, k->id, json_object_get(event, "body"));
         json_decref(event);
     }
-    if (count) {
-        count = keep_last(list, count, limit);
-        qsort(list, count, sizeof(*list), compare_entries);
+    if (!k->line)
+        free(line);
+    return rc;
+}
+
+static int show_kept(struct view *v, struct records *r, size_t limit)
+{
+    FILE *file = limit == SIZE_MAX ? tmpfile() : NULL;
+    struct kept *list = NULL;
+    size_t count = 0;
+    int rc;
+
+    if (limit == SIZE_MAX && !file)
+        return -errno;
+    rc = gather(v, r, limit, file, &list, &count);
+    if (file && fflush(file) != 0 && rc == 0)
+        rc = -errno;
+    sort_reverse = v->reverse;
+    if (v->sort && count) {
+        qsort(list, count, sizeof(*list), compare_kept);
+        if (!has_key(&list[0])) /* those without come last */
+            cli_error("--sort: none of these events has a member %s with a number or a text", v->sort);
     }
-    if (count && !has_key(&list[0])) /* those without come last */
-        cli_error("--sort: none of these events has a member %s with a number or a text", v->sort);
     for (size_t i = 0; i < count; i++) {
-        print_at(v, l, list[i].offset);
-        free(list[i].text);
+        if (rc == 0 && !ferror(stdout))
+            rc = print_kept(v, &list[i], file);
+        forget(&list[i]);
     }
     free(list);
+    if (file)
+        fclose(file);
     return rc;
 }
 
 /* --- in order --- */
 
-static int show_last(struct view *v, struct lines *l, size_t limit, uint64_t *ret_end)
+static int show_all(struct view *v, struct records *r)
 {
-    uint64_t *ring = xcalloc(limit, sizeof(*ring)), count = 0;
-    json_t *event;
-    char *line;
-    size_t len;
     int rc;
 
-    while ((rc = lines_next(l, &line, &len)) == 1) {
-        if (!wanted(v, line, len, &event))
-            continue;
-        json_decref(event);
-        ring[count++ % limit] = l->start;
-    }
-    *ret_end = l->offset + l->pos;
-    for (uint64_t i = count > limit ? count - limit : 0; i < count; i++)
-        print_at(v, l, ring[i % limit]);
-    free(ring);
-    return rc;
-}
-
-static int show_all(struct view *v, struct lines *l)
-{
-    json_t *event;
-    char *line;
-    size_t len;
-    int rc;
-
-    while ((rc = lines_next(l, &line, &len)) == 1) {
-        if (wanted(v, line, len, &event))
-            print_line(v, l->start, line, len, event);
+    while ((rc = next_event(v, r)) == 1) {
+        print_event(v, r);
         if (ferror(stdout))
             return 0;
     }
     return rc;
 }
 
-static int follow(struct view *v, struct lines *l, const struct session *s)
+/* What --eval decides on has to be looked at, all of it. */
+static int show_last(struct view *v, struct records *r, size_t limit)
+{
+    int rc;
+
+    if (v->eval)
+        return show_kept(v, r, limit);
+    rc = records_last(r, limit);
+    return rc < 0 ? rc : show_all(v, r);
+}
+
+static int follow(struct view *v, struct records *r, const struct session *s)
 {
     int rc = 0;
 
     for (;;) {
         bool running = session_running(s); /* before reading: what is written until its end is seen */
 
-        rc = show_all(v, l);
+        rc = show_all(v, r);
         if (rc < 0 || !running || fflush(stdout) || ferror(stdout) || !cli_pause())
             return rc;
     }
 }
 
-static int show(struct view *v, const struct args *a, const struct session *s, struct lines *l, int64_t last)
+static int show_count(struct view *v, struct records *r)
 {
-    bool filtered = v->sources || v->types || v->match || v->eval;
+    uint64_t n = 0;
+    int rc = 0;
+
+    if (!v->eval)
+        rc = records_count(r, &n);
+    else
+        while ((rc = next_event(v, r)) == 1)
+            n++;
+    if (rc == 0 && v->json)
+        printf("{\"events\":%llu}\n", (unsigned long long)n);
+    else if (rc == 0)
+        printf("%llu\n", (unsigned long long)n);
+    return rc;
+}
+
+static int show(struct view *v, const struct args *a, const struct session *s, struct records *r, int64_t last)
+{
+    const struct records_want *w = &v->want;
+    bool filtered = w->sources || w->types || w->match || w->pid_count || w->from_ns || w->to_ns || v->eval;
     bool all = args_has(a, "all") || (filtered && !args_has(a, "last"));
-    uint64_t end = 0;
     int rc;
 
     if (a->word_count)
-        return print_single(v, l, a->words[0]);
-    if (v->sort) {
-        rc = show_sorted(v, l, all ? SIZE_MAX : (size_t)last);
-    } else if (all) {
-        rc = args_has(a, "follow") ? follow(v, l, s) : show_all(v, l);
-    } else {
-        rc = show_last(v, l, (size_t)last, &end);
-        if (rc == 0 && args_has(a, "follow")) {
-            lines_seek(l, end);
-            rc = follow(v, l, s);
-        }
-    }
+        return print_single(v, r, a->words[0]);
+    if (args_has(a, "count"))
+        rc = show_count(v, r);
+    else if (v->sort)
+        rc = show_kept(v, r, all ? SIZE_MAX : (size_t)last);
+    else
+        rc = all ? show_all(v, r) : show_last(v, r, (size_t)last);
+    if (rc == 0 && args_has(a, "follow") && !ferror(stdout))
+        rc = follow(v, r, s);
     if (rc < 0) {
         cli_error("reading the events: %s", strerror(-rc));
         return EXIT_FAILED;
     }
-    if (v->damaged || l->too_long)
-        cli_error("%llu lines are damaged and were left out", (unsigned long long)v->damaged + l->too_long);
     if (v->threw && v->threw == v->evaluated) {
         cli_error("--eval: %s, for every event", eval_error(v->eval));
         return EXIT_USAGE;
@@ -761,18 +765,45 @@ static int check_kinds(const struct args *a)
     return rc;
 }
 
+/* Numbers of processes and times of the command line: 0, or EXIT_USAGE after a message. */
+static int parse_selection(const struct args *a, struct records_want *w)
+{
+    const char *since = args_get(a, "since"), *until = args_get(a, "until");
+    char **pids = split(args_get(a, "pid")), *end;
+    int rc = 0;
+
+    for (char **p = pids; p && *p && rc == 0; p++) {
+        unsigned long n = strtoul(*p, &end, 10);
+
+        if (**p < '0' || **p > '9' || *end || n == 0 || n > INT32_MAX) {
+            rc = cli_usage(a->command, "--pid: '%s' is not the number of a process", *p);
+        } else {
+            w->pids = xrealloc(w->pids, w->pid_count + 1, sizeof(*w->pids));
+            w->pids[w->pid_count++] = (uint32_t)n;
+        }
+    }
+    free_list(pids);
+    if (rc == 0 && since && text_parse_time(since, &w->from_ns) < 0)
+        rc = cli_usage(a->command, TIME_HELP, "since", since);
+    if (rc == 0 && until && text_parse_time(until, &w->to_ns) < 0)
+        rc = cli_usage(a->command, TIME_HELP, "until", until);
+    w->to_ns += w->to_ns ? 999 : 0; /* all of a microsecond, which times are shown in */
+    return rc;
+}
+
 static int run(struct args *a)
 {
     static const char *const conflicts[][2] = {
-        {"fields", "allfields"}, {"last", "all"}, {"json", "color"}, {"follow", "sort"}, {"follow", "reverse"}};
-    struct view v = {.match = args_get(a, "match"),
+        {"fields", "allfields"}, {"last", "all"},   {"json", "color"},   {"follow", "sort"},   {"follow", "reverse"},
+        {"count", "follow"},     {"count", "sort"}, {"count", "last"}};
+    struct view v = {.want.match = args_get(a, "match"),
                      .sort = args_get(a, "sort"),
                      .json = args_has(a, "json"),
                      .reverse = args_has(a, "reverse"),
                      .allfields = args_has(a, "allfields")};
+    struct session s = {0};
+    struct records *r;
     int64_t last = 20;
-    struct session s;
-    struct lines l;
     char *error;
     int rc;
 
@@ -788,31 +819,36 @@ static int run(struct args *a)
         free(error);
         return rc;
     }
-    rc = cli_session(a, &s);
-    if (rc) {
-        eval_free(v.eval);
-        return rc;
-    }
+    rc = parse_selection(a, &v.want);
+    if (rc == 0)
+        rc = cli_session(a, &s);
+    if (rc)
+        goto out;
     if (v.sort && strncmp(v.sort, "data.", 5) == 0) /* as --eval has it */
         v.sort += 5;
+    if (v.json)
+        cli_buffer();
     cli_color(a);
     v.width = cli_width();
-    v.sources = split(args_get(a, "source"));
-    v.types = split(args_get(a, "sourcetype"));
+    v.want.sources = split(args_get(a, "source"));
+    v.want.types = split(args_get(a, "sourcetype"));
     v.fields = split(args_get(a, "fields"));
-    rc = cli_open(&s, "events", s.event_dest, &l);
+    rc = records_open(&s, RECORDS_EVENTS, &v.want, &r);
     if (rc == 0) {
-        rc = show(&v, a, &s, &l, last);
-        lines_close(&l);
+        rc = show(&v, a, &s, r, last);
+        records_close(r);
     } else {
         rc = rc == -ENOTSUP ? 0 : EXIT_FAILED;
     }
-    free_list(v.sources);
-    free_list(v.types);
+out:
+    free_list(v.want.sources);
+    free_list(v.want.types);
     free_list(v.fields);
-    for (size_t i = 0; i < v.proc_count; i++)
-        json_decref(v.procs[i].process);
-    free(v.procs);
+    free_list(v.default_fields);
+    free(v.members);
+    buf_free(&v.line);
+    buf_free(&v.scratch);
+    free(v.want.pids);
     eval_free(v.eval);
     session_clear(&s);
     return rc;

@@ -188,7 +188,7 @@ static void print_one(const struct session *s)
 static void add_row(struct table *t, const struct session *s, uint64_t now)
 {
     uint64_t end = end_of(s, now);
-    char text[64], *line = cmdline(s), *file = cli_file_of(s->event_dest);
+    char text[64], *line = cmdline(s), *file = cli_path_of(s->event_dest);
 
     table_cellf(t, "%llu", (unsigned long long)s->id);
     table_cell(t, s->command);

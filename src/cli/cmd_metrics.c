@@ -2,13 +2,13 @@
 #include "cli/commands.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "cli/records.h"
 
 #define GRAPH_ROWS 20
 #define WIDTH_UNKNOWN 160
@@ -20,7 +20,7 @@ static const struct cli_option options[] = {
     {"graph", NULL, "A graph of one metric (--metric) over time", NULL, 'g', false, false},
     {"cols", NULL, "One column for each metric of --metric, values in time order", NULL, 'c', false, false},
     {"uniq", NULL, "Only the first sample of each metric", NULL, 'u', false, false},
-    {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    {"json", NULL, "The lines of NDJSON that a destination gets", NULL, 'j', false, false},
     {0},
 };
 
@@ -44,11 +44,9 @@ static const char *type_name(const char *type)
 }
 
 struct wanted {
-    char *names[NAMES_MAX];
+    char *names[NAMES_MAX + 1]; /* NULL-terminated */
     bool found[NAMES_MAX];
     size_t count;
-    const char *others[OTHERS_MAX + 1]; /* names that there are and that weren't asked for; NULL-terminated */
-    size_t other_count;
 };
 
 /* Which of those that are wanted a sample's name is, or -1. */
@@ -59,19 +57,37 @@ static int find_name(struct wanted *w, const char *name)
             w->found[i] = true;
             return (int)i;
         }
-    for (size_t i = 0; i < w->other_count; i++)
-        if (strcmp(w->others[i], name) == 0)
-            return -1;
-    if (w->count && w->other_count < OTHERS_MAX)
-        w->others[w->other_count++] = xstrdup(name);
     return -1;
 }
 
-/* Names that may be slips. */
-static void tell_missing(const struct wanted *w)
+static bool is_among(const char *const *names, size_t count, const char *name)
 {
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* Names that may be slips: looks through what there is. */
+static void tell_missing(struct wanted *w, const struct session *s)
+{
+    const char *names[OTHERS_MAX + 1] = {NULL};
+    struct records *r = NULL;
+    struct sample sample;
+    size_t missing = 0, count = 0;
+
+    for (size_t i = 0; i < w->count; i++)
+        missing += !w->found[i];
+    if (!missing || records_open(s, RECORDS_METRICS, NULL, &r) < 0)
+        return;
+    while (count < OTHERS_MAX && sample_next(r, &sample) == 1) {
+        if (!is_among(names, count, sample.name))
+            names[count++] = xstrdup(sample.name);
+        sample_clear(&sample);
+    }
+    records_close_silently(r); /* what is damaged has been told */
     for (size_t i = 0; i < w->count; i++) {
-        const char *like = cli_closest(w->names[i], w->others);
+        const char *like = cli_closest(w->names[i], names);
 
         if (w->found[i])
             continue;
@@ -81,6 +97,8 @@ static void tell_missing(const struct wanted *w)
         else
             cli_hint("`scope metrics -u` lists the metrics that there are");
     }
+    for (size_t i = 0; i < count; i++)
+        free((char *)names[i]);
 }
 
 /* --- the graph --- */
@@ -157,7 +175,7 @@ static void print_graph(const struct series *s, const char *name, const char *un
 
 /* --- the command --- */
 
-static int read_columns(struct lines *l, struct wanted *w, bool graph, uint64_t *damaged)
+static int read_columns(struct records *r, struct wanted *w, bool graph)
 {
     struct series series[NAMES_MAX] = {{0}};
     char *unit = NULL;
@@ -165,10 +183,10 @@ static int read_columns(struct lines *l, struct wanted *w, bool graph, uint64_t 
     size_t rows = 0, total = 0;
     int rc;
 
-    while ((rc = sample_next(l, &s, damaged)) == 1) {
+    while ((rc = sample_next(r, &s)) == 1) {
         int i = find_name(w, s.name);
 
-        if (i >= 0) {
+        if (i >= 0 && !isnan(s.value)) {
             series_add(&series[i], s.value, s.time);
             if (!unit && s.unit)
                 unit = xstrdup(s.unit);
@@ -209,7 +227,7 @@ static int read_columns(struct lines *l, struct wanted *w, bool graph, uint64_t 
     return rc;
 }
 
-static int list_samples(struct lines *l, struct wanted *w, bool uniq, bool json, uint64_t *damaged)
+static int list_samples(struct records *r, struct wanted *w, bool uniq, bool json)
 {
     static const struct table_column columns[] = {
         {"TIME", 2, 0, false}, {"NAME", 0, 0, false}, {"VALUE", 0, 0, false}, {"TYPE", 0, 0, false},
@@ -222,7 +240,7 @@ static int list_samples(struct lines *l, struct wanted *w, bool uniq, bool json,
     char text[32];
     int rc;
 
-    while ((rc = sample_next(l, &s, damaged)) == 1) {
+    while ((rc = sample_next(r, &s)) == 1) {
         bool show = w->count == 0 || find_name(w, s.name) >= 0;
 
         for (size_t i = 0; uniq && show && i < seen_count; i++)
@@ -237,13 +255,7 @@ static int list_samples(struct lines *l, struct wanted *w, bool uniq, bool json,
         }
         shown++;
         if (json) {
-            char *out = json_dumps(s.json, JSON_COMPACT | JSON_REAL_PRECISION(16));
-
-            if (out) {
-                text_json(out, stdout);
-                putchar('\n');
-            }
-            free(out);
+            records_print(r, stdout);
         } else {
             table_cell(t, s.time > 0 ? text_time((uint64_t)(s.time * 1e9), text) : "-");
             table_cell(t, s.name);
@@ -270,25 +282,34 @@ static int list_samples(struct lines *l, struct wanted *w, bool uniq, bool json,
     return rc;
 }
 
+static int print_all(struct records *r)
+{
+    int rc;
+
+    while ((rc = records_next(r)) == 1 && !ferror(stdout))
+        records_print(r, stdout);
+    return rc < 0 ? rc : 0;
+}
+
 static int show(const struct args *a, struct wanted *w, const struct session *s)
 {
-    struct lines l;
-    uint64_t damaged = 0;
-    int rc = cli_open(s, "metrics", s->metric_dest, &l);
+    const struct records_want want = {.sources = w->count ? w->names : NULL};
+    struct records *r;
+    int rc = records_open(s, RECORDS_METRICS, &want, &r);
 
     if (rc < 0)
         return rc == -ENOTSUP ? 0 : EXIT_FAILED;
     if (args_has(a, "graph") || args_has(a, "cols"))
-        rc = read_columns(&l, w, args_has(a, "graph"), &damaged);
+        rc = read_columns(r, w, args_has(a, "graph"));
+    else if (args_has(a, "json") && !args_has(a, "uniq") && !w->count)
+        rc = print_all(r);
     else
-        rc = list_samples(&l, w, args_has(a, "uniq"), args_has(a, "json"), &damaged);
+        rc = list_samples(r, w, args_has(a, "uniq"), args_has(a, "json"));
     if (rc < 0)
         cli_error("reading the metrics: %s", strerror(-rc));
-    if (damaged + l.too_long)
-        cli_error("%llu lines are damaged and were left out", (unsigned long long)damaged + l.too_long);
-    lines_close(&l);
+    records_close(r);
     if (rc == 0)
-        tell_missing(w);
+        tell_missing(w, s);
     return rc < 0 ? EXIT_FAILED : 0;
 }
 
@@ -320,14 +341,14 @@ static int run(struct args *a)
     }
     rc = cli_session(a, &s);
     if (rc == 0) {
+        if (args_has(a, "json"))
+            cli_buffer();
         cli_color(a);
         rc = show(a, &w, &s);
         session_clear(&s);
     }
     for (size_t i = 0; i < w.count; i++)
         free(w.names[i]);
-    for (size_t i = 0; i < w.other_count; i++)
-        free((char *)w.others[i]);
     return rc;
 }
 

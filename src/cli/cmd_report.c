@@ -9,6 +9,8 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "cli/records.h"
+#include "event/event.h"
 
 #define NAMES_MAX 4      /* host names that are kept for an address */
 #define EPHEMERAL 32768u /* the lowest port that Linux gives to clients, unless told otherwise */
@@ -54,7 +56,6 @@ struct report {
     struct rows files, endpoints, processes, http, counters; /* shown */
     struct rows requests, addresses, pids;
     void *open; /* struct connection, a tree of tsearch(3) */
-    uint64_t damaged;
 };
 
 /* One that has begun and not ended, for events that don't name its ends. */
@@ -145,35 +146,84 @@ static void add_host(struct row *row, const char *host)
 
 /* --- events --- */
 
-static const char *text(const json_t *o, const char *key)
+/* An event, from a journal or from JSON. */
+struct event {
+    const char *type, *source, *proc, *cmd;
+    uint64_t channel;
+    int64_t pid; /* of the host, if there are two */
+    /* Its data: one of both. */
+    const json_t *json;
+    const struct ev_record *record;
+};
+
+static const struct tm_field *member(const struct event *e, const char *name)
 {
-    return json_string_value(json_object_get(o, key));
+    for (size_t i = 0; i < e->record->field_count; i++)
+        if (strcmp(e->record->fields[i].name, name) == 0)
+            return &e->record->fields[i];
+    return NULL;
 }
 
-static uint64_t number(const json_t *o, const char *key)
+static const char *text(const struct event *e, const char *name)
 {
-    json_int_t v = json_integer_value(json_object_get(o, key));
+    const struct tm_field *f;
 
-    return v > 0 ? (uint64_t)v : 0;
+    if (!e->record)
+        return json_string_value(json_object_get(e->json, name));
+    f = member(e, name);
+    return f && f->type == TM_STR ? f->v.str.p : NULL;
 }
 
-static void file_event(struct report *r, const char *source, const json_t *data)
+static bool integer(const struct event *e, const char *name, int64_t *ret)
 {
-    const char *file = text(data, "file"), *to = text(data, "file_to");
+    const json_t *value = e->record ? NULL : json_object_get(e->json, name);
+    const struct tm_field *f = e->record ? member(e, name) : NULL;
+
+    *ret = 0;
+    if (json_is_integer(value))
+        *ret = json_integer_value(value);
+    else if (f && (f->type == TM_INT || (f->type == TM_UINT && f->v.u <= INT64_MAX)))
+        *ret = f->v.i;
+    else
+        return false;
+    return true;
+}
+
+static uint64_t number(const struct event *e, const char *name)
+{
+    int64_t v;
+
+    return integer(e, name, &v) && v > 0 ? (uint64_t)v : 0;
+}
+
+/* The n-th text of a list, or NULL. */
+static const char *text_at(const struct event *e, const char *name, size_t n)
+{
+    const struct tm_field *f;
+
+    if (!e->record)
+        return json_string_value(json_array_get(json_object_get(e->json, name), n));
+    f = member(e, name);
+    return f && f->type == TM_STRLIST && n < f->v.list.count ? f->v.list.p[n] : NULL;
+}
+
+static void file_event(struct report *r, const struct event *e)
+{
+    const char *file = text(e, "file"), *to = text(e, "file_to");
     struct row *row = file ? row_of(&r->files, file) : NULL;
 
     if (!row)
         return;
-    if (strcmp(source, "fs.open") == 0) {
+    if (strcmp(e->source, "fs.open") == 0) {
         row->n[FILE_OPENS]++;
-    } else if (strcmp(source, "fs.close") == 0) {
-        uint64_t reads = number(data, "file_read_ops"), writes = number(data, "file_write_ops");
+    } else if (strcmp(e->source, "fs.close") == 0) {
+        uint64_t reads = number(e, "file_read_ops"), writes = number(e, "file_write_ops");
 
-        row->n[FILE_READ] += number(data, "file_read_bytes");
-        row->n[FILE_WRITTEN] += number(data, "file_write_bytes");
+        row->n[FILE_READ] += number(e, "file_read_bytes");
+        row->n[FILE_WRITTEN] += number(e, "file_write_bytes");
         row->n[FILE_READS] += reads;
         row->n[FILE_WRITES] += writes;
-        row->n[FILE_BUSY_US] += number(data, "duration") * (reads + writes);
+        row->n[FILE_BUSY_US] += number(e, "duration") * (reads + writes);
     } else {
         row->n[FILE_CHANGES]++;
         if (to)
@@ -185,10 +235,10 @@ static void file_event(struct report *r, const char *source, const json_t *data)
  * The other side of a connection. Who calls has a port of no meaning, often another one each time, so of connections
  * that came in the port is this side's. Which ones these are is told by the ports: the one of a service is low.
  */
-static struct row *endpoint(struct report *r, const json_t *data)
+static struct row *endpoint(struct report *r, const struct event *e)
 {
-    const char *ip = text(data, "net_peer_ip"), *transport = text(data, "net_transport");
-    uint64_t peer = number(data, "net_peer_port"), host = number(data, "net_host_port");
+    const char *ip = text(e, "net_peer_ip"), *transport = text(e, "net_transport");
+    uint64_t peer = number(e, "net_peer_port"), host = number(e, "net_host_port");
     bool in = host && host < EPHEMERAL && peer >= EPHEMERAL;
     struct row *row;
     char *key;
@@ -232,73 +282,70 @@ static void connection_close(struct report *r, uint64_t channel)
     free(c);
 }
 
-static void net_event(struct report *r, const char *source, const char *channel, const json_t *data)
+static void net_event(struct report *r, const struct event *e)
 {
-    struct connection key = {.channel = channel ? strtoull(channel, NULL, 10) : 0}, **found;
-    struct row *row = endpoint(r, data);
+    struct connection key = {.channel = e->channel}, **found;
+    struct row *row = endpoint(r, e);
 
-    if (strcmp(source, "net.app") == 0) {
+    if (strcmp(e->source, "net.app") == 0) {
         found = tfind(&key, &r->open, compare_channels);
         if (found)
-            set_text(&(*found)->endpoint->text[0], text(data, "protocol"));
+            set_text(&(*found)->endpoint->text[0], text(e, "protocol"));
         return;
     }
     if (!row)
         return;
-    set_text(&row->text[0], text(data, "net_protocol"));
-    if (strcmp(source, "net.open") == 0) {
+    set_text(&row->text[0], text(e, "net_protocol"));
+    if (strcmp(e->source, "net.open") == 0) {
         row->n[END_CONNECTIONS]++;
         connection_open(r, key.channel, row);
-    } else if (strcmp(source, "net.close") == 0) {
-        row->n[END_SENT] += number(data, "net_bytes_sent");
-        row->n[END_RECEIVED] += number(data, "net_bytes_recv");
-        row->n[END_DURATION_MS] += number(data, "duration");
+    } else if (strcmp(e->source, "net.close") == 0) {
+        row->n[END_SENT] += number(e, "net_bytes_sent");
+        row->n[END_RECEIVED] += number(e, "net_bytes_recv");
+        row->n[END_DURATION_MS] += number(e, "duration");
         connection_close(r, key.channel);
     }
 }
 
-static void dns_event(struct report *r, const char *source, const json_t *data)
+static void dns_event(struct report *r, const struct event *e)
 {
-    const json_t *addrs = json_object_get(data, "addrs");
+    const char *address;
 
-    if (strcmp(source, "dns.resp") != 0)
+    if (strcmp(e->source, "dns.resp") != 0)
         return;
-    for (size_t i = 0; i < json_array_size(addrs); i++) {
-        const char *addr = json_string_value(json_array_get(addrs, i));
-
-        if (addr)
-            add_name(row_of(&r->addresses, addr), text(data, "domain"));
-    }
+    for (size_t i = 0; (address = text_at(e, "addrs", i)); i++)
+        add_name(row_of(&r->addresses, address), text(e, "domain"));
 }
 
-static void http_event(struct report *r, const char *source, const json_t *data)
+static void http_event(struct report *r, const struct event *e)
 {
-    const char *method = text(data, "http_method"), *host = text(data, "http_host"), *side = "client";
-    const json_t *ms = json_object_get(data, "http_client_duration");
+    const char *method = text(e, "http_method"), *host = text(e, "http_host"), *side = "client";
+    int64_t ms;
+    bool timed = integer(e, "http_client_duration", &ms);
     char *key = xasprintf("%s%c%s", method ? method : "-", SEPARATOR, host ? host : "-"), *whole;
     struct row *row;
 
-    if (strcmp(source, "http.req") == 0) {
-        struct row *peer = text(data, "net_peer_ip") ? endpoint(r, data) : NULL;
+    if (strcmp(e->source, "http.req") == 0) {
+        struct row *peer = text(e, "net_peer_ip") ? endpoint(r, e) : NULL;
         const char *way = peer ? strchr(peer->key, SEPARATOR) : NULL;
 
         row_of(&r->requests, key)->n[HTTP_COUNT]++;
         if (way && way[1] == 'o')
             add_host(peer, host);
-    } else if (strcmp(source, "http.resp") == 0) {
-        if (!ms) {
-            ms = json_object_get(data, "http_server_duration");
-            side = ms ? "server" : "-";
+    } else if (strcmp(e->source, "http.resp") == 0) {
+        if (!timed) {
+            timed = integer(e, "http_server_duration", &ms);
+            side = timed ? "server" : "-";
         }
         row_of(&r->requests, key)->n[HTTP_TIMED]++;
-        whole = xasprintf("%llu%c%s%c%s", (unsigned long long)number(data, "http_status_code"), SEPARATOR, side,
+        whole = xasprintf("%llu%c%s%c%s", (unsigned long long)number(e, "http_status_code"), SEPARATOR, side,
                           SEPARATOR, key);
         row = row_of(&r->http, whole);
         free(whole);
         row->n[HTTP_COUNT]++;
-        row->n[HTTP_BYTES] += number(data, "http_response_content_length");
-        if (json_is_integer(ms) && json_integer_value(ms) >= 0) {
-            uint64_t v = (uint64_t)json_integer_value(ms);
+        row->n[HTTP_BYTES] += number(e, "http_response_content_length");
+        if (timed && ms >= 0) {
+            uint64_t v = (uint64_t)ms;
 
             row->n[HTTP_TIMED]++;
             row->n[HTTP_DURATION_MS] += v;
@@ -310,13 +357,12 @@ static void http_event(struct report *r, const char *source, const json_t *data)
 }
 
 /* A pid that is used again after its process has ended is another row. */
-static struct row *process_row(struct report *r, const json_t *body, bool starts)
+static struct row *process_row(struct report *r, const struct event *e, bool starts)
 {
-    json_int_t pid = json_integer_value(json_object_get(body, "hostPid"));
     struct row *uses, *row;
     char *key;
 
-    key = xasprintf("%lld", (long long)(pid ? pid : json_integer_value(json_object_get(body, "pid"))));
+    key = xasprintf("%lld", (long long)e->pid);
     uses = row_of(&r->pids, key);
     for (;;) {
         char *whole = xasprintf("%s%c%llu", key, SEPARATOR, (unsigned long long)uses->n[0]);
@@ -331,96 +377,97 @@ static struct row *process_row(struct report *r, const json_t *body, bool starts
     return row;
 }
 
-static void process_event(struct report *r, const char *source, const json_t *body, const json_t *data)
+static void process_event(struct report *r, const struct event *e)
 {
-    bool starts = strcmp(source, "proc.start") == 0;
+    bool starts = strcmp(e->source, "proc.start") == 0;
+    int64_t exit_code;
     struct row *row;
 
-    if (!starts && strcmp(source, "proc.exit") != 0)
+    if (!starts && strcmp(e->source, "proc.exit") != 0)
         return;
-    row = process_row(r, body, starts);
-    set_text(&row->text[0], text(body, "proc"));
-    set_text(&row->text[1], text(body, "cmd"));
+    row = process_row(r, e, starts);
+    set_text(&row->text[0], e->proc);
+    set_text(&row->text[1], e->cmd);
     if (starts) {
         row->n[PROC_STARTS]++;
         return;
     }
     row->n[PROC_ENDED] = 1;
-    row->n[PROC_DURATION_MS] = number(data, "duration");
-    row->n[PROC_CPU_US] = number(data, "cpu");
-    row->n[PROC_MEM_KIB] = number(data, "mem_peak");
-    if (text(data, "signal")) {
-        set_text(&row->text[2], text(data, "signal"));
-    } else if (json_is_integer(json_object_get(data, "exit_code"))) {
-        char *code = xasprintf("%lld", (long long)json_integer_value(json_object_get(data, "exit_code")));
+    row->n[PROC_DURATION_MS] = number(e, "duration");
+    row->n[PROC_CPU_US] = number(e, "cpu");
+    row->n[PROC_MEM_KIB] = number(e, "mem_peak");
+    if (text(e, "signal")) {
+        set_text(&row->text[2], text(e, "signal"));
+    } else if (integer(e, "exit_code", &exit_code)) {
+        char *code = xasprintf("%lld", (long long)exit_code);
 
         set_text(&row->text[2], code);
         free(code);
     }
 }
 
-static void add_event(struct report *r, const json_t *event)
+static void add_event(struct report *r, const struct event *e)
 {
-    const json_t *body = json_object_get(event, "body");
-    const char *type = text(body, "sourcetype"), *source = text(body, "source");
-    const json_t *data = json_object_get(body, "data");
-
-    if (!type || !source || !json_is_object(data))
-        return;
-    if (strcmp(type, "fs") == 0)
-        file_event(r, source, data);
-    else if (strcmp(type, "net") == 0)
-        net_event(r, source, text(event, "_channel"), data);
-    else if (strcmp(type, "dns") == 0)
-        dns_event(r, source, data);
-    else if (strcmp(type, "http") == 0)
-        http_event(r, source, data);
-    else if (strcmp(type, "process") == 0)
-        process_event(r, source, body, data);
+    if (strcmp(e->type, "fs") == 0)
+        file_event(r, e);
+    else if (strcmp(e->type, "net") == 0)
+        net_event(r, e);
+    else if (strcmp(e->type, "dns") == 0)
+        dns_event(r, e);
+    else if (strcmp(e->type, "http") == 0)
+        http_event(r, e);
+    else if (strcmp(e->type, "process") == 0)
+        process_event(r, e);
 }
 
-/* Whether it is an event that need not be parsed, because nothing is taken from its kind. Events are written without
- * blanks, with the kind first; whatever looks otherwise is parsed. */
-static bool is_needless(const char *line, size_t len)
+static struct event of_record(const struct ev_record *record)
 {
-    static const char begin[] = "\"body\":{\"sourcetype\":\"";
-    static const char *const needless[] = {"console\"", "file\"", "syscall\"", "metric\""};
-    const char *at = memmem(line, len, begin, sizeof(begin) - 1);
+    const struct tm_process *who = record->who;
 
-    for (size_t i = 0; at && i < sizeof(needless) / sizeof(*needless); i++)
-        if (strncmp(at + sizeof(begin) - 1, needless[i], strlen(needless[i])) == 0)
-            return true;
-    return false;
+    return (struct event){.type = record->sourcetype, .source = record->source, .proc = who->proc,
+                          .cmd = who->cmd && *who->cmd ? who->cmd : "none", .channel = record->channel,
+                          .pid = tm_two_pids(who) ? who->host_pid : who->pid, .record = record};
 }
 
-static int read_events(struct report *r, struct lines *l)
+static struct event of_json(const json_t *event)
 {
-    char *line;
-    size_t len;
+    const json_t *body = json_object_get(event, "body"), *data = json_object_get(body, "data");
+    const char *channel = json_string_value(json_object_get(event, "_channel"));
+    json_int_t pid = json_integer_value(json_object_get(body, "hostPid"));
+
+    return (struct event){.type = json_string_value(json_object_get(body, "sourcetype")),
+                          .source = json_string_value(json_object_get(body, "source")),
+                          .proc = json_string_value(json_object_get(body, "proc")),
+                          .cmd = json_string_value(json_object_get(body, "cmd")),
+                          .channel = channel ? strtoull(channel, NULL, 10) : 0,
+                          .pid = pid ? pid : json_integer_value(json_object_get(body, "pid")),
+                          .json = json_is_object(data) ? data : NULL};
+}
+
+static int read_events(struct report *r, struct records *from)
+{
     int rc;
 
-    while ((rc = lines_next(l, &line, &len)) == 1) {
-        json_t *o;
+    while ((rc = records_next(from)) == 1) {
+        const struct ev_record *record = records_typed(from);
+        const json_t *o = record ? NULL : records_json(from);
+        struct event e;
 
-        if (!len || is_needless(line, len))
+        if (!record && !o)
             continue;
-        o = cli_json(line, len);
-        if (!o)
-            r->damaged++;
-        else if (json_object_get(o, "body"))
-            add_event(r, o);
-        json_decref(o);
+        e = record ? of_record(record) : of_json(o);
+        if (e.type && e.source && (e.json || (e.record && record->kind == EV_EVENT)))
+            add_event(r, &e);
     }
-    r->damaged += l->too_long;
     return rc;
 }
 
-static int read_metrics(struct report *r, struct lines *l)
+static int read_metrics(struct report *r, struct records *from)
 {
     struct sample s;
     int rc;
 
-    while ((rc = sample_next(l, &s, &r->damaged)) == 1) {
+    while ((rc = sample_next(from, &s)) == 1) {
         if (s.type && strcmp(s.type, "counter") == 0) {
             struct row *row = row_of(&r->counters, s.name);
 
@@ -429,7 +476,6 @@ static int read_metrics(struct report *r, struct lines *l)
         }
         sample_clear(&s);
     }
-    r->damaged += l->too_long;
     return rc;
 }
 
@@ -825,40 +871,43 @@ static void print_section(const struct section *s, struct report *r, bool json, 
 /* Metrics that went elsewhere are only left out: the rest of the report needs none. */
 static int load_metrics(struct report *r, const struct session *s)
 {
-    char *file = cli_file_of(s->metric_dest);
-    struct lines l;
+    char *path = cli_path_of(s->metric_dest);
+    struct records *from;
     int rc = 0;
 
-    if (!s->metric_dest || file) {
-        rc = cli_open(s, "metrics", s->metric_dest, &l);
+    if (!s->metric_dest || path) {
+        rc = records_open(s, RECORDS_METRICS, NULL, &from);
         if (rc == 0) {
-            rc = read_metrics(r, &l);
+            rc = read_metrics(r, from);
             if (rc < 0)
                 cli_error("reading the metrics: %s", strerror(-rc));
-            lines_close(&l);
+            records_close(from);
         }
     }
-    free(file);
+    free(path);
     return rc;
 }
 
 static int load(struct report *r, const struct session *s)
 {
-    struct lines l;
-    int rc = cli_open(s, "events", s->event_dest, &l);
+    /* Kinds that something is taken from. */
+    static char *types[] = {"fs", "net", "dns", "http", "process", NULL};
+    static const struct records_want want = {.types = types};
+    struct records *from;
+    int rc = records_open(s, RECORDS_EVENTS, &want, &from);
 
     if (rc < 0)
         return rc;
-    rc = read_events(r, &l);
+    rc = read_events(r, from);
     if (rc < 0)
         cli_error("reading the events: %s", strerror(-rc));
-    lines_close(&l);
+    records_close(from);
     return rc < 0 ? rc : load_metrics(r, s);
 }
 
 static int run(struct args *a)
 {
-    struct report r = {.damaged = 0};
+    struct report r = {.open = NULL};
     bool json = args_has(a, "json"), first = true;
     int64_t limit = json ? INT64_MAX : 20;
     struct session s;
@@ -878,8 +927,6 @@ static int run(struct args *a)
         print_section(&sections[i], &r, json, (size_t)limit, &first);
     if (rc == 0 && first && !json)
         puts("Nothing was recorded");
-    if (r.damaged)
-        cli_error("%llu lines are damaged and were left out", (unsigned long long)r.damaged);
     for (size_t i = 0; i < sizeof(sections) / sizeof(*sections); i++)
         free_rows((struct rows *)((char *)&r + sections[i].rows));
     free_rows(&r.requests);

@@ -249,7 +249,7 @@ void control_print(const json_t *array, bool json, bool list)
             fputs(",\n", stdout);
         text = json_dumps(object, json ? JSON_COMPACT : JSON_INDENT(3));
         if (text)
-            text_json(text, stdout);
+            text_json(text, strlen(text), stdout);
         free(text);
         if (json)
             putchar('\n');

@@ -238,8 +238,8 @@ void help_man(FILE *to)
         ".SH \"EXIT STATUS\"\n"
         "0 on success, 1 if a command failed, 2 for wrong options or arguments. run: the program's own status; 125 if "
         "scope itself failed, 126 if the program can't be executed, 127 if there is none.\n"
-        ".SH FILES\n.TP\n.I ~/.scope/history/N\nOne session: session.json, scope.yml, events.json, metrics.json, "
-        "scope.log.\n.SH \"SEE ALSO\"\n.BR strace (1),\n.BR ld.so (8)\n",
+        ".SH FILES\n.TP\n.I ~/.scope/history/N\nOne session: session.json, scope.yml, journal, scope.log."
+        "\n.SH \"SEE ALSO\"\n.BR strace (1),\n.BR ld.so (8)\n",
         to);
 }
 

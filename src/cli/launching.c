@@ -111,6 +111,14 @@ static int set_flag(const struct args *a, struct config_sources *config, const c
     return rc < 0 || fatal ? EXIT_USAGE : 0;
 }
 
+/* A file that is meant from the working directory. */
+static bool is_relative(const struct cfg_transport *t)
+{
+    if ((t->type != CFG_FILE && t->type != CFG_JOURNAL) || !t->path || *t->path == '/')
+        return false;
+    return t->type == CFG_JOURNAL || (strcmp(t->path, "stdout") != 0 && strcmp(t->path, "stderr") != 0);
+}
+
 /* A destination in the forms that flags take, checked here so that the message names the flag. */
 static int set_dest(const struct args *a, struct config_sources *config, const char *option, const char *key)
 {
@@ -123,8 +131,7 @@ static int set_dest(const struct args *a, struct config_sources *config, const c
         return 0;
     if (cfg_transport_parse(text, true, &t, &error) < 0)
         return cli_usage(a->command, "--%s %s: %s", option, text, error);
-    if (t.type == CFG_FILE && t.path && *t.path != '/' && strcmp(t.path, "stdout") != 0 &&
-        strcmp(t.path, "stderr") != 0) {
+    if (is_relative(&t)) {
         char *cwd = getcwd(NULL, 0); /* the collector lives in "/" */
 
         if (!cwd) {
@@ -211,13 +218,13 @@ static int session_defaults(struct config_sources *config, const char *dir)
 
     buf_str(&b, "metric:\n  format:\n    type: ndjson\n");
     if (dir) {
-        buf_str(&b, "  transport:\n    type: file\n    path: ");
-        yaml_path(&b, dir, "metrics.json");
+        buf_str(&b, "  transport:\n    type: journal\n    path: ");
+        yaml_path(&b, dir, SESSION_JOURNAL);
     }
     buf_str(&b, "\nevent:\n  format:\n    maxeventpersec: 0\n");
     if (dir) {
-        buf_str(&b, "  transport:\n    type: file\n    path: ");
-        yaml_path(&b, dir, "events.json");
+        buf_str(&b, "  transport:\n    type: journal\n    path: ");
+        yaml_path(&b, dir, SESSION_JOURNAL);
         buf_str(&b, "\npayload:\n  dir: ");
         yaml_path(&b, dir, "payloads");
         buf_str(&b, "\nlibscope:\n  commanddir: ");
@@ -672,8 +679,7 @@ static char *transport_text(const struct config *c, bool events)
     struct cfg_transport t = events ? c->event.transport : c->metric.transport;
     char *cwd = NULL, *path = NULL, *url;
 
-    if (t.type == CFG_FILE && t.path && *t.path != '/' && strcmp(t.path, "stdout") != 0 &&
-        strcmp(t.path, "stderr") != 0 && (cwd = getcwd(NULL, 0)))
+    if (is_relative(&t) && (cwd = getcwd(NULL, 0)))
         t.path = path = xasprintf("%s/%s", cwd, t.path);
     url = cfg_transport_url(&t);
     free(cwd);
@@ -751,7 +757,7 @@ static int save_session(struct session *s, struct config_sources *config, const 
         free(yml);
     s->event_dest = c->event.enable ? transport_text(c, true) : NULL;
     s->metric_dest = c->metric.enable ? transport_text(c, false) : NULL;
-    s->metric_format = xstrdup(c->metric.format == CFG_STATSD ? "statsd" : "ndjson");
+    s->metric_format = xstrdup(c->metric.format == CFG_STATSD && c->metric.transport.type != CFG_JOURNAL ? "statsd" : "ndjson");
     s->payload_dir = xstrdup(c->payload.dir);
     config_free(c);
     if (rc == 0 && (rc = session_save(s, -1)) < 0)

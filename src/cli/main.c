@@ -13,12 +13,13 @@
 #include "base/mem.h"
 #include "cli/commands.h"
 
-#define FOLLOW_MS 100
+#define FOLLOW_MS 20
+#define OUTPUT_BUFFER (256u << 10)
 
 const struct cli_command *const cli_commands[] = {
     &command_run,     &command_watch,   &command_attach,  &command_detach,     &command_events, &command_metrics,
     &command_flows,   &command_report,  &command_history, &command_ps,      &command_inspect, &command_update,     &command_logs,   &command_prune,
-    &command_extract, &command_config,  &command_doctor,  &command_version,    &command_completion,
+    &command_export,  &command_extract, &command_config,  &command_doctor,  &command_version,    &command_completion,
     &command_help,    &command_collector, NULL,
 };
 
@@ -52,6 +53,14 @@ int cli_finish(int status)
     if (errno != EPIPE)
         cli_error("can't write to standard output: %s", strerror(errno));
     return status ? status : EXIT_FAILED;
+}
+
+void cli_buffer(void)
+{
+    static char buffer[OUTPUT_BUFFER];
+
+    if (!isatty(STDOUT_FILENO))
+        setvbuf(stdout, buffer, _IOFBF, sizeof(buffer));
 }
 
 bool cli_pause(void)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Samples of metrics, as they stand in the file of a session: NDJSON or StatsD lines. */
+/* Samples of metrics. */
 #include "cli/cli.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "cli/records.h"
 
 static int compare_names(const void *a, const void *b)
 {
@@ -30,10 +32,15 @@ static bool from_json(struct sample *s, json_t *o)
 
     s->name = json_string_value(json_object_get(body, "_metric"));
     s->type = json_string_value(json_object_get(body, "_metric_type"));
-    if (!s->name || !json_is_number(value))
+    if (!s->name || !(json_is_number(value) || json_is_string(value)))
         return false;
-    s->value = json_number_value(value);
-    number_text(s->text, value);
+    if (json_is_string(value)) { /* of a set */
+        s->value = NAN;
+        snprintf(s->text, sizeof(s->text), "%.*s", (int)sizeof(s->text) - 1, json_string_value(value));
+    } else {
+        s->value = json_number_value(value);
+        number_text(s->text, value);
+    }
     s->unit = json_string_value(json_object_get(body, "unit"));
     s->time = json_number_value(json_object_get(body, "_time"));
     v = json_object_get(body, "pid");
@@ -69,7 +76,7 @@ static bool from_json(struct sample *s, json_t *o)
 }
 
 /* NAME:VALUE|TYPE[|#TAG:VALUE,...] to the object that ndjson would have held. */
-static json_t *statsd_to_json(char *line)
+json_t *cli_statsd(char *line)
 {
     static const char *const types[][2] = {
         {"c", "counter"}, {"g", "gauge"}, {"ms", "timer"}, {"h", "histogram"}, {"s", "set"}};
@@ -118,30 +125,20 @@ static json_t *statsd_to_json(char *line)
     return o;
 }
 
-int sample_next(struct lines *l, struct sample *s, uint64_t *damaged)
+int sample_next(struct records *r, struct sample *s)
 {
-    char *line;
-    size_t len;
     int rc;
 
-    while ((rc = lines_next(l, &line, &len)) == 1) {
-        json_t *o;
+    while ((rc = records_next(r)) == 1) {
+        json_t *o = records_json(r);
 
-        if (len == 0)
+        if (!o)
             continue;
-        if (*line == '{') {
-            if (strncmp(line, "{\"type\":\"metric\"", 16) != 0)
-                continue; /* start messages and events, if they share the file */
-            o = cli_json(line, len);
-        } else {
-            o = statsd_to_json(line);
-        }
-        *s = (struct sample){.json = o};
-        if (o && from_json(s, o))
+        *s = (struct sample){.json = json_incref(o)};
+        if (from_json(s, o))
             return 1;
-        json_decref(o);
-        buf_free(&s->tags);
-        ++*damaged;
+        sample_clear(s);
+        records_spoilt(r);
     }
     return rc;
 }

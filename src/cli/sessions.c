@@ -72,33 +72,17 @@ int cli_refresh(struct session *s, unsigned timeout_ms)
     return rc;
 }
 
-char *cli_file_of(const char *url)
+char *cli_path_of(const char *url)
 {
-    if (!url || strncmp(url, "file://", 7) != 0 || url[7] != '/')
-        return NULL;
-    return xstrdup(url + 7);
-}
+    static const char *const schemes[] = {"file://", "journal://"};
 
-int cli_open(const struct session *s, const char *what, const char *dest, struct lines *l)
-{
-    char *path = cli_file_of(dest);
-    int rc;
+    for (size_t i = 0; url && i < sizeof(schemes) / sizeof(*schemes); i++) {
+        size_t len = strlen(schemes[i]);
 
-    if (!path && dest) {
-        printf("The %s of session %llu went to %s\n", what, (unsigned long long)s->id, dest);
-        return -ENOTSUP;
+        if (strncmp(url, schemes[i], len) == 0 && url[len] == '/')
+            return xstrdup(url + len);
     }
-    if (!path)
-        path = xasprintf("%s/%s.json", s->dir, what);
-    rc = lines_open(l, path);
-    if (rc == 0 && !session_owns(s, l->fd)) {
-        lines_close(l);
-        rc = -EPERM;
-    }
-    if (rc < 0)
-        cli_error("can't read the %s of session %llu: %s: %s", what, (unsigned long long)s->id, path, strerror(-rc));
-    free(path);
-    return rc;
+    return NULL;
 }
 
 json_t *cli_json(const char *line, size_t len)

@@ -112,11 +112,11 @@ void text_clean(struct buf *b, const char *s, size_t len)
     buf_visible(b, s, len);
 }
 
-void text_json(const char *text, FILE *to)
+void text_json(const char *text, size_t len, FILE *to)
 {
     struct buf b = BUF_INIT;
 
-    buf_visible_json(&b, text, strlen(text));
+    buf_visible_json(&b, text, len);
     fwrite(b.p, 1, b.len, to);
     buf_free(&b);
 }
@@ -176,6 +176,43 @@ int text_parse_duration(const char *s, uint64_t *ret)
         return -EINVAL;
     *ret = (uint64_t)total;
     return 0;
+}
+
+int text_parse_time(const char *s, uint64_t *ret_ns)
+{
+    static const char *const dates[] = {"%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M",
+                                        "%Y-%m-%dT%H:%M:%S", "%H:%M", "%H:%M:%S"};
+    struct timespec now;
+    uint64_t ns;
+    char *end;
+    double v;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (text_parse_duration(s, &ns) == 0) {
+        uint64_t t = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+
+        *ret_ns = t > ns ? t - ns : 1;
+        return 0;
+    }
+    v = strtod(s, &end);
+    if (*s >= '0' && *s <= '9' && *end == '\0' && v < 1e10) {
+        *ret_ns = (uint64_t)(v * 1e6 + 0.5) * 1000u; /* as precise as times of events */
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof(dates) / sizeof(*dates); i++) {
+        struct tm tm;
+        time_t t;
+
+        localtime_r(&now.tv_sec, &tm);
+        tm.tm_hour = tm.tm_min = tm.tm_sec = 0;
+        tm.tm_isdst = -1;
+        end = strptime(s, dates[i], &tm);
+        if (end && *end == '\0' && (t = mktime(&tm)) > 0) {
+            *ret_ns = (uint64_t)t * 1000000000u;
+            return 0;
+        }
+    }
+    return -EINVAL;
 }
 
 const char *text_signal(int sig, char buf[16])

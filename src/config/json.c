@@ -57,6 +57,7 @@ static void transport(struct buf *b, const char *path, const struct cfg_transpor
         text(b, "buffering", t->buffering == CFG_BUFFER_FULL ? "full" : "line");
         break;
     case CFG_UNIX:
+    case CFG_JOURNAL:
         buf_char(b, ',');
         text(b, "path", t->path);
         break;

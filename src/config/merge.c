@@ -428,7 +428,9 @@ static void finish_paths(const struct config_sources *s, struct config *cfg)
         struct cfg_transport *t = transport_at(cfg, i);
         const char *path = t->path ? t->path : "";
 
-        if (t->type == CFG_FILE ? strcmp(path, "stdout") != 0 && strcmp(path, "stderr") != 0 : *path != '@')
+        if (t->type == CFG_FILE   ? strcmp(path, "stdout") != 0 && strcmp(path, "stderr") != 0
+            : t->type == CFG_UNIX ? *path != '@'
+                                  : true)
             make_absolute(s, &t->path);
         make_absolute(s, &t->tls.cacertpath);
     }

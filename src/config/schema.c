@@ -16,7 +16,8 @@
 #include "base/mem.h"
 
 static const char *const words_transport[] = {
-    [CFG_UDP] = "udp", [CFG_TCP] = "tcp", [CFG_UNIX] = "unix", [CFG_FILE] = "file", [CFG_EDGE] = "edge", NULL};
+    [CFG_UDP] = "udp", [CFG_TCP] = "tcp", [CFG_UNIX] = "unix", [CFG_FILE] = "file", [CFG_EDGE] = "edge",
+    [CFG_JOURNAL] = "journal", NULL};
 static const char *const words_buffering[] = {[CFG_BUFFER_LINE] = "line", [CFG_BUFFER_FULL] = "full", NULL};
 static const char *const words_format[] = {[CFG_STATSD] = "statsd", [CFG_NDJSON] = "ndjson", NULL};
 static const char *const words_level[] = {[CFG_LOG_TRACE] = "trace", [CFG_LOG_DEBUG] = "debug",
@@ -29,20 +30,21 @@ _Static_assert(sizeof(enum cfg_transport_type) == sizeof(int) && sizeof(enum cfg
 
 #define AT(member) .base = BASE_CONFIG, .offset = offsetof(struct config, member)
 
-/* The keys of one transport. ENV is the beginning of its TLS variables, DEST the variable with the URL. */
-#define TRANSPORT(PATH, MEMBER, MASK, TYPE, HOST, PORT, FILEPATH, DEST, ENV, WHAT)                                     \
+/* The keys of one transport. ENV is the beginning of its TLS variables, DEST the variable with the URL; URL and KIND say
+ * what else than the usual there is. */
+#define TRANSPORT(PATH, MEMBER, MASK, TYPE, HOST, PORT, FILEPATH, DEST, ENV, WHAT, URL, KIND)                          \
     {.path = PATH, .kind = KEY_TRANSPORT, AT(MEMBER), .env = DEST,                                                     \
      .help = "Where " WHAT " go. The variable takes a URL: udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, "        \
-             "unix://PATH, unix://@NAME (abstract socket), file://PATH, file://stdout, file://stderr or edge."},       \
+             "unix://PATH, unix://@NAME (abstract socket), file://PATH, file://stdout, file://stderr" URL " or edge."}, \
     {.path = PATH ".type", .kind = KEY_WORD, AT(MEMBER.type), .words = words_transport, .word_mask = MASK,             \
-     .def = TYPE, .help = "Kind of destination. edge: the socket of a Cribl Edge on this host."},                      \
+     .def = TYPE, .help = "Kind of destination. edge: the socket of a Cribl Edge on this host." KIND},                 \
     {.path = PATH ".host", .kind = KEY_HOST, AT(MEMBER.host), .def = HOST, .optional = true,                           \
      .help = "Name or address (IPv4, IPv6) of the host, for udp and tcp."},                                            \
     {.path = PATH ".port", .kind = KEY_PORT, AT(MEMBER.port), .def = PORT, .optional = true,                           \
      .help = "Number or service name of the port, for udp and tcp."},                                                  \
     {.path = PATH ".path", .kind = KEY_PATH, AT(MEMBER.path), .def = FILEPATH, .optional = true,                       \
      .help = "For file: the path, or stdout or stderr (of the collector). For unix: the socket, or @NAME for an "      \
-             "abstract one."},                                                                                         \
+             "abstract one. For journal: the file."},                                                                   \
     {.path = PATH ".buffering", .kind = KEY_WORD, AT(MEMBER.buffering), .words = words_buffering, .def = "line",       \
      .help = "For file. line: written soon after each record; full: in large pieces."},                                \
     {.path = PATH ".tls", .kind = KEY_SECTION, .help = "Encryption of a tcp connection."},                             \
@@ -71,6 +73,9 @@ _Static_assert(sizeof(enum cfg_transport_type) == sizeof(int) && sizeof(enum cfg
     {.path = "custom.NAME.filter." #NAME, .kind = KEY_STRING, .base = BASE_FILTER,                                     \
      .offset = offsetof(struct filter, NAME), .help = HELP}
 
+#define JOURNAL_URL  ", journal://PATH"
+#define JOURNAL_KIND " journal: a file as sessions have it, for events and metrics alike (docs/journal.md)."
+#define ALL_BUT_JOURNAL      (1u << CFG_UDP | 1u << CFG_TCP | 1u << CFG_UNIX | 1u << CFG_FILE | 1u << CFG_EDGE)
 #define ALL_BUT_FILE_AND_UDP (1u << CFG_TCP | 1u << CFG_UNIX | 1u << CFG_EDGE)
 
 const struct key schema[] = {
@@ -79,7 +84,7 @@ const struct key schema[] = {
      .help = "Master switch of metrics."},
     {.path = "metric.format", .kind = KEY_SECTION, .help = "How metrics are written."},
     {.path = "metric.format.type", .kind = KEY_WORD, AT(metric.format), .words = words_format, .def = "statsd",
-     .env = "SCOPE_METRIC_FORMAT", .help = "StatsD lines (DogStatsD tags), or one JSON object per line."},
+     .env = "SCOPE_METRIC_FORMAT", .help = "StatsD lines (DogStatsD tags), or one JSON object per line. A journal has neither."},
     {.path = "metric.format.statsdprefix", .kind = KEY_PREFIX, AT(metric.statsdprefix), .def = "", .optional = true,
      .env = "SCOPE_STATSD_PREFIX", .help = "Put before every StatsD name; a dot is added if it doesn't end with one."},
     {.path = "metric.format.statsdmaxlen", .kind = KEY_UINT, AT(metric.statsdmaxlen), .min = 1, .max = 65507,
@@ -99,7 +104,7 @@ const struct key schema[] = {
     METRIC_WATCH("statsd", CFG_MW_STATSD, "SCOPE_METRIC_STATSD", NULL,
                  "StatsD metrics that the program itself sends."),
     TRANSPORT("metric.transport", metric.transport, 0, "udp", "127.0.0.1", "8125", NULL, "SCOPE_METRIC_DEST",
-              "SCOPE_METRIC", "metrics"),
+              "SCOPE_METRIC", "metrics", JOURNAL_URL, JOURNAL_KIND),
 
     {.path = "event", .kind = KEY_SECTION, .help = "Events: one JSON object for each thing that happened."},
     {.path = "event.enable", .kind = KEY_BOOL, AT(event.enable), .def = "true", .env = "SCOPE_EVENT_ENABLE",
@@ -143,7 +148,7 @@ const struct key schema[] = {
     EVENT_WATCH("syscall", CFG_EW_SYSCALL, "SCOPE_EVENT_SYSCALL", "false", ".*", ".*", NULL,
                 "Every observed system call with its arguments and result.", "the name of the call"),
     TRANSPORT("event.transport", event.transport, 0, "tcp", "127.0.0.1", "9109", NULL, "SCOPE_EVENT_DEST",
-              "SCOPE_EVENT", "events"),
+              "SCOPE_EVENT", "events", JOURNAL_URL, JOURNAL_KIND),
 
     {.path = "payload", .kind = KEY_SECTION, .help = "Bytes that the program sends and receives."},
     {.path = "payload.enable", .kind = KEY_BOOL, AT(payload.enable), .def = "false", .env = "SCOPE_PAYLOAD_ENABLE",
@@ -167,8 +172,8 @@ const struct key schema[] = {
     {.path = "libscope.log", .kind = KEY_SECTION, .help = "The collector's own log."},
     {.path = "libscope.log.level", .kind = KEY_WORD, AT(libscope.log.level), .words = words_level, .def = "warning",
      .env = "SCOPE_LOG_LEVEL", .help = "Least serious message that is logged."},
-    TRANSPORT("libscope.log.transport", libscope.log.transport, 0, "file", NULL, NULL, "/tmp/scope.log",
-              "SCOPE_LOG_DEST", "SCOPE_LOG", "log messages"),
+    TRANSPORT("libscope.log.transport", libscope.log.transport, ALL_BUT_JOURNAL, "file", NULL, NULL, "/tmp/scope.log",
+              "SCOPE_LOG_DEST", "SCOPE_LOG", "log messages", "", ""),
     {.path = "libscope.snapshot", .kind = KEY_SECTION, .help = "What is kept of a program that crashes."},
     {.path = "libscope.snapshot.coredump", .kind = KEY_BOOL, AT(libscope.snapshot.coredump), .def = "false",
      .env = "SCOPE_SNAPSHOT_COREDUMP", .missing = "the snapshot of a crash", .help = "Write a core image."},
@@ -183,7 +188,7 @@ const struct key schema[] = {
     {.path = "cribl.authtoken", .kind = KEY_STRING, AT(cribl.authtoken), .optional = true, .secret = true,
      .env = "SCOPE_CRIBL_AUTHTOKEN", .help = "Token that is sent when a connection begins. Printed as ***."},
     TRANSPORT("cribl.transport", cribl.transport, ALL_BUT_FILE_AND_UDP, "edge", "127.0.0.1", "10090", NULL,
-              "SCOPE_CRIBL", "SCOPE_CRIBL", "events, metrics and payloads"),
+              "SCOPE_CRIBL", "SCOPE_CRIBL", "events, metrics and payloads", "", ""),
 
     {.path = "tags", .kind = KEY_TAGS, .base = BASE_NONE, .env = "SCOPE_TAG_<name>",
      .help = "Names and values that are added to every event and metric. Names that events and metrics use "

@@ -18,6 +18,7 @@ bool transport_uses(enum cfg_transport_type type, const char *member)
     case CFG_TCP:
         return !strcmp(member, "host") || !strcmp(member, "port") || !strcmp(member, "tls");
     case CFG_UNIX:
+    case CFG_JOURNAL:
         return !strcmp(member, "path");
     case CFG_FILE:
         return !strcmp(member, "path") || !strcmp(member, "buffering");
@@ -126,7 +127,7 @@ static int parse_path(const char *s, enum cfg_transport_type type, struct cfg_tr
 
 int cfg_transport_parse(const char *url, bool flag_syntax, struct cfg_transport *ret, const char **ret_error)
 {
-    static const char *const schemes[] = {"udp", "tcp", "unix", "file", "tls"};
+    static const char *const schemes[] = {"udp", "tcp", "unix", "file", "tls", "journal"};
     struct cfg_transport t = {.type = CFG_TCP, .buffering = CFG_BUFFER_LINE, .tls = {.validateserver = true}};
     const char *err = NULL, *rest = strstr(url, "://");
     int r = -EINVAL;
@@ -153,14 +154,15 @@ int cfg_transport_parse(const char *url, bool flag_syntax, struct cfg_transport 
             break;
         case 2:
         case 3:
-            r = parse_path(rest, i == 2 ? CFG_UNIX : CFG_FILE, &t, &err);
+        case 5:
+            r = parse_path(rest, i == 2 ? CFG_UNIX : i == 3 ? CFG_FILE : CFG_JOURNAL, &t, &err);
             break;
         default:
-            err = "unknown scheme; expected udp://, tcp://, tls://, unix:// or file://";
+            err = "unknown scheme; expected udp://, tcp://, tls://, unix://, file:// or journal://";
         }
     } else if (!flag_syntax || !*url) {
         err = "not a destination; expected udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, unix://PATH, "
-              "unix://@NAME, file://PATH or edge";
+              "unix://@NAME, file://PATH, journal://PATH or edge";
     } else if (strchr(url, '/') || !strcmp(url, "stdout") || !strcmp(url, "stderr")) {
         r = parse_path(url, CFG_FILE, &t, &err);
     } else if (strchr(url, ':')) {
@@ -205,6 +207,8 @@ char *cfg_transport_url(const struct cfg_transport *t)
         return xasprintf("unix://%s", path);
     case CFG_FILE:
         return xasprintf("file://%s", path);
+    case CFG_JOURNAL:
+        return xasprintf("journal://%s", path);
     case CFG_EDGE:
         break;
     }

@@ -92,7 +92,8 @@ struct tm_sample {
     uint64_t time_ns;
     const char *class_;             /* bucket when summarised (inet_tcp, open_close, ...), or NULL */
     const struct tm_field *fields;  /* tags of the single operation, beyond proc pid host unit. TM_HTTP_*: of summaries,
-                                     * too, which there is one of for each combination of their values */
+                                     * too, which there is one of for each combination of their values. Their names are
+                                     * constants: known by their addresses */
     size_t field_count;
     bool summary_only;              /* value sums up many operations: may only be aggregated */
 };
@@ -136,6 +137,7 @@ struct ev_record {
     /* EV_METRIC */
     const char *name, *type;        /* "fs.open"; "counter", "gauge", "timer", "histogram", or what StatsD has besides */
     struct tm_field value;          /* TM_INT, TM_HUNDREDTHS, TM_NUM; TM_STR: a set's. Has no name. */
+    /* ... and `text`: how a program's own metric had it in its StatsD line; NULL: as `value` says */
 };
 
 #endif

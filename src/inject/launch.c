@@ -133,6 +133,7 @@ static bool is_relative(const char *path)
 static bool is_relative_file(const struct cfg_transport *t)
 {
     return (t->type == CFG_FILE && is_relative(t->path) && !names_stream(t, "stdout") && !names_stream(t, "stderr")) ||
+           (t->type == CFG_JOURNAL && is_relative(t->path)) ||
            (t->type == CFG_UNIX && is_relative(t->path) && *t->path != '@');
 }
 
@@ -605,7 +606,7 @@ static bool kernel_uses_tsc(void)
     if (!fgets(name, sizeof(name), f))
         name[0] = 0;
     fclose(f);
-    return !strcmp(name, "tsc\n");
+    return !strcmp(name, "tsc\n") || !strncmp(name, "kvm-clo", 7) || !strncmp(name, "hyperv_", 7);
 }
 
 static bool wants_event(const struct telemetry *tm, enum cfg_event_watch watch, const char *source)

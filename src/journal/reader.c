@@ -58,7 +58,7 @@ struct want {
     size_t sourcetype_count, source_count;
     uint32_t *pids;
     size_t pid_count;
-    bool any_sourcetype, any_source, any_pid, any_time;
+    bool any_sourcetype, any_source, any_pid, any_time, source_beginnings;
 };
 
 struct journal_reader {
@@ -90,7 +90,7 @@ struct journal_reader {
     /* The block. */
     uint64_t at;
     const uint8_t *p, *end;
-    uint32_t left;        /* records */
+    uint32_t records, left;
     uint64_t time_ns;
     const struct process *process;
 
@@ -122,6 +122,7 @@ static void want_set(struct want *w, const struct journal_want *from)
     w->any_sourcetype = !from->sourcetypes;
     w->any_source = !from->sources;
     w->any_pid = !from->pids;
+    w->source_beginnings = from->source_beginnings;
     w->sourcetype_count = from->sourcetypes ? from->sourcetype_count : 0;
     w->source_count = from->sources ? from->source_count : 0;
     w->pid_count = from->pids ? from->pid_count : 0;
@@ -149,12 +150,21 @@ static bool among(char *const *list, size_t count, const char *p, size_t len)
     return false;
 }
 
+static bool begins(char *const *list, size_t count, const char *p, size_t len)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strlen(list[i]) <= len && memcmp(list[i], p, strlen(list[i])) == 0)
+            return true;
+    return false;
+}
+
 static bool want_source(const struct want *w, unsigned kind, const char *type, size_t type_len, const char *source,
                         size_t source_len)
 {
     return kind <= EV_METRIC && w->kinds >> kind & 1 &&
            (w->any_sourcetype || (kind != EV_METRIC && among(w->sourcetypes, w->sourcetype_count, type, type_len))) &&
-           (w->any_source || among(w->sources, w->source_count, source, source_len));
+           (w->any_source || (w->source_beginnings ? begins(w->sources, w->source_count, source, source_len)
+                                                   : among(w->sources, w->source_count, source, source_len)));
 }
 
 static bool want_pid(const struct want *w, uint64_t pid, uint64_t host_pid)
@@ -721,7 +731,7 @@ static bool load(struct journal_reader *r, uint64_t at, const struct block_head 
     r->raw += h->raw_len;
     r->at = at;
     r->number = h->number;
-    r->left = h->records;
+    r->left = r->records = h->records;
     r->time_ns = h->base_ns;
     r->process = NULL;
     return true;
@@ -990,6 +1000,70 @@ void journal_last(struct journal_reader *r, uint64_t count)
     seek(r, from);
     if (left > count)
         skip(r, left - count);
+}
+
+/* --- positions: a block's number, and the record's in it --- */
+
+#define POSITION_SHIFT 24
+_Static_assert(BLOCK_PART_MAX <= 1u << POSITION_SHIFT, "as many records as bytes at most");
+
+uint64_t journal_position(const struct journal_reader *r)
+{
+    return r->number << POSITION_SHIFT | (r->records - r->left - 1);
+}
+
+/* The block of a number, at `from` or behind. */
+static bool find_number(struct journal_reader *r, uint64_t number, uint64_t from, uint64_t *ret, struct block_head *h)
+{
+    uint64_t size = file_size(r);
+
+    for (;; from += h->len) {
+        if (block_at(r->fd, from, size, h) != BLOCK_AT_WHOLE && !block_find(r->fd, from, size, &from, h))
+            return false;
+        if (h->number >= number)
+            break;
+    }
+    *ret = from;
+    return h->number == number;
+}
+
+/* Reads on to a record of a block of the group. */
+static bool read_to(struct journal_reader *r, uint64_t at, uint32_t index)
+{
+    struct shape *s;
+
+    while (r->at != at || r->records - r->left != index) {
+        if (r->left ? take_record(r, &s) < 0 : r->next > at || !next_block(r, NULL))
+            return false;
+    }
+    return r->left;
+}
+
+bool journal_seek(struct journal_reader *r, uint64_t position)
+{
+    uint64_t number = position >> POSITION_SHIFT, at;
+    uint32_t index = (uint32_t)(position & ((1u << POSITION_SHIFT) - 1));
+    const struct journal_damage damage = r->damage;
+    const bool everything = r->everything, ahead = r->in_group && !r->passed && r->records;
+    struct block_head h;
+    bool found;
+
+    if (ahead && r->number == number && r->records - r->left <= index) {
+        at = r->at;
+    } else if (!find_number(r, number, ahead && r->number < number ? r->next : JOURNAL_HEAD, &at, &h) ||
+               index >= h.records) {
+        return false;
+    } else if (!ahead || r->group_at != at - h.back || r->at >= at) {
+        if (h.back > at)
+            return false;
+        seek(r, at - h.back);
+    }
+    r->everything = true; /* no block is passed over */
+    r->quiet_until = 0;
+    found = read_to(r, at, index);
+    r->everything = everything;
+    r->damage = damage;
+    return found;
 }
 
 void journal_reader_damage(const struct journal_reader *r, struct journal_damage *ret)

@@ -23,6 +23,7 @@ struct journal_want {
     size_t sourcetype_count;
     const char *const *sources;     /* exact names of sources or metrics; NULL: all */
     size_t source_count;
+    bool source_beginnings;         /* they are what sources and names begin with */
     const uint32_t *pids;           /* the process's own number, or the host's; NULL: all */
     size_t pid_count;
 };
@@ -39,10 +40,15 @@ struct journal_reader *journal_reader_new(int fd, const struct journal_want *wan
 void journal_reader_free(struct journal_reader *r);
 
 /* The next record that is wanted; false: the end, for now. What *ret points to is valid until the next call, but
- * ret->who as long as the reader (equal identities have one address). */
+ * ret->who as long as the reader (equal identities have one address). Strings are NUL-terminated. */
 bool journal_next(struct journal_reader *r, struct ev_record *ret);
 /* Another block may be there now: goes on behind the last record. False: nothing has been added. */
 bool journal_more(struct journal_reader *r);
+/* Names the record that journal_next() has returned last; the same whoever reads the file whenever. */
+uint64_t journal_position(const struct journal_reader *r);
+/* journal_next() goes on with this one, if it is wanted, else behind it. False: there is none. Of positions that come in
+ * order, as long as they are in one group of blocks, each costs no more than reading on. */
+bool journal_seek(struct journal_reader *r, uint64_t position);
 /* Moves to where `count` wanted records are left until the end, or to the beginning if there are fewer. Reads only as
  * much of the file as that takes. */
 void journal_last(struct journal_reader *r, uint64_t count);

@@ -257,7 +257,7 @@ static int next_directory(struct session *s, int base, int history, const char *
 static int fill_directory(const struct session *s, char **ret_what)
 {
     static const char *const dirs[] = {"payloads", "cmd"};
-    static const char *const files[] = {"events.json", "metrics.json", "scope.log"};
+    static const char *const files[] = {SESSION_JOURNAL, "scope.log"};
     int dir = safe_dir(s->dir, SAFE_OURS, 0, NULL), rc = dir < 0 ? dir : 0;
 
     for (size_t i = 0; rc == 0 && i < sizeof(dirs) / sizeof(*dirs); i++) {

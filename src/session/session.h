@@ -4,8 +4,9 @@
  *
  *   history/<id>/session.json   metadata (below), rewritten atomically
  *   history/<id>/scope.yml      configuration given to the collector
- *   history/<id>/events.json    ndjson
- *   history/<id>/metrics.json   ndjson or StatsD lines
+ *   history/<id>/journal        events and metrics (docs/journal.md)
+ *   history/<id>/events.json    ... of sessions of earlier versions: ndjson
+ *   history/<id>/metrics.json   ... ndjson or StatsD lines
  *   history/<id>/scope.log      the collector's log: what was not observed and why
  *   history/<id>/payloads/      captured traffic (payload.h)
  *   history/<id>/cmd/           commands
@@ -24,6 +25,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+#define SESSION_JOURNAL "journal"
 
 struct session {
     uint64_t id;

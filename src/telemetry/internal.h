@@ -6,7 +6,7 @@
 #include <event2/event.h>
 
 #include "base/buf.h"
-#include "output/output.h"
+#include "sink/sink.h"
 #include "telemetry/filter.h"
 #include "telemetry/limit.h"
 #include "telemetry/telemetry.h"
@@ -50,10 +50,8 @@ struct keyed { /* one metric and combination of tags of one process in this peri
     uint32_t hash;
     enum tm_metric metric;
     struct cell sum;
-    struct tm_field *fields;
     size_t field_count;
-    size_t key_len;
-    char key[];                 /* the fields as JSON */
+    struct tm_field fields[];   /* with copies of what they point to */
 };
 
 struct line { /* output of one descriptor that waits for its newline */
@@ -74,10 +72,6 @@ struct process {
     struct telemetry *t;
     struct tm_process *who;
     struct process *prev, *next;
-    struct buf head;            /* {"type":"evt","id":"...","_channel":" */
-    struct buf body;            /* ,"host":"...","proc":"...","cmd":"...","pid":1 */
-    struct buf who_json;        /* TM_WHO: "proc":"...","pid":1,"host":"..." */
-    struct buf owner_json;      /* TM_OWNER */
     struct {
         struct cell *cell;      /* [0] without class, [n] class n - 1 of the pipeline */
         size_t count;
@@ -86,15 +80,43 @@ struct process {
         struct keyed **slot;    /* KEYED_SLOTS, open addressing; NULL: none yet */
         struct keyed *first, *last;
         size_t count;
+        struct keyed *recent[TM_METRIC_MAX]; /* that came last */
     } keyed;
     struct line *lines;
 };
 
 struct watch {
     bool enable, allowbinary;
+    bool all;                   /* its filters let everything through */
     struct filter *name, *field, *value;
-    char *type;                 /* ","body":{"sourcetype":"fs","_time": */
-    size_t type_len;
+    const char *sourcetype;
+};
+
+/* What the name of a tag says. */
+struct tag_name {
+    const char *name;           /* known by its address */
+    uint8_t level;              /* verbosity from which on it is attached, unless the field has a level of its own */
+    uint8_t flags;              /* enum tag_flag */
+};
+#define TAG_NAMES 256           /* a power of two */
+
+/* Which fields of a metric tell its sums apart, as they came last. */
+#define SHAPE_MAX 4
+struct shape {
+    size_t count;               /* of fields; 0: none are known */
+    struct {
+        const char *name;
+        uint8_t level;
+        bool keep;
+    } field[SHAPE_MAX];
+};
+
+#define SINKS_MAX 4
+struct route { /* of events, or of metrics */
+    struct sink *sink[SINKS_MAX];
+    size_t count;
+    const char *lost_queue, *lost_destination; /* kinds of losses */
+    uint64_t *taken;            /* records that all sinks have taken */
 };
 
 struct loss {
@@ -111,17 +133,14 @@ struct telemetry {
     bool timer_set, finished;
     bool events_on, metrics_on;
     struct watch watch[CFG_EW_MAX];
-    enum cfg_format metric_format;
-    char *prefix;
-    size_t statsd_max;
     unsigned verbosity;
     bool metric_watch[CFG_MW_MAX];
-    struct cfg_tag *tags;
+    struct ev_tag *tags;
     size_t tag_count;
-    struct buf tags_json;       /* ,"name":"value"... */
-    char *config_json;          /* NULL: no start messages */
+    struct tag_name names[TAG_NAMES]; /* met of late */
+    struct shape shapes[TM_METRIC_MAX];
     char *auth_token;           /* only for the destination that asks for it */
-    struct output *events, *metrics;
+    struct route events, metrics;
     struct limit limit;
     uint64_t held_pending, held_since; /* not yet told; monotonic ms */
     struct process *held_by;
@@ -131,8 +150,8 @@ struct telemetry {
     struct process *first, *last;
     struct tm_process self_who;
     struct process *self;       /* this collector, for notices that concern no process */
-    struct buf out, scratch;    /* of one record */
-    struct tm_field *each;      /* ... its fields one by one */
+    struct buf scratch;         /* of one value */
+    struct tm_field *each;      /* the fields of one record one by one */
     size_t each_room;
     struct tm_stats stats;
 };
@@ -143,19 +162,16 @@ uint64_t now_ms(void);
 uint64_t now_realtime_ns(void);
 
 /* event.c */
-void event_prepare(struct process *p);
-/* Name filter passed: value filter, rate limit, encoding, output. */
-void event_send(struct telemetry *t, struct process *p, const struct tm_event *e);
+/* Filters, rate limit, output. */
+void event_send(struct telemetry *t, struct tm_process *who, const struct tm_event *e);
 /* data is {"message": text}. */
 void event_message(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
                    uint64_t time_ns, uint64_t channel, const char *text, size_t len);
 /* source `notice`, data is text; not limited, not filtered. False if the queue was full. */
 bool event_notice(struct telemetry *t, struct process *p, uint64_t time_ns, const char *text);
 /* A raw metric event. */
-void event_metric(struct telemetry *t, struct process *p, const char *metric, const char *type, const char *value,
-                  uint64_t time_ns, const struct tm_field *fields, size_t count);
-void event_start_message(struct telemetry *t, struct process *p, struct buf *b);
-void encode_value(struct buf *b, const struct tm_field *f);
+void event_metric(struct telemetry *t, struct process *p, const char *metric, const char *type,
+                  const struct tm_field *value, uint64_t time_ns, const struct tm_field *fields, size_t count);
 
 /* metric.c */
 void metric_sample(struct telemetry *t, struct process *p, const struct tm_sample *s);
@@ -179,8 +195,8 @@ void telemetry_wake(struct telemetry *t);
 void telemetry_hold_back(struct telemetry *t, struct process *p);
 /* A record of ours didn't fit into the queue, or couldn't be sent at all. */
 void telemetry_lost(struct telemetry *t, struct process *p, const char *kind, uint64_t count);
-/* Name and loss kind of the queue of metrics depend on whether it is shared. */
-bool telemetry_write_event(struct telemetry *t, struct process *p, bool notice);
-bool telemetry_write_metric(struct telemetry *t, struct process *p, bool notice);
+/* To each sink of a route; what has no room for it is counted, unless it is a notice, which is told again. False: none has
+ * taken it. Sets r->who. */
+bool telemetry_write(struct telemetry *t, const struct route *to, struct tm_process *who, struct ev_record *r, bool notice);
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Metrics: catalogue, aggregation and the two encodings. docs/data-model.md, "Metrics". */
+/* Metrics: catalogue, tags and aggregation. docs/data-model.md, "Metrics". */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "event/fields.h"
 #include "telemetry/internal.h"
 
 #define NEVER 10
@@ -72,7 +73,16 @@ const struct metric_def metric_defs[TM_METRIC_MAX] = {
 };
 
 static const char *const type_names[] = {"counter", "gauge", "timer", "histogram"};
-static const char *const type_letters[] = {"c", "g", "ms", "h"};
+
+enum tag_flag {
+    TAG_TAKEN       = 1 << 0, /* a custom tag of this name wins */
+    TAG_BEFORE_HOST = 1 << 1, /* stands between `pid` and `host` */
+    TAG_HTTP        = 1 << 2, /* http_...: first in metrics of HTTP */
+    TAG_UNIT        = 1 << 3,
+    TAG_CLASS       = 1 << 4,
+    TAG_NUMOPS      = 1 << 5,
+    TAG_ARGS        = 1 << 6,
+};
 
 /* Verbosity from which on a tag is attached; for fields that come without a level of their own. */
 static const struct {
@@ -90,14 +100,55 @@ static const struct {
     {"duration", 8}, {"numops", 8},
 };
 
-static uint8_t level_of(const struct tm_field *f)
+static bool one_of(const char *name, const char *const *names, size_t count)
 {
-    if (f->level)
-        return f->level;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool has_tag(const struct telemetry *t, const char *name)
+{
+    for (size_t i = 0; i < t->tag_count; i++)
+        if (strcmp(t->tags[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static struct tag_name look_up(const struct telemetry *t, const char *name)
+{
+    static const char *const before_host[] = {"fd", "gid", "groupname", "uid", "username"};
+    struct tag_name n = {.name = name};
+
     for (size_t i = 0; i < sizeof(levels) / sizeof(*levels); i++)
-        if (strcmp(levels[i].name, f->name) == 0)
-            return levels[i].level;
-    return 0;
+        if (strcmp(levels[i].name, name) == 0)
+            n.level = levels[i].level;
+    if (has_tag(t, name))
+        n.flags |= TAG_TAKEN;
+    if (one_of(name, before_host, sizeof(before_host) / sizeof(*before_host)))
+        n.flags |= TAG_BEFORE_HOST;
+    if (strncmp(name, "http_", 5) == 0)
+        n.flags |= TAG_HTTP;
+    if (strcmp(name, "unit") == 0)
+        n.flags |= TAG_UNIT;
+    if (strcmp(name, "class") == 0)
+        n.flags |= TAG_CLASS;
+    if (strcmp(name, "numops") == 0)
+        n.flags |= TAG_NUMOPS;
+    if (strcmp(name, "args") == 0)
+        n.flags |= TAG_ARGS;
+    return n;
+}
+
+/* Names of tags are constants and few: what they say is remembered by their addresses. */
+static struct tag_name name_of(struct telemetry *t, const struct tm_field *f)
+{
+    struct tag_name *n = &t->names[((uintptr_t)f->name * UINT64_C(0x9e3779b97f4a7c15)) >> 32 & (TAG_NAMES - 1)];
+
+    if (n->name != f->name)
+        *n = look_up(t, f->name);
+    return *n;
 }
 
 /* --- the tags of one sample, in their order --- */
@@ -124,25 +175,6 @@ static void add_uint(struct tags *tags, const char *name, uint8_t level, uint64_
     add(tags, &(struct tm_field){.name = name, .type = TM_UINT, .level = level, .v.u = value});
 }
 
-static bool has(const struct tm_field *fields, size_t count, const char *name)
-{
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(fields[i].name, name) == 0)
-            return true;
-    return false;
-}
-
-/* These stand between `pid` and `host`. */
-static bool before_host(const char *name)
-{
-    static const char *const names[] = {"fd", "gid", "groupname", "uid", "username"};
-
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-        if (strcmp(name, names[i]) == 0)
-            return true;
-    return false;
-}
-
 struct what {
     const struct metric_def *def;
     const struct tm_field *fields;
@@ -152,19 +184,20 @@ struct what {
     bool summary;
 };
 
-static void gather(struct tags *tags, const struct tm_process *who, const struct what *w)
+static void gather(struct telemetry *t, struct tags *tags, const struct tm_process *who, const struct what *w)
 {
     bool class_last = w->summary && w->def->flags & METRIC_CLASS_LAST;
+    uint8_t given = 0; /* enum tag_flag of the fields */
     size_t i = 0;
 
     tags->count = 0;
-    for (; w->def->flags & METRIC_KEYED && i < w->field_count && !strncmp(w->fields[i].name, "http_", 5); i++)
+    for (; w->def->flags & METRIC_KEYED && i < w->field_count && name_of(t, &w->fields[i]).flags & TAG_HTTP; i++)
         add(tags, &w->fields[i]);
     add_str(tags, "proc", 4, who->proc ? who->proc : "");
     add_uint(tags, "pid", 4, who->pid);
     if (tm_two_pids(who))
         add_uint(tags, "hostPid", 4, who->host_pid);
-    for (; i < w->field_count && before_host(w->fields[i].name); i++)
+    for (; i < w->field_count && name_of(t, &w->fields[i]).flags & TAG_BEFORE_HOST; i++)
         add(tags, &w->fields[i]);
     if (w->def == &metric_defs[TM_PROC_START] && !w->field_count) {
         add_uint(tags, "gid", 4, who->gid);
@@ -173,14 +206,18 @@ static void gather(struct tags *tags, const struct tm_process *who, const struct
         add_str(tags, "username", 4, who->username);
     }
     add_str(tags, "host", 4, who->host ? who->host : "");
-    for (; i < w->field_count; i++)
-        if (strcmp(w->fields[i].name, "unit") != 0)
+    for (; i < w->field_count; i++) {
+        uint8_t flags = name_of(t, &w->fields[i]).flags;
+
+        given |= flags;
+        if (!(flags & TAG_UNIT))
             add(tags, &w->fields[i]);
-    if (w->def == &metric_defs[TM_PROC_START] && !has(w->fields, w->field_count, "args"))
+    }
+    if (w->def == &metric_defs[TM_PROC_START] && !(given & TAG_ARGS))
         add_str(tags, "args", 7, who->cmd);
-    if (!class_last && !has(w->fields, w->field_count, "class"))
+    if (!class_last && !(given & TAG_CLASS))
         add_str(tags, "class", 2, w->class_);
-    if (w->numops && w->def->flags & METRIC_NUMOPS && !has(w->fields, w->field_count, "numops"))
+    if (w->numops && w->def->flags & METRIC_NUMOPS && !(given & TAG_NUMOPS))
         add_uint(tags, "numops", 8, w->numops);
     add_str(tags, "unit", 1, w->def->unit);
     if (class_last)
@@ -189,231 +226,99 @@ static void gather(struct tags *tags, const struct tm_process *who, const struct
         add_str(tags, "summary", 1, "true");
 }
 
-/* Keeps those of the configured verbosity; a custom tag of the same name wins. */
-static void select_tags(const struct telemetry *t, struct tags *tags)
+/* Whether a field is attached at the configured verbosity; a custom tag of the same name wins. Sets its level. */
+static bool selected(struct telemetry *t, const struct tm_field *f, uint8_t *ret_level)
+{
+    struct tag_name n = name_of(t, f);
+
+    *ret_level = f->level ? f->level : n.level;
+    return *ret_level <= t->verbosity && !(n.flags & TAG_TAKEN) && (f->type != TM_STR || f->v.str.p);
+}
+
+static void select_tags(struct telemetry *t, struct tags *tags)
 {
     size_t kept = 0;
 
-    for (size_t i = 0; i < tags->count; i++) {
-        bool taken = false;
-
-        tags->f[i].level = level_of(&tags->f[i]);
-        if (tags->f[i].level > t->verbosity)
-            continue;
-        if (tags->f[i].type == TM_STR && !tags->f[i].v.str.p)
-            continue;
-        for (size_t j = 0; j < t->tag_count && !taken; j++)
-            taken = strcmp(t->tags[j].name, tags->f[i].name) == 0;
-        if (!taken)
-            tags->f[kept++] = tags->f[i];
-    }
+    for (size_t i = 0; i < tags->count; i++)
+        if (selected(t, &tags->f[i], &tags->f[i].level)) {
+            if (kept != i)
+                tags->f[kept] = tags->f[i];
+            kept++;
+        }
     tags->count = kept;
 }
 
-/* --- encodings --- */
+/* --- values --- */
 
-static void encode_ndjson(struct telemetry *t, const char *name, const char *type, const char *value, uint64_t time_ns,
-                          const struct tags *tags)
-{
-    struct buf *b = &t->out;
-
-    buf_reset(b);
-    buf_str(b, "{\"type\":\"metric\",\"body\":{\"_metric\":");
-    buf_json_str(b, name);
-    buf_str(b, ",\"_metric_type\":\"");
-    buf_str(b, type);
-    buf_str(b, "\",\"_value\":");
-    buf_str(b, value);
-    buf_add(b, t->tags_json.p, t->tags_json.len);
-    for (size_t i = 0; i < tags->count; i++) {
-        buf_char(b, ',');
-        buf_json_str(b, tags->f[i].name); /* a captured metric's may be anything */
-        buf_char(b, ':');
-        encode_value(b, &tags->f[i]);
-    }
-    buf_str(b, ",\"_time\":");
-    buf_time(b, time_ns);
-    buf_add(b, "}}\n", 3);
-}
-
-/* Bytes that mean something in a StatsD line, control characters and what isn't UTF-8 become %XX. */
-static void statsd_escape(struct buf *b, const char *s, size_t len)
-{
-    static const char hex[] = "0123456789ABCDEF";
-
-    for (size_t i = 0; i < len;) {
-        unsigned char c = (unsigned char)s[i];
-        unsigned n = utf8_sequence(s + i, len - i);
-
-        if (n && c >= 0x20 && c != 0x7f && !(c < 0x80 && strchr("%,|#:", c))) {
-            buf_add(b, s + i, n);
-            i += n;
-            continue;
-        }
-        buf_add(b, (char[3]){'%', hex[c >> 4], hex[c & 15]}, 3);
-        i++;
-    }
-}
-
-static void statsd_tag(struct buf *b, const struct tm_field *f)
-{
-    statsd_escape(b, f->name, strlen(f->name));
-    buf_char(b, ':');
-    switch (f->type) {
-    case TM_STR:
-        statsd_escape(b, f->v.str.p, f->v.str.len);
-        break;
-    case TM_NUM:
-        buf_printf(b, "%.2f", f->v.num);
-        break;
-    case TM_STRLIST:
-        for (size_t i = 0; i < f->v.list.count; i++) {
-            if (i)
-                buf_char(b, ';');
-            statsd_escape(b, f->v.list.p[i], strlen(f->v.list.p[i]));
-        }
-        break;
-    default:
-        encode_value(b, f);
-    }
-}
-
-/* False if not even the bare line fits into a datagram. A line that is too long loses the tags of the highest level
- * first, and of those the last ones. */
-static bool encode_statsd(struct telemetry *t, const char *name, const char *type, const char *value,
-                          const struct tags *tags)
-{
-    struct {
-        size_t at, len;
-        uint8_t level;
-    } part[TAG_MAX + 64];
-    struct buf *b = &t->out, *s = &t->scratch;
-    size_t parts = 0, total;
-
-    buf_reset(s);
-    for (size_t i = 0; i < t->tag_count + tags->count && parts < sizeof(part) / sizeof(*part); i++) {
-        struct tm_field custom;
-        const struct tm_field *f = &custom;
-
-        if (i < t->tag_count)
-            custom = (struct tm_field){.name = t->tags[i].name, .type = TM_STR,
-                                       .v.str = {t->tags[i].value, strlen(t->tags[i].value)}};
-        else
-            f = &tags->f[i - t->tag_count];
-        part[parts].at = s->len;
-        statsd_tag(s, f);
-        part[parts].len = s->len - part[parts].at;
-        part[parts++].level = f->level;
-    }
-
-    buf_reset(b);
-    buf_str(b, t->prefix);
-    buf_str(b, name);
-    buf_char(b, ':');
-    buf_str(b, value);
-    buf_char(b, '|');
-    buf_str(b, type);
-    if (b->len + 1 > t->statsd_max)
-        return false;
-
-    total = b->len + 1 + (parts ? 1 : 0); /* "|#" replaces the first "," */
-    for (size_t i = 0; i < parts; i++)
-        total += part[i].len + 1;
-    while (total > t->statsd_max && parts) {
-        size_t worst = 0;
-
-        for (size_t i = 1; i < parts; i++)
-            if (part[i].level >= part[worst].level)
-                worst = i;
-        total -= part[worst].len + 1;
-        memmove(&part[worst], &part[worst + 1], (parts - worst - 1) * sizeof(*part));
-        parts--;
-    }
-    for (size_t i = 0; i < parts; i++) {
-        buf_str(b, i ? "," : "|#");
-        buf_add(b, s->p + part[i].at, part[i].len);
-    }
-    buf_char(b, '\n');
-    return true;
-}
-
-static void format_value(char *text, size_t size, int64_t value, uint8_t flags)
+static struct tm_field value_of(int64_t value, uint8_t flags)
 {
     uint64_t magnitude = value < 0 ? -(uint64_t)value : (uint64_t)value;
 
-    if (flags & METRIC_THOUSANDTH) /* two decimals are enough */
+    if (flags & METRIC_THOUSANDTH) { /* two decimals are enough */
         magnitude = (magnitude + 5) / 10;
-    if (flags & (METRIC_HUNDREDTHS | METRIC_THOUSANDTH))
-        snprintf(text, size, "%s%llu.%02u", value < 0 ? "-" : "", (unsigned long long)(magnitude / 100),
-                 (unsigned)(magnitude % 100));
-    else
-        snprintf(text, size, "%lld", (long long)value);
+        value = value < 0 ? -(int64_t)magnitude : (int64_t)magnitude;
+    }
+    return (struct tm_field){.type = flags & (METRIC_HUNDREDTHS | METRIC_THOUSANDTH) ? TM_HUNDREDTHS : TM_INT, .v.i = value};
 }
 
-static bool too_long(struct telemetry *t)
-{
-    t->stats.lost_queue++;
-    telemetry_lost(t, NULL, "metric_length", 1);
-    return true; /* trying again wouldn't help */
-}
-
-static bool emit(struct telemetry *t, struct process *p, const struct what *w, const char *value, uint64_t time_ns,
+static bool emit(struct telemetry *t, struct process *p, const struct what *w, struct tm_field value, uint64_t time_ns,
                  bool notice)
 {
-    struct tags tags;
+    struct tags tags; /* not filled with zeros, which takes longer than all that follows */
+    struct ev_record r = {.kind = EV_METRIC, .time_ns = time_ns, .tags = t->tags, .tag_count = t->tag_count,
+                          .fields = tags.f, .name = w->def->name, .type = type_names[w->def->type], .value = value};
 
-    gather(&tags, p->who, w);
+    gather(t, &tags, p->who, w);
     select_tags(t, &tags);
-    if (t->metric_format == CFG_NDJSON)
-        encode_ndjson(t, w->def->name, type_names[w->def->type], value, time_ns, &tags);
-    else if (!encode_statsd(t, w->def->name, type_letters[w->def->type], value, &tags))
-        return too_long(t);
-    return telemetry_write_metric(t, p, notice);
+    r.field_count = tags.count;
+    return telemetry_write(t, &t->metrics, p->who, &r, notice);
 }
 
-/* Names of types that StatsD has and we don't make ourselves. */
-static const char *captured_type(const char *letter)
+/* Name of a type that a StatsD line has; letters that are none are told as they are. */
+static const char *captured_type(const char *letters)
 {
-    for (size_t i = 0; i < sizeof(type_letters) / sizeof(*type_letters); i++)
-        if (strcmp(letter, type_letters[i]) == 0)
-            return type_names[i];
-    return strcmp(letter, "s") == 0 ? "set" : strcmp(letter, "d") == 0 ? "distribution" : letter;
+    static const char *const types[][2] = {{"c", "counter"}, {"g", "gauge"}, {"ms", "timer"},
+                                           {"h", "histogram"}, {"s", "set"}, {"d", "distribution"}};
+
+    for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++)
+        if (strcmp(letters, types[i][0]) == 0)
+            return types[i][1];
+    return letters;
+}
+
+static bool has(const struct tags *tags, const char *name)
+{
+    for (size_t i = 0; i < tags->count; i++)
+        if (strcmp(tags->f[i].name, name) == 0)
+            return true;
+    return false;
 }
 
 void metric_captured(struct telemetry *t, struct process *p, const struct tm_captured *m)
 {
     const struct tm_process *who = p->who;
-    struct tags tags = {.count = 0}, ours = {.count = 0};
-    struct buf value = BUF_INIT;
+    struct tags tags, ours;
+    struct ev_record r = {.kind = EV_METRIC, .time_ns = m->time_ns, .tags = t->tags, .tag_count = t->tag_count,
+                          .fields = tags.f, .name = m->name, .type = captured_type(m->type), .text = m->text,
+                          .text_len = strlen(m->text)};
 
+    tags.count = ours.count = 0;
     add_str(&ours, "proc", 4, who->proc ? who->proc : "");
     add_uint(&ours, "pid", 4, who->pid);
     add_str(&ours, "host", 4, who->host ? who->host : "");
     select_tags(t, &ours);
-    for (size_t i = 0; i < m->field_count; i++) { /* its own dimensions stay, whatever the verbosity */
-        bool taken = has(tags.f, tags.count, m->fields[i].name);
-
-        for (size_t j = 0; j < t->tag_count && !taken; j++)
-            taken = strcmp(t->tags[j].name, m->fields[i].name) == 0;
-        if (!taken)
+    for (size_t i = 0; i < m->field_count; i++) /* its own dimensions stay, whatever the verbosity */
+        if (!has(&tags, m->fields[i].name) && !has_tag(t, m->fields[i].name))
             add(&tags, &m->fields[i]);
-    }
     for (size_t i = 0; i < ours.count; i++)
-        if (!has(tags.f, tags.count, ours.f[i].name))
+        if (!has(&tags, ours.f[i].name))
             add(&tags, &ours.f[i]);
-    if (t->metric_format == CFG_NDJSON) {
-        if (strcmp(m->type, "s") == 0)
-            buf_json_str(&value, m->text);
-        else
-            encode_value(&value, &(struct tm_field){.type = TM_NUM, .v.num = m->value});
-        encode_ndjson(t, m->name, captured_type(m->type), buf_cstr(&value), m->time_ns, &tags);
-    } else if (!encode_statsd(t, m->name, m->type, m->text, &tags)) {
-        too_long(t);
-        buf_free(&value);
-        return;
-    }
-    buf_free(&value);
-    telemetry_write_metric(t, p, false);
+    r.field_count = tags.count;
+    if (strcmp(m->type, "s") == 0)
+        r.value = (struct tm_field){.type = TM_STR, .v.str = {m->text, strlen(m->text)}};
+    else
+        r.value = (struct tm_field){.type = TM_NUM, .v.num = m->value};
+    telemetry_write(t, &t->metrics, p->who, &r, false);
 }
 
 /* --- samples --- */
@@ -474,35 +379,89 @@ static void aggregate(struct telemetry *t, struct process *p, const struct tm_sa
 
 /* --- sums for each combination of tags --- */
 
-/* FNV-1a by words of eight bytes, to which the key is filled up. */
-static uint32_t hash_of(enum tm_metric metric, const struct buf *key)
+static bool same_text(const char *a, const char *b, size_t len)
 {
-    const uint64_t prime = UINT64_C(0x100000001b3);
-    uint64_t h = (UINT64_C(0xcbf29ce484222325) ^ (uint64_t)metric) * prime, word;
+    return !len || a == b || memcmp(a, b, len) == 0;
+}
 
-    for (size_t i = 0; i < key->len; i += sizeof(word)) {
-        memcpy(&word, key->p + i, sizeof(word));
-        h = (h ^ word) * prime;
-        h ^= h >> 29; /* the upper bits of a product never reach the lower ones */
+static bool same_value(const struct tm_field *a, const struct tm_field *b)
+{
+    if (a->type != b->type)
+        return false;
+    switch (a->type) {
+    case TM_STR:
+        return a->v.str.len == b->v.str.len && same_text(a->v.str.p, b->v.str.p, a->v.str.len);
+    case TM_BOOL:
+        return a->v.b == b->v.b;
+    default: /* nothing else tells combinations apart but numbers */
+        return a->v.u == b->v.u;
+    }
+}
+
+static uint64_t mix(uint64_t h, uint64_t word)
+{
+    h = (h ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+    return h ^ h >> 29; /* the upper bits of a product never reach the lower ones */
+}
+
+static uint64_t mix_text(uint64_t h, const char *text, size_t len)
+{
+    uint64_t word = 0;
+
+    h = mix(h, len);
+    for (; len >= sizeof(word); text += sizeof(word), len -= sizeof(word)) {
+        memcpy(&word, text, sizeof(word));
+        h = mix(h, word);
+    }
+    word = 0;
+    if (len)
+        memcpy(&word, text, len);
+    return mix(h, word);
+}
+
+/* One metric and the fields that tell its sums apart. */
+struct key {
+    enum tm_metric metric;
+    const struct tm_field *field[TAG_MAX];
+    size_t count;
+};
+
+static uint32_t hash_of(const struct key *key)
+{
+    uint64_t h = mix(0, key->metric);
+
+    for (size_t i = 0; i < key->count; i++) {
+        const struct tm_field *f = key->field[i];
+
+        h = f->type == TM_STR ? mix_text(h, f->v.str.p, f->v.str.len) : mix(h, f->type == TM_BOOL ? f->v.b : f->v.u);
     }
     return (uint32_t)(h ^ h >> 32);
 }
 
-static struct keyed *keyed_new(enum tm_metric metric, uint32_t hash, const struct buf *key, const struct tags *tags)
+static bool is_of(const struct keyed *k, const struct key *key)
 {
-    struct keyed *k = xcalloc(1, sizeof(*k) + key->len);
+    if (!k || k->metric != key->metric || k->field_count != key->count)
+        return false;
+    for (size_t i = 0; i < key->count; i++) {
+        const struct tm_field *f = key->field[i];
+
+        if (!same_value(&k->fields[i], f) || (k->fields[i].name != f->name && strcmp(k->fields[i].name, f->name) != 0))
+            return false;
+    }
+    return true;
+}
+
+static struct keyed *keyed_new(const struct key *key, uint32_t hash)
+{
+    struct keyed *k = xcalloc(1, sizeof(*k) + key->count * sizeof(*k->fields));
 
     k->hash = hash;
-    k->metric = metric;
-    k->key_len = key->len;
-    if (key->len)
-        memcpy(k->key, key->p, key->len);
-    k->field_count = tags->count;
-    k->fields = xcalloc(tags->count ? tags->count : 1, sizeof(*k->fields));
-    for (size_t i = 0; i < tags->count; i++) {
-        k->fields[i] = tags->f[i];
-        if (tags->f[i].type == TM_STR)
-            k->fields[i].v.str.p = xstrndup(tags->f[i].v.str.p, tags->f[i].v.str.len);
+    k->metric = key->metric;
+    k->field_count = key->count;
+    for (size_t i = 0; i < key->count; i++) {
+        k->fields[i] = *key->field[i];
+        if (k->fields[i].type == TM_STR)
+            k->fields[i].v.str.p = xstrndup(k->fields[i].v.str.p, k->fields[i].v.str.len);
     }
     return k;
 }
@@ -512,72 +471,97 @@ static void keyed_free(struct keyed *k)
     for (size_t i = 0; i < k->field_count; i++)
         if (k->fields[i].type == TM_STR)
             free((char *)k->fields[i].v.str.p);
-    free(k->fields);
     free(k);
 }
 
-/* What tells combinations apart; filled up with zeros to words of eight bytes. */
-static void encode_key(struct buf *b, const struct tags *tags)
+/* Where the sums of a key are, or are to be. */
+static struct keyed **slot_of(struct process *p, const struct key *key, uint32_t hash)
 {
-    static const char zeros[8];
+    struct keyed **at, *k;
 
-    buf_reset(b);
-    for (size_t i = 0; i < tags->count; i++) {
-        const struct tm_field *f = &tags->f[i];
+    if (!p->keyed.slot)
+        p->keyed.slot = xcalloc(KEYED_SLOTS, sizeof(struct keyed *));
+    for (at = &p->keyed.slot[hash % KEYED_SLOTS]; (k = *at);
+         at = at + 1 < p->keyed.slot + KEYED_SLOTS ? at + 1 : p->keyed.slot)
+        if (k->hash == hash && is_of(k, key))
+            break;
+    return at;
+}
 
-        buf_add(b, f->name, (f->name_len ? f->name_len : strlen(f->name)) + 1);
-        buf_char(b, (char)f->type);
-        switch (f->type) {
-        case TM_STR:
-            buf_add(b, &f->v.str.len, sizeof(f->v.str.len));
-            buf_add(b, f->v.str.p, f->v.str.len);
-            break;
-        case TM_INT:
-        case TM_UINT:
-            buf_add(b, &f->v.u, sizeof(f->v.u));
-            break;
-        default:
-            encode_value(b, f);
-        }
+static struct keyed *keyed_of(struct process *p, struct key *key)
+{
+    static const struct {
+        const char *p;
+        size_t len;
+    } other = {"other", 5};
+    uint32_t hash = hash_of(key);
+    struct keyed **at = slot_of(p, key, hash);
+    struct tm_field first;
+
+    if (!*at && p->keyed.count >= KEYED_MAX && key->count) {
+        first = *key->field[0];
+        first.type = TM_STR;
+        first.v.str.p = other.p;
+        first.v.str.len = other.len;
+        key->field[0] = &first; /* few: one for each status code */
+        hash = hash_of(key);
+        at = slot_of(p, key, hash);
     }
-    buf_add(b, zeros, -b->len & 7u);
+    if (!*at) {
+        *at = keyed_new(key, hash);
+        *(p->keyed.last ? &p->keyed.last->next : &p->keyed.first) = *at;
+        p->keyed.last = *at;
+        p->keyed.count++;
+    }
+    return *at;
+}
+
+static bool tells_apart(struct telemetry *t, const struct tm_field *f)
+{
+    uint8_t level;
+
+    return selected(t, f, &level) && !(name_of(t, f).flags & TAG_NUMOPS);
+}
+
+static bool has_shape(const struct shape *shape, const struct tm_sample *s)
+{
+    if (shape->count != s->field_count)
+        return false;
+    for (size_t i = 0; i < s->field_count; i++)
+        if (shape->field[i].name != s->fields[i].name || shape->field[i].level != s->fields[i].level)
+            return false;
+    return true;
+}
+
+static void remember_shape(struct telemetry *t, struct shape *shape, const struct tm_sample *s)
+{
+    shape->count = s->field_count;
+    for (size_t i = 0; i < s->field_count; i++) {
+        shape->field[i].name = s->fields[i].name;
+        shape->field[i].level = s->fields[i].level;
+        shape->field[i].keep = tells_apart(t, &s->fields[i]);
+    }
 }
 
 static void aggregate_keyed(struct telemetry *t, struct process *p, const struct tm_sample *s)
 {
-    struct tags tags; /* not filled with zeros, which takes longer than all that follows */
-    struct keyed **at, *k;
-    uint32_t hash;
+    struct key key; /* not filled with zeros, which takes longer than all that follows */
+    struct keyed *k = p->keyed.recent[s->metric];
+    struct shape *shape = &t->shapes[s->metric];
+    bool known = has_shape(shape, s);
 
-    tags.count = 0;
-    for (size_t i = 0; i < s->field_count; i++)
-        if (strcmp(s->fields[i].name, "numops") != 0)
-            add(&tags, &s->fields[i]);
-    select_tags(t, &tags);
-    if (!p->keyed.slot)
-        p->keyed.slot = xcalloc(KEYED_SLOTS, sizeof(struct keyed *));
-    for (;;) {
-        encode_key(&t->scratch, &tags);
-        hash = hash_of(s->metric, &t->scratch);
-        for (at = &p->keyed.slot[hash % KEYED_SLOTS]; (k = *at);
-             at = at + 1 < p->keyed.slot + KEYED_SLOTS ? at + 1 : p->keyed.slot)
-            if (k->hash == hash && k->metric == s->metric && k->key_len == t->scratch.len &&
-                (!k->key_len || !memcmp(k->key, t->scratch.p, k->key_len)))
-                break;
-        if (k || p->keyed.count < KEYED_MAX || !tags.count)
-            break;
-        if (tags.f[0].type == TM_STR && tags.f[0].v.str.len == 5 && !memcmp(tags.f[0].v.str.p, "other", 5))
-            break; /* few: one for each status code */
-        tags.f[0].type = TM_STR;
-        tags.f[0].v.str.p = "other";
-        tags.f[0].v.str.len = 5;
+    if (!known && s->field_count <= SHAPE_MAX)
+        remember_shape(t, shape, s);
+    key.metric = s->metric;
+    key.count = 0;
+    for (size_t i = 0; i < s->field_count && key.count < TAG_MAX; i++) {
+        const struct tm_field *f = &s->fields[i];
+
+        if (known ? shape->field[i].keep && (f->type != TM_STR || f->v.str.p) : tells_apart(t, f))
+            key.field[key.count++] = f;
     }
-    if (!k) {
-        k = *at = keyed_new(s->metric, hash, &t->scratch, &tags);
-        *(p->keyed.last ? &p->keyed.last->next : &p->keyed.first) = k;
-        p->keyed.last = k;
-        p->keyed.count++;
-    }
+    if (!is_of(k, &key))
+        k = p->keyed.recent[s->metric] = keyed_of(p, &key);
     sum_up(&k->sum, s);
 }
 
@@ -587,43 +571,38 @@ void metric_sample(struct telemetry *t, struct process *p, const struct tm_sampl
     bool at_once = def->flags & METRIC_AT_ONCE;
     struct what w = {.def = def, .fields = s->fields, .field_count = s->field_count, .numops = s->numops,
                      .class_ = def->flags & METRIC_OP_CLASS ? s->class_ : NULL};
-    char value[48];
 
     if ((at_once || !s->summary_only) && metric_raw_wanted(t, s->metric)) {
+        struct tm_field value = value_of(s->value, def->flags);
         struct tags tags;
 
-        format_value(value, sizeof(value), s->value, def->flags);
-        gather(&tags, p->who, &w);
-        event_metric(t, p, def->name, type_names[def->type], value, s->time_ns, tags.f, tags.count);
+        gather(t, &tags, p->who, &w);
+        event_metric(t, p, def->name, type_names[def->type], &value, s->time_ns, tags.f, tags.count);
     }
     if (!telemetry_wants_metric(t, s->metric))
         return;
-    if (at_once || (t->verbosity >= def->per_op && !s->summary_only)) {
-        format_value(value, sizeof(value), s->value, def->flags);
-        emit(t, p, &w, value, s->time_ns, false);
-    } else if (def->flags & METRIC_KEYED) {
+    if (at_once || (t->verbosity >= def->per_op && !s->summary_only))
+        emit(t, p, &w, value_of(s->value, def->flags), s->time_ns, false);
+    else if (def->flags & METRIC_KEYED)
         aggregate_keyed(t, p, s);
-    } else {
+    else
         aggregate(t, p, s);
-    }
 }
 
-static void mean(char *text, size_t size, int64_t sum, uint64_t numops)
+static struct tm_field mean(int64_t sum, uint64_t numops)
 {
     __int128 hundredths = (__int128)sum * 100 / (numops ? numops : 1);
 
     if (!numops || sum % (int64_t)numops == 0)
-        format_value(text, size, numops ? sum / (int64_t)numops : sum, 0);
-    else
-        format_value(text, size, (int64_t)hundredths, METRIC_HUNDREDTHS);
+        return value_of(numops ? sum / (int64_t)numops : sum, 0);
+    return value_of((int64_t)hundredths, METRIC_HUNDREDTHS);
 }
 
-static void summary_text(char *text, size_t size, const struct metric_def *def, const struct cell *c)
+static struct tm_field summary_value(const struct metric_def *def, const struct cell *c)
 {
     if (def->flags & METRIC_MEAN)
-        mean(text, size, c->value, c->numops * (def->flags & METRIC_THOUSANDTH ? 1000 : 1));
-    else
-        format_value(text, size, c->value, def->flags);
+        return mean(c->value, c->numops * (def->flags & METRIC_THOUSANDTH ? 1000 : 1));
+    return value_of(c->value, def->flags);
 }
 
 static void keyed_clear(struct process *p)
@@ -645,14 +624,11 @@ void metric_forget(struct process *p)
 
 void metric_summarise(struct telemetry *t, struct process *p, uint64_t time_ns)
 {
-    char value[48];
-
     for (const struct keyed *k = p->keyed.first; k; k = k->next) {
         struct what w = {.def = &metric_defs[k->metric], .numops = k->sum.numops, .summary = true, .fields = k->fields,
                          .field_count = k->field_count};
 
-        summary_text(value, sizeof(value), w.def, &k->sum);
-        emit(t, p, &w, value, time_ns, false);
+        emit(t, p, &w, summary_value(w.def, &k->sum), time_ns, false);
     }
     keyed_clear(p);
     for (int m = 0; m < TM_METRIC_MAX; m++) {
@@ -666,8 +642,7 @@ void metric_summarise(struct telemetry *t, struct process *p, uint64_t time_ns)
             /* A gauge is told in each period once it is known; the others when something happened. */
             if (!c->seen || (def->type == METRIC_COUNTER && !c->value && !c->numops))
                 continue;
-            summary_text(value, sizeof(value), def, c);
-            emit(t, p, &w, value, time_ns, false);
+            emit(t, p, &w, summary_value(def, c), time_ns, false);
             if (def->type != METRIC_GAUGE)
                 *c = (struct cell){0};
             c->numops = 0;
@@ -679,8 +654,6 @@ bool metric_lost(struct telemetry *t, struct process *p, const char *kind, uint6
 {
     struct tm_field f = {.name = "kind", .type = TM_STR, .level = 1, .v.str = {kind, strlen(kind)}};
     struct what w = {.def = &metric_defs[TM_LOST], .fields = &f, .field_count = 1};
-    char value[48];
 
-    format_value(value, sizeof(value), count < INT64_MAX ? (int64_t)count : INT64_MAX, 0);
-    return emit(t, p, &w, value, time_ns, true);
+    return emit(t, p, &w, value_of(count < INT64_MAX ? (int64_t)count : INT64_MAX, 0), time_ns, true);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "sink/ndjson.h"
 #include "telemetry/internal.h"
 
 #define WAKE_MS   500u  /* how often waiting lines and notices are looked at, while there are any */
@@ -43,34 +44,29 @@ void telemetry_wake(struct telemetry *t)
     t->timer_set = true;
 }
 
-bool telemetry_write_event(struct telemetry *t, struct process *p, bool notice)
+bool telemetry_write(struct telemetry *t, const struct route *to, struct tm_process *who, struct ev_record *r, bool notice)
 {
-    if (!t->events)
-        return true;
-    if (output_write(t->events, t->out.p, t->out.len)) {
-        t->stats.events++;
-        return true;
-    }
-    if (!notice) { /* a notice is told again later */
-        t->stats.lost_queue++;
-        telemetry_lost(t, p, "event_queue", 1);
-    }
-    return false;
-}
+    size_t full = 0;
 
-bool telemetry_write_metric(struct telemetry *t, struct process *p, bool notice)
-{
-    if (!t->metrics)
-        return true;
-    if (output_write(t->metrics, t->out.p, t->out.len)) {
-        t->stats.metrics++;
-        return true;
+    r->who = who;
+    for (size_t i = 0; i < to->count; i++) {
+        struct sink *s = to->sink[i];
+        enum sink_result result = s->format->write(s, r);
+
+        if (result == SINK_TAKEN) {
+            ++*to->taken;
+        } else if (result == SINK_FULL) {
+            full++;
+        } else { /* trying again wouldn't help */
+            t->stats.lost_queue++;
+            telemetry_lost(t, NULL, "metric_length", 1);
+        }
     }
-    if (!notice) {
-        t->stats.lost_queue++;
-        telemetry_lost(t, p, "metric_queue", 1);
+    if (full && !notice) {
+        t->stats.lost_queue += full;
+        telemetry_lost(t, process_of(t, who), to->lost_queue, full);
     }
-    return false;
+    return !full || full < to->count;
 }
 
 /* Found or made; never moves. */
@@ -143,16 +139,18 @@ static void tell_held_back(struct telemetry *t)
 /* Records that went missing behind our back, at the destinations. */
 static void claim_losses(struct telemetry *t)
 {
-    uint64_t n;
+    const struct route *routes[] = {&t->events, &t->metrics};
 
-    if (t->events && (n = output_claim_lost(t->events))) {
-        t->stats.lost_destination += n;
-        telemetry_lost(t, NULL, "event_destination", n);
-    }
-    if (t->metrics && t->metrics != t->events && (n = output_claim_lost(t->metrics))) {
-        t->stats.lost_destination += n;
-        telemetry_lost(t, NULL, "metric_destination", n);
-    }
+    for (int i = 0; i < 2; i++)
+        for (size_t k = 0; k < routes[i]->count; k++) {
+            struct sink *s = routes[i]->sink[k];
+            uint64_t n = s->format->claim_lost(s);
+
+            if (!n)
+                continue;
+            t->stats.lost_destination += n;
+            telemetry_lost(t, NULL, routes[i]->lost_destination, n);
+        }
 }
 
 /* True if something is left to be told. */
@@ -195,18 +193,18 @@ static struct process *process_new(struct telemetry *t, struct tm_process *who)
     p->t = t;
     p->who = who;
     who->aggregate = p;
-    event_prepare(p);
     return p;
 }
 
 static void process_free(struct process *p)
 {
+    const struct route *routes[] = {&p->t->events, &p->t->metrics};
+
     lines_flush(p->t, p, UINT64_MAX, true);
     metric_forget(p);
-    buf_free(&p->head);
-    buf_free(&p->body);
-    buf_free(&p->who_json);
-    buf_free(&p->owner_json);
+    for (int i = 0; i < 2; i++)
+        for (size_t k = 0; k < routes[i]->count; k++)
+            routes[i]->sink[k]->format->end(routes[i]->sink[k], p->who);
     p->who->aggregate = NULL;
     free(p);
 }
@@ -224,34 +222,30 @@ struct process *process_of(struct telemetry *t, struct tm_process *who)
     return p;
 }
 
-static void start_message(struct telemetry *t, struct process *p)
+static void announce(struct telemetry *t, struct process *p, const struct route *to, struct sink *s)
 {
-    if (!t->config_json || !t->events)
+    if (s->format->begin(s, p->who))
         return;
-    event_start_message(t, p, &t->out);
-    if (!output_write(t->events, t->out.p, t->out.len)) {
-        t->stats.lost_queue++;
-        telemetry_lost(t, p, "event_queue", 1);
-    }
+    t->stats.lost_queue++;
+    telemetry_lost(t, p, to->lost_queue, 1);
 }
 
-static void on_connected(void *ctx, struct output *o)
+static void on_anew(void *ctx, struct sink *s)
 {
     struct telemetry *t = ctx;
 
     for (struct process *p = t->first; p; p = p->next)
-        start_message(t, p);
+        announce(t, p, &t->events, s); /* nobody is announced to a destination of metrics */
 }
 
 void telemetry_process_start(struct telemetry *t, struct tm_process *who)
 {
-    struct process *p = who->aggregate;
+    const struct route *routes[] = {&t->events, &t->metrics};
+    struct process *p = process_of(t, who);
 
-    if (p && p->t == t)
-        event_prepare(p); /* it has become another program */
-    else
-        p = process_of(t, who);
-    start_message(t, p);
+    for (int i = 0; i < 2; i++)
+        for (size_t k = 0; k < routes[i]->count; k++)
+            announce(t, p, routes[i], routes[i]->sink[k]);
 }
 
 void telemetry_process_end(struct telemetry *t, struct tm_process *who, uint64_t time_ns)
@@ -295,11 +289,7 @@ static void set_tags(struct telemetry *t, const struct config *cfg)
             twice = twice || strcmp(t->tags[j].name, cfg->tags[i].name) == 0;
         if (twice)
             continue;
-        t->tags[t->tag_count++] = (struct cfg_tag){xstrdup(cfg->tags[i].name), xstrdup(cfg->tags[i].value)};
-        buf_char(&t->tags_json, ',');
-        buf_json_str(&t->tags_json, cfg->tags[i].name);
-        buf_char(&t->tags_json, ':');
-        buf_json_str(&t->tags_json, cfg->tags[i].value);
+        t->tags[t->tag_count++] = (struct ev_tag){xstrdup(cfg->tags[i].name), xstrdup(cfg->tags[i].value)};
     }
 }
 
@@ -322,36 +312,28 @@ static void set_self(struct telemetry *t)
 struct telemetry *telemetry_new(struct event_base *base, const struct config *cfg)
 {
     struct telemetry *t = telemetry_new_wishes(cfg);
-    const struct cfg_transport *to_events = cfg->cribl.enable ? &cfg->cribl.transport : &cfg->event.transport;
-    const struct cfg_transport *to_metrics = cfg->cribl.enable ? &cfg->cribl.transport : &cfg->metric.transport;
+    struct sink_user user = {.base = base, .anew = on_anew, .ctx = t};
 
     t->base = base;
     t->timer = event_new(base, -1, 0, on_timer, t);
     if (!t->timer)
         abort(); /* out of memory */
-    t->metric_format = cfg->cribl.enable ? CFG_NDJSON : cfg->metric.format;
-    t->prefix = xstrdup(cfg->metric.statsdprefix ? cfg->metric.statsdprefix : "");
-    t->statsd_max = cfg->metric.statsdmaxlen;
     t->limit.rate = cfg->event.maxeventpersec;
     set_tags(t, cfg);
     set_self(t);
-    if (cfg->libscope.configevent || cfg->cribl.enable)
-        t->config_json = config_to_json(cfg);
     if (cfg->cribl.enable && cfg->cribl.transport.type != CFG_FILE)
         t->auth_token = xstrdup(cfg->cribl.authtoken);
-    if (t->events_on) {
-        t->events = output_get(base, to_events, 0);
-        output_on_connect(t->events, on_connected, t);
-    }
+    if (t->events_on)
+        t->events.sink[t->events.count++] = sink_for_events(&user, cfg);
     if (t->metrics_on)
-        t->metrics = output_get(base, to_metrics, t->metric_format == CFG_STATSD ? t->statsd_max : 0);
+        t->metrics.sink[t->metrics.count++] = sink_for_metrics(&user, cfg);
     return t;
 }
 
 bool telemetry_finish(struct telemetry *t, unsigned wait_ms)
 {
+    const struct route *routes[] = {&t->events, &t->metrics};
     uint64_t end = now_ms() + wait_ms, now;
-    struct output *outputs[] = {t->events, t->metrics};
     bool done = true;
 
     if (t->finished)
@@ -360,22 +342,32 @@ bool telemetry_finish(struct telemetry *t, unsigned wait_ms)
         telemetry_process_end(t, t->first->who, now_realtime_ns());
     claim_losses(t);
     tell(t, true);
-    for (int i = 0; i < 2; i++) {
-        now = now_ms();
-        if (outputs[i] && !output_wait(outputs[i], now < end ? (unsigned)(end - now) : 0))
-            done = false;
-    }
+    for (int i = 0; i < 2; i++)
+        for (size_t k = 0; k < routes[i]->count; k++) {
+            now = now_ms();
+            if (!routes[i]->sink[k]->format->wait(routes[i]->sink[k], now < end ? (unsigned)(end - now) : 0))
+                done = false;
+        }
     claim_losses(t);
     if (tell(t, true) || !done) /* what could only be told after the queue had emptied */
         telemetry_flush(t);
     else
         done = telemetry_flush(t);
     for (int i = 0; i < 2; i++)
-        if (outputs[i])
-            output_abandon(outputs[i]);
+        for (size_t k = 0; k < routes[i]->count; k++)
+            routes[i]->sink[k]->format->abandon(routes[i]->sink[k]);
     claim_losses(t);
     t->finished = true;
     return done;
+}
+
+static void free_sinks(struct route *r)
+{
+    while (r->count) {
+        struct sink *s = r->sink[--r->count];
+
+        s->format->free(s);
+    }
 }
 
 void telemetry_free(struct telemetry *t, unsigned wait_ms)
@@ -384,24 +376,21 @@ void telemetry_free(struct telemetry *t, unsigned wait_ms)
         return;
     if (t->base)
         telemetry_finish(t, wait_ms);
-    if (t->events)
-        output_forget(t->events, t);
-    output_put(t->events);
-    output_put(t->metrics);
-    if (t->timer)
-        event_free(t->timer);
     if (t->self)
         process_free(t->self);
+    free_sinks(&t->events);
+    free_sinks(&t->metrics);
+    if (t->timer)
+        event_free(t->timer);
     free((char *)t->self_who.host);
     for (int i = 0; i < CFG_EW_MAX; i++) {
         filter_free(t->watch[i].name);
         filter_free(t->watch[i].field);
         filter_free(t->watch[i].value);
-        free(t->watch[i].type);
     }
     for (size_t i = 0; i < t->tag_count; i++) {
-        free(t->tags[i].name);
-        free(t->tags[i].value);
+        free((char *)t->tags[i].name);
+        free((char *)t->tags[i].value);
     }
     while (t->losses) {
         struct loss *l = t->losses;
@@ -413,11 +402,7 @@ void telemetry_free(struct telemetry *t, unsigned wait_ms)
     for (size_t i = 0; i < t->class_count; i++)
         free(t->classes[i]);
     free(t->tags);
-    free(t->prefix);
-    free(t->config_json);
     free(t->auth_token);
-    buf_free(&t->tags_json);
-    buf_free(&t->out);
     buf_free(&t->scratch);
     free(t->each);
     free(t);
@@ -444,13 +429,8 @@ bool telemetry_per_op(const struct telemetry *t, enum tm_metric m)
 
 void telemetry_event(struct telemetry *t, struct tm_process *who, const struct tm_event *e)
 {
-    if (!t->watch[e->watch].enable)
-        return;
-    if (!filter_match_name(t->watch[e->watch].name, e->source, strlen(e->source))) {
-        t->stats.filtered++;
-        return;
-    }
-    event_send(t, process_of(t, who), e);
+    if (t->watch[e->watch].enable)
+        event_send(t, who, e);
 }
 
 enum tm_text telemetry_message(struct telemetry *t, struct tm_process *who, enum cfg_event_watch watch, const char *source,
@@ -498,24 +478,43 @@ void telemetry_stats(const struct telemetry *t, struct tm_stats *ret)
 
 bool telemetry_flush(struct telemetry *t)
 {
+    const struct route *routes[] = {&t->events, &t->metrics};
     bool done = true;
 
-    if (t->events)
-        done = output_flush(t->events);
-    if (t->metrics)
-        done = output_flush(t->metrics) && done;
+    for (int i = 0; i < 2; i++)
+        for (size_t k = 0; k < routes[i]->count; k++)
+            done = routes[i]->sink[k]->format->flush(routes[i]->sink[k]) && done;
     claim_losses(t);
     return done;
 }
 
+static const struct sink *at_place(const struct route *r, const void *place)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (r->sink[i]->place == place)
+            return r->sink[i];
+    return NULL;
+}
+
 void telemetry_describe(const struct telemetry *t, struct buf *b)
 {
-    if (t->events && t->events == t->metrics) {
-        output_describe(t->events, "events,metrics", b);
-        return;
+    for (size_t i = 0; i < t->events.count; i++) {
+        const struct sink *s = t->events.sink[i];
+
+        s->format->describe(s, at_place(&t->metrics, s->place) ? "events,metrics" : "events", b);
     }
-    if (t->events)
-        output_describe(t->events, "events", b);
-    if (t->metrics)
-        output_describe(t->metrics, "metrics", b);
+    for (size_t i = 0; i < t->metrics.count; i++) {
+        const struct sink *s = t->metrics.sink[i];
+
+        if (!at_place(&t->events, s->place))
+            s->format->describe(s, "metrics", b);
+    }
+}
+
+char *telemetry_payload_start(const struct telemetry *t)
+{
+    struct buf b = BUF_INIT;
+
+    ndjson_payload_start(&b, &t->self_who, t->auth_token);
+    return buf_cstr(&b);
 }

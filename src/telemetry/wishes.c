@@ -26,8 +26,8 @@ static void set_watches(struct telemetry *t, const struct config *cfg)
         w->name = filter_new(from->name ? from->name : name, name);
         w->field = filter_new(from->field ? from->field : ".*", i == CFG_EW_METRIC ? "^[^h]+" : ".*");
         w->value = filter_new(from->value ? from->value : ".*", ".*");
-        w->type = xasprintf("\",\"body\":{\"sourcetype\":\"%s\",\"_time\":", sourcetypes[i]);
-        w->type_len = strlen(w->type);
+        w->all = filter_matches_all(w->name) && filter_matches_all(w->field) && filter_matches_all(w->value);
+        w->sourcetype = sourcetypes[i];
     }
 }
 
@@ -40,21 +40,27 @@ struct telemetry *telemetry_new_wishes(const struct config *cfg)
     t->verbosity = cfg->metric.verbosity < 9 ? cfg->metric.verbosity : 9;
     memcpy(t->metric_watch, cfg->metric.watch, sizeof(t->metric_watch));
     set_watches(t, cfg);
+    t->events.lost_queue = "event_queue";
+    t->events.lost_destination = "event_destination";
+    t->events.taken = &t->stats.events;
+    t->metrics.lost_queue = "metric_queue";
+    t->metrics.lost_destination = "metric_destination";
+    t->metrics.taken = &t->stats.metrics;
     return t;
 }
 
 bool telemetry_stuck(const struct telemetry *t)
 {
-    const struct output *outputs[] = {t->events, t->metrics};
+    const struct route *routes[] = {&t->events, &t->metrics};
 
-    for (int i = 0; i < 2; i++) {
-        struct output_stats s;
+    for (int i = 0; i < 2; i++)
+        for (size_t k = 0; k < routes[i]->count; k++) {
+            const struct sink *sink = routes[i]->sink[k];
+            struct sink_stats s;
 
-        if (!outputs[i])
-            continue;
-        output_stats(outputs[i], &s);
-        if (s.connected && s.queued)
-            return false;
-    }
+            sink->format->stats(sink, &s);
+            if (s.connected && s.queued)
+                return false;
+        }
     return true;
 }

@@ -93,6 +93,10 @@ def objects(ctx, *argv):
     return [json.loads(line) for line in out(ctx, *argv).split("\n") if line]
 
 
+def bodies(ctx, *argv):
+    return [o["body"] for o in objects(ctx, *argv)]
+
+
 # --- the command line itself ---
 
 @test()
@@ -551,7 +555,7 @@ def private_sessions(ctx):
 # --- events ---
 
 def events_of(ctx, *argv):
-    return [e["source"] for e in objects(ctx, "events", "-j", *argv)]
+    return [e["source"] for e in bodies(ctx, "events", "-j", *argv)]
 
 
 @test()
@@ -578,19 +582,35 @@ def events_text(ctx):
 
 @test()
 def events_json(ctx):
+    """The very lines that are kept."""
+    path = write_session(ctx, 3, EVENTS, METRICS)
+    lines = (path / "events.json").read_text().splitlines()[1:]
+    equal(out(ctx, "events", "-j").splitlines(), lines, "lines")
+    equal(out(ctx, "events", "-j", "-n", "2").splitlines(), lines[-2:], "the last ones")
+    equal(out(ctx, "events", "-j", "-s", "net.").splitlines(), lines[3:4], "selected ones")
+    equal(out(ctx, "metrics", "-j"), (path / "metrics.json").read_text(), "metrics")
+
+
+@test()
+def events_selected(ctx):
+    """By process and time; and how many there are."""
     write_session(ctx, 3, EVENTS)
-    got = objects(ctx, "events", "-j")
-    equal(len(got), len(EVENTS), "events")
-    for have, want in zip(got, EVENTS):
-        for key, value in want.items():
-            equal(have[key], value, key)
-        equal(have["host"], "h1", "host")
-    equal(got[0]["_time"], 1700000000.25, "_time")
-    equal((got[0]["uid"], got[0]["username"]), (1000, "ann"), "facts of the start message")
-    check("uid" not in got[3], "facts of another process")
-    equal(got[0]["_channel"], "1", "_channel")
-    raw = out(ctx, "events", "-j")
-    check('"_time":1700000000.25,' in raw, "a time is written with more digits than it has", raw[:300])
+    equal(events_of(ctx, "-p", "11"), ["net.open", "fs.close", "notice"])
+    equal(events_of(ctx, "-p", "10,11", "-t", "net"), ["net.open"])
+    equal(events_of(ctx, "-p", "12"), [])
+    equal(events_of(ctx, "--since", "1700000002"), ["stdout", "net.open", "fs.close", "notice"])
+    equal(events_of(ctx, "--since", "1700000001.25", "--until", "1700000002.25"), ["fs.close", "stdout"], "both included")
+    equal(events_of(ctx, "--until", "1700000001", "-n", "1"), ["fs.open"])
+    equal(events_of(ctx, "--since", "1h"), [], "ago")
+    equal(len(events_of(ctx, "--since", "2023-11-14", "--until", "2023-11-16 00:00:00")), len(EVENTS), "dates")
+    local = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(1700000003))
+    equal(events_of(ctx, "--since", local), ["net.open", "fs.close", "notice"], "local time")
+    for flags in (["--since", "soon"], ["--until", "25:99"], ["-p", "x"], ["-p", "0"], ["-c", "-f"], ["-c", "-n", "2"]):
+        err(ctx, "events", *flags, code=2)
+    equal(out(ctx, "events", "-c"), "6\n")
+    equal(out(ctx, "events", "--count", "-t", "fs"), "3\n")
+    equal(out(ctx, "events", "--count", "-e", "pid == 11"), "3\n")
+    equal(objects(ctx, "events", "-c", "-j", "-m", "hosts"), [{"events": 3}])
 
 
 @test()
@@ -604,14 +624,14 @@ def events_filters(ctx):
     equal(events_of(ctx, "-m", "10.0.0.9"), ["net.open"])
     equal(events_of(ctx, "-n", "2"), ["fs.close", "notice"])
     equal(events_of(ctx, "-t", "fs", "-n", "1"), ["fs.close"])
-    equal([e["pid"] for e in objects(ctx, "events", "-j", "-t", "fs", "-n", "1")], [11])
+    equal([e["pid"] for e in bodies(ctx, "events", "-j", "-t", "fs", "-n", "1")], [11])
     equal(events_of(ctx, "-a", "-t", "fs"), ["fs.open", "fs.close", "fs.close"])
     many = [dict(EVENTS[0], pid=n) for n in range(100)]
     write_session(ctx, 4, many)
     equal(len(events_of(ctx)), 20, "events shown by default")
     equal(len(events_of(ctx, "-a")), 100)
     equal(len(events_of(ctx, "-m", "openat")), 100, "a filter shows all that match")
-    equal([e["pid"] for e in objects(ctx, "events", "-j", "-n", "3")], [97, 98, 99])
+    equal([e["pid"] for e in bodies(ctx, "events", "-j", "-n", "3")], [97, 98, 99])
     equal(len(events_of(ctx, "-i", "3")), len(EVENTS))
 
 
@@ -644,31 +664,31 @@ def events_eval_errors(ctx):
         check(text in message, f"{expression!r}: {text}", message)
     check(not ctx.sessions(), "no session is needed")
     write_session(ctx, 3, EVENTS)
-    equal(len(objects(ctx, "events", "-j", "-e", "pid == 10 // the first")), 3, "a comment at the end")
+    equal(len(bodies(ctx, "events", "-j", "-e", "pid == 10 // the first")), 3, "a comment at the end")
 
 
 @test()
 def events_sort(ctx):
     write_session(ctx, 3, EVENTS)
-    got = objects(ctx, "events", "-j", "--sort", "file_write_bytes")
+    got = bodies(ctx, "events", "-j", "--sort", "file_write_bytes")
     equal([e["data"]["file_write_bytes"] for e in got[:2]], [5000, 0])
     equal(len(got), 6, "events without the field come last")
     # Of the last two that pass the filters, whatever the order in which they are shown.
     for flags, want in (([], [5000, 0]), (["-r"], [0, 5000]), (["-n", "2"], [5000, 0]), (["-n", "2", "-r"], [0, 5000]),
                         (["-n", "1"], [5000]), (["-n", "1", "-r"], [5000])):
-        got = objects(ctx, "events", "-j", "-s", "fs.close", "--sort", "file_write_bytes", *flags)
+        got = bodies(ctx, "events", "-j", "-s", "fs.close", "--sort", "file_write_bytes", *flags)
         equal([e["data"]["file_write_bytes"] for e in got], want, " ".join(flags))
-    equal([e["source"] for e in objects(ctx, "events", "-j", "--sort", "pid", "-n", "4", "-r")],
+    equal([e["source"] for e in bodies(ctx, "events", "-j", "--sort", "pid", "-n", "4", "-r")],
           ["stdout", "net.open", "fs.close", "notice"], "the last four, the smallest first")
-    equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "_time", "-n", "2")], [11, 11])
+    equal([e["pid"] for e in bodies(ctx, "events", "-j", "--sort", "_time", "-n", "2")], [11, 11])
     equal(events_of(ctx, "--sort", "source", "-r", "-t", "fs"), ["fs.close", "fs.close", "fs.open"])
     equal(events_of(ctx, "--sort", "data.file", "-n", "2")[0], "fs.close", "as --eval writes it")
     result = ctx.tool_run("events", "--sort", "flie")
     check(b"none of these events has a member flie" in result.err, result.describe())
-    equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "pid", "-a", "-r")], [10, 10, 10, 11, 11, 11], "all")
+    equal([e["pid"] for e in bodies(ctx, "events", "-j", "--sort", "pid", "-a", "-r")], [10, 10, 10, 11, 11, 11], "all")
     many = [dict(EVENTS[0], pid=(n * 7919) % 20011) for n in range(12000)]
     write_session(ctx, 4, many)
-    equal([e["pid"] for e in objects(ctx, "events", "-j", "--sort", "pid", "-n", "3")],
+    equal([e["pid"] for e in bodies(ctx, "events", "-j", "--sort", "pid", "-n", "3")],
           sorted((e["pid"] for e in many[-3:]), reverse=True))
 
 
@@ -676,13 +696,13 @@ def events_sort(ctx):
 def events_by_id(ctx):
     path = write_session(ctx, 3, EVENTS)
     raw = (path / "events.json").read_bytes()
-    for event in objects(ctx, "events", "-j"):
-        one = objects(ctx, "events", "-j", event["id"])
-        equal(one, [event], "the event with that id")
+    ids = re.findall(r"^\[(\w+)\]", out(ctx, "events"), re.M)
+    for number, event in zip(ids, objects(ctx, "events", "-j"), strict=True):
+        equal(objects(ctx, "events", "-j", number), [event], "the event with that id")
         value = sum("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ".index(c) * 62 ** i
-                    for i, c in enumerate(event["id"]))
+                    for i, c in enumerate(number))
         check(raw[value:].startswith(b'{"type":"evt"') and raw[value - 1:value] == b"\n", "id is the offset of the line")
-    text = out(ctx, "events", objects(ctx, "events", "-j", "-s", "net.open")[0]["id"])
+    text = out(ctx, "events", ids[3])
     for row in ("Proc: *curl", "Pid: *11", "Command: *curl x", "Source: *net.open", "Sourcetype: *net", "Host: *h1",
                 "Channel: *4", "Data:", "  net_peer_ip: *10.0.0.9"):
         check(re.search("^" + row, text, re.M), f"no row {row}", text)
@@ -690,7 +710,7 @@ def events_by_id(ctx):
         check("there is no event" in err(ctx, "events", wrong, code=1), "message")
     # An event can be the first line.
     (path / "events.json").write_bytes(raw[raw.index(b"\n") + 1:])
-    equal([e["source"] for e in objects(ctx, "events", "-j", "0")], ["fs.open"], "event 0")
+    equal([e["source"] for e in bodies(ctx, "events", "-j", "0")], ["fs.open"], "event 0")
 
 
 @test()
@@ -698,7 +718,7 @@ def events_of_any_bytes(ctx):
     """Console text may hold every character, and numbers may be large."""
     message = "".join(map(chr, range(0, 0x250))) + "\U0001f600"
     write_session(ctx, 3, [{**EVENTS[2], "data": {"message": message, "big": 2**63 + 2**62}}])
-    got = objects(ctx, "events", "-j", "-t", "console")
+    got = bodies(ctx, "events", "-j", "-t", "console")
     equal(got[0]["data"]["message"], message)
     result = ctx.tool_run("events")
     equal(result.err, b"", "messages")
@@ -712,7 +732,7 @@ def events_being_written(ctx):
     path = write_session(ctx, 3, EVENTS)
     with open(path / "events.json", "ab") as f:
         f.write(b'{"type":"evt","id":"h1-x","_channel":"1","body":{"source')
-    equal(len(objects(ctx, "events", "-j")), len(EVENTS), "a partial last line is left out")
+    equal(len(bodies(ctx, "events", "-j")), len(EVENTS), "a partial last line is left out")
     with open(path / "events.json", "ab") as f:
         f.write(b'\n' + b"x" * 20 + b'\n\xff\xfe\n{"type":"evt","body":5}\n')
     result = ctx.tool_run("events", "-j", "-t", "fs")
@@ -739,7 +759,7 @@ def events_follow(ctx):
         "open(sys.argv[1] + '.held', 'w').close()\ntime.sleep(60)"), path / "lock"])
     ctx.wait_for((path / "lock.held").exists, "the lock")
     reader = subprocess.Popen([ctx.scope, "events", "-f", "-j", "-n", "1"], env=ctx.env(), stdout=subprocess.PIPE)
-    equal(json.loads(reader.stdout.readline())["source"], "notice", "the last event at first")
+    equal(json.loads(reader.stdout.readline())["body"]["source"], "notice", "the last event at first")
     line = json.dumps({"type": "evt", "id": "x", "_channel": "9", "body": dict(EVENTS[0], host="h1", _time=1.5)},
                       separators=(",", ":"))
     with open(path / "events.json", "a") as f:
@@ -747,7 +767,7 @@ def events_follow(ctx):
         f.flush()
         time.sleep(0.3)
         f.write(line[30:] + "\n")
-    equal(json.loads(reader.stdout.readline())["_time"], 1.5, "the new event")
+    equal(json.loads(reader.stdout.readline())["body"]["_time"], 1.5, "the new event")
     check(reader.poll() is None, "it ended while the collector runs")
     for command in ("events", "logs"):  # nothing more comes that could not be written
         quitter = subprocess.Popen([ctx.scope, command, "-f"], env=ctx.env(), stdout=subprocess.PIPE)
@@ -1212,7 +1232,7 @@ def inspect(ctx):
     one = inspected(ctx, shell.pid)
     equal(one["process"]["pid"], shell.pid)
     equal(one["process"]["exe"], os.path.realpath("/bin/sh"))
-    equal(sorted(i["name"] for i in one["interfaces"]), ["events", "metrics"])
+    equal([i["name"] for i in one["interfaces"]], ["events,metrics"])
     check(all(i["connected"] for i in one["interfaces"]), "connected", one["interfaces"])
     check(one["probe"]["sites_patched"] > 100, "sites", one["probe"])
     equal(set(one["probe"]["lost"].values()), {0}, "lost")

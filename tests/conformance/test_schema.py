@@ -40,6 +40,8 @@ WRONG = [
      "requires username and groupname, which some ids do not have"),
     (r"event_start_msg", r"info\.configuration\.current\.(event|metric)\.watch\.\d+\.type", r"const", r".*",
      "gives each kind of watch a fixed place in the list, which only holds those that are enabled"),
+    (r"event_start_msg", r"info\.configuration\.current\.(event|metric)\.transport\.type", r"enum", r"'journal' is not .*",
+     "knows no journal, which is where a session's events and metrics go"),
 ]
 
 
@@ -262,7 +264,7 @@ def refused(ctx):
     """What the hook of all tests finds: an unknown field, an unknown value, a custom tag that nobody set, a key twice."""
     result = ctx.scoped(["/bin/echo", "x"], check_code=0)
     result.session.wait_end()
-    lines = (result.session.dir / "events.json").read_bytes().split(b"\n")
+    lines = result.session.lines("events.json")
     exit_ = next(line for line in lines if b'"proc.exit"' in line)
     equal(schemas.problem(exit_), None, "a good one")
     for old, new in ((b'"duration":', b'"new":1,"duration":'), (b'"proc.exit"', b'"proc.exits"'), (b'"data":', b'"team":"blue","data":'),
@@ -276,5 +278,7 @@ def refused(ctx):
 @test("schema/start-message")
 def start_message(ctx):
     validators()
-    seen = validate(observe(ctx, SCOPE_CONFIG_EVENT="true").raw("events.json"))
+    path = ctx.dir / "told"
+    observe(ctx, ["-e", f"file://{path}"], SCOPE_CONFIG_EVENT="true")
+    seen = validate([json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line])
     needs(seen, "event_start_msg")

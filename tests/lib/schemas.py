@@ -123,22 +123,20 @@ def problem(line, tags=()):
     return wrong and f"{name}{wrong}"
 
 
-def problems(path, tags=()):
-    """Violations of a file, the first ones of each kind."""
+def problems(path, lines, tags=()):
+    """Violations of the lines (bytes) of a file, the first ones of each kind."""
     found, kinds = [], set()
-    with open(path, "rb") as f:
-        for number, line in enumerate(f, 1):
-            line = line.rstrip(b"\n")
-            if path.name == "metrics.json" and not line.startswith(b"{"):
-                continue  # StatsD
-            wrong = problem(line, tags)
-            if not wrong:
-                continue
-            kind = re.sub(r"'.*?'|\d+", "", wrong)
-            if kind in kinds:
-                continue
-            kinds.add(kind)
-            found.append(f"{path.name}:{number}: {wrong}\n         {line[:700].decode(errors='replace')}")
-            if len(found) == SHOWN:
-                break
+    for number, line in enumerate(lines, 1):
+        if not line or (path.name == "metrics.json" and not line.startswith(b"{")):
+            continue  # StatsD
+        wrong = problem(line, tags)
+        if not wrong:
+            continue
+        kind = re.sub(r"'.*?'|\d+", "", wrong)
+        if kind in kinds:
+            continue
+        kinds.add(kind)
+        found.append(f"{path.name}:{number}: {wrong}\n         {line[:700].decode(errors='replace')}")
+        if len(found) == SHOWN:
+            break
     return found

@@ -130,6 +130,29 @@ class Process(subprocess.Popen):
         return super().communicate(input, timeout if timeout is None else timeout * SLACK)
 
 
+def kept(ctx, directory, name):
+    """Lines of NDJSON (bytes) of "events.json" or "metrics.json" from the journal of a session's directory."""
+    words = {"events.json": ["events", "-a"], "metrics.json": ["metrics"]}[name]
+    directory = Path(directory)
+    if not (directory / "journal").exists():
+        return []
+    with contextlib.suppress(OSError, ValueError):
+        meta = json.loads((directory / "session.json").read_text())
+        if not (meta["event_dest" if words[0] == "events" else "metric_dest"] or "").startswith("journal:"):
+            return []  # it went elsewhere
+    command = [ctx.scope, *words, "-j", "--id", directory.name]
+    result = ctx.run(command, env=ctx.env(SCOPE_HOME=directory.parent.parent))
+    if result.code and b"symbolic link" in result.err:  # another user's, which root doesn't follow
+        with tempfile.TemporaryDirectory(dir=ctx.options.work) as home:
+            copy = Path(home) / "history" / directory.name
+            copy.mkdir(parents=True)
+            shutil.copy(directory / "journal", copy)
+            result = ctx.run(command, env=ctx.env(SCOPE_HOME=home))
+    if result.code:
+        raise Failure(f"the session in {directory} can't be read: {result.describe()}")
+    return [line for line in result.out.split(b"\n") if line.startswith(b"{")]  # else they went elsewhere, it says
+
+
 class Session:
     """A session directory of the tool."""
 
@@ -145,23 +168,33 @@ class Session:
         """Has everything recorded so far written out, as `scope events` does."""
         self.ctx.tool_run("events", "--id", str(self.id), "-n", "1", "-j")
 
+    def store(self, directory=None):
+        """The file that holds its events."""
+        directory = directory or self.dir
+        return directory / ("journal" if (directory / "journal").exists() else "events.json")
+
+    def lines(self, name):
+        """The lines of NDJSON (bytes) of "events.json" or "metrics.json": of the file if the session has one, else of its
+        journal as the tool prints them, which has it written out what was recorded so far."""
+        path = self.dir / name
+        if path.exists():
+            return path.read_bytes().split(b"\n")
+        return kept(self.ctx, self.dir, name)
+
     def _lines(self, name):
         found = []
-        path = self.dir / name
-        if not path.exists():
-            return found
-        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        for number, line in enumerate(self.lines(name), 1):
             if not line:
                 continue
             try:
                 found.append(json.loads(line.decode("utf-8")))
             except ValueError as e:
-                raise Failure(f"{path.name}:{number}: not JSON: {e}\n{line[:500]!r}") from None
+                raise Failure(f"{name}:{number}: not JSON: {e}\n{line[:500]!r}") from None
         return found
 
     def events(self, sourcetype=None, source=None, sync=True):
         """Bodies of events, in the order written."""
-        if sync:
+        if sync and (self.dir / "events.json").exists():
             self.sync()
         found = [e["body"] for e in self._lines("events.json") if e.get("type") == "evt"]
         return [b for b in found if (sourcetype is None or b["sourcetype"] == sourcetype)
@@ -450,10 +483,15 @@ class Context:
         """What docs/schemas doesn't allow among the events and metrics of all sessions below the test's directory."""
         import schemas  # needs this module
         found = []
-        for name in ("events.json", "metrics.json"):
+        for name in ("events.json", "metrics.json", "journal"):
             for path in self.files(name):
-                if path.parent.parent.name == "history" and path.is_file() and not path.is_symlink():
-                    found += schemas.problems(path, self.tags)
+                if path.parent.parent.name != "history" or not path.is_file() or path.is_symlink():
+                    continue
+                if name != "journal":
+                    found += schemas.problems(path, path.read_bytes().split(b"\n"), self.tags)
+                    continue
+                for lines in ("events.json", "metrics.json"):
+                    found += schemas.problems(path.parent / lines, kept(self, path.parent, lines), self.tags)
         if found:
             found.append("(what is new, or no longer so, belongs into dev/schemas and docs/data-model.md)")
         return found

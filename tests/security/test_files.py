@@ -164,17 +164,18 @@ def session_exchanged_while_recorded(ctx):
     moved = ctx.home / "moved"
     os.rename(session.dir, moved)
     session.dir.mkdir()
-    for name in ("events.json", "metrics.json", "session.json", "lock", "payloads", "cmd"):
-        os.symlink(victim / "file" if name == "events.json" else victim / name, session.dir / name)
-    size = (moved / "events.json").stat().st_size
+    store = session.store(moved).name
+    names = sorted({store, "metrics.json", "session.json", "lock", "payloads", "cmd"})
+    for name in names:
+        os.symlink(victim / "file" if name == store else victim / name, session.dir / name)
+    size = (moved / store).stat().st_size
     process.wait(20)
     ended = Session(ctx, session.dir)
     ended.dir = moved
     ended.wait_end()
     _untouched(victim)
-    check((moved / "events.json").stat().st_size > size, "the session went on in its directory")
-    equal(sorted(os.listdir(session.dir)), ["cmd", "events.json", "lock", "metrics.json", "payloads", "session.json"],
-          "what lies under its old name")
+    check((moved / store).stat().st_size > size, "the session went on in its directory")
+    equal(sorted(os.listdir(session.dir)), names, "what lies under its old name")
     shutil.rmtree(session.dir)
 
 
@@ -189,7 +190,7 @@ def made_anew_with_the_same_mode(ctx):
         process = ctx.start(ctx.scope_argv(["sh", "-c", "for i in 1 2 3 4 5 6; do cat /etc/hostname; sleep .5; done"], flags),
                             preexec=lambda: os.umask(0o022))
         path = ctx.wait_for(lambda: set(ctx.sessions()) - before, "the session")
-        path = name or Session(ctx, path.pop()).dir / "events.json"
+        path = name or Session(ctx, path.pop()).store()
         ctx.wait_for(lambda: path.exists() and path.stat().st_size, "events")
         os.rename(path, f"{path}.1")
         ctx.wait_for(lambda: path.exists() and path.stat().st_size, "the file made anew")
@@ -380,10 +381,10 @@ def names_neither_forge_nor_drive(ctx):
     for words in (["logs"], ["events", "-a"], ["history"], ["report"], ["metrics"], ["events", "-a", "-j"], ["logs", "-j"],
                   ["metrics", "-j"], ["report", "-j"], ["history", "-j"]):
         _clean(ctx.tool_run(*words).out, " ".join(words))
-    _clean((session.dir / "events.json").read_bytes(), "events.json")
+    _clean(b"\n".join(session.lines("events.json")), "events.json")
     check(SHOWN in ctx.tool_run("events", "-a").out.decode(), "the name isn't among the events")
-    names = {e["data"].get("file") for e in map(json.loads, ctx.tool_run("events", "-a", "-j").out.splitlines())
-             if isinstance(e["data"], dict)}
+    names = {e["body"]["data"].get("file") for e in map(json.loads, ctx.tool_run("events", "-a", "-j").out.splitlines())
+             if isinstance(e["body"]["data"], dict)}
     check(str(setuid) in names, "the JSON has another name", repr(names))
     for words in (["run", "--", f"./{NAME}-missing"], ["events", "--eval", f"{NAME}("], ["run", "-l", NAME, "true"],
                   ["extract", NAME + "/"], ["flows", NAME], ["attach", NAME], ["config", "check", NAME]):

@@ -111,7 +111,7 @@ static void test_private_files(void **state)
         const char *name;
         unsigned mode;
     } want[] = {
-        {"", 0700},           {"/payloads", 0700},    {"/cmd", 0700}, {"/events.json", 0600}, {"/metrics.json", 0600},
+        {"", 0700},           {"/payloads", 0700},    {"/cmd", 0700}, {"/journal", 0600},
         {"/scope.log", 0600}, {"/session.json", 0600}};
     struct session s;
     mode_t old = umask(0);

@@ -17,7 +17,9 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "journal/reader.h"
 #include "output/internal.h"
+#include "sink/ndjson.h"
 #include "telemetry/filter.h"
 #include "telemetry/internal.h"
 #include "telemetry/limit.h"
@@ -1417,6 +1419,233 @@ static void receiver_that_comes_late_learns_what_is_missing(void **state)
     close_bed(b);
 }
 
+/* --- journals --- */
+
+/* What a journal holds, as lines: events if `metrics` is false. */
+static char *journal_lines(const char *path, bool metrics)
+{
+    struct journal_want want = {.kinds = metrics ? 1u << EV_METRIC : 1u << EV_EVENT | 1u << EV_NOTICE};
+    struct journal_reader *reader = journal_reader_new(open(path, O_RDONLY | O_CLOEXEC), &want, NULL);
+    struct ndjson *encoder = ndjson_new();
+    struct buf text = BUF_INIT;
+    struct ev_record r;
+
+    assert_non_null(reader);
+    while (journal_next(reader, &r))
+        ndjson_record(encoder, &text, &r);
+    journal_reader_free(reader);
+    ndjson_free(encoder);
+    check_json(buf_cstr(&text));
+    return text.p;
+}
+
+static struct bed *journal_bed(const char *path)
+{
+    return open_bed("event.watch", "[fs, net, console, metric]", "metric.format.type", "ndjson", "metric.format.verbosity",
+                    "9", "event.transport.type", "journal", "event.transport.path", path, "metric.transport.type",
+                    "journal", "metric.transport.path", path, NULL);
+}
+
+/* Some of everything. */
+static void tell_all(struct bed *b)
+{
+    static const char *const addrs[] = {"10.0.0.1", "::1"};
+    static const struct tm_field f[] = {
+        {.type = TM_WHO}, STR("file", "a\xff\"\n"), UINT("big", UINT64_MAX), INT("small", INT64_MIN),
+        {.name = "third", .type = TM_NUM, .v.num = 1.0 / 3}, {.name = "none", .type = TM_NUM, .v.num = NAN},
+        {.name = "yes", .type = TM_BOOL, .v.b = true}, {.name = "addrs", .type = TM_STRLIST, .v.list = {addrs, 2}},
+        {.name = "null", .type = TM_STR}, {.type = TM_OWNER},
+    };
+    static const struct tm_field status[] = {STR("http_target", "/a"), UINT("http_status_code", 200)};
+    struct cfg_tag tags[] = {{"team", "blue \"1\""}, {"env", "prod"}};
+    struct tm_captured m = {"a.b", "-2.5", -2.5, "g", T0, f + 1, 2};
+
+    b->cfg->tags = tags;
+    b->cfg->tag_count = COUNT(tags);
+    start(b);
+    b->cfg->tags = NULL;
+    b->cfg->tag_count = 0;
+    send_event(b, CFG_EW_FS, "fs.open", T0 + 123456789, UINT64_MAX, f, COUNT(f));
+    send_event(b, CFG_EW_NET, "net.close", T0 + 5, 0, NULL, 0);
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 7, "a line\nand \xc3\xa4\n", 15, 0);
+    sample(b, TM_FS_READ, 17, NULL, 3, false, f + 1, 1);
+    sample(b, TM_PROC_CPU_PERC, -1234, NULL, 0, false, NULL, 0);
+    sample(b, TM_HTTP_REQ, 1, NULL, 1, false, status, 2);
+    sample(b, TM_HTTP_DURATION_SERVER, 2500, NULL, 1, false, status, 1);
+    telemetry_captured(b->t, &b->p, &m);
+    m.type = "s";
+    m.text = "a\"b";
+    telemetry_captured(b->t, &b->p, &m);
+    telemetry_loss(b->t, &b->p, "ring", 3, T0);
+    telemetry_summarise(b->t, &b->p, T0 + SECOND);
+    b->p.cmd = "other";
+    b->p.cgroup = "0::/v";
+    telemetry_process_start(b->t, &b->p); /* exec: members have changed */
+    send_event(b, CFG_EW_FS, "fs.open", T0 - SECOND, 1, f, COUNT(f));
+    assert_true(telemetry_flush(b->t));
+}
+
+static void journal_gives_the_lines_of_files(void **state)
+{
+    struct bed *files = open_bed("event.watch", "[fs, net, console, metric]", "metric.format.type", "ndjson",
+                                 "metric.format.verbosity", "9", NULL);
+    char path[] = "/tmp/test_telemetry.XXXXXX", *text, *expected;
+    struct tm_stats stats;
+    struct bed *b;
+    struct stat st;
+    int fd = mkstemp(path);
+
+    assert_true(fd >= 0 && unlink(path) == 0);
+    close(fd);
+    b = journal_bed(path);
+    tell_all(files);
+    tell_all(b);
+    for (int i = 0; i < 2; i++) {
+        text = journal_lines(path, i);
+        expected = i ? metrics(files) : events(files);
+        assert_true(count(expected, "\n") >= 5);
+        assert_string_equal(text, expected);
+        free(text);
+        free(expected);
+    }
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    telemetry_stats(b->t, &stats);
+    assert_true(stats.events >= 5 && stats.metrics >= 5 && !stats.lost_queue && !stats.lost_destination);
+    assert_true(telemetry_finish(b->t, 1000));
+    close_bed(files);
+    close_bed(b);
+    unlink(path);
+}
+
+/* Somebody who reads meanwhile sees what happens, without that anybody asks for it. */
+static void journal_is_written_at_once(void **state)
+{
+    struct timeval tv = {.tv_usec = 100000};
+    char path[] = "/tmp/test_telemetry.XXXXXX", *text;
+    struct bed *b;
+
+    close(mkstemp(path));
+    b = journal_bed(path); /* an empty file is one, too */
+    start(b);
+    for (size_t i = 1; i < 4; i++) {
+        send_event(b, CFG_EW_FS, "fs.open", T0, 1, NULL, 0);
+        text = xstrdup("");
+        for (int tries = 0; tries < 50 && count(text, "\n") < i; tries++) {
+            event_base_loopexit(b->base, &tv);
+            event_base_dispatch(b->base);
+            free(text);
+            text = journal_lines(path, false);
+        }
+        assert_int_equal(count(text, "\n"), i);
+        free(text);
+    }
+    close_bed(b);
+    unlink(path);
+}
+
+static void journals_of_one_path_are_shared(void **state)
+{
+    struct bed *b[2];
+    char path[] = "/tmp/test_telemetry.XXXXXX", *text;
+
+    close(mkstemp(path));
+    b[0] = journal_bed(path);
+    b[1] = journal_bed(path);
+    event_base_free(b[1]->base);
+    b[1]->base = b[0]->base;
+    start(b[0]);
+    start(b[1]);
+    for (int i = 0; i < 10; i++)
+        send_event(b[i % 2], CFG_EW_FS, "fs.open", T0, 1, NULL, 0);
+    assert_true(telemetry_finish(b[1]->t, 1000)); /* the other one goes on */
+    send_event(b[0], CFG_EW_FS, "fs.open", T0, 1, NULL, 0);
+    assert_true(telemetry_finish(b[0]->t, 1000));
+    text = journal_lines(path, false);
+    assert_int_equal(count(text, "\n"), 11);
+    free(text);
+    telemetry_free(b[1]->t, 0);
+    b[1]->t = NULL;
+    b[1]->base = event_base_new();
+    close_bed(b[1]);
+    close_bed(b[0]);
+    unlink(path);
+}
+
+static void turn(struct bed *b, unsigned ms)
+{
+    struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+
+    event_base_loopexit(b->base, &tv);
+    event_base_dispatch(b->base);
+}
+
+/* No file of somebody's is appended to, and nothing is lost silently. */
+static void journal_that_cannot_be_opened(void **state)
+{
+    struct tm_stats stats;
+    struct bed *b;
+    char path[] = "/tmp/test_telemetry.XXXXXX", *text;
+    struct buf described = BUF_INIT;
+    int fd = mkstemp(path);
+
+    assert_int_equal(write(fd, "somebody's notes\n", 17), 17);
+    close(fd);
+    b = journal_bed(path);
+    start(b);
+    telemetry_describe(b->t, &described);
+    assert_non_null(strstr(buf_cstr(&described), "\"name\":\"events,metrics\",\"config\":\"journal:///tmp/"));
+    assert_non_null(strstr(described.p, "\"connected\":false"));
+    assert_non_null(strstr(described.p, "is there and no journal"));
+    buf_free(&described);
+    for (int i = 0; i < 3; i++)
+        send_event(b, CFG_EW_FS, "fs.open", T0, 1, NULL, 0);
+    turn(b, 1500);
+    text = read_all(path);
+    assert_string_equal(text, "somebody's notes\n");
+    free(text);
+    telemetry_stats(b->t, &stats);
+    assert_int_equal(stats.lost_queue, 3); /* not the notice of it, which is told later */
+    unlink(path);
+    turn(b, 2500);
+    assert_true(telemetry_finish(b->t, 1000));
+    text = journal_lines(path, false);
+    assert_non_null(strstr(text, "Lost telemetry: 3 more of kind event_queue (3 since the start)"));
+    assert_int_equal(count(text, "\n"), 1);
+    free(text);
+    text = journal_lines(path, true);
+    assert_int_equal(count(text, "\"kind\":\"event_queue\""), 1);
+    free(text);
+    close_bed(b);
+    unlink(path);
+}
+
+static void journal_that_was_moved_away_is_made_anew(void **state)
+{
+    char path[] = "/tmp/test_telemetry.XXXXXX", moved[64], *text;
+    struct bed *b;
+
+    close(mkstemp(path));
+    snprintf(moved, sizeof(moved), "%s.1", path);
+    b = journal_bed(path);
+    start(b);
+    send_event(b, CFG_EW_FS, "before", T0, 1, NULL, 0);
+    assert_true(telemetry_flush(b->t));
+    assert_int_equal(rename(path, moved), 0);
+    turn(b, 1100); /* the name is looked at once a second */
+    send_event(b, CFG_EW_FS, "after", T0, 1, NULL, 0);
+    assert_true(telemetry_finish(b->t, 1000));
+    for (int i = 0; i < 2; i++) {
+        text = journal_lines(i ? path : moved, false);
+        assert_non_null(strstr(text, i ? "after" : "before"));
+        assert_int_equal(count(text, "\n"), 1);
+        free(text);
+    }
+    close_bed(b);
+    unlink(path);
+    unlink(moved);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1464,6 +1693,11 @@ int main(void)
         cmocka_unit_test(loss_is_told_within_a_second_or_two),
         cmocka_unit_test(receiver_that_comes_late_learns_what_is_missing),
         cmocka_unit_test(nothing_is_lost_when_the_disk_is_full_for_a_while),
+        cmocka_unit_test(journal_gives_the_lines_of_files),
+        cmocka_unit_test(journal_is_written_at_once),
+        cmocka_unit_test(journals_of_one_path_are_shared),
+        cmocka_unit_test(journal_that_cannot_be_opened),
+        cmocka_unit_test(journal_that_was_moved_away_is_made_anew),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where records go, and in which format: one file for each format behind one
+ * struct of functions. What a sink gets has passed filters and limits and has
+ * the tags that it is to have; a sink only decides how it looks and hands it to
+ * a destination. All calls come from the collector's event loop; none blocks
+ * but flush() and wait().
+ *
+ * What formats need that don't just write down each record:
+ * - Values are typed (struct tm_field). A counter's value is what it has grown
+ *   by since the last record with the same name and tags, a gauge's is what it
+ *   is; timers and histograms give the mean, or the sum, over `numops`. A sink
+ *   that tells totals (Prometheus) adds counters up by name and tags.
+ * - Start times (OTLP): a series starts with begin() of its process and each of
+ *   its periods where the one before ended, at time_ns of the last record.
+ * - Histograms can't be made from sums. A sink that has them takes part in
+ *   aggregation: a function of its own, `sample`, that src/telemetry calls for
+ *   each sample before it is summed up. Those that are here have no use for it.
+ */
+#ifndef SCOPE_SINK_SINK_H
+#define SCOPE_SINK_SINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "config/config.h"
+#include "event/event.h"
+
+struct event_base;
+struct sink;
+
+struct sink_stats {
+    uint64_t queued; /* records that wait */
+    bool connected;
+};
+
+enum sink_result {
+    SINK_TAKEN,
+    SINK_FULL,  /* no room in its queue: the record is lost */
+    SINK_UNFIT, /* can't be told in this format, however often it is tried */
+};
+
+struct sink_format {
+    /* A process appears, or goes on as another program. False: it should have been announced, and there was no room. */
+    bool (*begin)(struct sink *s, const struct tm_process *who);
+    /* Its address may be that of another one from now on. */
+    void (*end)(struct sink *s, const struct tm_process *who);
+    /* Takes a copy. */
+    enum sink_result (*write)(struct sink *s, const struct ev_record *r);
+    /* Hands everything to the destination now; true if nothing is left. */
+    bool (*flush)(struct sink *s);
+    /* The same, waiting at most ms milliseconds. Does not run the event loop. */
+    bool (*wait)(struct sink *s, unsigned ms);
+    /* There will be no more records: what is left is lost. */
+    void (*abandon)(struct sink *s);
+    /* Number of records that were taken and then lost, since the last time; of a destination that several sinks share
+     * each is counted once. */
+    uint64_t (*claim_lost)(struct sink *s);
+    void (*stats)(const struct sink *s, struct sink_stats *ret);
+    /* Appends name and state of its destination as a JSON object; behind a comma unless it is the first in an array. */
+    void (*describe)(const struct sink *s, const char *name, struct buf *b);
+    void (*free)(struct sink *s);
+};
+
+struct sink {
+    const struct sink_format *format;
+    const void *place; /* the destination: equal for sinks that share one */
+};
+
+/* Who uses a sink. */
+struct sink_user {
+    struct event_base *base;
+    /* The destination has been made anew and knows nobody: begin() shall be called for each process. */
+    void (*anew)(void *ctx, struct sink *s);
+    void *ctx;
+};
+
+/* As the configuration says (copied where needed). Never fails: destinations that can't be reached are tried again.
+ * Freed by format->free(). */
+struct sink *sink_for_events(const struct sink_user *user, const struct config *cfg);
+struct sink *sink_for_metrics(const struct sink_user *user, const struct config *cfg);
+
+#endif
