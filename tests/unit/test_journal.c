@@ -651,6 +651,37 @@ static void test_selecting(void **state)
     close(fd);
 }
 
+/* A record is found again by its position, from wherever the reader is. */
+static void test_positions(void **state)
+{
+    const uint64_t many = 30000;
+    int fd = new_file();
+    struct journal_writer *w = writer_of(fd);
+    uint64_t *positions = xcalloc(many, sizeof(*positions));
+    struct journal_reader *r;
+    struct ev_record got;
+
+    for (uint64_t n = 0; n < many; n += 1000) {
+        write_made(w, n, n + 1000);
+        journal_tick(w, n % 3000 ? 1000000 : 0);
+    }
+    journal_writer_free(w, 10000);
+    r = reader_of(fd, NULL);
+    for (uint64_t n = 0; n < many; n++) {
+        assert_true(journal_next(r, &got));
+        positions[n] = journal_position(r);
+    }
+    for (uint64_t i = 0, n = 0; i < 100; i++, n = (n + 17389 + i * 331) % many) {
+        assert_true(journal_seek(r, positions[n]));
+        read_made(r, n, n + (many - n > 3 ? 3 : many - n));
+    }
+    assert_false(journal_seek(r, UINT64_MAX));
+    no_damage(r);
+    journal_reader_free(r);
+    free(positions);
+    close(fd);
+}
+
 /* --- a reader beside the writer --- */
 
 static void test_live(void **state)
@@ -1357,6 +1388,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_borrowed_names),
         cmocka_unit_test(test_processes),
         cmocka_unit_test(test_selecting),
+        cmocka_unit_test(test_positions),
         cmocka_unit_test(test_live),
         cmocka_unit_test(test_growing),
         cmocka_unit_test(test_cut_everywhere),
