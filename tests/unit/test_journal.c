@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -961,6 +962,53 @@ static void test_versions(void **state)
     close(fd);
 }
 
+/* A writer that is killed anywhere: what it had flushed is there, and no damage but a torn end. */
+static void test_killed(void **state)
+{
+    FILE *tmp = tmpfile();
+    int fd, pipes[2], status;
+    uint64_t flushed;
+
+    assert_non_null(tmp);
+    fd = fileno(tmp);
+    for (int round = 0; round < 5; round++) {
+        struct journal_damage d;
+        struct journal_reader *r;
+        pid_t child;
+
+        assert_int_equal(ftruncate(fd, 0), 0);
+        assert_int_equal(pipe(pipes), 0);
+        child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            struct journal_writer *w = journal_writer_new(again(fd));
+
+            for (uint64_t n = 0;; n += 1000) {
+                write_made(w, n, n + 1000);
+                journal_flush(w, 10000);
+                if (write(pipes[1], &n, sizeof(n)) != sizeof(n))
+                    _exit(1);
+            }
+        }
+        close(pipes[1]);
+        for (int i = 0; i <= round; i++)
+            assert_int_equal(read(pipes[0], &flushed, sizeof(flushed)), sizeof(flushed));
+        assert_int_equal(kill(child, SIGKILL), 0);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        while (read(pipes[0], &flushed, sizeof(flushed)) == sizeof(flushed))
+            ;
+        close(pipes[0]);
+        r = reader_of(fd, NULL);
+        read_made(r, 0, flushed + 1000);
+        read_some(r, flushed + 1000, flushed + 3000, NULL);
+        journal_reader_damage(r, &d);
+        assert_int_equal(d.blocks, 0);
+        journal_reader_free(r);
+    }
+    fclose(tmp);
+}
+
 /* Two writers at a time would write over each other. */
 static void test_two_writers(void **state)
 {
@@ -1395,6 +1443,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_flips),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_killed),
         cmocka_unit_test(test_two_writers),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_clock),
