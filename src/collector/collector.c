@@ -20,14 +20,19 @@
 #include "base/job.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "collector/ask.h"
+#include "model/ask.h"
 #include "collector/control.h"
 #include "collector/core.h"
+#include "collector/ends.h"
+#include "collector/life.h"
+#include "collector/segments.h"
+#include "collector/work.h"
+#include "report/report.h"
 #include "collector/door.h"
 #include "collector/doze.h"
-#include "collector/payloads.h"
+#include "traffic/payloads.h"
 #include "collector/planner.h"
-#include "collector/procinfo.h"
+#include "model/procinfo.h"
 #include "collector/tracer.h"
 #include "output/log_link.h"
 #include "wire/join.h"
@@ -110,7 +115,7 @@ static void on_death(evutil_socket_t fd, short what, void *arg)
     (void)what;
     event_del(p->death);
     proc_died(p);
-    turn_in(loop_of(p->c), 0);
+    turn_in(loop_of(collector_of(p->m)), 0);
 }
 
 /* Whether a descriptor is one of those that all else needs: connections, files, /proc. */
@@ -135,7 +140,7 @@ static void leave_unwatched(struct proc *p, int err)
                     (int)p->host_pid, strerror(err));
     told = true;
     if (!p->unwatched)
-        p->c->unwatched++;
+        collector_of(p->m)->unwatched++;
     p->unwatched = true;
 }
 
@@ -171,13 +176,13 @@ static void watch_death(struct proc *p)
     }
     p->pidfd = fd;
     if (p->unwatched)
-        p->c->unwatched--;
+        collector_of(p->m)->unwatched--;
     p->unwatched = false;
     if (poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0) > 0) { /* before it could be watched */
         proc_died(p);
         return;
     }
-    p->death = event_new(p->c->base, fd, EV_READ | EV_PERSIST, on_death, p);
+    p->death = event_new(collector_of(p->m)->base, fd, EV_READ | EV_PERSIST, on_death, p);
     if (p->death && !event_add(p->death, NULL))
         return;
     if (p->death)
@@ -192,7 +197,7 @@ static void watch_death(struct proc *p)
 static void poll_deaths(struct collector *c)
 {
     struct pollfd *fds = xcalloc(POLL_BATCH, sizeof(*fds));
-    struct proc **who = xcalloc(POLL_BATCH, sizeof(*who)), *p = c->procs;
+    struct proc **who = xcalloc(POLL_BATCH, sizeof(*who)), *p = c->model.procs;
 
     while (p) {
         nfds_t n = 0;
@@ -259,14 +264,14 @@ static void answer_syncs(struct loop *l)
     uint64_t now = clock_now_mono();
     struct client *cl, *next;
     bool flushed = true, any = false, saved = false;
-    bool over = root_gone(&l->c) && !l->c.procs; /* what is lost will be known soon, at the end of this process */
+    bool over = root_gone(&l->c) && !l->c.model.procs; /* what is lost will be known soon, at the end of this process */
 
     for (cl = l->clients; cl; cl = cl->next)
         any |= cl->sync && cl->reached;
     if (!any)
         return;
-    payloads_flush(&l->c); /* may have to tell a loss */
-    for (struct pipeline *pl = l->c.pipelines; pl; pl = pl->next)
+    payloads_flush(&l->c.payloads); /* may have to tell a loss */
+    for (struct pipeline *pl = l->c.pipelines.first; pl; pl = pl->next)
         flushed &= telemetry_flush(pl->tm) || telemetry_stuck(pl->tm);
     for (cl = l->clients; cl; cl = next) {
         next = cl->next;
@@ -625,7 +630,7 @@ static void update_session(struct loop *l)
     struct session *s = l->c.opt->session;
     struct tm_stats sum = {0};
 
-    for (const struct pipeline *pl = l->c.pipelines; pl; pl = pl->next) {
+    for (const struct pipeline *pl = l->c.pipelines.first; pl; pl = pl->next) {
         struct tm_stats t;
 
         telemetry_stats(pl->tm, &t);
@@ -643,15 +648,15 @@ static void update_session(struct loop *l)
         s->exit_code = l->c.root_known && WIFEXITED(st) ? WEXITSTATUS(st) : -1;
         s->exit_signal = l->c.root_known && WIFSIGNALED(st) ? WTERMSIG(st) : 0;
     }
-    s->end_ns = l->c.procs || !root_gone(&l->c) ? 0 : l->c.end_ns;
+    s->end_ns = l->c.model.procs || !root_gone(&l->c) ? 0 : l->c.end_ns;
     s->events = sum.events;
     s->metrics = sum.metrics;
     s->held_back = sum.held_back;
     s->processes = l->c.processes;
-    l->c.lost[LK_QUEUE] = sum.lost_queue;
-    l->c.lost[LK_DESTINATION] = sum.lost_destination;
+    l->c.model.lost[LK_QUEUE] = sum.lost_queue;
+    l->c.model.lost[LK_DESTINATION] = sum.lost_destination;
     for (int i = 0; i < LK_MAX; i++)
-        set_lost(s, report_loss_name(i), l->c.lost[i]);
+        set_lost(s, report_loss_name(i), l->c.model.lost[i]);
 }
 
 static void saved(struct loop *l, int rc)
@@ -729,7 +734,7 @@ static bool finished(const struct loop *l)
 {
     const struct collector *c = &l->c;
 
-    return root_gone(c) && !c->procs && !c->segments && !c->backlog.bytes && clients_can_wait(l) &&
+    return root_gone(c) && !c->model.procs && !c->segments && !c->backlog.bytes && clients_can_wait(l) &&
            !planner_busy(l->planner) && !tracer_busy(l->tracer) && c->alone_since &&
            clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS && gone(l->starter_pidfd);
 }
@@ -747,7 +752,7 @@ static void take_joins(struct loop *l)
 /* Behind take_joins(), and when it is known whether we look again soon. */
 static void wait_for_joins(struct loop *l)
 {
-    bool wait = l->c.proc_count == 0 || l->dozing;
+    bool wait = l->c.model.proc_count == 0 || l->dozing;
 
     if (l->listen_woken == wait)
         return;
@@ -941,9 +946,9 @@ static void finish_telemetry(struct loop *l)
 {
     uint64_t until;
 
-    payloads_finish(&l->c, FLUSH_WAIT_NS / MS);
+    payloads_finish(&l->c.payloads, FLUSH_WAIT_NS / MS);
     until = clock_now_mono() + FLUSH_WAIT_NS;
-    for (struct pipeline *pl = l->c.pipelines; pl; pl = pl->next) {
+    for (struct pipeline *pl = l->c.pipelines.first; pl; pl = pl->next) {
         uint64_t now = clock_now_mono();
 
         telemetry_finish(pl->tm, now < until ? (unsigned)((until - now) / MS) : 0);

@@ -16,8 +16,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/safe_path.h"
-#include "collector/core.h"
-#include "collector/payloads.h"
+#include "collector/life.h"
+#include "collector/segments.h"
+#include "collector/state.h"
+#include "collector/work.h"
+#include "model/images.h"
+#include "traffic/payloads.h"
 #include "output/log_link.h"
 
 #define TEXT_MAX ((size_t)1 << 20)
@@ -112,7 +116,7 @@ int control_inspect(struct collector *c, pid_t pid)
     segments_drain(c, true); /* what it did before was asked about, too: its images */
     core_process(c, UINT64_MAX);
     buf_char(&b, '[');
-    for (const struct proc *p = c->procs; p; p = p->next) {
+    for (const struct proc *p = c->model.procs; p; p = p->next) {
         if (!p->pl || p->dead || (pid && p->host_pid != pid))
             continue;
         if (any)
@@ -139,7 +143,7 @@ static void on_problem(void *ctx, const struct cfg_problem *pr)
 static struct config_sources *copy_sources(struct proc *p)
 {
     const struct config_sources *from = life_config(p);
-    const struct session *session = p->c->opt->session;
+    const struct session *session = collector_of(p->m)->opt->session;
     struct config_sources *s = config_sources_new();
     char *text = NULL;
     size_t len = 0;
@@ -189,7 +193,7 @@ int control_update(struct collector *c, pid_t pid, int fd, const char *cwd)
     /* What it did before was meant for the old configuration. */
     segments_drain(c, true);
     core_process(c, UINT64_MAX);
-    p = pid > 0 ? proc_by_host_pid(c, pid) : NULL;
+    p = pid > 0 ? proc_by_host_pid(&c->model, pid) : NULL;
     if (!p || !p->pl || p->dead)
         return -ESRCH;
     text = read_text(fd, &len, &rc);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From records to the model: what each observed call, by the shape of its arguments, means. */
+#include "collector/decode.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -19,12 +20,23 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "collector/core.h"
-#include "collector/names.h"
-#include "collector/owner.h"
+#include "collector/ends.h"
+#include "collector/forks.h"
+#include "collector/guests.h"
+#include "collector/life.h"
+#include "collector/segments.h"
+#include "collector/state.h"
+#include "model/account.h"
+#include "model/fds.h"
+#include "model/path.h"
+#include "report/report.h"
+#include "traffic/stream.h"
+#include "model/names.h"
+#include "model/owner.h"
 #include "collector/passed.h"
-#include "collector/procinfo.h"
-#include "collector/tls_objects.h"
+#include "model/images.h"
+#include "model/procinfo.h"
+#include "traffic/tls_objects.h"
 #include "inject/load.h"
 #include "plan/plan.h"
 
@@ -224,7 +236,7 @@ static void resolve(struct ctx *x)
 /* Which of its names aren't known for sure. A symbolic link's target is none. */
 static unsigned unresolved(const struct ctx *x)
 {
-    bool link = x->op == OP_symlinkat || x->op == OP_symlink, second = x->file2 && !names_resolved(x->file2, x->file2_len);
+    bool link = x->op == OP_symlinkat || x->op == OP_symlink, second = x->file2 && !path_resolved(x->file2, x->file2_len);
     const struct desc *d;
 
     if (!x->file)
@@ -232,7 +244,7 @@ static unsigned unresolved(const struct ctx *x)
     if (link)
         return second ? NAME_SECOND : 0;
     if (x->in.path)
-        return (names_resolved(x->file, x->file_len) ? 0 : NAME_FIRST) | (second ? NAME_SECOND : 0);
+        return (path_resolved(x->file, x->file_len) ? 0 : NAME_FIRST) | (second ? NAME_SECOND : 0);
     d = x->desc->paths ? fd_get(&x->p->fds, dirfd_of(x, false), false) : takes_fd(x) ? fd_get(&x->p->fds, fd_of(x), false) : NULL;
     return (d && fds_unresolved(d) ? NAME_FIRST : 0) | (second ? NAME_SECOND : 0);
 }
@@ -294,7 +306,7 @@ static void take_counters(struct ctx *x, bool close_them)
             d->file->sock->flags |= SOCKF_REMOTE;
         d->next_gen = n.gen + 2;
         cum = (struct io_count){n.read_bytes, n.read_ops, n.read_ticks, n.write_bytes, n.write_ops, n.write_ticks};
-        account_counters(x->p, n.fd, d, &cum, known);
+        account_counters(x->p, n.fd, d, &cum, x->p->seg->map.info.clock, known);
         if (stale)
             fds_forget(x->p, n.fd);
         else if (close_them)
@@ -318,7 +330,7 @@ static void do_open(struct ctx *x)
     struct file *f;
     struct desc *d;
 
-    f = file_new(x->c, (flags & O_DIRECTORY) && (flags & O_TMPFILE) != O_TMPFILE ? FDK_DIR : FDK_FILE, x->file,
+    f = file_new(&x->c->model, (flags & O_DIRECTORY) && (flags & O_TMPFILE) != O_TMPFILE ? FDK_DIR : FDK_FILE, x->file,
                  x->file ? x->file_len : 0);
     f->plain = x->plain;
     f->tail = x->tail;
@@ -327,8 +339,8 @@ static void do_open(struct ctx *x)
         int n = names_of_fd(x->p, x->r->ret, made_gen(x), false, text, sizeof(text));
 
         if (n > 0) {
-            file_unref(x->c, f);
-            f = file_new(x->c, FDK_FILE, text, (size_t)n);
+            file_unref(&x->c->model, f);
+            f = file_new(&x->c->model, FDK_FILE, text, (size_t)n);
             f->plain = f->tail = (uint32_t)n;
         }
     }
@@ -378,7 +390,7 @@ static void do_dup(struct ctx *x, int64_t oldfd, int64_t newfd, bool cloexec)
     d->flags |= flags;
     d->label = label;
     if (f->kind != FDK_SOCKET)
-        d->channel = ++x->c->last_channel; /* a socket's is that of its connection */
+        d->channel = ++x->c->model.last_channel; /* a socket's is that of its connection */
     if (flags)
         fds_decide(x->p, newfd, d);
     if (fs_like(f) && !(flags & DF_LABEL)) {
@@ -425,11 +437,11 @@ static void do_make(struct ctx *x)
 
         if (len)
             memcpy(text + 7, x->in.path, len);
-        f = file_new(x->c, kind, text, 7 + len);
+        f = file_new(&x->c->model, kind, text, 7 + len);
     } else {
         const char *name = kind < sizeof(names) / sizeof(names[0]) && names[kind] ? names[kind] : "";
 
-        f = file_new(x->c, kind, name, strlen(name));
+        f = file_new(&x->c->model, kind, name, strlen(name));
     }
     fds_open(x->p, x->r->ret, f, made_gen(x), cloexec, x->time);
 }
@@ -441,7 +453,7 @@ static void do_pair(struct ctx *x)
 
     for (uint32_t i = 0; i < x->in.fd_count && i < 2; i++) {
         struct rec_fd fd;
-        struct file *f = sock ? file_new(x->c, FDK_SOCKET, "socket", 6) : file_new(x->c, FDK_PIPE, "pipe", 4);
+        struct file *f = sock ? file_new(&x->c->model, FDK_SOCKET, "socket", 6) : file_new(&x->c->model, FDK_PIPE, "pipe", 4);
 
         memcpy(&fd, x->in.fds + i, sizeof(fd));
         if (sock)
@@ -485,9 +497,9 @@ static void do_received(struct ctx *x)
         d->flags = (uint8_t)((cloexec ? DF_CLOEXEC : 0) | (d->gen && d->gen != (d->next_gen ? d->next_gen : 1) ? DF_BLIND : 0));
         d->open_ns = x->time;
         if (!d->file->path_len) {
-            struct file *f = file_new(x->c, d->file->kind, "Received_File_Descriptor", 24);
+            struct file *f = file_new(&x->c->model, d->file->kind, "Received_File_Descriptor", 24);
 
-            file_unref(x->c, d->file);
+            file_unref(&x->c->model, d->file);
             d->file = f;
             d->channel = f->channel;
         }
@@ -555,7 +567,7 @@ static bool unspec(const struct ctx *x)
 
 static void do_socket(struct ctx *x)
 {
-    struct file *f = file_new(x->c, FDK_SOCKET, "socket", 6);
+    struct file *f = file_new(&x->c->model, FDK_SOCKET, "socket", 6);
 
     file_sock(f, arg_int(x, 0), arg_int(x, 1) & 0xf, arg_int(x, 2));
     fds_open(x->p, x->r->ret, f, made_gen(x), x->r->arg[1] & SOCK_CLOEXEC, x->time);
@@ -651,7 +663,7 @@ static void ask_peer(struct ctx *x, struct sock *s)
 static void do_accept(struct ctx *x)
 {
     struct desc *listener = sock_desc(x, arg_int(x, 0)), *d;
-    struct file *f = file_new(x->c, FDK_SOCKET, "socket", 6);
+    struct file *f = file_new(&x->c->model, FDK_SOCKET, "socket", 6);
     struct sock *s;
     const struct sock *from = listener ? listener->file->sock : NULL;
 
@@ -877,7 +889,7 @@ static void do_data(struct ctx *x)
     if (x->r->arg[3] > DATA_TX)
         return;
     d = fds_lookup(x->p, fd);
-    if (!d || !d->file || (x->r->arg[3] == DATA_TX && !fds_is_console(x->p, d)))
+    if (!d || !d->file || (x->r->arg[3] == DATA_TX && !report_is_console(x->p, d)))
         return;
     if (d->want == FDW_UNDECIDED)
         fds_decide(x->p, fd, d);
@@ -888,7 +900,7 @@ static void do_data(struct ctx *x)
                                                : x->desc->shape == SHP_SENDFILE || x->desc->shape == SHP_SPLICE;
 
         if (x->r->ret > 0 && (x->r->arg[3] == DATA_FILE || x->r->arg[1] < (uint64_t)x->r->ret))
-            report_loss(x->c, x->p, moved ? LK_MOVED : LK_DATA,
+            model_loss(&x->c->model, x->p, moved ? LK_MOVED : LK_DATA,
                         (uint64_t)x->r->ret - (x->r->arg[3] == DATA_FILE ? 0 : x->r->arg[1]));
         return;
     }
@@ -903,7 +915,7 @@ static void do_data(struct ctx *x)
     kind = telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_STREAM ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
                                d->channel, x->in.data, x->in.data_len, more);
     if (kind == TM_LINES && more)
-        report_loss(x->c, x->p, LK_DATA, more);
+        model_loss(&x->c->model, x->p, LK_DATA, more);
     if (x->r->arg[3] == DATA_FILE)
         fds_sample(x->p, fd, d, kind == TM_DATA && x->r->ret >= SAMPLE_FROM);
 }
@@ -1170,7 +1182,7 @@ static void failed(struct ctx *x)
         return;
     }
     if (x->desc->shape == SHP_CLONE)
-        life_forked(x->c, x->p, x->r->tid, fork_id(x), x->r->ret, x->time);
+        forks_told(x->c, x->p, x->r->tid, fork_id(x), x->r->ret, x->time);
     if (x->desc->shape == SHP_EXEC) {
         free(x->p->pending_exec);
         free(x->p->exec_path);
@@ -1200,7 +1212,7 @@ static void do_wait(struct ctx *x)
 {
     uint32_t pid = x->op == OP_waitid ? (uint32_t)x->r->arg[5] : (uint32_t)x->r->ret;
     bool ours = x->p->host_pid == (pid_t)x->p->pid; /* its numbers are ours */
-    struct proc *p = ours ? proc_by_host_pid(x->c, (pid_t)pid) : NULL;
+    struct proc *p = ours ? proc_by_host_pid(&x->c->model, (pid_t)pid) : NULL;
 
     if (!x->in.has_status || !pid || (!WIFEXITED(x->in.status) && !WIFSIGNALED(x->in.status)))
         return;
@@ -1294,7 +1306,7 @@ static void completed(struct ctx *x)
         do_accept(x);
         break;
     case SHP_CLONE:
-        life_forked(x->c, x->p, x->r->tid, fork_id(x), x->r->ret, x->time);
+        forks_told(x->c, x->p, x->r->tid, fork_id(x), x->r->ret, x->time);
         break;
     case SHP_WAIT:
         do_wait(x);
@@ -1323,7 +1335,7 @@ static void entered(struct ctx *x)
     case SHP_CLOSE:
         if (p->pl->event[CFG_EW_SYSCALL] && (d = fd_get(&p->fds, arg_int(x, 0), false)) && d->file) {
             if (p->closed_file)
-                file_unref(x->c, p->closed_file);
+                file_unref(&x->c->model, p->closed_file);
             p->closed_file = NULL;
             if (d->file->kind != FDK_SOCKET) /* a reference would keep a connection open */
                 p->closed_file = file_ref(d->file);
@@ -1465,10 +1477,10 @@ static void tell_hidden(const struct ctx *x, const char *name, size_t len)
     uint32_t n = plan_sites_hidden(&sites->sites);
     struct buf text = BUF_INIT;
 
-    if (!n || images_has(x->c->hidden, name, len, sites) || images_unlisted(x->c->hidden))
+    if (!n || images_has(x->c->model.hidden, name, len, sites) || images_unlisted(x->c->model.hidden))
         return;
-    images_add(&x->c->hidden, name, len, sites);
-    report_loss(x->c, x->p, LK_SITE, n);
+    images_add(&x->c->model.hidden, name, len, sites);
+    model_loss(&x->c->model, x->p, LK_SITE, n);
     if (sites->sites.refused[PLAN_R_PROTECTED] || sites->sites.refused[PLAN_R_NO_POINTER])
         return;
     buf_printf(&text, "calls made at %u place%s of this image are not observed (", n, n == 1 ? "" : "s");
@@ -1503,10 +1515,10 @@ void decode_record(struct collector *c, struct segment *seg, const struct record
 {
     struct ctx x = {.c = c, .seg = seg, .r = r, .size = size};
 
-    x.time = clock_to_real(&c->clock, seg->map.info.clock, r->time, arrival);
+    x.time = clock_to_real(&c->model.clock, seg->map.info.clock, r->time, arrival);
     x.p = segment_find(seg, r->pid, r->flags & REC_F_BORROWED);
-    if ((r->flags & REC_F_BORROWED) && (!x.p || life_reused(x.p, x.time)))
-        x.p = life_borrower(c, seg, r->pid, r->flags & REC_F_VFORK, x.time);
+    if ((r->flags & REC_F_BORROWED) && (!x.p || forks_reused(x.p, x.time)))
+        x.p = forks_borrower(c, seg, r->pid, r->flags & REC_F_VFORK, x.time);
     if (!x.p || !x.p->pl)
         return;
     c->records++;
@@ -1518,7 +1530,7 @@ void decode_record(struct collector *c, struct segment *seg, const struct record
     x.desc = &op_table[x.op];
     x.name = op_name(x.op);
     if (r->flags & REC_F_TIMED)
-        x.ns = clock_ticks_ns(&c->clock, seg->map.info.clock, r->ticks);
+        x.ns = clock_ticks_ns(&c->model.clock, seg->map.info.clock, r->ticks);
     parse(&x);
     switch (r->kind) {
     case REC_CALL:

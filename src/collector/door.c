@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "collector/clock.h"
-#include "collector/procinfo.h"
+#include "model/clock.h"
+#include "model/procinfo.h"
 
 #define MINUTE_NS UINT64_C(60000000000)
 #define NAMED_MAX 5u /* of them in a minute */

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "collector/core.h"
-#include "collector/procinfo.h"
+#include "collector/state.h"
+#include "model/procinfo.h"
 
 #define GENERATIONS 64 /* of unobserved processes in between */
 
@@ -93,7 +93,7 @@ bool left_begot(struct collector *c, pid_t pid, pid_t ppid)
 
         if (find(c, pid)) /* first: its leave may still be in the backlog */
             return true;
-        p = proc_by_host_pid(c, pid);
+        p = proc_by_host_pid(&c->model, pid);
         if (p && !p->dead)
             return false;
         pid = pi_stat(pid, &st) == 0 ? st.ppid : ppid;

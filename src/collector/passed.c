@@ -4,8 +4,10 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "collector/core.h"
-#include "collector/stream.h"
+#include "collector/state.h"
+#include "model/process.h"
+#include "report/report.h"
+#include "traffic/stream.h"
 
 #define BUCKETS 256u
 
@@ -73,12 +75,12 @@ static void give_up(struct collector *c, struct entry **at, bool tell)
         report_net_close(e->by, e->fd, &d, f.sock->close_ns);
     }
     if (e->by)
-        sock_unref(e->sock);
+        sock_unref(&c->model, e->sock);
     drop(c, at);
 }
 
 /* f, of the sender, and t, of who has taken it, are one socket; f becomes it. */
-static void unite(struct file *f, struct sock *t)
+static void unite(struct collector *c, struct file *f, struct sock *t)
 {
     struct sock *s = f->sock;
 
@@ -111,12 +113,12 @@ static void unite(struct file *f, struct sock *t)
         t->plain->channel = t->channel;
     f->sock = t;
     t->refs++;
-    sock_unref(s);
+    sock_unref(&c->model, s);
 }
 
 void passed_sent(struct proc *p, int64_t fd, struct desc *d, uint64_t ino)
 {
-    struct collector *c = p->c;
+    struct collector *c = collector_of(p->m);
     struct file *f = d->file;
     struct entry **at, *e;
 
@@ -128,9 +130,9 @@ void passed_sent(struct proc *p, int64_t fd, struct desc *d, uint64_t ino)
         f->sock->refs++;
     } else if (e && (!e->by || e->closed)) { /* it was taken before */
         if (e->sock != f->sock)
-            unite(f, e->sock);
+            unite(c, f, e->sock);
         if (e->closed)
-            sock_unref(e->sock);
+            sock_unref(&c->model, e->sock);
         drop(c, at);
         return;
     }
@@ -149,12 +151,12 @@ void passed_sent(struct proc *p, int64_t fd, struct desc *d, uint64_t ino)
     e->fd = fd;
     e->channel = sock_channel(f);
     e->under_way++;
-    e->until = c->now_mono + PASSED_NS;
+    e->until = c->model.now_mono + PASSED_NS;
 }
 
 void passed_received(struct proc *p, struct desc *d, uint64_t ino)
 {
-    struct collector *c = p->c;
+    struct collector *c = collector_of(p->m);
     struct file *f = d->file;
     struct entry **at, *e;
 
@@ -167,31 +169,31 @@ void passed_received(struct proc *p, struct desc *d, uint64_t ino)
     }
     e = *at;
     if (e && e->by) {
-        sock_unref(f->sock);
+        sock_unref(&c->model, f->sock);
         f->sock = e->sock;
         f->sock->refs++;
         f->channel = d->channel = e->channel;
         if (!--e->under_way) {
-            sock_unref(e->sock);
+            sock_unref(&c->model, e->sock);
             drop(c, at);
         }
         return;
     }
     f->sock->flags |= SOCKF_RECEIVED;
     if (e && e->sock != f->sock) { /* taken once more */
-        sock_unref(f->sock);
+        sock_unref(&c->model, f->sock);
         f->sock = e->sock;
         f->sock->refs++;
     } else if (!e) {
         e = make(c, at, ino, f->sock);
     }
     if (e)
-        e->until = c->now_mono + PASSED_NS;
+        e->until = c->model.now_mono + PASSED_NS;
 }
 
 void passed_closing(struct proc *p, int64_t fd, const struct file *f)
 {
-    struct collector *c = p->c;
+    struct collector *c = collector_of(p->m);
     struct entry *e = c->passed ? *place(c->passed, f->sock->ino) : NULL;
 
     if (!e || e->by || e->sock != f->sock)
@@ -201,7 +203,7 @@ void passed_closing(struct proc *p, int64_t fd, const struct file *f)
     e->sock->refs++;
     e->fd = fd;
     e->channel = sock_channel(f);
-    e->until = c->now_mono + PASSED_LATE_NS;
+    e->until = c->model.now_mono + PASSED_LATE_NS;
 }
 
 void passed_forget(struct collector *c, const struct sock *s)
@@ -225,7 +227,7 @@ void passed_sweep(struct collector *c, uint64_t now)
 
 void passed_end(struct proc *p, bool tell)
 {
-    struct collector *c = p->c;
+    struct collector *c = collector_of(p->m);
 
     for (unsigned i = 0; c->passed && c->passed->count && i < BUCKETS; i++)
         for (struct entry **at = &c->passed->bucket[i]; *at;) {

@@ -15,7 +15,9 @@
 #ifndef SCOPE_COLLECTOR_PASSED_H
 #define SCOPE_COLLECTOR_PASSED_H
 
-#include "collector/model.h"
+#include "model/process.h"
+
+struct collector;
 
 #define PASSED_MAX 4096u                    /* of a session; what is sent beyond isn't recognised */
 #define PASSED_NS UINT64_C(10000000000)     /* how long one waits for who takes it, or for who has sent it */

@@ -16,8 +16,8 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "collector/clock.h"
-#include "collector/procinfo.h"
+#include "model/clock.h"
+#include "model/procinfo.h"
 #include "collector/segment.h"
 
 #ifndef SO_PEERPIDFD

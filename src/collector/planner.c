@@ -16,7 +16,7 @@
 #include "base/closing.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "collector/clock.h"
+#include "model/clock.h"
 #include "collector/kept.h"
 #include "collector/peer.h"
 #include "inject/launch.h"

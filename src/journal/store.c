@@ -10,11 +10,15 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "journal/press.h"
 #include "journal/scan.h"
 #include "journal/store.h"
 
 #define QUEUE_BYTES (16u << 20) /* that wait or are being written */
 #define FREE_BLOCKS 2u          /* kept to be used again: their pages are warm */
+#define PRESS_MIN   (32u << 10) /* bodies that are compressed */
+#define PRESS_QUEUE (1u << 20)  /* ... while no more than that waits behind them */
+#define PRESS_MS    50u
 
 struct store {
     int fd;
@@ -24,7 +28,9 @@ struct store {
     struct store_block *first, **end, *free;
     unsigned free_count;
     size_t bytes;              /* in the queue, with what is being written */
+    unsigned waiting;          /* who wants to see the end of the queue */
     bool quit, done;
+    struct press *press;
     struct journal_stats stats;
     _Atomic uint64_t lost_group;
     /* The thread's own. */
@@ -57,6 +63,23 @@ static int put_at(int fd, const uint8_t *p, size_t n, uint64_t offset)
     return 0;
 }
 
+/* Where there is time for it. */
+static void compress(struct store *s, struct store_block *b)
+{
+    uint8_t *body = b->bytes + BLOCK_HEAD;
+    uint32_t len = b->head.body_len;
+    size_t to;
+
+    if (!s->press)
+        s->press = press_new();
+    to = s->press ? press_body(s->press, body, len, PRESS_MS) : 0;
+    if (!to)
+        return;
+    memmove(body + to, body + len, b->head.index_len);
+    b->head.body_len = (uint32_t)to;
+    b->head.flags |= BLOCK_F_ZSTD;
+}
+
 static void complete(struct store *s, struct store_block *b)
 {
     struct block_head *h = &b->head;
@@ -72,7 +95,7 @@ static void complete(struct store *s, struct store_block *b)
     put_u32(trail + 4, BLOCK_END);
 }
 
-static int write_block(struct store *s, struct store_block *b)
+static int write_block(struct store *s, struct store_block *b, bool haste)
 {
     int rc;
 
@@ -87,6 +110,8 @@ static int write_block(struct store *s, struct store_block *b)
             return rc;
         s->offset = sizeof(head);
     }
+    if (!haste && b->head.body_len >= PRESS_MIN)
+        compress(s, b);
     complete(s, b);
     rc = put_at(s->fd, b->bytes, b->head.len, s->offset);
     if (rc < 0)
@@ -117,6 +142,7 @@ static void *run(void *arg)
     pthread_mutex_lock(&s->lock);
     for (;;) {
         struct store_block *b = s->first;
+        bool haste;
         int rc;
 
         if (!b) {
@@ -126,8 +152,9 @@ static void *run(void *arg)
             pthread_cond_wait(&s->more, &s->lock);
             continue;
         }
+        haste = s->quit || s->waiting || s->bytes > PRESS_QUEUE;
         pthread_mutex_unlock(&s->lock);
-        rc = write_block(s, b);
+        rc = write_block(s, b, haste);
         if (rc < 0)
             atomic_store(&s->lost_group, b->group);
         pthread_mutex_lock(&s->lock);
@@ -253,11 +280,36 @@ bool store_wait(struct store *s, unsigned ms)
     bool empty;
 
     pthread_mutex_lock(&s->lock);
+    s->waiting++;
     while (s->first && pthread_cond_timedwait(&s->less, &s->lock, &until) == 0)
         ;
+    s->waiting--;
     empty = !s->first;
     pthread_mutex_unlock(&s->lock);
     return empty;
+}
+
+static void free_blocks(struct store_block *b)
+{
+    for (struct store_block *next; b; b = next) {
+        next = b->next;
+        free(b);
+    }
+}
+
+bool store_trim(struct store *s)
+{
+    struct store_block *b;
+    bool empty;
+
+    pthread_mutex_lock(&s->lock);
+    b = s->free;
+    s->free = NULL;
+    s->free_count = 0;
+    empty = !s->first;
+    pthread_mutex_unlock(&s->lock);
+    free_blocks(b);
+    return !empty;
 }
 
 void store_free(struct store *s, unsigned ms)
@@ -277,10 +329,8 @@ void store_free(struct store *s, unsigned ms)
         return;
     }
     pthread_join(s->thread, NULL);
-    for (struct store_block *b; (b = s->free);) {
-        s->free = b->next;
-        free(b);
-    }
+    press_free(s->press);
+    free_blocks(s->free);
     close(s->fd);
     pthread_cond_destroy(&s->more);
     pthread_cond_destroy(&s->less);

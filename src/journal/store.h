@@ -29,6 +29,8 @@ bool store_has_lost(const struct store *s, uint64_t group);
 void store_lose(struct store *s, uint64_t records);
 /* Until the queue is empty; false: it isn't. */
 bool store_wait(struct store *s, unsigned ms);
+/* Gives back what is kept to be used again. True: the queue isn't empty, there will be more. */
+bool store_trim(struct store *s);
 void store_stats(const struct store *s, struct journal_stats *ret);
 
 #endif

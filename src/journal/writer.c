@@ -845,7 +845,7 @@ bool journal_flush(struct journal_writer *w, unsigned ms)
 
 bool journal_idle(struct journal_writer *w)
 {
-    return false;
+    return store_trim(w->store);
 }
 
 void journal_writer_stats(const struct journal_writer *w, struct journal_stats *ret)

@@ -43,7 +43,8 @@ void journal_forget(struct journal_writer *w, const struct tm_process *who);
 void journal_tick(struct journal_writer *w, unsigned ms);
 /* Everything is in the file within ms milliseconds; true if it is. */
 bool journal_flush(struct journal_writer *w, unsigned ms);
-/* When there is nothing else to do: compresses blocks that were written. True: there is more to do. */
+/* Nothing has come for a while: gives back memory that is kept to be used again. True: blocks wait, there will be more.
+ * (Blocks are compressed before they are written, by a thread that runs only where a CPU has nothing else to do.) */
 bool journal_idle(struct journal_writer *w);
 void journal_writer_stats(const struct journal_writer *w, struct journal_stats *ret);
 

@@ -9,12 +9,6 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
-#include "protocol/dns.h"
-#include "protocol/http1.h"
-#include "protocol/http2.h"
-#include "protocol/preamble.h"
-#include "protocol/statsd.h"
-#include "protocol/tls.h"
 
 /* Of a match, as in src/telemetry/filter.c. */
 #define MATCH_LIMIT 200000
@@ -30,13 +24,19 @@ struct rule {
     bool anchored;    /* fits at the first byte or not at all */
     bool binary;
     size_t window; /* bytes */
-    enum detect_protocol protocol;
+    size_t builtin; /* the last one that it stands for; DETECT_NONE: it stands for none */
+};
+
+struct builtin {
+    const struct detect_builtin *is;
+    bool replaced; /* by a rule of the user */
 };
 
 struct detect_rules {
     struct rule *rules;
     size_t count;
-    bool replaced[DETECT_STATSD + 1]; /* by a rule of the user */
+    struct builtin *builtin;
+    size_t builtin_count;
     pcre2_match_data *match;
     pcre2_match_context *context;
     unsigned *steps; /* of the match under way */
@@ -49,34 +49,37 @@ static int step(pcre2_callout_block *block, void *ctx)
     return ++*steps > DETECT_STEPS ? PCRE2_ERROR_MATCHLIMIT : 0;
 }
 
-/* What a rule of this name stands for. */
-static enum detect_protocol named(const char *name)
+static bool stands_for(const char *name, const struct detect_builtin *b)
 {
-    static const struct {
-        const char *name;
-        enum detect_protocol protocol;
-    } names[] = {{"TLS", DETECT_TLS}, {"HTTP", DETECT_HTTP1}, {"DNS", DETECT_DNS}, {"STATSD", DETECT_STATSD}};
-
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-        if (strcasecmp(name, names[i].name) == 0)
-            return names[i].protocol;
-    return DETECT_USER;
+    return b->replaceable && strcasecmp(name, b->name) == 0;
 }
 
-static const char *name_of(enum detect_protocol protocol)
+/* The last of those that a rule of this name stands for; they aren't tried any more. */
+static size_t replace(struct detect_rules *r, const char *name)
 {
-    static const char *const names[] = {"", "PROXY", "SOCKS", "TLS", "HTTP", "HTTP", "DNS", "STATSD"};
+    size_t last = DETECT_NONE;
 
-    return names[protocol];
+    for (size_t i = 0; i < r->builtin_count; i++) {
+        if (!stands_for(name, r->builtin[i].is))
+            continue;
+        r->builtin[i].replaced = true;
+        last = i;
+    }
+    return last;
 }
 
 struct detect_rules *detect_rules_new(const struct detect_rule *rules, size_t count,
+                                      const struct detect_builtin *const *builtin, size_t builtin_count,
                                       void (*problem)(void *ctx, size_t rule, const char *text), void *ctx)
 {
     struct detect_rules *r = xcalloc(1, sizeof(*r));
 
     r->rules = xcalloc(count + 1, sizeof(*r->rules));
     r->count = count;
+    r->builtin = xcalloc(builtin_count + 1, sizeof(*r->builtin));
+    r->builtin_count = builtin_count;
+    for (size_t i = 0; i < builtin_count; i++)
+        r->builtin[i].is = builtin[i];
     r->steps = xcalloc(1, sizeof(*r->steps));
     for (size_t i = 0; i < count; i++) {
         struct rule *rule = &r->rules[i];
@@ -88,8 +91,7 @@ struct detect_rules *detect_rules_new(const struct detect_rule *rules, size_t co
         rule->name = xstrdup(rules[i].name);
         rule->binary = rules[i].binary;
         rule->window = rules[i].len && rules[i].len < DETECT_WINDOW ? rules[i].len : DETECT_WINDOW;
-        rule->protocol = named(rule->name);
-        r->replaced[rule->protocol] = true;
+        rule->builtin = replace(r, rule->name);
         /* PCRE2's own limit counts anew at each starting point; so steps are counted by callouts. */
         rule->code =
             pcre2_compile((PCRE2_SPTR)rules[i].regex, PCRE2_ZERO_TERMINATED, PCRE2_AUTO_CALLOUT, &error, &at, NULL);
@@ -100,8 +102,6 @@ struct detect_rules *detect_rules_new(const struct detect_rule *rules, size_t co
             problem(ctx, i, (const char *)text);
         }
     }
-    r->replaced[DETECT_USER] = false;
-    r->replaced[DETECT_HTTP2] = r->replaced[DETECT_HTTP1];
     r->match = pcre2_match_data_create(1, NULL);
     r->context = pcre2_match_context_create(NULL);
     if (!r->match || !r->context)
@@ -121,6 +121,7 @@ void detect_rules_free(struct detect_rules *r)
         pcre2_code_free(r->rules[i].code);
     }
     free(r->rules);
+    free(r->builtin);
     free(r->steps);
     pcre2_match_data_free(r->match);
     pcre2_match_context_free(r->context);
@@ -229,99 +230,95 @@ static enum verdict verdict_of(int detected, bool complete)
 }
 
 /* Who has spoken first asks, and the other answers. */
-static enum verdict fits_socks(const struct detect *d, const struct side *s)
+static enum verdict fits_exchange(const struct detect *d, const struct detect_builtin *b, const struct side *s)
 {
     const struct side *other = &d->sides[proto_other(d->first)];
     bool more = s->bytes.len >= 2 && other->bytes.len < 2 ? !other->ended : !s->ended;
 
     if (s != &d->sides[d->first])
         return NO;
-    return verdict_of(preamble_socks_detect((const uint8_t *)s->bytes.p, s->bytes.len, (const uint8_t *)other->bytes.p,
-                                            other->bytes.len),
-                      !more);
+    return verdict_of(
+        b->exchange((const uint8_t *)s->bytes.p, s->bytes.len, (const uint8_t *)other->bytes.p, other->bytes.len), !more);
 }
 
 static bool waits_for_answer(const struct detect *d, const struct side *s)
 {
-    return s->tried == d->rules->count + (DETECT_SOCKS - DETECT_PROXY);
+    size_t i = s->tried - d->rules->count;
+
+    return s->tried >= d->rules->count && i < d->rules->builtin_count && d->rules->builtin[i].is->exchange;
 }
 
-static enum verdict fits_builtin(const struct detect *d, enum detect_protocol protocol, const struct side *s)
+static enum verdict looks_like(const struct detect *d, const struct detect_builtin *b, const struct side *s)
 {
-    const uint8_t *p = (const uint8_t *)s->bytes.p;
-    size_t len = s->bytes.len;
-    bool complete = s->ended;
+    int (*look)(const uint8_t *, size_t, bool) = d->datagrams ? b->datagram : b->stream;
 
-    if (d->rules->replaced[protocol] ||
-        (d->turn && ((protocol != DETECT_HTTP2 && protocol != DETECT_HTTP1) || s != &d->sides[d->first])))
+    return look ? verdict_of(look((const uint8_t *)s->bytes.p, s->bytes.len, s->ended), s->ended) : NO;
+}
+
+static enum verdict fits_builtin(const struct detect *d, const struct builtin *builtin, const struct side *s)
+{
+    const struct detect_builtin *b = builtin->is;
+
+    if (builtin->replaced || (d->turn && (!b->unmistakable || s != &d->sides[d->first])))
         return NO;
-    switch (protocol) {
-    case DETECT_PROXY:
-        return d->datagrams ? NO : verdict_of(preamble_proxy_detect(p, len), complete);
-    case DETECT_SOCKS:
-        return d->datagrams ? NO : fits_socks(d, s);
-    case DETECT_TLS:
-        return d->datagrams ? NO : verdict_of(tls_detect(p, len), complete);
-    case DETECT_HTTP2:
-        return d->datagrams ? NO : verdict_of(http2_detect(p, len), complete);
-    case DETECT_HTTP1:
-        return d->datagrams ? NO : verdict_of(http1_detect(p, len), complete);
-    case DETECT_DNS:
-        return verdict_of(d->datagrams ? dns_detect(p, len) : dns_detect_stream(p, len), complete);
-    default:
-        return verdict_of(statsd_detect(p, len, complete), complete);
+    return b->exchange && !d->datagrams ? fits_exchange(d, b, s) : looks_like(d, b, s);
+}
+
+/* Which of those that the rule stands for, if it fits: all but the last must look so. */
+static enum verdict choose(const struct detect *d, const struct rule *rule, const struct side *s, size_t *ret_builtin)
+{
+    *ret_builtin = rule->builtin;
+    for (size_t i = 0; rule->builtin != DETECT_NONE && i < rule->builtin; i++) {
+        const struct detect_builtin *b = d->rules->builtin[i].is;
+        enum verdict v = stands_for(rule->name, b) ? looks_like(d, b, s) : NO;
+
+        if (v == YES)
+            *ret_builtin = i;
+        if (v != NO)
+            return v;
     }
+    return YES;
 }
 
 /* Tries the next rule for a direction. */
-static enum verdict try_rule(const struct detect *d, const struct side *s, enum detect_protocol *ret_protocol)
+static enum verdict try_rule(const struct detect *d, const struct side *s, size_t *ret_builtin)
 {
-    const uint8_t *p = (const uint8_t *)s->bytes.p;
     size_t len = s->bytes.len, i = s->tried;
-    enum verdict v;
 
     if (i < d->rules->count) {
         const struct rule *rule = &d->rules->rules[i];
         size_t window = len < rule->window ? len : rule->window;
+        enum verdict v = fits(d->rules, rule, (const uint8_t *)s->bytes.p, window,
+                              s->turned || s->ended || len >= rule->window);
 
-        *ret_protocol = rule->protocol;
-        v = fits(d->rules, rule, p, window, s->turned || s->ended || len >= rule->window);
-        if (v == YES && rule->protocol == DETECT_HTTP1 && !d->datagrams) {
-            enum verdict second = verdict_of(http2_detect(p, len), s->ended);
-
-            if (second == YES)
-                *ret_protocol = DETECT_HTTP2;
-            else if (second == MAYBE)
-                v = MAYBE;
-        }
-        return v;
+        return v == YES ? choose(d, rule, s, ret_builtin) : v;
     }
-    *ret_protocol = (enum detect_protocol)(DETECT_PROXY + (i - d->rules->count));
-    return fits_builtin(d, *ret_protocol, s);
+    *ret_builtin = i - d->rules->count;
+    return fits_builtin(d, &d->rules->builtin[*ret_builtin], s);
 }
 
 /* Tries the rules for a direction in their order, as far as they can say. */
 static enum verdict try_rules(struct detect *d, enum proto_dir dir)
 {
     struct side *s = &d->sides[dir];
-    size_t count = d->rules->count + DETECT_STATSD;
+    size_t count = d->rules->count + d->rules->builtin_count;
 
     if (s->bytes.len == 0)
         return s->ended ? NO : MAYBE;
     if (d->turn && s->tried < d->rules->count)
         s->tried = d->rules->count;
     for (; s->tried < count; s->tried++) {
-        enum detect_protocol protocol;
-        enum verdict v = try_rule(d, s, &protocol);
+        size_t builtin;
+        enum verdict v = try_rule(d, s, &builtin);
 
         if (v == YES) {
             bool users = s->tried < d->rules->count;
 
             d->answer = (struct detect_answer){
                 .state = DETECT_FOUND,
-                .protocol = protocol,
-                .name = users ? d->rules->rules[s->tried].name : name_of(protocol),
-                .rule = users ? s->tried : DETECT_BUILTIN,
+                .builtin = builtin,
+                .name = users ? d->rules->rules[s->tried].name : d->rules->builtin[builtin].is->name,
+                .rule = users ? s->tried : DETECT_NONE,
                 .dir = dir,
             };
         }

@@ -4,12 +4,10 @@
  * Ports say nothing.
  *
  * Rules are tried in this order: the user's, in the order of their definition;
- * then what is built in: a PROXY header, SOCKS, TLS, HTTP/2, HTTP/1, DNS, StatsD
- * for streams, DNS and StatsD for datagrams. Of SOCKS both directions must look so:
- * while only the first of them has been seen it can't be told. A user's rule that is named HTTP, TLS, DNS or STATSD
- * (upper and lower case are equal) stands for what is built in of that name,
- * which isn't tried then. Where one named HTTP fits, the first bytes say whether it
- * is HTTP/2.
+ * then what is built in, in the order of its table. A user's rule that has the name
+ * of some that may be replaced (upper and lower case are equal) stands for all of
+ * that name, which aren't tried then. Where it fits, the first bytes say which of
+ * them it is: one that they fit, or else the last.
  *
  * The rules are tried on the direction in which the first byte passed; on the
  * other one if none of them fits the first, or while those built in can't say
@@ -56,15 +54,16 @@ struct detect_rule {
     unsigned len;      /* bytes that are looked at; 0: DETECT_WINDOW */
 };
 
-enum detect_protocol {
-    DETECT_USER,
-    DETECT_PROXY,
-    DETECT_SOCKS,
-    DETECT_TLS,
-    DETECT_HTTP2,
-    DETECT_HTTP1,
-    DETECT_DNS,
-    DETECT_STATSD
+/* What is built in: how the first bytes of a direction look. The functions say 1: so; 0: not so; -1: more bytes are
+ * needed to tell. whole: none will follow (always so of a datagram). */
+struct detect_builtin {
+    const char *name; /* what it is called in the answer; HTTP/1 and HTTP/2 have the same */
+    int (*stream)(const uint8_t *data, size_t len, bool whole);   /* NULL: never on a connection */
+    int (*datagram)(const uint8_t *data, size_t len, bool whole); /* NULL: never in a datagram */
+    /* Instead of `stream`: it takes the bytes of both directions to tell, those of who has spoken first, and of the other. */
+    int (*exchange)(const uint8_t *first, size_t first_len, const uint8_t *other, size_t other_len);
+    bool replaceable;  /* by a user's rule of that name */
+    bool unmistakable; /* hardly anything else looks so: it is also looked for in the middle of a connection */
 };
 
 enum detect_state {
@@ -77,19 +76,20 @@ struct detect_answer {
     enum detect_state state;
     bool more[PROTO_DIRS]; /* DETECT_MORE: bytes in these directions can decide it */
     /* DETECT_FOUND: */
-    enum detect_protocol protocol; /* DETECT_USER: a rule of another name than those built in */
-    const char *name;              /* of the user's rule, else "PROXY", "SOCKS", "TLS", "HTTP", ...; as long as the rules */
-    size_t rule;                   /* index of the user's rule, DETECT_BUILTIN if it was none */
-    enum proto_dir dir;            /* whose bytes decided it */
+    size_t builtin;     /* index of what is built in, DETECT_NONE: a user's rule of another name */
+    const char *name;   /* of the user's rule, else of what is built in; as long as the rules */
+    size_t rule;        /* index of the user's rule, DETECT_NONE if it was none */
+    enum proto_dir dir; /* whose bytes decided it */
 };
-#define DETECT_BUILTIN SIZE_MAX
+#define DETECT_NONE SIZE_MAX
 
 /* The rules of one configuration, compiled. */
 struct detect_rules;
 
-/* Names and patterns are copied. A rule whose pattern can't be compiled never fits; problem (may be NULL) is told which
- * and why. Never fails. */
+/* Names and patterns are copied; what `builtin` points to is kept by reference. A rule whose pattern can't be compiled
+ * never fits; problem (may be NULL) is told which and why. Never fails. */
 struct detect_rules *detect_rules_new(const struct detect_rule *rules, size_t count,
+                                      const struct detect_builtin *const *builtin, size_t builtin_count,
                                       void (*problem)(void *ctx, size_t rule, const char *text), void *ctx);
 /* No struct detect may use them any more. NULL is fine. */
 void detect_rules_free(struct detect_rules *r);
@@ -99,8 +99,8 @@ struct detect;
 
 /* rules are kept by reference. Never fails. */
 struct detect *detect_new(const struct detect_rules *rules, bool datagrams);
-/* One connection, in the middle: what begins with a turn of direction. Tries only what can hardly be anything else: HTTP,
- * in the direction of the first byte, unless a rule of the user's stands for it. */
+/* One connection, in the middle: what begins with a turn of direction. Tries only what is unmistakable, in the direction
+ * of the first byte, unless a rule of the user's stands for it. */
 struct detect *detect_new_turn(const struct detect_rules *rules);
 void detect_free(struct detect *d);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The text of a head of HTTP/1 (RFC 9112, sections 2 to 6): lines in, slices of them out. Internal to http1.c. */
+/* The text of a head of HTTP/1 (RFC 9112, sections 2 to 6): lines in, slices of them out. Internal to the decoder. */
 #ifndef SCOPE_PROTOCOL_HTTP1_HEAD_H
 #define SCOPE_PROTOCOL_HTTP1_HEAD_H
 

@@ -100,6 +100,17 @@ struct tag_name {
 };
 #define TAG_NAMES 256           /* a power of two */
 
+/* Which fields of a metric tell its sums apart, as they came last. */
+#define SHAPE_MAX 4
+struct shape {
+    size_t count;               /* of fields; 0: none are known */
+    struct {
+        const char *name;
+        uint8_t level;
+        bool keep;
+    } field[SHAPE_MAX];
+};
+
 #define SINKS_MAX 4
 struct route { /* of events, or of metrics */
     struct sink *sink[SINKS_MAX];
@@ -127,6 +138,7 @@ struct telemetry {
     struct ev_tag *tags;
     size_t tag_count;
     struct tag_name names[TAG_NAMES]; /* met of late */
+    struct shape shapes[TM_METRIC_MAX];
     char *auth_token;           /* only for the destination that asks for it */
     struct route events, metrics;
     struct limit limit;

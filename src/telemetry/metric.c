@@ -516,17 +516,50 @@ static struct keyed *keyed_of(struct process *p, struct key *key)
     return *at;
 }
 
+static bool tells_apart(struct telemetry *t, const struct tm_field *f)
+{
+    uint8_t level;
+
+    return selected(t, f, &level) && !(name_of(t, f).flags & TAG_NUMOPS);
+}
+
+static bool has_shape(const struct shape *shape, const struct tm_sample *s)
+{
+    if (shape->count != s->field_count)
+        return false;
+    for (size_t i = 0; i < s->field_count; i++)
+        if (shape->field[i].name != s->fields[i].name || shape->field[i].level != s->fields[i].level)
+            return false;
+    return true;
+}
+
+static void remember_shape(struct telemetry *t, struct shape *shape, const struct tm_sample *s)
+{
+    shape->count = s->field_count;
+    for (size_t i = 0; i < s->field_count; i++) {
+        shape->field[i].name = s->fields[i].name;
+        shape->field[i].level = s->fields[i].level;
+        shape->field[i].keep = tells_apart(t, &s->fields[i]);
+    }
+}
+
 static void aggregate_keyed(struct telemetry *t, struct process *p, const struct tm_sample *s)
 {
     struct key key; /* not filled with zeros, which takes longer than all that follows */
     struct keyed *k = p->keyed.recent[s->metric];
-    uint8_t level;
+    struct shape *shape = &t->shapes[s->metric];
+    bool known = has_shape(shape, s);
 
+    if (!known && s->field_count <= SHAPE_MAX)
+        remember_shape(t, shape, s);
     key.metric = s->metric;
     key.count = 0;
-    for (size_t i = 0; i < s->field_count && key.count < TAG_MAX; i++)
-        if (selected(t, &s->fields[i], &level) && !(name_of(t, &s->fields[i]).flags & TAG_NUMOPS))
-            key.field[key.count++] = &s->fields[i];
+    for (size_t i = 0; i < s->field_count && key.count < TAG_MAX; i++) {
+        const struct tm_field *f = &s->fields[i];
+
+        if (known ? shape->field[i].keep && (f->type != TM_STR || f->v.str.p) : tells_apart(t, f))
+            key.field[key.count++] = f;
+    }
     if (!is_of(k, &key))
         k = p->keyed.recent[s->metric] = keyed_of(p, &key);
     sum_up(&k->sum, s);

@@ -229,7 +229,7 @@ static void time_passes(struct collector *c)
         seg->left_ns = seg->left_ns ? 1 : 0;
         seg->held_until = 1;
     }
-    for (struct proc *p = c->procs; p; p = p->next) {
+    for (struct proc *p = c->model.procs; p; p = p->next) {
         p->death_mono = p->death_mono ? 1 : 0;
         p->next_summary = p->next_look = 0;
         if (p->pending_exec)
@@ -249,7 +249,7 @@ static void work(struct collector *c, unsigned how)
 
 static struct proc *nth(struct collector *c, unsigned n)
 {
-    struct proc *p = c->procs;
+    struct proc *p = c->model.procs;
 
     for (n %= 8; p && p->next && n; n--)
         p = p->next;

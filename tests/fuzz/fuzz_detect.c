@@ -5,7 +5,7 @@
  * what was fed, each byte in its place.
  */
 #include "passages.h"
-#include "protocol/detect.h"
+#include "traffic/protocols.h"
 
 struct connection {
     struct detect *detect;
@@ -48,10 +48,11 @@ static struct detect_rules *rules(void)
         {"Word", "x(a+b+)+c", false, 64},                {"End", "end$", false, 0},
         {"HTTP", "^PRETEND ", false, 0},                 {"Broken", "(", false, 0},
     };
+    const struct detect_builtin *builtin[PROTOCOLS_MAX];
     static struct detect_rules *r;
 
     if (!r)
-        r = detect_rules_new(all, sizeof(all) / sizeof(*all), NULL, NULL);
+        r = detect_rules_new(all, sizeof(all) / sizeof(*all), builtin, protocols_detect(builtin), NULL, NULL);
     return r;
 }
 
@@ -69,7 +70,7 @@ static void run(const uint8_t *data, size_t size, size_t chunk, struct buf *told
         abort(); /* nothing more comes */
     buf_printf(told, "%d", a.state);
     if (a.state == DETECT_FOUND)
-        buf_printf(told, " %d %s %zu %d", a.protocol, a.name, a.rule, a.dir);
+        buf_printf(told, " %zu %s %zu %d", a.builtin, a.name, a.rule, a.dir);
     detect_replay(c.detect, replayed, &c);
     for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
         buf_free(&c.fed[dir]);

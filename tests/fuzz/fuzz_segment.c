@@ -99,8 +99,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             core_process(&c, UINT64_MAX);
             break;
         case 7:
-            if (c.procs)
-                proc_died(c.procs);
+            if (c.model.procs)
+                proc_died(c.model.procs);
             break;
         }
     }

@@ -60,7 +60,7 @@ static __attribute__((unused)) struct proc *attach(struct writer *w)
 {
     assert_int_equal(fake_join(&c, w->fd, (pid_t)w->h->pid), 0);
     run();
-    return proc_by_host_pid(&c, (pid_t)w->h->pid);
+    return proc_by_host_pid(&c.model, (pid_t)w->h->pid);
 }
 
 static __attribute__((unused)) struct writer prog(uint32_t pid)

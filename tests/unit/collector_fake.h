@@ -18,6 +18,12 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "collector/core.h"
+#include "collector/ends.h"
+#include "collector/forks.h"
+#include "collector/guests.h"
+#include "collector/segments.h"
+#include "collector/work.h"
+#include "model/fds.h"
 #include "collector/peer.h"
 
 /* --- telemetry --- */

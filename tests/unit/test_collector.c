@@ -22,8 +22,10 @@
 
 #include <cmocka.h>
 
-#include "collector/ask.h"
-#include "collector/procinfo.h"
+#include "model/ask.h"
+#include "collector/collector.h"
+#include "model/images.h"
+#include "model/procinfo.h"
 #include "collector_bed.h"
 #include "base/log.h"
 #include "collector/doze.h"
@@ -62,7 +64,7 @@ static void test_open_read_close(void **state)
     assert_int_equal(fake_ops[TM_FS_READ], 3);
     assert_int_equal(fake_sum[TM_FS_OPEN], 2);
     assert_int_equal(fake_sum[TM_FS_CLOSE], 2);
-    assert_null(c.procs);
+    assert_null(c.model.procs);
     assert_null(c.segments);
     writer_free(&w);
 }
@@ -160,7 +162,7 @@ static void test_names(void **state)
     expect("fs.change", "op=fchmod file=/dir ");
     put_exit(&w, 0);
     run();
-    proc_died(proc_by_host_pid(&c, NOBODY));
+    proc_died(proc_by_host_pid(&c.model, NOBODY));
     run();
     expect("metric fs.error", "value=3 numops=0 class=open_close"); /* and two EBADF */
     expect("metric fs.error", "class=delete");
@@ -474,7 +476,7 @@ static void test_fork_borrow_exec(void **state)
     writer_put(&guest, REC_CALL, OP_openat, 5, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "kid")));
     writer_put(&guest, REC_CALL, OP_write, 33, ARGS(5), 0, NULL);
     run();
-    p = proc_by_host_pid(&c, child);
+    p = proc_by_host_pid(&c.model, child);
     assert_non_null(p);
     assert_ptr_equal(p->parent, parent);
     assert_int_equal(parent->live_children, 1);
@@ -485,12 +487,12 @@ static void test_fork_borrow_exec(void **state)
     writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD), 0, NULL);
     writer_put(&guest, REC_ENTER, OP_execve, 0, ARGS(0), 0, ITEMS(TEXT(ITEM_PATH, "./new")));
     run();
-    assert_int_equal(c.proc_count, 2);
+    assert_int_equal(c.model.proc_count, 2);
     assert_null(parent->forks);
 
     w2 = writer_new((uint32_t)child, SEG_START_EXEC, "/opt/new", 9);
     attach(&w2);
-    assert_ptr_equal(proc_by_host_pid(&c, child), p);
+    assert_ptr_equal(proc_by_host_pid(&c.model, child), p);
     assert_null(w.h->ring_head == w.h->ring_tail ? NULL : (void *)1);
     assert_int_equal(c.segments->refs, 2);
     assert_false(p->borrowed);
@@ -572,7 +574,7 @@ static void test_images(void **state)
     writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(SIGCHLD), 0, NULL);
     writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD), 0, NULL);
     run();
-    p = proc_by_host_pid(&c, child);
+    p = proc_by_host_pid(&c.model, child);
     assert_ptr_equal(p->images, parent->images);
     put_image(&guest, "/proc/self/exe", "0a1b", 4, 9); /* once more: nothing is doubled */
     put_image(&guest, "/x", "../../etc", 1, 1);
@@ -718,12 +720,12 @@ static void test_upgrade(void **state)
     assert_true(strstr(find("fs.open", NULL, 1), "/second") != NULL);
     assert_true(strstr(find("fs.open", NULL, 2), "/third") != NULL);
     assert_int_equal(count("begin", NULL), 2);
-    p = proc_by_host_pid(&c, child);
+    p = proc_by_host_pid(&c.model, child);
     assert_false(p->borrowed);
     /* a thread of it that was still writing to the old ring */
     writer_put(&guest, REC_CALL, OP_openat, 6, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/late")));
     run();
-    assert_int_equal(c.proc_count, 2);
+    assert_int_equal(c.model.proc_count, 2);
     assert_non_null(fd_get(&p->fds, 6, false)->file);
     end_child(child);
     writer_free(&w);
@@ -756,7 +758,7 @@ static void test_exec_behind_upgrade(void **state)
     writer_put(&guest, REC_UPGRADE, OP_NONE, 0, NULL, 0, NULL);
     for (int i = 0; i < 4; i++)
         run();
-    p = proc_by_host_pid(&c, child);
+    p = proc_by_host_pid(&c.model, child);
     assert_non_null(p);
     assert_string_equal(p->tm.proc, "new");
     assert_null(p->pending_exec);
@@ -781,12 +783,12 @@ static void test_same_number(void **state)
     writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(CLONE_NEWPID | SIGCHLD), 0, NULL);
     writer_put(&w, REC_CALL, OP_openat, 45, ARGS((uint64_t)AT_FDCWD), REC_F_BORROWED, ITEMS(TEXT(ITEM_PATH, "/child")));
     run();
-    assert_int_equal(c.proc_count, 2);
+    assert_int_equal(c.model.proc_count, 2);
     assert_true(!fd_get(&parent->fds, 45, false) || !fd_get(&parent->fds, 45, false)->file);
     writer_put(&w, REC_CALL, OP_openat, 46, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/parent")));
     run();
     assert_non_null(fd_get(&parent->fds, 46, false)->file);
-    assert_int_equal(c.proc_count, 2);
+    assert_int_equal(c.model.proc_count, 2);
     writer_free(&w);
 }
 
@@ -801,8 +803,8 @@ static void test_foreign_number(void **state)
     writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(CLONE_PARENT | SIGCHLD), 0, NULL);
     writer_put(&guest, REC_CALL, OP_openat, 45, ARGS((uint64_t)AT_FDCWD), 0, ITEMS(TEXT(ITEM_PATH, "/inside")));
     run();
-    assert_int_equal(c.proc_count, 2);
-    assert_null(proc_by_host_pid(&c, 1));
+    assert_int_equal(c.model.proc_count, 2);
+    assert_null(proc_by_host_pid(&c.model, 1));
     p = segment_find(parent->seg, 1, true);
     assert_non_null(p);
     assert_int_equal(p->host_pid, 0);
@@ -915,7 +917,7 @@ static void test_short_life(void **state)
     expect("begin", "true");
     assert_int_equal(count("proc.exit", NULL), 1);
     expect("proc.exit", "exit_code=3");
-    assert_null(c.procs);
+    assert_null(c.model.procs);
     assert_null(c.segments);
     writer_free(&w);
     writer_free(&w2);
@@ -933,15 +935,15 @@ static void test_fork_told_late(void **state)
     writer_put(&w, REC_ENTER, OP_clone, 0, ARGS(SIGCHLD), 0, NULL);
     put_exit(&guest, 1);
     run();
-    p = proc_by_host_pid(&c, child);
+    p = proc_by_host_pid(&c.model, child);
     assert_non_null(p);
     end_child(child);
     proc_died(p);
     run();
-    assert_int_equal(c.proc_count, 1);
+    assert_int_equal(c.model.proc_count, 1);
     writer_put(&w, REC_CALL, OP_clone, child, ARGS(SIGCHLD), 0, NULL);
     run();
-    assert_int_equal(c.proc_count, 1);
+    assert_int_equal(c.model.proc_count, 1);
     assert_int_equal(count("proc.start", NULL), 2);
     assert_null(parent->forks);
     writer_free(&w);
@@ -976,12 +978,12 @@ static void test_killed_child(void **state)
     writer_put(&w, REC_ENTER, OP_fork, 0, NULL, 0, NULL);
     writer_put(&w, REC_CALL, OP_fork, child, NULL, 0, NULL);
     run();
-    p = proc_by_host_pid(&c, child);
+    p = proc_by_host_pid(&c.model, child);
     assert_non_null(p);
     end_child(child);
     proc_died(p);
     run();
-    assert_ptr_equal(c.procs, p); /* nobody knows how, yet */
+    assert_ptr_equal(c.model.procs, p); /* nobody knows how, yet */
     writer_put(&w, REC_CALL, OP_wait4, child, NULL, 0, ITEMS({ITEM_STATUS, &status, sizeof(status)}));
     run();
     expect("proc.exit", "signal=SIGSEGV");
@@ -1011,12 +1013,12 @@ static void test_unnumbered_children(void **state)
         writer_put(&guest, REC_ENTER, OP_exit_group, 0, ARGS(id), 0, NULL);
         run();
         assert_int_equal(count("begin", NULL), 1 + id);
-        assert_non_null(proc_by_host_pid(&c, child));
-        assert_int_equal(proc_by_host_pid(&c, child)->pid, child);
+        assert_non_null(proc_by_host_pid(&c.model, child));
+        assert_int_equal(proc_by_host_pid(&c.model, child)->pid, child);
         end_child(child);
-        proc_died(proc_by_host_pid(&c, child));
+        proc_died(proc_by_host_pid(&c.model, child));
         run();
-        assert_int_equal(c.proc_count, 1);
+        assert_int_equal(c.model.proc_count, 1);
     }
     assert_int_equal(count("fs.delete", NULL), 3);
     assert_int_equal(count("proc.exit", NULL), 3);
@@ -1060,7 +1062,7 @@ static unsigned cost_of_vforks(unsigned n)
     }
     run();
     assert_int_equal(count("proc.exit", NULL), n);
-    assert_int_equal(c.proc_count, 1);
+    assert_int_equal(c.model.proc_count, 1);
     put_exit(&w, 0);
     run();
     told_clear();
@@ -1143,7 +1145,7 @@ static void test_unwatched(void **state)
     run();
     expect("proc.exit", NULL);
     assert_int_equal(c.unwatched, 0);
-    assert_null(c.procs);
+    assert_null(c.model.procs);
     writer_free(&w);
 }
 
@@ -1191,7 +1193,7 @@ static void test_claims_about_others(void **state)
     writer_put(&w, REC_CALL, OP_fork, other, NULL, 0, NULL);
     writer_put(&liar, REC_ENTER, OP_exit_group, 0, ARGS(9), 0, NULL);
     run();
-    assert_ptr_equal(proc_by_host_pid(&c, other), p);
+    assert_ptr_equal(proc_by_host_pid(&c.model, other), p);
     assert_true(!fd_get(&p->fds, 9, false) || !fd_get(&p->fds, 9, false)->file);
     assert_false(p->exit_recorded);
     assert_null(p->parent);
@@ -1218,12 +1220,12 @@ static void test_forged_identity(void **state)
     assert_int_equal(segment_attach(&c, w.fd, &liar), 0);
     assert_int_equal(segment_attach(&c, gone.fd, &ended), 0);
     run();
-    p = proc_by_host_pid(&c, getpid());
+    p = proc_by_host_pid(&c.model, getpid());
     assert_int_equal(p->tm.uid, getuid());
     assert_int_equal(p->tm.gid, getgid());
     assert_int_equal(p->tm.pid, getpid());
     assert_string_equal(p->tm.exe, self);
-    p = proc_by_host_pid(&c, (pid_t)NOBODY);
+    p = proc_by_host_pid(&c.model, (pid_t)NOBODY);
     assert_int_equal(p->tm.uid, 4711);
     assert_int_equal(p->tm.gid, 4712);
     free(self);
@@ -1274,10 +1276,10 @@ static void test_wrap_and_full(void **state)
     assert_true(written > 20000);
     put_exit(&w, 0);
     run();
-    proc_died(c.procs);
+    proc_died(c.model.procs);
     run();
     expect("loss record", NULL);
-    assert_int_equal(c.lost[LK_RECORD], 30);
+    assert_int_equal(c.model.lost[LK_RECORD], 30);
     writer_free(&w);
 }
 
@@ -1301,10 +1303,10 @@ static void test_torn(void **state)
     /* at the end there is nobody to wait for */
     assert_true(writer_reserve(&w, 96) != UINT64_MAX);
     put_exit(&w, 2);
-    proc_died(c.procs);
+    proc_died(c.model.procs);
     run();
     expect("proc.exit", "exit_code=2");
-    assert_int_equal(c.lost[LK_TORN], 2);
+    assert_int_equal(c.model.lost[LK_TORN], 2);
     writer_free(&w);
 }
 
@@ -1336,10 +1338,10 @@ static void test_slow_child(void **state)
     __atomic_store_n(&r->seq, pos + 1, __ATOMIC_RELEASE);
     run();
     end_child(child);
-    proc_died(proc_by_host_pid(&c, child));
+    proc_died(proc_by_host_pid(&c.model, child));
     run();
     expect("proc.exit", "exit_code=5");
-    assert_int_equal(c.lost[LK_TORN], 0);
+    assert_int_equal(c.model.lost[LK_TORN], 0);
     writer_free(&w);
 }
 
@@ -1371,7 +1373,7 @@ static void test_bad_headers(void **state)
     close(fd);
     assert_true(fake_join(&c, 0, NOBODY) < 0);
     assert_null(c.segments);
-    assert_int_equal(c.lost[LK_SEGMENT], sizeof(bad) / sizeof(bad[0]) + 2);
+    assert_int_equal(c.model.lost[LK_SEGMENT], sizeof(bad) / sizeof(bad[0]) + 2);
 }
 
 static uint64_t random_next(uint64_t *s)
@@ -1450,16 +1452,16 @@ static void test_scribble(void **state)
         __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
         pthread_join(t, NULL);
         run();
-        for (struct proc *q = c.procs; q; q = q->next)
+        for (struct proc *q = c.model.procs; q; q = q->next)
             if (q->pid != (uint32_t)getpid())
                 proc_died(q);
         (void)p;
         c.stopping = true;
-        for (int i = 0; i < 5 && c.proc_count > 1; i++)
+        for (int i = 0; i < 5 && c.model.proc_count > 1; i++)
             run();
         c.stopping = false;
-        assert_int_equal(c.proc_count, 1);
-        broken += (unsigned)c.lost[LK_SEGMENT];
+        assert_int_equal(c.model.proc_count, 1);
+        broken += (unsigned)c.model.lost[LK_SEGMENT];
         assert_int_equal(count("fs.delete", "file=/honest"), deletes);
         told_clear();
         deletes = 0;

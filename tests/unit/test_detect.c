@@ -8,11 +8,12 @@
 
 #include "conversation.h"
 #include "protocol/detect.h"
-#include "protocol/http1.h"
-#include "protocol/http2.h"
+#include "protocol/dns.h"
+#include "protocol/preamble.h"
+#include "protocol/statsd.h"
+#include "protocol/tls.h"
 
-/* Stand-ins for the decoders of HTTP, which have tests of their own: what matters here is what is made of the answers.
- */
+/* Stand-ins for the decoders of HTTP, which have tests of their own: what matters here is what is made of the answers. */
 
 static int starts(const char *with, const uint8_t *data, size_t len)
 {
@@ -25,7 +26,7 @@ static int starts(const char *with, const uint8_t *data, size_t len)
 
 static unsigned http1_calls;
 
-int http1_detect(const uint8_t *data, size_t len)
+static int http1(const uint8_t *data, size_t len, bool whole)
 {
     const uint8_t *end = memchr(data, '\n', len);
     int response = starts("HTTP/1.", data, len);
@@ -39,10 +40,42 @@ int http1_detect(const uint8_t *data, size_t len)
     return end ? memmem(data, (size_t)(end - data), " HTTP/1.", 8) != NULL : -1;
 }
 
-int http2_detect(const uint8_t *data, size_t len)
+static int http2(const uint8_t *data, size_t len, bool whole)
 {
     return starts("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", data, len);
 }
+
+static int proxy(const uint8_t *data, size_t len, bool whole)
+{
+    return preamble_proxy_detect(data, len);
+}
+
+static int tls(const uint8_t *data, size_t len, bool whole)
+{
+    return tls_detect(data, len);
+}
+
+static int dns_on_stream(const uint8_t *data, size_t len, bool whole)
+{
+    return dns_detect_stream(data, len);
+}
+
+static int dns_message(const uint8_t *data, size_t len, bool whole)
+{
+    return dns_detect(data, len);
+}
+
+static const struct detect_builtin builtins[] = {
+    {.name = "PROXY", .stream = proxy},
+    {.name = "SOCKS", .exchange = preamble_socks_detect},
+    {.name = "TLS", .stream = tls, .replaceable = true},
+    {.name = "HTTP", .stream = http2, .replaceable = true, .unmistakable = true},
+    {.name = "HTTP", .stream = http1, .replaceable = true, .unmistakable = true},
+    {.name = "DNS", .stream = dns_on_stream, .datagram = dns_message, .replaceable = true},
+    {.name = "STATSD", .stream = statsd_detect, .datagram = statsd_detect, .replaceable = true},
+};
+static const struct detect_builtin *const all[] = {&builtins[0], &builtins[1], &builtins[2], &builtins[3],
+                                                   &builtins[4], &builtins[5], &builtins[6]};
 
 /* ------------------------------------------------------------------------ */
 
@@ -52,7 +85,7 @@ static bool datagrams;
 static void use_rules(const struct detect_rule *list, size_t count)
 {
     detect_rules_free(rules);
-    rules = detect_rules_new(list, count, NULL, NULL);
+    rules = detect_rules_new(list, count, all, COUNT(all), NULL, NULL);
 }
 
 static int drop_rules(void **state)
@@ -114,7 +147,7 @@ static bool tell_when; /* whether it took the ends of both directions to have an
 /* The answer at the end, and with it that the decoder gets each byte once. */
 static char *run(const struct passage *p, size_t n, size_t chunk, size_t cut)
 {
-    static const char *const protocols[] = {"user", "proxy", "socks", "tls", "http2", "http1", "dns", "statsd"};
+    static const char *const protocols[] = {"proxy", "socks", "tls", "http2", "http1", "dns", "statsd"};
     struct run r = {.d = detect_new(rules, datagrams)};
     struct buf text = BUF_INIT;
     struct detect_answer a;
@@ -131,8 +164,8 @@ static char *run(const struct passage *p, size_t n, size_t chunk, size_t cut)
     if (a.state == DETECT_NOTHING)
         buf_str(&text, "nothing");
     else if (a.state == DETECT_FOUND)
-        buf_printf(&text, "%s %s %s %d", protocols[a.protocol], a.name, a.dir == PROTO_TX ? "tx" : "rx",
-                   a.rule == DETECT_BUILTIN ? -1 : (int)a.rule);
+        buf_printf(&text, "%s %s %s %d", a.builtin == DETECT_NONE ? "user" : protocols[a.builtin], a.name, a.dir == PROTO_TX ? "tx" : "rx",
+                   a.rule == DETECT_NONE ? -1 : (int)a.rule);
     else
         buf_str(&text, "more");
     for (int dir = 0; r.found && dir < PROTO_DIRS; dir++) {
@@ -483,7 +516,7 @@ static void test_problem(void **state)
 {
     const struct detect_rule list[] = {{.name = "a", .regex = "a"}, {.name = "b", .regex = "(b"}};
 
-    detect_rules_free(detect_rules_new(list, 2, on_problem, NULL));
+    detect_rules_free(detect_rules_new(list, 2, all, COUNT(all), on_problem, NULL));
     assert_int_equal(problem_rule, 1);
     detect_rules_free(NULL);
 }

@@ -84,7 +84,7 @@ static void test_fork_after_upgrade(void **state)
 static void test_own_grandparent(void **state)
 {
     struct writer w = prog(NOBODY);
-    struct proc *p = attach(&w), *a = proc_new(&c, 1, 0), *b = proc_new(&c, 2, 0);
+    struct proc *p = attach(&w), *a = proc_new(&c.model, 1, 0), *b = proc_new(&c.model, 2, 0);
 
     (void)state;
     proc_set_parent(a, p);
@@ -116,7 +116,7 @@ static void test_many_guests(void **state)
     (void)state;
     told_only = "fs.delete"; /* the beginnings of all of them aren't kept */
     for (unsigned i = 1; i <= BORROWERS_MAX; i++) {
-        struct proc *child = proc_new(&c, NOBODY + i, 0);
+        struct proc *child = proc_new(&c.model, NOBODY + i, 0);
 
         child->pl = p->pl;
         proc_borrow(child, p->seg);
@@ -224,7 +224,7 @@ static void test_padding(void **state)
     __atomic_store_n(&r->seq, pos + 1, __ATOMIC_RELEASE);
     run();
     assert_int_equal(w.h->mode, 0);
-    assert_int_equal(c.lost[LK_SEGMENT], 1);
+    assert_int_equal(c.model.lost[LK_SEGMENT], 1);
     writer_free(&w);
 }
 
@@ -261,7 +261,7 @@ static void test_all_torn(void **state)
     ring->stalled_ns = 1;
     ring->search_ns = 0;
     run();
-    assert_int_equal(c.lost[LK_TORN], 1);
+    assert_int_equal(c.model.lost[LK_TORN], 1);
     assert_int_equal(ring->pos, 11);
     assert_int_equal(ring->search_wait_ns, 0);
     writer_free(&w);
@@ -302,7 +302,7 @@ static void test_dear_records(void **state)
     memset(backlog_add(&c.backlog, BL_LEAVE, NULL, 0, BEHIND_BYTES), 0, sizeof(pid_t)); /* of nobody: it waits */
     run();
     expect_not("fs.delete", "file=/dropped");
-    assert_int_equal(c.lost[LK_RECORD], 1);
+    assert_int_equal(c.model.lost[LK_RECORD], 1);
     assert_true(seg->too_dear);
     seg->debt_at = now;
     segment_charge(seg, 0, 0, now += 20 * second);
@@ -323,14 +323,14 @@ static void test_many_descriptors(void **state)
 
     (void)state;
     for (int64_t fd = 3; fd < FD_LIMIT; fd += FD_PAGE)
-        open += fds_open(p, fd, file_new(&c, FDK_FILE, "/x", 2), 0, false, clock_now_real()) != NULL;
+        open += fds_open(p, fd, file_new(&c.model, FDK_FILE, "/x", 2), 0, false, clock_now_real()) != NULL;
     assert_in_range(open, FD_PAGES_MAX - 4, FD_PAGES_MAX);
     assert_int_equal(p->fds.budget->pages, FD_PAGES_MAX);
-    assert_int_equal(c.lost[LK_DESCRIPTOR], 1);
-    fd_table_free(&c, &p->fds);
+    assert_int_equal(c.model.lost[LK_DESCRIPTOR], 1);
+    fd_table_free(&c.model, &p->fds);
     assert_null(p->fds.budget);
     for (int fd = 3; fd < 1000; fd++)
-        fds_open(p, fd, file_new(&c, FDK_FILE, "/x", 2), 0, false, clock_now_real());
+        fds_open(p, fd, file_new(&c.model, FDK_FILE, "/x", 2), 0, false, clock_now_real());
     for (int i = 0; i < 2000; i++) {
         fork_begin(p, (uint32_t)i, 0, false, false, clock_now_real());
         assert_in_range(p->fds.budget->pages, 16, FD_PAGES_MAX);

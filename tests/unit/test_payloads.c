@@ -6,7 +6,7 @@
 #include "collector_bed.h"
 
 #include "base/log.h"
-#include "collector/payloads.h"
+#include "traffic/payloads.h"
 #include "session/payload.h"
 
 static char dir[64];
@@ -72,7 +72,7 @@ static void expect_payloads(const char *want)
     struct payload_record rec;
     struct buf b = BUF_INIT;
 
-    payloads_flush(&c);
+    payloads_flush(&c.payloads);
     assert_int_equal(payload_reader_new(dir, 0, 0, &r), 0);
     while (payload_next(r, &rec) == 1) {
         char text[64];

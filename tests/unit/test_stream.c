@@ -7,8 +7,8 @@
 #include "collector_bed.h"
 
 #include "base/log.h"
-#include "collector/procinfo.h"
-#include "collector/stream.h"
+#include "model/procinfo.h"
+#include "traffic/stream.h"
 
 #define REQUEST(target) "GET " target " HTTP/1.1\r\nHost: h\r\n\r\n"
 #define RULES "protocol: [{name: SMTP, regex: '^220 .*SMTP'}, {name: Long, regex: '^MORE AND MORE', len: 100}]\n"
@@ -1026,7 +1026,7 @@ static void test_kernel_tls(void **state)
     assert_int_equal(count("http.req ", "http_target=/known"), 1);
     assert_int_equal(want_of_fd(&w, 4), FDW_NONE);
     /* the handshake was before */
-    d = fds_lookup(proc_by_host_pid(&c, (pid_t)w.h->pid), 7);
+    d = fds_lookup(proc_by_host_pid(&c.model, (pid_t)w.h->pid), 7);
     d->file->kind = FDK_SOCKET;
     put_part_inside(&w, 7, 0x7000, DATA_RX, REQUEST("/joined"), strlen(REQUEST("/joined")), 0,
                     strlen(REQUEST("/joined")));
@@ -1113,7 +1113,7 @@ static void test_no_answer(void **state)
             refused[] = "\x12\x35\x81\x83\x00\x01\x00\x00\x00\x00\x00\x00\x01h\x04test\x00\x00\x01\x00\x01";
     const size_t len = sizeof(query) - 1;
     struct writer w = serving();
-    struct proc *p = proc_by_host_pid(&c, NOBODY);
+    struct proc *p = proc_by_host_pid(&c.model, NOBODY);
     struct sockaddr_in from = peer;
     uint64_t now;
 

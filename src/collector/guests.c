@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "collector/guests.h"
+
+#include "collector/segments.h"
+#include "collector/state.h"
+#include "wire/record.h"
+
+static struct guest_key **guest_bucket(struct collector *c, const struct segment *seg, uint32_t number)
+{
+    return &c->by_guest[model_hash(&c->model, number + model_hash(&c->model, (uint32_t)seg->id)) & (PROC_BUCKETS - 1)];
+}
+
+static void guest_add(struct proc *p, struct guest_key *key, uint32_t number)
+{
+    struct guest_key **at = guest_bucket(collector_of(p->m), p->seg, number);
+
+    *key = (struct guest_key){p, *at, number};
+    if (number)
+        *at = key;
+}
+
+static void guest_del(struct proc *p, struct guest_key *key)
+{
+    struct guest_key **at = guest_bucket(collector_of(p->m), p->seg, key->number);
+
+    if (!key->number)
+        return;
+    while (*at != key)
+        at = &(*at)->next;
+    *at = key->next;
+    key->number = 0;
+    if (p->seg->last_found == p)
+        p->seg->last_found = NULL;
+}
+
+void proc_set_pid(struct proc *p, uint32_t pid)
+{
+    if (p->borrowed)
+        guest_del(p, &p->guest[0]);
+    p->pid = p->tm.pid = pid;
+    if (p->borrowed)
+        guest_add(p, &p->guest[0], pid);
+}
+
+void proc_set_fork(struct proc *p, uint32_t id)
+{
+    if (p->borrowed)
+        guest_del(p, &p->guest[1]);
+    p->fork_id = id;
+    if (p->borrowed && id)
+        guest_add(p, &p->guest[1], REC_PID_FORK | id);
+}
+
+void proc_set_inner(struct proc *p, bool inner)
+{
+    if (p->borrowed && inner != p->inner_pid)
+        p->seg->inner_guests += inner ? 1 : -1u;
+    p->inner_pid = inner;
+}
+
+void proc_borrow(struct proc *p, struct segment *seg)
+{
+    p->seg = seg;
+    p->borrowed = true;
+    seg->refs++;
+    LIST_ADD(seg->borrowers, p, borrow_next, borrow_prev);
+    seg->borrower_count++;
+    seg->inner_guests += p->inner_pid;
+    guest_add(p, &p->guest[0], p->pid);
+    if (p->fork_id)
+        guest_add(p, &p->guest[1], REC_PID_FORK | p->fork_id);
+    seg->left_ns = 0;
+}
+
+void proc_unborrow(struct proc *p)
+{
+    if (!p->borrowed)
+        return;
+    LIST_DEL(p->seg->borrowers, p, borrow_next, borrow_prev);
+    p->seg->borrower_count--;
+    p->seg->inner_guests -= p->inner_pid;
+    guest_del(p, &p->guest[0]);
+    guest_del(p, &p->guest[1]);
+    p->borrowed = false;
+    segment_unref(collector_of(p->m), p->seg);
+    p->seg = NULL;
+}
+
+struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest)
+{
+    struct guest_key *key;
+
+    if (!seg) /* who has left one ring for another may still speak in the first */
+        return NULL;
+    if (!guest && seg->owner && seg->owner->pid == pid)
+        return seg->owner;
+    if (seg->last_found && (seg->last_found->guest[0].number == pid || seg->last_found->guest[1].number == pid) && pid)
+        return seg->last_found;
+    if (!seg->borrowers)
+        return NULL;
+    key = *guest_bucket(seg->c, seg, pid);
+    while (key && (key->p->seg != seg || key->number != pid))
+        key = key->next;
+    seg->last_found = key ? key->p : NULL;
+    return seg->last_found;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whether a name is what the kernel would resolve it to, as far as its text tells. */
+#ifndef SCOPE_MODEL_PATH_H
+#define SCOPE_MODEL_PATH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+/* Whether a name (len bytes, not terminated) is what names_resolve() promises: else it is relative, or goes up where it
+ * isn't known what that means. */
+static inline bool path_resolved(const char *path, size_t len)
+{
+    if (!len || path[0] != '/')
+        return false;
+    for (const char *at = path; (at = memmem(at, len - (size_t)(at - path), "/..", 3)); at += 3)
+        if (at + 3 == path + len || at[3] == '/')
+            return false;
+    return true;
+}
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "report/pipeline.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "inject/launch.h"
+
+static bool wants(const struct pipeline *pl, enum cfg_event_watch w, const char *source)
+{
+    return pl->event[w] && telemetry_wants_event(pl->tm, w, source, strlen(source));
+}
+
+struct pipeline *pipeline_for(struct pipelines *all, const struct config_sources *config, const struct cfg_process *who)
+{
+    struct config *cfg = config_for(config, who);
+    struct pipeline *pl;
+
+    for (pl = all->first; pl; pl = pl->next) {
+        if (config_equal(pl->cfg, cfg)) {
+            config_free(cfg);
+            return pl;
+        }
+    }
+    pl = xcalloc(1, sizeof(*pl));
+    pl->cfg = cfg;
+    pl->tm = telemetry_new(all->base, cfg);
+    for (int i = 0; i < CFG_EW_MAX; i++)
+        pl->event[i] = cfg->event.enable && cfg->event.watch[i].enable;
+    for (int i = 0; i < TM_METRIC_MAX; i++) {
+        pl->metric[i] = telemetry_wants_metric(pl->tm, i);
+        pl->per_op[i] = telemetry_per_op(pl->tm, i);
+    }
+    pl->ev_fs_open = wants(pl, CFG_EW_FS, "fs.open");
+    pl->ev_fs_close = wants(pl, CFG_EW_FS, "fs.close");
+    pl->ev_fs_delete = wants(pl, CFG_EW_FS, "fs.delete");
+    pl->ev_fs_rename = wants(pl, CFG_EW_FS, "fs.rename");
+    pl->ev_fs_create = wants(pl, CFG_EW_FS, "fs.create");
+    pl->ev_fs_change = wants(pl, CFG_EW_FS, "fs.change");
+    pl->ev_net_open = wants(pl, CFG_EW_NET, "net.open");
+    pl->ev_net_close = wants(pl, CFG_EW_NET, "net.close");
+    pl->ev_proc_start = wants(pl, CFG_EW_PROCESS, "proc.start");
+    pl->ev_proc_exit = wants(pl, CFG_EW_PROCESS, "proc.exit");
+    pl->ev_proc_note = wants(pl, CFG_EW_PROCESS, "proc.note");
+    pl->ev_net_app = wants(pl, CFG_EW_NET, "net.app");
+    pl->ev_http_req = wants(pl, CFG_EW_HTTP, "http.req");
+    pl->ev_http_resp = wants(pl, CFG_EW_HTTP, "http.resp");
+    pl->ev_http_note = wants(pl, CFG_EW_HTTP, "http.note");
+    pl->ev_dns_req = wants(pl, CFG_EW_DNS, "dns.req");
+    pl->ev_dns_resp = wants(pl, CFG_EW_DNS, "dns.resp");
+    all->prepare(all->ctx, pl);
+    pl->mode = launch_mode_for(cfg, pl->tm);
+    pl->next = all->first;
+    all->first = pl;
+    return pl;
+}
+
+void pipelines_free(struct pipelines *all)
+{
+    while (all->first) {
+        struct pipeline *pl = all->first;
+
+        all->first = pl->next;
+        all->unprepare(all->ctx, pl);
+        telemetry_free(pl->tm, 0);
+        config_free(pl->cfg);
+        free(pl);
+    }
+}

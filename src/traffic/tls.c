@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From the hellos of a TLS connection to its net.app: docs/data-model.md, "Protocols". And whether its plaintext is seen:
+ * docs/traffic.md, "What is seen of TLS". */
+#include "traffic/tls.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/images.h"
+#include "traffic/payloads.h"
+#include "traffic/protocols.h"
+
+#define NAME_MAX_BYTES 255u /* of a server's name (RFC 1035, section 2.3.4), and of a protocol's (RFC 7301) */
+
+/* Of a connection that begins as TLS. What both hellos say is told, once: when they were read, or will not be. What comes
+ * behind them is encrypted: of it only the headers of records are looked at, to know whether data pass (unread). */
+struct hellos {
+    struct tls *decoder;
+    struct stream *stream;
+    struct hello_watch watch;   /* what was enough to recognise it may not have been all of it */
+    uint64_t looked;            /* bytes so far */
+    struct tls_records records; /* what comes behind them */
+    bool tell;           /* net.app */
+    bool both;           /* they were read */
+    enum proto_dir client_dir;
+    uint64_t time_ns;    /* of the last hello */
+    bool client, server; /* hellos that were read */
+    char *server_name;   /* NULL: none */
+    char *offered[TLS_ALPN_MAX];
+    size_t offered_count;
+    char *chosen; /* NULL: none, or encrypted */
+    uint16_t version, cipher;
+    enum tls_resumed resumed;
+};
+
+static char *text_of(struct slice s)
+{
+    return s.p ? xstrndup(s.p, s.len < NAME_MAX_BYTES ? s.len : NAME_MAX_BYTES) : NULL;
+}
+
+static void client_hello(void *owner, const struct tls_client_hello *hello, uint64_t time_ns)
+{
+    struct hellos *h = owner;
+
+    h->time_ns = time_ns;
+    h->client = true;
+    h->client_dir = hello->dir;
+    h->server_name = text_of(hello->server_name);
+    for (size_t i = 0; i < hello->alpn_count; i++)
+        h->offered[h->offered_count++] = text_of(hello->alpn[i]);
+}
+
+static void server_hello(void *owner, const struct tls_server_hello *hello, uint64_t time_ns, uint64_t duration_ns)
+{
+    struct hellos *h = owner;
+
+    (void)duration_ns;
+    h->time_ns = time_ns;
+    h->server = true;
+    h->version = hello->version;
+    h->cipher = hello->cipher;
+    h->resumed = hello->resumed;
+    h->chosen = text_of(hello->alpn);
+    if (h->client)
+        tls_records_agreed(&h->records, h->client_dir, hello->version, hello->cipher);
+}
+
+static void add_number(struct fields *f, const char *name, const char *text, uint16_t number, char hex[8])
+{
+    if (!text) {
+        snprintf(hex, 8, "0x%04x", number);
+        text = hex;
+    }
+    add_str(f, name, 0, text);
+}
+
+static void done(void *owner, enum tls_end why, int alert)
+{
+    struct hellos *h = owner;
+    struct stream *s = h->stream;
+    const char *version = tls_version_text(h->version);
+    char hex[3][8];
+
+    FIELDS(f, 8);
+    h->both = why == TLS_END_HELLOS;
+    if (!h->tell || !s->p || (s->joined && !h->client)) /* it began before we came */
+        return;
+    if (h->server) {
+        add_number(&f, "tls_protocol_version", version ? strchr(version, ' ') + 1 : NULL, h->version, hex[0]);
+        add_number(&f, "tls_cipher", tls_cipher_text(h->cipher), h->cipher, hex[1]);
+    }
+    if (h->server_name)
+        add_str(&f, "tls_client_server_name", 0, h->server_name);
+    if (h->offered_count)
+        add_list(&f, "tls_client_alpn", (const char *const *)h->offered, h->offered_count);
+    if (h->chosen)
+        add_str(&f, "tls_next_protocol", 0, h->chosen);
+    if (h->server && h->resumed != TLS_RESUMED_UNKNOWN)
+        add(&f, "tls_resumed", TM_BOOL, 0)->v.b = h->resumed == TLS_RESUMED_YES;
+    if (alert >= 0)
+        add_number(&f, "tls_alert", tls_alert_text((unsigned)alert), (uint16_t)alert, hex[2]);
+    report_net_app(s->p, s->fd, s->channel, s->protocol, &f, h->time_ns);
+}
+
+static const struct tls_sink sink = {.client_hello = client_hello, .server_hello = server_hello, .done = done};
+
+static void *new(struct stream *s, const struct protocol_start *how)
+{
+    struct hellos *h;
+
+    if (s->datagrams)
+        return NULL;
+    h = xcalloc(1, sizeof(*h));
+    h->stream = s;
+    h->tell = how->tell;
+    h->time_ns = how->time_ns;
+    h->decoder = tls_new(&sink, h);
+    if (s->start)
+        h->watch = s->start->hello;
+    return h;
+}
+
+static void hellos_free(void *decoder, uint64_t time_ns)
+{
+    struct hellos *h = decoder;
+
+    tls_free(h->decoder); /* tells what is known, if it wasn't told */
+    free(h->server_name);
+    for (size_t i = 0; i < h->offered_count; i++)
+        free(h->offered[i]);
+    free(h->chosen);
+    free(h);
+}
+
+/* Whether plaintext of the process passes where it is seen: then its other connections aren't asked. */
+static bool is_read(const struct stream *s)
+{
+    return s->joined || !s->sock || s->sock->flags & SOCKF_PLAIN || !s->p || s->p->tls_read;
+}
+
+/* Plaintext may be told a moment after the ciphertext, and many at a time: from when on it would have been. */
+#define UNREAD_WAIT_NS UINT64_C(2000000000)
+
+static void unread_found(struct stream *s, uint64_t time_ns)
+{
+    s->unread = true;
+    if (!s->p->tls_unread_ns)
+        s->p->tls_unread_ns = time_ns;
+}
+
+void tls_watch(struct stream *s, struct hello_watch *h, enum proto_dir dir, const uint8_t *data, uint64_t len,
+               uint64_t time_ns)
+{
+    const uint8_t *random;
+
+    if (!h->first.len)
+        h->dir = (uint8_t)dir;
+    random = dir == h->dir ? tls_first_add(&h->first, data, (size_t)len) : NULL;
+    if (random && tls_socket_hello(s->p, s->fd, s->channel, dir, random, time_ns))
+        s->relayed = true;
+}
+
+/* True: nothing more is needed. */
+static bool read_hellos(struct hellos *h, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    struct stream *s = h->stream;
+    enum tls_talk talk;
+
+    tls_feed(h->decoder, dir, data, len, time_ns);
+    talk = tls_records_feed(&h->records, dir, data, len);
+    if (!tls_done(h->decoder))
+        return h->looked > 2 * TLS_HELLO_MAX;
+    if (!h->both || is_read(s))
+        return true;
+    if (talk == TLS_TALK_YES)
+        unread_found(s, time_ns);
+    return talk != TLS_TALK_UNDECIDED;
+}
+
+static void hellos_feed(void *decoder, struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len,
+                        uint64_t time_ns)
+{
+    struct hellos *h = decoder;
+
+    if (tls_may_watch(s, data))
+        tls_watch(s, &h->watch, dir, data, len, time_ns);
+    h->looked += len;
+    if (read_hellos(h, dir, data, len, time_ns))
+        stream_stops(s);
+}
+
+static uint64_t skip(const void *decoder, enum proto_dir dir)
+{
+    const struct hellos *h = decoder;
+
+    if (!tls_done(h->decoder) && tls_skip(h->decoder, dir) == 0)
+        return 0;
+    return tls_records_skip(&h->records, dir);
+}
+
+static int looks_so(const uint8_t *data, size_t len, bool whole)
+{
+    return tls_detect(data, len);
+}
+
+const struct protocol protocol_tls = {
+    .detect = {.name = "TLS", .stream = looks_so, .replaceable = true},
+    .encrypts = true,
+    .tells_app = true,
+    .new = new,
+    .feed = hellos_feed,
+    .skip = skip,
+    .free = hellos_free,
+};
+
+/* --- what can't be read --- */
+
+bool tls_is_unread(const struct proc *p, const struct sock *sock)
+{
+    const struct stream *s = sock->stream;
+
+    return s && s->unread && !s->relayed && !sock->plain && !(sock->flags & SOCKF_PLAIN) && !p->tls_read &&
+           !p->m->watch->lost_records(p);
+}
+
+/* Never more than is known. */
+static const char *reason_of(const struct proc *p)
+{
+    unsigned hooked, found;
+
+    images_functions(p->images, &hooked, &found);
+    if (hooked)
+        return "its plaintext does not pass through the TLS library that is observed in it, but through another one; or it "
+               "passes on what others encrypt";
+    if (found)
+        return "the functions of its TLS library could not be hooked";
+    if (p->images_missed || !p->images || images_unlisted(p->images))
+        return "no TLS library is observed in it, and not all of its code could be looked at";
+    return "it has a TLS library of its own that is not known here (Go, Java, Rust, or one without symbols), or passes on "
+           "what others encrypt";
+}
+
+static void tell_unread(struct proc *p, uint64_t time_ns)
+{
+    struct rec_sites none = {0};
+    const char *exe = p->tm.exe ? p->tm.exe : "";
+    char *text;
+
+    p->tls_unread_ns = 0;
+    p->tls_told = true;
+    if (images_has(p->m->unread, exe, strlen(exe), &none) || images_unlisted(p->m->unread))
+        return;
+    images_add(&p->m->unread, exe, strlen(exe), &none);
+    text = xasprintf("TLS of this program can't be read: %s", reason_of(p));
+    report_note(p, text, exe, strlen(exe), time_ns);
+    free(text);
+}
+
+void tls_unread_over(struct proc *p, int64_t fd, struct sock *sock, uint64_t time_ns)
+{
+    if (!tls_is_unread(p, sock))
+        return;
+    if (!p->tls_told)
+        tell_unread(p, time_ns);
+    payloads_unread(p, fd, sock, time_ns);
+}
+
+static void look_at(void *ctx, int fd, struct desc *d)
+{
+    bool *any = ctx;
+
+    (void)fd;
+    *any |= d->file->sock && d->file->sock->stream && d->file->sock->stream->unread && !d->file->sock->stream->relayed &&
+            !d->file->sock->plain && !(d->file->sock->flags & SOCKF_PLAIN);
+}
+
+void tls_look_unread(struct proc *p)
+{
+    uint64_t now = clock_now_real();
+    bool any = false;
+
+    if (!p->tls_unread_ns || now < p->tls_unread_ns + UNREAD_WAIT_NS)
+        return;
+    p->tls_unread_ns = 0;
+    if (p->tls_told || p->tls_read || p->m->watch->lost_records(p))
+        return;
+    fd_table_each(&p->fds, look_at, &any);
+    if (any)
+        tell_unread(p, now);
+}
