@@ -242,19 +242,25 @@ static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, ui
 }
 
 /* The busiest program fills its ring from silence in some 12 ms (2 MiB, an open and a close in 2 us), and whoever looks
- * may have to wait for a CPU. Captured data may fill it sooner: then a writer wakes us (segments_nap()). */
+ * may have to wait for a CPU. */
 #define LOOK_MAX_NS (5 * MS)
+/* Where a writer wakes us that has filled a part of it (segments_nap()): how old what is told may get. */
+#define LOOK_NAP_NS (20 * MS)
 #define QUIET_NS (1000 * MS) /* then it is cheaper to be woken */
 
 /* How soon to look again, by how much was there: at least once a millisecond where a good part of the ring fills
- * meanwhile. Each look takes a CPU away from somebody. */
+ * meanwhile. Each look takes a CPU away from somebody: where we are woken in time, it is only to be sooner than that,
+ * which costs the writer a system call, and soon enough for who watches. */
 static void schedule(struct segment *seg, uint64_t now, uint64_t cells)
 {
-    if (cells > seg->map.ring_cells / 16)
-        seg->interval = cells > seg->map.ring_cells / 4 ? MS : seg->interval / 2;
-    else if (cells < seg->map.ring_cells / 64)
+    const bool naps = seg->naps && __atomic_load_n(&segment_hdr(&seg->map)->wakes, __ATOMIC_RELAXED);
+    const uint64_t ring = seg->map.ring_cells, most = naps ? LOOK_NAP_NS : LOOK_MAX_NS;
+
+    if (cells > (naps ? SEG_NAP_CELLS : ring / 16))
+        seg->interval = cells > ring / 4 ? MS : seg->interval / 2;
+    else if (cells < (naps ? SEG_NAP_CELLS / 3 : ring / 64))
         seg->interval *= 2;
-    seg->interval = seg->interval < MS ? MS : seg->interval > LOOK_MAX_NS ? LOOK_MAX_NS : seg->interval;
+    seg->interval = seg->interval < MS ? MS : seg->interval > most ? most : seg->interval;
     seg->next_poll = now + seg->interval;
 }
 
@@ -364,6 +370,7 @@ size_t segments_nap(struct collector *c, uint32_t *words[], size_t max)
             continue;
         __atomic_store_n(&h->asleep, SEG_NAPPING, __ATOMIC_RELAXED);
         words[count++] = &h->asleep;
+        seg->naps = true;
     }
     c->nap_count = c->segment_count;
     return count;
@@ -371,9 +378,15 @@ size_t segments_nap(struct collector *c, uint32_t *words[], size_t max)
 
 void segments_hurry(struct collector *c)
 {
-    for (struct segment *seg = c->segments; seg; seg = seg->next)
+    uint64_t latest = clock_now_mono() + LOOK_MAX_NS;
+
+    for (struct segment *seg = c->segments; seg; seg = seg->next) {
         if (__atomic_load_n(&segment_hdr(&seg->map)->asleep, __ATOMIC_RELAXED) == SEG_AWAKE)
             seg->next_poll = 0;
+        else if (seg->naps && seg->next_poll > latest)
+            seg->next_poll = latest;
+        seg->naps = false; /* until the next nap nobody wakes us */
+    }
 }
 
 void segments_wake(struct collector *c)
@@ -383,6 +396,7 @@ void segments_wake(struct collector *c)
         __atomic_store_n(&segment_hdr(&seg->map)->asleep, SEG_AWAKE, __ATOMIC_RELAXED);
         seg->next_poll = 0;
         seg->interval = MS;
+        seg->naps = false;
     }
 }
 

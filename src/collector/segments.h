@@ -53,6 +53,7 @@ struct segment {
     uint64_t debt_at;         /* CPU time of this thread, ns: when that was looked at last */
     bool too_dear;            /* its records are dropped */
     uint64_t next_poll, interval; /* CLOCK_MONOTONIC ns */
+    bool naps;                /* whoever fills a part of it wakes us: segments_nap() */
     uint64_t busy_ns;         /* CLOCK_MONOTONIC: when something was last found in its ring */
     uint64_t words_look;      /* collector.now_mono when it was last read for one that has died */
     uint64_t shared_look;     /* CLOCK_MONOTONIC ns: when it was last asked whether anybody still has it mapped */

@@ -509,6 +509,7 @@ static int set_up(const struct job *j, bool counter)
                        .table_hash = syscall_table_hash(),
                        .euid = a->facts.euid,
                        .fd_cap = a->header->fd_cap,
+                       .ring_off = (uint32_t)segment_ring(a->header->fd_cap),
                        .mode = a->mode,
                        .clock = a->clock,
                        .timing = (a->mode & SEG_M_TIMING) && ticks,

@@ -606,7 +606,7 @@ static bool kernel_uses_tsc(void)
     if (!fgets(name, sizeof(name), f))
         name[0] = 0;
     fclose(f);
-    return !strcmp(name, "tsc\n");
+    return !strcmp(name, "tsc\n") || !strncmp(name, "kvm-clo", 7) || !strncmp(name, "hyperv_", 7);
 }
 
 static bool wants_event(const struct telemetry *tm, enum cfg_event_watch watch, const char *source)

@@ -20,7 +20,7 @@ _Static_assert(sizeof(struct function_regs) == FUNCTION_FRAME && offsetof(struct
                "entry.S knows struct function_regs");
 _Static_assert(FUNCTION_FRAME % 16 == 8, "the original finds the stack aligned as its caller left it");
 
-uint8_t functions_used;
+HOT_DATA uint8_t functions_used;
 struct function_shard function_shards[FUNCTION_SHARDS];
 
 bool scope_hook_function_enter(struct function_regs *r, const struct plan_slot *slot);

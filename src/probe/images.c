@@ -167,7 +167,7 @@ static const struct plan_header *plan_get(int plans, const char *key, int image_
 
 /* ---- applying ---- */
 
-static uint64_t pool_used;
+HOT_DATA static uint64_t pool_used;
 
 static bool reaches(uint64_t a, uint64_t size, const struct image *im)
 {
@@ -297,22 +297,43 @@ static int site_refuse(const struct plan_header *h, size_t size, uint32_t site)
     return 0;
 }
 
+/* The pages that patches lie in get memory of their own, neighbours in one go. */
+static void patches_populate(const struct plan_header *h, const struct image *im)
+{
+    const struct plan_patch *patch = (const void *)((const char *)h + h->patch_off);
+    uint64_t lo = 0, hi = 0;
+
+    for (uint32_t i = 0; i < h->patch_count; i++) {
+        uint64_t at = (im->bias + patch[i].vaddr) & ~(PROBE_PAGE - 1);
+        uint64_t end = ROUND_UP(im->bias + patch[i].vaddr + patch[i].len, PROBE_PAGE);
+
+        if (!patch_wanted(&patch[i], h, im))
+            continue;
+        if (at < lo || at > hi) {
+            if (hi > lo)
+                populate((const void *)lo, hi - lo);
+            lo = at;
+            hi = at;
+        }
+        hi = end > hi ? end : hi;
+    }
+    if (hi > lo)
+        populate((const void *)lo, hi - lo);
+}
+
 /* Writes the patches of [lo, hi), unless one doesn't fit: 0 or -errno. */
 static int patches_apply(const struct plan_header *h, size_t plan_size, const struct image *im, uint64_t blob,
                          const struct writer *w)
 {
     const struct plan_site *site = (const void *)((const char *)h + h->site_off);
     const struct plan_patch *patch = (const void *)((const char *)h + h->patch_off);
-    uint64_t page = 0;
     int ret = 0;
 
+    if (w->mem < 0)
+        patches_populate(h, im);
     for (uint32_t i = 0; i < h->patch_count && !ret; i++) {
         if (!patch_wanted(&patch[i], h, im))
             continue;
-        if (w->mem < 0 && (im->bias + patch[i].vaddr) / PROBE_PAGE != page) {
-            page = (im->bias + patch[i].vaddr) / PROBE_PAGE;
-            populate((const void *)(im->bias + patch[i].vaddr), patch[i].len);
-        }
         if (!patch_fits(&patch[i], im))
             ret = site_refuse(h, plan_size, patch[i].site);
     }

@@ -153,6 +153,7 @@ static bool configure(const struct start *st)
     if (SYS4(__NR_prlimit64, 0, RLIMIT_NOFILE, 0, &limit) < 0)
         return false;
     probe.fd_cap = limit.rlim_max < FD_CAP_MAX ? (uint32_t)limit.rlim_max : FD_CAP_MAX;
+    probe.ring_off = (uint32_t)segment_ring(probe.fd_cap);
     probe.clock = mode && (probe.mode & SEG_M_TSC) ? SEG_CLOCK_TSC : choose_clock();
     probe_no_ticks = probe.clock != SEG_CLOCK_TSC;
     probe.timing = (probe.mode & SEG_M_TIMING) && !probe_no_ticks;

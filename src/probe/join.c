@@ -82,7 +82,7 @@ static uint64_t netns_of(int sock)
 
 /* Answers that did not come in time: a process doesn't wait more often than that, however many images it has. */
 #define LATE_MAX 3u
-static uint32_t answers_late;
+HOT_DATA static uint32_t answers_late;
 
 /* Connected without a name: the collector comes for it. A descriptor or -errno; waits at most JOIN_WAIT_MS. */
 static int connect_by_mail(uint64_t *mail)

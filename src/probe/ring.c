@@ -8,7 +8,7 @@ _Static_assert(RING_CELLS * RING_CELL % PROBE_PAGE == 0, "ring is whole pages");
 
 static inline char *ring_base(struct segment_header *s)
 {
-    return (char *)s + segment_ring(probe.fd_cap);
+    return (char *)s + probe.ring_off;
 }
 
 /* A writer's patience in lossless mode. */
@@ -56,8 +56,9 @@ static bool ring_wait(struct segment_header *s, struct patience *w)
     return true;
 }
 
-/* Reserves n cells in a row. Returns their position, or UINT64_MAX. */
-static uint64_t ring_reserve(struct segment_header *s, uint32_t n)
+/* Reserves n cells in a row when that is not done at once: the ring is full, ends too soon, or others are at it. Returns
+ * their position, or UINT64_MAX. */
+static __attribute__((noinline, cold)) uint64_t ring_reserve(struct segment_header *s, uint32_t n)
 {
     struct patience w = {0, 0, 0};
 
@@ -91,83 +92,71 @@ static uint64_t ring_reserve(struct segment_header *s, uint32_t n)
     }
 }
 
-static void ring_identify(struct record *r)
-{
-    struct process *p = process;
-    struct thread *t = thread_get(p);
-
-    r->pid = p->pid;
-    r->tid = t ? t->tid : 0;
-    if (likely(!process_slow()))
-        return;
-    if (p->slow & SLOW_BORROWED)
-        r->flags |= REC_F_BORROWED;
-    if (t && t->child_pid) {
-        r->pid = t->child_pid;
-        r->tid = t->child_tid;
-        r->flags |= REC_F_BORROWED | REC_F_VFORK;
-    }
-}
-
 void ring_rouse_slow(struct segment_header *s)
 {
     if (!probe.sandboxed && __atomic_exchange_n(&s->asleep, 0, __ATOMIC_SEQ_CST))
         SYS6(__NR_futex, &s->asleep, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
-/* Room for a record of r->size bytes, with all of *r written but seq. NULL if it was lost; data: bytes of captured data
- * that are lost with it. */
-static inline struct record *ring_begin(struct segment_header *s, struct record *r, size_t data, uint64_t *ret_pos)
+static uint8_t ring_guest(const struct process *p, const struct thread *t, struct record *r)
 {
-    struct record *to;
-    uint64_t pos;
+    uint8_t flags = p->slow & SLOW_BORROWED ? REC_F_BORROWED : 0;
 
-    ring_identify(r);
-    pos = ring_reserve(s, (r->size + RING_CELL - 1) / RING_CELL);
-    if (unlikely(pos == UINT64_MAX)) {
-        if (r->flags & REC_F_UNASKED)
-            return NULL;
-        if (r->kind == REC_DATA)
-            count_loss(s, LOSS_DATA, data);
-        else
-            count_loss(s, LOSS_RECORD, 1);
-        return NULL;
+    if (t && t->child_pid) {
+        r->pid = t->child_pid;
+        r->tid = t->child_tid;
+        flags |= REC_F_BORROWED | REC_F_VFORK;
     }
-    to = (struct record *)(void *)(ring_base(s) + (size_t)(pos % RING_CELLS) * RING_CELL);
-#pragma GCC unroll 11
-    for (unsigned i = 1; i < sizeof(*r) / 8; i++) /* all but seq */
-        ((uint64_t *)to)[i] = ((const uint64_t *)r)[i];
+    return flags;
+}
+
+static __attribute__((noinline, cold)) struct record *ring_lost(struct segment_header *s, uint32_t kind, size_t data)
+{
+    if (kind & (uint32_t)REC_F_UNASKED << 8)
+        return NULL;
+    if ((uint8_t)kind == REC_DATA)
+        count_loss(s, LOSS_DATA, data);
+    else
+        count_loss(s, LOSS_RECORD, 1);
+    return NULL;
+}
+
+struct record *ring_place(struct segment_header *s, uint32_t size, uint32_t kind, size_t data, uint64_t *ret_pos)
+{
+    const struct process *p = process;
+    const struct thread *t = thread_get(process);
+    uint32_t n = (size + RING_CELL - 1) / RING_CELL;
+    uint64_t pos = __atomic_load_n(&s->ring_head, __ATOMIC_RELAXED);
+    uint64_t tail = __atomic_load_n(&s->ring_tail, __ATOMIC_ACQUIRE);
+    struct record *to;
+
+    if (unlikely((uint32_t)(pos % RING_CELLS) + n > RING_CELLS || pos - tail + n > RING_CELLS ||
+                 !__atomic_compare_exchange_n(&s->ring_head, &pos, pos + n, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))) {
+        pos = ring_reserve(s, n);
+        if (pos == UINT64_MAX)
+            return ring_lost(s, kind, data);
+    }
     *ret_pos = pos;
+    to = (struct record *)(void *)(ring_base(s) + (size_t)(pos % RING_CELLS) * RING_CELL);
+    to->pid = p->pid;
+    to->tid = likely(t != NULL) ? t->tid : 0;
+    if (unlikely(p->slow | p->vforks))
+        kind |= (uint32_t)ring_guest(p, t, to) << 8;
+    ((uint64_t *)to)[1] = size | (uint64_t)kind << 32;
     return to;
 }
 
-/* Where the item's data go. */
-static inline char *ring_item(char *w, uint16_t type, uint32_t len)
+/* The same for a record that is in another place, with r->size set. */
+static inline struct record *ring_begin(struct segment_header *s, struct record *r, size_t data, uint64_t *ret_pos)
 {
-    struct rec_item *h = (struct rec_item *)(void *)w;
+    struct record *to = ring_place(s, r->size, ring_kind(r->kind, r->flags, r->op), data, ret_pos);
 
-    h->type = type;
-    h->reserved = 0;
-    h->len = len;
-    return w + sizeof(*h);
-}
-
-static inline bool ring_commit(struct segment_header *s, struct record *to, uint64_t pos, uint32_t size)
-{
-    /* The reader gave the reservation up as torn (a debugger held this thread): the cells may be others' now. */
-    if (unlikely(__atomic_load_n(&s->ring_tail, __ATOMIC_RELAXED) > pos)) {
-        count_loss(s, LOSS_RECORD, 1);
-        return false;
-    }
-    __atomic_store_n(&to->seq, pos + 1, __ATOMIC_RELEASE);
-    /* The collector looks at ring_head once more when it has fallen asleep; the exchange in ring_reserve(), a full
-     * barrier, lies before this load: one of us sees the other. */
-    ring_rouse(s);
-    /* The next record's cells have long left the cache. */
-#pragma GCC unroll 4
-    for (unsigned i = 0; i < 4; i++)
-        __builtin_prefetch((char *)to + ROUND_UP(size, RING_CELL) + i * 64, 1);
-    return true;
+    if (unlikely(!to))
+        return NULL;
+#pragma GCC unroll 9
+    for (unsigned i = offsetof(struct record, time) / 8; i < sizeof(*r) / 8; i++)
+        ((uint64_t *)to)[i] = ((const uint64_t *)r)[i];
+    return to;
 }
 
 bool ring_write(struct segment_header *s, struct record *r, const struct ring_item *items, unsigned count)
@@ -178,15 +167,14 @@ bool ring_write(struct segment_header *s, struct record *r, const struct ring_it
 
     r->size = sizeof(*r);
     for (unsigned i = 0; i < count; i++)
-        r->size += (uint32_t)sizeof(struct rec_item) + ROUND_UP(items[i].len, 8u);
+        r->size += ring_item_size(items[i].len);
     to = ring_begin(s, r, count ? items[0].len : 0, &pos);
     if (unlikely(!to))
         return false;
     w = (char *)(to + 1);
     for (unsigned i = 0; i < count; i++) {
-        w = ring_item(w, items[i].type, items[i].len);
-        copy_padded(w, items[i].data, items[i].len);
-        w += ROUND_UP(items[i].len, 8u);
+        copy_padded(ring_item(w, items[i].type, items[i].len), items[i].data, items[i].len);
+        w += ring_item_size(items[i].len);
     }
     return ring_commit(s, to, pos, r->size);
 }

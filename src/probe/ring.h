@@ -37,6 +37,54 @@ static inline void ring_rouse(struct segment_header *s)
         ring_rouse_slow(s);
 }
 
+/* A record can also be written in its place, which saves a copy: ring_place(), all members behind `tid`, the items, one
+ * behind the other from the end of the struct on, ring_commit(). */
+
+/* The first members behind `size`, as one word. */
+static inline uint32_t ring_kind(enum rec_kind kind, uint8_t flags, enum op_id op)
+{
+    return (uint32_t)kind | (uint32_t)flags << 8 | (uint32_t)op << 16;
+}
+_Static_assert(offsetof(struct record, size) == 8 && offsetof(struct record, kind) == 12 && offsetof(struct record, op) == 14,
+               "ring_kind() makes these");
+
+/* Reserves `size` bytes, header and items, and writes the members up to `tid`; kind: ring_kind(). NULL if it is lost, and
+ * counted; data: bytes of captured data that are lost with it. */
+struct record *ring_place(struct segment_header *s, uint32_t size, uint32_t kind, size_t data, uint64_t *ret_pos);
+
+static inline uint32_t ring_item_size(uint32_t len)
+{
+    return (uint32_t)sizeof(struct rec_item) + ROUND_UP(len, 8u);
+}
+
+/* An item's head at w; returns where its data go. */
+static inline char *ring_item(char *w, uint16_t type, uint32_t len)
+{
+    struct rec_item *h = (struct rec_item *)(void *)w;
+
+    *h = (struct rec_item){type, 0, len};
+    return w + sizeof(*h);
+}
+
+/* False if it was lost after all. */
+static inline bool ring_commit(struct segment_header *s, struct record *to, uint64_t pos, uint32_t size)
+{
+    /* The reader gave the reservation up as torn (a debugger held this thread): the cells may be others' now. */
+    if (unlikely(__atomic_load_n(&s->ring_tail, __ATOMIC_RELAXED) > pos)) {
+        count_loss(s, LOSS_RECORD, 1);
+        return false;
+    }
+    __atomic_store_n(&to->seq, pos + 1, __ATOMIC_RELEASE);
+    /* The collector looks at ring_head once more when it has fallen asleep; the exchange in ring_place(), a full
+     * barrier, lies before this load: one of us sees the other. */
+    ring_rouse(s);
+    /* The next record's cells have long left the cache. */
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < 4; i++)
+        __builtin_prefetch((char *)to + ROUND_UP(size, RING_CELL) + i * 64, 1);
+    return true;
+}
+
 /* Writes one record. The caller has filled everything of `r` but seq, size,
  * pid and tid. Returns false if it was lost (and counted). */
 bool ring_write(struct segment_header *s, struct record *r, const struct ring_item *items, unsigned count);

@@ -10,10 +10,10 @@
 #define HIDDEN __attribute__((visibility("hidden")))
 
 struct thread threads[THREADS];
-struct process *process;
-struct probe probe;
-uint8_t probe_no_ticks, probe_fsgsbase;
-HIDDEN uint32_t dispatching;
+HOT_DATA struct process *process;
+HOT_DATA struct probe probe;
+HOT_DATA uint8_t probe_no_ticks, probe_fsgsbase;
+HOT_DATA HIDDEN uint32_t dispatching;
 
 extern char scope_entry_exit[] HIDDEN, scope_entry_enter[] HIDDEN, scope_entry_call[] HIDDEN;
 extern char scope_entry_go_exit[] HIDDEN, scope_entry_go_enter[] HIDDEN, scope_entry_function[] HIDDEN;
@@ -195,7 +195,7 @@ void call_drop_child(struct thread *t)
 }
 
 #define OWN_FDS 32
-static int own_fds[OWN_FDS]; /* descriptor + 1; 0: free */
+HOT_DATA static int own_fds[OWN_FDS]; /* descriptor + 1; 0: free */
 
 int own_fd(long fd)
 {

@@ -98,6 +98,7 @@ static inline struct thread *thread_get(struct process *p)
     uint64_t key = arch_thread_pointer() | 1;
     struct thread *t = &threads[thread_hash(key)];
 
+    __asm__("" : "+r"(t)); /* the address is worked out once, not for each member */
     if (likely(__atomic_load_n(&t->key, __ATOMIC_ACQUIRE) == key && t->owner == p->pid))
         return t;
     return thread_find(p, key);

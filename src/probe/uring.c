@@ -40,8 +40,8 @@ struct uring {
     int files[FILES];
 };
 
-static struct uring rings[URINGS] = {[0 ... URINGS - 1] = {.fd = -1}};
-uint32_t uring_count;
+static struct uring rings[URINGS]; /* a place that was never used has pid 0, as if another process had filled it */
+HOT_DATA uint32_t uring_count;
 
 /* The operations that correspond to an observed call. */
 static enum op_id op_of_sqe(uint8_t opcode)
@@ -380,7 +380,7 @@ HIDDEN void uring_made(struct segment_header *s, int fd, const void *params)
             continue;
         if (!__atomic_compare_exchange_n(&rings[i].fd, &free, -2, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
             continue;
-        if (free >= 0) { /* inherited: counted in the parent, and nobody here holds it */
+        if (free >= 0 && rings[i].pid) { /* inherited: counted in the parent, and nobody here holds it */
             __atomic_fetch_sub(&uring_count, 1, __ATOMIC_RELAXED);
             rings[i].busy = 0;
         }

@@ -54,6 +54,7 @@ struct probe {
     bool timing;
     bool leaving;                   /* about to be taken out: calls of functions are left alone from now on */
     uint8_t sandboxed;              /* no system calls of our own: enum sandbox; 0: we may make them */
+    uint32_t ring_off;              /* segment_ring(fd_cap) */
     char lib[4096];                 /* path of this library, as LD_PRELOAD shall name it */
     char socket[128];               /* SCOPE_SOCKET: the collector's name and the session's secret */
     uint64_t netns;                 /* cookie of the network namespace where the name was reached; 0: none so far */

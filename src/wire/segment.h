@@ -39,7 +39,7 @@
 #include "wire/syscalls.h"
 
 #define SEG_MAGIC    UINT64_C(0x3147455365706353) /* "ScpeSEG1" */
-#define SEG_VERSION  4u
+#define SEG_VERSION  5u
 #define SEG_NAME     "scope" /* memfd name; seen in /proc/PID/maps as /memfd:scope */
 
 #define RING_CELL      32u
@@ -216,14 +216,14 @@ struct segment_header {
     uint32_t wakes;           /* 1: writers look at `asleep`; 0: they may make no system calls (seccomp) */
     struct op_counter op[OP_MAX] __attribute__((aligned(64)));
 
-    /* --- written by both --- */
-    struct tls_want tls[TLS_WANTS] __attribute__((aligned(64)));
-
     /* --- written once by the probe, long and mostly empty: untouched pages cost nothing --- */
     char comm[16];            /* as the kernel named the program when it began, or when it was attached to */
     char exe[SEG_PATH_MAX];   /* /proc/self/exe */
     char cwd[SEG_PATH_MAX];
     char argv[SEG_ARGV_MAX];
+
+    /* --- written by both; at the end, so that the start of a process fills no pages with it --- */
+    struct tls_want tls[TLS_WANTS] __attribute__((aligned(64)));
 };
 
 _Static_assert(sizeof(struct fd_entry) == 64, "one cache line per descriptor");

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rights.h"
+
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
+
+#include "descriptors.h"
+#include "uring.h"
+
+#define HIDDEN __attribute__((visibility("hidden")))
+#define PR_SYS_DISPATCH_INCLUSIVE_ON_ 2
+#define SANDBOX_FDS 32
+
+HIDDEN __attribute__((noinline)) bool dispatched(const struct plan_slot *slot)
+{
+    const struct thread *t = thread_left();
+    const struct dispatch *d = t ? &t->dispatch : NULL;
+
+    if (!d || !d->on || t->owner != process->pid || t->child_pid || (d->selector && !*d->selector))
+        return false;
+    return (slot->site_pc - d->lo < d->len) == d->inclusive;
+}
+
+static bool was_timed; /* before a call that may forbid reading the time stamp counter */
+
+HIDDEN void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
+{
+    uint32_t what = (uint32_t)r->arg0; /* int: the kernel doesn't look at the upper half */
+    bool strict = op == OP_prctl ? what == PR_SET_SECCOMP && r->arg1 == SECCOMP_MODE_STRICT
+                                 : what == SECCOMP_SET_MODE_STRICT;
+    bool dispatch = op == OP_prctl && what == PR_SET_SYSCALL_USER_DISPATCH_ && r->arg1;
+    bool filter = op == OP_prctl ? what == PR_SET_SECCOMP && r->arg1 == SECCOMP_MODE_FILTER
+                                 : what == SECCOMP_SET_MODE_FILTER;
+
+    /* Calls of ours would come to the program as SIGSYS. */
+    if (dispatch)
+        filter = true;
+    if (op == OP_prctl && what == PR_SET_TSC && (int)r->arg1 == PR_TSC_SIGSEGV)
+        probe_no_ticks = 1;
+    if (op == OP_prctl && what == PR_SET_TSC && (int)r->arg1 == PR_TSC_ENABLE && probe.clock == SEG_CLOCK_TSC)
+        probe_no_ticks = 0;
+    if ((strict || filter) && (!probe.sandboxed || (probe.sandboxed == SANDBOX_DISPATCH && !dispatch))) {
+        for (int fd = 0; !probe.sandboxed && fd < SANDBOX_FDS && !foreign(); fd++) { /* the last chance to learn this */
+            struct fd_entry *e = fd_entry(s, fd);
+
+            if (e && !(e->state & FDS_READS))
+                kind_of_fd(fd, e);
+        }
+        for (int fd = 0; !probe.sandboxed && fd < GUEST_ASKED && process->slow & SLOW_BORROWED; fd++) {
+            struct fd_entry e = {0};
+            enum fd_kind kind = kind_of_fd(fd, &e);
+
+            guest_fds[fd] = (uint8_t)(kind | (e.state & FDS_READS ? GUEST_READS : 0));
+        }
+        was_timed = !probe_no_ticks;
+        if (strict) /* it disables the counter too, if the kernel was built so */
+            probe_no_ticks = 1;
+        s->wakes = 0; /* no writer may wake the collector any more: it stays awake from now on */
+        ring_rouse_slow(s);
+        probe.sandboxed = SANDBOX_ASKED; /* until the result is known */
+    }
+}
+
+HIDDEN void leave_dispatch(struct segment_header *s, struct thread *t, const struct regs *r)
+{
+    bool on = (int64_t)r->result >= 0 && r->arg1;
+
+    if ((int64_t)r->result >= 0 && t) {
+        dispatching += (uint32_t)on - (uint32_t)t->dispatch.on;
+        t->dispatch = (struct dispatch){on, r->arg1 == PR_SYS_DISPATCH_INCLUSIVE_ON_, r->arg2, r->arg3,
+                                        (const volatile uint8_t *)r->arg4};
+    }
+    if (probe.sandboxed == SANDBOX_ASKED)
+        probe.sandboxed = on ? SANDBOX_DISPATCH : 0;
+    else if (probe.sandboxed == SANDBOX_DISPATCH && !dispatching)
+        probe.sandboxed = 0;
+    else
+        return;
+    s->wakes = !probe.sandboxed;
+    if (on)
+        ring_note(s, NOTE_DISPATCH, NULL, 0);
+}
+
+HIDDEN void leave_prctl(struct segment_header *s, int64_t ret)
+{
+    probe.sandboxed = ret >= 0 ? SANDBOX_SECCOMP : dispatching ? SANDBOX_DISPATCH : 0;
+    if (ret < 0) {
+        if (was_timed)
+            probe_no_ticks = 0;
+        s->wakes = !probe.sandboxed;
+        return;
+    }
+    ring_note(s, NOTE_SECCOMP, NULL, 0);
+    if (uring_count)
+        ring_note(s, NOTE_IO_URING, NULL, 0);
+}
