@@ -124,6 +124,8 @@ static inline uint64_t unzigzag(uint64_t v)
 }
 
 uint32_t crc32c(const void *p, size_t len);
+/* The same, for CPUs that have no instruction for it. */
+uint32_t crc32c_by_table(const void *p, size_t len);
 
 void journal_head_put(uint8_t p[JOURNAL_HEAD]);
 /* 0, -EBADMSG, or -EPROTONOSUPPORT; *ret_version is set unless it is no journal. */

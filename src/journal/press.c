@@ -135,7 +135,7 @@ size_t press_body(struct press *p, uint8_t *body, size_t len, unsigned ms)
             return 0;
         sem_wait(&p->done); /* it came at the last moment */
     }
-    got = p->out_len < len - len / 8 ? p->out_len : 0;
+    got = p->state == DONE && p->out_len < len - len / 8 ? p->out_len : 0;
     if (got)
         memcpy(body, p->out, got);
     p->state = FREE;

@@ -1294,6 +1294,22 @@ static void test_compressed(void **state)
     close(fd);
 }
 
+/* RFC 3720, B.4; and both ways of doing it agree on all lengths. */
+static void test_crc(void **state)
+{
+    uint8_t bytes[100];
+
+    memset(bytes, 0, sizeof(bytes));
+    assert_int_equal(crc32c(bytes, 32), 0x8a9136aa);
+    memset(bytes, 0xff, sizeof(bytes));
+    assert_int_equal(crc32c(bytes, 32), 0x62a8ab43);
+    assert_int_equal(crc32c("123456789", 9), 0xe3069283);
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)(i * 37);
+    for (size_t len = 0; len < sizeof(bytes); len++)
+        assert_int_equal(crc32c(bytes, len), crc32c_by_table(bytes, len));
+}
+
 /* test_journal --seeds DIRECTORY: for tests/fuzz/fuzz_journal.c. */
 static int write_seeds(const char *directory)
 {
@@ -1331,6 +1347,7 @@ int main(int argc, char **argv)
     if (argc == 3 && strcmp(argv[1], "--seeds") == 0)
         return write_seeds(argv[2]);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_crc),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_many_fields),
