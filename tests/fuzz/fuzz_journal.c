@@ -56,18 +56,23 @@ static uint64_t read_all(int fd, const struct journal_want *want, size_t size)
     struct journal_reader *r = journal_reader_new(dup(fd), want, &version);
     struct journal_damage d;
     struct ev_record got;
-    uint64_t n = 0, counted;
+    uint64_t n = 0, counted, position[4] = {0};
 
     if (!r)
         return 0;
-    for (; journal_next(r, &got); n++)
+    for (; journal_next(r, &got); n++) {
         look_at(&got);
+        position[n % 4] = journal_position(r);
+    }
     journal_reader_damage(r, &d);
     if (d.bytes > size || d.torn_bytes > size)
         abort();
     journal_last(r, 5);
     for (counted = 0; journal_next(r, &got); counted++)
         look_at(&got);
+    for (size_t i = 0; i < 8; i++) /* numbers may be there twice: found is one of them, or none */
+        if (journal_seek(r, position[i % 4] + i / 4) && journal_next(r, &got))
+            look_at(&got);
     journal_last(r, UINT64_MAX);
     journal_count(r);
     journal_more(r);
