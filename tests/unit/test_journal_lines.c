@@ -243,12 +243,50 @@ static void test_positions_of_wanted(void **state)
     journal_reader_free(all);
 }
 
+/* Of another's journal, names may be anything: its lines are JSON all the same, and nothing in them acts on a terminal. */
+static void test_hostile_names(void **state)
+{
+    static const char *const names[] = {"a\"b", "\x1b[31m", "\\", "\xff", ""};
+    const struct tm_process p = {.pid = 1, .host = "\x1b[1m", .proc = "\"", .cmd = "\n", .cgroup = "\x9b", .id = "\x1b"};
+    int fd = memfd_create("journal", MFD_CLOEXEC);
+    struct journal_writer *w = journal_writer_new(dup(fd));
+    struct ndjson *n = ndjson_new();
+    struct buf b = BUF_INIT;
+    struct journal_reader *r;
+    struct ev_record got;
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        const struct tm_field f = {.name = names[i], .name_len = (uint8_t)strlen(names[i]), .type = TM_BOOL};
+        const struct ev_record e = {.kind = EV_EVENT, .who = &p, .time_ns = 1, .sourcetype = "\x1b", .source = "\"", .fields = &f, .field_count = 1};
+
+        assert_true(journal_write(w, &e));
+    }
+    assert_true(journal_flush(w, 10000));
+    journal_writer_free(w, 10000);
+    r = journal_reader_new(fd, NULL, NULL);
+    assert_non_null(r);
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        assert_true(journal_next(r, &got));
+        assert_string_equal(got.fields[0].name, names[i]);
+        buf_reset(&b);
+        ndjson_record(n, &b, &got);
+        b.len--; /* the newline */
+        for (const char *c = buf_cstr(&b); *c; c++)
+            assert_true((unsigned char)*c >= ' ' && *c != 0x7f);
+    }
+    assert_non_null(strstr(b.p, "\"data\":{\"\":false}"));
+    buf_free(&b);
+    ndjson_free(n);
+    journal_reader_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_lines),
         cmocka_unit_test(test_positions),
         cmocka_unit_test(test_positions_of_wanted),
+        cmocka_unit_test(test_hostile_names),
     };
 
     return cmocka_run_group_tests(tests, make_journal, forget_journal);
