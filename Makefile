@@ -9,10 +9,12 @@
 #   make run CMD="ls -l"   the same for a command of yours
 #   make test              builds, then runs every test
 #   make bench             measures what observing costs (docs/HOWTO_TEST.md, "Benchmarks")
+#   make budget            counts the collector's instructions for a request of nginx, by stage (bench/budget)
+#   make pairs             compares in short slices (bench/pairs); BEFORE=FILE: also with another build's scope
 #   make install           PREFIX=/usr/local, DESTDIR=
 #   make clean
 #
-# Variables: BUILD=build (build directory), NINJAFLAGS, BENCHFLAGS (bench/run --help).
+# Variables: BUILD=build (build directory), NINJAFLAGS, BENCHFLAGS (bench/run --help), BEFORE (budget, pairs).
 # Missing build and test packages are installed by install_build_tools.sh (Debian, Ubuntu).
 
 ARCH   := $(shell uname -m)
@@ -24,7 +26,7 @@ CMD    ?=
 
 export CMD
 
-.PHONY: all run test bench install clean
+.PHONY: all run test bench budget pairs install clean
 .NOTPARALLEL:
 
 all:
@@ -46,6 +48,15 @@ bench: all
 	@./install_build_tools.sh
 	@ninja -C $(BUILD) $(NINJAFLAGS) bench-programs
 	@bench/run --scope $(BIN) --programs $(BUILD)/bench $(BENCHFLAGS)
+
+budget: all
+	@./install_build_tools.sh
+	@bench/budget --scope $(BIN) $(if $(BEFORE),--before $(BEFORE)) $(BENCHFLAGS)
+
+pairs: all
+	@./install_build_tools.sh
+	@ninja -C $(BUILD) $(NINJAFLAGS) bench-programs
+	@bench/pairs --scope $(BIN) --programs $(BUILD)/bench $(if $(BEFORE),--before $(BEFORE)) $(BENCHFLAGS)
 
 install: all
 	meson configure $(BUILD) -Dprefix=$(PREFIX)

@@ -97,6 +97,9 @@ struct config {
         } snapshot;
     } libscope;
     struct {
+        int priority;           /* nice value, -20..19; new since 1.4 */
+    } collector;
+    struct {
         bool enable;
         struct cfg_transport transport;
         char *authtoken;        /* NULL if none */

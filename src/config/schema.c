@@ -180,6 +180,13 @@ const struct key schema[] = {
     {.path = "libscope.snapshot.backtrace", .kind = KEY_BOOL, AT(libscope.snapshot.backtrace), .def = "false",
      .env = "SCOPE_SNAPSHOT_BACKTRACE", .missing = "the snapshot of a crash", .help = "Write a backtrace."},
 
+    {.path = "collector", .kind = KEY_SECTION, .help = "The process that writes what is observed."},
+    {.path = "collector.priority", .kind = KEY_INT, AT(collector.priority), .min = (uint64_t)-20, .max = 19,
+     .def = "-10", .env = "SCOPE_COLLECTOR_PRIORITY",
+     .help = "Its nice value when it is started (nice(1)). Below 0 it gets its turn before programs with hundreds of "
+             "runnable threads have filled the rings, which takes root or CAP_SYS_NICE; above 0 it takes less from a "
+             "program that needs all CPUs, and more may be lost."},
+
     {.path = "cribl", .kind = KEY_SECTION,
      .help = "One Cribl destination for everything. If it is on, events and metrics (as ndjson) both go there, "
              "payloads over a connection of their own, configevent is on, and the log level is at least warning."},
@@ -285,6 +292,8 @@ char *key_expected(const struct key *k)
         if (k->max == UINT_MAX)
             return xasprintf("a number of %llu or more", (unsigned long long)k->min);
         return xasprintf("a number from %llu to %llu", (unsigned long long)k->min, (unsigned long long)k->max);
+    case KEY_INT:
+        return xasprintf("a number from %lld to %lld", (long long)k->min, (long long)k->max);
     case KEY_WORD:
         return list_words(k);
     case KEY_STRING:

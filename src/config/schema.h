@@ -21,6 +21,7 @@ enum key_kind {
     KEY_SECTION, /* map of further keys */
     KEY_BOOL,
     KEY_UINT, /* min..max */
+    KEY_INT,  /* the same, read as int64_t */
     KEY_WORD, /* one of words, stored as its index */
     KEY_STRING,
     KEY_PREFIX, /* string that ends with a dot unless it is empty */
@@ -50,7 +51,7 @@ struct key {
     size_t offset;
     const char *const *words; /* KEY_WORD: NULL-terminated */
     unsigned word_mask;       /* KEY_WORD: which of them are allowed here; 0: all */
-    uint64_t min, max;        /* KEY_UINT */
+    uint64_t min, max;        /* KEY_UINT, KEY_INT */
     bool clamp;               /* KEY_UINT: larger values become max, with a remark */
     bool optional;            /* '' and an empty value mean: not set */
     bool secret;

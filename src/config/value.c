@@ -206,6 +206,24 @@ static int store_uint(const struct key *k, void *at, const char *text, struct co
     return r;
 }
 
+static int store_int(const struct key *k, void *at, const char *text, struct complaint *c)
+{
+    char *end;
+    long long n;
+    int value;
+
+    if (!*text || text[strspn(text, "-0123456789")])
+        return refuse(k, text, c);
+    errno = 0;
+    n = strtoll(text, &end, 10);
+    if (errno || *end || n < (int64_t)k->min || n > (int64_t)k->max)
+        return refuse(k, text, c);
+    value = (int)n;
+    if (at)
+        memcpy(at, &value, sizeof(value));
+    return 0;
+}
+
 int key_store(const struct key *k, void *obj, const char *text, struct complaint *c)
 {
     void *at = obj && k->base != BASE_NONE ? (char *)obj + k->offset : NULL;
@@ -228,6 +246,8 @@ int key_store(const struct key *k, void *obj, const char *text, struct complaint
         return 0;
     case KEY_UINT:
         return store_uint(k, at, text, c);
+    case KEY_INT:
+        return store_int(k, at, text, c);
     case KEY_WORD:
         for (int i = 0; k->words[i]; i++) {
             if ((k->word_mask && !(k->word_mask & 1u << i)) || strcmp(k->words[i], text) != 0)
@@ -280,6 +300,7 @@ char *key_text(const struct key *k, const void *obj)
     const char *s;
     unsigned u;
     bool b;
+    int i;
 
     if (k->base == BASE_NONE)
         return k->def ? xstrdup(k->def) : NULL;
@@ -290,6 +311,9 @@ char *key_text(const struct key *k, const void *obj)
     case KEY_UINT:
         memcpy(&u, at, sizeof(u));
         return xasprintf("%u", u);
+    case KEY_INT:
+        memcpy(&i, at, sizeof(i));
+        return xasprintf("%d", i);
     case KEY_WORD:
         memcpy(&u, at, sizeof(u));
         return xstrdup(k->words[u]);

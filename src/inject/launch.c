@@ -139,11 +139,11 @@ static bool is_relative_file(const struct cfg_transport *t)
 
 /* Where the kernel schedules by sessions (sched(7), "The autogroup feature") a nice value counts within its session only,
  * and each session has one of its own. */
-static void raise_session(void)
+static void raise_session(int nice)
 {
     int fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
     char text[8];
-    int n = snprintf(text, sizeof(text), "%d", COLLECTOR_NICE);
+    int n = snprintf(text, sizeof(text), "%d", nice);
 
     if (fd < 0)
         return;
@@ -164,6 +164,7 @@ void launch_detach(const struct config *config, const int *keep_fds, size_t keep
 {
     static const int limits[] = {RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_STACK};
     struct sigaction def = {.sa_handler = SIG_DFL}, ignore = {.sa_handler = SIG_IGN};
+    const int nice = config ? config->collector.priority : COLLECTOR_NICE;
     sigset_t none;
     int null;
 
@@ -185,8 +186,8 @@ void launch_detach(const struct config *config, const int *keep_fds, size_t keep
      * would leave it one share in hundreds, and a program of a real-time class none. Where raising it is not allowed it
      * stays. */
     sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
-    setpriority(PRIO_PROCESS, 0, COLLECTOR_NICE);
-    raise_session();
+    setpriority(PRIO_PROCESS, 0, nice);
+    raise_session(nice);
     if (!has_relative_path(config) && chdir("/") < 0) {
         /* Stays where it is: nothing depends on it but unmounting. */
     }

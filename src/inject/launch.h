@@ -42,8 +42,8 @@ typedef int (*launch_collector_fn)(void *ctx, int listen_fd, int ready_fd, const
 
 /* Starts a collector process: no child of the caller, in a session of its own, without terminal, working directory "/"
  * (unless `config` has a relative path), default signals, standard descriptors on /dev/null (but where `config` names
- * stdout or stderr as a destination), soft resource limits raised to the hard ones, priority raised where that is
- * allowed. Returns when it accepts processes. The value of $SCOPE_SOCKET (malloc'ed) is returned; session, which may be NULL, gets
+ * stdout or stderr as a destination), soft resource limits raised to the hard ones, with the nice value that
+ * `config` says where that is allowed. Returns when it accepts processes. The value of $SCOPE_SOCKET (malloc'ed) is returned; session, which may be NULL, gets
  * its socket and the collector's pid and is saved. 0 or -errno. */
 int launch_collector(const struct config *config, struct session *session, launch_collector_fn run, void *ctx,
                      char **ret_socket);

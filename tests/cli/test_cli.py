@@ -207,6 +207,15 @@ def exit_statuses_of_run(ctx):
 
 
 @test()
+def priority_of_the_collector(ctx):
+    for value in ("5", "0"):
+        script = ("p=$(sed -n 's/.*\"collector\": *\\([0-9]*\\).*/\\1/p' \"$SCOPE_HOME\"/history/*/session.json | tail -1);"
+                  " cut -d' ' -f19 /proc/$p/stat")
+        ran = ctx.run(["env", "SCOPE_COLLECTOR_PRIORITY=" + value, ctx.scope, "run", "sh", "-c", script])
+        equal(ran.out.decode().strip(), value, "nice value")
+
+
+@test()
 def files_that_the_kernel_does_not_execute(ctx):
     """Scripts without "#!" go to sh, other files don't: of a program for another machine sh would make commands."""
     def statuses(content):

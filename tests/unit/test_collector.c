@@ -641,6 +641,41 @@ static void test_sleep(void **state)
     writer_free(&other);
 }
 
+/* How long a quiet ring is left alone at most: longer where its writers wake us, but not once they have. */
+static void test_nap(void **state)
+{
+    const uint64_t ms = 1000000;
+    struct writer w = prog((uint32_t)getpid());
+    uint32_t *words[1];
+    struct segment *seg;
+
+    (void)state;
+    w.h->wakes = 1;
+    attach(&w);
+    seg = c.segments;
+    for (int i = 0; i < 8; i++)
+        segments_drain(&c, true);
+    assert_int_equal(seg->interval, 5 * ms);
+    assert_int_equal(segments_nap(&c, words, 1), 1);
+    assert_int_equal(w.h->asleep, SEG_NAPPING);
+    for (int i = 0; i < 8; i++)
+        segments_drain(&c, true);
+    assert_int_equal(seg->interval, 20 * ms);
+    w.h->wakes = 0; /* it has entered a sandbox */
+    segments_drain(&c, true);
+    assert_int_equal(seg->interval, 5 * ms);
+    w.h->wakes = 1;
+    segments_nap(&c, words, 1);
+    for (int i = 0; i < 8; i++)
+        segments_drain(&c, true);
+    w.h->asleep = SEG_AWAKE; /* a part is filled */
+    segments_hurry(&c);
+    assert_int_equal(segments_due(&c), 0);
+    segments_drain(&c, false);
+    assert_in_range(segments_due(&c), 0, 5 * ms);
+    writer_free(&w);
+}
+
 static bool readable(const struct doze *d, int ms)
 {
     struct pollfd p = {.fd = doze_fd(d), .events = POLLIN};
@@ -1625,8 +1660,9 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_dots), T(test_per_operation), T(test_console),
-        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_sleep), T(test_doze),
-        T(test_upgrade), T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall),
+        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_sleep), T(test_nap),
+        T(test_doze),
+      T(test_upgrade), T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall),
         cmocka_unit_test_setup_teardown(test_exec_behind_a_ring_that_waits, setup_syscalls, teardown),
         T(test_short_life), T(test_exec_fails), T(test_fork_told_late), T(test_killed_child), T(test_inner_child),
         T(test_claims_about_others), T(test_forged_identity), T(test_many_vforks), T(test_unnumbered_children), T(test_number_of_a_thread), T(test_unwatched),

@@ -196,6 +196,7 @@ static void test_defaults(void **state)
     assert_int_equal(c->libscope.summaryperiod, 10);
     assert_string_equal(c->libscope.commanddir, "/tmp");
     assert_false(c->libscope.lossless);
+    assert_int_equal(c->collector.priority, -10);
     assert_int_equal(c->libscope.log.level, CFG_LOG_WARNING);
     assert_int_equal(c->libscope.log.transport.type, CFG_FILE);
     assert_string_equal(c->libscope.log.transport.path, "/tmp/scope.log");
@@ -352,6 +353,10 @@ static void test_problems(void **state)
         {"metric: {format: {verbosity: 99999999999999999999999}}", "9 is used", 0, 1},
         {"metric: {format: {statsdmaxlen: 0}}", "expected a number from 1 to 65507", 1, 0},
         {"libscope: {summaryperiod: 0}", "expected a number from 1 to 31536000", 1, 0},
+        {"collector: {priority: -21}", "expected a number from -20 to 19", 1, 0},
+        {"collector: {priority: 20}", "expected a number from -20 to 19", 1, 0},
+        {"collector: {priority: 1-}", "expected a number from -20 to 19", 1, 0},
+        {"collector: {priority: ''}", "expected a number from -20 to 19", 1, 0},
         {"event: {format: {maxeventpersec: 4294967296}}", "expected a number of 0 or more", 1, 0},
         {"metric: {format: {type: prometheus}}", "\"prometheus\" can't be used; expected one of statsd, ndjson", 1, 0},
         {"metric: {format: {type: Statsd}}", "did you mean statsd?", 1, 0},
@@ -752,6 +757,7 @@ static const char *other_value(const struct key *k)
     case KEY_BOOL:
         return !strcmp(k->def, "true") ? "false" : "true";
     case KEY_UINT:
+    case KEY_INT:
         return "7";
     case KEY_WORD:
         for (size_t i = 0; k->words[i]; i++)
