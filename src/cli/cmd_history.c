@@ -298,7 +298,7 @@ const struct cli_command command_history = {
     .usage = "[OPTIONS]",
     .description =
         "On a narrow terminal texts are cut, and columns that matter less left out; -i and -j show everything. "
-        "TOTAL EVENTS is NA when events went elsewhere than to a file. LOST counts records that could not be kept or "
+        "TOTAL EVENTS is NA when events went elsewhere than to a file or journal. LOST counts records that could not be kept or "
         "delivered, and places in code whose calls can't be seen (site, see `scope logs`); `-i N` shows them by kind. "
         "EXIT is the program's status or the signal that ended it, ? if the collector could not learn it.",
     .options = options,

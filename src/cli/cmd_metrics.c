@@ -358,7 +358,7 @@ const struct cli_command command_metrics = {
     .usage = "[OPTIONS]",
     .description =
         "Prints one line per sample in the order in which they were sent. Counters are the difference since the sample "
-        "before. Sessions in StatsD format can be read as well; that format has no times. --graph and --cols need "
+        "before. Files in StatsD format can be read as well; that format has no times. --graph and --cols need "
         "--metric.",
     .options = options,
     .more_options = cli_session_options,

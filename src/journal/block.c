@@ -4,13 +4,16 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "journal/crc.h"
 #include "journal/format.h"
 
 /* CRC32C (Castagnoli, reflected polynomial 0x82f63b78; RFC 3720, B.4), eight bytes at a time. */
 static uint32_t table[8][256];
+static bool by_cpu;
 
 static void __attribute__((constructor)) make_table(void)
 {
+    by_cpu = arch_has_crc32c();
     for (unsigned i = 0; i < 256; i++) {
         uint32_t v = i;
 
@@ -23,11 +26,8 @@ static void __attribute__((constructor)) make_table(void)
             table[k][i] = table[k - 1][i] >> 8 ^ table[0][table[k - 1][i] & 0xff];
 }
 
-uint32_t crc32c(const void *bytes, size_t len)
+static uint32_t by_table(uint32_t v, const uint8_t *p, size_t len)
 {
-    const uint8_t *p = bytes;
-    uint32_t v = ~0u;
-
     for (; len >= 8; len -= 8, p += 8) {
         uint32_t a = get_u32(p) ^ v, b = get_u32(p + 4);
 
@@ -36,19 +36,31 @@ uint32_t crc32c(const void *bytes, size_t len)
     }
     for (; len; len--)
         v = v >> 8 ^ table[0][(v ^ *p++) & 0xff];
-    return ~v;
+    return v;
 }
+
+uint32_t crc32c(const void *bytes, size_t len)
+{
+    return ~(by_cpu ? arch_crc32c(~0u, bytes, len) : by_table(~0u, bytes, len));
+}
+
+uint32_t crc32c_by_table(const void *bytes, size_t len)
+{
+    return ~by_table(~0u, bytes, len);
+}
+
+static const uint8_t journal_magic[8] = {'S', 'C', 'O', 'P', 'E', 'J', 'N', 'L'};
 
 void journal_head_put(uint8_t p[JOURNAL_HEAD])
 {
-    memcpy(p, JOURNAL_MAGIC, 8);
+    memcpy(p, journal_magic, sizeof(journal_magic));
     put_u32(p + 8, JOURNAL_VERSION);
     put_u32(p + 12, crc32c(p, 12));
 }
 
 int journal_head_get(const uint8_t p[JOURNAL_HEAD], unsigned *ret_version)
 {
-    if (memcmp(p, JOURNAL_MAGIC, 8) != 0 || get_u32(p + 12) != crc32c(p, 12))
+    if (memcmp(p, journal_magic, sizeof(journal_magic)) != 0 || get_u32(p + 12) != crc32c(p, 12))
         return -EBADMSG;
     *ret_version = get_u32(p + 8);
     return *ret_version == JOURNAL_VERSION ? 0 : -EPROTONOSUPPORT;

@@ -9,7 +9,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#define JOURNAL_MAGIC     "SCOPEJNL"
 #define JOURNAL_VERSION   1u
 #define JOURNAL_HEAD      16u /* magic, version, CRC32C of both */
 
@@ -123,7 +122,9 @@ static inline uint64_t unzigzag(uint64_t v)
     return v >> 1 ^ (0 - (v & 1));
 }
 
-uint32_t crc32c(const void *p, size_t len);
+uint32_t crc32c(const void *bytes, size_t len);
+/* The same, for CPUs that have no instruction for it. */
+uint32_t crc32c_by_table(const void *bytes, size_t len);
 
 void journal_head_put(uint8_t p[JOURNAL_HEAD]);
 /* 0, -EBADMSG, or -EPROTONOSUPPORT; *ret_version is set unless it is no journal. */

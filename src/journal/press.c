@@ -93,7 +93,7 @@ struct press *press_new(void)
     pthread_attr_destroy(&attr);
     if (rc == 0)
         return p;
-    let_go(p);
+    p->owners = 1; /* there is no thread */
     let_go(p);
     return NULL;
 }
@@ -135,7 +135,7 @@ size_t press_body(struct press *p, uint8_t *body, size_t len, unsigned ms)
             return 0;
         sem_wait(&p->done); /* it came at the last moment */
     }
-    got = p->out_len < len - len / 8 ? p->out_len : 0;
+    got = p->state == DONE && p->out_len < len - len / 8 ? p->out_len : 0;
     if (got)
         memcpy(body, p->out, got);
     p->state = FREE;

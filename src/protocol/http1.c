@@ -78,41 +78,61 @@ static void not_http(struct http1 *h, uint64_t now)
 
 /* --- heads --- */
 
-/* The head is complete: p is its text, or what was kept of it, and what the excess said. */
-static void head_over(struct http1 *h, struct side *s, const char *p, size_t len, const struct excess *excess,
-                      uint64_t now)
+/* The head is complete: its lines were read. */
+static void head_over(struct http1 *h, struct side *s, struct http_head *head, struct http1_framing *f, uint64_t now)
+{
+    struct slice upgrade_to = {0};
+
+    head->dir = dir_of(h, s);
+    head->content_length = -1;
+    head->first_ns = s->first_ns;
+    head->last_ns = now;
+    http1_fields_end(f);
+    if (f->has_length && f->has_coding)
+        f->odd |= HTTP_ODD_BOTH;
+    if (f->has_coding && !f->chunked && !head->response)
+        f->odd |= HTTP_ODD_CODING;
+    if (f->has_coding && !head->minor)
+        f->odd |= HTTP_ODD_VERSION;
+    if (f->has_length && !(f->odd & HTTP_ODD_LENGTHS))
+        head->content_length = f->length;
+    head->odd |= f->odd;
+    head->interim = head->response && head->status / 100 == 1 && head->status != 101;
+    s->faulty = false;
+    s->closing |= !head->interim && (f->close || (!head->minor && !f->keep_alive) || (f->odd & ODD_FRAMING));
+    if (head->response) {
+        for (size_t i = 0; i < head->field_count && head->status == 101 && !upgrade_to.p; i++)
+            if (head->fields[i].name.len == 7 && !strncasecmp(head->fields[i].name.p, "upgrade", 7))
+                upgrade_to = head->fields[i].value;
+        http1_take_response(h, s, head, f, upgrade_to, now);
+    } else {
+        http1_take_request(h, s, head, f, now);
+    }
+}
+
+static size_t start_line_length(const char *p, size_t len)
+{
+    const char *lf = memchr(p, '\n', len);
+
+    return lf ? (size_t)(lf - p) + 1 : len;
+}
+
+/* The same of one that was kept, as far as there was room, and what the excess said. */
+static void kept_head_over(struct http1 *h, struct side *s, const struct buf *text, const struct excess *excess,
+                           uint64_t now)
 {
     struct http_field fields[HTTP_FIELDS_MAX];
     struct http1_framing f = {0};
-    struct http_head head = {.dir = dir_of(h, s), .content_length = -1, .first_ns = s->first_ns, .last_ns = now};
-    struct slice upgrade_to = {0};
+    struct http_head head = {0};
+    size_t start = start_line_length(text->p, text->len);
 
-    http1_parse_head(p, len, excess ? excess->minor : -1, &head, fields, &f);
+    if (http1_start_line(text->p, start, excess ? excess->minor : -1, &head))
+        http1_parse_fields(text->p + start, text->len - start, &head, fields, &f);
     if (excess) {
         f = excess->framing;
         head.cut = true;
     }
-    http1_fields_end(&f);
-    if (f.has_length && f.has_coding)
-        f.odd |= HTTP_ODD_BOTH;
-    if (f.has_coding && !f.chunked && !head.response)
-        f.odd |= HTTP_ODD_CODING;
-    if (f.has_coding && !head.minor)
-        f.odd |= HTTP_ODD_VERSION;
-    if (f.has_length && !(f.odd & HTTP_ODD_LENGTHS))
-        head.content_length = f.length;
-    head.odd |= f.odd;
-    head.interim = head.response && head.status / 100 == 1 && head.status != 101;
-    s->faulty = false;
-    s->closing |= !head.interim && (f.close || (!head.minor && !f.keep_alive) || (f.odd & ODD_FRAMING));
-    if (head.response) {
-        for (size_t i = 0; i < head.field_count && head.status == 101 && !upgrade_to.p; i++)
-            if (fields[i].name.len == 7 && !strncasecmp(fields[i].name.p, "upgrade", 7))
-                upgrade_to = fields[i].value;
-        http1_take_response(h, s, &head, &f, upgrade_to, now);
-    } else {
-        http1_take_request(h, s, &head, &f, now);
-    }
+    head_over(h, s, &head, &f, now);
 }
 
 /* Adds to the line beyond the cut; of the start line its end is kept, of others their beginning. */
@@ -147,8 +167,9 @@ static void cut_text(struct side *s)
     if (lf) {
         struct http_field fields[HTTP_FIELDS_MAX];
         struct http_head head = {0};
+        size_t start = start_line_length(s->text.p, whole);
 
-        http1_parse_head(s->text.p, whole, -1, &head, fields, &e->framing);
+        http1_parse_fields(s->text.p + start, whole - start, &head, fields, &e->framing);
     }
     add_excess(e, s->text.p + whole, s->text.len - whole);
     s->text.len = whole;
@@ -204,10 +225,11 @@ static void learn_role(struct http1 *h, const struct side *s, bool response)
     h->requests = response ? proto_other(dir_of(h, s)) : dir_of(h, s);
 }
 
-/* Whether what was kept so far, and a whole start line if `complete`, can begin a message here. */
-static bool check_start(struct http1 *h, struct side *s, const char *p, size_t len, bool complete)
+/* Whether what was kept so far, and a whole start line if `complete`, can begin a message here. Then head has what that
+ * tells. */
+static bool check_start(struct http1 *h, struct side *s, const char *p, size_t len, bool complete,
+                        struct http_head *head)
 {
-    struct http_head head = {0};
     struct excess *e = s->excess;
 
     if (!fits(h, s, http1_begins(p, len)))
@@ -218,12 +240,12 @@ static bool check_start(struct http1 *h, struct side *s, const char *p, size_t l
         e->minor = http1_request_version(e->line, e->len);
         e->in_start_line = false;
         e->len = 0;
-        if (!http1_start_line(p, len, e->minor, &head) || (!head.response && e->minor < 0))
+        if (!http1_start_line(p, len, e->minor, head) || (!head->response && e->minor < 0))
             return false;
-    } else if (!http1_start_line(p, len, -1, &head)) {
+    } else if (!http1_start_line(p, len, -1, head)) {
         return false;
     }
-    learn_role(h, s, head.response);
+    learn_role(h, s, head->response);
     return true;
 }
 
@@ -231,6 +253,7 @@ static bool check_start(struct http1 *h, struct side *s, const char *p, size_t l
 static size_t take_head(struct http1 *h, struct side *s, const uint8_t *p, size_t len, uint64_t now)
 {
     bool in_place = !s->text.len, end = false;
+    struct http_head head;
     size_t n = 0, kept = 0;
 
     if (s->place == IN_START_LINE) {
@@ -242,7 +265,8 @@ static size_t take_head(struct http1 *h, struct side *s, const uint8_t *p, size_
             kept = n;
             in_place = false;
         }
-        if (!check_start(h, s, in_place ? (const char *)p : s->text.p, in_place ? n : s->text.len, lf != NULL)) {
+        head = (struct http_head){0};
+        if (!check_start(h, s, in_place ? (const char *)p : s->text.p, in_place ? n : s->text.len, lf != NULL, &head)) {
             if (s->closing) /* what follows the last message is ignored (RFC 9112, section 9.6) */
                 http1_end(h, dir_of(h, s), now);
             else
@@ -252,12 +276,19 @@ static size_t take_head(struct http1 *h, struct side *s, const uint8_t *p, size_
         if (!lf)
             return len;
         s->place = LINE_BEGIN;
+        if (in_place) {
+            struct http_field fields[HTTP_FIELDS_MAX];
+            struct http1_framing f = {0};
+            size_t rest = http1_parse_fields((const char *)p + n, (len < HTTP_HEAD_MAX ? len : HTTP_HEAD_MAX) - n,
+                                             &head, fields, &f);
+
+            if (rest) {
+                head_over(h, s, &head, &f, now);
+                return n + rest;
+            }
+        }
     }
     n += http1_scan_lines(&s->place, p + n, len - n, &end);
-    if (in_place && end && n <= HTTP_HEAD_MAX) {
-        head_over(h, s, (const char *)p, n, NULL, now);
-        return n;
-    }
     keep_text(s, p + kept, n - kept);
     if (end) {
         struct buf text = s->text;
@@ -265,7 +296,7 @@ static size_t take_head(struct http1 *h, struct side *s, const uint8_t *p, size_
 
         s->text = (struct buf)BUF_INIT;
         s->excess = NULL;
-        head_over(h, s, text.p, text.len, excess, now);
+        kept_head_over(h, s, &text, excess, now);
         buf_free(&text);
         free(excess);
     }

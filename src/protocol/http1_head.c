@@ -23,7 +23,7 @@ static bool is_space(char c)
 /* Obsolete folding leaves line ends within values. */
 static bool is_filler(char c)
 {
-    return is_space(c) || c == '\r' || c == '\n';
+    return c <= ' ' && (is_space(c) || c == '\r' || c == '\n');
 }
 
 static bool is_digit(char c)
@@ -53,7 +53,8 @@ static struct slice trim(const char *p, size_t len)
 
 static bool equals(struct slice s, const char *lower, size_t len)
 {
-    return s.len == len && !strncasecmp(s.p, lower, len);
+    return s.len == len && (s.p[0] | 0x20) == lower[0] &&
+           !strncasecmp(s.p, lower, len); /* most differ in the first one */
 }
 #define EQUALS(s, literal) equals(s, literal, sizeof(literal) - 1)
 
@@ -65,27 +66,44 @@ static size_t without_end(const char *line, size_t len)
     return len;
 }
 
-/* Odd bytes within a line, without its end. Hardly any line has control characters; tabs are looked at for nothing. */
+/* Odd bytes within a line, without its end. */
 static unsigned odd_bytes(const char *line, size_t len)
 {
-    const uint64_t ones = ~UINT64_C(0) / 255, highs = ones << 7;
-    bool control = false;
-    unsigned odd = 0;
-    size_t i = 0;
-    uint64_t x;
+    return (memchr(line, '\r', len) ? HTTP_ODD_LINE : 0u) | (memchr(line, 0, len) ? HTTP_ODD_NUL : 0u);
+}
 
-    for (; i + sizeof(x) <= len; i += sizeof(x)) {
-        memcpy(&x, line + i, sizeof(x));
-        control |= ((x - ones * ' ') & ~x & highs) != 0;
+/* Control characters, line ends included. In blocks, so that bytes are counted in bytes: many at a time. */
+static size_t count_controls(const char *p, size_t len)
+{
+    size_t count = 0;
+
+    while (len) {
+        size_t block = len < 240 ? len : 240;
+        uint8_t n = 0;
+
+        for (size_t i = 0; i < block; i++)
+            n = (uint8_t)(n + ((uint8_t)p[i] < ' '));
+        count += n;
+        p += block;
+        len -= block;
     }
-    for (; i < len; i++)
-        control |= (uint8_t)line[i] < ' ';
-    if (!control)
+    return count;
+}
+
+/* Odd bytes within lines, of whose ends so many bytes are CR or LF. Hardly any line has other control characters; tabs
+ * are looked at for nothing. */
+static unsigned odd_in_lines(const char *p, size_t len, size_t ends)
+{
+    const char *end = p + len;
+    unsigned odd = 0;
+
+    if (count_controls(p, len) == ends)
         return 0;
-    if (memchr(line, '\r', len))
-        odd |= HTTP_ODD_LINE;
-    if (memchr(line, 0, len))
-        odd |= HTTP_ODD_NUL;
+    for (const char *line = p, *lf; line < end; line = lf) {
+        lf = memchr(line, '\n', (size_t)(end - line));
+        lf = lf ? lf + 1 : end;
+        odd |= odd_bytes(line, without_end(line, (size_t)(lf - line)));
+    }
     return odd;
 }
 
@@ -178,7 +196,10 @@ static bool request_line(const char *line, size_t len, int minor, struct http_he
 
 bool http1_start_line(const char *line, size_t len, int minor, struct http_head *head)
 {
+    size_t all = len;
+
     len = without_end(line, len);
+    head->odd |= odd_in_lines(line, all, all - len);
     return len > 4 && !memcmp(line, "HTTP/", 5) ? status_line(line, len, head) : request_line(line, len, minor, head);
 }
 
@@ -326,12 +347,11 @@ void http1_fields_end(struct http1_framing *f)
     f->odd |= HTTP_ODD_LENGTHS;
 }
 
-bool http1_field_line(const char *line, size_t len, struct http1_framing *f, struct http_field *field, bool *folded)
+/* len: without the end of the line. Odd bytes within it are not looked for. */
+static bool field_line(const char *line, size_t len, struct http1_framing *f, struct http_field *field, bool *folded)
 {
     size_t name;
 
-    len = without_end(line, len);
-    f->odd |= odd_bytes(line, len);
     *folded = is_space(line[0]);
     if (*folded) {
         f->odd |= HTTP_ODD_FOLD;
@@ -347,6 +367,7 @@ bool http1_field_line(const char *line, size_t len, struct http1_framing *f, str
     }
     http1_fields_end(f);
     name = token_length(line, len);
+    field->name = (struct slice){line, name};
     if (name == len || line[name] != ':' || !name) {
         const char *colon = memchr(line, ':', len);
 
@@ -355,35 +376,39 @@ bool http1_field_line(const char *line, size_t len, struct http1_framing *f, str
         if (!colon || colon == line)
             return false;
         name = (size_t)(colon - line);
+        field->name = trim(line, name);
     }
-    field->name = trim(line, name);
     field->value = trim(line + name + 1, len - name - 1);
     f->last = field_of(field->name);
     add_value(f, field->value);
     return true;
 }
 
-bool http1_parse_head(const char *p, size_t len, int minor, struct http_head *head, struct http_field *fields,
-                      struct http1_framing *f)
+bool http1_field_line(const char *line, size_t len, struct http1_framing *f, struct http_field *field, bool *folded)
 {
-    const char *end = p + len, *line_end = memchr(p, '\n', len);
-    const struct http_field *host = NULL;
-    size_t count = 0;
-    bool last_kept = false;
+    len = without_end(line, len);
+    f->odd |= odd_bytes(line, len);
+    return field_line(line, len, f, field, folded);
+}
 
-    line_end = line_end ? line_end + 1 : end;
-    if (!http1_start_line(p, (size_t)(line_end - p), minor, head))
-        return false;
-    head->odd |= odd_bytes(p, without_end(p, (size_t)(line_end - p)));
-    for (const char *line = line_end; line < end; line = line_end) {
+size_t http1_parse_fields(const char *p, size_t len, struct http_head *head, struct http_field *fields,
+                          struct http1_framing *f)
+{
+    const char *end = p + len, *line = p;
+    const struct http_field *host = NULL;
+    size_t count = 0, ends = 0;
+    bool last_kept = false, over = false;
+
+    while (line < end && !over) {
+        const char *lf = memchr(line, '\n', (size_t)(end - line)), *next = lf ? lf + 1 : end;
+        size_t all = (size_t)(next - line), text = without_end(line, all);
         struct http_field field;
         bool folded;
 
-        line_end = memchr(line, '\n', (size_t)(end - line));
-        line_end = line_end ? line_end + 1 : end;
-        if (line[0] == '\n' || (line[0] == '\r' && line + 1 < end && line[1] == '\n'))
-            break;
-        if (!http1_field_line(line, (size_t)(line_end - line), f, &field, &folded)) {
+        ends += all - text;
+        if (lf && !text) {
+            over = true;
+        } else if (!field_line(line, text, f, &field, &folded)) {
             last_kept = false;
         } else if (folded) { /* the value, as sent, goes on to where this line's ends */
             struct slice *value = &fields[count - (count > 0)].value;
@@ -403,10 +428,12 @@ bool http1_parse_head(const char *p, size_t len, int minor, struct http_head *he
             head->cut = true;
             last_kept = false;
         }
+        line = next;
     }
+    f->odd |= odd_in_lines(p, (size_t)(line - p), ends);
     if (host)
         head->host = host->value;
     head->fields = fields;
     head->field_count = count;
-    return true;
+    return over ? (size_t)(line - p) : 0;
 }

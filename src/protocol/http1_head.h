@@ -42,9 +42,9 @@ bool http1_field_line(const char *line, size_t len, struct http1_framing *framin
                       bool *folded);
 /* No other line follows. */
 void http1_fields_end(struct http1_framing *framing);
-/* A head from its start line to the empty line, or to where it was cut. `fields` has room for HTTP_FIELDS_MAX; minor
- * as for http1_start_line(). False only if the start line isn't one. */
-bool http1_parse_head(const char *p, size_t len, int minor, struct http_head *head, struct http_field *fields,
-                      struct http1_framing *framing);
+/* The lines behind a start line, to the empty line, or to where the text ends. `fields` has room for HTTP_FIELDS_MAX.
+ * Returns the length of all, with the empty line; 0: that isn't there. */
+size_t http1_parse_fields(const char *p, size_t len, struct http_head *head, struct http_field *fields,
+                          struct http1_framing *framing);
 
 #endif

@@ -100,7 +100,7 @@ static bool is(const struct slice *name, const char *word)
 {
     size_t len = strlen(word);
 
-    return name->len == len && !strncasecmp(name->p, word, len);
+    return name->len == len && (name->p[0] | 0x20) == word[0] && !strncasecmp(name->p, word, len);
 }
 
 /* Names of header fields don't depend on case. */
@@ -110,6 +110,13 @@ static bool taken(const struct fields *f, const char *name, size_t len)
         if ((f->f[i].name_len ? f->f[i].name_len : strlen(f->f[i].name)) == len && !strncasecmp(f->f[i].name, name, len))
             return true;
     return false;
+}
+
+/* There is none of that name yet. */
+INLINE void add_given(struct fields *f, const char *name, struct slice value)
+{
+    if (value.p)
+        add_mem(f, name, 0, value.p, value.len);
 }
 
 /* The first of that name stays. */
@@ -194,6 +201,8 @@ static void add_headers(struct fields *f, const struct pipeline *pl, const struc
     for (size_t i = 0; i < head->field_count; i++) {
         const struct http_field *h = &head->fields[i];
 
+        if (h->name.len < 10 || h->name.len > 15)
+            continue;
         if (is(&h->name, "user-agent"))
             add_once(f, "http_user_agent", h->value);
         else if (is(&h->name, "x-forwarded-for"))
@@ -217,10 +226,12 @@ static void add_headers(struct fields *f, const struct pipeline *pl, const struc
     }
 }
 
-static void make_room(struct buf *names, const struct http_head *head)
+static void make_room(struct buf *names, const struct pipeline *pl, const struct http_head *head)
 {
     size_t need = 0;
 
+    if (!pl->headers)
+        return;
     for (size_t i = 0; i < head->field_count; i++)
         need += head->fields[i].name.len + 1;
     buf_room(names, need);
@@ -445,15 +456,15 @@ static void *on_request(void *stream, const struct http_head *head, void *early)
     FIELDS(f, ROOM);
     if (!p)
         return early;
-    make_room(&names, head);
+    make_room(&names, p->pl, head);
     if (!scheme.p && head->major < 2)
         scheme = s->tls ? (struct slice){"https", 5} : (struct slice){"http", 4};
-    add_once(&f, "http_method", head->method);
-    add_once(&f, "http_target", head->target);
-    add_once(&f, "http_scheme", scheme);
+    add_given(&f, "http_method", head->method);
+    add_given(&f, "http_target", head->target);
+    add_given(&f, "http_scheme", scheme);
     first = f.n;
     add_str(&f, "http_flavor", 0, flavor(head));
-    add_once(&f, "http_host", head->host);
+    add_given(&f, "http_host", head->host);
     add_headers(&f, p->pl, head, &names, &line);
     add_client(&f, s, client);
     if (has_length(head))
@@ -490,7 +501,7 @@ static void response_event(struct stream *s, const struct http_head *head, struc
     struct address_texts t;
 
     FIELDS(f, ROOM);
-    make_room(&names, head);
+    make_room(&names, s->p->pl, head);
     for (size_t i = 0; k && i < k->first; i++)
         add_field(&f, &k->fields[i]);
     add_str(&f, "http_flavor", 0, flavor(head));

@@ -385,15 +385,18 @@ def a_disk_that_becomes_full(ctx):
     script = ('mount -t tmpfs -o size=64k none "$1" || exit 77; export SCOPE_HOME=$1/home; scope=$2; '
               'hold() { while "$scope" history -r -j | grep -q .; do sleep 0.1; done; }; '
               '"$scope" run sh -c \'i=0; while [ $i -lt 2000 ]; do : </dev/null; i=$((i+1)); done; exit 3\' || echo "status $?"; '
-              'hold; "$scope" history -i 1 -j')
+              'hold; "$scope" history -i 1 -j; "$scope" events -c; "$scope" events -a -j | wc -l; "$scope" metrics -j | wc -l')
     result = ctx.run([ctx.tool("unshare"), *([] if os.geteuid() == 0 else ["-r"]), "-m", "sh", "-c", script, "sh", disk, ctx.scope])
     if result.code != 0 and not result.out:
         raise Skip("file systems can't be mounted here")
-    status, text = result.out.decode().split("\n", 1)
+    status, text, *numbers = result.out.decode().split("\n")[:-1]
     equal(status, "status 3", result.describe())
     session = json.loads(text)
     check(session["lost"].get("destination", 0) > 1000, "what was lost", session)
     check(session["exit_code"] == 3 and not session["telemetry_stopped"], "how it ended", session)
+    counted, events, metrics = map(int, numbers)
+    check(events == counted > 500, "what was kept can be read", result.describe())
+    check(events + metrics + session["lost"]["destination"] >= session["events"] + session["metrics"], "all is there or told", result.describe())
 
 
 @test()

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -651,6 +652,37 @@ static void test_selecting(void **state)
     close(fd);
 }
 
+/* A record is found again by its position, from wherever the reader is. */
+static void test_positions(void **state)
+{
+    const uint64_t many = 30000;
+    int fd = new_file();
+    struct journal_writer *w = writer_of(fd);
+    uint64_t *positions = xcalloc(many, sizeof(*positions));
+    struct journal_reader *r;
+    struct ev_record got;
+
+    for (uint64_t n = 0; n < many; n += 1000) {
+        write_made(w, n, n + 1000);
+        journal_tick(w, n % 3000 ? 1000000 : 0);
+    }
+    journal_writer_free(w, 10000);
+    r = reader_of(fd, NULL);
+    for (uint64_t n = 0; n < many; n++) {
+        assert_true(journal_next(r, &got));
+        positions[n] = journal_position(r);
+    }
+    for (uint64_t i = 0, n = 0; i < 100; i++, n = (n + 17389 + i * 331) % many) {
+        assert_true(journal_seek(r, positions[n]));
+        read_made(r, n, n + (many - n > 3 ? 3 : many - n));
+    }
+    assert_false(journal_seek(r, UINT64_MAX));
+    no_damage(r);
+    journal_reader_free(r);
+    free(positions);
+    close(fd);
+}
+
 /* --- a reader beside the writer --- */
 
 static void test_live(void **state)
@@ -928,6 +960,53 @@ static void test_versions(void **state)
     assert_null(journal_reader_new(again(fd), NULL, &version));
     assert_int_equal(errno, EBADMSG);
     close(fd);
+}
+
+/* A writer that is killed anywhere: what it had flushed is there, and no damage but a torn end. */
+static void test_killed(void **state)
+{
+    FILE *tmp = tmpfile();
+    int fd, pipes[2], status;
+    uint64_t flushed;
+
+    assert_non_null(tmp);
+    fd = fileno(tmp);
+    for (int round = 0; round < 5; round++) {
+        struct journal_damage d;
+        struct journal_reader *r;
+        pid_t child;
+
+        assert_int_equal(ftruncate(fd, 0), 0);
+        assert_int_equal(pipe(pipes), 0);
+        child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            struct journal_writer *w = journal_writer_new(again(fd));
+
+            for (uint64_t n = 0;; n += 1000) {
+                write_made(w, n, n + 1000);
+                journal_flush(w, 10000);
+                if (write(pipes[1], &n, sizeof(n)) != sizeof(n))
+                    _exit(1);
+            }
+        }
+        close(pipes[1]);
+        for (int i = 0; i <= round; i++)
+            assert_int_equal(read(pipes[0], &flushed, sizeof(flushed)), sizeof(flushed));
+        assert_int_equal(kill(child, SIGKILL), 0);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        while (read(pipes[0], &flushed, sizeof(flushed)) == sizeof(flushed))
+            ;
+        close(pipes[0]);
+        r = reader_of(fd, NULL);
+        read_made(r, 0, flushed + 1000);
+        read_some(r, flushed + 1000, flushed + 3000, NULL);
+        journal_reader_damage(r, &d);
+        assert_int_equal(d.blocks, 0);
+        journal_reader_free(r);
+    }
+    fclose(tmp);
 }
 
 /* Two writers at a time would write over each other. */
@@ -1294,6 +1373,22 @@ static void test_compressed(void **state)
     close(fd);
 }
 
+/* RFC 3720, B.4; and both ways of doing it agree on all lengths. */
+static void test_crc(void **state)
+{
+    uint8_t bytes[100];
+
+    memset(bytes, 0, sizeof(bytes));
+    assert_int_equal(crc32c(bytes, 32), 0x8a9136aa);
+    memset(bytes, 0xff, sizeof(bytes));
+    assert_int_equal(crc32c(bytes, 32), 0x62a8ab43);
+    assert_int_equal(crc32c("123456789", 9), 0xe3069283);
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)(i * 37);
+    for (size_t len = 0; len < sizeof(bytes); len++)
+        assert_int_equal(crc32c(bytes, len), crc32c_by_table(bytes, len));
+}
+
 /* test_journal --seeds DIRECTORY: for tests/fuzz/fuzz_journal.c. */
 static int write_seeds(const char *directory)
 {
@@ -1331,6 +1426,7 @@ int main(int argc, char **argv)
     if (argc == 3 && strcmp(argv[1], "--seeds") == 0)
         return write_seeds(argv[2]);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_crc),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_many_fields),
@@ -1340,12 +1436,14 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_borrowed_names),
         cmocka_unit_test(test_processes),
         cmocka_unit_test(test_selecting),
+        cmocka_unit_test(test_positions),
         cmocka_unit_test(test_live),
         cmocka_unit_test(test_growing),
         cmocka_unit_test(test_cut_everywhere),
         cmocka_unit_test(test_flips),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_killed),
         cmocka_unit_test(test_two_writers),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_clock),

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -1620,6 +1621,30 @@ static void journal_that_cannot_be_opened(void **state)
     unlink(path);
 }
 
+static void journal_has_one_collector(void **state)
+{
+    char path[] = "/tmp/test_telemetry.XXXXXX", *text;
+    struct buf described = BUF_INIT;
+    struct bed *b;
+    int fd = mkstemp(path);
+
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    b = journal_bed(path);
+    start(b);
+    telemetry_describe(b->t, &described);
+    assert_non_null(strstr(buf_cstr(&described), "another collector writes to it"));
+    buf_free(&described);
+    close(fd);
+    turn(b, 1200); /* it is tried again each second */
+    send_event(b, CFG_EW_FS, "fs.open", T0, 1, NULL, 0);
+    assert_true(telemetry_finish(b->t, 1000));
+    text = journal_lines(path, false);
+    assert_int_equal(count(text, "\n"), 1);
+    free(text);
+    close_bed(b);
+    unlink(path);
+}
+
 static void journal_that_was_moved_away_is_made_anew(void **state)
 {
     char path[] = "/tmp/test_telemetry.XXXXXX", moved[64], *text;
@@ -1697,6 +1722,7 @@ int main(void)
         cmocka_unit_test(journal_is_written_at_once),
         cmocka_unit_test(journals_of_one_path_are_shared),
         cmocka_unit_test(journal_that_cannot_be_opened),
+        cmocka_unit_test(journal_has_one_collector),
         cmocka_unit_test(journal_that_was_moved_away_is_made_anew),
     };
 
