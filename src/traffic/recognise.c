@@ -156,7 +156,7 @@ static void recognised(struct stream *s, struct detect *d, const struct detect_a
         s->speaks = what;
         recognise_forget(s);
     }
-    if (tell && !(s->decoder && what->tells_app))
+    if (tell && !s->speaks->tells_app)
         report_net_app(s->p, s->fd, s->channel, a->name, NULL, time_ns);
     if (s->decoder || s->everything)
         detect_replay(d, replayed, s);
