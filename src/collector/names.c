@@ -251,9 +251,8 @@ bool names_resolved(const char *path, size_t len)
 {
     if (!len || path[0] != '/')
         return false;
-    /* Few paths have a dot at all; memmem(3) costs ten times as much. */
-    for (const char *at = path, *end = path + len; (at = memchr(at, '.', (size_t)(end - at))); at++)
-        if (at[-1] == '/' && end - at > 1 && at[1] == '.' && (end - at == 2 || at[2] == '/'))
+    for (const char *at = path; (at = memmem(at, len - (size_t)(at - path), "/..", 3)); at += 3)
+        if (at + 3 == path + len || at[3] == '/')
             return false;
     return true;
 }
