@@ -72,7 +72,7 @@ static void tell_fields(struct buf *b, const struct tm_field *f, size_t n)
         buf_printf(b, " %s=", f[i].name);
         switch (f[i].type) {
         case TM_STR: buf_add(b, f[i].v.str.p, f[i].v.str.len); break;
-        case TM_INT: buf_int(b, f[i].v.i); break;
+        case TM_INT: case TM_HUNDREDTHS: buf_int(b, f[i].v.i); break;
         case TM_UINT: buf_uint(b, f[i].v.u); break;
         case TM_NUM: buf_printf(b, "%f", f[i].v.num); break;
         case TM_BOOL: buf_str(b, f[i].v.b ? "true" : "false"); break;
