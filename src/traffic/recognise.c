@@ -150,9 +150,8 @@ static void recognised(struct stream *s, struct detect *d, const struct detect_a
     s->ciphertext |= what && what->encrypts && !s->tls;
     s->protocol = a->name;
     payloads_recognised(s);
-    if (what && pl->protocols & 1u << a->builtin)
-        s->decoder = what->new (s, &(struct protocol_start){a->dir, tell, time_ns});
-    if (s->decoder) {
+    if (what && pl->protocols & 1u << a->builtin &&
+        (s->decoder = what->new(s, &(struct protocol_start){a->dir, tell, time_ns}))) {
         s->speaks = what;
         recognise_forget(s);
     }
