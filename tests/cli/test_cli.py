@@ -391,9 +391,9 @@ def a_store_in_disorder(ctx):
 def a_disk_that_becomes_full(ctx):
     """What could not be kept is told all the same, by the session and not by a killed collector."""
     disk = ctx.fresh("disk")
-    script = ('mount -t tmpfs -o size=64k none "$1" || exit 77; export SCOPE_HOME=$1/home; scope=$2; '
+    script = ('mount -t tmpfs -o size=256k none "$1" || exit 77; export SCOPE_HOME=$1/home; scope=$2; '
               'hold() { while "$scope" history -r -j | grep -q .; do sleep 0.1; done; }; '
-              '"$scope" run sh -c \'i=0; while [ $i -lt 2000 ]; do : </dev/null; i=$((i+1)); done; exit 3\' || echo "status $?"; '
+              '"$scope" run sh -c \'i=0; while [ $i -lt 100000 ]; do : </dev/null; i=$((i+1)); done; exit 3\' || echo "status $?"; '
               'hold; "$scope" history -i 1 -j; "$scope" events -c; "$scope" events -a -j | wc -l; "$scope" metrics -j | wc -l')
     result = ctx.run([ctx.tool("unshare"), *([] if os.geteuid() == 0 else ["-r"]), "-m", "sh", "-c", script, "sh", disk, ctx.scope])
     if result.code != 0 and not result.out:
