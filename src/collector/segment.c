@@ -109,6 +109,7 @@ int segment_map(struct segment_map *m, int fd, const char **ret_why)
     m->base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (m->base == MAP_FAILED)
         return -errno;
+    madvise(m->base, m->size, MADV_DONTFORK); /* who still maps it is asked when its process is gone: no worker of ours */
     why = check_layout(m, segment_hdr(m));
     if (why) {
         munmap(m->base, m->size);

@@ -9,6 +9,7 @@
 
 #include "collector_bed.h"
 #include "base/log.h"
+#include "model/procinfo.h"
 
 static pid_t idle_child(void)
 {
@@ -208,6 +209,35 @@ static void test_sizes(void **state)
     assert_int_equal(map_rc(pipes[0]), -EPERM);
 }
 
+/* A ring without owner is let go of when nobody maps it any more: a worker of the collector's must not count, however
+ * long it lives. */
+static void test_workers(void **state)
+{
+    const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+    int fd = segment_of(RING_CELLS, 64, 0, seals), ends[2];
+    struct segment_map m;
+    const char *why;
+    char byte;
+    pid_t worker;
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(segment_map(&m, fd, &why), 0);
+    close(fd);
+    assert_true(pi_maps(getpid(), m.ino));
+    worker = fork();
+    if (worker == 0) {
+        close(ends[1]);
+        _exit(read(ends[0], &byte, 1) != 0);
+    }
+    assert_true(worker > 0);
+    assert_false(pi_maps(worker, m.ino));
+    close(ends[1]);
+    assert_int_equal(waitpid(worker, NULL, 0), worker);
+    close(ends[0]);
+    segment_unmap(&m);
+}
+
 /* Padding leads up to the end of the ring, once a lap: else whoever commits it as fast as it is read keeps us busy. */
 static void test_padding(void **state)
 {
@@ -356,7 +386,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_fork_taken_twice), T(test_fork_after_upgrade), T(test_own_grandparent), T(test_many_guests), T(test_sizes),
-        T(test_padding), T(test_all_torn), T(test_dear_records), T(test_many_descriptors),
+        T(test_workers), T(test_padding), T(test_all_torn), T(test_dear_records), T(test_many_descriptors),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
