@@ -423,7 +423,11 @@ static void print_members(const json_t *o, unsigned indent)
         struct buf b = BUF_INIT;
 
         if (json_is_object(value)) {
-            printf("%*s%s:\n", (int)indent, "", key);
+            struct buf name = BUF_INIT;
+
+            text_clean(&name, key, strlen(key));
+            printf("%*s%s:\n", (int)indent, "", buf_cstr(&name));
+            buf_free(&name);
             print_members(value, indent + 2);
             continue;
         }

@@ -124,6 +124,7 @@ static void print_graph(const struct series *s, const char *name, const char *un
 {
     unsigned width = cli_width() ? cli_width() : WIDTH_UNKNOWN, label = 12, columns;
     double *column, min, max, step;
+    struct buf clean = BUF_INIT;
     char text[32];
 
     columns = width > label + 12 ? width - label - 1 : 10;
@@ -163,8 +164,11 @@ static void print_graph(const struct series *s, const char *name, const char *un
     for (unsigned c = 0; c < columns; c++)
         putchar('-');
     putchar('\n');
-    printf("%*s%s%s%s%s, %zu samples", (int)label, "", name, unit && *unit ? " [" : "", unit ? unit : "",
-           unit && *unit ? "]" : "", s->count);
+    if (unit)
+        text_clean(&clean, unit, strlen(unit)); /* a program can have chosen it */
+    printf("%*s%s%s%s%s, %zu samples", (int)label, "", name, clean.len ? " [" : "", buf_cstr(&clean), clean.len ? "]" : "",
+           s->count);
+    buf_free(&clean);
     if (s->time[0] > 0) {
         printf(", %s", text_time((uint64_t)(s->time[0] * 1e9), text));
         printf(" to %s", text_time((uint64_t)(s->time[s->count - 1] * 1e9), text));

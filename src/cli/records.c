@@ -338,7 +338,7 @@ static int go_to(struct records *r, uint64_t id)
         return seek_line(r, id);
     if (!journal_seek(r->journal, id) || !next_record(r))
         return 0;
-    return (r->what == RECORDS_METRICS) == (r->record.kind == EV_METRIC);
+    return r->id == id && (r->what == RECORDS_METRICS) == (r->record.kind == EV_METRIC);
 }
 
 int records_next(struct records *r)
@@ -534,7 +534,11 @@ int records_open(const struct session *s, enum records_of what, const struct rec
     int rc;
 
     if (!path) {
-        printf("The %s of session %llu went to %s\n", name, (unsigned long long)s->id, dest);
+        struct buf where = BUF_INIT;
+
+        text_clean(&where, dest, strlen(dest));
+        printf("The %s of session %llu went to %s\n", name, (unsigned long long)s->id, buf_cstr(&where));
+        buf_free(&where);
         return -ENOTSUP;
     }
     r = xcalloc(1, sizeof(*r));

@@ -172,11 +172,14 @@ void table_free(struct table *t)
 
 void table_pair(FILE *to, unsigned indent, const char *label, const char *value)
 {
-    struct buf b = BUF_INIT;
-    int pad = 18 - (int)text_columns(label, strlen(label)) - (int)indent;
+    struct buf b = BUF_INIT, name = BUF_INIT;
+    int pad;
 
+    text_clean(&name, label, strlen(label)); /* of a field: what a peer has called it */
     text_clean(&b, value, strlen(value));
-    fprintf(to, "%*s%s%s:%s%*s%s\n", (int)indent, "", cli_colors ? "\033[32m" : "", label, cli_colors ? "\033[0m" : "",
+    pad = 18 - (int)text_columns(buf_cstr(&name), name.len) - (int)indent;
+    fprintf(to, "%*s%s%s:%s%*s%s\n", (int)indent, "", cli_colors ? "\033[32m" : "", name.p, cli_colors ? "\033[0m" : "",
             pad > 1 ? pad : 1, "", buf_cstr(&b));
+    buf_free(&name);
     buf_free(&b);
 }

@@ -254,7 +254,9 @@ static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, ui
 static void schedule(struct segment *seg, uint64_t now, uint64_t cells)
 {
     const bool naps = seg->naps && __atomic_load_n(&segment_hdr(&seg->map)->wakes, __ATOMIC_RELAXED);
-    const uint64_t ring = seg->map.ring_cells, most = naps ? LOOK_NAP_NS : LOOK_MAX_NS;
+    /* Records without time get that of the look. */
+    const bool timed = seg->map.info.clock == SEG_CLOCK_TSC;
+    const uint64_t ring = seg->map.ring_cells, most = naps && timed ? LOOK_NAP_NS : LOOK_MAX_NS;
 
     if (cells > (naps ? SEG_NAP_CELLS : ring / 16))
         seg->interval = cells > ring / 4 ? MS : seg->interval / 2;
@@ -361,16 +363,20 @@ size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max)
 
 size_t segments_nap(struct collector *c, uint32_t *words[], size_t max)
 {
+    uint64_t latest = clock_now_mono() + LOOK_MAX_NS;
     size_t count = 0;
 
-    for (struct segment *seg = c->segments; seg && count < max; seg = seg->next) {
+    for (struct segment *seg = c->segments; seg; seg = seg->next) {
         struct segment_header *h = segment_hdr(&seg->map);
+        bool naps = count < max && !seg->broken && !seg->held && __atomic_load_n(&h->wakes, __ATOMIC_RELAXED);
 
-        if (seg->broken || seg->held || !__atomic_load_n(&h->wakes, __ATOMIC_RELAXED))
+        if (seg->naps && !naps && seg->next_poll > latest) /* there was room for it before, not now: nobody waits for its word */
+            seg->next_poll = latest;
+        seg->naps = naps;
+        if (!naps)
             continue;
         __atomic_store_n(&h->asleep, SEG_NAPPING, __ATOMIC_RELAXED);
         words[count++] = &h->asleep;
-        seg->naps = true;
     }
     c->nap_count = c->segment_count;
     return count;

@@ -10,6 +10,8 @@
 #include "journal/scan.h"
 
 #define IDENTITIES_MAX (1u << 20) /* of processes that are kept */
+#define IDENTITY_TEXT_MAX (256u << 20) /* bytes of their texts */
+#define RECORD_TEXT_MAX (64u << 20)   /* bytes of all texts of a record: references to one string cost nothing in the file */
 #define IDENTITY_BUCKETS 4096u
 #define FIELDS_MAX     (1u << 20) /* of all shapes in a group */
 
@@ -20,7 +22,7 @@ struct text {
 
 struct list {
     const char **p;
-    size_t room;
+    size_t room, text; /* text: bytes of all its entries */
 };
 
 /* One field as it is written; what is known of it is among fields of the shape. */
@@ -34,7 +36,7 @@ struct shape {
     bool wanted, skipped; /* skipped: it can't be read */
     struct ev_record record; /* of kind, sourcetype, source, tags, fields */
     struct column *columns;
-    size_t column_count, mask_len;
+    size_t column_count, mask_len, text; /* text: bytes of names and tags */
     struct tm_field *fields; /* record.fields, and for notices and metrics the one before them */
     struct ev_tag *tags;
 };
@@ -95,7 +97,7 @@ struct journal_reader {
     const struct process *process;
 
     struct identity *buckets[IDENTITY_BUCKETS];
-    size_t identities;
+    size_t identities, identity_text; /* bytes */
 };
 
 /* --- what is wanted --- */
@@ -238,8 +240,9 @@ static const struct tm_process *keep_identity(struct journal_reader *r, const st
     for (id = r->buckets[hash % IDENTITY_BUCKETS]; id; id = id->next)
         if (id->hash == hash && same_identity(id, text, number))
             return &id->who;
-    if (r->identities >= IDENTITIES_MAX)
+    if (r->identities >= IDENTITIES_MAX || len > IDENTITY_TEXT_MAX - r->identity_text)
         return NULL;
+    r->identity_text += len;
     id = xcalloc(1, sizeof(*id) + len);
     id->hash = hash;
     p = id->text;
@@ -436,6 +439,7 @@ static bool take_columns(struct journal_reader *r, struct shape *s, const uint8_
             return false;
         c->wire = *p++;
         c->out = -1;
+        s->text += name.len;
         s->column_count++;
         r->column_count++;
         if (c->wire >= WIRE_CLASS_END)
@@ -470,12 +474,12 @@ static bool take_shape(struct journal_reader *r, const uint8_t *p, const uint8_t
     p = get_text(r, p, end, &type);
     p = p ? get_text(r, p, end, &source) : NULL;
     p = p ? get_varint(p, end, &tags) : NULL;
-    if (!p || tags > (uint64_t)(end - p) / 2 || tags > FIELDS_MAX - r->column_count)
+    if (!p || tags > (uint64_t)(end - p) / 2 || tags >= FIELDS_MAX - r->column_count)
         return false;
     ROOM(r->shapes, r->shape_count, r->shape_room);
     s = &r->shapes[r->shape_count++];
     *s = (struct shape){.tags = xcalloc((size_t)tags + 1, sizeof(struct ev_tag))};
-    r->column_count += (size_t)tags;
+    r->column_count += (size_t)tags + 1; /* a shape without any takes room, too */
     for (uint64_t i = 0; i < tags; i++) {
         struct text name, value;
 
@@ -484,6 +488,7 @@ static bool take_shape(struct journal_reader *r, const uint8_t *p, const uint8_t
         if (!p)
             return false;
         s->tags[i] = (struct ev_tag){name.p, value.p};
+        s->text += name.len + value.len;
     }
     s->record = (struct ev_record){.kind = (enum ev_kind)kind, .tags = s->tags, .tag_count = (size_t)tags};
     if (!take_columns(r, s, p, end))
@@ -522,9 +527,11 @@ static const uint8_t *take_list(const struct journal_reader *r, const uint8_t *p
         c->list.room = (size_t)n;
         c->list.p = xrealloc(c->list.p, c->list.room, sizeof(*c->list.p));
     }
+    c->list.text = 0;
     for (uint64_t i = 0; p && i < n; i++) {
         p = get_text(r, p, end, &text);
         c->list.p[i] = p ? text.p : "";
+        c->list.text += p ? text.len : 0;
     }
     f->v.list.p = c->list.p;
     f->v.list.count = (size_t)n;
@@ -587,6 +594,21 @@ static bool take_values(const struct journal_reader *r, struct shape *s, const u
     return p != NULL;
 }
 
+static bool too_long(const struct shape *s)
+{
+    size_t text = s->text;
+
+    for (size_t i = 0; i < s->column_count; i++) {
+        const struct column *c = &s->columns[i];
+
+        if (c->wire == WIRE_STR)
+            text += s->fields[c->out].v.str.len;
+        else if (c->wire == WIRE_LIST)
+            text += c->list.text;
+    }
+    return text > RECORD_TEXT_MAX;
+}
+
 /* The next record. 1: *ret is set, 0: it isn't wanted, -1: it is damaged. */
 static int take_record(struct journal_reader *r, struct shape **ret)
 {
@@ -620,7 +642,7 @@ static int take_record(struct journal_reader *r, struct shape **ret)
             return -1;
         s->record.channel += unzigzag(n);
     }
-    if (!take_values(r, s, p, end))
+    if (!take_values(r, s, p, end) || too_long(s))
         return -1;
     *ret = s;
     return r->process->wanted && r->time_ns >= r->want.from_ns && r->time_ns <= r->want.to_ns && r->at >= r->quiet_until;

@@ -18,7 +18,7 @@
 #define FREE_BLOCKS 2u          /* kept to be used again: their pages are warm */
 #define PRESS_MIN   (32u << 10) /* bodies that are compressed */
 #define PRESS_QUEUE (1u << 20)  /* ... while no more than that waits behind them */
-#define PRESS_MS    50u
+#define PRESS_MS    20u
 
 struct store {
     int fd;

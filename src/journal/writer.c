@@ -619,13 +619,18 @@ static struct shape *find_shape(struct journal_writer *w, const struct ev_record
     return *cached;
 }
 
+static void next_group(struct journal_writer *w)
+{
+    begin_group(w);
+    if (w->shapes_kept > SHAPES_KEPT)
+        free_shapes(w);
+}
+
 static bool end_group(struct journal_writer *w)
 {
     if (!flush(w))
         return false;
-    begin_group(w);
-    if (w->shapes_kept > SHAPES_KEPT)
-        free_shapes(w);
+    next_group(w);
     return true;
 }
 
@@ -792,7 +797,7 @@ bool journal_write(struct journal_writer *w, const struct ev_record *r)
 
     if (w->blocks && store_has_lost(w->store, w->group)) { /* what would follow couldn't be read */
         store_lose(w->store, w->pending);
-        begin_group(w);
+        next_group(w);
     }
     if (w->full && !end_group(w))
         return refuse(w);

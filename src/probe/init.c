@@ -100,17 +100,22 @@ static uint32_t parse_hex(const char *s)
     return v;
 }
 
+/* A program can have forbidden it to itself, and so to those that it execs. */
+static bool may_read_counter(void)
+{
+    int on = 0;
+
+    return SYS2(__NR_prctl, PR_GET_TSC, &on) >= 0 && on == PR_TSC_ENABLE;
+}
+
 /* The CPU's counter is used only when the kernel itself keeps time with it: then it is constant, synchronous and
  * not trapped. */
 static uint32_t choose_clock(void)
 {
     char name[8] = {0};
-    int on = 0;
     long fd = SYS4(__NR_openat, AT_FDCWD, "/sys/devices/system/clocksource/clocksource0/current_clocksource",
                    O_RDONLY | O_CLOEXEC, 0);
 
-    if (SYS2(__NR_prctl, PR_GET_TSC, &on) < 0 || on != PR_TSC_ENABLE)
-        return SEG_CLOCK_NONE;
     if (fd < 0)
         return SEG_CLOCK_TSC; /* no /sys in this container; the collector checks what it gets */
     SYS3(__NR_read, fd, name, sizeof(name) - 1);
@@ -154,7 +159,9 @@ static bool configure(const struct start *st)
         return false;
     probe.fd_cap = limit.rlim_max < FD_CAP_MAX ? (uint32_t)limit.rlim_max : FD_CAP_MAX;
     probe.ring_off = (uint32_t)segment_ring(probe.fd_cap);
-    probe.clock = mode && (probe.mode & SEG_M_TSC) ? SEG_CLOCK_TSC : choose_clock();
+    probe.clock = !may_read_counter()                   ? SEG_CLOCK_NONE
+                  : mode && (probe.mode & SEG_M_TSC)    ? SEG_CLOCK_TSC
+                                                        : choose_clock();
     probe_no_ticks = probe.clock != SEG_CLOCK_TSC;
     probe.timing = (probe.mode & SEG_M_TIMING) && !probe_no_ticks;
     probe_fsgsbase = st->alone || /* else no tracer would have brought us */

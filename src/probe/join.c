@@ -109,7 +109,7 @@ static int connect_by_mail(uint64_t *mail)
         else
             taken = __atomic_load_n(mail, __ATOMIC_ACQUIRE) != word;
         if (put && probe.segment)
-            ring_rouse(probe.segment);
+            ring_rouse_slow(probe.segment); /* mail fills no ring */
         if (!taken)
             sleep_us(MAIL_US);
     }

@@ -103,10 +103,9 @@ static int open_file(struct journal *j, struct stat *st, char **ret_why)
     } else if (!S_ISREG(st->st_mode)) {
         rc = -EINVAL;
         *ret_why = xstrdup("it is not a regular file");
-    } else if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        rc = -errno;
-        if (rc == -EWOULDBLOCK)
-            *ret_why = xstrdup("another collector writes to it");
+    } else if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) { /* some file systems have no locks */
+        rc = -EWOULDBLOCK;
+        *ret_why = xstrdup("another collector writes to it");
     } else {
         return fd;
     }

@@ -4,11 +4,14 @@
 import json
 import os
 import re
+import resource
 import shutil
 import struct
 import subprocess
 import time
+from pathlib import Path
 
+from journal import crc32c
 from scopetest import Session, check, equal, test
 
 
@@ -292,3 +295,57 @@ def pruned(ctx):
     equal(begin + reader.communicate(timeout=60)[0], everything, "what is read")
     equal(reader.returncode, 0, "status")
     check(b"there is no session" in ctx.tool_run("events", check_code=1).err, "afterwards")
+
+
+def varint(n):
+    bytes_ = bytearray()
+    while n >= 0x80:
+        bytes_.append(n & 0x7F | 0x80)
+        n >>= 7
+    return bytes([*bytes_, n])
+
+
+def sized(text):
+    return varint(len(text)) + text
+
+
+def written(strings, processes, shapes, records):
+    """A journal of one block, as docs/journal.md says. strings: from number 1 on; the rest: definitions and records."""
+    texts = b"".join(sized(text) + b"\0" for text in strings)
+    parts = [b"".join(map(sized, some)) for some in (processes, shapes, records)]
+    body = struct.pack("<3I", len(texts), len(parts[0]), len(parts[1])) + texts + b"".join(parts)
+    index = varint(1) + b"\0" + sized(b"fs") + sized(b"fs.open") + varint(len(records)) + varint(0)
+    length = 80 + len(body) + len(index) + 8
+    head = struct.pack("<2I5Q6I", length, 0, 0, 0, 10**18, 10**18, 10**18, len(records), len(body), len(body), crc32c(body),
+                       len(index), crc32c(index))
+    start = b"SCOPEJNL" + struct.pack("<I", 1)
+    return (start + struct.pack("<I", crc32c(start)) + b"\x97SJ\x1a" + struct.pack("<I", crc32c(head)) + head + body + index +
+            struct.pack("<I", length) + b"\x97JE\x1a")
+
+
+EVENT = b"\0" + varint(1) + varint(2) + varint(0)  # shape of an event whose sourcetype and source are the first two strings
+
+
+@test("journal/hostile")
+def hostile(ctx):
+    """Few bytes that stand for a lot of memory are damage; names of fields reach no terminal as they are."""
+    big, names = b"A" * (1 << 20), [b"host", b"proc", b"cmd", b"cgroup", b"exe", b"username"]
+    members = b"".join(varint(5 + i) + b"\x30" + varint(4) for i in range(len(names)))
+    processes = [varint(3) + b"\x11" + varint(2 * i) + members for i in range(1, 400)]
+    handmade(ctx, 1, written([b"fs", b"fs.open", b"pid", big, *names], processes, [EVENT], [b"\1\0\0"]))
+    handmade(ctx, 2, written([b"fs", b"fs.open", big], [b""], [EVENT + (varint(3) + b"\x10") * 5000], [b"\1\0\0" + bytes(625)]))
+    own = b"__asan_init" in Path(ctx.scope).read_bytes()  # needs terabytes of address space for itself
+    limit = None if own else lambda: resource.setrlimit(resource.RLIMIT_AS, (1500 << 20, 1500 << 20))
+    for number in ("1", "2"):
+        for argv in (["events", "-a", "-j"], ["events", "-a"], ["report"]):
+            result = ctx.run([ctx.scope, *argv, "-i", number], env=ctx.env(), preexec=limit)
+            check(result.code in (0, 1) and b"damaged" in result.err, number, argv, result.describe())
+    escape = b"\x1b]0;x\x07"
+    metric = b"\2" + varint(4) + varint(5) + b"\0\0\x10"
+    handmade(ctx, 3, written([b"fs", b"fs.open", escape, b"counter", b"fs.read"], [b""], [EVENT + varint(3) + b"\x30", metric],
+                             [b"\1\0\0\1" + varint(3), b"\4\0\1\2", b"\0\0\0"]))
+    equal(len(lines(ctx, "events", "-a", "-j", "-i", "3")), 2, "events")
+    for argv in (["-a"], ["0"], ["2"]):
+        out = ctx.tool_run("events", "-i", "3", *argv, check_code=0).out
+        check(out and not re.search(rb"[\x00-\x08\x0b-\x1f\x7f]", out), argv, out)
+    check(b"there is no event" in ctx.tool_run("events", "-i", "3", "1", check_code=1).err, "the number of a metric")

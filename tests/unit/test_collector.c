@@ -641,6 +641,30 @@ static void test_sleep(void **state)
     writer_free(&other);
 }
 
+/* A ring that there is no place for any more among those that are waited for is looked at soon again. */
+static void test_nap_without_place(void **state)
+{
+    struct writer a = prog((uint32_t)getpid()), b = prog(NOBODY);
+    uint32_t *words[1];
+    struct segment *old;
+
+    (void)state;
+    a.h->wakes = b.h->wakes = 1;
+    attach(&a);
+    old = c.segments;
+    assert_int_equal(segments_nap(&c, words, 1), 1);
+    assert_true(old->naps);
+    attach(&b);
+    assert_int_equal(segments_nap(&c, words, 1), 1);
+    assert_true(words[0] != &segment_hdr(&old->map)->asleep);
+    assert_false(old->naps);
+    for (int i = 0; i < 8; i++)
+        segments_drain(&c, true);
+    assert_true(old->interval <= 5000000);
+    writer_free(&a);
+    writer_free(&b);
+}
+
 /* How long a quiet ring is left alone at most: longer where its writers wake us, but not once they have. */
 static void test_nap(void **state)
 {
@@ -651,6 +675,7 @@ static void test_nap(void **state)
 
     (void)state;
     w.h->wakes = 1;
+    w.h->clock = SEG_CLOCK_TSC;
     attach(&w);
     seg = c.segments;
     for (int i = 0; i < 8; i++)
@@ -1660,7 +1685,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_dots), T(test_per_operation), T(test_console),
-        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_sleep), T(test_nap),
+        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_sleep), T(test_nap_without_place), T(test_nap),
         T(test_doze),
       T(test_upgrade), T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall),
         cmocka_unit_test_setup_teardown(test_exec_behind_a_ring_that_waits, setup_syscalls, teardown),
