@@ -22,9 +22,13 @@ enum block_at block_at(int fd, uint64_t offset, uint64_t size, struct block_head
 
 bool block_find(int fd, uint64_t from, uint64_t size, uint64_t *ret, struct block_head *head)
 {
-    uint8_t magic[4], *piece = xmalloc(PIECE);
+    uint8_t magic[4], *piece;
     bool found = false;
 
+    /* What is in a block that isn't all there was written by the observed programs: blocks in it are none. */
+    if (block_at(fd, from, size, head) == BLOCK_AT_END)
+        return false;
+    piece = xmalloc(PIECE);
     put_u32(magic, BLOCK_MAGIC);
     while (!found && from < size) {
         ssize_t n = read_at(fd, piece, PIECE, from);

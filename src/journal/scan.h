@@ -13,7 +13,7 @@ enum block_at {
 
 /* What begins at an offset of a file of `size` bytes. */
 enum block_at block_at(int fd, uint64_t offset, uint64_t size, struct block_head *ret);
-/* The first BLOCK_AT_WHOLE at or behind `from`. */
+/* The first BLOCK_AT_WHOLE at or behind `from`. None, if a block begins there that is not all there: what is in it is data. */
 bool block_find(int fd, uint64_t from, uint64_t size, uint64_t *ret, struct block_head *head);
 /* The one that ends at `end`. */
 bool block_before(int fd, uint64_t end, uint64_t *ret, struct block_head *head);

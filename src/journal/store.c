@@ -179,6 +179,21 @@ static void *run(void *arg)
 
 /* --- the writer's side --- */
 
+/* A disk that can't be read now must not cost what is on it. */
+static int can_read(int fd, uint64_t from, uint64_t size)
+{
+    uint8_t piece[4096];
+
+    while (from < size) {
+        ssize_t n = read_at(fd, piece, sizeof(piece), from);
+
+        if (n <= 0)
+            return n < 0 ? (int)n : 0;
+        from += (uint64_t)n;
+    }
+    return 0;
+}
+
 /* Where the last whole block ends; what is behind it is cut off. */
 static int find_end(struct store *s)
 {
@@ -218,6 +233,9 @@ static int find_end(struct store *s)
             s->offset = at + h.len;
             s->number = h.number + 1;
         }
+    rc = can_read(s->fd, s->offset, size);
+    if (rc < 0)
+        return rc;
     return size > s->offset && ftruncate(s->fd, (off_t)s->offset) < 0 ? -errno : 0;
 }
 

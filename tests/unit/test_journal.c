@@ -1009,6 +1009,51 @@ static void test_killed(void **state)
     fclose(tmp);
 }
 
+/* An observed program can write a block, as text: where the one that this stands in is torn, it is still none. */
+static void test_forged(void **state)
+{
+    int inner = new_file(), outer = new_file(), torn;
+    struct journal_writer *w = writer_of(inner);
+    struct journal_reader *r;
+    struct tm_field f = {.name = "message", .type = TM_STR};
+    struct ev_record e = event_of(&f, 1);
+    struct journal_damage d;
+    size_t inner_size, whole, size;
+    uint8_t *forged, *bytes;
+    struct ev_record got;
+    struct stat st;
+
+    write_made(w, 50, 54);
+    journal_writer_free(w, 10000);
+    forged = content(inner, &inner_size);
+    w = writer_of(outer);
+    write_made(w, 0, 4);
+    assert_true(journal_flush(w, 10000));
+    assert_int_equal(fstat(outer, &st), 0);
+    whole = (size_t)st.st_size;
+    f.v.str.p = (const char *)forged + JOURNAL_HEAD;
+    f.v.str.len = inner_size - JOURNAL_HEAD;
+    assert_true(journal_write(w, &e));
+    journal_writer_free(w, 10000);
+    bytes = content(outer, &size);
+    torn = file_of(bytes, size - 5);
+    r = reader_of(torn, NULL);
+    read_made(r, 0, 4);
+    assert_false(journal_next(r, &got));
+    journal_reader_damage(r, &d);
+    assert_true(d.torn && d.blocks == 0 && d.torn_bytes == size - 5 - whole);
+    journal_reader_free(r);
+    w = writer_of(torn);
+    assert_int_equal(fstat(torn, &st), 0);
+    assert_int_equal(st.st_size, (off_t)whole);
+    journal_writer_free(w, 10000);
+    free(forged);
+    free(bytes);
+    close(inner);
+    close(outer);
+    close(torn);
+}
+
 /* Two writers at a time would write over each other. */
 static void test_two_writers(void **state)
 {
@@ -1447,6 +1492,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_versions),
         cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_forged),
         cmocka_unit_test(test_two_writers),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_clock),
