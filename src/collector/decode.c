@@ -789,7 +789,7 @@ static void image_seen(const struct told *x)
 
     if (!in->sites)
         return;
-    if (exe && in->path_len == strlen(SELF_EXE) && memcmp(in->path, SELF_EXE, in->path_len) == 0) {
+    if (exe && in->path && in->path_len == strlen(SELF_EXE) && memcmp(in->path, SELF_EXE, in->path_len) == 0) {
         name = exe;
         len = strlen(exe);
     }

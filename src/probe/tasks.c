@@ -91,7 +91,7 @@ static uint32_t own_number(const struct regs *r, enum op_id op, uint64_t flags)
 
     if (flags & CLONE_CHILD_SETTID)
         at = op == OP_clone ? r->arg3 : op == OP_clone3 && r->arg1 >= 24 ? ((const uint64_t *)r->arg0)[2] : 0;
-    return at >= descriptor && at - descriptor < DESCRIPTOR_SIZE && at % 4 == 0 ? *(const uint32_t *)at : 0;
+    return at && at >= descriptor && at - descriptor < DESCRIPTOR_SIZE && at % 4 == 0 ? *(const uint32_t *)at : 0;
 }
 
 HIDDEN void born(const struct regs *r, enum op_id op)

@@ -255,9 +255,10 @@ void http1_take_response(struct http1 *h, struct side *s, struct http_head *head
                          struct slice upgrade_to, uint64_t now)
 {
     struct exchange *x = h->unanswered;
+    const bool interim = head->interim;
     uint64_t begun = x ? x->totals.request_first_ns : 0;
 
-    if (!x && !head->interim) {
+    if (!x && !interim) {
         if (h->unasked && h->count >= EARLY_MAX)
             stop_pairing(h, false, now);
         x = add_exchange(h);
@@ -266,14 +267,14 @@ void http1_take_response(struct http1 *h, struct side *s, struct http_head *head
         else if (!h->unasked)
             h->unasked = x;
         head->early = !x->asked;
-    } else if (x && !head->interim) {
+    } else if (x && !interim) {
         h->unanswered = x->next;
     }
     if (x) {
         head->request_odd = x->totals.odd;
         x->totals.odd |= head->odd;
         x->told_odd = x->totals.odd;
-        if (!head->interim) {
+        if (!interim) {
             x->answering = true;
             x->totals.status = head->status;
             x->totals.response_first_ns = s->first_ns;
@@ -286,7 +287,7 @@ void http1_take_response(struct http1 *h, struct side *s, struct http_head *head
         if (x)
             x->kept = kept;
     }
-    if (head->interim) {
+    if (interim) {
         s->state = START;
         return;
     }
