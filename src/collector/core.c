@@ -139,6 +139,8 @@ void core_turn(struct collector *c)
     c->model.now_mono = now;
     clock_sample(&c->model.clock);
     if (c->dying && (now >= c->ends_look || c->stopping)) {
+        if (c->passed) /* what it has sent to others ends with it, unless that they have taken it stands in their rings */
+            segments_drain(c, true);
         ends_queue(c);
         for (struct proc *p = c->dying_procs, *next; p; p = next) {
             next = p->dying_next;

@@ -245,7 +245,7 @@ static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, ui
  * may have to wait for a CPU. */
 #define LOOK_MAX_NS (5 * MS)
 /* Where a writer wakes us that has filled a part of it (segments_nap()): how old what is told may get. */
-#define LOOK_NAP_NS (20 * MS)
+#define LOOK_NAP_NS (10 * MS)
 #define QUIET_NS (1000 * MS) /* then it is cheaper to be woken */
 
 /* How soon to look again, by how much was there: at least once a millisecond where a good part of the ring fills

@@ -685,7 +685,7 @@ static void test_nap(void **state)
     assert_int_equal(w.h->asleep, SEG_NAPPING);
     for (int i = 0; i < 8; i++)
         segments_drain(&c, true);
-    assert_int_equal(seg->interval, 20 * ms);
+    assert_int_equal(seg->interval, 10 * ms);
     w.h->wakes = 0; /* it has entered a sandbox */
     segments_drain(&c, true);
     assert_int_equal(seg->interval, 5 * ms);
