@@ -820,6 +820,8 @@ def seccomp_heirs(ctx):
     server = start(ctx, [ctx.compile("behaviour/sandbox.c", "glibc-O2", [f"-I{TESTS}/behaviour"]), "heirs",
                                    "later"])
     result = attach(ctx, server.pid)
+    # Whose the other side of a connection is is asked while there is somebody who has it.
+    ctx.wait_for(lambda: result.session.events("process", "proc.start"), "the process is known")
     (ctx.dir / "go").write_text("")
     kids = [int(line.split()[0]) for line in server.stdout.read().decode().splitlines()]
     equal(server.wait(), 15, "status")
