@@ -35,6 +35,7 @@ struct store {
     _Atomic uint64_t lost_group;
     /* The thread's own. */
     uint64_t offset, number, group_at;
+    int lost_error; /* why lost_group was lost */
 };
 
 /* --- the thread --- */
@@ -100,7 +101,7 @@ static int write_block(struct store *s, struct store_block *b, bool haste)
     int rc;
 
     if (b->head.flags & BLOCK_F_CONTINUES && store_has_lost(s, b->group))
-        return -EIO;
+        return -s->lost_error;
     if (s->offset == 0) {
         uint8_t head[JOURNAL_HEAD];
 
@@ -155,8 +156,10 @@ static void *run(void *arg)
         haste = s->quit || s->waiting || s->bytes > PRESS_QUEUE;
         pthread_mutex_unlock(&s->lock);
         rc = write_block(s, b, haste);
-        if (rc < 0)
+        if (rc < 0) {
+            s->lost_error = -rc;
             atomic_store(&s->lost_group, b->group);
+        }
         pthread_mutex_lock(&s->lock);
         s->first = b->next;
         if (!s->first)
