@@ -36,10 +36,11 @@
 
 #include <stdint.h>
 
+#include "wire/crash.h"
 #include "wire/syscalls.h"
 
 #define SEG_MAGIC    UINT64_C(0x3147455365706353) /* "ScpeSEG1" */
-#define SEG_VERSION  5u
+#define SEG_VERSION  6u
 #define SEG_NAME     "scope" /* memfd name; seen in /proc/PID/maps as /memfd:scope */
 
 #define RING_CELL      32u
@@ -65,6 +66,7 @@ enum seg_mode {
     SEG_M_POINTER   = 1u << 13, /* at start only: the thread pointer can be read with an instruction, whatever AT_HWCAP2 says */
     SEG_M_TRAFFIC   = 1u << 10, /* what goes through sockets may be captured */
     SEG_M_PAYLOADS  = 1u << 11, /* ... and all of it is wanted */
+    SEG_M_CRASH     = 1u << 14, /* at start only: threads say that they are about to die of a signal (wire/crash.h) */
 };
 #define SEG_WAIT_MS 1000u /* lossless: after waiting this long in a row the writer gives up and drops */
 
@@ -224,6 +226,7 @@ struct segment_header {
 
     /* --- written by both; at the end, so that the start of a process fills no pages with it --- */
     struct tls_want tls[TLS_WANTS] __attribute__((aligned(64)));
+    struct seg_crash crash[SEG_CRASHES] __attribute__((aligned(64)));
 };
 
 _Static_assert(sizeof(struct fd_entry) == 64, "one cache line per descriptor");
