@@ -121,7 +121,10 @@ static pid_t start_unwinding(struct work *w, const struct look *l, int *ret_done
             if (l->modules.v[i].fd >= 0 && fstat(l->modules.v[i].fd, &st) == 0)
                 memory += (uint64_t)st.st_size;
         }
-        if (confine_child(parent, keep, kept, memory, w->timeout_ms / 1000 + 1) < 0 || confine_calls() < 0)
+        /* Its files are read with its rights: those that have to be opened still may be named by what it wrote. */
+        if (confine_child(parent, keep, kept, memory, w->timeout_ms / 1000 + 1) < 0 ||
+            (geteuid() == 0 && confine_user(l->facts.uid[1], l->facts.gid[1]) < 0) || confine_to_parent(parent) < 0 ||
+            confine_calls() < 0)
             _exit(2);
         unwind_all(l, w->results);
         _exit(0);
