@@ -292,7 +292,7 @@ static void copy_goroutine(struct look *l, const struct crash_thread *th)
     for (uint64_t at = m; at < m + GO_M_SIZE; at += 8) {
         uint64_t other = word_at(l, at);
 
-        if (other && other != m && is_go_g(l, other) && word_at(l, other + GO_G_M) == m) {
+        if (other && other != m && !(other & 7) && word_at(l, other + GO_G_M) == m) {
             copies_take(&l->copies, pid, other, other + GO_G_SIZE);
             copy_stack(l, word_at(l, other + GO_G_SCHED_SP));
         }
