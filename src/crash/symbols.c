@@ -19,6 +19,8 @@
 #define UNITS_MAX (1u << 20)
 #define ENCLOSING 16u            /* symbols looked at for one that holds an address */
 #define ORIGINS_MAX 8u           /* from an inlined function to what declares it */
+#define DEPTH_MAX 64u            /* of namespaces, of blocks */
+#define INLINED_MAX 32u          /* at one address */
 #define NAMED_MAX 8192u          /* addresses whose names are remembered; a power of two */
 
 struct symbol {
@@ -588,52 +590,99 @@ static void add_frame(struct results *r, const struct result_frame *like, const 
     f->flags |= flags;
 }
 
-/* The functions that have been inlined at an address, the innermost first; *at becomes the place in the function that
- * isn't. Returns the name of that, malloc'ed, or NULL. */
-static char *add_inlined(struct table *t, struct results *r, const struct result_frame *bare, uint64_t address,
-                               Dwarf_Die *unit, struct place *at)
+/* The function that holds an address, also below namespaces and classes: dwarf_getscopes() doesn't look there. */
+static bool function_die(Dwarf_Die *in, uint64_t address, unsigned depth, Dwarf_Die *ret)
 {
-    Dwarf_Die *scopes = NULL, *around = NULL;
-    char *function = NULL, *inlined;
-    Dwarf_Files *files;
-    size_t file_count = 0;
-    int n = dwarf_getscopes(unit, address - t->bias, &scopes), m = 0;
+    Dwarf_Die die;
 
-    for (int i = 0; i < n && !m; i++) {
-        int tag = dwarf_tag(&scopes[i]);
-
-        if (tag == DW_TAG_subprogram || tag == DW_TAG_inlined_subroutine)
-            m = dwarf_getscopes_die(&scopes[i], &around);
-    }
-    if (m > 0 && dwarf_getsrcfiles(unit, &files, &file_count) != 0)
-        file_count = 0;
-    for (int i = 0; i < m && !function; i++) {
-        Dwarf_Die *die = &around[i];
-        Dwarf_Attribute attr;
-        Dwarf_Word v;
-
-        if (dwarf_tag(die) == DW_TAG_subprogram) {
-            function = die_name(die, unit);
+    for (int rc = dwarf_child(in, &die); rc == 0; rc = dwarf_siblingof(&die, &die))
+        switch (dwarf_tag(&die)) {
+        case DW_TAG_subprogram:
+            if (dwarf_haspc(&die, address) > 0) {
+                *ret = die;
+                return true;
+            }
+            break;
+        case DW_TAG_namespace:
+        case DW_TAG_module:
+        case DW_TAG_class_type:
+        case DW_TAG_structure_type:
+        case DW_TAG_union_type:
+        case DW_TAG_enumeration_type:
+            if (depth < DEPTH_MAX && dwarf_haschildren(&die) > 0 && function_die(&die, address, depth + 1, ret))
+                return true;
+            break;
+        default:
             break;
         }
-        if (dwarf_tag(die) != DW_TAG_inlined_subroutine)
-            continue;
-        inlined = die_name(die, unit);
-        add_frame(r, bare, inlined, 0, at, FRAME_INLINED);
-        free(inlined);
-        free(at->file);
-        *at = (struct place){0};
-        if (dwarf_attr(die, DW_AT_call_file, &attr) && dwarf_formudata(&attr, &v) == 0 && v < file_count) {
-            const char *name = dwarf_filesrc(files, v, NULL, NULL);
+    return false;
+}
 
-            at->file = name ? full_path(unit, name) : NULL;
+/* What has been inlined there into a function, the outermost first: returns how many. */
+static unsigned inlined_dies(const Dwarf_Die *function, uint64_t address, Dwarf_Die ret[INLINED_MAX])
+{
+    Dwarf_Die in = *function, die;
+    unsigned n = 0;
+    bool on = true;
+
+    for (unsigned depth = 0; on && depth < DEPTH_MAX && n < INLINED_MAX; depth++) {
+        on = false;
+        for (int rc = dwarf_child(&in, &die); rc == 0; rc = dwarf_siblingof(&die, &die)) {
+            int tag = dwarf_tag(&die);
+
+            if ((tag != DW_TAG_inlined_subroutine && tag != DW_TAG_lexical_block && tag != DW_TAG_try_block &&
+                 tag != DW_TAG_catch_block) ||
+                dwarf_haspc(&die, address) <= 0)
+                continue;
+            if (tag == DW_TAG_inlined_subroutine)
+                ret[n++] = die;
+            in = die;
+            on = true;
+            break;
         }
-        if (dwarf_attr(die, DW_AT_call_line, &attr) && dwarf_formudata(&attr, &v) == 0)
-            at->line = (unsigned)v;
     }
-    free(scopes);
-    free(around);
-    return function;
+    return n;
+}
+
+/* Where the call was that has been inlined. */
+static void call_place(Dwarf_Die *die, Dwarf_Die *unit, struct place *at)
+{
+    Dwarf_Attribute attr;
+    size_t count = 0;
+    Dwarf_Files *files;
+    Dwarf_Word v;
+
+    free(at->file);
+    *at = (struct place){0};
+    if (dwarf_attr(die, DW_AT_call_file, &attr) && dwarf_formudata(&attr, &v) == 0 &&
+        dwarf_getsrcfiles(unit, &files, &count) == 0 && v < count) {
+        const char *name = dwarf_filesrc(files, v, NULL, NULL);
+
+        at->file = name ? full_path(unit, name) : NULL;
+    }
+    if (dwarf_attr(die, DW_AT_call_line, &attr) && dwarf_formudata(&attr, &v) == 0)
+        at->line = (unsigned)v;
+}
+
+/* Adds the functions that have been inlined at an address, the innermost first; *at becomes the place in the function
+ * that isn't. Returns the name of that, malloc'ed, or NULL. */
+static char *add_inlined(struct table *t, struct results *r, const struct result_frame *bare, uint64_t address,
+                         Dwarf_Die *unit, struct place *at)
+{
+    Dwarf_Die function, inlined[INLINED_MAX];
+    unsigned n;
+
+    if (!function_die(unit, address - t->bias, 0, &function))
+        return NULL;
+    n = inlined_dies(&function, address - t->bias, inlined);
+    while (n-- > 0) {
+        char *name = die_name(&inlined[n], unit);
+
+        add_frame(r, bare, name, 0, at, FRAME_INLINED);
+        free(name);
+        call_place(&inlined[n], unit, at);
+    }
+    return die_name(&function, unit);
 }
 
 static void name_frame(struct symbols *s, struct results *r, const struct result_frame *bare)
