@@ -20,12 +20,12 @@
 #include "base/mem.h"
 #include "core_arch.h"
 
-#define PAGE       4096u
-#define PIECE      (1u << 20) /* read and written at once */
-#define MAPS_MAX   (1u << 20)
-#define FILES_MAX  (4u << 20) /* of NT_FILE: the kernel's own bound (MAX_FILE_NOTE_SIZE) */
-#define AUXV_MAX   65536u
-#define ENTRIES    65536u /* of /proc/PID/pagemap that are read at once */
+#define PAGE 4096u
+#define PIECE (1u << 20) /* read and written at once */
+#define MAPS_MAX (1u << 20)
+#define FILES_MAX (4u << 20) /* of NT_FILE: the kernel's own bound (MAX_FILE_NOTE_SIZE) */
+#define AUXV_MAX 65536u
+#define ENTRIES 65536u                 /* of /proc/PID/pagemap that are read at once */
 #define PAGE_THERE (UINT64_C(3) << 62) /* there, or swapped out */
 
 /* coredump_filter: core(5) */
@@ -63,12 +63,12 @@ struct core {
     struct core_result *ret;
     struct area *areas;
     size_t count;
-    int pagemap;    /* -1: not to be read */
-    bool no_scan;   /* the kernel has no PAGEMAP_SCAN */
-    char *piece;    /* PIECE bytes */
+    int pagemap;       /* -1: not to be read */
+    bool no_scan;      /* the kernel has no PAGEMAP_SCAN */
+    char *piece;       /* PIECE bytes */
     uint64_t *entries; /* ENTRIES of pagemap, or NULL as yet */
     uint32_t uid, gid;
-    int pgrp, sid;  /* as the process sees them */
+    int pgrp, sid; /* as the process sees them */
 };
 
 static uint64_t now_ns(void)
@@ -134,14 +134,20 @@ static int read_smaps(struct core *c)
         int name = 0;
 
         if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*x:%*x %" SCNu64 " %n", &lo, &hi, perms, &offset,
-                   &inode, &name) == 5 && name) {
+                   &inode, &name) == 5 &&
+            name) {
             if (c->count >= MAPS_MAX) {
                 rc = -E2BIG;
                 break;
             }
             a = add_area(c);
-            *a = (struct area){.lo = lo, .hi = hi, .offset = offset, .read = perms[0] == 'r',
-                               .write = perms[1] == 'w', .execute = perms[2] == 'x', .shared = perms[3] == 's',
+            *a = (struct area){.lo = lo,
+                               .hi = hi,
+                               .offset = offset,
+                               .read = perms[0] == 'r',
+                               .write = perms[1] == 'w',
+                               .execute = perms[2] == 'x',
+                               .shared = perms[3] == 's',
                                .name = xstrndup(line + name, strcspn(line + name, "\n"))};
             a->file = inode != 0 || a->name[0] == '/';
             a->deleted = ends_with(a->name, " (deleted)");
@@ -166,9 +172,16 @@ static void take_maps(struct core *c)
         const struct process_map *m = &c->v->maps.v[i];
         struct area *a = add_area(c);
 
-        *a = (struct area){.lo = m->lo, .hi = m->hi, .offset = m->offset, .read = m->read, .write = m->write,
-                           .execute = m->execute, .shared = m->shared, .name = xstrdup(m->name),
-                           .file = m->inode != 0 || m->name[0] == '/', .deleted = ends_with(m->name, " (deleted)"),
+        *a = (struct area){.lo = m->lo,
+                           .hi = m->hi,
+                           .offset = m->offset,
+                           .read = m->read,
+                           .write = m->write,
+                           .execute = m->execute,
+                           .shared = m->shared,
+                           .name = xstrdup(m->name),
+                           .file = m->inode != 0 || m->name[0] == '/',
+                           .deleted = ends_with(m->name, " (deleted)"),
                            .written_to = m->write};
     }
 }
@@ -530,15 +543,19 @@ struct page_scan {
 struct page_range {
     uint64_t start, end, categories;
 };
-#define SCAN_PAGES   _IOWR('f', 16, struct page_scan)
+#define SCAN_PAGES _IOWR('f', 16, struct page_scan)
 #define SCAN_PRESENT (UINT64_C(1) << 3)
 #define SCAN_SWAPPED (UINT64_C(1) << 4)
 
 static int scan_pages(struct core *c, uint64_t from, uint64_t to, uint64_t *ret_lo, uint64_t *ret_hi)
 {
     struct page_range range = {0};
-    struct page_scan scan = {.size = sizeof(scan), .start = from, .end = to, .vec = (uint64_t)(uintptr_t)&range,
-                             .vec_len = 1, .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
+    struct page_scan scan = {.size = sizeof(scan),
+                             .start = from,
+                             .end = to,
+                             .vec = (uint64_t)(uintptr_t)&range,
+                             .vec_len = 1,
+                             .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
                              .return_mask = SCAN_PRESENT}; /* one range may not mix, so it is asked for one thing */
     int n = ioctl(c->pagemap, SCAN_PAGES, &scan);
 
@@ -567,8 +584,8 @@ static bool next_pages(struct core *c, uint64_t from, uint64_t to, uint64_t *ret
     while (from < to) {
         uint64_t pages = (to - from) / PAGE;
         size_t want = pages < ENTRIES ? (size_t)pages : ENTRIES, i = 0, k;
-        ssize_t got = pread(c->pagemap, c->entries, want * sizeof(*c->entries),
-                            (off_t)(from / PAGE * sizeof(*c->entries)));
+        ssize_t got =
+            pread(c->pagemap, c->entries, want * sizeof(*c->entries), (off_t)(from / PAGE * sizeof(*c->entries)));
 
         if (got <= 0)
             return false;
@@ -669,7 +686,10 @@ static Elf64_Phdr load_header(const struct area *a)
 {
     return (Elf64_Phdr){.p_type = PT_LOAD,
                         .p_flags = (a->read ? PF_R : 0u) | (a->write ? PF_W : 0u) | (a->execute ? PF_X : 0u),
-                        .p_offset = a->at, .p_vaddr = a->lo, .p_filesz = a->have, .p_memsz = a->hi - a->lo,
+                        .p_offset = a->at,
+                        .p_vaddr = a->lo,
+                        .p_filesz = a->have,
+                        .p_memsz = a->hi - a->lo,
                         .p_align = PAGE};
 }
 
@@ -680,8 +700,12 @@ static int put_head(struct core *c, uint64_t *ret_loads)
     size_t segments = c->count + 1;
     bool many = segments >= PN_XNUM; /* elf(5), e_phnum */
     Elf64_Ehdr e = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT, ELFOSABI_NONE},
-                    .e_type = ET_CORE, .e_machine = CORE_MACHINE, .e_version = EV_CURRENT, .e_phoff = sizeof(e),
-                    .e_ehsize = sizeof(e), .e_phentsize = sizeof(Elf64_Phdr),
+                    .e_type = ET_CORE,
+                    .e_machine = CORE_MACHINE,
+                    .e_version = EV_CURRENT,
+                    .e_phoff = sizeof(e),
+                    .e_ehsize = sizeof(e),
+                    .e_phentsize = sizeof(Elf64_Phdr),
                     .e_phnum = (uint16_t)(many ? PN_XNUM : segments)};
     Elf64_Shdr s = {.sh_size = 1, .sh_info = (uint32_t)segments};
     Elf64_Phdr note = {.p_type = PT_NOTE, .p_align = 4};

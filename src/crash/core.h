@@ -26,16 +26,16 @@ struct core_result {
     uint64_t size;       /* of the file, holes included */
     uint64_t written;    /* bytes, without holes */
     uint64_t unreadable; /* bytes that should be there and are holes, as they couldn't be read */
-    uint64_t cut;        /* bytes of memory that are missing because of `error`, or of max; at most: some may be holes */
-    unsigned threads;    /* whose registers are in it */
-    int error;           /* as returned */
+    uint64_t cut;     /* bytes of memory that are missing because of `error`, or of max; at most: some may be holes */
+    unsigned threads; /* whose registers are in it */
+    int error;        /* as returned */
 };
 
 /*
- * Writes it to a new file that is open for writing (its position isn't used). max: bytes that are written at most, holes
- * don't count; 0: no bound. 0, or -errno, which says why something is missing: -EFBIG max (or the file system's bound)
- * was reached, -ETIMEDOUT view->deadline was, -ENOSPC, -EDQUOT, -EIO, ...; what has been written is a valid core then,
- * unless *ret says that it has 0 bytes. -ESRCH: the process is gone. The caller ignores SIGXFSZ.
+ * Writes it to a new file that is open for writing (its position isn't used). max: bytes that are written at most,
+ * holes don't count; 0: no bound. 0, or -errno, which says why something is missing: -EFBIG max (or the file system's
+ * bound) was reached, -ETIMEDOUT view->deadline was, -ENOSPC, -EDQUOT, -EIO, ...; what has been written is a valid core
+ * then, unless *ret says that it has 0 bytes. -ESRCH: the process is gone. The caller ignores SIGXFSZ.
  */
 int core_write(const struct crash_view *view, int fd, uint64_t max, struct core_result *ret);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Has memory of all kinds and some threads, and dies of SIGSEGV at address 0x18 in function fall(). "sparse": with a large memfd,
- * too. "big N": has N MiB of random memory, says "ready", and waits until its stdin ends.
+ * Has memory of all kinds and some threads, and dies of SIGSEGV at address 0x18 in function fall(). "sparse": with a
+ * large memfd, too. "big N": has N MiB of random memory, says "ready", and waits until its stdin ends.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #define THREADS 4
-#define PAGE    4096u
-#define SPARSE  (UINT64_C(3) << 30)
+#define PAGE 4096u
+#define SPARSE (UINT64_C(3) << 30)
 
 int chosen = 4711;
 const char *volatile said = "what it has said";

@@ -8,7 +8,7 @@
 #include "crash/view.h"
 
 #define CORE_MACHINE EM_X86_64
-#define CORE_XSTATE  NT_X86_XSTATE /* crash_thread.xstate */
+#define CORE_XSTATE NT_X86_XSTATE /* crash_thread.xstate */
 
 static inline uint64_t core_arch_sp(const struct crash_thread *th)
 {
