@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "core_arch.h"
+#include "machine.h"
 
 #define PAGE 4096u
 #define PIECE (1u << 20) /* read and written at once */
@@ -236,7 +237,7 @@ static bool has_a_stack(const struct core *c, const struct area *a)
     for (size_t i = 0; i < c->v->thread_count; i++) {
         const struct crash_thread *th = &c->v->threads[i];
 
-        if (th->stands && core_arch_sp(th) >= a->lo && core_arch_sp(th) < a->hi)
+        if (th->stands && machine_sp(&th->regs) >= a->lo && machine_sp(&th->regs) < a->hi)
             return true;
     }
     return false;

@@ -5,14 +5,7 @@
 
 #include <elf.h>
 
-#include "crash/view.h"
-
 #define CORE_MACHINE EM_X86_64
 #define CORE_XSTATE NT_X86_XSTATE /* crash_thread.xstate */
-
-static inline uint64_t core_arch_sp(const struct crash_thread *th)
-{
-    return th->regs.rsp;
-}
 
 #endif
