@@ -129,6 +129,7 @@ static bool take_context(const struct look *l, struct crash_thread *th)
     th->xstate_size = size;
     if (process_read(l->view.pid, fp_at, th->xstate, size) < 0)
         memcpy(th->xstate, fp, sizeof(fp));
+    machine_xstate_from_frame(th->xstate, size);
     return true;
 }
 
