@@ -139,10 +139,10 @@ static enum crash_store_why within_rate(const struct crash_stored *list, size_t 
         user += list[i].uid == uid;
         program += list[i].uid == uid && strcmp(list[i].comm, comm) == 0;
     }
-    return program >= rate                      ? STORE_PROGRAM
-           : user >= rate * CRASH_STORE_USER    ? STORE_USER
-           : all >= rate * CRASH_STORE_ALL      ? STORE_ALL
-                                                : STORE_KEPT;
+    return program >= rate                   ? STORE_PROGRAM
+           : user >= rate * CRASH_STORE_USER ? STORE_USER
+           : all >= rate * CRASH_STORE_ALL   ? STORE_ALL
+                                             : STORE_KEPT;
 }
 
 int crash_store_make(int dir, pid_t pid, uid_t uid, const char *comm, unsigned rate, char *name,
@@ -256,8 +256,12 @@ int crash_store_counts(int dir, struct crash_counts *ret)
     o = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
     if (!o)
         return -EINVAL;
-    *ret = (struct crash_counts){.kept = member(o, "kept"), .told = member(o, "told"), .limited = member(o, "limited"),
-                                 .busy = member(o, "busy"), .failed = member(o, "failed"), .removed = member(o, "removed")};
+    *ret = (struct crash_counts){.kept = member(o, "kept"),
+                                 .told = member(o, "told"),
+                                 .limited = member(o, "limited"),
+                                 .busy = member(o, "busy"),
+                                 .failed = member(o, "failed"),
+                                 .removed = member(o, "removed")};
     snprintf(ret->last_error, sizeof(ret->last_error), "%s",
              json_is_string(json_object_get(o, "error")) ? json_string_value(json_object_get(o, "error")) : "");
     json_decref(o);
@@ -274,8 +278,8 @@ int crash_store_count(int dir, const struct crash_counts *add)
         return lock;
     crash_store_counts(dir, &c); /* one that can't be read begins anew */
     buf_printf(&b,
-               "{\"kept\":%" PRIu64 ",\"told\":%" PRIu64 ",\"limited\":%" PRIu64 ",\"busy\":%" PRIu64 ",\"failed\":%" PRIu64
-               ",\"removed\":%" PRIu64 ",\"error\":",
+               "{\"kept\":%" PRIu64 ",\"told\":%" PRIu64 ",\"limited\":%" PRIu64 ",\"busy\":%" PRIu64
+               ",\"failed\":%" PRIu64 ",\"removed\":%" PRIu64 ",\"error\":",
                c.kept + add->kept, c.told + add->told, c.limited + add->limited, c.busy + add->busy,
                c.failed + add->failed, c.removed + add->removed);
     buf_json_str(&b, *add->last_error ? add->last_error : c.last_error);
