@@ -393,7 +393,7 @@ static void test_problems(void **state)
         {"payload: {enable: true}", NULL, 0, 0},
         {"payload: {enable: false}", NULL, 0, 0},
         {"libscope: {snapshot: {coredump: true, backtrace: true, coremax: 16 MiB}}", NULL, 0, 0},
-        {"libscope: {snapshot: {coremax: 4095}}", "libscope.snapshot.coremax: \"4095\"; expected a number of bytes", 1, 0},
+        {"libscope: {snapshot: {coremax: 4095}}", "libscope.snapshot.coremax: \"4095\" can't be used; expected a number of bytes", 1, 0},
         {"libscope: {snapshot: {coremax: 2XB}}", "expected a number of bytes", 1, 0},
         {"libscope: {snapshot: {coremax: GiB}}", "expected a number of bytes", 1, 0},
         {"libscope: {snapshot: {coremax: 16777216TiB}}", "expected a number of bytes", 1, 0},
