@@ -127,4 +127,6 @@ HIDDEN void born(const struct regs *r, enum op_id op)
     }
     /* A thread, or a stranger in our memory: its thread pointer may still be its parent's (no CLONE_SETTLS), so
      * nothing is touched here; it gets a slot at its first observed call. */
+    if (unlikely(probe.mode & SEG_M_CRASH) && !probe.sandboxed && SYS1(__NR_gettid, 0) != SYS1(__NR_getpid, 0))
+        thread_get(p); /* but for a thread: it gets a stack now, on which the overflow of its own is told */
 }
