@@ -16,7 +16,6 @@ const struct cli_former cli_former_commands[] = {
     {"prom", "`scope run -m udp://HOST:PORT --metricformat statsd` feeds a StatsD exporter of Prometheus"},
     {"rules", "`scope attach NAME --all-matches` observes what runs already, `scope run` what is started"},
     {"service", "put `scope run --` before the program in the unit's ExecStart or the init script"},
-    {"snapshot", "`scope inspect PID` shows how a process is observed"},
     {"start", "nothing has to be started: `scope run` and `scope attach` bring along what they need"},
     {"stop", "`scope detach --all` ends observing"},
     {0},

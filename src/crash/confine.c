@@ -2,6 +2,7 @@
 #include "crash/confine.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -84,6 +85,13 @@ int confine_child(int parent, int *keep, size_t keep_count, uint64_t more_bytes,
     bound(RLIMIT_CPU, cpu_seconds);
     bound(RLIMIT_AS, used_bytes() + more_bytes);
     return 0;
+}
+
+int confine_user(uid_t uid, gid_t gid)
+{
+    if (uid == 0)
+        return 0;
+    return setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0 ? -errno : 0;
 }
 
 int confine_calls(void)

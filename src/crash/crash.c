@@ -18,6 +18,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "crash/confine.h"
+#include "crash/core.h"
 #include "crash/look.h"
 #include "crash/report.h"
 #include "crash/results.h"
@@ -121,7 +122,10 @@ static pid_t start_unwinding(struct work *w, const struct look *l, int *ret_done
             if (l->modules.v[i].fd >= 0 && fstat(l->modules.v[i].fd, &st) == 0)
                 memory += (uint64_t)st.st_size;
         }
-        if (confine_child(parent, keep, kept, memory, w->timeout_ms / 1000 + 1) < 0 || confine_calls() < 0)
+        /* Its files are read with its rights: those that have to be opened still may be named by what it wrote. */
+        if (confine_child(parent, keep, kept, memory, w->timeout_ms / 1000 + 1) < 0 ||
+            (geteuid() == 0 && confine_user(l->facts.uid[1], l->facts.gid[1]) < 0) || confine_to_parent(parent) < 0 ||
+            confine_calls() < 0)
             _exit(2);
         unwind_all(l, w->results);
         _exit(0);
@@ -173,9 +177,23 @@ static void end_unwinding(struct work *w, pid_t pid, int done)
         w->summary.backtrace_error = in_time ? -EIO : -ETIMEDOUT;
 }
 
-static void write_core(struct work *w, const struct look *l)
+static void write_core(struct work *w, struct look *l)
 {
-    w->summary.core_error = -ENOSYS;
+    uint64_t deadline = l->view.deadline, max = w->wishes.core_max ? w->wishes.core_max : CRASH_CORE_MAX;
+    struct core_result r;
+    int rc;
+
+    l->view.deadline = w->over_by - (w->over_by - now_ns()) / 4; /* the rest is for the backtrace */
+    rc = core_write(&l->view, w->files[FILE_CORE], max, &r);
+    l->view.deadline = deadline;
+    w->summary.core_error = rc;
+    w->summary.core_bytes = r.written;
+    if (rc < 0 && !r.size)
+        explain(w, "there is no core: %s", rc == -ESRCH ? "no thread stands" : strerror(-rc));
+    else if (rc == -EFBIG)
+        explain(w, "the core is cut: it may have %llu MiB", (unsigned long long)(max >> 20));
+    else if (rc < 0)
+        explain(w, "the core is cut: %s", strerror(-rc));
 }
 
 static void write_files(struct work *w, const struct look *l)

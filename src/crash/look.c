@@ -129,6 +129,7 @@ static bool take_context(const struct look *l, struct crash_thread *th)
     th->xstate_size = size;
     if (process_read(l->view.pid, fp_at, th->xstate, size) < 0)
         memcpy(th->xstate, fp, sizeof(fp));
+    machine_xstate_from_frame(th->xstate, size);
     return true;
 }
 
@@ -292,7 +293,7 @@ static void copy_goroutine(struct look *l, const struct crash_thread *th)
     for (uint64_t at = m; at < m + GO_M_SIZE; at += 8) {
         uint64_t other = word_at(l, at);
 
-        if (other && other != m && is_go_g(l, other) && word_at(l, other + GO_G_M) == m) {
+        if (other && other != m && !(other & 7) && word_at(l, other + GO_G_M) == m) {
             copies_take(&l->copies, pid, other, other + GO_G_SIZE);
             copy_stack(l, word_at(l, other + GO_G_SCHED_SP));
         }

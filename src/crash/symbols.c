@@ -13,10 +13,14 @@
 
 #include "base/mem.h"
 #include "crash/demangle.h"
+#include "crash/gotable.h"
 
 #define SYMBOLS_MAX (8u << 20)   /* of one module */
 #define UNITS_MAX (1u << 20)
 #define ENCLOSING 16u            /* symbols looked at for one that holds an address */
+#define ORIGINS_MAX 8u           /* from an inlined function to what declares it */
+#define DEPTH_MAX 64u            /* of namespaces, of blocks */
+#define INLINED_MAX 32u          /* at one address */
 #define NAMED_MAX 8192u          /* addresses whose names are remembered; a power of two */
 
 struct symbol {
@@ -32,13 +36,15 @@ struct table {
     struct symbols *s;
     const struct module *file;
     Dwfl_Module *mod;
-    bool read, units_read;
+    bool read, units_read, go_read, is_go;
     struct symbol *v;
     size_t count;
     struct unit *units;
     size_t unit_count;
     Dwarf *dwarf;
     Dwarf_Addr bias;
+    struct gotable go;
+    Dwarf_Addr go_bias;
 };
 struct named {
     uint64_t pc;
@@ -326,11 +332,89 @@ static const struct symbol *symbol_at(struct table *t, uint64_t address)
     return lo && t->v[lo - 1].hi == t->v[lo - 1].lo ? &t->v[lo - 1] : NULL;
 }
 
+/* --- Go --- */
+
+/* A word that the loader relocates: what it adds the base to. */
+static uint64_t addend_at(Elf *elf, uint64_t place)
+{
+    Elf_Scn *section = NULL;
+
+    while ((section = elf_nextscn(elf, section))) {
+        GElf_Shdr header;
+        Elf_Data *data;
+
+        if (!gelf_getshdr(section, &header) || header.sh_type != SHT_RELA || !(header.sh_flags & SHF_ALLOC) ||
+            !(data = elf_getdata(section, NULL)))
+            continue;
+        for (size_t i = 0; header.sh_entsize && i < data->d_size / header.sh_entsize && i < INT32_MAX; i++) {
+            GElf_Rela rela;
+
+            if (gelf_getrela(data, (int)i, &rela) && rela.r_offset == place && rela.r_addend > 0)
+                return (uint64_t)rela.r_addend;
+        }
+    }
+    return 0;
+}
+
+static void read_go(struct table *t)
+{
+    static const char name[] = ".gopclntab";
+    Elf *elf = dwfl_module_getelf(t->mod, &t->go_bias);
+    Elf_Scn *section = NULL;
+    size_t strings;
+
+    t->go_read = true;
+    if (!elf || elf_getshdrstrndx(elf, &strings) != 0)
+        return;
+    while ((section = elf_nextscn(elf, section))) {
+        GElf_Shdr header;
+        const char *s = gelf_getshdr(section, &header) ? elf_strptr(elf, strings, header.sh_name) : NULL;
+        size_t n = s ? strlen(s) : 0, place;
+        uint64_t text = 0;
+        Elf_Data *data;
+
+        if (n < sizeof(name) - 1 || strcmp(s + n - (sizeof(name) - 1), name) != 0 || header.sh_type == SHT_NOBITS ||
+            !(data = elf_rawdata(section, NULL)))
+            continue;
+        place = gotable_text_place(data->d_buf, data->d_size);
+        if (place && place + 8 <= data->d_size) {
+            memcpy(&text, (const char *)data->d_buf + place, sizeof(text));
+            text = text ? text : addend_at(elf, header.sh_addr + place);
+        }
+        t->is_go = gotable_open(&t->go, data->d_buf, data->d_size, text);
+        return;
+    }
+}
+
+static bool go_function_at(struct table *t, uint64_t address, struct gofunction *ret)
+{
+    if (!t->go_read)
+        read_go(t);
+    return t->is_go && gotable_function(&t->go, address - t->go_bias, ret);
+}
+
+bool symbols_go_frame(struct symbols *s, uint64_t address, int64_t *ret_size)
+{
+    struct table *t = table_at(s, address);
+    struct gofunction f;
+
+    if (!t || !go_function_at(t, address, &f))
+        return false;
+    *ret_size = gotable_frame_size(&t->go, &f, address - t->go_bias);
+    return true;
+}
+
 const char *symbols_function(struct symbols *s, uint64_t address, uint64_t *ret_start)
 {
     struct table *t = table_at(s, address);
     const struct symbol *sym = t ? symbol_at(t, address) : NULL;
+    struct gofunction f;
 
+    if (!sym && t && go_function_at(t, address, &f)) {
+        if (ret_start)
+            *ret_start = f.entry + t->go_bias;
+        return f.name;
+    }
     if (ret_start)
         *ret_start = sym ? sym->lo : 0;
     return sym ? sym->name : "";
@@ -362,6 +446,45 @@ static void read_units(struct table *t)
     }
 }
 
+static bool is_called(Dwarf_Die *die, const char *name)
+{
+    const char *s = dwarf_diename(die);
+
+    return s && strcmp(s, name) == 0;
+}
+
+static uint64_t member_place(Dwarf_Die *of, const char *name)
+{
+    Dwarf_Attribute attr;
+    Dwarf_Word place;
+    Dwarf_Die die;
+
+    for (int rc = dwarf_child(of, &die); rc == 0; rc = dwarf_siblingof(&die, &die))
+        if (dwarf_tag(&die) == DW_TAG_member && is_called(&die, name) &&
+            dwarf_attr(&die, DW_AT_data_member_location, &attr) && dwarf_formudata(&attr, &place) == 0)
+            return place;
+    return 0;
+}
+
+uint64_t symbols_goid_place(struct symbols *s)
+{
+    for (size_t i = 0; i < s->l->modules.count; i++) {
+        struct table *t = &s->tables[i];
+        Dwarf_Die *unit = NULL, die;
+        Dwarf_Addr bias;
+
+        if (t->mod && !t->go_read)
+            read_go(t);
+        if (!t->is_go)
+            continue;
+        while ((unit = dwfl_module_nextcu(t->mod, unit, &bias)))
+            for (int rc = is_called(unit, "runtime") ? dwarf_child(unit, &die) : 1; rc == 0; rc = dwarf_siblingof(&die, &die))
+                if (dwarf_tag(&die) == DW_TAG_structure_type && is_called(&die, "runtime.g"))
+                    return member_place(&die, "goid");
+    }
+    return 0;
+}
+
 /* The compilation unit of an address. The table that compilers may make of them (.debug_aranges) is not always there. */
 static bool unit_at(struct table *t, uint64_t address, Dwarf_Die *ret)
 {
@@ -376,14 +499,58 @@ static bool unit_at(struct table *t, uint64_t address, Dwarf_Die *ret)
     return false;
 }
 
-static const char *die_name(Dwarf_Die *die)
+/* Adds the names of what is around a function: namespaces and classes. */
+static char *with_surroundings(Dwarf_Die *die, const char *name)
+{
+    Dwarf_Die origin = *die, *scopes = NULL;
+    char *all = xstrdup(name);
+    Dwarf_Attribute attr;
+    int n;
+
+    for (unsigned i = 0; i < ORIGINS_MAX && (dwarf_attr(&origin, DW_AT_abstract_origin, &attr) ||
+                                             dwarf_attr(&origin, DW_AT_specification, &attr)); i++)
+        if (!dwarf_formref_die(&attr, &origin))
+            break;
+    n = dwarf_getscopes_die(&origin, &scopes);
+    for (int i = 1; i < n && strlen(all) < DEMANGLE_SHOWN; i++) {
+        int tag = dwarf_tag(&scopes[i]);
+        const char *outer = dwarf_diename(&scopes[i]);
+        char *longer;
+
+        if (tag != DW_TAG_namespace && tag != DW_TAG_class_type && tag != DW_TAG_structure_type && tag != DW_TAG_union_type &&
+            tag != DW_TAG_enumeration_type)
+            continue;
+        longer = xasprintf("%.512s::%s", outer ? outer : "(anonymous)", all);
+        free(all);
+        all = longer;
+    }
+    free(scopes);
+    return all;
+}
+
+/* A function's name as it is linked, or as the source has it with what is around it: malloc'ed, NULL if there is none. */
+static char *die_name(Dwarf_Die *die, Dwarf_Die *unit)
 {
     Dwarf_Attribute attr;
     const char *name = NULL;
 
     if (dwarf_attr_integrate(die, DW_AT_linkage_name, &attr) || dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attr))
         name = dwarf_formstring(&attr);
-    return name ? name : dwarf_attr_integrate(die, DW_AT_name, &attr) ? dwarf_formstring(&attr) : NULL;
+    if (name)
+        return xstrdup(name);
+    name = dwarf_attr_integrate(die, DW_AT_name, &attr) ? dwarf_formstring(&attr) : NULL;
+    if (!name)
+        return NULL;
+    switch (dwarf_srclang(unit)) {
+    case DW_LANG_C_plus_plus:
+    case DW_LANG_C_plus_plus_03:
+    case DW_LANG_C_plus_plus_11:
+    case DW_LANG_C_plus_plus_14:
+    case DW_LANG_Rust:
+        return with_surroundings(die, name);
+    default:
+        return xstrdup(name);
+    }
 }
 
 static char *full_path(Dwarf_Die *unit, const char *file)
@@ -423,59 +590,109 @@ static void add_frame(struct results *r, const struct result_frame *like, const 
     f->flags |= flags;
 }
 
-/* The functions that have been inlined at an address, the innermost first; *at becomes the place in the function that
- * isn't. Returns the name of that, or NULL. */
-static const char *add_inlined(struct table *t, struct results *r, const struct result_frame *bare, uint64_t address,
-                               Dwarf_Die *unit, struct place *at)
+/* The function that holds an address, also below namespaces and classes: dwarf_getscopes() doesn't look there. */
+static bool function_die(Dwarf_Die *in, uint64_t address, unsigned depth, Dwarf_Die *ret)
 {
-    Dwarf_Die *scopes = NULL, *around = NULL;
-    const char *function = NULL;
-    Dwarf_Files *files;
-    size_t file_count = 0;
-    int n = dwarf_getscopes(unit, address - t->bias, &scopes), m = 0;
+    Dwarf_Die die;
 
-    for (int i = 0; i < n && !m; i++) {
-        int tag = dwarf_tag(&scopes[i]);
-
-        if (tag == DW_TAG_subprogram || tag == DW_TAG_inlined_subroutine)
-            m = dwarf_getscopes_die(&scopes[i], &around);
-    }
-    if (m > 0 && dwarf_getsrcfiles(unit, &files, &file_count) != 0)
-        file_count = 0;
-    for (int i = 0; i < m && !function; i++) {
-        Dwarf_Die *die = &around[i];
-        Dwarf_Attribute attr;
-        Dwarf_Word v;
-
-        if (dwarf_tag(die) == DW_TAG_subprogram) {
-            function = die_name(die);
+    for (int rc = dwarf_child(in, &die); rc == 0; rc = dwarf_siblingof(&die, &die))
+        switch (dwarf_tag(&die)) {
+        case DW_TAG_subprogram:
+            if (dwarf_haspc(&die, address) > 0) {
+                *ret = die;
+                return true;
+            }
+            break;
+        case DW_TAG_namespace:
+        case DW_TAG_module:
+        case DW_TAG_class_type:
+        case DW_TAG_structure_type:
+        case DW_TAG_union_type:
+        case DW_TAG_enumeration_type:
+            if (depth < DEPTH_MAX && dwarf_haschildren(&die) > 0 && function_die(&die, address, depth + 1, ret))
+                return true;
+            break;
+        default:
             break;
         }
-        if (dwarf_tag(die) != DW_TAG_inlined_subroutine)
-            continue;
-        add_frame(r, bare, die_name(die), 0, at, FRAME_INLINED);
-        free(at->file);
-        *at = (struct place){0};
-        if (dwarf_attr(die, DW_AT_call_file, &attr) && dwarf_formudata(&attr, &v) == 0 && v < file_count) {
-            const char *name = dwarf_filesrc(files, v, NULL, NULL);
+    return false;
+}
 
-            at->file = name ? full_path(unit, name) : NULL;
+/* What has been inlined there into a function, the outermost first: returns how many. */
+static unsigned inlined_dies(const Dwarf_Die *function, uint64_t address, Dwarf_Die ret[INLINED_MAX])
+{
+    Dwarf_Die in = *function, die;
+    unsigned n = 0;
+    bool on = true;
+
+    for (unsigned depth = 0; on && depth < DEPTH_MAX && n < INLINED_MAX; depth++) {
+        on = false;
+        for (int rc = dwarf_child(&in, &die); rc == 0; rc = dwarf_siblingof(&die, &die)) {
+            int tag = dwarf_tag(&die);
+
+            if ((tag != DW_TAG_inlined_subroutine && tag != DW_TAG_lexical_block && tag != DW_TAG_try_block &&
+                 tag != DW_TAG_catch_block) ||
+                dwarf_haspc(&die, address) <= 0)
+                continue;
+            if (tag == DW_TAG_inlined_subroutine)
+                ret[n++] = die;
+            in = die;
+            on = true;
+            break;
         }
-        if (dwarf_attr(die, DW_AT_call_line, &attr) && dwarf_formudata(&attr, &v) == 0)
-            at->line = (unsigned)v;
     }
-    free(scopes);
-    free(around);
-    return function;
+    return n;
+}
+
+/* Where the call was that has been inlined. */
+static void call_place(Dwarf_Die *die, Dwarf_Die *unit, struct place *at)
+{
+    Dwarf_Attribute attr;
+    size_t count = 0;
+    Dwarf_Files *files;
+    Dwarf_Word v;
+
+    free(at->file);
+    *at = (struct place){0};
+    if (dwarf_attr(die, DW_AT_call_file, &attr) && dwarf_formudata(&attr, &v) == 0 &&
+        dwarf_getsrcfiles(unit, &files, &count) == 0 && v < count) {
+        const char *name = dwarf_filesrc(files, v, NULL, NULL);
+
+        at->file = name ? full_path(unit, name) : NULL;
+    }
+    if (dwarf_attr(die, DW_AT_call_line, &attr) && dwarf_formudata(&attr, &v) == 0)
+        at->line = (unsigned)v;
+}
+
+/* Adds the functions that have been inlined at an address, the innermost first; *at becomes the place in the function
+ * that isn't. Returns the name of that, malloc'ed, or NULL. */
+static char *add_inlined(struct table *t, struct results *r, const struct result_frame *bare, uint64_t address,
+                         Dwarf_Die *unit, struct place *at)
+{
+    Dwarf_Die function, inlined[INLINED_MAX];
+    unsigned n;
+
+    if (!function_die(unit, address - t->bias, 0, &function))
+        return NULL;
+    n = inlined_dies(&function, address - t->bias, inlined);
+    while (n-- > 0) {
+        char *name = die_name(&inlined[n], unit);
+
+        add_frame(r, bare, name, 0, at, FRAME_INLINED);
+        free(name);
+        call_place(&inlined[n], unit, at);
+    }
+    return die_name(&function, unit);
 }
 
 static void name_frame(struct symbols *s, struct results *r, const struct result_frame *bare)
 {
     uint64_t address = bare->flags & FRAME_EXACT_PC ? bare->pc : bare->pc - 1;
     struct table *t = table_at(s, address);
-    const char *in_dwarf = NULL;
+    char *in_dwarf = NULL;
     const struct symbol *sym;
     struct place at = {0};
+    struct gofunction f;
     Dwarf_Line *line;
     Dwarf_Die unit;
 
@@ -495,10 +712,17 @@ static void name_frame(struct symbols *s, struct results *r, const struct result
         in_dwarf = add_inlined(t, r, bare, address, &unit, &at);
     }
     sym = symbol_at(t, address);
-    if (sym || in_dwarf)
+    if (sym || in_dwarf) {
         add_frame(r, bare, in_dwarf ? in_dwarf : sym->name, sym ? bare->pc - sym->lo : 0, &at, 0);
-    else
+    } else if (go_function_at(t, address, &f)) {
+        const char *file;
+
+        at.line = gotable_line(&t->go, &f, address - t->go_bias, &file);
+        at.file = file ? xstrdup(file) : NULL;
+        add_frame(r, bare, f.name, bare->pc - t->go_bias - f.entry, &at, 0);
+    } else
         add_frame(r, bare, NULL, bare->pc - t->file->lo, &at, FRAME_OF_MODULE);
+    free(in_dwarf);
     free(at.file);
 }
 

@@ -2,6 +2,7 @@
 #include "crash/unwind.h"
 
 #include <elf.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,10 +14,11 @@
 #define FRAME_MAX_SIZE (UINT64_C(1) << 20) /* of one that frame pointers lead across */
 
 /* How the way goes on from a frame, where libdwfl's walk has been ended. */
-enum next { NEXT_END, NEXT_CONTEXT, NEXT_GUESS };
+enum next { NEXT_END, NEXT_CONTEXT, NEXT_SWITCH, NEXT_GUESS };
 
 struct walk {
     const struct look *l;
+    const struct crash_thread *of;
     struct symbols *symbols;
     struct results *r;
     struct result_thread *thread;
@@ -70,12 +72,37 @@ static bool add_bare(struct walk *w, uint64_t pc, bool exact)
     return true;
 }
 
+/* Functions that nobody has called. */
+static bool is_first_function(const char *name)
+{
+    static const char *const names[] = {"_start", "__clone", "clone", "__clone3", "clone3", "runtime.goexit",
+                                        "runtime.rt0_go", "_rt0_amd64_linux", "_rt0_amd64", "runtime.mstart",
+                                        "runtime.mcall"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        size_t n = strlen(names[i]);
+
+        /* Go adds the kind of call to the names of its assembly. */
+        if (strncmp(name, names[i], n) == 0 && (!name[n] || strcmp(name + n, ".abi0") == 0))
+            return true;
+    }
+    return false;
+}
+
+/* Functions of Go's runtime that go over from a goroutine's stack to that of the thread. */
+static bool is_switch(const char *name)
+{
+    return strncmp(name, "runtime.systemstack", 19) == 0 ? !name[19] || name[19] == '.'
+                                                         : strncmp(name, "runtime.asmcgocall", 18) == 0;
+}
+
 static int on_frame(Dwfl_Frame *state, void *arg)
 {
     struct walk *w = arg;
     Dwarf_Addr pc;
     Dwarf_Word v;
     bool exact = false, first = w->first;
+    const char *function;
 
     w->next = NEXT_END;
     if (!dwfl_frame_pc(state, &pc, &exact))
@@ -101,6 +128,13 @@ static int on_frame(Dwfl_Frame *state, void *arg)
         w->mark |= FRAME_SIGNAL;
     if (!add_bare(w, pc, exact))
         return DWARF_CB_ABORT;
+    function = symbols_function(w->symbols, exact ? pc : pc - 1, NULL);
+    if (is_first_function(function))
+        return DWARF_CB_ABORT;
+    if (is_switch(function)) {
+        w->next = NEXT_SWITCH;
+        return DWARF_CB_ABORT;
+    }
     if (!symbols_has_cfi(w->symbols, exact ? pc : pc - 1)) {
         w->next = NEXT_GUESS;
         return DWARF_CB_ABORT;
@@ -139,17 +173,51 @@ static bool guess(struct walk *w, uint64_t pc, uint64_t sp, uint64_t fp)
     return true;
 }
 
-/* Functions that nobody has called. */
-static bool is_first_function(const char *name)
+/* From the thread's stack back to that of the goroutine, where that has left its registers: those of a function that is
+ * only there to be found (runtime.systemstack_switch) prove it. */
+static bool go_on_at_switch(struct walk *w)
 {
-    static const char *const names[] = {"_start", "__clone", "clone", "__clone3", "clone3", "runtime.goexit",
-                                        "runtime.goexit.abi0", "runtime.rt0_go", "runtime.rt0_go.abi0",
-                                        "_rt0_amd64_linux", "_rt0_amd64", "runtime.mstart", "runtime.mstart.abi0"};
+    uint64_t g = look_go_g(w->l, w->of), m, other, bounds[2], pc, sp, word;
 
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-        if (strcmp(name, names[i]) == 0)
-            return true;
+    if (!g || !copies_read(&w->l->copies, g + GO_G_M, &m, sizeof(m)))
+        return false;
+    for (uint64_t place = 0; place < GO_M_SIZE; place += 8) {
+        if (!copies_read(&w->l->copies, m + place, &other, sizeof(other)) ||
+            !copies_read(&w->l->copies, other, bounds, sizeof(bounds)) ||
+            !copies_read(&w->l->copies, other + GO_G_SCHED_SP, &sp, sizeof(sp)) ||
+            !copies_read(&w->l->copies, other + GO_G_SCHED_PC, &pc, sizeof(pc)) ||
+            sp - bounds[0] >= bounds[1] - bounds[0] || w->regs[MACHINE_DWARF_SP] - bounds[0] < bounds[1] - bounds[0] ||
+            strncmp(symbols_function(w->symbols, pc, NULL), "runtime.systemstack_switch", 26) != 0)
+            continue;
+        /* It is where the function that went over began: the return address is there, or above a frame pointer. */
+        for (unsigned i = 0; i < 2; i++)
+            if (copies_read(&w->l->copies, sp + 8 * (uint64_t)i, &word, sizeof(word)) && is_return_address(w, word)) {
+                if (i)
+                    copies_read(&w->l->copies, sp, &w->regs[MACHINE_DWARF_FP], 8);
+                w->regs[MACHINE_DWARF_PC] = word;
+                w->regs[MACHINE_DWARF_SP] = sp + 8 * (uint64_t)i + 8;
+                w->exact = false;
+                return true;
+            }
+    }
     return false;
+}
+
+/* By the sizes of frames that Go's own table of functions has. */
+static bool go_on_by_go_table(struct walk *w)
+{
+    uint64_t sp = w->regs[MACHINE_DWARF_SP], pc = w->regs[MACHINE_DWARF_PC], fp;
+    int64_t size;
+
+    if (!symbols_go_frame(w->symbols, w->exact ? pc : pc - 1, &size) || size < 0 ||
+        !copies_read(&w->l->copies, sp + (uint64_t)size, &pc, sizeof(pc)) || !is_code(w, pc))
+        return false;
+    if (size >= 8 && copies_read(&w->l->copies, sp + (uint64_t)size - 8, &fp, sizeof(fp)))
+        w->regs[MACHINE_DWARF_FP] = fp;
+    w->regs[MACHINE_DWARF_PC] = pc;
+    w->regs[MACHINE_DWARF_SP] = sp + (uint64_t)size + 8;
+    w->exact = false;
+    return true;
 }
 
 /* Without unwind information: what a call through a wrong pointer has left, frame pointers, or whatever looks like a
@@ -157,17 +225,12 @@ static bool is_first_function(const char *name)
 static bool go_on_by_guess(struct walk *w)
 {
     uint64_t pc = w->regs[MACHINE_DWARF_PC], sp = w->regs[MACHINE_DWARF_SP], fp = w->regs[MACHINE_DWARF_FP], word[2];
-    const char *function = symbols_function(w->symbols, w->exact ? pc : pc - 1, NULL);
 
-    if (is_first_function(function))
-        return false;
     if (!is_code(w, pc) && copies_read(&w->l->copies, sp, word, 8) && is_return_address(w, word[0]))
         return guess(w, word[0], sp + 8, fp);
     if (fp >= sp && fp - sp < FRAME_MAX_SIZE && !(fp & 7) && copies_read(&w->l->copies, fp, word, 16) &&
         is_return_address(w, word[1]))
         return guess(w, word[1], fp + 16, word[0]);
-    if (!fp && *function) /* the ABI has it zero in the outermost frame */
-        return false;
     for (unsigned i = 0; i < SCAN_WORDS && copies_read(&w->l->copies, sp + 8 * (uint64_t)i, word, 8); i++)
         if (is_return_address(w, word[0]))
             return guess(w, word[0], sp + 8 * (uint64_t)i + 8, fp);
@@ -179,6 +242,7 @@ static void unwind_thread(struct walk *w, const struct crash_thread *th)
     Dwfl *dwfl = symbols_dwfl(w->symbols);
     bool on = true;
 
+    w->of = th;
     machine_to_dwarf(&th->regs, w->regs);
     w->exact = true;
     for (unsigned pieces = 0; on && pieces < CRASH_FRAMES; pieces++) {
@@ -197,10 +261,10 @@ static void unwind_thread(struct walk *w, const struct crash_thread *th)
         }
         if (w->next == NEXT_CONTEXT)
             on = go_on_at_context(w);
+        else if (w->next == NEXT_SWITCH && go_on_at_switch(w))
+            on = true;
         else
-            on = w->next == NEXT_GUESS && go_on_by_guess(w);
-        if (on && w->next == NEXT_GUESS && w->regs[MACHINE_DWARF_SP] <= sp)
-            on = false;
+            on = w->next != NEXT_END && (go_on_by_go_table(w) || go_on_by_guess(w)) && w->regs[MACHINE_DWARF_SP] > sp;
     }
 }
 
@@ -290,6 +354,33 @@ static bool has_panicked(struct symbols *s, const struct results *r)
     return false;
 }
 
+/* The goroutine that a thread runs, or has left for the stack of the thread just now. */
+static void name_goroutines(const struct look *l, struct symbols *s, struct results *r)
+{
+    uint64_t place = 0;
+
+    for (size_t i = 0; !place && i < l->view.thread_count; i++)
+        if (l->view.threads[i].stands && look_go_g(l, &l->view.threads[i])) {
+            place = symbols_goid_place(s);
+            break;
+        }
+    for (size_t i = 0; place && place <= GO_G_SIZE - 8 && i < l->view.thread_count; i++) {
+        uint64_t g = l->view.threads[i].stands ? look_go_g(l, &l->view.threads[i]) : 0, m, other, own, number;
+        char text[32];
+
+        if (!g || !copies_read(&l->copies, g + GO_G_M, &m, sizeof(m)))
+            continue;
+        for (uint64_t at = 0; at < GO_M_SIZE; at += 8)
+            if (copies_read(&l->copies, m + at, &other, sizeof(other)) && other != m &&
+                copies_read(&l->copies, other + GO_G_M, &own, sizeof(own)) && own == m &&
+                copies_read(&l->copies, other + place, &number, sizeof(number)) && number) {
+                snprintf(text, sizeof(text), "%llu", (unsigned long long)number); /* those of the runtime have none */
+                r->threads[i].goroutine = results_add_text(r, text);
+                break;
+            }
+    }
+}
+
 void unwind_all(const struct look *l, struct results *r)
 {
     struct symbols *s = symbols_new(l);
@@ -310,6 +401,7 @@ void unwind_all(const struct look *l, struct results *r)
             __atomic_store_n(&r->panic_known, 1, __ATOMIC_RELEASE);
         }
     }
+    name_goroutines(l, s, r);
     for (size_t i = 0; i < l->view.thread_count; i++) {
         struct result_list *bare = &r->threads[i].bare, *named = &r->threads[i].named;
 

@@ -74,6 +74,14 @@ size_t machine_xstate_size(const uint8_t legacy[512])
     return magic == FP_MAGIC1 && size >= 576 ? size : 512;
 }
 
+void machine_xstate_from_frame(uint8_t *xstate, size_t size)
+{
+    if (size > 512) { /* else there were no marks */
+        memcpy(xstate + FP_SW, xstate + FP_SW + 8, 8);
+        memset(xstate + FP_SW + 8, 0, 512 - FP_SW - 8);
+    }
+}
+
 bool machine_is_sigreturn(const uint8_t code[MACHINE_SIGRETURN_SIZE])
 {
     static const uint8_t wide[MACHINE_SIGRETURN_SIZE] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05};

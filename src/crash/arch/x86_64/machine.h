@@ -26,6 +26,9 @@ void machine_context_to_dwarf(const uint8_t context[MACHINE_CONTEXT_SIZE], uint6
 /* How much there is behind the address of the saved vector registers, by the first 512 bytes there (fp_sw_bytes in
  * asm/sigcontext.h). */
 size_t machine_xstate_size(const uint8_t legacy[512]);
+/* Makes those bytes what ptrace(2) would have given for NT_X86_XSTATE: where the frame has its own marks, readers expect
+ * which parts there are (XCR0). */
+void machine_xstate_from_frame(uint8_t *xstate, size_t size);
 
 /* Whether that is code that ends a signal's handler: with the stack pointer at the ucontext_t. */
 #define MACHINE_SIGRETURN_SIZE 9
