@@ -26,6 +26,10 @@
 
 static void on_fatal(int sig, siginfo_t *info, void *uc);
 
+/* entry.S: where a handler with SA_RESETHAND begins. Calls crash_once(), and then what that returns, as the kernel would. */
+extern char scope_once[] HIDDEN;
+uint64_t crash_once(int sig);
+
 /* What the kernel is given in place of SIG_DFL. SA_UNSUPPORTED has no effect; kernels that drop flags which they don't know
  * are known by it. */
 static struct sigaction ours = {
@@ -42,6 +46,7 @@ static struct {
     bool sandbox;                /* the process is in one, or has just asked for it */
     uint64_t onstack;            /* BIT(): handlers with SA_ONSTACK, of which the kernel isn't told */
     struct sigaction dfl[32];    /* where ours is: what the program has set, SIG_DFL with its flags and mask */
+    struct sigaction once[32];   /* where scope_once is: what the program has set */
 } believed;
 
 /* Calls of rt_sigaction(2) that are given another action than the program's. A stack pointer belongs to one of them at a
@@ -61,6 +66,11 @@ static long action(int sig, const struct sigaction *new_, struct sigaction *old)
 static bool is_ours(const struct sigaction *a)
 {
     return a->sa_handler == ours.sa_handler;
+}
+
+static bool is_once(const struct sigaction *a)
+{
+    return (uint64_t)a->sa_handler == (uint64_t)scope_once;
 }
 
 static bool has_handler(const struct sigaction *a)
@@ -334,7 +344,9 @@ static void install(void)
             continue;
         if (a.sa_handler == SIG_DFL)
             believed.dfl[sig] = a;
-        else if (!is_ours(&a))
+        else if (is_once(&a) && believed.sandbox)
+            action((int)sig, &believed.once[sig], NULL);
+        if (a.sa_handler != SIG_DFL && !is_ours(&a))
             continue;
         if (is_told(sig))
             action((int)sig, &ours, NULL);
@@ -404,22 +416,47 @@ HIDDEN void crash_enter(enum op_id op, struct regs *r)
     a = *(const struct sigaction *)r->arg1;
     if (a.sa_handler == SIG_DFL && is_told(sig)) {
         give(r, &a, &ours);
-    } else if (has_handler(&a) && a.sa_flags & SA_ONSTACK && !believed.own_stack) {
-        given = a;
-        given.sa_flags &= ~(unsigned long)SA_ONSTACK;
-        give(r, &a, &given);
+        return;
     }
+    if (!has_handler(&a))
+        return;
+    given = a;
+    if (!believed.own_stack)
+        given.sa_flags &= ~(unsigned long)SA_ONSTACK;
+    if (a.sa_flags & SA_RESETHAND && is_fatal(sig) && !believed.sandbox) {
+        given.sa_handler = (__sighandler_t)(uint64_t)scope_once;
+        given.sa_flags &= ~(unsigned long)SA_RESETHAND;
+        if (!is_visitor())
+            believed.once[sig] = a; /* it may be called before we hear of it */
+    }
+    if (given.sa_flags != a.sa_flags)
+        give(r, &a, &given);
+}
+
+/* The program's handler that is to be called, and that was to be called once only. */
+HIDDEN __attribute__((used)) uint64_t crash_once(int sig)
+{
+    struct sigaction theirs = believed.once[sig & 31];
+    uint64_t handler = (uint64_t)theirs.sa_handler;
+
+    action(sig, &ours, NULL);
+    if (!is_visitor()) {
+        theirs.sa_handler = SIG_DFL;
+        believed.dfl[sig & 31] = theirs;
+        __atomic_fetch_and(&believed.onstack, ~BIT(sig), __ATOMIC_SEQ_CST);
+    }
+    return handler;
 }
 
 /* As the kernel would keep it. */
-static void keep(unsigned sig, struct sigaction a)
+static void keep(struct sigaction *place, unsigned sig, struct sigaction a)
 {
     struct sigaction now_;
 
     a.sa_mask &= ~UNMASKABLE;
     if (a.sa_flags & ~(unsigned long)SA_KNOWN && action((int)sig, NULL, &now_) == 0 && !(now_.sa_flags & SA_UNSUPPORTED))
         a.sa_flags &= SA_KNOWN;
-    believed.dfl[sig] = a;
+    *place = a;
 }
 
 static void action_done(struct regs *r, bool entered)
@@ -436,19 +473,23 @@ static void action_done(struct regs *r, bool entered)
         return;
     if (old && is_ours(old))
         *old = believed.dfl[sig & 31];
+    else if (old && is_once(old))
+        *old = believed.once[sig & 31];
     else if (old && has_handler(old) && believed.onstack & BIT(sig))
         old->sa_flags |= SA_ONSTACK;
     if (!sets || others) /* a vfork child has handlers of its own, in the memory of its parent */
         return;
-    if (given && has_handler(&theirs)) {
+    if (given && has_handler(&theirs) && theirs.sa_flags & SA_ONSTACK) {
         __atomic_fetch_or(&believed.onstack, BIT(sig), __ATOMIC_SEQ_CST);
         if (believed.own_stack && !probe.sandboxed) /* a moment ago */
             onstack_tell();
         return;
     }
     __atomic_fetch_and(&believed.onstack, ~BIT(sig), __ATOMIC_SEQ_CST);
-    if (given)
-        keep(sig, theirs);
+    if (given && theirs.sa_handler == SIG_DFL)
+        keep(&believed.dfl[sig], sig, theirs);
+    else if (given && is_fatal(sig))
+        keep(&believed.once[sig], sig, theirs);
     else if (!entered && is_told(sig) && !probe.sandboxed && action((int)sig, NULL, &theirs) == 0 && theirs.sa_handler == SIG_DFL) {
         believed.dfl[sig] = theirs;
         action((int)sig, &ours, NULL);
@@ -498,12 +539,12 @@ HIDDEN void crash_sandbox(void)
 {
     if (!believed.on || believed.sandbox)
         return;
-    /* No flag can be told later, when the program sets a stack. */
+    /* No flag can be told later, when the program sets a stack. The thread keeps ours: where a signal frame finds no room
+     * the kernel would change the signal. */
     before.own_stack = believed.own_stack;
     before.onstack = believed.onstack;
     believed.own_stack = true;
     onstack_tell();
-    crash_thread_end();
     believed.sandbox = true;
     ours.sa_flags |= SA_RESETHAND;
     install();
@@ -511,8 +552,6 @@ HIDDEN void crash_sandbox(void)
 
 HIDDEN void crash_no_sandbox(void)
 {
-    const struct thread *t = thread_get(process);
-
     if (!believed.on || !believed.sandbox)
         return;
     believed.sandbox = false;
@@ -521,8 +560,6 @@ HIDDEN void crash_no_sandbox(void)
     believed.own_stack = before.own_stack;
     __atomic_fetch_or(&believed.onstack, before.onstack, __ATOMIC_SEQ_CST);
     onstack_set(before.onstack, false);
-    if (t)
-        crash_thread(t);
 }
 
 HIDDEN void crash_leave(void)
@@ -536,6 +573,6 @@ HIDDEN void crash_leave(void)
     crash_thread_end();
     believed.on = false;
     for (int sig = 1; sig <= 31; sig++)
-        if (is_fatal((uint64_t)sig) && action(sig, NULL, &a) == 0 && is_ours(&a))
-            action(sig, &believed.dfl[sig], NULL);
+        if (is_fatal((uint64_t)sig) && action(sig, NULL, &a) == 0 && (is_ours(&a) || is_once(&a)))
+            action(sig, is_ours(&a) ? &believed.dfl[sig] : &believed.once[sig], NULL);
 }

@@ -13,11 +13,11 @@ struct proc;
 /* Strings may be NULL: not known. */
 struct report_crash {
     int signo;                  /* 0: it exits with an error */
-    int code;                   /* si_code of sigaction(2) */
     int status;                 /* exit status, signo is 0 */
-    bool told;                  /* code, addr and sender are known */
+    const char *code;           /* why it came */
+    bool has_addr, sent;        /* addr is known; sender and sender_uid are */
     uint64_t addr;              /* si_addr */
-    pid_t sender;               /* si_pid and si_uid, where code says that somebody has sent it */
+    pid_t sender;               /* si_pid, si_uid */
     uid_t sender_uid;
     uint32_t tid;               /* as the process sees it; 0: not known */
     const char *thread;         /* its name */
@@ -38,10 +38,5 @@ void report_crash(struct proc *p, const struct report_crash *c, uint64_t time_ns
 /* Whether a signal is one of those that tell of a fault in the program: SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS,
  * SIGTRAP. */
 bool report_is_crash(int signo);
-/* Whether si_addr means something (sigaction(2)), or si_pid and si_uid do. */
-bool report_has_addr(int signo, int code);
-bool report_has_sender(int code);
-/* "SEGV_MAPERR: address not mapped"; "code 77" if it has no name. buf has room for it. */
-const char *report_code(int signo, int code, char buf[64]);
 
 #endif

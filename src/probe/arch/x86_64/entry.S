@@ -492,6 +492,34 @@ scope_restorer:
         .cfi_endproc
         .size   scope_restorer, . - scope_restorer
 
+/* A handler of the program for a fatal signal, with SA_RESETHAND: what the kernel would do before it calls it is done
+ * here, and then it is as if it had been called by the kernel. */
+        .globl  scope_once
+        .hidden scope_once
+        .type   scope_once, @function
+        .balign 16
+scope_once:
+        .cfi_startproc
+        endbr64
+        push    %rdi
+        .cfi_adjust_cfa_offset 8
+        push    %rsi
+        .cfi_adjust_cfa_offset 8
+        push    %rdx
+        .cfi_adjust_cfa_offset 8
+        call    crash_once
+        pop     %rdx
+        .cfi_adjust_cfa_offset -8
+        pop     %rsi
+        .cfi_adjust_cfa_offset -8
+        pop     %rdi
+        .cfi_adjust_cfa_offset -8
+        mov     %rax, %r11
+        xor     %eax, %eax
+        jmp     *%r11
+        .cfi_endproc
+        .size   scope_once, . - scope_once
+
 /* Instructions that end in a signal. A non-canonical address on the stack is #SS, which is SIGBUS here (SDM volume 3,
  * 6.15). */
         .globl  scope_faults
