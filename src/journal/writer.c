@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/buf.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "journal/format.h"
 #include "journal/store.h"
@@ -126,45 +127,16 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static inline uint64_t mix(uint64_t a, uint64_t b)
-{
-    __uint128_t m = (__uint128_t)(a ^ UINT64_C(0x9e3779b97f4a7c15)) * (b ^ UINT64_C(0xd6e8feb86659fd93));
-
-    return (uint64_t)m ^ (uint64_t)(m >> 64);
-}
-
-static inline uint64_t load(const char *p, size_t n)
-{
-    uint64_t v = 0;
-
-    memcpy(&v, p, n);
-    return v;
-}
-
-static inline uint64_t hash_bytes(const char *p, size_t len)
-{
-    uint64_t h = len;
-
-    if (len >= 8) {
-        for (; len > 8; len -= 8, p += 8)
-            h = mix(h, load(p, 8));
-        return mix(h, load(p + len - 8, 8));
-    }
-    if (len >= 4)
-        return mix(h, load(p, 4) << 32 | load(p + len - 4, 4));
-    return len ? mix(h, (uint64_t)(uint8_t)p[0] << 16 | (uint64_t)(uint8_t)p[len / 2] << 8 | (uint8_t)p[len - 1]) : 0;
-}
-
 static inline bool same_bytes(const char *a, const char *b, size_t len)
 {
     if (len >= 8) {
         for (; len > 8; len -= 8, a += 8, b += 8)
-            if (load(a, 8) != load(b, 8))
+            if (hash_load(a, 8) != hash_load(b, 8))
                 return false;
-        return load(a + len - 8, 8) == load(b + len - 8, 8);
+        return hash_load(a + len - 8, 8) == hash_load(b + len - 8, 8);
     }
     if (len >= 4)
-        return load(a, 4) == load(b, 4) && load(a + len - 4, 4) == load(b + len - 4, 4);
+        return hash_load(a, 4) == hash_load(b, 4) && hash_load(a + len - 4, 4) == hash_load(b + len - 4, 4);
     return !len || (a[0] == b[0] && a[len / 2] == b[len / 2] && a[len - 1] == b[len - 1]);
 }
 
@@ -401,7 +373,7 @@ static void define_process(struct journal_writer *w, struct process *p)
 
 static struct process **process_bucket(struct journal_writer *w, const struct tm_process *who)
 {
-    return &w->process_buckets[mix((uintptr_t)who, 1) % PROCESS_BUCKETS];
+    return &w->process_buckets[hash_mix((uintptr_t)who, 1) % PROCESS_BUCKETS];
 }
 
 static const struct process *find_process(struct journal_writer *w, const struct tm_process *who)
@@ -510,7 +482,7 @@ static inline bool shape_fits(const struct shape *s, const struct ev_record *r)
 
 static uint64_t hash_text(uint64_t h, const char *text)
 {
-    return mix(h, hash_bytes(text, strlen(text)));
+    return hash_mix(h, hash_bytes(text, strlen(text)));
 }
 
 static uint64_t shape_hash(const struct ev_record *r)
@@ -518,9 +490,9 @@ static uint64_t shape_hash(const struct ev_record *r)
     uint64_t h = hash_text(hash_text(r->kind, record_source(r)), record_type(r));
 
     if (r->kind == EV_METRIC)
-        h = mix(h, r->value.type);
+        h = hash_mix(h, r->value.type);
     for (size_t i = 0; i < r->field_count; i++)
-        h = hash_text(mix(h, r->fields[i].type), text_or_empty(r->fields[i].name));
+        h = hash_text(hash_mix(h, r->fields[i].type), text_or_empty(r->fields[i].name));
     for (size_t i = 0; i < r->tag_count; i++)
         h = hash_text(hash_text(h, r->tags[i].name), text_or_empty(r->tags[i].value));
     return h;
@@ -643,7 +615,7 @@ static struct shape *look_up_shape(struct journal_writer *w, const struct ev_rec
  * compared by content. */
 static struct shape *find_shape(struct journal_writer *w, const struct ev_record *r)
 {
-    uint64_t key = mix((uintptr_t)record_source(r) ^ r->field_count << 56,
+    uint64_t key = hash_mix((uintptr_t)record_source(r) ^ r->field_count << 56,
                        r->field_count ? (uintptr_t)r->fields[r->field_count - 1].name : r->kind);
     struct shape **cached = &w->shape_cache[key % SHAPE_CACHE];
 
