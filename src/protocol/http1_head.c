@@ -341,7 +341,7 @@ static void add_options(struct http1_framing *f, struct slice list)
     }
 }
 
-static inline uint8_t field_of(struct slice name)
+static inline __attribute__((always_inline)) uint8_t field_of(struct slice name)
 {
     switch (name.len) {
     case 4:
@@ -410,7 +410,8 @@ static void folded_line(const char *line, size_t len, struct http1_framing *f, s
 }
 
 /* len: without the end of the line; name: length of its name. Odd bytes within it are not looked for. */
-static inline bool field_line(const char *line, size_t len, size_t name, struct http1_framing *f, struct http_field *field)
+static inline __attribute__((always_inline)) bool field_line(const char *line, size_t len, size_t name,
+                                                             struct http1_framing *f, struct http_field *field)
 {
     const char *value;
 
