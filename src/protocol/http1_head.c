@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "protocol/http1_head.h"
 
-#include <endian.h>
 #include <string.h>
 
+#include "base/block.h"
 #include "protocol/http_name.h"
 
 #define METHOD_MAX 64u /* the longest registered one has 17 bytes */
@@ -61,46 +61,21 @@ static size_t without_end(const char *line, size_t len)
     return len;
 }
 
-/* --- many bytes at a time ---
- * Heads are the dearest of what a connection's bytes are looked at for: byte by byte their lines took three times as
- * many instructions. */
-
-#define BLOCK 16u /* a register of all processors that have any for vectors */
-typedef uint8_t block __attribute__((vector_size(BLOCK)));
-
-static inline block load_block(const char *p)
-{
-    block b;
-
-    memcpy(&b, p, BLOCK);
-    return b;
-}
-
-/* Number of the first byte that isn't 0; BLOCK: there is none. */
-static inline size_t first_set(block b)
-{
-    uint64_t half[2];
-
-    memcpy(half, &b, BLOCK);
-    if (half[0])
-        return (size_t)__builtin_ctzll(le64toh(half[0])) / 8;
-    return half[1] ? 8 + (size_t)__builtin_ctzll(le64toh(half[1])) / 8 : BLOCK;
-}
+/* --- many bytes at a time --- */
 
 /* The first control character from p on, or the end; what is before p, from `begin` on, may be read. */
 static inline const char *next_control(const char *begin, const char *p, const char *end)
 {
-    static const uint8_t last[2 * BLOCK] = {[BLOCK ... 2 * BLOCK - 1] = 0xff};
-    size_t n;
+    unsigned mask;
 
     for (; end - p >= (ptrdiff_t)BLOCK; p += BLOCK) {
-        n = first_set((block)(load_block(p) < ' '));
-        if (n < BLOCK)
-            return p + n;
+        mask = block_mask((block)(block_load(p) < ' '));
+        if (mask)
+            return p + __builtin_ctz(mask);
     }
     if (end - begin >= (ptrdiff_t)BLOCK) { /* once more the bytes before it, which don't count */
-        n = first_set((block)(load_block(end - BLOCK) < ' ') & load_block((const char *)last + (end - p)));
-        return end - BLOCK + n;
+        mask = block_mask((block)(block_load(end - BLOCK) < ' ')) >> (BLOCK - (size_t)(end - p));
+        return mask ? p + __builtin_ctz(mask) : end;
     }
     while (p < end && (uint8_t)*p >= ' ')
         p++;
@@ -137,9 +112,10 @@ static inline size_t name_length(const char *line, size_t len, const char *end)
     size_t n = 0;
 
     if (end - line >= (ptrdiff_t)BLOCK) {
-        block b = load_block(line), lower = b | 0x20;
+        block b = block_load(line), lower = b | 0x20;
+        unsigned mask = block_mask((block)((lower >= 'a') & (lower <= 'z')) | (block)(b == '-'));
 
-        n = first_set((block)((lower < 'a') | (lower > 'z')) & (block)(b != '-'));
+        n = (size_t)__builtin_ctz(~mask);
     }
     while (n < len && token_char[(uint8_t)line[n]])
         n++;
