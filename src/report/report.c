@@ -17,7 +17,6 @@
 #include "model/diag.h"
 #include "model/fds.h"
 #include "model/model.h"
-#include "model/path.h"
 #include "model/procinfo.h"
 #include "report/fields.h"
 #include "report/pipeline.h"
@@ -736,7 +735,7 @@ enum fd_want report_wants(const struct proc *p, const struct desc *d)
     if (f->kind != FDK_FILE && f->kind != FDK_PIPE && f->kind != FDK_UNKNOWN && f->kind != FDK_OTHER)
         return FDW_NONE;
     name = fds_name(d, &len);
-    return path_resolved(name, len) && p->pl->event[CFG_EW_FILE] &&
+    return f->resolved && !(d->flags & DF_LABEL) && p->pl->event[CFG_EW_FILE] &&
            telemetry_wants_event(p->pl->tm, CFG_EW_FILE, name, len) ? FDW_CAPTURE : FDW_NONE;
 }
 
