@@ -14,6 +14,7 @@
 #include "model/images.h"
 #include "model/names.h"
 #include "model/procinfo.h"
+#include "report/notices.h"
 #include "report/report.h"
 #include "traffic/tls_objects.h"
 
@@ -253,7 +254,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
     uint64_t time = attached ? arrival : clock_to_real(&c->model.clock, info->clock, info->start_time, arrival);
     bool fresh = false;
     struct pi_stat st = {0};
-    char **env = NULL;
+    char **env = NULL, *executed = NULL;
 
     if (segment_waits(c, seg)) {
         seg->attach_again = true;
@@ -319,7 +320,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         p->images = NULL;
     }
     p->exec_op = 0;
-    free(p->pending_exec);
+    executed = p->pending_exec;
     free(p->exec_path);
     p->pending_exec = p->exec_path = NULL;
     p->pid = info->pid;
@@ -344,7 +345,10 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         configure(p, env);
         free(env);
         life_begin(p, info->start == SEG_START_EXEC ? "exec" : attached ? "attach" : "fork", time);
+        if (p->pl->notices && info->start != SEG_START_FORK)
+            notices_exec(p, info->start == SEG_START_EXEC ? executed : NULL, time);
     }
+    free(executed);
     if (fresh || info->start == SEG_START_EXEC)
         fds_streams(p);
     if (attached)

@@ -7,6 +7,7 @@
 #include "model/account.h"
 #include "model/fds.h"
 #include "model/names.h"
+#include "report/notices.h"
 #include "traffic/tls_objects.h"
 
 #define SAMPLE_FROM (4 * (int64_t)FD_SAMPLE) /* writes of binary data from this size on need not be captured whole */
@@ -85,6 +86,17 @@ static void flow(struct told *x, int64_t fd)
         return;
     s->open_ns = x->time;
     report_net_open(x->p, fd, d, x->time);
+    if (x->p->pl->notices && (x->desc->shape == SHP_SENDTO || x->desc->shape == SHP_SENDMSG || x->desc->shape == SHP_SENDMMSG))
+        sockets_notice(x, d);
+}
+
+/* The kernel has moved a file to a socket. */
+static void notice_sent(struct told *x)
+{
+    const struct desc *from = fds_lookup(x->p, told_int(x, 1)), *to = fds_lookup(x->p, told_int(x, 0));
+
+    if (from && from->file && to && to->file && x->r->ret > 0)
+        notices_sent(x->p, from, to, (uint64_t)x->r->ret, x->name, x->time);
 }
 
 void transfers_call(struct told *x)
@@ -99,6 +111,8 @@ void transfers_call(struct told *x)
         transferred(x, told_int(x, 0), true, bytes);
         break;
     case SHP_SENDFILE:
+        if (x->p->pl->notices)
+            notice_sent(x);
         transferred(x, told_int(x, 1), false, bytes);
         transferred(x, told_int(x, 0), true, bytes);
         break;

@@ -8,6 +8,7 @@
 #include "collector/passed.h"
 #include "collector/segments.h"
 #include "collector/state.h"
+#include "report/notices.h"
 #include "report/report.h"
 #include "traffic/payloads.h"
 #include "traffic/stream.h"
@@ -157,6 +158,7 @@ void watch_prepare(void *collector, struct pipeline *pl)
 {
     struct collector *c = collector;
 
+    notices_prepare(pl); /* they decide what is decoded */
     stream_prepare(pl);
     payloads_prepare(&c->payloads, pl);
 }
@@ -165,4 +167,5 @@ void watch_unprepare(void *collector, struct pipeline *pl)
 {
     (void)collector;
     stream_unprepare(pl);
+    notices_unprepare(pl);
 }

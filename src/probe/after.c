@@ -326,7 +326,7 @@ static __attribute__((noinline)) void end_any(struct call *c)
         if (!transfer(c, arg_fd(c, 1), DIR_READ, (uint64_t)c->ret))
             record = true;
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
-        if (!e)
+        if (!e || (c->mode & SEG_M_REC_SENT && e->kind == FDK_SOCKET && c->ret))
             record = true;
         if (watched(c, e) && traffic_socket(c->s, arg_fd(c, 0), e))
             traffic(c, arg_fd(c, 0), e, DATA_TX, NULL, 0, (uint64_t)c->ret);

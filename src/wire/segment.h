@@ -66,6 +66,7 @@ enum seg_mode {
     SEG_M_POINTER   = 1u << 13, /* at start only: the thread pointer can be read with an instruction, whatever AT_HWCAP2 says */
     SEG_M_TRAFFIC   = 1u << 10, /* what goes through sockets may be captured */
     SEG_M_PAYLOADS  = 1u << 11, /* ... and all of it is wanted */
+    SEG_M_REC_SENT  = 1u << 15, /* a record for each call by which the kernel sends a file through a socket */
     SEG_M_CRASH     = 1u << 14, /* at start only: threads say that they are about to die of a signal (wire/crash.h) */
 };
 #define SEG_WAIT_MS 1000u /* lossless: after waiting this long in a row the writer gives up and drops */
