@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "base/mem.h"
 #include "model/fds.h"
@@ -405,13 +406,21 @@ static bool check_place(struct proc *p, const char *file, size_t len, uint64_t t
     return why != NULL;
 }
 
-/* Files may really be called so. */
+/* Files may really be called so: then it is the one that runs. */
 static bool is_deleted(struct proc *p, const char *exe)
 {
     size_t len = strlen(exe), tail = sizeof(DELETED) - 1;
-    struct rec_stat st;
+    struct rec_stat named;
+    struct statx runs;
+    char path[40];
 
-    return len > tail && strcmp(exe + len - tail, DELETED) == 0 && !owner_lookup(p, exe, len, &st);
+    if (len <= tail || strcmp(exe + len - tail, DELETED) != 0)
+        return false;
+    if (!owner_lookup(p, exe, len, &named))
+        return true;
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)p->host_pid);
+    return p->host_pid > 0 && !p->dead && statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_INO, &runs) == 0 &&
+           (runs.stx_ino != named.ino || makedev(runs.stx_dev_major, runs.stx_dev_minor) != named.dev);
 }
 
 static void tell_deleted(struct proc *p, const char *exe, uint64_t time_ns)

@@ -197,7 +197,7 @@ static void note(void *owner, enum dns_note what, uint64_t count)
 {
     const struct stream *s = owner;
 
-    if (what == DNS_NOTE_MALFORMED && s->p && s->p->pl->notices) {
+    if (what == DNS_NOTE_UNREADABLE && s->p && s->p->pl->notices) {
         struct address_texts t;
 
         FIELDS(net, NET_FIELDS);
