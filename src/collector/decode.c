@@ -61,6 +61,8 @@ static void take_counters(struct told *x, bool close_them)
         d->next_gen = n.gen + 2;
         cum = (struct io_count){n.read_bytes, n.read_ops, n.read_ticks, n.write_bytes, n.write_ops, n.write_ticks};
         account_counters(x->p, n.fd, d, &cum, x->p->seg->map.info.clock, known);
+        if (n.state & FDS_SENT && x->p->pl->notices && d->file && d->file->kind != FDK_SOCKET && !stale)
+            transfers_sent_file(x->p, d, n.state, n.undecided, x->time);
         if (stale)
             fds_forget(x->p, n.fd);
         else if (close_them)

@@ -10,6 +10,7 @@
 #include "collector/identify.h"
 #include "collector/segments.h"
 #include "collector/state.h"
+#include "collector/transfers.h"
 #include "model/fds.h"
 #include "model/images.h"
 #include "model/names.h"
@@ -87,6 +88,11 @@ void life_finish(struct proc *p, uint64_t time_ns)
     p->tm.aggregate = NULL;
 }
 
+static void unclosed(void *ctx, int fd, struct desc *d)
+{
+    transfers_unclosed_file(ctx, fd, d, clock_now_real());
+}
+
 void life_leave_segment(struct proc *p)
 {
     struct segment *seg = p->seg;
@@ -95,6 +101,8 @@ void life_leave_segment(struct proc *p)
         return;
     counters_settle(p, true);
     counters_take_ops(seg, p);
+    if (p->pl && p->pl->notices)
+        fd_table_each(&p->fds, unclosed, p);
     segment_losses(collector_of(p->m), seg);
     seg->orphans = p->forks != NULL;
     seg->owner = NULL;

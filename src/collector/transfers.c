@@ -2,6 +2,7 @@
 #include "collector/transfers.h"
 
 
+#include "collector/segments.h"
 #include "collector/sockets.h"
 #include "collector/state.h"
 #include "model/account.h"
@@ -90,12 +91,28 @@ static void flow(struct told *x, int64_t fd)
         sockets_notice(x, d);
 }
 
-/* The kernel has moved a file to a socket. */
+void transfers_sent_file(struct proc *p, const struct desc *d, uint32_t state, uint32_t undecided, uint64_t time_ns)
+{
+    const struct desc *to = state & FDS_WRITABLE || !undecided ? NULL : fd_get(&p->fds, (int64_t)undecided - 1, false);
+
+    notices_sent(p, d, to && to->file && to->file->sock ? to : NULL, d->n.rb, op_name(OP_sendfile), time_ns);
+}
+
+void transfers_unclosed_file(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns)
+{
+    struct fd_entry e;
+
+    if (p->seg && !p->borrowed && !p->seg->broken && segment_fd(&p->seg->map, (uint64_t)fd, &e) && e.gen == d->gen &&
+        e.state & FDS_SENT && d->file->kind != FDK_SOCKET)
+        transfers_sent_file(p, d, e.state, e.undecided, time_ns);
+}
+
+/* The kernel has moved a file to a socket: a call that has a record of its own. */
 static void notice_sent(struct told *x)
 {
     const struct desc *from = fds_lookup(x->p, told_int(x, 1)), *to = fds_lookup(x->p, told_int(x, 0));
 
-    if (from && from->file && to && to->file && x->r->ret > 0)
+    if (from && from->file && to && to->file && to->file->sock && x->r->ret > 0)
         notices_sent(x->p, from, to, (uint64_t)x->r->ret, x->name, x->time);
 }
 

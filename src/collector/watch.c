@@ -8,6 +8,7 @@
 #include "collector/passed.h"
 #include "collector/segments.h"
 #include "collector/state.h"
+#include "collector/transfers.h"
 #include "report/notices.h"
 #include "report/report.h"
 #include "traffic/payloads.h"
@@ -39,6 +40,8 @@ static void closing(struct proc *p, int64_t fd, struct desc *d, const char *op, 
     } else if (f->kind != FDK_SOCKET && (d->flags & DF_REPORTED || d->n.ro || d->n.wo ||
                                          (is_explicit && (f->kind == FDK_FILE || f->kind == FDK_DIR)))) {
         report_close(p, fd, d, op, time_ns);
+        if (p->pl && p->pl->notices && !is_explicit)
+            transfers_unclosed_file(p, fd, d, time_ns);
     }
 }
 

@@ -673,7 +673,7 @@ uint32_t launch_mode_for(const struct config *c, const struct telemetry *tm)
     if (c->event.enable && w[CFG_EW_NOTICE].enable) {
         mode |= SEG_M_TRAFFIC | (c->event.enhancefs ? SEG_M_ENHANCEFS : 0); /* DNS; modes of files */
         if (c->notice.file.send && *c->notice.file.send)
-            mode |= SEG_M_REC_SENT;
+            mode |= SEG_M_SENT;
     }
     if (c->payload.enable)
         mode |= SEG_M_PAYLOADS;

@@ -514,7 +514,7 @@ void notices_connect(struct proc *p, const struct desc *d, const union address *
 void notices_sent(struct proc *p, const struct desc *from, const struct desc *to, uint64_t bytes, const char *op,
                   uint64_t time_ns)
 {
-    const struct sock *s = to->file->sock;
+    const struct sock *s = to ? to->file->sock : NULL;
     struct address_texts t;
     struct tm_rule *rule;
     const char *name;
@@ -522,19 +522,20 @@ void notices_sent(struct proc *p, const struct desc *from, const struct desc *to
     size_t len;
 
     FIELDS(f, TM_MAX_FIELDS);
-    if (!s || (s->domain != AF_INET && s->domain != AF_INET6))
+    if (s && s->domain != AF_INET && s->domain != AF_INET6)
         return;
     name = fds_name(from, &len);
     found = path_set_find(p->pl->notices->paths, name, len)[LIST_SEND];
     if (found < 0)
         return;
     rule = p->pl->notices->rule[found];
-    begin(&f, rule, "sent over the network");
+    begin(&f, rule, s ? "sent over the network" : "sent through a socket");
     add_str(&f, "op", 0, op);
     add_mem(&f, "file", 0, name, len);
     add_uint(&f, "bytes", 0, bytes);
-    report_net_fields(&f, s, &s->peer, &t);
-    tell(p, rule, "notice.file.send", sock_channel(to->file), time_ns, &f);
+    if (s)
+        report_net_fields(&f, s, &s->peer, &t);
+    tell(p, rule, "notice.file.send", s ? sock_channel(to->file) : from->channel, time_ns, &f);
 }
 
 /* --- DNS --- */

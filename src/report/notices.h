@@ -38,7 +38,7 @@ void notices_exec_unobserved(struct proc *p, const char *name, size_t len, uint6
 void notices_period(struct proc *p, uint64_t time_ns);
 /* The process begins a connection to this peer, or tries to, or sends a first datagram. */
 void notices_connect(struct proc *p, const struct desc *d, const union address *peer, uint64_t time_ns);
-/* The kernel has copied bytes of a file to a socket. */
+/* The kernel has copied bytes of a file to a socket; to NULL: nobody knows which. */
 void notices_sent(struct proc *p, const struct desc *from, const struct desc *to, uint64_t bytes, const char *op,
                   uint64_t time_ns);
 /* A DNS message that the process has sent, or received. net: addresses, fields of the event. */

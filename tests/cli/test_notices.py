@@ -278,7 +278,7 @@ def notices_dns(ctx):
 @test("notices_send")
 def notices_send(ctx):
     """A secret that leaves by sendfile(2); other files, and other ways, are not told."""
-    _, env = home(ctx, ".ssh/id_x", "page.html")
+    _, env = home(ctx, ".ssh/id_x", "page.html", ".aws/credentials")
     code = """if 1:
         import os, socket
         server = socket.create_server(("127.0.0.1", 0))
@@ -286,13 +286,20 @@ def notices_send(ctx):
         unix = socket.socketpair()
         for name in (".ssh/id_x", "page.html"):
             with open(os.environ["HOME"] + "/" + name, "rb") as f:
-                for s in (inet[0], unix[0]):
+                for s in (unix[0], inet[0]):
                     f.seek(0)
-                    assert os.sendfile(s.fileno(), f.fileno(), 0, 7) == 7"""
+                    assert os.sendfile(s.fileno(), f.fileno(), 0, 7) == 7
+        last = open(os.environ["HOME"] + "/.aws/credentials", "r+b")
+        os.sendfile(inet[0].fileno(), last.fileno(), 0, 3)
+        os._exit(0)"""
     found = notices(ctx.scoped([PYTHON, "-c", code], NOTICES, env=env, check_code=0).session)
     equal(brief(found, "file", "rule"), [("notice.file.read", "id_x", "notice.file.read: .ssh"),
-                                         ("notice.file.send", "id_x", "notice.file.send: .ssh")], "notices")
-    equal((found[1][1]["bytes"], found[1][1]["net_peer_ip"], found[1][1]["op"]), (7, "127.0.0.1", "sendfile"), "what was sent")
+                                         ("notice.file.send", "id_x", "notice.file.send: .ssh"),
+                                         ("notice.file.read", "credentials", "credentials"),
+                                         ("notice.file.send", "credentials", "credentials")], "notices")
+    equal((found[1][1]["bytes"], found[1][1]["net_peer_ip"], found[1][1]["op"]), (14, "127.0.0.1", "sendfile"), "what was sent")
+    # Not closed, and writable: by whom it went is not known then.
+    equal((found[3][1]["bytes"], "net_peer_ip" in found[3][1], found[3][1]["why"]), (3, False, "sent through a socket"), "at the end")
 
 
 @test("notices_limit")
