@@ -214,13 +214,26 @@ static void take_thread(struct look *l, const struct trace_thread *from, bool st
 
 /* --- memory --- */
 
+/* What is mapped at the address, or not far above it: a stack that has overflowed. */
+static const struct process_map *stack_map(const struct look *l, uint64_t sp)
+{
+    const struct process_maps *maps = &l->view.maps;
+
+    for (size_t i = 0; i < maps->count; i++)
+        if (maps->v[i].hi > sp && maps->v[i].read)
+            return maps->v[i].lo <= sp || maps->v[i].lo - sp <= LOOK_STACK_MAX ? &maps->v[i] : NULL;
+    return NULL;
+}
+
 static void copy_stack(struct look *l, uint64_t sp)
 {
-    const struct process_map *m = process_map_at(&l->view.maps, sp);
+    const struct process_map *m = stack_map(l, sp);
     uint64_t lo, hi;
 
-    if (!m || !m->read)
+    if (!m)
         return;
+    if (sp < m->lo)
+        sp = m->lo;
     lo = sp - m->lo > RED_ZONE ? sp - RED_ZONE : m->lo;
     hi = m->hi - sp > LOOK_STACK_MAX ? sp + LOOK_STACK_MAX : m->hi;
     copies_take(&l->copies, l->view.pid, lo & ~UINT64_C(7), hi);
