@@ -15,13 +15,13 @@
 #include "crash/demangle.h"
 #include "crash/gotable.h"
 
-#define SYMBOLS_MAX (8u << 20)   /* of one module */
+#define SYMBOLS_MAX (8u << 20) /* of one module */
 #define UNITS_MAX (1u << 20)
-#define ENCLOSING 16u            /* symbols looked at for one that holds an address */
-#define ORIGINS_MAX 8u           /* from an inlined function to what declares it */
-#define DEPTH_MAX 64u            /* of namespaces, of blocks */
-#define INLINED_MAX 32u          /* at one address */
-#define NAMED_MAX 8192u          /* addresses whose names are remembered; a power of two */
+#define ENCLOSING 16u   /* symbols looked at for one that holds an address */
+#define ORIGINS_MAX 8u  /* from an inlined function to what declares it */
+#define DEPTH_MAX 64u   /* of namespaces, of blocks */
+#define INLINED_MAX 32u /* at one address */
+#define NAMED_MAX 8192u /* addresses whose names are remembered; a power of two */
 
 struct symbol {
     uint64_t lo, hi; /* hi == lo: no size is known */
@@ -110,7 +110,8 @@ static int open_by_build_id(const struct symbols *s, const unsigned char *id, in
     return fd < 0 ? -1 : fd;
 }
 
-static int find_elf(Dwfl_Module *mod, void **userdata, const char *name, Dwarf_Addr base, char **ret_name, Elf **ret_elf)
+static int find_elf(Dwfl_Module *mod, void **userdata, const char *name, Dwarf_Addr base, char **ret_name,
+                    Elf **ret_elf)
 {
     struct table *t = *userdata;
     const struct module *m = t ? t->file : NULL;
@@ -298,7 +299,8 @@ static void read_symbols(struct table *t)
         unsigned type = GELF_ST_TYPE(sym.st_info);
 
         if (!name || !*name || sym.st_shndx == SHN_UNDEF ||
-            (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) || value - t->file->lo >= t->file->hi - t->file->lo)
+            (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) ||
+            value - t->file->lo >= t->file->hi - t->file->lo)
             continue;
         if (t->count == room) {
             room = room ? 2 * room : 1024;
@@ -478,14 +480,16 @@ uint64_t symbols_goid_place(struct symbols *s)
         if (!t->is_go)
             continue;
         while ((unit = dwfl_module_nextcu(t->mod, unit, &bias)))
-            for (int rc = is_called(unit, "runtime") ? dwarf_child(unit, &die) : 1; rc == 0; rc = dwarf_siblingof(&die, &die))
+            for (int rc = is_called(unit, "runtime") ? dwarf_child(unit, &die) : 1; rc == 0;
+                 rc = dwarf_siblingof(&die, &die))
                 if (dwarf_tag(&die) == DW_TAG_structure_type && is_called(&die, "runtime.g"))
                     return member_place(&die, "goid");
     }
     return 0;
 }
 
-/* The compilation unit of an address. The table that compilers may make of them (.debug_aranges) is not always there. */
+/* The compilation unit of an address. The table that compilers may make of them (.debug_aranges) is not always there.
+ */
 static bool unit_at(struct table *t, uint64_t address, Dwarf_Die *ret)
 {
     if (!t->units_read)
@@ -508,7 +512,8 @@ static char *with_surroundings(Dwarf_Die *die, const char *name)
     int n;
 
     for (unsigned i = 0; i < ORIGINS_MAX && (dwarf_attr(&origin, DW_AT_abstract_origin, &attr) ||
-                                             dwarf_attr(&origin, DW_AT_specification, &attr)); i++)
+                                             dwarf_attr(&origin, DW_AT_specification, &attr));
+         i++)
         if (!dwarf_formref_die(&attr, &origin))
             break;
     n = dwarf_getscopes_die(&origin, &scopes);
@@ -517,8 +522,8 @@ static char *with_surroundings(Dwarf_Die *die, const char *name)
         const char *outer = dwarf_diename(&scopes[i]);
         char *longer;
 
-        if (tag != DW_TAG_namespace && tag != DW_TAG_class_type && tag != DW_TAG_structure_type && tag != DW_TAG_union_type &&
-            tag != DW_TAG_enumeration_type)
+        if (tag != DW_TAG_namespace && tag != DW_TAG_class_type && tag != DW_TAG_structure_type &&
+            tag != DW_TAG_union_type && tag != DW_TAG_enumeration_type)
             continue;
         longer = xasprintf("%.512s::%s", outer ? outer : "(anonymous)", all);
         free(all);
@@ -528,13 +533,15 @@ static char *with_surroundings(Dwarf_Die *die, const char *name)
     return all;
 }
 
-/* A function's name as it is linked, or as the source has it with what is around it: malloc'ed, NULL if there is none. */
+/* A function's name as it is linked, or as the source has it with what is around it: malloc'ed, NULL if there is none.
+ */
 static char *die_name(Dwarf_Die *die, Dwarf_Die *unit)
 {
     Dwarf_Attribute attr;
     const char *name = NULL;
 
-    if (dwarf_attr_integrate(die, DW_AT_linkage_name, &attr) || dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attr))
+    if (dwarf_attr_integrate(die, DW_AT_linkage_name, &attr) ||
+        dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attr))
         name = dwarf_formstring(&attr);
     if (name)
         return xstrdup(name);

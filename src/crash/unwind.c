@@ -10,7 +10,7 @@
 #include "crash/symbols.h"
 #include "machine.h"
 
-#define SCAN_WORDS 512u /* of stack that are looked through for a return address */
+#define SCAN_WORDS 512u                    /* of stack that are looked through for a return address */
 #define FRAME_MAX_SIZE (UINT64_C(1) << 20) /* of one that frame pointers lead across */
 
 /* How the way goes on from a frame, where libdwfl's walk has been ended. */
@@ -24,10 +24,10 @@ struct walk {
     struct result_thread *thread;
     uint64_t regs[MACHINE_DWARF_REGS]; /* of the frame to begin with; of the last one seen afterwards */
     uint64_t last_sp;
-    bool first;         /* the next frame is the one to begin with */
-    bool exact;         /* ... and its pc is an instruction, not a return address */
-    bool in_probe;      /* the last frame was ours */
-    uint32_t mark;      /* flags of the next frame */
+    bool first;    /* the next frame is the one to begin with */
+    bool exact;    /* ... and its pc is an instruction, not a return address */
+    bool in_probe; /* the last frame was ours */
+    uint32_t mark; /* flags of the next frame */
     enum next next;
     unsigned shown;
 };
@@ -76,9 +76,9 @@ static bool add_bare(struct walk *w, uint64_t pc, bool exact)
 /* Functions that nobody has called. */
 static bool is_first_function(const char *name)
 {
-    static const char *const names[] = {"_start", "__clone", "clone", "__clone3", "clone3", "runtime.goexit",
-                                        "runtime.rt0_go", "_rt0_amd64_linux", "_rt0_amd64", "runtime.mstart",
-                                        "runtime.mcall"};
+    static const char *const names[] = {"_start",     "__clone",        "clone",          "__clone3",
+                                        "clone3",     "runtime.goexit", "runtime.rt0_go", "_rt0_amd64_linux",
+                                        "_rt0_amd64", "runtime.mstart", "runtime.mcall"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         size_t n = strlen(names[i]);
@@ -333,9 +333,10 @@ static bool attach(const struct look *l, Dwfl *dwfl)
 /* What Go's runtime ends a program by, with an exit status of 2: src/runtime/panic.go, signal_unix.go. */
 static bool is_panic(const char *name)
 {
-    static const char *const names[] = {"runtime.fatalpanic", "runtime.dopanic_m", "runtime.throw", "runtime.fatalthrow",
-                                        "runtime.fatal", "runtime.sighandler", "runtime.dieFromSignal",
-                                        "runtime.badsignal", "runtime.startpanic_m", "runtime.fatalsignal"};
+    static const char *const names[] = {"runtime.fatalpanic",    "runtime.dopanic_m", "runtime.throw",
+                                        "runtime.fatalthrow",    "runtime.fatal",     "runtime.sighandler",
+                                        "runtime.dieFromSignal", "runtime.badsignal", "runtime.startpanic_m",
+                                        "runtime.fatalsignal"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         size_t n = strlen(names[i]);
