@@ -23,7 +23,6 @@
 #define SLOT_SIZE 128u /* src/probe/arch: of which the first word matters */
 #define SLOT_WORDS 1024u
 #define SLOTS_MAX 64u
-#define PERF_MAP_MAX (64 << 20)
 #define AUXV_MAX 4096
 
 static uint64_t now_ns(void)

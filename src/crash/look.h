@@ -15,6 +15,7 @@
 
 #define LOOK_STACK_MAX (UINT64_C(256) << 10) /* bytes of a thread's stack, from its stack pointer */
 #define LOOK_STACKS_MAX 4u /* of one thread: its own, those that its signal handlers have interrupted */
+#define PERF_MAP_MAX (64 << 20) /* bytes of a file of a JIT compiler */
 #define LOOK_STOP_MS 100u  /* for all threads to stop; who doesn't is left out */
 
 /* How Go's runtime describes threads and goroutines: src/runtime/runtime2.go. The first members have been the same in

@@ -9,11 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "crash/demangle.h"
 #include "crash/gotable.h"
+#include "crash/perfmap.h"
 
 #define SYMBOLS_MAX (8u << 20) /* of one module */
 #define UNITS_MAX (1u << 20)
@@ -55,6 +58,8 @@ struct symbols {
     Dwfl *dwfl;
     struct table *tables; /* one for each module of l->modules */
     struct named *named;
+    struct perfmap perf;
+    bool perf_read;
 };
 
 /*
@@ -692,6 +697,32 @@ static char *add_inlined(struct table *t, struct results *r, const struct result
     return die_name(&function, unit);
 }
 
+/* Code that a JIT compiler has made. */
+static const struct perfmap_entry *generated_at(struct symbols *s, uint64_t address)
+{
+    if (!s->perf_read) {
+        struct stat st;
+        void *text = MAP_FAILED;
+
+        s->perf_read = true;
+        if (s->l->perf >= 0 && fstat(s->l->perf, &st) == 0 && st.st_size > 0 && st.st_size <= PERF_MAP_MAX)
+            text = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, s->l->perf, 0);
+        if (text != MAP_FAILED)
+            perfmap_read(&s->perf, text, (size_t)st.st_size);
+    }
+    return perfmap_at(&s->perf, address);
+}
+
+static void name_generated(struct symbols *s, struct results *r, const struct result_frame *bare, uint64_t address)
+{
+    const struct perfmap_entry *e = generated_at(s, address);
+    struct place nowhere = {0};
+    char *name = e ? xstrndup(e->name, e->len) : NULL;
+
+    add_frame(r, bare, name, e ? bare->pc - e->lo : 0, &nowhere, 0);
+    free(name);
+}
+
 static void name_frame(struct symbols *s, struct results *r, const struct result_frame *bare)
 {
     uint64_t address = bare->flags & FRAME_EXACT_PC ? bare->pc : bare->pc - 1;
@@ -704,7 +735,7 @@ static void name_frame(struct symbols *s, struct results *r, const struct result
     Dwarf_Die unit;
 
     if (!t) {
-        add_frame(r, bare, NULL, 0, &at, 0);
+        name_generated(s, r, bare, address);
         return;
     }
     if (unit_at(t, address, &unit)) {

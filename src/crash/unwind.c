@@ -165,6 +165,14 @@ static bool is_return_address(struct walk *w, uint64_t address)
            machine_ends_with_call(code, sizeof(code));
 }
 
+/* Or code that has been generated, and was not copied: there, that must do. */
+static bool is_code_behind_call(struct walk *w, uint64_t address)
+{
+    const struct process_map *m = process_map_at(&w->l->view.maps, address);
+
+    return is_return_address(w, address) || (m && m->execute && !m->inode && *m->name != '[');
+}
+
 static bool guess(struct walk *w, uint64_t pc, uint64_t sp, uint64_t fp)
 {
     w->regs[MACHINE_DWARF_PC] = pc;
@@ -231,7 +239,7 @@ static bool go_on_by_guess(struct walk *w)
     if (!is_code(w, pc) && copies_read(&w->l->copies, sp, word, 8) && is_return_address(w, word[0]))
         return guess(w, word[0], sp + 8, fp);
     if (fp >= sp && fp - sp < FRAME_MAX_SIZE && !(fp & 7) && copies_read(&w->l->copies, fp, word, 16) &&
-        is_return_address(w, word[1]))
+        is_code_behind_call(w, word[1]))
         return guess(w, word[1], fp + 16, word[0]);
     for (unsigned i = 0; i < SCAN_WORDS && copies_read(&w->l->copies, sp + 8 * (uint64_t)i, word, 8); i++)
         if (is_return_address(w, word[0]))
