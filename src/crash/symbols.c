@@ -602,18 +602,25 @@ static void add_frame(struct results *r, const struct result_frame *like, const 
     f->flags |= flags;
 }
 
-/* The function that holds an address, also below namespaces and classes: dwarf_getscopes() doesn't look there. */
-static bool function_die(Dwarf_Die *in, uint64_t address, unsigned depth, Dwarf_Die *ret)
+/* The function that holds an address, also below namespaces and classes, where dwarf_getscopes() doesn't look; deep:
+ * below other functions, too, where those of lambdas are. */
+static bool function_die(Dwarf_Die *in, uint64_t address, bool deep, unsigned depth, Dwarf_Die *ret)
 {
     Dwarf_Die die;
 
-    for (int rc = dwarf_child(in, &die); rc == 0; rc = dwarf_siblingof(&die, &die))
+    for (int rc = dwarf_child(in, &die); rc == 0; rc = dwarf_siblingof(&die, &die)) {
+        bool into = false;
+
         switch (dwarf_tag(&die)) {
         case DW_TAG_subprogram:
             if (dwarf_haspc(&die, address) > 0) {
                 *ret = die;
                 return true;
             }
+            into = deep;
+            break;
+        case DW_TAG_lexical_block:
+            into = deep;
             break;
         case DW_TAG_namespace:
         case DW_TAG_module:
@@ -621,12 +628,14 @@ static bool function_die(Dwarf_Die *in, uint64_t address, unsigned depth, Dwarf_
         case DW_TAG_structure_type:
         case DW_TAG_union_type:
         case DW_TAG_enumeration_type:
-            if (depth < DEPTH_MAX && dwarf_haschildren(&die) > 0 && function_die(&die, address, depth + 1, ret))
-                return true;
+            into = true;
             break;
         default:
             break;
         }
+        if (into && depth < DEPTH_MAX && dwarf_haschildren(&die) > 0 && function_die(&die, address, deep, depth + 1, ret))
+            return true;
+    }
     return false;
 }
 
@@ -684,7 +693,8 @@ static char *add_inlined(struct table *t, struct results *r, const struct result
     Dwarf_Die function, inlined[INLINED_MAX];
     unsigned n;
 
-    if (!function_die(unit, address - t->bias, 0, &function))
+    if (!function_die(unit, address - t->bias, false, 0, &function) &&
+        !function_die(unit, address - t->bias, true, 0, &function))
         return NULL;
     n = inlined_dies(&function, address - t->bias, inlined);
     while (n-- > 0) {

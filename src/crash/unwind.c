@@ -121,7 +121,7 @@ static int on_frame(Dwfl_Frame *state, void *arg)
     w->last_sp = w->regs[MACHINE_DWARF_SP];
     if (!pc && !first)
         return DWARF_CB_ABORT;
-    if (!first && is_sigreturn(w, pc)) {
+    if (!(first && exact) && is_sigreturn(w, pc)) {
         w->next = NEXT_CONTEXT;
         return DWARF_CB_ABORT;
     }
@@ -170,7 +170,7 @@ static bool is_code_behind_call(struct walk *w, uint64_t address)
 {
     const struct process_map *m = process_map_at(&w->l->view.maps, address);
 
-    return is_return_address(w, address) || (m && m->execute && !m->inode && *m->name != '[');
+    return is_return_address(w, address) || is_sigreturn(w, address) || (m && m->execute && !m->inode && *m->name != '[');
 }
 
 static bool guess(struct walk *w, uint64_t pc, uint64_t sp, uint64_t fp)
@@ -242,7 +242,7 @@ static bool go_on_by_guess(struct walk *w)
         is_code_behind_call(w, word[1]))
         return guess(w, word[1], fp + 16, word[0]);
     for (unsigned i = 0; i < SCAN_WORDS && copies_read(&w->l->copies, sp + 8 * (uint64_t)i, word, 8); i++)
-        if (is_return_address(w, word[0]))
+        if (is_return_address(w, word[0]) || is_sigreturn(w, word[0]))
             return guess(w, word[0], sp + 8 * (uint64_t)i + 8, fp);
     return false;
 }
