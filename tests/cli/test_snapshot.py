@@ -410,6 +410,34 @@ def files_that_lie(ctx):
     spoilt(ctx, "other", in_place(0, b"\x7fELF" + b"\xff" * 4000))
 
 
+@test(timeout=200)
+def libraries_that_lie(ctx):
+    """A library that is cut or spoilt while a thread stands in it, by all who read its file: the rest is there."""
+    source, main = ctx.dir / "lib.c", ctx.dir / "main.c"
+    source.write_text('#include <stdio.h>\n#include <unistd.h>\nint k; void in_library(void);\n'
+                      'void in_library(void) { puts("ready"); fflush(stdout); pause(); k = 1; }\n')
+    main.write_text("void in_library(void);\nint main(void) { in_library(); return 0; }\n")
+    library, program = ctx.dir / "liblies.so", ctx.dir / "main"
+    ctx.run([ctx.tool("gcc"), "-O1", "-g", "-shared", "-fPIC", source, "-o", library], check_code=0)
+    ctx.run([ctx.tool("gcc"), "-O1", "-g", main, library, "-o", program], check_code=0)
+    good = library.read_bytes()
+    noise = bytes((i * 2654435761 >> 9) & 255 for i in range(len(good)))
+    cases = {"cut": good[:5000], "empty": b"", "headers": good[:64] + noise[64:1000] + good[1000:], "noise": noise,
+             "tail": good[:-3000] + noise[-3000:], "magic": good[:4] + b"\xff" * 60 + good[64:]}
+    for name, contents in cases.items():
+        library.write_bytes(good)
+        with Standing(ctx, [program]) as s:
+            with open(library, "r+b") as f:
+                f.truncate(0)
+                f.write(contents)
+            ctx.run([ctx.scope, "snapshot", "-o", ctx.dir / name, s.pid], timeout=40)
+            found = json.loads((ctx.dir / name / "snapshot.json").read_text())
+            thread = found["threads"][0]
+            check(int(thread["registers"]["rip"], 16) and len(found["mappings"]) > 10, f"{name}: registers and mappings")
+            check(any(d["fd"] == 1 for d in found["descriptors"]), f"{name}: descriptors")
+            check("pause" in thread["frames"][0]["function"] if thread["frames"] else found["Missing"], f"{name}: the first frame", thread["frames"][:1])
+
+
 def rewrite(ctx, name, sections):
     """The program with other contents of some sections: it runs as before."""
     program, path = ctx.compile("cli/standing.c", flags=["-g"]), ctx.dir / name
