@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -32,6 +33,7 @@ static struct {
     struct crash_cause cause;       /* of the last one */
     struct crash_wishes wishes;
     enum crash_step step;           /* of all */
+    unsigned busy;                  /* for so many questions more they are busy */
     struct crash_summary sum;
 } fake;
 
@@ -44,6 +46,9 @@ struct crash_job *crash_begin(const struct crash_cause *cause, const struct cras
     assert_int_equal(owner, geteuid());
     assert_int_equal(group, getegid());
     job->fd = openat(dir, "backtrace.txt", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    assert_true(job->fd >= 0);
+    close(job->fd);
+    job->fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
     assert_true(job->fd >= 0);
     fake.begun++;
     fake.cause = *cause;
@@ -65,6 +70,10 @@ pid_t crash_pid(const struct crash_job *job)
 enum crash_step crash_step(struct crash_job *job, struct crash_summary *ret)
 {
     (void)job;
+    if (fake.busy) {
+        fake.busy--;
+        return CRASH_BUSY;
+    }
     if (fake.step == CRASH_OVER)
         *ret = fake.sum;
     return fake.step;
@@ -132,11 +141,19 @@ static int teardown_crashes(void **state)
     return system(command);
 }
 
-static void turn(void)
+/* As many as it takes from when a thread says so until everything is told. */
+static void turns(void)
 {
-    run();
-    crashes_turn(c.crashes);
-    run();
+    for (int i = 0; i < 5; i++) {
+        run();
+        crashes_turn(c.crashes);
+        run();
+    }
+}
+
+static bool is_let_go(const struct seg_crash *at)
+{
+    return at->state == CRASH_DONE || at->state == CRASH_FREE;
 }
 
 static pid_t child_new(void)
@@ -222,13 +239,12 @@ static void test_crash(void **state)
     assert_int_equal(at->state, CRASH_DONE);
     child_end(pid);
     proc_died(p);
-    turn();
+    turns();
     expect_not("proc.exit", NULL); /* not before */
     expect_not("proc.crash", NULL);
     assert_true(crashes_busy(c.crashes));
     fake.step = CRASH_OVER;
-    turn();
-    turn();
+    turns();
     expect("proc.crash", "signal=SIGSEGV signo=11 code=SEGV_MAPERR");
     expect("proc.crash", "address=0x18 where=NULL + 0x18 ");
     expect("proc.crash", "at=boom+0x1f at prog.c:12 in prog frames=boom+0x1f at prog.c:12 in prog,0x1234 in libx.so+0x34 (guessed) "
@@ -264,14 +280,13 @@ static void test_forged(void **state)
     at[4]->kind = 77;
     crashes_turn(c.crashes);
     for (unsigned i = 0; i < 5; i++)
-        assert_int_equal(at[i]->state, CRASH_DONE);
+        assert_true(is_let_go(at[i]));
     at[0] = say(&w, 0, (pid_t)0xffffffff);
     at[1] = say(&w, 1, 0);
     crashes_turn(c.crashes);
-    assert_int_equal(at[0]->state, CRASH_DONE);
-    assert_int_equal(at[1]->state, CRASH_DONE);
+    assert_true(is_let_go(at[0]) && is_let_go(at[1]));
     assert_int_equal(fake.begun, 0);
-    turn();
+    turns();
     expect_not("proc.crash", NULL);
     assert_int_equal(dirs(), 0);
     child_end(pid);
@@ -284,6 +299,7 @@ static void test_storm(void **state)
 {
     pid_t pid = child_new();
     struct writer w = prog((uint32_t)pid);
+    uint64_t before = clock_now_mono();
 
     (void)state;
     fake.step = CRASH_OVER;
@@ -296,8 +312,8 @@ static void test_storm(void **state)
             assert_int_not_equal(w.h->crash[k].state, CRASH_TOLD);
         run();
     }
-    turn();
-    assert_in_range(fake.begun, CRASH_EACH_BURST, 2 * CRASH_EACH_BURST); /* one more each second, on a busy machine */
+    turns();
+    assert_in_range(fake.begun, CRASH_EACH_BURST, CRASH_EACH_BURST + 1 + (clock_now_mono() - before) / CRASH_EACH_NS);
     child_end(pid);
     writer_free(&w);
 }
@@ -320,8 +336,7 @@ static void test_many(void **state)
     for (unsigned i = 0; i < 2 * CRASH_WORKERS; i++)
         assert_int_equal(w[i].h->crash[0].state, CRASH_SEEN); /* they know that they are to wait */
     fake.step = CRASH_OVER;
-    for (unsigned i = 0; i < 4; i++)
-        turn();
+    turns();
     assert_int_equal(fake.begun, 2 * CRASH_WORKERS);
     assert_int_equal(count("proc.crash", "signal=SIGSEGV"), 2 * CRASH_WORKERS);
     for (unsigned i = 0; i < 2 * CRASH_WORKERS; i++) {
@@ -343,8 +358,7 @@ static void test_exit(void **state)
     fake.sum.panicked = false;
     attach(&w);
     *at = (struct seg_crash){.state = CRASH_TOLD, .kind = CRASH_EXIT, .pid = (uint32_t)pid, .tid = (uint32_t)pid, .status = 2};
-    turn();
-    turn();
+    turns();
     assert_int_equal(at->state, CRASH_DONE);
     assert_int_equal(fake.begun, 1);
     assert_true(fake.wishes.if_panic);
@@ -354,8 +368,7 @@ static void test_exit(void **state)
     fake.sum.panicked = true;
     strcpy(fake.sum.goroutine, "18");
     at->state = CRASH_TOLD;
-    turn();
-    turn();
+    turns();
     assert_int_equal(fake.cause.status, 2);
     assert_int_equal(fake.cause.signo, 0);
     expect("proc.crash", "exit_code=2 where=");
@@ -384,7 +397,7 @@ static void test_untold(void **state)
     run();
     child_end(pid);
     proc_died(p);
-    turn();
+    turns();
     expect("proc.crash", "signal=SIGABRT signo=6 missing=no trace: ");
     assert_int_equal(count("proc.crash", NULL), 1);
     writer_free(&w);
@@ -401,10 +414,10 @@ static void test_place_again(void **state)
     fake.step = CRASH_OVER;
     attach(&w);
     at = say(&w, 0, pid);
-    turn();
+    turns();
     assert_int_equal(at->state, CRASH_DONE);
     usleep(150000);
-    turn();
+    turns();
     assert_int_equal(at->state, CRASH_DONE); /* it is there */
     child_end(pid);
     usleep(150000);
@@ -423,7 +436,7 @@ static void test_off(void **state)
     config_set(options.config, "libscope.snapshot.backtrace", "false", "test", NULL, NULL);
     attach(&w);
     say(&w, 0, pid);
-    turn();
+    turns();
     assert_int_equal(w.h->crash[0].state, CRASH_TOLD);
     assert_int_equal(fake.begun, 0);
     child_end(pid);
@@ -444,6 +457,7 @@ static void test_end(void **state)
         say(&w[i], 0, pid[i]);
     }
     crashes_turn(c.crashes);
+    fake.busy = CRASH_WORKERS;
     fake.step = CRASH_OVER;
     crashes_finish(c.crashes);
     core_process(&c, UINT64_MAX);
