@@ -198,7 +198,8 @@ static void write_core(struct work *w, struct look *l)
 
 static void write_files(struct work *w, const struct look *l)
 {
-    struct report r = {.look = l, .results = w->results, .wishes = &w->wishes, .summary = &w->summary, .time_ns = w->cause.time_ns};
+    struct report r = {
+        .look = l, .results = w->results, .wishes = &w->wishes, .summary = &w->summary, .time_ns = w->cause.time_ns};
     struct buf text = BUF_INIT;
     int rc = 0;
 
