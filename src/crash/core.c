@@ -41,7 +41,7 @@ enum {
     FILTER_DEFAULT = FILTER_ANON_PRIVATE | FILTER_ANON_SHARED | FILTER_ELF_HEADERS | FILTER_HUGE_PRIVATE,
 };
 
-enum order { FIRST_STACKS, THEN_DATA, LAST_REST, ORDERS };
+enum order { ITS_STACK, STACKS, DATA, REST }; /* of the thread that it is about; of all; of programs and libraries */
 
 struct area {
     uint64_t lo, hi, offset;
@@ -232,15 +232,27 @@ static unsigned read_filter(pid_t pid)
     return filter;
 }
 
-static bool has_a_stack(const struct core *c, const struct area *a)
+static enum order order_of(const struct core *c, const struct area *a)
 {
     for (size_t i = 0; i < c->v->thread_count; i++) {
         const struct crash_thread *th = &c->v->threads[i];
 
         if (th->stands && machine_sp(&th->regs) >= a->lo && machine_sp(&th->regs) < a->hi)
-            return true;
+            return i == 0 ? ITS_STACK : STACKS;
     }
-    return false;
+    return !a->shared && (a->file || *a->name) ? DATA : REST;
+}
+
+/* What is small comes first: what loaders and thread libraries keep to find their way lies there. */
+static int by_order(const void *one, const void *other)
+{
+    const struct area *a = *(struct area *const *)one, *b = *(struct area *const *)other;
+
+    if (a->order != b->order)
+        return a->order < b->order ? -1 : 1;
+    if (a->want != b->want)
+        return a->want < b->want ? -1 : 1;
+    return a->lo < b->lo ? -1 : 1;
 }
 
 static int find_areas(struct core *c)
@@ -256,7 +268,7 @@ static int find_areas(struct core *c)
         struct area *a = &c->areas[i];
 
         a->want = wanted(c, a, filter);
-        a->order = has_a_stack(c, a) ? FIRST_STACKS : !a->shared && (a->file || *a->name) ? THEN_DATA : LAST_REST;
+        a->order = order_of(c, a);
     }
     return rc;
 }
@@ -773,6 +785,7 @@ static int write_all_of_it(struct core *c)
 {
     uint64_t loads = 0, end;
     int rc = find_areas(c), more;
+    struct area **sorted;
 
     if (rc < 0)
         return rc;
@@ -782,10 +795,14 @@ static int write_all_of_it(struct core *c)
         return ftruncate(c->fd, 0) < 0 ? -errno : rc;
     }
     end = c->ret->written;
-    for (int order = FIRST_STACKS; order < ORDERS; order++)
-        for (size_t i = 0; rc == 0 && i < c->count; i++)
-            if (c->areas[i].order == (enum order)order && c->areas[i].want)
-                rc = put_area(c, &c->areas[i]);
+    sorted = xcalloc(c->count, sizeof(struct area *));
+    for (size_t i = 0; i < c->count; i++)
+        sorted[i] = &c->areas[i];
+    qsort(sorted, c->count, sizeof(struct area *), by_order);
+    for (size_t i = 0; rc == 0 && i < c->count; i++)
+        if (sorted[i]->want)
+            rc = put_area(c, sorted[i]);
+    free(sorted);
     more = finish(c, loads, &end);
     rc = rc ? rc : more;
     more = ftruncate(c->fd, (off_t)end) < 0 ? -errno : 0; /* holes at the end belong to it */
