@@ -328,3 +328,21 @@ def daemon_keeps(ctx):
         left = [n for n in ("one", "two", "three", "old") if d.crashes(n)]
         check((d.store / "mine").exists() and left == ["one"], "what is left", left)
         d.run("--remove")
+
+
+@test(serial=True, timeout=120)
+def daemon_told(ctx):
+    """A crash that a session has been told of isn't kept twice; one of a session that doesn't ask for it is."""
+    program = dies(ctx)
+    with daemon(ctx) as d:
+        d.install()
+        before = d.status()["told"]
+        result = ctx.scoped([program], ["--backtrace"])
+        equal(result.code, -4, "the program's end")
+        result.session.wait_end()
+        ctx.wait_for(lambda: d.status()["told"] > before, "it is known to have been told")
+        equal(d.crashes(program.name), [], "kept once more")
+        check(list(Path(result.session.dir).glob("crash/*/backtrace.txt")), "the session doesn't have it")
+        ctx.scoped([program])
+        d.wait(program.name, 1)
+        d.run("--remove")
