@@ -238,40 +238,51 @@ static unsigned patience_ms(const struct segment_map *m, uint64_t head)
     return m->lossless ? RING_LOSSLESS_MS : RING_STALL_MS;
 }
 
+/* What to make of a cell that isn't committed; RING_RECORD: look again. Not inlined, as it is rare and large. */
+static __attribute__((noinline)) enum ring_state uncommitted(struct segment_map *m, uint64_t now, bool last)
+{
+    uint64_t pos = m->ring.pos, head = segment_head(m);
+
+    if (head < pos || head - pos > m->ring_cells)
+        return RING_BROKEN;
+    if (head == pos) {
+        m->ring.stalled_ns = 0;
+        return RING_EMPTY;
+    }
+    if (!last) {
+        if (!m->ring.stalled_ns)
+            m->ring.stalled_ns = now;
+        if (now - m->ring.stalled_ns < patience_ms(m, head) * MS || now < m->ring.search_ns)
+            return RING_EMPTY;
+    }
+    if (pass_torn(m, head, now))
+        return RING_RECORD;
+    if (!last)
+        return RING_EMPTY;
+    move_on(m, head);
+    m->ring.torn++;
+    return RING_EMPTY;
+}
+
 enum ring_state ring_next(struct segment_map *m, uint64_t now, bool last, const void **ret_shared, uint32_t *ret_size)
 {
     for (;;) {
-        uint64_t pos = m->ring.pos, head;
+        uint64_t pos = m->ring.pos;
         const struct record *r = (const struct record *)(const void *)cell(m, pos);
         uint32_t size, room;
         uint8_t kind;
 
-        if (!committed(m, pos)) {
-            head = segment_head(m);
-            if (head < pos || head - pos > m->ring_cells)
-                return RING_BROKEN;
-            if (head == pos) {
-                m->ring.stalled_ns = 0;
-                return RING_EMPTY;
-            }
-            if (!last) {
-                if (!m->ring.stalled_ns)
-                    m->ring.stalled_ns = now;
-                if (now - m->ring.stalled_ns < patience_ms(m, head) * MS || now < m->ring.search_ns)
-                    return RING_EMPTY;
-            }
-            if (pass_torn(m, head, now))
-                continue;
-            if (!last)
-                return RING_EMPTY;
-            move_on(m, head);
-            m->ring.torn++;
-            return RING_EMPTY;
+        if (__builtin_expect(__atomic_load_n((const uint64_t *)(const void *)r, __ATOMIC_ACQUIRE) != pos + 1, 0)) {
+            enum ring_state st = uncommitted(m, now, last);
+
+            if (st != RING_RECORD)
+                return st;
+            continue;
         }
         move_on(m, pos);
         size = __atomic_load_n(&r->size, __ATOMIC_RELAXED);
         kind = __atomic_load_n(&r->kind, __ATOMIC_RELAXED);
-        room = (uint32_t)(m->ring_cells - pos % m->ring_cells) * RING_CELL;
+        room = (uint32_t)(m->base + m->ring_off + (size_t)m->ring_cells * RING_CELL - (const uint8_t *)r);
         if (size > room || size < (kind == REC_PAD ? 16 : sizeof(struct record)))
             return RING_BROKEN;
         if (kind == REC_PAD) {
@@ -286,31 +297,10 @@ enum ring_state ring_next(struct segment_map *m, uint64_t now, bool last, const 
     }
 }
 
-void ring_advance(struct segment_map *m, uint32_t size)
-{
-    m->ring.pos += ((uint64_t)size + RING_CELL - 1) / RING_CELL;
-}
-
 void ring_release(struct segment_map *m, uint64_t now)
 {
     struct segment_header *h = segment_hdr(m);
 
     __atomic_store_n(&h->ring_tail, m->ring.pos, __ATOMIC_RELEASE);
     __atomic_store_n(&h->heartbeat, now / 1000000, __ATOMIC_RELAXED);
-}
-
-bool record_item(const struct record *r, uint32_t size, uint32_t *at, struct rec_item *ret, const void **ret_data)
-{
-    uint32_t off = *at ? *at : (uint32_t)sizeof(*r);
-
-    if (off > size || size - off < sizeof(*ret))
-        return false;
-    memcpy(ret, (const uint8_t *)r + off, sizeof(*ret));
-    off += (uint32_t)sizeof(*ret);
-    if (ret->len > size - off)
-        return false;
-    *ret_data = (const uint8_t *)r + off;
-    off += ret->len;
-    *at = (off + 7) & ~7u;
-    return true;
 }

@@ -81,7 +81,7 @@ int confine_child(int parent, int *keep, size_t keep_count, uint64_t more_bytes,
         from = (unsigned)keep[i] + 1;
     }
     close_range(from, ~0u, 0);
-    bound(RLIMIT_CORE, 0);
+    bound(RLIMIT_CORE, 1); /* with 0 a program that kernel.core_pattern names would be started all the same: core(5) */
     bound(RLIMIT_CPU, cpu_seconds);
     bound(RLIMIT_AS, used_bytes() + more_bytes);
     return 0;

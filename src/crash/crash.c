@@ -234,6 +234,8 @@ static void work(struct work *w)
         explain(w, rc == -ESRCH ? "there is no such process (any more)" : "%s", strerror(-rc));
         return;
     }
+    l.notes = w->wishes.notes;
+    l.notes_size = w->wishes.notes_size;
     look_stop(&l);
     if (l.error == -ETIMEDOUT)
         explain(w, "not all threads could be stopped");

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "crash/notes.h"
 #include "machine.h"
 #include "regs.h"
 
@@ -147,6 +148,25 @@ static void make_siginfo(const struct crash_cause *cause, struct crash_thread *t
     }
 }
 
+/* The number of a thread as the process sees it. */
+static pid_t own_number(const struct look *l, pid_t tid)
+{
+    char path[64], line[512];
+    pid_t own = tid;
+    FILE *f;
+
+    if (l->facts.own_pid == l->view.pid)
+        return tid;
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/status", (int)l->view.pid, (int)tid);
+    f = fopen(path, "re");
+    while (f && fgets(line, sizeof(line), f)) /* in a namespace of its own */
+        if (strncmp(line, "NSpid:", 6) == 0)
+            own = (pid_t)strtol(strrchr(line, '\t') ? strrchr(line, '\t') : "0", NULL, 10);
+    if (f)
+        fclose(f);
+    return own;
+}
+
 static void name_thread(const struct look *l, struct crash_thread *th)
 {
     const struct fact_task *known = facts_task(&l->facts, th->tid);
@@ -154,7 +174,6 @@ static void name_thread(const struct look *l, struct crash_thread *th)
     ssize_t n;
     int fd;
 
-    th->own_tid = th->tid;
     if (known) {
         memcpy(th->comm, known->comm, sizeof(th->comm));
         th->state = known->state;
@@ -167,18 +186,7 @@ static void name_thread(const struct look *l, struct crash_thread *th)
         if (fd >= 0)
             close(fd);
     }
-    if (l->facts.own_pid != l->view.pid) { /* in a namespace of its own */
-        char line[512];
-        FILE *f;
-
-        snprintf(path, sizeof(path), "/proc/%d/task/%d/status", (int)l->view.pid, (int)th->tid);
-        f = fopen(path, "re");
-        while (f && fgets(line, sizeof(line), f))
-            if (strncmp(line, "NSpid:", 6) == 0)
-                th->own_tid = (pid_t)strtol(strrchr(line, '\t') ? strrchr(line, '\t') : "0", NULL, 10);
-        if (f)
-            fclose(f);
-    }
+    th->own_tid = own_number(l, th->tid);
 }
 
 static void take_thread(struct look *l, const struct trace_thread *from, bool stands)
@@ -206,13 +214,26 @@ static void take_thread(struct look *l, const struct trace_thread *from, bool st
 
 /* --- memory --- */
 
+/* What is mapped at the address, or not far above it: a stack that has overflowed. */
+static const struct process_map *stack_map(const struct look *l, uint64_t sp)
+{
+    const struct process_maps *maps = &l->view.maps;
+
+    for (size_t i = 0; i < maps->count; i++)
+        if (maps->v[i].hi > sp && maps->v[i].read)
+            return maps->v[i].lo <= sp || maps->v[i].lo - sp <= LOOK_STACK_MAX ? &maps->v[i] : NULL;
+    return NULL;
+}
+
 static void copy_stack(struct look *l, uint64_t sp)
 {
-    const struct process_map *m = process_map_at(&l->view.maps, sp);
+    const struct process_map *m = stack_map(l, sp);
     uint64_t lo, hi;
 
-    if (!m || !m->read)
+    if (!m)
         return;
+    if (sp < m->lo)
+        sp = m->lo;
     lo = sp - m->lo > RED_ZONE ? sp - RED_ZONE : m->lo;
     hi = m->hi - sp > LOOK_STACK_MAX ? sp + LOOK_STACK_MAX : m->hi;
     copies_take(&l->copies, l->view.pid, lo & ~UINT64_C(7), hi);
@@ -320,13 +341,52 @@ static void take_unstopped(struct look *l)
             }
 }
 
+struct noted {
+    struct look *l;
+    pid_t *own; /* of each of facts.tasks */
+};
+
+static void take_noted(void *ctx, struct crash_thread *th)
+{
+    const struct noted *n = ctx;
+    struct look *l = n->l;
+
+    for (size_t i = 0; i < l->facts.task_count; i++)
+        if (n->own[i] == th->own_tid && l->view.thread_count < l->facts.task_count) {
+            th->tid = l->facts.tasks[i].tid;
+            name_thread(l, th);
+            l->view.threads[l->view.thread_count++] = *th;
+            return;
+        }
+    free(th->xstate);
+    l->error = -ESRCH;
+}
+
+/* Threads that the kernel has stopped for good. */
+static void take_notes(struct look *l)
+{
+    struct noted n = {l, xcalloc(l->facts.task_count + 1, sizeof(pid_t))};
+
+    for (size_t i = 0; i < l->facts.task_count; i++)
+        n.own[i] = own_number(l, l->facts.tasks[i].tid);
+    l->view.threads = xcalloc(l->facts.task_count + 1, sizeof(*l->view.threads));
+    if (!notes_threads(l->notes, l->notes_size, take_noted, &n))
+        l->error = -ESRCH;
+    free(n.own);
+}
+
 void look_stop(struct look *l)
 {
     struct process_maps maps;
 
     l->since = now_ns();
-    l->error = trace_stop_those(&l->trace, LOOK_STOP_MS, &l->threads, &l->standing, &l->count);
-    if (l->error < 0) {
+    if (l->notes)
+        take_notes(l);
+    else
+        l->error = trace_stop_those(&l->trace, LOOK_STOP_MS, &l->threads, &l->standing, &l->count);
+    if (l->notes) {
+        /* nothing changes any more */
+    } else if (l->error < 0) {
         take_unstopped(l);
     } else {
         if (process_maps(l->view.pid, &maps) == 0) {

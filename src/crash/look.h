@@ -33,6 +33,8 @@ struct look {
     int root;              /* of its file system, O_PATH, or -1 */
     int perf;              /* what its JIT compiler says that it has made (perf map), or -1 */
     uint64_t since, stopped_ns; /* CLOCK_MONOTONIC when the stop began; how long it was */
+    const void *notes;     /* crash_wishes.notes */
+    size_t notes_size;
     int error;             /* why threads weren't stopped, or not all; 0 or -errno */
     struct trace trace;
     struct trace_thread *threads;

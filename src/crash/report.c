@@ -225,7 +225,9 @@ static void text_cause(const struct report *r, struct buf *to)
             buf_printf(to, ": %s (%s)", words, name);
         else
             buf_printf(to, ", code %d", c->code);
-        if (c->code <= 0 && c->sender)
+        if (c->code <= 0 && c->sender == r->look->facts.own_pid)
+            buf_str(to, ", by itself");
+        else if (c->code <= 0 && c->sender)
             buf_printf(to, ", by process %d of user %u", (int)c->sender, (unsigned)c->sender_uid);
         buf_char(to, '\n');
         if (words_has_address(c->signo, c->code) || *r->summary->where) {

@@ -26,6 +26,7 @@ struct walk {
     uint64_t last_sp;
     bool first;         /* the next frame is the one to begin with */
     bool exact;         /* ... and its pc is an instruction, not a return address */
+    bool in_probe;      /* the last frame was ours */
     uint32_t mark;      /* flags of the next frame */
     enum next next;
     unsigned shown;
@@ -120,12 +121,13 @@ static int on_frame(Dwfl_Frame *state, void *arg)
     w->last_sp = w->regs[MACHINE_DWARF_SP];
     if (!pc && !first)
         return DWARF_CB_ABORT;
-    if (!first && !exact && is_sigreturn(w, pc)) {
+    if (!first && is_sigreturn(w, pc)) {
         w->next = NEXT_CONTEXT;
         return DWARF_CB_ABORT;
     }
-    if (exact && !first && !is_probe(w, pc))
+    if (exact && !first && !w->in_probe && !is_probe(w, pc)) /* our hooks look like signal frames, but aren't */
         w->mark |= FRAME_SIGNAL;
+    w->in_probe = is_probe(w, pc);
     if (!add_bare(w, pc, exact))
         return DWARF_CB_ABORT;
     function = symbols_function(w->symbols, exact ? pc : pc - 1, NULL);

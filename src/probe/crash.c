@@ -86,7 +86,7 @@ static bool is_fatal(uint64_t sig)
 /* Whether our handler may take the place of SIG_DFL. */
 static bool is_told(uint64_t sig)
 {
-    return is_fatal(sig) && (!believed.sandbox || arch_fault((int)sig));
+    return is_fatal(sig) && (!believed.sandbox || arch_fault((int)sig) || sig == SIGSYS);
 }
 
 /* Whether the caller runs in the memory of another process, which has handlers of its own: in its parent's, until it
@@ -196,6 +196,20 @@ static bool happens_again(int sig, const siginfo_t *info, void *uc)
     return !((probe.sandboxed || mem_readable(call, ARCH_SYSCALL_SIZE)) && arch_is_syscall(call));
 }
 
+/* The same in a sandbox, where the kernel has set SIG_DFL already. */
+static void die_in_sandbox(int sig, siginfo_t *info, void *uc)
+{
+    const char *call = arch_uc_pc(uc) - ARCH_SYSCALL_SIZE;
+
+    if (sig == SIGSYS && info->si_code > 0 && arch_is_syscall(call)) { /* its registers are as before the call */
+        arch_uc_jump(uc, call);
+    } else if (sig == SIGSYS) { /* whether we may do this or not: that is the signal */
+        SYS3(__NR_tgkill, SYS1(__NR_getpid, 0), SYS1(__NR_gettid, 0), sig);
+    } else if (!happens_again(sig, info, uc)) {
+        arch_uc_jump(uc, arch_fault(sig));
+    }
+}
+
 /* Makes the signal end the process as soon as the handler returns. */
 static void die(int sig, siginfo_t *info, void *uc)
 {
@@ -203,9 +217,8 @@ static void die(int sig, siginfo_t *info, void *uc)
     const char *fault = arch_fault(sig);
     long pid, tid;
 
-    if (probe.sandboxed) { /* the kernel has set SIG_DFL */
-        if (!happens_again(sig, info, uc) && fault)
-            arch_uc_jump(uc, fault);
+    if (probe.sandboxed) {
+        die_in_sandbox(sig, info, uc);
         return;
     }
     action(sig, &dfl, NULL);

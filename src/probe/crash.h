@@ -25,7 +25,8 @@
  * In a sandbox (seccomp(2)) we can't make the calls by which the process would
  * die. Before it enters one, our handlers get SA_RESETHAND: then a fault that
  * happens again is the end without any call. A signal that was sent is turned into
- * such a fault. There is none for SIGABRT and SIGSYS: these become SIG_DFL again.
+ * such a fault, or (SIGSYS) into a call that most likely is forbidden. There is
+ * none for SIGABRT: that becomes SIG_DFL again.
  * The wait is a loop, and a second thread that crashes there ends it.
  *
  * Not told: signals that are blocked when they are raised by a fault (the kernel
