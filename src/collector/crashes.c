@@ -37,7 +37,6 @@
 #define SWEEP_NS (100 * MS)       /* places of threads that are gone are looked for */
 #define HELD_NS (4000 * MS)       /* a ring that is held isn't waited for any longer */
 #define FLUSH_NS (2000 * MS)      /* the journal takes nothing (a full disk): what is in it will do */
-#define FAMILY_MAX 256u           /* processes among whom a child is looked for */
 #define FLIGHT_CPU_S 5
 #if defined(__SANITIZE_ADDRESS__)
 #define FLIGHT_BYTES RLIM_INFINITY
@@ -173,56 +172,6 @@ static void free_places(struct segment *seg)
 }
 
 /* --- who it is --- */
-
-struct family {
-    const struct segment *seg;
-    uint32_t pid;             /* who is looked for, as it sees itself */
-    pid_t found;
-    pid_t list[FAMILY_MAX];
-    unsigned count;
-};
-
-/* By the kernel's word: it has that number, and the segment is part of its memory. */
-static bool is_it(const struct family *f, pid_t pid)
-{
-    return pid > 0 && pi_inner_pid(pid) == f->pid && pi_maps(pid, f->seg->map.ino);
-}
-
-static void add_child(void *ctx, pid_t child)
-{
-    struct family *f = ctx;
-
-    if (f->count < FAMILY_MAX)
-        f->list[f->count++] = child;
-}
-
-/* Our number of the process that calls itself pid, and writes to this segment; 0: there is none. */
-static pid_t find_process(struct segment *seg, uint32_t pid)
-{
-    struct family f = {.seg = seg, .pid = pid};
-    const struct proc *p;
-
-    if (pid & REC_PID_FORK) { /* it doesn't know its number, in a sandbox */
-        p = segment_find(seg, pid, true);
-        return p && p->host_pid > 0 && pi_maps(p->host_pid, seg->map.ino) ? p->host_pid : 0;
-    }
-    if (!pid || pid > INT_MAX)
-        return 0;
-    if (pi_inner_pid(seg->host_pid) == pid)
-        return seg->host_pid;
-    p = segment_find(seg, pid, true);
-    if (p && is_it(&f, p->host_pid))
-        return p->host_pid;
-    if (seg->map.info.pid == (uint32_t)seg->host_pid && is_it(&f, (pid_t)pid))
-        return (pid_t)pid;
-    add_child(&f, seg->host_pid);
-    for (unsigned i = 0; i < f.count; i++) {
-        if (i && is_it(&f, f.list[i]))
-            return f.list[i];
-        pi_each_child(f.list[i], 0, add_child, &f);
-    }
-    return 0;
-}
 
 /* The process in the model; NULL: it is gone, or was never known. */
 static struct proc *process_of(const struct crash *crash)
@@ -486,7 +435,7 @@ static void take(struct crashes *cs, struct segment *seg, unsigned i, const stru
         refuse(cs, seg, i, told->pid, "what it has written makes no sense");
         return;
     }
-    pid = find_process(seg, told->pid);
+    pid = segment_find_process(seg, told->pid);
     tid = pid <= 0 ? -ESRCH : told->tid ? tracer_thread(pid, told->tid) : pid; /* in a sandbox it may not know */
     if (pid <= 0 || tid <= 0) {
         refuse(cs, seg, i, told->pid, "its thread is gone, or never was");
