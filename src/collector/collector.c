@@ -52,7 +52,6 @@
 #define FLUSH_WAIT_NS (2000 * MS)
 #define ACCEPT_BATCH 64
 #define FDS_MAX 253             /* that come with a message (the kernel's SCM_MAX_FD): what has no room here it closes itself */
-#define SPARE_FDS 64            /* that pidfds leave to everything else */
 #define POLL_BATCH 1024
 
 struct client {
@@ -124,18 +123,6 @@ static void on_death(evutil_socket_t fd, short what, void *arg)
     turn_in(loop_of(collector_of(p->m)), 0);
 }
 
-/* Whether a descriptor is one of those that all else needs: connections, files, /proc. */
-static bool is_spare(int fd)
-{
-    struct rlimit r;
-    rlim_t keep;
-
-    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == RLIM_INFINITY)
-        return false;
-    keep = r.rlim_cur / 2 < SPARE_FDS ? r.rlim_cur / 2 : SPARE_FDS;
-    return (rlim_t)fd >= r.rlim_cur - keep;
-}
-
 /* Nothing tells us when it ends: core_turn() looks, and tries again. */
 static void leave_unwatched(struct proc *p, int err)
 {
@@ -169,7 +156,7 @@ static void watch_death(struct proc *p)
         proc_died(p);
         return;
     }
-    if (fd < 0 || is_spare(fd)) {
+    if (fd < 0 || fd_is_spare(fd)) {
         if (fd >= 0)
             close(fd);
         leave_unwatched(p, fd < 0 ? -fd : EMFILE);
@@ -544,9 +531,13 @@ static void take_mail(void *ctx, pid_t pid, uint64_t mail)
 static void take_mails(struct loop *l)
 {
     for (struct segment *seg = l->c.segments; seg; seg = seg->next) {
-        uint64_t *at = &segment_hdr(&seg->map)->mail, mail = __atomic_load_n(at, __ATOMIC_ACQUIRE), now, took;
+        uint64_t *at, mail, now, took;
         pid_t pid;
 
+        if (!seg->map.base) /* mapped as soon as there is word (ring_next()) */
+            continue;
+        at = &segment_hdr(&seg->map)->mail;
+        mail = __atomic_load_n(at, __ATOMIC_ACQUIRE);
         if (!mail || seg->broken || (now = clock_now_mono()) < l->mail_search)
             continue;
         pid = pi_find_socket(seg->host_pid, (int)(uint32_t)mail, mail >> 32, seg->map.ino);
