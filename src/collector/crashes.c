@@ -232,24 +232,35 @@ static struct proc *process_of(const struct crash *crash)
     return p ? p : segment_find(crash->seg, crash->pid, false);
 }
 
+/* In the worker, which has none of our descriptors. */
 static int become(void *ctx)
 {
-    return peer_become(ctx, -1);
+    struct peer who = *(const struct peer *)ctx;
+    int rc;
+
+    who.pidfd = pi_pidfd(who.pid);
+    if (who.pidfd < 0)
+        return who.pidfd;
+    rc = peer_become(&who, -1);
+    close(who.pidfd);
+    return rc;
 }
 
-/* Who the worker must be to have no rights that the process hasn't. */
-static void choose_rights(struct crash *crash)
+/* Who the worker must be to have no rights that the process hasn't. False: nobody knows. */
+static bool choose_rights(struct crash *crash)
 {
     struct pi_ids ids;
 
     crash->who = (struct peer){.pid = crash->cause.pid, .pidfd = -1};
-    if (!crash->guest || geteuid() != 0 || pi_ids(crash->cause.pid, &ids))
-        return; /* whoever can't be asked has ended: there is nothing to look at */
+    if (!crash->guest || geteuid() != 0)
+        return true;
+    if (pi_ids(crash->cause.pid, &ids))
+        return false;
     crash->who.uid = ids.euid;
     crash->who.gid = ids.egid;
-    crash->who.pidfd = pi_pidfd(crash->cause.pid);
     crash->wishes.become = become;
     crash->wishes.ctx = &crash->who;
+    return true;
 }
 
 /* --- its directory --- */
@@ -330,7 +341,6 @@ static void crash_end(struct crash *crash)
     cs->count--;
     if (crash->dir >= 0)
         close(crash->dir);
-    peer_clear(&crash->who);
     segment_unref(cs->c, crash->seg);
     free(crash->path);
     free(crash->journal);
@@ -348,7 +358,6 @@ static void stop_job(struct crash *crash)
     crash->job = NULL;
     cs->running--;
     cs->guests_running -= crash->guest;
-    peer_clear(&crash->who);
 }
 
 static void advance(struct crash *crash)
@@ -396,7 +405,7 @@ static void start_job(struct crash *crash)
     const struct config *cfg = config_of(crash);
     int rc;
 
-    if (!cfg || !thread_is_there(crash->cause.pid, crash->cause.tid)) {
+    if (!cfg || !choose_rights(crash) || !thread_is_there(crash->cause.pid, crash->cause.tid)) {
         give_up(crash, "it had died before it could be looked at", 0);
         return;
     }
@@ -413,12 +422,10 @@ static void start_job(struct crash *crash)
         crash->why = "no core: those of this session take enough room";
     }
     crash->wishes.if_panic = crash->kind == CRASH_EXIT;
-    choose_rights(crash);
     crash->job = crash_begin(&crash->cause, &crash->wishes, crash->dir, geteuid(), getegid(), CRASH_TIMEOUT_MS);
     if (!crash->job) {
         rc = errno;
-        peer_clear(&crash->who);
-        give_up(crash, "no process can be started to look at it", rc);
+            give_up(crash, "no process can be started to look at it", rc);
         return;
     }
     crash->stage = RUNS;

@@ -21,6 +21,9 @@
 #define PAGE UINT64_C(4096)
 #define RED_ZONE 128u
 #define TLS_BELOW 256u /* bytes below the thread pointer among which Go's variable is looked for */
+#define SLOT_SIZE 128u /* src/probe/arch: of which the first word matters */
+#define SLOT_WORDS 1024u
+#define SLOTS_MAX 64u
 #define PERF_MAP_MAX (64 << 20)
 #define AUXV_MAX 4096
 
@@ -321,6 +324,30 @@ static void copy_goroutine(struct look *l, const struct crash_thread *th)
     }
 }
 
+/* A hook's frame says where its slot is, and the slot where the program goes on: unwinding reads both. */
+static void copy_slots(struct look *l, const struct crash_thread *th)
+{
+    uint64_t sp = machine_sp(&th->regs) & ~UINT64_C(7), word;
+    unsigned left = SLOTS_MAX;
+
+    for (unsigned i = 0; left && i < SLOT_WORDS && copies_read(&l->copies, sp + 8 * (uint64_t)i, &word, sizeof(word)); i++) {
+        const struct process_map *m = process_map_at(&l->view.maps, word);
+
+        if (!m || !m->execute || m->inode || copies_at(&l->copies, word))
+            continue;
+        copies_take(&l->copies, l->view.pid, word, word + SLOT_SIZE < m->hi ? word + SLOT_SIZE : m->hi);
+        left--;
+    }
+}
+
+static bool is_observed(const struct look *l)
+{
+    for (size_t i = 0; i < l->modules.count; i++)
+        if (l->modules.v[i].probe)
+            return true;
+    return false;
+}
+
 /* --- the stop --- */
 
 static int by_cause(const struct look *l, pid_t tid)
@@ -377,6 +404,7 @@ static void take_notes(struct look *l)
 
 void look_stop(struct look *l)
 {
+    bool observed = is_observed(l);
     struct process_maps maps;
 
     l->since = now_ns();
@@ -408,6 +436,8 @@ void look_stop(struct look *l)
             continue;
         copy_stacks(l, machine_sp(&th->regs));
         copy_goroutine(l, th);
+        if (observed)
+            copy_slots(l, th);
     }
 }
 
