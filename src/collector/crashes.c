@@ -728,7 +728,7 @@ void crashes_turn(struct crashes *cs)
     if (sweep)
         cs->sweep = now + SWEEP_NS;
     for (struct segment *seg = cs->c->segments; seg; seg = seg->next) {
-        if (!seg->crashes && !wants_crashes(seg))
+        if (!seg->map.base || (!seg->crashes && !wants_crashes(seg))) /* it is mapped as soon as somebody says so */
             continue;
         look(cs, seg, now);
         if (sweep && seg->crashes)

@@ -141,12 +141,18 @@ static int teardown_crashes(void **state)
     return system(command);
 }
 
+static void one_turn(void)
+{
+    segments_drain(&c, true); /* maps them, if somebody says something */
+    crashes_turn(c.crashes);
+}
+
 /* As many as it takes from when a thread says so until everything is told. */
 static void turns(void)
 {
     for (int i = 0; i < 5; i++) {
         run();
-        crashes_turn(c.crashes);
+        one_turn();
         run();
     }
 }
@@ -230,7 +236,7 @@ static void test_crash(void **state)
     assert_non_null(p);
     at->state = CRASH_TOLD;
     put_open(&w, 3, 1, "/last", 0);
-    crashes_turn(c.crashes);
+    one_turn();
     assert_int_equal(at->state, CRASH_SEEN);
     assert_int_equal(fake.begun, 1);
     assert_int_equal(fake.cause.pid, pid);
@@ -243,10 +249,10 @@ static void test_crash(void **state)
     snprintf(path, sizeof(path), "%s/crash/%d-1", dir, (int)pid);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode, S_IFDIR | 0700);
-    crashes_turn(c.crashes);
+    one_turn();
     assert_int_equal(at->state, CRASH_SEEN);
     fake.step = CRASH_LET_GO;
-    crashes_turn(c.crashes);
+    one_turn();
     assert_int_equal(at->state, CRASH_DONE);
     child_end(pid);
     proc_died(p);
@@ -290,16 +296,16 @@ static void test_forged(void **state)
     at[2]->tid = (uint32_t)other;
     at[3]->signo = 12345;
     at[4]->kind = 77;
-    crashes_turn(c.crashes);
+    one_turn();
     for (unsigned i = 0; i < 5; i++)
         assert_true(is_let_go(at[i]));
     at[0] = say(&w, 0, (pid_t)0xffffffff);
     at[1] = say(&w, 1, 0);
-    crashes_turn(c.crashes);
+    one_turn();
     assert_true(is_let_go(at[0]) && is_let_go(at[1]));
     attach(&left);
     at[0] = say(&left, 0, other);
-    crashes_turn(c.crashes);
+    one_turn();
     assert_true(is_let_go(at[0]));
     assert_int_equal(fake.begun, 0);
     turns();
@@ -324,7 +330,7 @@ static void test_storm(void **state)
     for (unsigned i = 0; i < 100; i++) {
         for (unsigned k = 0; k < SEG_CRASHES; k++)
             say(&w, k, pid);
-        crashes_turn(c.crashes);
+        one_turn();
         for (unsigned k = 0; k < SEG_CRASHES; k++)
             assert_int_not_equal(w.h->crash[k].state, CRASH_TOLD);
         run();
@@ -347,7 +353,7 @@ static void test_many(void **state)
         attach(&w[i]);
         say(&w[i], 0, pid[i]);
     }
-    crashes_turn(c.crashes);
+    one_turn();
     assert_int_equal(fake.begun, CRASH_WORKERS);
     for (unsigned i = 0; i < 2 * CRASH_WORKERS; i++)
         assert_int_equal(w[i].h->crash[0].state, CRASH_SEEN); /* they know that they are to wait */
@@ -437,7 +443,7 @@ static void test_place_again(void **state)
     assert_int_equal(at->state, CRASH_DONE); /* it is there */
     child_end(pid);
     usleep(150000);
-    crashes_turn(c.crashes);
+    one_turn();
     assert_int_equal(at->state, CRASH_FREE);
     writer_free(&w);
 }
@@ -471,7 +477,7 @@ static void test_end(void **state)
         attach(&w[i]);
         say(&w[i], 0, pid[i]);
     }
-    crashes_turn(c.crashes);
+    one_turn();
     fake.busy = CRASH_WORKERS;
     fake.step = CRASH_OVER;
     crashes_finish(c.crashes);
