@@ -526,6 +526,37 @@ static void frame_text(const struct crash_frame *f, char *to, size_t size)
         snprintf(to + n, size - (size_t)n, " (guessed)");
 }
 
+static bool begins_with_one(const char *text, const char *const *list)
+{
+    for (; *list; list++)
+        if (strncmp(text, *list, strlen(*list)) == 0)
+            return true;
+    return false;
+}
+
+/* Part of how languages give up by themselves, not of what has gone wrong. */
+static bool is_giving_up(const struct crash_frame *f)
+{
+    static const char *const modules[] = {"libc.", "libc-", "ld-musl", "libpthread", "libstdc++", "libgcc_s", NULL};
+    static const char *const functions[] = {
+        "abort", "raise", "__pthread_kill", "pthread_kill", "tkill", "tgkill", "__GI_", "__assert", "__libc_message", "__fortify_fail",
+        "__stack_chk_fail", "std::", "core::", "alloc::", "<", "__cxa_", "__gnu_cxx::", "__cxxabiv1::", "rust_", "__rust", "panic_abort", "runtime.",
+        NULL};
+
+    return !f->function[0] || begins_with_one(f->module, modules) || begins_with_one(f->function, functions);
+}
+
+/* The frame that says most of where it is: of a fault the innermost one. */
+static size_t telling_frame(const struct crash *crash)
+{
+    bool by_itself = !crash->cause.signo || crash->cause.code == SI_TKILL;
+
+    for (size_t i = 0; by_itself && i < crash->sum.top_count && i < CRASH_TOP; i++)
+        if (!is_giving_up(&crash->sum.top[i]))
+            return i;
+    return 0;
+}
+
 /* Why something is missing: what the worker says, or we. */
 static const char *missing_text(const struct crash *crash, char *to, size_t size)
 {
@@ -599,12 +630,13 @@ static void tell(struct crash *crash, struct proc *p)
         frames[r.frame_count] = texts[r.frame_count];
     }
     r.frames = frames;
+    r.at = telling_frame(crash);
     r.files = files;
     r.file_count = list_files(crash, files);
     r.missing = missing_text(crash, missing, sizeof(missing));
     report_crash(p, &r, crash->cause.time_ns);
     log_warning("%s[%u] has crashed: %s%s%s%s%s", p->tm.proc ? p->tm.proc : "?", crash->pid, crash_name(crash, name),
-                r.frame_count ? " in " : "", r.frame_count ? frames[0] : "", r.missing ? ": " : "", r.missing ? r.missing : "");
+                r.frame_count ? " in " : "", r.frame_count ? frames[r.at] : "", r.missing ? ": " : "", r.missing ? r.missing : "");
 }
 
 void crashes_reached(struct crashes *cs, struct crash *crash)

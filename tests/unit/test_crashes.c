@@ -279,6 +279,30 @@ static void test_crash(void **state)
     writer_free(&w);
 }
 
+/* A program that gives up by itself: where it was is not the library's function that ends it. */
+static void test_abort(void **state)
+{
+    struct writer w;
+    pid_t pid = child_with(&w);
+    struct seg_crash *at;
+
+    (void)state;
+    fake.step = CRASH_OVER;
+    fake.sum.top[1] = fake.sum.top[0];
+    strcpy(fake.sum.top[0].function, "abort");
+    strcpy(fake.sum.top[0].module, "libc.so.6");
+    attach(&w);
+    at = say(&w, 0, pid);
+    at->signo = SIGABRT;
+    at->code = SI_TKILL;
+    at->sender = pid;
+    turns();
+    expect("proc.crash", "signal=SIGABRT signo=6 code=SI_TKILL");
+    expect("proc.crash", "at=boom+0x1f at prog.c:12 in prog frames=abort+0x1f at prog.c:12 in libc.so.6,boom");
+    child_end(pid);
+    writer_free(&w);
+}
+
 /* Who isn't there, isn't its own, or makes no sense is let go, and nothing is looked at. */
 static void test_forged(void **state)
 {
@@ -496,7 +520,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_crashes, teardown_crashes)
     const struct CMUnitTest tests[] = {
-        TEST(test_crash), TEST(test_forged), TEST(test_storm), TEST(test_many), TEST(test_exit),
+        TEST(test_crash), TEST(test_abort), TEST(test_forged), TEST(test_storm), TEST(test_many), TEST(test_exit),
         TEST(test_untold), TEST(test_place_again), TEST(test_off), TEST(test_end),
     };
 
