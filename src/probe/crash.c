@@ -49,6 +49,21 @@ static struct {
     struct sigaction once[32];   /* where scope_once is: what the program has set */
 } believed;
 
+_Static_assert(sizeof(struct probe_action) == sizeof(struct sigaction) &&
+                   offsetof(struct probe_action, flags) == offsetof(struct sigaction, sa_flags) &&
+                   offsetof(struct probe_action, mask) == offsetof(struct sigaction, sa_mask),
+               "probe_action is the kernel's");
+
+struct probe_crash crash_info = {
+    .on = &believed.on,
+    .own_stack = &believed.own_stack,
+    .onstack = &believed.onstack,
+    .ours = (struct probe_action *)(void *)&ours,
+    .dfl = (struct probe_action *)(void *)believed.dfl,
+    .once = (struct probe_action *)(void *)believed.once,
+    .once_handler = (uint64_t)scope_once,
+};
+
 /* Calls of rt_sigaction(2) that are given another action than the program's. A stack pointer belongs to one of them at a
  * time, whatever thread, vfork child or signal handler makes it. */
 #define CALLS 64u

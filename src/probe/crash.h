@@ -39,6 +39,9 @@
 
 #include "state.h"
 
+/* For an injector. */
+extern struct probe_crash crash_info __attribute__((visibility("hidden")));
+
 /* Installs the handlers. Called once, when the program's images have been patched. */
 void crash_start(void);
 
