@@ -47,6 +47,7 @@ static bool parse_name(const char *name, struct crash_stored *ret)
 
     *ret = (struct crash_stored){0};
     if (strlen(name) >= sizeof(ret->name) ||
+        // NOLINTNEXTLINE(cert-err34-c)
         sscanf(name, "%4d%2d%2dT%2d%2d%2d.%6uZ-%u-%u-%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min,
                &tm.tm_sec, &us, &pid, &uid, &used) != 9 ||
         !used || strlen(name + used) >= sizeof(ret->comm))
@@ -56,8 +57,8 @@ static bool parse_name(const char *name, struct crash_stored *ret)
     ret->time_ns = (uint64_t)timegm(&tm) * SECOND + us * UINT64_C(1000);
     ret->pid = (pid_t)pid;
     ret->uid = uid;
-    strcpy(ret->name, name);
-    strcpy(ret->comm, name + used);
+    memcpy(ret->name, name, strlen(name) + 1);
+    memcpy(ret->comm, name + used, strlen(name + used) + 1);
     return true;
 }
 

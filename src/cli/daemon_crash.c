@@ -230,7 +230,7 @@ static int send_text(struct output *o, int dir, const char *name, const char *fi
         while (size && (text[size - 1] == '\n' || text[size - 1] == ' '))
             size--;
         for (size_t i = 0; i < size; i++)
-            buf_char(&b, text[i] == '\n' ? ' ' : text[i]); /* between values: in strings it is escaped */
+            buf_char(&b, (char)(text[i] == '\n' ? ' ' : text[i])); /* between values: in strings it is escaped */
     } else {
         const char *sep = "[";
 
@@ -338,7 +338,7 @@ static void keep(const struct daemon_state *s, const struct dying *d, const stru
     enum crash_store_why limit;
     struct crash_summary sum = {0};
     struct crash_job *job = NULL;
-    int store = safe_dir(s->dir, SAFE_OURS, 0700, &why), slot = -1, dir = -1, rc = store;
+    int store = safe_dir(s->dir, SAFE_OURS, 0700, &why), slot = -1, dir = -1, rc;
     unsigned removed = 0;
 
     free(why);

@@ -81,9 +81,10 @@ int dying_read(struct dying *d)
     if (!f)
         return -errno;
     while (getline(&line, &cap, f) > 0) {
-        if (sscanf(line, "Uid: %*u %*u %*u %u", &d->fsuid) == 1 ||
+        if (sscanf(line, "Uid: %*u %*u %*u %u", &d->fsuid) == 1 || // NOLINT(cert-err34-c)
+                                                                   // NOLINTNEXTLINE(cert-err34-c)
             sscanf(line, "Gid: %*u %*u %*u %u", &d->fsgid) == 1 || sscanf(line, "Umask: %o", &d->mask) == 1 ||
-            sscanf(line, "CapEff: %" SCNx64, &d->capabilities) == 1)
+            sscanf(line, "CapEff: %" SCNx64, &d->capabilities) == 1) // NOLINT(cert-err34-c)
             continue;
         if (strncmp(line, "NSpid:", 6) == 0)
             d->own_pid = last_number(line);
@@ -125,16 +126,12 @@ void dying_clear(struct dying *d)
 /* As cn_esc_printf() does: nothing that a path would go elsewhere by. */
 static void add_name(struct buf *b, const char *s)
 {
-    size_t from = b->len;
+    bool leads_up = strcmp(s, ".") == 0 || strcmp(s, "..") == 0;
 
-    buf_str(b, s);
-    if (strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
-        b->p[from] = '!';
     if (!*s)
         buf_char(b, '!');
-    for (size_t i = from; i < b->len; i++)
-        if (b->p[i] == '/')
-            b->p[i] = '!';
+    for (size_t i = 0; s[i]; i++)
+        buf_char(b, (char)(s[i] == '/' || (i == 0 && leads_up) ? '!' : s[i]));
 }
 
 /* What the process's host is called; UTS namespaces differ in that alone. */
@@ -373,7 +370,7 @@ static void write_file(const struct dying *d, const char *pattern)
     FILE *f;
 
     f = fopen("/proc/sys/kernel/core_uses_pid", "re");
-    if (f && fscanf(f, "%d", &uses_pid) == 1 && uses_pid && !strstr(pattern, "%p")) {
+    if (f && fscanf(f, "%d", &uses_pid) == 1 && uses_pid && !strstr(pattern, "%p")) { // NOLINT(cert-err34-c)
         char *longer = xasprintf("%s.%d", path, (int)d->own_pid);
 
         free(path);

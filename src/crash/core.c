@@ -134,6 +134,7 @@ static int read_smaps(struct core *c)
         char perms[5];
         int name = 0;
 
+        // NOLINTNEXTLINE(cert-err34-c)
         if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*x:%*x %" SCNu64 " %n", &lo, &hi, perms, &offset,
                    &inode, &name) == 5 &&
             name) {
@@ -152,6 +153,7 @@ static int read_smaps(struct core *c)
                                .name = xstrndup(line + name, strcspn(line + name, "\n"))};
             a->file = inode != 0 || a->name[0] == '/';
             a->deleted = ends_with(a->name, " (deleted)");
+            // NOLINTNEXTLINE(cert-err34-c)
         } else if (a && (sscanf(line, "Anonymous: %" SCNu64, &kb) == 1 || sscanf(line, "Swap: %" SCNu64, &kb) == 1)) {
             a->written_to |= kb > 0;
         } else if (a && strncmp(line, "VmFlags:", 8) == 0) {
@@ -225,7 +227,7 @@ static unsigned read_filter(pid_t pid)
     unsigned filter = FILTER_DEFAULT;
 
     if (f) {
-        if (fscanf(f, "%x", &filter) != 1)
+        if (fscanf(f, "%x", &filter) != 1) // NOLINT(cert-err34-c)
             filter = FILTER_DEFAULT;
         fclose(f);
     }
@@ -309,6 +311,7 @@ static struct stat_line read_stat(const struct core *c, pid_t tid)
     text[fread(text, 1, sizeof(text) - 1, f)] = 0;
     fclose(f);
     at = strrchr(text, ')');
+    // NOLINTNEXTLINE(cert-err34-c)
     if (at && sscanf(at + 1, " %c %d %d %d %*d %*d %lu %*u %*u %*u %*u %lu %lu %ld %ld %*d %ld", &s.state, &s.ppid,
                      &s.pgrp, &s.sid, &s.flags, &s.utime, &s.stime, &s.cutime, &s.cstime, &s.nice) != 10)
         s = (struct stat_line){0};
@@ -329,6 +332,7 @@ static void read_status(struct core *c)
     while (f && fgets(line, sizeof(line), f)) {
         const char *last = strrchr(line, '\t');
 
+        // NOLINTNEXTLINE(cert-err34-c)
         if (sscanf(line, "Uid: %u", &c->uid) == 1 || sscanf(line, "Gid: %u", &c->gid) == 1 || !last)
             continue;
         if (strncmp(line, "NSpgid:", 7) == 0)
@@ -390,7 +394,7 @@ static void add_prpsinfo(struct core *c, struct buf *b, const struct crash_threa
     state = strchr(states, th->state ? th->state : 'R');
     p.pr_state = (char)(state && *state ? state - states : 1);
     p.pr_sname = states[(unsigned char)p.pr_state];
-    p.pr_zomb = p.pr_sname == 'Z';
+    p.pr_zomb = (char)(p.pr_sname == 'Z');
     p.pr_nice = (char)s.nice;
     p.pr_flag = s.flags;
     p.pr_uid = c->uid;
