@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/safe_path.h"
 #include "crash/crash.h"
+#include "inject/process.h"
 
 #define CRASH_DIR_ROOT "/var/lib/scope/crash"
 #define TIMEOUT_MS 30000u
@@ -155,8 +156,14 @@ static int take(const struct args *a, pid_t pid)
         .backtrace = true, .core = args_has(a, "coredump"), .environment = args_has(a, "environment")};
     struct crash_summary s = {0};
     char *path = NULL;
-    int dir = make_dir(a, pid, &path), rc;
+    struct process_facts facts;
+    int dir, rc;
 
+    if (process_facts(pid, &facts) == 0 && facts.kernel_thread) {
+        cli_error("can't look at process %d: it is a kernel thread", (int)pid);
+        return EXIT_FAILED;
+    }
+    dir = make_dir(a, pid, &path);
     if (dir < 0)
         return EXIT_FAILED;
     rc = crash_take(&cause, &wishes, dir, wishes.core ? CORE_TIMEOUT_MS : TIMEOUT_MS, &s);
