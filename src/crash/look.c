@@ -24,7 +24,6 @@
 #define SLOT_SIZE 128u /* src/probe/arch: of which the first word matters */
 #define SLOT_WORDS 1024u
 #define SLOTS_MAX 64u
-#define PERF_MAP_MAX (64 << 20)
 #define AUXV_MAX 4096
 
 static uint64_t now_ns(void)
@@ -330,7 +329,8 @@ static void copy_slots(struct look *l, const struct crash_thread *th)
     uint64_t sp = machine_sp(&th->regs) & ~UINT64_C(7), word;
     unsigned left = SLOTS_MAX;
 
-    for (unsigned i = 0; left && i < SLOT_WORDS && copies_read(&l->copies, sp + 8 * (uint64_t)i, &word, sizeof(word)); i++) {
+    for (unsigned i = 0; left && i < SLOT_WORDS && copies_read(&l->copies, sp + 8 * (uint64_t)i, &word, sizeof(word));
+         i++) {
         const struct process_map *m = process_map_at(&l->view.maps, word);
 
         if (!m || !m->execute || m->inode || copies_at(&l->copies, word))
