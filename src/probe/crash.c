@@ -195,7 +195,7 @@ static struct segment_header *listener(void)
 {
     struct segment_header *s = process && process->segment ? process->segment : probe.segment;
 
-    return s && !probe.off && __atomic_load_n(&s->mode, __ATOMIC_RELAXED) & SEG_M_ON ? s : NULL;
+    return s && !probe.off && !(~__atomic_load_n(&s->mode, __ATOMIC_RELAXED) & (SEG_M_ON | SEG_M_CRASH)) ? s : NULL;
 }
 
 /* Whether the thread, if it goes on, will cause the signal again. Not behind a system call: then somebody has sent what
@@ -274,7 +274,7 @@ static void on_fatal(int sig, siginfo_t *info, void *uc)
 
 HIDDEN void crash_go_exit(struct segment_header *s, int status)
 {
-    struct seg_crash *c = place_take(s);
+    struct seg_crash *c = __atomic_load_n(&s->mode, __ATOMIC_RELAXED) & SEG_M_CRASH ? place_take(s) : NULL;
 
     if (!c)
         return;
