@@ -125,16 +125,36 @@ static uint64_t monotonic_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Turns of a loop, in a sandbox, where only this is left to tell the time: a second, more or less. */
+/* In a sandbox the counter tells the time, whose rate was measured before: in ticks a ms. Where it may not be read
+ * there are only the turns of a loop to count: a second, more or less, if the CPU has nothing else to do. */
+static uint64_t rate;
+#define RATE_NS 30000u
 #define SPINS_A_MS 20000u
 
+/* Who is interrupted meanwhile finds too much: the least counts. */
+static void measure_rate(void)
+{
+    for (int i = 0; i < 3; i++) {
+        uint64_t ticks = now(), ns = monotonic_ns(), passed, found;
+
+        do
+            passed = monotonic_ns() - ns;
+        while (passed < RATE_NS);
+        found = (now() - ticks) * 1000000u / passed;
+        rate = !rate || found < rate ? found : rate;
+    }
+}
+
 struct patience {
-    uint64_t until, spins;
+    uint64_t until; /* ns, or ticks */
+    uint64_t spins; /* 0: no matter */
 };
 
 static struct patience patience(uint32_t ms)
 {
-    return (struct patience){probe.sandboxed ? 0 : monotonic_ns() + ms * UINT64_C(1000000), (uint64_t)ms * SPINS_A_MS};
+    if (!probe.sandboxed)
+        return (struct patience){monotonic_ns() + ms * UINT64_C(1000000), 0};
+    return now() && rate ? (struct patience){now() + ms * rate, 0} : (struct patience){0, (uint64_t)ms * SPINS_A_MS};
 }
 
 /* Waits while *word is value. False when it is time to give up. */
@@ -145,7 +165,7 @@ static bool wait_while(const uint32_t *word, uint32_t value, struct patience *p)
 
     if (probe.sandboxed) {
         arch_pause();
-        return p->spins-- > 0;
+        return p->spins ? --p->spins > 0 : now() < p->until;
     }
     ret = SYS6(__NR_futex, word, FUTEX_WAIT_BITSET, value, &t, 0, FUTEX_BITSET_MATCH_ANY);
     return !sys_failed(ret) || ret == -EINTR || ret == -EAGAIN;
@@ -582,6 +602,8 @@ HIDDEN void crash_sandbox(void)
     believed.own_stack = true;
     onstack_tell();
     believed.sandbox = true;
+    if (!rate)
+        measure_rate();
     ours.sa_flags |= SA_RESETHAND;
     install();
 }
