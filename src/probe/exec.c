@@ -310,10 +310,10 @@ static int env_complete(struct thread *t, char *const *env, enum env_form form)
     if (form == ENV_NONE && !preloaded)
         return 0;
     if (form != ENV_NONE && !again && preloaded == (form == ENV_ALL) && have[1] && str_eq(have[1], probe.socket) && have[2] &&
-        str_eq(have[2], probe.plans) && have[3] && str_eq(have[3], mode))
+        str_eq(have[2], probe_plans()) && have[3] && str_eq(have[3], mode))
         return 0;
     preload = have[0] ? str_len(have[0], PRELOAD_MAX) : 0;
-    size = ROUND_UP((size_t)(n + 6) * sizeof(char *) + preload + sizeof(probe.lib) + sizeof(probe.plans) + 512, PROBE_PAGE);
+    size = ROUND_UP((size_t)(n + 6) * sizeof(char *) + preload + sizeof(probe.paths) + 512, PROBE_PAGE);
     at = SYS6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (sys_failed(at))
         return -1;
@@ -338,7 +338,7 @@ static int env_complete(struct thread *t, char *const *env, enum env_form form)
     }
     if (form != ENV_NONE) {
         out[keep++] = build(&b, names[1], probe.socket, NULL);
-        out[keep++] = build(&b, names[2], probe.plans, NULL);
+        out[keep++] = build(&b, names[2], probe_plans(), NULL);
         out[keep++] = build(&b, names[3], mode, NULL);
     }
     out[keep] = NULL;
