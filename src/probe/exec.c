@@ -198,21 +198,25 @@ static const char *env_after(const char *entry, const char *name)
     return entry;
 }
 
-/* Whether the first byte of an entry can be read. *page: of the one before; most lie in the same. */
-static bool entry_readable(const char *entry, uintptr_t *page)
-{
-    uintptr_t at = (uintptr_t)entry & ~(uintptr_t)(PROBE_PAGE - 1);
+/* Pages that are known to be readable, each in its place; 0, which never is: none. Entries are many, on few pages, and
+ * some shells give them in no order. */
+#define KNOWN_PAGES 16u
 
-    if (at != *page && !mem_readable(entry, 1))
+/* Whether the first byte of an entry can be read. */
+static bool entry_readable(const char *entry, uintptr_t known[KNOWN_PAGES])
+{
+    uintptr_t page = (uintptr_t)entry / PROBE_PAGE;
+
+    if (known[page % KNOWN_PAGES] != page && !mem_readable(entry, 1))
         return false;
-    *page = at;
+    known[page % KNOWN_PAGES] = page;
     return true;
 }
 
 /* Number of entries, or -1 if the program passed something that can't be read: the kernel will say EFAULT. */
 static long env_count(char *const *env)
 {
-    uintptr_t page = 0; /* never readable */
+    uintptr_t known[KNOWN_PAGES] = {0};
     long n = 0;
 
     if (!env)
@@ -224,7 +228,7 @@ static long env_count(char *const *env)
             return -1;
         if (!env[n])
             return n;
-        if (!entry_readable(env[n], &page))
+        if (!entry_readable(env[n], known))
             return -1;
     }
 }
