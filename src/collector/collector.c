@@ -23,6 +23,7 @@
 #include "model/ask.h"
 #include "collector/control.h"
 #include "collector/core.h"
+#include "collector/crashes.h"
 #include "collector/ends.h"
 #include "collector/life.h"
 #include "collector/segments.h"
@@ -100,6 +101,11 @@ static void turn_in(struct loop *l, uint64_t ns)
     struct timeval tv = {(time_t)(ns / 1000000000), (suseconds_t)(ns % 1000000000 / 1000)};
 
     evtimer_add(l->turn, &tv);
+}
+
+static void turn_now(void *l)
+{
+    turn_in(l, 0);
 }
 
 static void save_session(struct loop *l);
@@ -726,7 +732,7 @@ static bool finished(const struct loop *l)
     const struct collector *c = &l->c;
 
     return root_gone(c) && !c->model.procs && !c->segments && !c->backlog.bytes && clients_can_wait(l) &&
-           !planner_busy(l->planner) && !tracer_busy(l->tracer) && c->alone_since &&
+           !planner_busy(l->planner) && !tracer_busy(l->tracer) && !crashes_busy(c->crashes) && c->alone_since &&
            clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS && gone(l->starter_pidfd);
 }
 
@@ -829,13 +835,14 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     if (segments_drain(c, false) || l->clients || c->dying || c->attaching)
         wake_up(l);
     core_turn(c);
+    crashes_turn(c->crashes);
     empty = core_process(c, clock_now_mono() + SLICE_NS);
     answer_syncs(l);
     if (finished(l)) {
         event_base_loopbreak(c->base);
         return;
     }
-    if (empty)
+    if (empty && !crashes_wait(c->crashes))
         fall_asleep(l);
     if (empty)
         take_a_nap(l);
@@ -843,7 +850,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     next = !empty ? 0 : l->dozing ? TURN_MAX_NS : segments_due(c);
     if (next > (l->listen_woken ? TURN_MAX_NS : JOIN_POLL_MS * MS))
         next = l->listen_woken ? TURN_MAX_NS : JOIN_POLL_MS * MS;
-    if ((c->dying || l->clients) && next > TURN_DYING_NS)
+    if ((c->dying || l->clients || crashes_wait(c->crashes)) && next > TURN_DYING_NS)
         next = TURN_DYING_NS;
     if (l->mail_ns && clock_now_mono() - l->mail_ns < MAIL_BUSY_NS && next > TURN_MAIL_NS)
         next = TURN_MAIL_NS; /* who left word once has more to ask: it waits for us */
@@ -1005,6 +1012,7 @@ int collector_run(const struct collector_options *opt)
     core_init(&l.c, opt, base);
     l.c.sync_done = sync_done;
     l.c.watch_death = watch_death;
+    l.c.crashes = crashes_new(&l.c, turn_now, &l);
     if (s && s->pid > 0 && (!s->kind || strcmp(s->kind, "attach") != 0)) /* that one may be detached from */
         l.c.root_pidfd = pi_pidfd(s->pid);
     l.starter_pidfd = opt->starter > 0 ? pi_pidfd(opt->starter) : -1;
@@ -1027,8 +1035,10 @@ int collector_run(const struct collector_options *opt)
     door_sum(&l.refused, true);
     door_sum(&l.c.guest_lines, true);
     poll_deaths(&l.c);
+    crashes_finish(l.c.crashes);
     core_end(&l.c);
     finish_telemetry(&l);
+    crashes_last(l.c.crashes);
     if (!l.c.end_ns)
         l.c.end_ns = clock_now_real();
     save_session(&l);
@@ -1046,6 +1056,7 @@ int collector_run(const struct collector_options *opt)
     ask_end();
     planner_free(l.planner);
     tracer_free(l.tracer);
+    crashes_free(l.c.crashes);
     core_free(&l.c);
     free_events(&l);
     doze_free(l.doze);

@@ -353,6 +353,32 @@ static unsigned patience_ms(const struct segment_map *m, uint64_t head)
     return m->lossless ? RING_LOSSLESS_MS : RING_STALL_MS;
 }
 
+/* What to make of a cell that isn't committed; RING_RECORD: look again. Not inlined, as it is rare and large. */
+static __attribute__((noinline)) enum ring_state uncommitted(struct segment_map *m, uint64_t now, bool last)
+{
+    uint64_t pos = m->ring.pos, head = segment_head(m);
+
+    if (head < pos || head - pos > m->ring_cells)
+        return RING_BROKEN;
+    if (head == pos) {
+        m->ring.stalled_ns = 0;
+        return RING_EMPTY;
+    }
+    if (!last) {
+        if (!m->ring.stalled_ns)
+            m->ring.stalled_ns = now;
+        if (now - m->ring.stalled_ns < patience_ms(m, head) * MS || now < m->ring.search_ns)
+            return RING_EMPTY;
+    }
+    if (pass_torn(m, head, now))
+        return RING_RECORD;
+    if (!last)
+        return RING_EMPTY;
+    move_on(m, head);
+    m->ring.torn++;
+    return RING_EMPTY;
+}
+
 /* Cells of whole records from a position on, of `count` that were copied into the window, all committed by now. */
 static uint32_t committed_cells(uint64_t pos, uint32_t count)
 {
@@ -417,7 +443,7 @@ static enum ring_state look_ahead(struct segment_map *m, uint64_t now, bool last
 enum ring_state ring_next(struct segment_map *m, uint64_t now, bool last, const void **ret_shared, uint32_t *ret_size)
 {
     for (;;) {
-        uint64_t pos = m->ring.pos, head;
+        uint64_t pos = m->ring.pos;
         const struct record *r;
         uint32_t size, room;
         uint8_t kind;
@@ -434,27 +460,12 @@ enum ring_state ring_next(struct segment_map *m, uint64_t now, bool last, const 
                 return RING_BROKEN;
             continue;
         }
-        if (!committed(m, pos)) {
-            head = segment_head(m);
-            if (head < pos || head - pos > m->ring_cells)
-                return RING_BROKEN;
-            if (head == pos) {
-                m->ring.stalled_ns = 0;
-                return RING_EMPTY;
-            }
-            if (!last) {
-                if (!m->ring.stalled_ns)
-                    m->ring.stalled_ns = now;
-                if (now - m->ring.stalled_ns < patience_ms(m, head) * MS || now < m->ring.search_ns)
-                    return RING_EMPTY;
-            }
-            if (pass_torn(m, head, now))
-                continue;
-            if (!last)
-                return RING_EMPTY;
-            move_on(m, head);
-            m->ring.torn++;
-            return RING_EMPTY;
+        if (__builtin_expect(!committed(m, pos), 0)) {
+            enum ring_state st = uncommitted(m, now, last);
+
+            if (st != RING_RECORD)
+                return st;
+            continue;
         }
         move_on(m, pos);
         size = __atomic_load_n(&r->size, __ATOMIC_RELAXED);
@@ -474,11 +485,6 @@ enum ring_state ring_next(struct segment_map *m, uint64_t now, bool last, const 
     }
 }
 
-void ring_advance(struct segment_map *m, uint32_t size)
-{
-    m->ring.pos += ((uint64_t)size + RING_CELL - 1) / RING_CELL;
-}
-
 void ring_release(struct segment_map *m, uint64_t now)
 {
     struct segment_header *h;
@@ -488,20 +494,4 @@ void ring_release(struct segment_map *m, uint64_t now)
     h = segment_hdr(m);
     __atomic_store_n(&h->ring_tail, m->ring.pos, __ATOMIC_RELEASE);
     __atomic_store_n(&h->heartbeat, now / 1000000, __ATOMIC_RELAXED);
-}
-
-bool record_item(const struct record *r, uint32_t size, uint32_t *at, struct rec_item *ret, const void **ret_data)
-{
-    uint32_t off = *at ? *at : (uint32_t)sizeof(*r);
-
-    if (off > size || size - off < sizeof(*ret))
-        return false;
-    memcpy(ret, (const uint8_t *)r + off, sizeof(*ret));
-    off += (uint32_t)sizeof(*ret);
-    if (ret->len > size - off)
-        return false;
-    *ret_data = (const uint8_t *)r + off;
-    off += ret->len;
-    *at = (off + 7) & ~7u;
-    return true;
 }

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "wire/record.h"
 #include "wire/segment.h"
@@ -115,7 +116,10 @@ enum ring_state {
  */
 enum ring_state ring_next(struct segment_map *m, uint64_t now, bool last, const void **ret_shared, uint32_t *ret_size);
 /* Passes over the record that ring_next() returned; its room becomes free at the next ring_release(). */
-void ring_advance(struct segment_map *m, uint32_t size);
+static inline void ring_advance(struct segment_map *m, uint32_t size)
+{
+    m->ring.pos += ((uint64_t)size + RING_CELL - 1) / RING_CELL;
+}
 /* Gives what was read back to the writers and says that the collector is alive. */
 void ring_release(struct segment_map *m, uint64_t now);
 
@@ -123,6 +127,21 @@ void ring_release(struct segment_map *m, uint64_t now);
  * Steps through the items of a record of `size` bytes in private memory.
  * *at starts as 0. Returns false at the end or when what follows is malformed.
  */
-bool record_item(const struct record *r, uint32_t size, uint32_t *at, struct rec_item *ret, const void **ret_data);
+static inline bool record_item(const struct record *r, uint32_t size, uint32_t *at, struct rec_item *ret,
+                               const void **ret_data)
+{
+    uint32_t off = *at ? *at : (uint32_t)sizeof(*r);
+
+    if (off > size || size - off < sizeof(*ret))
+        return false;
+    memcpy(ret, (const uint8_t *)r + off, sizeof(*ret));
+    off += (uint32_t)sizeof(*ret);
+    if (ret->len > size - off)
+        return false;
+    *ret_data = (const uint8_t *)r + off;
+    off += ret->len;
+    *at = (off + 7) & ~7u;
+    return true;
+}
 
 #endif

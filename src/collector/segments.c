@@ -35,6 +35,7 @@ void segment_unref(struct collector *c, struct segment *seg)
         close(seg->pidfd);
     if (seg->after)
         segment_unref(c, seg->after);
+    free(seg->crashes);
     free(seg);
 }
 
