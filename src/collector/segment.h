@@ -86,6 +86,8 @@ struct segment_header *segment_hdr(const struct segment_map *m);
 /* The header up to the counters of operations, to be read only: in the mapping, or a copy that is good until this is
  * called the next time, for whatever segment. */
 const struct segment_header *segment_numbers(const struct segment_map *m);
+/* Whether a thread may have something to say in segment_header.crash: true if it is mapped, where that can be seen. */
+bool segment_crashes(const struct segment_map *m);
 /* Tells the probe its mode. */
 void segment_set_mode(struct segment_map *m, uint32_t mode);
 
