@@ -382,7 +382,7 @@ static bool serve(struct client *cl)
         goto drop;
     }
     if ((req.type == JOIN_SEGMENT || req.type == JOIN_PLAN || req.type == JOIN_TRACE || req.type == JOIN_ATTACH) &&
-        req.table_hash != syscall_table_hash()) {
+        req.table_hash != segment_table_hash()) {
         door_refused(&l->refused, &cl->peer,
                      "uses a probe of another build, so it is not observed; start it with this build's tool");
         if (req.type != JOIN_SEGMENT)

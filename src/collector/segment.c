@@ -76,6 +76,15 @@ static void copy_info(struct segment_info *info, const struct segment_header *h)
     info->argv_cut = h->argv_cut != 0;
 }
 
+uint64_t segment_table_hash(void)
+{
+    static uint64_t hash;
+
+    if (!hash)
+        hash = syscall_table_hash();
+    return hash;
+}
+
 /* Layout as the header states it; all sums in 64 bits. */
 static const char *check_layout(struct segment_map *m, const struct segment_header *h)
 {
@@ -85,7 +94,7 @@ static const char *check_layout(struct segment_map *m, const struct segment_head
         return "no segment (magic)";
     if (h->version != SEG_VERSION)
         return "version of another release";
-    if (h->table_hash != syscall_table_hash())
+    if (h->table_hash != segment_table_hash())
         return "table of system calls differs: probe and collector are of different builds";
     if (h->seg_size != m->size)
         return "size differs from the file's";

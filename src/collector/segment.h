@@ -72,6 +72,9 @@ struct segment_map {
     struct ring ring;
 };
 
+/* syscall_table_hash(), worked out once. */
+uint64_t segment_table_hash(void);
+
 /* Checks a segment, and maps it. fd stays the caller's. Returns 0, or -errno with *ret_why set to static text. */
 int segment_map(struct segment_map *m, int fd, const char **ret_why);
 /* The same for one that is mapped when it is needed, or at that time (CLOCK_MONOTONIC ns; 0: now); at once if descriptors
