@@ -256,13 +256,13 @@ static void answer_syncs(struct loop *l)
 {
     uint64_t now = clock_now_mono();
     struct client *cl, *next;
-    bool flushed = true, any = false, saved = false;
-    bool over = root_gone(&l->c) && !l->c.model.procs; /* what is lost will be known soon, at the end of this process */
+    bool flushed = true, any = false, saved = false, over;
 
     for (cl = l->clients; cl; cl = cl->next)
         any |= cl->sync && cl->reached;
     if (!any)
         return;
+    over = root_gone(&l->c) && !l->c.model.procs; /* what is lost will be known soon, at the end of this process */
     payloads_flush(&l->c.payloads); /* may have to tell a loss */
     for (struct pipeline *pl = l->c.pipelines.first; pl; pl = pl->next)
         flushed &= telemetry_flush(pl->tm) || telemetry_stuck(pl->tm);
@@ -382,7 +382,7 @@ static bool serve(struct client *cl)
         goto drop;
     }
     if ((req.type == JOIN_SEGMENT || req.type == JOIN_PLAN || req.type == JOIN_TRACE || req.type == JOIN_ATTACH) &&
-        req.table_hash != syscall_table_hash()) {
+        req.table_hash != segment_table_hash()) {
         door_refused(&l->refused, &cl->peer,
                      "uses a probe of another build, so it is not observed; start it with this build's tool");
         if (req.type != JOIN_SEGMENT)
@@ -731,7 +731,7 @@ static bool finished(const struct loop *l)
 {
     const struct collector *c = &l->c;
 
-    return root_gone(c) && !c->model.procs && !c->segments && !c->backlog.bytes && clients_can_wait(l) &&
+    return !c->model.procs && !c->segments && !c->backlog.bytes && root_gone(c) && clients_can_wait(l) &&
            !planner_busy(l->planner) && !tracer_busy(l->tracer) && !crashes_busy(c->crashes) && c->alone_since &&
            clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS && gone(l->starter_pidfd);
 }

@@ -76,6 +76,15 @@ static void copy_info(struct segment_info *info, const struct segment_header *h)
     info->argv_cut = h->argv_cut != 0;
 }
 
+uint64_t segment_table_hash(void)
+{
+    static uint64_t hash;
+
+    if (!hash)
+        hash = syscall_table_hash();
+    return hash;
+}
+
 /* Layout as the header states it; all sums in 64 bits. */
 static const char *check_layout(struct segment_map *m, const struct segment_header *h)
 {
@@ -85,7 +94,7 @@ static const char *check_layout(struct segment_map *m, const struct segment_head
         return "no segment (magic)";
     if (h->version != SEG_VERSION)
         return "version of another release";
-    if (h->table_hash != syscall_table_hash())
+    if (h->table_hash != segment_table_hash())
         return "table of system calls differs: probe and collector are of different builds";
     if (h->seg_size != m->size)
         return "size differs from the file's";
@@ -143,6 +152,20 @@ const struct segment_header *segment_numbers(const struct segment_map *m)
     if (!copy_out(m, 0, &numbers, NUMBERS_SIZE))
         memset(&numbers, 0, NUMBERS_SIZE);
     return &numbers;
+}
+
+bool segment_crashes(const struct segment_map *m)
+{
+    struct seg_crash crash[SEG_CRASHES];
+
+    if (m->base)
+        return true;
+    if (!copy_out(m, offsetof(struct segment_header, crash), crash, sizeof(crash)))
+        return false;
+    for (unsigned i = 0; i < SEG_CRASHES; i++)
+        if (crash[i].state != CRASH_FREE)
+            return true;
+    return false;
 }
 
 void segment_set_mode(struct segment_map *m, uint32_t mode)
@@ -402,10 +425,8 @@ static enum ring_state look_ahead(struct segment_map *m, uint64_t now, bool last
     const uint64_t pos = m->ring.pos;
     const size_t mail_at = offsetof(struct segment_header, mail) - offsetof(struct segment_header, ring_head);
     uint8_t lines[offsetof(struct segment_header, mail) + 8 - offsetof(struct segment_header, ring_head)];
-    struct seg_crash crash[SEG_CRASHES];
     uint64_t head, mail, at;
     uint32_t count, cells;
-    bool calls;
 
     if (!last && now >= m->map_at)
         return segment_need(m) ? RING_RECORD : RING_BROKEN;
@@ -413,13 +434,9 @@ static enum ring_state look_ahead(struct segment_map *m, uint64_t now, bool last
         return RING_BROKEN;
     memcpy(&head, lines, sizeof(head));
     memcpy(&mail, lines + mail_at, sizeof(mail));
-    calls = mail != 0;
-    if (m->mode & SEG_M_CRASH && copy_out(m, offsetof(struct segment_header, crash), crash, sizeof(crash)))
-        for (unsigned i = 0; i < SEG_CRASHES; i++)
-            calls |= crash[i].state != CRASH_FREE;
     if (head < pos || head - pos > m->ring_cells)
         return RING_BROKEN;
-    if (calls || head > m->ring_cells / 16) /* its writers need to know what they may write over */
+    if (mail || head > m->ring_cells / 16) /* its writers need to know what they may write over */
         return segment_need(m) ? RING_RECORD : RING_BROKEN;
     if (head == pos)
         return RING_EMPTY;

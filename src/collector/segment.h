@@ -72,6 +72,9 @@ struct segment_map {
     struct ring ring;
 };
 
+/* syscall_table_hash(), worked out once. */
+uint64_t segment_table_hash(void);
+
 /* Checks a segment, and maps it. fd stays the caller's. Returns 0, or -errno with *ret_why set to static text. */
 int segment_map(struct segment_map *m, int fd, const char **ret_why);
 /* The same for one that is mapped when it is needed, or at that time (CLOCK_MONOTONIC ns; 0: now); at once if descriptors
@@ -86,6 +89,8 @@ struct segment_header *segment_hdr(const struct segment_map *m);
 /* The header up to the counters of operations, to be read only: in the mapping, or a copy that is good until this is
  * called the next time, for whatever segment. */
 const struct segment_header *segment_numbers(const struct segment_map *m);
+/* Whether a thread may have something to say in segment_header.crash: true if it is mapped, where that can be seen. */
+bool segment_crashes(const struct segment_map *m);
 /* Tells the probe its mode. */
 void segment_set_mode(struct segment_map *m, uint32_t mode);
 

@@ -191,6 +191,9 @@ char *config_find_file(const char *const *envp);
 struct config *config_for(const struct config_sources *, const struct cfg_process *proc);
 void config_free(struct config *);
 
+/* Whether it is the same one for all processes: no file has sections for some of them. */
+bool config_is_common(const struct config_sources *);
+
 /* True if a file, a variable or a flag sets this key or one below it, for every process. */
 bool config_sets(const struct config_sources *, const char *key);
 

@@ -587,6 +587,14 @@ struct config *config_for(const struct config_sources *s, const struct cfg_proce
     return cfg;
 }
 
+bool config_is_common(const struct config_sources *s)
+{
+    for (size_t i = 0; i < s->file_count; i++)
+        if (s->files[i]->custom_count)
+            return false;
+    return true;
+}
+
 bool config_sets(const struct config_sources *s, const char *key)
 {
     size_t len = strlen(key);

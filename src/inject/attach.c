@@ -524,7 +524,8 @@ static int set_up(const struct job *j, bool counter)
                        .sandboxed = a->facts.seccomp ? SANDBOX_SECCOMP : 0};
     snprintf(p.lib, sizeof(p.lib), "%s", j->lib);
     snprintf(p.socket, sizeof(p.socket), "%s", j->socket);
-    snprintf(p.plans, sizeof(p.plans), "%s", a->plan_dir);
+    p.plans_at = (uint32_t)strlen(p.lib) + 1;
+    snprintf(p.paths + p.plans_at, sizeof(p.paths) - p.plans_at, "%s", a->plan_dir);
     rc = trace_write(&j->t, a->page, &process, sizeof(process));
     if (rc == 0)
         rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->process, &a->page, sizeof(a->page));

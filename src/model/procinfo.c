@@ -31,28 +31,30 @@ struct pidfd_info_v1 {
 #define PIDFD_GET_INFO_V1 _IOWR(0xFF, 11, struct pidfd_info_v1)
 #define PIDFD_INFO_EXIT_BIT (1u << 3)
 
-/* Reads a small file of /proc whole: bytes read (terminated), or -errno. */
+/* Reads a small file of /proc that the kernel writes in one piece, as far as the buffer goes: bytes read (terminated), or
+ * -errno. */
 static ssize_t read_file(const char *path, char *buf, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    size_t len = 0;
     ssize_t n;
 
     if (fd < 0)
         return -errno;
-    while (len < size - 1 && (n = read(fd, buf + len, size - 1 - len)) > 0)
-        len += (size_t)n;
+    n = read(fd, buf, size - 1);
     close(fd);
-    buf[len] = 0;
-    return (ssize_t)len;
+    n = n < 0 ? 0 : n;
+    buf[n] = 0;
+    return n;
 }
 
 int pi_stat(pid_t pid, struct pi_stat *ret)
 {
     static long page_kib;
+    static const int wanted[] = {4, 14, 15, 20, 22, 24, 52}; /* ascending; the others are only passed over */
     char path[40], buf[1024], *p;
     uint64_t field[53] = {0};
     ssize_t n;
+    int at = 3;
 
     snprintf(path, sizeof(path), "/proc/%d/stat", pid);
     n = read_file(path, buf, sizeof(buf));
@@ -67,8 +69,12 @@ int pi_stat(pid_t pid, struct pi_stat *ret)
     if (ret->state == 'X' || ret->state == 'x') /* reaped while we were reading: its parent is shown as 0 */
         return -ESRCH;
     p += 3;
-    for (int i = 4; i <= 52 && *p; i++)
-        field[i] = strtoull(p, &p, 10);
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted) && p; i++) {
+        for (; p && at < wanted[i]; at++)
+            p = strchr(p + (at > 3), ' ');
+        if (p)
+            field[wanted[i]] = strtoull(p, NULL, 10);
+    }
     ret->ppid = (pid_t)field[4];
     ret->cpu_ticks = field[14] + field[15];
     ret->threads = (int64_t)field[20];
@@ -172,12 +178,10 @@ char **pi_environ(pid_t pid)
     text = xmalloc(cap);
     while ((n = read(fd, text + len, cap - len - 1)) > 0) {
         len += (size_t)n;
-        if (cap - len == 1) {
-            if (cap >= ENVIRON_MAX)
-                break;
-            cap *= 2;
-            text = xrealloc(text, cap, 1);
-        }
+        if (cap - len > 1 || cap >= ENVIRON_MAX) /* less than was asked for: the end */
+            break;
+        cap *= 2;
+        text = xrealloc(text, cap, 1);
     }
     close(fd);
     text[len] = 0;

@@ -32,7 +32,7 @@ struct pending {
 
 static struct context contexts[CONTEXTS];
 static struct pending pending[PENDING];
-static uint32_t owner; /* process.pid that these are of: forked children have no part in them */
+HOT_DATA static uint32_t owner; /* process.pid that these are of: forked children have no part in them */
 
 static enum op_id op_of(uint16_t opcode)
 {

@@ -198,21 +198,25 @@ static const char *env_after(const char *entry, const char *name)
     return entry;
 }
 
-/* Whether the first byte of an entry can be read. *page: of the one before; most lie in the same. */
-static bool entry_readable(const char *entry, uintptr_t *page)
-{
-    uintptr_t at = (uintptr_t)entry & ~(uintptr_t)(PROBE_PAGE - 1);
+/* Pages that are known to be readable, each in its place; 0, which never is: none. Entries are many, on few pages, and
+ * some shells give them in no order. */
+#define KNOWN_PAGES 16u
 
-    if (at != *page && !mem_readable(entry, 1))
+/* Whether the first byte of an entry can be read. */
+static bool entry_readable(const char *entry, uintptr_t known[KNOWN_PAGES])
+{
+    uintptr_t page = (uintptr_t)entry / PROBE_PAGE;
+
+    if (known[page % KNOWN_PAGES] != page && !mem_readable(entry, 1))
         return false;
-    *page = at;
+    known[page % KNOWN_PAGES] = page;
     return true;
 }
 
 /* Number of entries, or -1 if the program passed something that can't be read: the kernel will say EFAULT. */
 static long env_count(char *const *env)
 {
-    uintptr_t page = 0; /* never readable */
+    uintptr_t known[KNOWN_PAGES] = {0};
     long n = 0;
 
     if (!env)
@@ -224,7 +228,7 @@ static long env_count(char *const *env)
             return -1;
         if (!env[n])
             return n;
-        if (!entry_readable(env[n], &page))
+        if (!entry_readable(env[n], known))
             return -1;
     }
 }
@@ -310,10 +314,10 @@ static int env_complete(struct thread *t, char *const *env, enum env_form form)
     if (form == ENV_NONE && !preloaded)
         return 0;
     if (form != ENV_NONE && !again && preloaded == (form == ENV_ALL) && have[1] && str_eq(have[1], probe.socket) && have[2] &&
-        str_eq(have[2], probe.plans) && have[3] && str_eq(have[3], mode))
+        str_eq(have[2], probe_plans()) && have[3] && str_eq(have[3], mode))
         return 0;
     preload = have[0] ? str_len(have[0], PRELOAD_MAX) : 0;
-    size = ROUND_UP((size_t)(n + 6) * sizeof(char *) + preload + sizeof(probe.lib) + sizeof(probe.plans) + 512, PROBE_PAGE);
+    size = ROUND_UP((size_t)(n + 6) * sizeof(char *) + preload + sizeof(probe.paths) + 512, PROBE_PAGE);
     at = SYS6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (sys_failed(at))
         return -1;
@@ -338,7 +342,7 @@ static int env_complete(struct thread *t, char *const *env, enum env_form form)
     }
     if (form != ENV_NONE) {
         out[keep++] = build(&b, names[1], probe.socket, NULL);
-        out[keep++] = build(&b, names[2], probe.plans, NULL);
+        out[keep++] = build(&b, names[2], probe_plans(), NULL);
         out[keep++] = build(&b, names[3], mode, NULL);
     }
     out[keep] = NULL;

@@ -128,7 +128,7 @@ static const struct plan_header *plan_map(int fd, bool sent, size_t *ret_size)
 
 static int plans_open(void)
 {
-    return probe.plans[0] ? own_fd(SYS4(__NR_openat, AT_FDCWD, probe.plans, O_PATH | O_DIRECTORY | O_CLOEXEC, 0)) : -1;
+    return probe_plans()[0] ? own_fd(SYS4(__NR_openat, AT_FDCWD, probe_plans(), O_PATH | O_DIRECTORY | O_CLOEXEC, 0)) : -1;
 }
 
 /* From the cache directory (descriptor, or -1), else from the collector. image_fd may be -1: then `path` is opened. */

@@ -152,8 +152,9 @@ static bool configure(const struct start *st)
         probe.mode |= SEG_M_LOSSLESS;
     if (!(probe.mode & SEG_M_ON))
         return false;
-    if (plans && str_add(probe.plans, 0, sizeof(probe.plans), plans) == sizeof(probe.plans))
-        probe.plans[0] = 0;
+    probe.plans_at = (uint32_t)str_len(probe.lib, sizeof(probe.lib) - 1) + 1;
+    if (plans && str_add(probe.paths, probe.plans_at, sizeof(probe.paths), plans) == sizeof(probe.paths))
+        probe.paths[probe.plans_at] = 0;
     if (socket && str_add(probe.socket, 0, sizeof(probe.socket), socket) == sizeof(probe.socket))
         return false;
     if (SYS4(__NR_prlimit64, 0, RLIMIT_NOFILE, 0, &limit) < 0)
@@ -168,6 +169,18 @@ static bool configure(const struct start *st)
     probe_fsgsbase = st->alone || /* else no tracer would have brought us */
                      (aux_get(st->auxv, AT_HWCAP2) & ARCH_HWCAP2_FSGSBASE) != 0 || (mode && (probe.mode & SEG_M_POINTER));
     return socket || (!st->alone && join_spawn(env_get(st->envp, "SCOPE_EXEC_PATH"), st->envp));
+}
+
+/* What every process uses of our own image: code, constants, this thread's slot. */
+static void populate_own(void)
+{
+    extern char __ehdr_start[] __attribute__((visibility("hidden")));
+    extern char scope_pool[] __attribute__((visibility("hidden")));
+    extern char scope_pool_end[] __attribute__((visibility("hidden")));
+
+    populate_read(__ehdr_start, (size_t)(scope_pool - __ehdr_start));
+    populate_read(scope_pool_end, 2 * PROBE_PAGE);
+    populate(&threads[thread_hash(arch_thread_pointer() | 1)], sizeof(*threads));
 }
 
 static void start(const struct start *st)
@@ -185,7 +198,8 @@ static void start(const struct start *st)
     probe.euid = (uint32_t)aux_get(st->auxv, AT_EUID);
     if (!configure(st))
         return;
-    at = SYS6(__NR_mmap, 0, PROBE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    populate_own();
+    at = SYS6(__NR_mmap, 0, PROBE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (sys_failed(at))
         return;
     if (SYS3(__NR_madvise, at, PROBE_PAGE, MADV_WIPEONFORK) < 0) {

@@ -320,6 +320,7 @@ HIDDEN struct segment_header *join_segment(enum seg_start start)
         goto out;
     s = (struct segment_header *)at;
     populate(s, offsetof(struct segment_header, argv) + 1);
+    populate((char *)s + probe.ring_off, 1);
     sock = join_connect(JOIN_SEGMENT);
     if (sock >= 0)
         describe(s, start);

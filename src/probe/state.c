@@ -12,7 +12,7 @@
 
 struct thread threads[THREADS];
 HOT_DATA struct process *process;
-HOT_DATA struct probe probe;
+struct probe probe __attribute__((aligned(2048))); /* all of it that is short lies in one page */
 HOT_DATA uint8_t probe_no_ticks, probe_fsgsbase;
 HOT_DATA HIDDEN uint32_t dispatching;
 

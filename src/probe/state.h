@@ -29,17 +29,34 @@ static inline bool process_slow(void)
 #define MODE_SANDBOXED 's'
 
 extern struct probe probe;
+
+/* Directory of cached plans; "": there is none. */
+static inline const char *probe_plans(void)
+{
+    return probe.paths + probe.plans_at;
+}
 extern struct probe_info scope_info __attribute__((visibility("hidden")));
 extern uint32_t dispatching;        /* threads whose calls may come to the program itself */
 extern uint8_t probe_no_ticks;      /* reading the time stamp counter faults */
+
+static inline void populate_as(const void *p, size_t size, int advice)
+{
+    uint64_t lo = (uint64_t)p & ~(PROBE_PAGE - 1), hi = ROUND_UP((uint64_t)p + size, PROBE_PAGE);
+
+    SYS3(__NR_madvise, lo, hi - lo, advice);
+}
 
 /* Gives [p, p+size) memory of its own in one go: a fault for each page costs several times as much. Older kernels
  * (< 5.14) just don't. */
 static inline void populate(const void *p, size_t size)
 {
-    uint64_t lo = (uint64_t)p & ~(PROBE_PAGE - 1), hi = ROUND_UP((uint64_t)p + size, PROBE_PAGE);
+    populate_as(p, size, 23 /* MADV_POPULATE_WRITE */);
+}
 
-    SYS3(__NR_madvise, lo, hi - lo, 23 /* MADV_POPULATE_WRITE */);
+/* The same for what is only read. */
+static inline void populate_read(const void *p, size_t size)
+{
+    populate_as(p, size, 22 /* MADV_POPULATE_READ */);
 }
 
 /* One thread. Found by thread pointer; made at its first hook. */

@@ -14,17 +14,24 @@ static bool wants(const struct pipeline *pl, enum cfg_event_watch w, const char 
 
 struct pipeline *pipeline_for(struct pipelines *all, const struct config_sources *config, const struct cfg_process *who)
 {
-    struct config *cfg = config_for(config, who);
+    const struct config_sources *common = config_is_common(config) ? config : NULL;
+    struct config *cfg;
     struct pipeline *pl;
 
+    for (pl = all->first; pl; pl = pl->next)
+        if (common && pl->common == common)
+            return pl;
+    cfg = config_for(config, who);
     for (pl = all->first; pl; pl = pl->next) {
         if (config_equal(pl->cfg, cfg)) {
             config_free(cfg);
+            pl->common = common;
             return pl;
         }
     }
     pl = xcalloc(1, sizeof(*pl));
     pl->cfg = cfg;
+    pl->common = common;
     pl->tm = telemetry_new(all->base, cfg);
     for (int i = 0; i < CFG_EW_MAX; i++)
         pl->event[i] = cfg->event.enable && cfg->event.watch[i].enable;

@@ -20,6 +20,7 @@ struct payload_target;
 struct pipeline {
     struct pipeline *next;
     struct config *cfg;
+    const struct config_sources *common; /* all processes with these share it; NULL: not known of any */
     struct telemetry *tm;
     uint32_t mode;                      /* enum seg_mode for its processes */
     bool event[CFG_EW_MAX];             /* watched at all */

@@ -55,11 +55,15 @@ struct probe {
     bool leaving;                   /* about to be taken out: calls of functions are left alone from now on */
     uint8_t sandboxed;              /* no system calls of our own: enum sandbox; 0: we may make them */
     uint32_t ring_off;              /* segment_ring(fd_cap) */
-    char lib[4096];                 /* path of this library, as LD_PRELOAD shall name it */
+    uint32_t plans_at;              /* in `paths`: directory of plans, SCOPE_PLANS */
     char socket[128];               /* SCOPE_SOCKET: the collector's name and the session's secret */
     uint64_t netns;                 /* cookie of the network namespace where the name was reached; 0: none so far */
     uint64_t *mail;                 /* join_load.mail; NULL: the loader has brought us, or an injector */
-    char plans[4096];               /* SCOPE_PLANS */
+    /* One behind the other, so that a process that starts has one page of it all. */
+    union {
+        char lib[4096];             /* path of this library, as LD_PRELOAD shall name it */
+        char paths[2 * 4096];       /* that, and behind its end the other */
+    };
 };
 /* struct sigaction, as the kernel has it. */
 struct probe_action {

@@ -1585,6 +1585,10 @@ static void test_custom_order(void **state)
     assert_int_equal(c->tag_count, 2);
     assert_string_equal(c->tags[1].value, "2");
     config_free(c);
+    assert_false(config_is_common(s));
+    config_sources_free(s);
+    s = from_text("libscope: {summaryperiod: 1}\n", NULL);
+    assert_true(config_is_common(s));
     config_sources_free(s);
 }
 

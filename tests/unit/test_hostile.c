@@ -209,6 +209,33 @@ static void test_sizes(void **state)
     assert_int_equal(map_rc(pipes[0]), -EPERM);
 }
 
+/* The fields of /proc/PID/stat that are read, behind a name that looks like some of them. */
+static void test_stat(void **state)
+{
+    struct pi_stat st = {0}, own = {0};
+    pid_t child = fork();
+    siginfo_t info;
+
+    (void)state;
+    if (child == 0) {
+        prctl(PR_SET_NAME, "x) Z 1 2 (y");
+        _exit(7);
+    }
+    assert_true(child > 0);
+    assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    assert_int_equal(pi_stat(getpid(), &own), 0);
+    assert_int_equal(pi_stat(child, &st), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_equal(st.state, 'Z');
+    assert_int_equal(st.ppid, getpid());
+    assert_int_equal(st.exit_status, 7 << 8);
+    assert_true(st.start_ticks >= own.start_ticks && own.start_ticks > 0);
+    assert_int_equal(own.ppid, getppid());
+    assert_true(own.threads >= 1);
+    assert_true(own.rss_kib > 0);
+    assert_int_equal(pi_stat(child, &st), -ESRCH);
+}
+
 /* A ring without owner is let go of when nobody maps it any more: a worker of the collector's must not count, however
  * long it lives. */
 static void test_workers(void **state)
@@ -386,7 +413,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_fork_taken_twice), T(test_fork_after_upgrade), T(test_own_grandparent), T(test_many_guests), T(test_sizes),
-        T(test_workers), T(test_padding), T(test_all_torn), T(test_dear_records), T(test_many_descriptors),
+        T(test_stat), T(test_workers), T(test_padding), T(test_all_torn), T(test_dear_records), T(test_many_descriptors),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
