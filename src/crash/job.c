@@ -353,6 +353,9 @@ struct crash_job *crash_begin(const struct crash_cause *cause, const struct cras
     if (rc == 0 && pipe2(ends, O_CLOEXEC) < 0)
         rc = -errno;
     if (rc < 0) {
+        for (int i = 0; i < FILES; i++)
+            if (w.files[i] >= 0)
+                unlinkat(dir, file_names[i], 0);
         close_files(w.files);
         errno = -rc;
         return NULL;
