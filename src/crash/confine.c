@@ -46,9 +46,11 @@ static void bound(int what, rlim_t value)
 
     if (getrlimit((__rlimit_resource_t)what, &r) < 0)
         return;
-    if (value < r.rlim_cur)
+    if (what == RLIMIT_AS)
+        r.rlim_cur = value < r.rlim_max ? value : r.rlim_max;
+    else if (value < r.rlim_cur)
         r.rlim_cur = value;
-    if (value < r.rlim_max)
+    if (value < r.rlim_max && what != RLIMIT_AS) /* a child of it may need more */
         r.rlim_max = value;
     if (setrlimit((__rlimit_resource_t)what, &r) < 0) {
         /* It stays as it is. */

@@ -138,7 +138,7 @@ static void take_tasks(struct facts *f, pid_t pid)
         to = from ? strrchr(from, ')') : NULL;
         if (to) {
             snprintf(t.comm, sizeof(t.comm), "%.*s", (int)(to - from - 1), from + 1);
-            t.state = to[1] ? to[2] : 0;
+            t.state = to[1] ? to[2] : '\0';
         }
         buf_free(&text);
         if (f->task_count == room) {

@@ -341,7 +341,7 @@ struct crash_job *crash_begin(const struct crash_cause *cause, const struct cras
                               gid_t group, unsigned timeout_ms)
 {
     struct work w = {.cause = *cause, .wishes = *wishes, .timeout_ms = timeout_ms};
-    int ends[2], parent = getpid(), rc;
+    int ends[2] = {-1, -1}, parent = getpid(), rc;
     struct crash_job *job;
     struct timespec ts;
 
@@ -353,6 +353,9 @@ struct crash_job *crash_begin(const struct crash_cause *cause, const struct cras
     if (rc == 0 && pipe2(ends, O_CLOEXEC) < 0)
         rc = -errno;
     if (rc < 0) {
+        for (int i = 0; i < FILES; i++)
+            if (w.files[i] >= 0)
+                unlinkat(dir, file_names[i], 0);
         close_files(w.files);
         errno = -rc;
         return NULL;
@@ -433,11 +436,10 @@ static void finish(struct crash_job *job, int status)
 enum crash_step crash_step(struct crash_job *job, struct crash_summary *ret)
 {
     struct message m;
-    ssize_t n;
     int status;
     pid_t pid;
 
-    while (job->worker && (n = read(job->fd, &m, sizeof(m))) == (ssize_t)sizeof(m)) {
+    while (job->worker && read(job->fd, &m, sizeof(m)) == (ssize_t)sizeof(m)) {
         take_summary(job, &m.summary);
         if (m.step == CRASH_LET_GO && job->step == CRASH_BUSY)
             job->step = CRASH_LET_GO;

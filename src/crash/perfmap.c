@@ -20,7 +20,10 @@ static bool take_number(const char **p, const char *end, uint64_t *ret)
         s += 2;
     for (; s < end; s++, digits++) {
         char c = *s;
-        int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int d = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : -1;
 
         if (d < 0)
             break;
@@ -51,8 +54,7 @@ void perfmap_read(struct perfmap *m, const char *text, size_t size)
                 room = room ? 2 * room : 1024;
                 m->v = xrealloc(m->v, room, sizeof(*m->v));
             }
-            m->v[m->count++] =
-                (struct perfmap_entry){lo, lo + len, p, (uint32_t)(n < NAME_LEN_MAX ? n : NAME_LEN_MAX)};
+            m->v[m->count++] = (struct perfmap_entry){lo, lo + len, p, (uint32_t)(n < NAME_LEN_MAX ? n : NAME_LEN_MAX)};
         }
         text = stop + 1;
     }

@@ -633,7 +633,8 @@ static bool function_die(Dwarf_Die *in, uint64_t address, bool deep, unsigned de
         default:
             break;
         }
-        if (into && depth < DEPTH_MAX && dwarf_haschildren(&die) > 0 && function_die(&die, address, deep, depth + 1, ret))
+        if (into && depth < DEPTH_MAX && dwarf_haschildren(&die) > 0 &&
+            function_die(&die, address, deep, depth + 1, ret))
             return true;
     }
     return false;

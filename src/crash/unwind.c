@@ -170,7 +170,8 @@ static bool is_code_behind_call(struct walk *w, uint64_t address)
 {
     const struct process_map *m = process_map_at(&w->l->view.maps, address);
 
-    return is_return_address(w, address) || is_sigreturn(w, address) || (m && m->execute && !m->inode && *m->name != '[');
+    return is_return_address(w, address) || is_sigreturn(w, address) ||
+           (m && m->execute && !m->inode && *m->name != '[');
 }
 
 static bool guess(struct walk *w, uint64_t pc, uint64_t sp, uint64_t fp)

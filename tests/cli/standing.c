@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * standing THREADS [alternate]: stands at places that are known, in so many threads besides the first one. Those wait in
- * pause(2), the last one in epoll_wait(2), which a stop must not make fail; the first reads from its standard input,
+ * standing THREADS [alternate]: stands at places that are known, in so many threads besides the first one. Those wait
+ * in pause(2), the last one in epoll_wait(2), which a stop must not make fail; the first reads from its standard input,
  * below a signal's handler, on an alternate stack if wished. When it can read something it ends: with 0 if nothing has
  * been seen of having been stopped.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Arbitrary bytes as what a crashed program may have written: Go's table of functions, a perf map, passwd(5), memory that
- * is to be an ELF file, code before a return address, a signal's frame, a variable, a mangled name. */
+/* Arbitrary bytes as what a crashed program may have written: Go's table of functions, a perf map, passwd(5), memory
+ * that is to be an ELF file, code before a return address, a signal's frame, a variable, a mangled name. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

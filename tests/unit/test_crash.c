@@ -2,6 +2,7 @@
 /* What is said of a crashed program, and the readers of what it may have written itself. */
 #include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,10 +10,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "crash/crash.h"
 #include "crash/demangle.h"
 #include "crash/facts.h"
 #include "crash/gotable.h"
@@ -57,8 +61,8 @@ static void addresses(void **state)
         {.tid = 8, .stands = true, .regs = {.rsp = 0x1234, .fs_base = 0x99}},
         {.tid = 9, .stands = true, .regs = {.rsp = STACK - 8, .fs_base = NEXT - 0x100}}, /* has overflowed */
     };
-    struct crash_view v = {.cause = &cause, .pid = 7, .threads = threads, .thread_count = 3,
-                           .maps = {maps, sizeof(maps) / sizeof(*maps)}};
+    struct crash_view v = {
+        .cause = &cause, .pid = 7, .threads = threads, .thread_count = 3, .maps = {maps, sizeof(maps) / sizeof(*maps)}};
     char text[160];
 
     says(&v, 0, "NULL");
@@ -107,8 +111,8 @@ static void signals(void **state)
 
 static void secrets(void **state)
 {
-    static const char *const are[] = {"GITHUB_TOKEN", "token", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "MYSQL_PWD_FILE",
-                                      "DB_PASSWD", "ApiKey", "SSH_AUTH_SOCK", "SENTRY_DSN", "CREDENTIALS"};
+    static const char *const are[] = {"GITHUB_TOKEN", "token",  "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "MYSQL_PWD_FILE",
+                                      "DB_PASSWD",    "ApiKey", "SSH_AUTH_SOCK",         "SENTRY_DSN", "CREDENTIALS"};
     static const char *const are_not[] = {"PATH", "PWD", "OLDPWD", "HOME", "LANG", "TERM", "LS_COLORS"};
     size_t at, n;
 
@@ -158,7 +162,8 @@ static void perf_map(void **state)
 
 static void users(void **state)
 {
-    static const char text[] = "root:x:0:0::/root:/bin/sh\n:x:5:\nbad\nuser:x:1000\nme:x:1000:1000::/:\ntoo:x:99999999999:1";
+    static const char text[] =
+        "root:x:0:0::/root:/bin/sh\n:x:5:\nbad\nuser:x:1000\nme:x:1000:1000::/:\ntoo:x:99999999999:1";
     char *name = facts_user(text, sizeof(text) - 1, 1000);
 
     assert_string_equal(name, "me");
@@ -174,13 +179,13 @@ static void users(void **state)
 static void calls(void **state)
 {
 #define ENDS(...) machine_ends_with_call((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
-    assert_true(ENDS(0x90, 0x90, 0xe8, 1, 2, 3, 4));       /* call rel32 */
+    assert_true(ENDS(0x90, 0x90, 0xe8, 1, 2, 3, 4));             /* call rel32 */
     assert_true(ENDS(0x90, 0x90, 0x90, 0x90, 0x90, 0xff, 0xd0)); /* call *%rax */
     assert_true(ENDS(0x90, 0x90, 0x90, 0x90, 0xff, 0x50, 0x18)); /* call *0x18(%rax) */
-    assert_true(ENDS(0x90, 0xff, 0x15, 1, 2, 3, 4));       /* call *x(%rip) */
-    assert_true(ENDS(0xff, 0x94, 0x24, 1, 2, 3, 4));       /* call *x(%rsp) */
+    assert_true(ENDS(0x90, 0xff, 0x15, 1, 2, 3, 4));             /* call *x(%rip) */
+    assert_true(ENDS(0xff, 0x94, 0x24, 1, 2, 3, 4));             /* call *x(%rsp) */
     assert_false(ENDS(0x90, 0xe9, 1, 2, 3, 4, 0x90));
-    assert_false(ENDS(0x90, 0xff, 0x25, 1, 2, 3, 4));      /* jmp */
+    assert_false(ENDS(0x90, 0xff, 0x25, 1, 2, 3, 4)); /* jmp */
     assert_false(ENDS(0x90));
 #undef ENDS
 }
@@ -217,8 +222,8 @@ static void make_table(struct table *t)
     strcpy((char *)t->bytes + FILES, "a.go");
     strcpy((char *)t->bytes + FILES + 6, "b.go");
     /* Values: from -1 on, pairs of a difference (zigzag) and of a length. */
-    memcpy(t->bytes + VALUES + 1, (uint8_t[]){2, 4, 48, 0x2c, 0}, 5);   /* 0 for 4 bytes, then 24 */
-    memcpy(t->bytes + VALUES + 8, (uint8_t[]){4, 0x30, 0}, 3);          /* file 1 */
+    memcpy(t->bytes + VALUES + 1, (uint8_t[]){2, 4, 48, 0x2c, 0}, 5);       /* 0 for 4 bytes, then 24 */
+    memcpy(t->bytes + VALUES + 8, (uint8_t[]){4, 0x30, 0}, 3);              /* file 1 */
     memcpy(t->bytes + VALUES + 12, (uint8_t[]){0x98, 1, 8, 3, 0x28, 0}, 6); /* line 75, then 73 */
     for (int i = 0; i < 2; i++) {
         size_t f = FUNCTIONS + 64 + 48 * (size_t)i;
@@ -339,8 +344,9 @@ static void rebuilt(void **state)
                     .e_shnum = 3,
                     .e_phentsize = sizeof(Elf64_Phdr),
                     .e_phnum = 2};
-    Elf64_Phdr ph[2] = {{.p_type = PT_LOAD, .p_filesz = 0x1000, .p_memsz = 0x1000},
-                        {.p_type = PT_LOAD, .p_offset = 0x1000, .p_vaddr = 0x2000, .p_filesz = 0x800, .p_memsz = 0x1000}};
+    Elf64_Phdr ph[2] = {
+        {.p_type = PT_LOAD, .p_filesz = 0x1000, .p_memsz = 0x1000},
+        {.p_type = PT_LOAD, .p_offset = 0x1000, .p_vaddr = 0x2000, .p_filesz = 0x800, .p_memsz = 0x1000}};
     uint8_t *file = NULL;
     size_t size = 0;
 
@@ -402,13 +408,100 @@ static void believed(void **state)
     results_free(r, 2);
 }
 
+/* --- the worker --- */
+
+static int dies(void *ctx)
+{
+    raise(SIGKILL);
+    return 0;
+}
+
+static int may_not(void *ctx)
+{
+    return -EPERM;
+}
+
+struct bed {
+    char path[32];
+    int dir;
+    pid_t child; /* which waits for ever */
+};
+
+static void bed_make(struct bed *b)
+{
+    strcpy(b->path, "/tmp/test_crash.XXXXXX");
+    assert_non_null(mkdtemp(b->path));
+    b->dir = open(b->path, O_RDONLY | O_DIRECTORY);
+    assert_true(b->dir >= 0);
+    b->child = fork();
+    if (b->child == 0)
+        for (;;)
+            pause();
+    assert_true(b->child > 0);
+}
+
+static bool is_there(const struct bed *b, const char *name)
+{
+    return faccessat(b->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void bed_clear(struct bed *b)
+{
+    kill(b->child, SIGKILL);
+    waitpid(b->child, NULL, 0);
+    unlinkat(b->dir, "snapshot.json", 0);
+    unlinkat(b->dir, "backtrace.txt", 0);
+    close(b->dir);
+    assert_int_equal(rmdir(b->path), 0); /* there was nothing else in it */
+}
+
+static void workers(void **state)
+{
+    struct crash_wishes wishes = {.backtrace = true};
+    struct crash_summary s = {0};
+    struct crash_cause cause;
+    struct bed b;
+
+    bed_make(&b);
+    cause = (struct crash_cause){.pid = b.child};
+    wishes.become = dies;
+    assert_int_equal(crash_take(&cause, &wishes, b.dir, 20000, &s), -EIO);
+    assert_string_equal(s.why, "the process that looked at it was ended by signal 9");
+    assert_false(is_there(&b, "snapshot.json") || is_there(&b, "backtrace.txt"));
+
+    wishes.become = may_not;
+    assert_int_equal(crash_take(&cause, &wishes, b.dir, 20000, &s), -EPERM);
+    assert_non_null(strstr(s.why, "rights"));
+    assert_false(is_there(&b, "snapshot.json") || is_there(&b, "backtrace.txt"));
+
+    wishes.become = NULL;
+    wishes.if_panic = true; /* it is no Go program */
+    cause.tid = b.child;
+    s = (struct crash_summary){0};
+    crash_take(&cause, &wishes, b.dir, 60000, &s);
+    assert_false(s.panicked);
+    assert_false(is_there(&b, "snapshot.json") || is_there(&b, "backtrace.txt"));
+
+    wishes.if_panic = false;
+    cause = (struct crash_cause){.pid = b.child};
+    s = (struct crash_summary){0};
+    assert_int_equal(crash_take(&cause, &wishes, b.dir, 120000, &s), 0);
+    assert_int_equal(s.threads, 1);
+    assert_true(s.top_count > 0 && s.stopped_ns > 0);
+    assert_true(is_there(&b, "snapshot.json") && is_there(&b, "backtrace.txt"));
+    assert_int_equal(kill(b.child, 0), 0);
+
+    assert_int_equal(crash_take(&cause, &wishes, b.dir, 20000, &s), -EEXIST); /* nothing is overwritten */
+    assert_true(is_there(&b, "snapshot.json"));
+    bed_clear(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(addresses), cmocka_unit_test(signals), cmocka_unit_test(secrets),
-        cmocka_unit_test(perf_map),  cmocka_unit_test(users),   cmocka_unit_test(calls),
-        cmocka_unit_test(go_table),  cmocka_unit_test(names),   cmocka_unit_test(rebuilt),
-        cmocka_unit_test(believed),
+        cmocka_unit_test(addresses), cmocka_unit_test(signals),  cmocka_unit_test(secrets),  cmocka_unit_test(perf_map),
+        cmocka_unit_test(users),     cmocka_unit_test(calls),    cmocka_unit_test(go_table), cmocka_unit_test(names),
+        cmocka_unit_test(rebuilt),   cmocka_unit_test(believed), cmocka_unit_test(workers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
