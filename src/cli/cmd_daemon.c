@@ -87,10 +87,15 @@ int daemon_load(struct daemon_state *ret)
     close(fd);
     o = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
     *ret = (struct daemon_state){
-        .previous = text_member(o, "previous"), .pattern = text_member(o, "pattern"), .dir = text_member(o, "directory"),
-        .filedest = text_member(o, "filedest"), .core = json_is_true(json_object_get(o, "core")),
-        .send_core = json_is_true(json_object_get(o, "sendcore")), .rate = (unsigned)number_member(o, "rate"),
-        .core_max = number_member(o, "coreMax"), .keep_ns = number_member(o, "keepNs"),
+        .previous = text_member(o, "previous"),
+        .pattern = text_member(o, "pattern"),
+        .dir = text_member(o, "directory"),
+        .filedest = text_member(o, "filedest"),
+        .core = json_is_true(json_object_get(o, "core")),
+        .send_core = json_is_true(json_object_get(o, "sendcore")),
+        .rate = (unsigned)number_member(o, "rate"),
+        .core_max = number_member(o, "coreMax"),
+        .keep_ns = number_member(o, "keepNs"),
         .keep_bytes = number_member(o, "keepBytes"),
     };
     json_decref(o);
@@ -112,7 +117,9 @@ static void add_state(struct buf *b, const struct daemon_state *s)
         buf_str(b, ",\"filedest\":");
         buf_json_str(b, s->filedest);
     }
-    buf_printf(b, ",\"core\":%s,\"sendcore\":%s,\"rate\":%u,\"coreMax\":%" PRIu64 ",\"keepNs\":%" PRIu64 ",\"keepBytes\":%" PRIu64,
+    buf_printf(b,
+               ",\"core\":%s,\"sendcore\":%s,\"rate\":%u,\"coreMax\":%" PRIu64 ",\"keepNs\":%" PRIu64
+               ",\"keepBytes\":%" PRIu64,
                s->core ? "true" : "false", s->send_core ? "true" : "false", s->rate, s->core_max, s->keep_ns,
                s->keep_bytes);
 }
@@ -369,8 +376,9 @@ static void print_json(const struct daemon_state *s, bool active, const char *no
         buf_char(&b, ',');
         add_state(&b, s);
         buf_printf(&b,
-                   ",\"crashes\":%zu,\"bytes\":%" PRIu64 ",\"kept\":%" PRIu64 ",\"told\":%" PRIu64 ",\"limited\":%" PRIu64
-                   ",\"busy\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"removed\":%" PRIu64 ",\"error\":",
+                   ",\"crashes\":%zu,\"bytes\":%" PRIu64 ",\"kept\":%" PRIu64 ",\"told\":%" PRIu64
+                   ",\"limited\":%" PRIu64 ",\"busy\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"removed\":%" PRIu64
+                   ",\"error\":",
                    count, bytes, c->kept, c->told, c->limited, c->busy, c->failed, c->removed);
         buf_json_str(&b, c->last_error);
     }
@@ -388,9 +396,10 @@ static void print_count(uint64_t n, const char *what)
 static void print_status(const struct daemon_state *s, bool active, const char *now, const struct crash_counts *c,
                          size_t count, uint64_t bytes)
 {
-    table_pair(stdout, 0, "Installed", active       ? "yes"
-                                       : s->pattern ? "no: somebody has changed kernel.core_pattern since"
-                                                    : "no (`scope daemon --install`)");
+    table_pair(stdout, 0, "Installed",
+               active       ? "yes"
+               : s->pattern ? "no: somebody has changed kernel.core_pattern since"
+                            : "no (`scope daemon --install`)");
     table_pair(stdout, 0, "Core pattern", now);
     if (!s->pattern)
         return;
@@ -472,18 +481,22 @@ const struct cli_command command_daemon = {
     .usage = "[--install [OPTIONS] | --remove | --status]",
     .description =
         "For programs that nobody observes. Installing it makes the kernel start scope for each program that a signal "
-        "ends with a core dump (kernel.core_pattern, core(5)), those in containers included; no process of scope's runs "
+        "ends with a core dump (kernel.core_pattern, core(5)), those in containers included; no process of scope's "
+        "runs "
         "in between. scope reads the process while it is still there, keeps backtrace.txt and snapshot.json, with "
         "--coredump a core file, and hands the kernel's core on to whoever got it before: the same bytes, by the same "
         "arguments, or as the same file with the same limit. Crashes of programs in a session that has been told of "
         "them (`scope run --backtrace`) are left to it.\n"
         "All of it is root's, in $SCOPE_CRASH_DIR as it is when installing, or /var/lib/scope/crash. So that a loop of "
-        "crashes doesn't fill the disk, a minute has at most --rate crashes of a program of one user, four times as many "
+        "crashes doesn't fill the disk, a minute has at most --rate crashes of a program of one user, four times as "
+        "many "
         "of one user, twelve times of all; beyond --keep-size the oldest ones of the user whose crashes take most are "
         "removed. --status counts what was left out.\n"
         "Files are sent as lines {\"DIRECTORY/FILE\":...}: snapshot.json as the object that it is, backtrace.txt as an "
-        "array of lines; a core as {\"DIRECTORY/core\":{\"bytes\":N}}, N bytes as they are, and a newline. Nobody waits "
-        "for that but scope.",
+        "array of lines; of a core each piece that isn't zero, as "
+        "{\"DIRECTORY/core\":{\"size\":OF THE FILE,\"at\":OFFSET,\"bytes\":N}}, N bytes as they are, and a newline. "
+        "The "
+        "process is gone by then: it doesn't wait for that.",
     .options = options,
     .examples = examples,
     .max_args = 8,

@@ -47,6 +47,7 @@ static bool parse_name(const char *name, struct crash_stored *ret)
 
     *ret = (struct crash_stored){0};
     if (strlen(name) >= sizeof(ret->name) ||
+        // NOLINTNEXTLINE(cert-err34-c)
         sscanf(name, "%4d%2d%2dT%2d%2d%2d.%6uZ-%u-%u-%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min,
                &tm.tm_sec, &us, &pid, &uid, &used) != 9 ||
         !used || strlen(name + used) >= sizeof(ret->comm))
@@ -56,8 +57,8 @@ static bool parse_name(const char *name, struct crash_stored *ret)
     ret->time_ns = (uint64_t)timegm(&tm) * SECOND + us * UINT64_C(1000);
     ret->pid = (pid_t)pid;
     ret->uid = uid;
-    strcpy(ret->name, name);
-    strcpy(ret->comm, name + used);
+    memcpy(ret->name, name, strlen(name) + 1);
+    memcpy(ret->comm, name + used, strlen(name + used) + 1);
     return true;
 }
 
@@ -139,10 +140,10 @@ static enum crash_store_why within_rate(const struct crash_stored *list, size_t 
         user += list[i].uid == uid;
         program += list[i].uid == uid && strcmp(list[i].comm, comm) == 0;
     }
-    return program >= rate                      ? STORE_PROGRAM
-           : user >= rate * CRASH_STORE_USER    ? STORE_USER
-           : all >= rate * CRASH_STORE_ALL      ? STORE_ALL
-                                                : STORE_KEPT;
+    return program >= rate                   ? STORE_PROGRAM
+           : user >= rate * CRASH_STORE_USER ? STORE_USER
+           : all >= rate * CRASH_STORE_ALL   ? STORE_ALL
+                                             : STORE_KEPT;
 }
 
 int crash_store_make(int dir, pid_t pid, uid_t uid, const char *comm, unsigned rate, char *name,
@@ -256,8 +257,12 @@ int crash_store_counts(int dir, struct crash_counts *ret)
     o = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
     if (!o)
         return -EINVAL;
-    *ret = (struct crash_counts){.kept = member(o, "kept"), .told = member(o, "told"), .limited = member(o, "limited"),
-                                 .busy = member(o, "busy"), .failed = member(o, "failed"), .removed = member(o, "removed")};
+    *ret = (struct crash_counts){.kept = member(o, "kept"),
+                                 .told = member(o, "told"),
+                                 .limited = member(o, "limited"),
+                                 .busy = member(o, "busy"),
+                                 .failed = member(o, "failed"),
+                                 .removed = member(o, "removed")};
     snprintf(ret->last_error, sizeof(ret->last_error), "%s",
              json_is_string(json_object_get(o, "error")) ? json_string_value(json_object_get(o, "error")) : "");
     json_decref(o);
@@ -274,8 +279,8 @@ int crash_store_count(int dir, const struct crash_counts *add)
         return lock;
     crash_store_counts(dir, &c); /* one that can't be read begins anew */
     buf_printf(&b,
-               "{\"kept\":%" PRIu64 ",\"told\":%" PRIu64 ",\"limited\":%" PRIu64 ",\"busy\":%" PRIu64 ",\"failed\":%" PRIu64
-               ",\"removed\":%" PRIu64 ",\"error\":",
+               "{\"kept\":%" PRIu64 ",\"told\":%" PRIu64 ",\"limited\":%" PRIu64 ",\"busy\":%" PRIu64
+               ",\"failed\":%" PRIu64 ",\"removed\":%" PRIu64 ",\"error\":",
                c.kept + add->kept, c.told + add->told, c.limited + add->limited, c.busy + add->busy,
                c.failed + add->failed, c.removed + add->removed);
     buf_json_str(&b, *add->last_error ? add->last_error : c.last_error);

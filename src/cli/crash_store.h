@@ -25,7 +25,7 @@ struct crash_stored {
     pid_t pid;
     uid_t uid;
     char comm[16];
-    uint64_t bytes;   /* on the disk; only after crash_store_sizes() */
+    uint64_t bytes; /* on the disk; only after crash_store_sizes() */
 };
 
 /* Those in a directory (O_PATH will do), oldest first; *ret is malloc'ed. Other things in it are passed over. */

@@ -9,7 +9,8 @@
 #define DAEMON_HOME "/var/lib/scope"
 #define DAEMON_STATE DAEMON_HOME "/daemon.json"
 #define DAEMON_PATTERN "/proc/sys/kernel/core_pattern"
-#define DAEMON_ARGUMENTS "daemon --crash %P %I %u %g %s %t %c %d" /* all of them numbers: no name of a process's making */
+#define DAEMON_ARGUMENTS \
+    "daemon --crash %P %I %u %g %s %t %c %d" /* all of them numbers: no name of a process's making */
 
 struct daemon_state {
     char *previous; /* kernel.core_pattern before it was installed */
@@ -17,7 +18,7 @@ struct daemon_state {
     char *dir;      /* where crashes are kept */
     char *filedest; /* where files are sent to, as a URL, or NULL */
     bool core, send_core;
-    unsigned rate;  /* crashes of a program a minute */
+    unsigned rate; /* crashes of a program a minute */
     uint64_t core_max, keep_ns, keep_bytes;
 };
 

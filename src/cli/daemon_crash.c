@@ -34,11 +34,11 @@
 #include "wire/segment.h"
 
 #define HEAD_MAX (UINT64_C(64) << 20) /* of a core: program headers, notes */
-#define SLOTS 4u          /* crashes that are looked at at a time */
-#define SLOT_MS 10000u    /* for how long others wait */
+#define SLOTS 4u                      /* crashes that are looked at at a time */
+#define SLOT_MS 10000u                /* for how long others wait */
 #define TAKE_MS 30000u
 #define CORE_MS 300000u
-#define SEND_MS 10000u    /* without any progress */
+#define SEND_MS 10000u /* without any progress */
 #define PIECE (1u << 20)
 #define STEP_MS 20
 
@@ -77,7 +77,7 @@ static int read_head(struct head *h)
     memcpy(&e, h->bytes.p, sizeof(e));
     if (memcmp(e.e_ident, ELFMAG, SELFMAG) != 0 || e.e_ident[EI_CLASS] != ELFCLASS64 || e.e_type != ET_CORE ||
         e.e_phentsize != sizeof(p))
-        return -ENOEXEC; /* of a 32-bit program */
+        return -ENOEXEC;                                /* of a 32-bit program */
     if ((rc = read_more(h, e.e_phoff + sizeof(p))) < 0) /* the first one: notes */
         return rc;
     memcpy(&p, h->bytes.p + e.e_phoff, sizeof(p));
@@ -150,8 +150,11 @@ __attribute__((format(printf, 2, 3))) static void failed(struct crash_counts *co
 static struct crash_job *take(const struct daemon_state *s, const struct dying *d, const struct head *h, int dir,
                               struct crash_summary *sum, struct crash_counts *counts)
 {
-    struct crash_wishes wishes = {.backtrace = true, .core = s->core, .core_max = s->core_max,
-                                  .notes = h->bytes.p + h->notes, .notes_size = h->notes_size};
+    struct crash_wishes wishes = {.backtrace = true,
+                                  .core = s->core,
+                                  .core_max = s->core_max,
+                                  .notes = h->bytes.p + h->notes,
+                                  .notes_size = h->notes_size};
     struct crash_cause cause;
     struct crash_job *job;
 
@@ -221,13 +224,13 @@ static int send_text(struct output *o, int dir, const char *name, const char *fi
     int rc;
 
     if (!text)
-        return 0; /* it isn't there, which the counts tell */
+        return 0;                              /* it isn't there, which the counts tell */
     buf_printf(&b, "{\"%s/%s\":", name, file); /* both have nothing that JSON would escape */
     if (json) {
         while (size && (text[size - 1] == '\n' || text[size - 1] == ' '))
             size--;
         for (size_t i = 0; i < size; i++)
-            buf_char(&b, text[i] == '\n' ? ' ' : text[i]); /* between values: in strings it is escaped */
+            buf_char(&b, (char)(text[i] == '\n' ? ' ' : text[i])); /* between values: in strings it is escaped */
     } else {
         const char *sep = "[";
 
@@ -250,12 +253,13 @@ static int send_text(struct output *o, int dir, const char *name, const char *fi
     return rc;
 }
 
-/* {"DIRECTORY/core":{"bytes":N}}, N bytes as they are, and a newline. */
+/* For each piece that isn't a hole {"DIRECTORY/core":{"size":OF THE FILE,"at":OFFSET,"bytes":N}}, N bytes as they are,
+ * and a newline. */
 static int send_core(struct output *o, int dir, const char *name)
 {
-    int fd = safe_read_at(dir, "core"), rc;
-    struct stat st;
+    int fd = safe_read_at(dir, "core"), rc = 0;
     char line[256], *piece;
+    struct stat st;
 
     if (fd < 0)
         return 0;
@@ -263,19 +267,28 @@ static int send_core(struct output *o, int dir, const char *name)
         close(fd);
         return -EIO;
     }
-    snprintf(line, sizeof(line), "{\"%s/core\":{\"bytes\":%lld}}\n", name, (long long)st.st_size);
-    rc = send_piece(o, line, strlen(line));
-    piece = xmalloc(PIECE);
-    for (off_t at = 0; rc == 0 && at < st.st_size;) {
-        size_t want = st.st_size - at < (off_t)PIECE ? (size_t)(st.st_size - at) : PIECE;
-        ssize_t n = pread(fd, piece, want, at);
+    piece = xmalloc(PIECE + 1);
+    for (off_t at = 0, end; rc == 0 && (at = lseek(fd, at, SEEK_DATA)) >= 0; at = end) {
+        ssize_t n;
 
-        rc = n <= 0 ? -EIO : send_piece(o, piece, (size_t)n);
-        at += n > 0 ? n : 0;
+        end = lseek(fd, at, SEEK_HOLE);
+        if (end < 0 || end - at > (off_t)PIECE)
+            end = at + (off_t)PIECE;
+        n = pread(fd, piece, (size_t)(end - at), at);
+        if (n <= 0) {
+            rc = -EIO;
+            break;
+        }
+        end = at + n;
+        piece[n] = '\n';
+        snprintf(line, sizeof(line), "{\"%s/core\":{\"size\":%lld,\"at\":%lld,\"bytes\":%zd}}\n", name,
+                 (long long)st.st_size, (long long)at, n);
+        rc = send_piece(o, line, strlen(line));
+        rc = rc ? rc : send_piece(o, piece, (size_t)n + 1);
     }
     free(piece);
     close(fd);
-    return rc ? rc : send_piece(o, "\n", 1);
+    return rc;
 }
 
 static int send_files(const struct daemon_state *s, int dir, const char *name)
@@ -325,7 +338,7 @@ static void keep(const struct daemon_state *s, const struct dying *d, const stru
     enum crash_store_why limit;
     struct crash_summary sum = {0};
     struct crash_job *job = NULL;
-    int store = safe_dir(s->dir, SAFE_OURS, 0700, &why), slot = -1, dir = -1, rc = store;
+    int store = safe_dir(s->dir, SAFE_OURS, 0700, &why), slot = -1, dir = -1, rc;
     unsigned removed = 0;
 
     free(why);
@@ -380,8 +393,14 @@ static bool parse(char **words, int count, struct dying *ret)
         if (errno || end == words[i] || *end || *words[i] == '-' || (i != 5 && i != 6 && v[i] > UINT32_MAX))
             return false;
     }
-    *ret = (struct dying){.pid = (pid_t)v[0], .tid = (pid_t)v[1], .uid = (uid_t)v[2], .gid = (gid_t)v[3],
-                          .signo = (int)v[4], .time = (int64_t)v[5], .limit = v[6], .mode = (int)v[7]};
+    *ret = (struct dying){.pid = (pid_t)v[0],
+                          .tid = (pid_t)v[1],
+                          .uid = (uid_t)v[2],
+                          .gid = (gid_t)v[3],
+                          .signo = (int)v[4],
+                          .time = (int64_t)v[5],
+                          .limit = v[6],
+                          .mode = (int)v[7]};
     return ret->pid > 0 && ret->tid > 0;
 }
 

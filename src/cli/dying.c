@@ -24,13 +24,14 @@
 #include "base/mem.h"
 
 #define PAGE 4096u
+#define PIECE (256u << 10)
 #define ARGUMENTS 64u
 #define PATTERN_MAX 128u /* CORENAME_MAX_SIZE of Linux */
 #define PIDFD_AT 3       /* where the kernel puts it for %F */
 
 static FILE *open_proc(pid_t pid, const char *name)
 {
-    char path[64];
+    char path[96];
 
     snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
     return fopen(path, "re");
@@ -80,8 +81,10 @@ int dying_read(struct dying *d)
     if (!f)
         return -errno;
     while (getline(&line, &cap, f) > 0) {
-        if (sscanf(line, "Uid: %*u %*u %*u %u", &d->fsuid) == 1 || sscanf(line, "Gid: %*u %*u %*u %u", &d->fsgid) == 1 ||
-            sscanf(line, "Umask: %o", &d->mask) == 1 || sscanf(line, "CapEff: %" SCNx64, &d->capabilities) == 1)
+        if (sscanf(line, "Uid: %*u %*u %*u %u", &d->fsuid) == 1 || // NOLINT(cert-err34-c)
+                                                                   // NOLINTNEXTLINE(cert-err34-c)
+            sscanf(line, "Gid: %*u %*u %*u %u", &d->fsgid) == 1 || sscanf(line, "Umask: %o", &d->mask) == 1 ||
+            sscanf(line, "CapEff: %" SCNx64, &d->capabilities) == 1) // NOLINT(cert-err34-c)
             continue;
         if (strncmp(line, "NSpid:", 6) == 0)
             d->own_pid = last_number(line);
@@ -123,16 +126,12 @@ void dying_clear(struct dying *d)
 /* As cn_esc_printf() does: nothing that a path would go elsewhere by. */
 static void add_name(struct buf *b, const char *s)
 {
-    size_t from = b->len;
+    bool leads_up = strcmp(s, ".") == 0 || strcmp(s, "..") == 0;
 
-    buf_str(b, s);
-    if (strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
-        b->p[from] = '!';
     if (!*s)
         buf_char(b, '!');
-    for (size_t i = from; i < b->len; i++)
-        if (b->p[i] == '/')
-            b->p[i] = '!';
+    for (size_t i = 0; s[i]; i++)
+        buf_char(b, (char)(s[i] == '/' || (i == 0 && leads_up) ? '!' : s[i]));
 }
 
 /* What the process's host is called; UTS namespaces differ in that alone. */
@@ -181,23 +180,56 @@ char *dying_expand(const struct dying *d, const char *pattern, size_t len)
         if (++i == len)
             break;
         switch (pattern[i]) {
-        case '%': buf_char(&b, '%'); break;
-        case 'p': buf_int(&b, d->own_pid); break;
-        case 'P': buf_int(&b, d->pid); break;
-        case 'i': buf_int(&b, d->own_tid); break;
-        case 'I': buf_int(&b, d->tid); break;
-        case 'u': buf_uint(&b, d->uid); break;
-        case 'g': buf_uint(&b, d->gid); break;
-        case 'd': buf_int(&b, d->mode); break;
-        case 's': buf_int(&b, d->signo); break;
-        case 't': buf_int(&b, d->time); break;
-        case 'c': buf_uint(&b, d->limit); break;
-        case 'h': add_host(&b, d); break;
-        case 'e': add_name(&b, d->comm); break;
-        case 'f': add_exe(&b, d, true); break;
-        case 'E': add_exe(&b, d, false); break;
-        case 'F': buf_int(&b, PIDFD_AT); break;
-        default: break; /* as the kernel does with those that it doesn't know */
+        case '%':
+            buf_char(&b, '%');
+            break;
+        case 'p':
+            buf_int(&b, d->own_pid);
+            break;
+        case 'P':
+            buf_int(&b, d->pid);
+            break;
+        case 'i':
+            buf_int(&b, d->own_tid);
+            break;
+        case 'I':
+            buf_int(&b, d->tid);
+            break;
+        case 'u':
+            buf_uint(&b, d->uid);
+            break;
+        case 'g':
+            buf_uint(&b, d->gid);
+            break;
+        case 'd':
+            buf_int(&b, d->mode);
+            break;
+        case 's':
+            buf_int(&b, d->signo);
+            break;
+        case 't':
+            buf_int(&b, d->time);
+            break;
+        case 'c':
+            buf_uint(&b, d->limit);
+            break;
+        case 'h':
+            add_host(&b, d);
+            break;
+        case 'e':
+            add_name(&b, d->comm);
+            break;
+        case 'f':
+            add_exe(&b, d, true);
+            break;
+        case 'E':
+            add_exe(&b, d, false);
+            break;
+        case 'F':
+            buf_int(&b, PIDFD_AT);
+            break;
+        default:
+            break; /* as the kernel does with those that it doesn't know */
         }
     }
     text = xstrdup(buf_cstr(&b));
@@ -312,6 +344,22 @@ static bool is_zero(const char *p, size_t n)
     return !*p && memcmp(p, p + 1, n - 1) == 0;
 }
 
+static bool put_sparse(int fd, const char *piece, size_t size, uint64_t at)
+{
+    for (size_t from = 0; from < size;) {
+        size_t n = size - from < PAGE ? size - from : PAGE, to = from + n;
+
+        if (!is_zero(piece + from, n)) {
+            while (to < size && !is_zero(piece + to, n = size - to < PAGE ? size - to : PAGE))
+                to += n;
+            if (pwrite(fd, piece + from, to - from, (off_t)(at + from)) != (ssize_t)(to - from))
+                return false;
+        }
+        from = to;
+    }
+    return true;
+}
+
 /* In a child: writes what comes from its stdin to a file, sparsely, up to the limit. */
 static void write_file(const struct dying *d, const char *pattern)
 {
@@ -322,7 +370,7 @@ static void write_file(const struct dying *d, const char *pattern)
     FILE *f;
 
     f = fopen("/proc/sys/kernel/core_uses_pid", "re");
-    if (f && fscanf(f, "%d", &uses_pid) == 1 && uses_pid && !strstr(pattern, "%p")) {
+    if (f && fscanf(f, "%d", &uses_pid) == 1 && uses_pid && !strstr(pattern, "%p")) { // NOLINT(cert-err34-c)
         char *longer = xasprintf("%s.%d", path, (int)d->own_pid);
 
         free(path);
@@ -336,22 +384,15 @@ static void write_file(const struct dying *d, const char *pattern)
         _exit(1);
     close_range(3, (unsigned)fd - 1, 0);
     close_range((unsigned)fd + 1, ~0u, 0);
-    piece = xmalloc(PAGE);
-    for (size_t have = 0; at + have < limit;) { /* whole pages, however they come */
-        n = read(0, piece + have, PAGE - have);
-        if (n < 0 && errno == EINTR)
-            continue;
-        have += n > 0 ? (size_t)n : 0;
-        if (n > 0 && have < PAGE && at + have < limit)
-            continue;
-        if (at + have > limit)
-            have = (size_t)(limit - at);
-        if (have && !is_zero(piece, have) && pwrite(fd, piece, have, (off_t)at) != (ssize_t)have)
+    piece = xmalloc(PIECE);
+    while (n >= 0 && at < limit) { /* whole pages, however they come */
+        size_t have = 0, want = limit - at < PIECE ? (size_t)(limit - at) : PIECE;
+
+        while (have < want && ((n = read(0, piece + have, want - have)) > 0 || (n < 0 && errno == EINTR)))
+            have += n > 0 ? (size_t)n : 0;
+        if (!have || !put_sparse(fd, piece, have, at))
             break;
         at += have;
-        have = 0;
-        if (n <= 0)
-            break;
     }
     if (ftruncate(fd, (off_t)at) < 0)
         _exit(1);

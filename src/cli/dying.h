@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A process whose core the kernel pipes to us (core(5)), and handing that core on to who would have had it without us. */
+/* A process whose core the kernel pipes to us (core(5)), and handing that core on to who would have had it without us.
+ */
 #ifndef SCOPE_CLI_DYING_H
 #define SCOPE_CLI_DYING_H
 
@@ -21,13 +22,13 @@ struct dying {
     int mode;       /* PR_GET_DUMPABLE of prctl(2): 1, or 2 of a set-uid program */
     /* out of /proc; dying_read() */
     pid_t own_pid, own_tid;
-    char comm[16];  /* of the thread */
-    char *exe;      /* "" if unknown */
+    char comm[16]; /* of the thread */
+    char *exe;     /* "" if unknown */
     uid_t fsuid;
     gid_t fsgid;
     gid_t *groups;
     size_t group_count;
-    unsigned mask;  /* umask */
+    unsigned mask; /* umask */
     uint64_t capabilities;
 };
 

@@ -243,6 +243,7 @@ static void work(struct work *w)
         refused(w, rc);
         return;
     }
+    l.core = w->wishes.core;
     l.notes = w->wishes.notes;
     l.notes_size = w->wishes.notes_size;
     look_stop(&l);

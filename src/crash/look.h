@@ -36,6 +36,7 @@ struct look {
     uint64_t since, stopped_ns; /* CLOCK_MONOTONIC when the stop began; how long it was */
     const void *notes;          /* crash_wishes.notes */
     size_t notes_size;
+    bool core;                  /* what only a core needs is taken, too: vector registers, signal masks */
     int error;                  /* why threads weren't stopped, or not all; 0 or -errno */
     struct trace trace;
     struct trace_thread *threads;

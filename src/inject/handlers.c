@@ -53,7 +53,8 @@ int handlers_are_set(const struct trace *t, const struct probe_info *info, bool 
     return rc < 0 ? rc : trace_read(t, address(c.on), ret, sizeof(*ret));
 }
 
-/* What the kernel shall be told of a signal, at an address in the process; 0: nothing. scratch: the action there is now. */
+/* What the kernel shall be told of a signal, at an address in the process; 0: nothing. scratch: the action there is
+ * now. */
 static int right_action(struct trace *t, const struct probe_crash *c, uint64_t ours, uint64_t onstack, int sig,
                         uint64_t scratch, uint64_t *ret)
 {

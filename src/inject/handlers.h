@@ -7,8 +7,8 @@
 #include "wire/probe.h"
 
 /* By a borrowed thread, where the program has SIG_DFL. Without alternate stacks: threads may have their own, and the
- * program handlers that rely on these. 0, or an error of the trace; then some may be set, which does no harm as long as the
- * probe stays. */
+ * program handlers that rely on these. 0, or an error of the trace; then some may be set, which does no harm as long as
+ * the probe stays. */
 TRACE_CHECK int handlers_install(struct trace *t, struct trace_thread *th, const struct probe_info *info);
 
 /* Whether there may be any. */

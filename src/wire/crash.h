@@ -13,7 +13,7 @@
  * collector does. If no place is free it dies at once. Both sides check what they read: the program can write here.
  * Other threads, which nobody has stopped yet, may crash, too, and take a place each; the first to be let go ends the
  * process. In a sandbox (seccomp(2)) no call can be made: nobody is woken (the collector stays awake there:
- * segment_header.wakes), the times are rough, and pid and tid may be missing.
+ * segment_header.wakes), the times may be rough, and pid and tid missing.
  */
 #ifndef SCOPE_WIRE_CRASH_H
 #define SCOPE_WIRE_CRASH_H

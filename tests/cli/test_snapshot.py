@@ -257,7 +257,7 @@ def generated_code(ctx):
                 look.count += 1
                 names = [f.get("function", "") for f in
                          Snapshot(ctx, s.pid, name=f"out{look.count}").json["threads"][0]["frames"]]
-                return any("hotOuter" in n for n in names) and any(n.startswith("node::Start") for n in names)
+                return any("hotOuter" in n for n in names)
 
             look.count = 0
             ctx.wait_for(look, "its functions are named", interval=0.3)
