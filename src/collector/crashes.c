@@ -278,9 +278,8 @@ static void give_up(struct crash *crash, const char *why, int err)
     crash->stage = IS_OVER;
 }
 
-static void crash_end(struct crash *crash)
+static void crash_end(struct crashes *cs, struct crash *crash)
 {
-    struct crashes *cs = crash->all;
     struct crash **at = &cs->list;
 
     let_go(crash);
@@ -323,7 +322,7 @@ static void advance(struct crash *crash)
     crash->stage = IS_OVER;
     if (crash->wishes.if_panic && !crash->sum.panicked) {
         drop_dir(crash);
-        crash_end(crash);
+        crash_end(crash->all, crash);
     }
 }
 
@@ -733,7 +732,7 @@ static void go_on(struct crash *crash, uint64_t now)
         return;
     case FLUSHES:
         if (!crash->journal)
-            crash_end(crash);
+            crash_end(crash->all, crash);
         else if (telemetry_flush(crash->tm) || telemetry_stuck(crash->tm) || now - crash->since > FLUSH_NS)
             start_flight(crash);
         return;
@@ -743,7 +742,7 @@ static void go_on(struct crash *crash, uint64_t now)
                 return;
             worker_end(&cs->kept, crash->writer);
         }
-        crash_end(crash);
+        crash_end(crash->all, crash);
         return;
     }
 }
@@ -853,7 +852,7 @@ void crashes_last(struct crashes *cs)
             }
             usleep(1000);
         }
-        crash_end(crash);
+        crash_end(cs, crash);
     }
 }
 
@@ -874,7 +873,7 @@ void crashes_free(struct crashes *cs)
     while (cs->list) {
         if (cs->list->job)
             stop_job(cs->list);
-        crash_end(cs->list);
+        crash_end(cs, cs->list);
     }
     if (cs->dir >= 0)
         close(cs->dir);
