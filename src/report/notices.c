@@ -34,6 +34,7 @@ struct notices {
     struct address_names *names; /* NULL: no list has names */
     struct tm_rule *not_allowed, *writable, *deleted, *malformed, *maxlength, *maxname, *maxlabels, *types; /* NULL: off */
     unsigned length_max, name_max, labels_max;
+    uint8_t send_list;     /* of files on LIST_SEND; of others one less: file.send_list. Configurations differ */
     char **type;           /* that are expected; NULL-terminated */
 };
 
@@ -87,12 +88,14 @@ static void add_types(struct notices *n, const char *text)
 
 void notices_prepare(struct pipeline *pl)
 {
+    static uint8_t last = 1;
     const struct config *c = pl->cfg;
     struct notices *n;
 
     if (!pl->event[CFG_EW_NOTICE])
         return;
     pl->notices = n = xcalloc(1, sizeof(*n));
+    n->send_list = last = (uint8_t)(last < 254 ? last + 2 : 3);
     n->paths = path_set_new();
     n->allow = peer_list_new();
     n->deny = peer_list_new();
@@ -220,6 +223,7 @@ void notices_open(struct proc *p, const struct desc *d, uint64_t flags, const st
         return;
     name = fds_name(d, &len);
     rule = path_set_find(p->pl->notices->paths, name, len);
+    d->file->send_list = (uint8_t)(p->pl->notices->send_list - (rule[LIST_SEND] < 0));
     if (write && rule[LIST_WRITE] >= 0)
         tell_file(p, rule[LIST_WRITE], "notice.file.write", "opened for writing", op, name, len, fds_unresolved(d), NULL,
                   NULL, 0, d->channel, time_ns);
@@ -522,7 +526,7 @@ void notices_sent(struct proc *p, const struct desc *from, const struct desc *to
     size_t len;
 
     FIELDS(f, TM_MAX_FIELDS);
-    if (s && s->domain != AF_INET && s->domain != AF_INET6)
+    if (from->file->send_list == p->pl->notices->send_list - 1 || (s && s->domain != AF_INET && s->domain != AF_INET6))
         return;
     name = fds_name(from, &len);
     found = path_set_find(p->pl->notices->paths, name, len)[LIST_SEND];
