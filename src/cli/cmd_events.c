@@ -236,6 +236,7 @@ static const char *default_fields(const char *source)
         {"notice.dns", "why,domain,length,labels,record_type,rule"},
         {"notice.held", "held,held_total,rule"},
         {"fs.close", "file,file_read_bytes,file_read_ops,file_write_bytes,file_write_ops"},
+        {"proc.crash", "signal,exit_code,code,where,at,missing,dir"},
         {"net.open", "net_peer_ip,net_peer_port,net_host_ip,net_host_port,net_protocol,net_transport"},
         {"net.close", "net_peer_ip,net_peer_port,net_bytes_recv,net_bytes_sent,net_close_reason,net_protocol"},
     };

@@ -54,7 +54,7 @@ struct rows {
 };
 
 struct report {
-    struct rows notices, files, endpoints, processes, http, counters; /* shown */
+    struct rows notices, files, endpoints, processes, http, crashes, counters; /* shown */
     struct rows requests, addresses, pids;
     void *open; /* struct connection, a tree of tsearch(3) */
 };
@@ -378,12 +378,30 @@ static struct row *process_row(struct report *r, const struct event *e, bool sta
     return row;
 }
 
+/* Each one is a row. */
+static void crash_event(struct report *r, const struct event *e)
+{
+    char *key = xasprintf("%lld%c%zu", (long long)e->pid, SEPARATOR, r->crashes.count);
+    struct row *row = row_of(&r->crashes, key);
+    int64_t exit_code;
+
+    free(key);
+    set_text(&row->text[0], e->proc);
+    set_text(&row->text[1], text(e, "signal"));
+    if (!row->text[1] && integer(e, "exit_code", &exit_code))
+        row->text[1] = xasprintf("%lld", (long long)exit_code);
+    set_text(&row->text[2], text(e, "at") ? text(e, "at") : text(e, "missing"));
+    set_text(&row->text[3], text(e, "dir"));
+}
+
 static void process_event(struct report *r, const struct event *e)
 {
     bool starts = strcmp(e->source, "proc.start") == 0;
     int64_t exit_code;
     struct row *row;
 
+    if (strcmp(e->source, "proc.crash") == 0)
+        crash_event(r, e);
     if (!starts && strcmp(e->source, "proc.exit") != 0)
         return;
     row = process_row(r, e, starts);
@@ -594,6 +612,13 @@ static int compare_http(const void *a, const void *b)
     return by_weight(x->n[HTTP_COUNT], y->n[HTTP_COUNT], x, y);
 }
 
+static int compare_crashes(const void *a, const void *b)
+{
+    const struct row *x = *(struct row *const *)a, *y = *(struct row *const *)b;
+
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
 static int compare_counters(const void *a, const void *b)
 {
     return strcmp((*(struct row *const *)a)->key, (*(struct row *const *)b)->key);
@@ -756,6 +781,28 @@ static void process_cells(struct table *t, const struct row *row)
     table_cell(t, row->text[1] ? row->text[1] : row->text[0] ? row->text[0] : "?");
 }
 
+static void crash_json(struct buf *b, const struct row *row)
+{
+    const char *end = row->text[1];
+
+    buf_printf(b, ",\"pid\":%lld", strtoll(row->key, NULL, 10));
+    add_text(b, "proc", row->text[0]);
+    if (end && *end == 'S')
+        add_text(b, "signal", end);
+    else if (end)
+        buf_printf(b, ",\"exit_code\":%s", end);
+    add_text(b, "at", row->text[2]);
+    add_text(b, "dir", row->text[3]);
+}
+
+static void crash_cells(struct table *t, const struct row *row)
+{
+    table_cellf(t, "%lld", strtoll(row->key, NULL, 10));
+    table_cell(t, row->text[1] ? row->text[1] : "?");
+    table_cell(t, row->text[0] ? row->text[0] : "?");
+    table_cell(t, row->text[2] ? row->text[2] : "?");
+}
+
 static void http_json(struct buf *b, const struct row *row)
 {
     const char *parts[4];
@@ -893,6 +940,14 @@ static const struct section {
      compare_processes,
      process_json,
      process_cells},
+    {"Crashes",
+     "crash",
+     {{"PID", 0, 0, false}, {"SIGNAL", 0, 0, false}, {"PROGRAM", 0, 0, false}, {"AT", 1, 24, false}},
+     4,
+     offsetof(struct report, crashes),
+     compare_crashes,
+     crash_json,
+     crash_cells},
     {"Counters",
      "counter",
      {{"METRIC", 1, 12, false}, {"TOTAL", 0, 0, false}, {"UNIT", 0, 0, false}},
@@ -1005,11 +1060,12 @@ static int run(struct args *a)
 
 const struct cli_command command_report = {
     .name = "report",
-    .summary = "Sum up a session: notices, files, network, HTTP, processes",
+    .summary = "Sum up a session: notices, files, network, HTTP, processes, crashes",
     .usage = "[OPTIONS]",
     .description =
         "Sums up the events of a session: files and the other ends of connections by bytes, HTTP requests by number, "
-        "processes by CPU time; notices by rule, with the last one of each; and the counters among its metrics. Bytes of a file or connection count when it has "
+        "processes by CPU time; crashes (`scope crash` shows more); notices by rule, with the last one of each; and the "
+        "counters among its metrics. Bytes of a file or connection count when it has "
         "been "
         "closed. Names are those that DNS answers and HTTP requests gave to an address. Connections that came in are "
         "summed up by address and this side's port; they are told from others by their ports, of which the lower one "

@@ -206,7 +206,7 @@ void core_end(struct collector *c)
         struct proc *p = c->model.procs;
 
         if (p->seg && !p->borrowed && !p->seg->broken)
-            __atomic_store_n(&segment_hdr(&p->seg->map)->mode, 0, __ATOMIC_RELAXED);
+            segment_set_mode(&p->seg->map, 0);
         if (p->pl) {
             life_leave_segment(p);
             life_finish(p, clock_now_real());

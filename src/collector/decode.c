@@ -831,8 +831,13 @@ static void image_seen(const struct told *x)
 
 void decode_record(struct collector *c, struct segment *seg, const struct record *r, uint32_t size, uint64_t arrival)
 {
-    struct told x = {.c = c, .seg = seg, .r = r, .size = size};
+    struct told x;
 
+    memset(&x, 0, offsetof(struct told, in.stat));
+    x.c = c;
+    x.seg = seg;
+    x.r = r;
+    x.size = size;
     x.time = clock_to_real(&c->model.clock, seg->map.info.clock, r->time, arrival);
     x.p = segment_find(seg, r->pid, r->flags & REC_F_BORROWED);
     if ((r->flags & REC_F_BORROWED) && (!x.p || forks_reused(x.p, x.time)))

@@ -231,7 +231,7 @@ static void apply_mode(struct proc *p)
 
     if (!seg || p->borrowed || seg->broken)
         return;
-    __atomic_store_n(&segment_hdr(&seg->map)->mode, p->pl->mode, __ATOMIC_RELAXED);
+    segment_set_mode(&seg->map, p->pl->mode);
     seg->map.lossless = p->pl->mode & SEG_M_LOSSLESS;
 }
 

@@ -162,13 +162,12 @@ void transfers_call(struct told *x)
     }
 }
 
-/* What went through a socket. */
-static void do_traffic(struct told *x)
+/* What went through a socket: d, NULL if that isn't known. */
+static void do_traffic(struct told *x, struct desc *d)
 {
     const struct record *r = x->r;
     int64_t fd = (int64_t)r->arg[0];
     uint32_t gen = (uint32_t)r->arg[5];
-    struct desc *d = fd >= 0 ? fds_lookup(x->p, fd) : NULL;
     struct traffic t = {
         .dir = r->arg[3] == DATA_TX || r->arg[3] == DATA_TLS_TX || r->arg[3] == DATA_HELLO_TX ? PROTO_TX : PROTO_RX,
         .tls = r->arg[3] == DATA_TLS_TX || r->arg[3] == DATA_TLS_RX, .object = r->arg[4],
@@ -213,7 +212,7 @@ static void do_traffic(struct told *x)
 void transfers_data(struct told *x)
 {
     int64_t fd = (int64_t)x->r->arg[0];
-    struct desc *d;
+    struct desc *d = fd >= 0 ? fds_lookup(x->p, fd) : NULL;
     const char *name;
     char source[NAME_BYTES + 1];
     uint64_t more;
@@ -221,10 +220,9 @@ void transfers_data(struct told *x)
     size_t len;
 
     if (x->r->arg[3] != DATA_FILE)
-        do_traffic(x);
+        do_traffic(x, d);
     if (x->r->arg[3] > DATA_TX)
         return;
-    d = fds_lookup(x->p, fd);
     if (!d || !d->file || (x->r->arg[3] == DATA_TX && !report_is_console(x->p, d)))
         return;
     if (d->want == FDW_UNDECIDED)

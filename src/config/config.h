@@ -96,6 +96,7 @@ struct config {
         } log;
         struct {
             bool coredump, backtrace;
+            uint64_t coremax;   /* bytes; new since 1.4 */
         } snapshot;
     } libscope;
     struct {

@@ -23,7 +23,7 @@ static void boolean(struct buf *b, const char *key, bool value)
     text(b, key, value ? "true" : "false");
 }
 
-static void number(struct buf *b, const char *key, unsigned value)
+static void number(struct buf *b, const char *key, uint64_t value)
 {
     name(b, key);
     buf_uint(b, value);
@@ -168,6 +168,8 @@ static void libscope(struct buf *b, const struct config *c)
     boolean(b, "coredump", c->libscope.snapshot.coredump);
     buf_char(b, ',');
     boolean(b, "backtrace", c->libscope.snapshot.backtrace);
+    buf_char(b, ',');
+    number(b, "coremax", c->libscope.snapshot.coremax);
     buf_str(b, "},");
     boolean(b, "configevent", c->libscope.configevent);
     buf_char(b, ',');

@@ -196,11 +196,17 @@ const struct key schema[] = {
      .env = "SCOPE_LOG_LEVEL", .help = "Least serious message that is logged."},
     TRANSPORT("libscope.log.transport", libscope.log.transport, ALL_BUT_JOURNAL, "file", NULL, NULL, "/tmp/scope.log",
               "SCOPE_LOG_DEST", "SCOPE_LOG", "log messages", "", ""),
-    {.path = "libscope.snapshot", .kind = KEY_SECTION, .help = "What is kept of a program that crashes."},
+    {.path = "libscope.snapshot", .kind = KEY_SECTION, .help = "What is kept of a program that crashes, in the session's directory (docs/crashes.md)."},
     {.path = "libscope.snapshot.coredump", .kind = KEY_BOOL, AT(libscope.snapshot.coredump), .def = "false",
-     .env = "SCOPE_SNAPSHOT_COREDUMP", .missing = "the snapshot of a crash", .help = "Write a core image."},
+     .env = "SCOPE_SNAPSHOT_COREDUMP",
+     .help = "Write a core file that debuggers read, whatever `ulimit -c` and the host's core_pattern say. As "
+             "with backtrace, what counts is the value when a program starts or is attached to."},
     {.path = "libscope.snapshot.backtrace", .kind = KEY_BOOL, AT(libscope.snapshot.backtrace), .def = "false",
-     .env = "SCOPE_SNAPSHOT_BACKTRACE", .missing = "the snapshot of a crash", .help = "Write a backtrace."},
+     .env = "SCOPE_SNAPSHOT_BACKTRACE",
+     .help = "Write a backtrace of all threads, and what else is known of the process."},
+    {.path = "libscope.snapshot.coremax", .kind = KEY_BYTES, AT(libscope.snapshot.coremax), .min = 4096,
+     .max = UINT64_C(1) << 50, .def = "2GiB", .env = "SCOPE_SNAPSHOT_COREMAX",
+     .help = "Most bytes of a core file, holes not counted; a larger one is cut."},
 
     {.path = "collector", .kind = KEY_SECTION, .help = "The process that writes what is observed."},
     {.path = "collector.priority", .kind = KEY_INT, AT(collector.priority), .min = (uint64_t)-20, .max = 19,
@@ -372,6 +378,8 @@ char *key_expected(const struct key *k)
         return xasprintf("a number from %llu to %llu", (unsigned long long)k->min, (unsigned long long)k->max);
     case KEY_INT:
         return xasprintf("a number from %lld to %lld", (long long)k->min, (long long)k->max);
+    case KEY_BYTES:
+        return xstrdup("a number of bytes, such as 4096, 512MiB or 2GiB");
     case KEY_WORD:
         return list_words(k);
     case KEY_STRING:

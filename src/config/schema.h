@@ -23,6 +23,7 @@ enum key_kind {
     KEY_BOOL,
     KEY_UINT, /* min..max */
     KEY_INT,  /* the same, read as int64_t */
+    KEY_BYTES, /* uint64_t, min..max; K, M, G, T, with iB or without: powers of 1024 */
     KEY_WORD, /* one of words, stored as its index */
     KEY_STRING,
     KEY_PREFIX, /* string that ends with a dot unless it is empty */
@@ -59,7 +60,7 @@ struct key {
     size_t offset;
     const char *const *words; /* KEY_WORD: NULL-terminated */
     unsigned word_mask;       /* KEY_WORD: which of them are allowed here; 0: all */
-    uint64_t min, max;        /* KEY_UINT, KEY_INT */
+    uint64_t min, max;        /* KEY_UINT, KEY_INT, KEY_BYTES */
     enum list_items items;    /* KEY_LIST */
     bool clamp;               /* KEY_UINT: larger values become max, with a remark */
     bool optional;            /* '' and an empty value mean: not set */

@@ -677,6 +677,8 @@ uint32_t launch_mode_for(const struct config *c, const struct telemetry *tm)
     }
     if (c->payload.enable)
         mode |= SEG_M_PAYLOADS;
+    if (c->libscope.snapshot.backtrace || c->libscope.snapshot.coredump)
+        mode |= SEG_M_CRASH;
     return mode;
 }
 

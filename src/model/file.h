@@ -63,6 +63,7 @@ struct file {
     bool sink;                /* a device that isn't a terminal, such as /dev/null: nobody reads what is written to it */
     uint8_t send_list;        /* others': whether it may not be sent (notices.c); 0: not known */
     uint32_t perms, uid, gid;
+    bool resolved;            /* path_resolved() of its path */
     uint32_t path_len, path_cap;
     uint32_t plain, tail;     /* as in struct name (names.h) */
     uint64_t dev, ino;        /* ino 0: not known */

@@ -123,6 +123,8 @@ struct proc {
     uint64_t exit_ns;                 /* ... of its exit record */
     bool leader_exit;
     int leader_code;
+    bool crash_told;                  /* others': what it dies of is told */
+    const char *crash_missed;         /* others': why that it crashes can't be told; NULL: it could. Static. */
     bool waited;
     int wait_status;                  /* from the parent's wait record */
     uint64_t cpu_base_ns;                /* what others had used under this pid before: not counted */

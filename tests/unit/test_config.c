@@ -202,6 +202,7 @@ static void test_defaults(void **state)
     assert_string_equal(c->libscope.log.transport.path, "/tmp/scope.log");
     assert_false(c->libscope.snapshot.coredump);
     assert_false(c->libscope.snapshot.backtrace);
+    assert_true(c->libscope.snapshot.coremax == UINT64_C(2) << 30);
     assert_false(c->cribl.enable);
     assert_null(c->cribl.authtoken);
     assert_int_equal(c->cribl.transport.type, CFG_EDGE);
@@ -391,7 +392,11 @@ static void test_problems(void **state)
         {"payload: {dir: \"a\\0b\"}", "has a NUL byte", 1, 0},
         {"payload: {enable: true}", NULL, 0, 0},
         {"payload: {enable: false}", NULL, 0, 0},
-        {"libscope: {snapshot: {coredump: true}}", "not built yet", 0, 1},
+        {"libscope: {snapshot: {coredump: true, backtrace: true, coremax: 16 MiB}}", NULL, 0, 0},
+        {"libscope: {snapshot: {coremax: 4095}}", "libscope.snapshot.coremax: \"4095\" can't be used; expected a number of bytes", 1, 0},
+        {"libscope: {snapshot: {coremax: 2XB}}", "expected a number of bytes", 1, 0},
+        {"libscope: {snapshot: {coremax: GiB}}", "expected a number of bytes", 1, 0},
+        {"libscope: {snapshot: {coremax: 16777216TiB}}", "expected a number of bytes", 1, 0},
         {"event: {watch: [{type: fs}, {type: syslog}]}", "the syslog watch is not built yet", 0, 1},
         {"event: {watch: [{type: http}, {type: dns}]}", NULL, 0, 0},
         {"metric: {watch: [{type: http}, {type: dns}, {type: statsd}]}", NULL, 0, 0},
@@ -759,6 +764,8 @@ static const char *other_value(const struct key *k)
     case KEY_UINT:
     case KEY_INT:
         return "7";
+    case KEY_BYTES:
+        return "7MiB";
     case KEY_WORD:
         for (size_t i = 0; k->words[i]; i++)
             if ((!k->word_mask || k->word_mask & 1u << i) && strcmp(k->words[i], k->def) != 0)
