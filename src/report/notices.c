@@ -32,10 +32,11 @@ struct notices {
     struct path_set *paths;
     struct peer_list *allow, *deny;
     struct address_names *names; /* NULL: no list has names */
-    struct tm_rule *not_allowed, *writable, *deleted, *malformed, *maxlength, *maxname, *maxlabels, *types; /* NULL: off */
+    struct tm_rule *not_allowed, *writable, *deleted, *malformed, *maxlength, *maxname, *maxlabels,
+        *types; /* NULL: off */
     unsigned length_max, name_max, labels_max;
-    uint8_t send_list;     /* of files on LIST_SEND; of others one less: file.send_list. Configurations differ */
-    char **type;           /* that are expected; NULL-terminated */
+    uint8_t send_list; /* of files on LIST_SEND; of others one less: file.send_list. Configurations differ */
+    char **type;       /* that are expected; NULL-terminated */
 };
 
 /* --- rules --- */
@@ -161,7 +162,11 @@ static void begin(struct fields *f, const struct tm_rule *rule, const char *why)
 static void tell(struct proc *p, struct tm_rule *rule, const char *source, uint64_t channel, uint64_t time_ns,
                  const struct fields *f)
 {
-    struct tm_event e = {.watch = CFG_EW_NOTICE, .source = source, .time_ns = time_ns, .channel = channel, .fields = f->f,
+    struct tm_event e = {.watch = CFG_EW_NOTICE,
+                         .source = source,
+                         .time_ns = time_ns,
+                         .channel = channel,
+                         .fields = f->f,
                          .field_count = f->n};
 
     telemetry_notice(p->pl->tm, &p->tm, rule, &e);
@@ -170,9 +175,9 @@ static void tell(struct proc *p, struct tm_rule *rule, const char *source, uint6
 /* --- files --- */
 
 /* other_as: what the other name is; NULL: there is none. */
-static void tell_file(struct proc *p, int32_t rule, const char *source, const char *why, const char *op, const char *file,
-                      size_t len, bool unresolved, const char *other_as, const char *other, size_t other_len,
-                      uint64_t channel, uint64_t time_ns)
+static void tell_file(struct proc *p, int32_t rule, const char *source, const char *why, const char *op,
+                      const char *file, size_t len, bool unresolved, const char *other_as, const char *other,
+                      size_t other_len, uint64_t channel, uint64_t time_ns)
 {
     struct tm_rule *r = p->pl->notices->rule[rule];
     FIELDS(f, TM_MAX_FIELDS);
@@ -205,9 +210,7 @@ static void tell_mode(struct proc *p, int32_t rule, uint32_t mode, const char *w
 /* Set-group-ID without the right to execute means something else (fcntl(2), mandatory locking). */
 static const char *set_id(uint32_t mode)
 {
-    return mode & S_ISUID                                              ? "set-user-ID"
-           : (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) ? "set-group-ID"
-                                                                       : NULL;
+    return mode & S_ISUID ? "set-user-ID" : (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) ? "set-group-ID" : NULL;
 }
 
 void notices_open(struct proc *p, const struct desc *d, uint64_t flags, const struct rec_stat *st, const char *op,
@@ -225,8 +228,8 @@ void notices_open(struct proc *p, const struct desc *d, uint64_t flags, const st
     rule = path_set_find(p->pl->notices->paths, name, len);
     d->file->send_list = (uint8_t)(p->pl->notices->send_list - (rule[LIST_SEND] < 0));
     if (write && rule[LIST_WRITE] >= 0)
-        tell_file(p, rule[LIST_WRITE], "notice.file.write", "opened for writing", op, name, len, fds_unresolved(d), NULL,
-                  NULL, 0, d->channel, time_ns);
+        tell_file(p, rule[LIST_WRITE], "notice.file.write", "opened for writing", op, name, len, fds_unresolved(d),
+                  NULL, NULL, 0, d->channel, time_ns);
     if (read && rule[LIST_READ] >= 0 && d->file->kind != FDK_DIR) /* what is in it has a name of its own */
         tell_file(p, rule[LIST_READ], "notice.file.read", "opened for reading", op, name, len, fds_unresolved(d), NULL,
                   NULL, 0, d->channel, time_ns);
@@ -246,8 +249,8 @@ static bool is_exe(const struct proc *p, const char *file, size_t len)
     return p->tm.exe && strlen(p->tm.exe) == len && memcmp(p->tm.exe, file, len) == 0;
 }
 
-static void tell_exec(struct proc *p, struct tm_rule *rule, const char *why, const char *file, size_t len, const char *place,
-                      uint64_t time_ns)
+static void tell_exec(struct proc *p, struct tm_rule *rule, const char *why, const char *file, size_t len,
+                      const char *place, uint64_t time_ns)
 {
     FIELDS(f, TM_MAX_FIELDS);
 
@@ -268,8 +271,8 @@ static void other_name(struct proc *p, const char *op, const char *file, size_t 
         tell_file(p, rule, "notice.file.read", why, op, file, len, false, "file_to", to, to_len, 0, time_ns);
 }
 
-void notices_names(struct proc *p, enum tm_metric metric, const char *op, const char *file, size_t len, const char *file_to,
-                   size_t to_len, unsigned unresolved, uint64_t time_ns)
+void notices_names(struct proc *p, enum tm_metric metric, const char *op, const char *file, size_t len,
+                   const char *file_to, size_t to_len, unsigned unresolved, uint64_t time_ns)
 {
     struct notices *n = p->pl->notices;
     bool renamed = metric == TM_FS_RENAME && file_to;
@@ -386,7 +389,8 @@ static const char *changeable(struct proc *p, const char *file, size_t len, char
                    : own_dir ? "everybody can write to the program's directory"
                              : "everybody can write to a directory above the program";
         if (is_strangers(p, &t, &asked, st.uid))
-            return of_file ? "the program belongs to another user" : "a directory that the program lies in belongs to another user";
+            return of_file ? "the program belongs to another user"
+                           : "a directory that the program lies in belongs to another user";
         own_dir = of_file;
         of_file = false;
         if (len <= 1)
@@ -433,8 +437,8 @@ static void tell_deleted(struct proc *p, const char *exe, uint64_t time_ns)
 
     p->exe_gone = true;
     tell_exec(p, p->pl->notices->deleted,
-              strncmp(exe, "/memfd:", 7) ? "the file of the program was removed" : "the program is in memory only", exe, len,
-              NULL, time_ns);
+              strncmp(exe, "/memfd:", 7) ? "the file of the program was removed" : "the program is in memory only", exe,
+              len, NULL, time_ns);
 }
 
 void notices_exec(struct proc *p, const char *name, uint64_t time_ns)
@@ -571,8 +575,8 @@ static void tell_dns(const struct dns_told *x, struct tm_rule *rule, const char 
     tell(x->p, rule, "notice.dns", x->channel, x->time_ns, &f);
 }
 
-/* Of a name as text (protocol/dns.h): its bytes, its labels, and whether a byte is in it that no name should have: blanks
- * are in names of services (RFC 6763, section 4.1.1). */
+/* Of a name as text (protocol/dns.h): its bytes, its labels, and whether a byte is in it that no name should have:
+ * blanks are in names of services (RFC 6763, section 4.1.1). */
 static void measure(const struct slice *name, unsigned *ret_len, unsigned *ret_labels, bool *ret_odd)
 {
     unsigned len = 0, labels = name->len > 1 || (name->len && *name->p != '.');
@@ -620,9 +624,9 @@ static bool is_expected(const struct notices *n, const char *type)
     return false;
 }
 
-#define TYPE_A     1
+#define TYPE_A 1
 #define TYPE_CNAME 5
-#define TYPE_AAAA  28
+#define TYPE_AAAA 28
 #define TYPE_DNAME 39
 
 static void check_answers(const struct dns_told *x)
@@ -671,11 +675,11 @@ void notices_dns(struct proc *p, const struct dns_message *m, bool sent, uint64_
     bool named = false;
 
     if (m->malformed && n->malformed)
-        tell_dns(&x, n->malformed, "the message can't be read to its end", m->question_count ? &m->questions[0].name : NULL,
-                 NULL, 0, NULL);
+        tell_dns(&x, n->malformed, "the message can't be read to its end",
+                 m->question_count ? &m->questions[0].name : NULL, NULL, 0, NULL);
     if (m->response && n->maxlength && m->size > n->length_max)
-        tell_dns(&x, n->maxlength, "the response is very long", m->question_count ? &m->questions[0].name : NULL, "length",
-                 m->size, NULL);
+        tell_dns(&x, n->maxlength, "the response is very long", m->question_count ? &m->questions[0].name : NULL,
+                 "length", m->size, NULL);
     for (size_t i = 0; i < m->question_count && !m->response; i++) {
         const struct slice *name = &m->questions[i].name;
         int32_t rule = sent ? peer_list_find_name(n->deny, name->p, name->len) : -1;
