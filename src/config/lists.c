@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lists that are one text: items with commas between them. A comma or backslash of an item has a backslash before it. */
+/* Lists that are one text: items with commas between them. A comma or backslash of an item has a backslash before it.
+ */
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
@@ -141,7 +142,7 @@ int cfg_peer_parse(const char *text, struct cfg_peer *ret, const char **ret_erro
         ret->bits = base + (unsigned)n;
     }
     for (unsigned i = ret->bits; i < 128; i++)
-        ret->address[i / 8] &= (uint8_t)~(0x80u >> i % 8);
+        ret->address[i / 8] &= (uint8_t) ~(0x80u >> i % 8);
     return 0;
 }
 
@@ -179,12 +180,16 @@ char *list_check_item(const struct key *k, const char *item)
     if (!valid_text(item, false))
         return xstrdup("an entry has control characters or isn't UTF-8; ? and * stand for such bytes");
     switch (k->items) {
-    case LIST_PATHS: why = check_path(item); break;
+    case LIST_PATHS:
+        why = check_path(item);
+        break;
     case LIST_PEERS:
         if (cfg_peer_parse(item, &peer, &why) == 0)
             why = NULL;
         break;
-    case LIST_TYPES: why = check_type(item); break;
+    case LIST_TYPES:
+        why = check_type(item);
+        break;
     }
     return why ? xasprintf("\"%.200s\": %s; this entry isn't used", item, why) : NULL;
 }

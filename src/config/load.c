@@ -93,6 +93,21 @@ static int check_url(const struct setting *t, const char *text, struct reporter 
     return 0;
 }
 
+/* The setting becomes what it says, without what can't be used. */
+static int clean_list(struct setting *t, const char *text, struct complaint *c)
+{
+    struct config cfg = {0};
+    char **at = (char **)((char *)&cfg + t->key->offset);
+    int ret = key_store(t->key, &cfg, text, c);
+
+    if (ret == 0) {
+        free(t->text);
+        t->text = *at;
+        t->literal = t->clean = true;
+    }
+    return ret;
+}
+
 int check_setting(struct config_sources *s, struct setting *t, struct reporter *r, const char *shown)
 {
     struct complaint c = {0};
@@ -144,7 +159,7 @@ int check_setting(struct config_sources *s, struct setting *t, struct reporter *
         break;
     }
     case SET_VALUE:
-        ret = key_store(t->key, NULL, text, &c);
+        ret = t->key->kind == KEY_LIST ? clean_list(t, text, &c) : key_store(t->key, NULL, text, &c);
         if (c.text)
             report(r, t->from.line, shown, c.fatal, "%s", c.text);
         if (ret == 0)

@@ -66,8 +66,12 @@ struct config_sources *config_sources_new(void)
         s->cwd = xstrdup("/");
     }
     for (size_t i = 0; i < schema_count; i++)
-        if (schema[i].base == BASE_CONFIG && schema[i].def)
-            layer_add(&s->defaults, &schema[i], SET_VALUE, schema[i].def, from)->literal = true;
+        if (schema[i].base == BASE_CONFIG && schema[i].def) {
+            struct setting *t = layer_add(&s->defaults, &schema[i], SET_VALUE, schema[i].def, from);
+
+            t->literal = true;
+            t->clean = schema[i].kind == KEY_LIST;
+        }
     return s;
 }
 
@@ -315,8 +319,14 @@ static void apply_protocol_end(struct state *st, const struct setting *t)
 static void apply_value(struct state *st, const struct setting *t)
 {
     void *obj = t->key->base == BASE_PROTOCOL ? (void *)&st->protocol : (void *)st->m->cfg;
-    char *text = expand_for(st->s, NULL, t, t->text);
+    char *text;
 
+    if (t->clean) {
+        key_store_list(t->key, obj, t->text);
+        came_from(st, t->key, t);
+        return;
+    }
+    text = expand_for(st->s, NULL, t, t->text);
     if (text && key_store(t->key, obj, text, NULL) == 0)
         came_from(st, t->key, t);
     free(text);

@@ -114,6 +114,8 @@ struct complaint {
 /* Checks text and, if obj isn't NULL, stores it into the structure of key->base. Returns 0 or -EINVAL,
  * with *c filled if c isn't NULL. Patterns are compiled only when c isn't NULL. */
 int key_store(const struct key *k, void *obj, const char *text, struct complaint *c);
+/* Stores a list as it is. */
+void key_store_list(const struct key *k, void *obj, const char *text);
 /* Text of the stored value, malloc'ed, or NULL if it isn't set. */
 char *key_text(const struct key *k, const void *obj);
 bool parse_bool(const char *text, bool *ret);
@@ -170,6 +172,7 @@ struct setting {
     enum setting_op op;
     bool literal;   /* no $VAR in text */
     bool unchecked; /* has $VAR and the environment isn't known yet */
+    bool clean;     /* KEY_LIST: text is what is stored: it is merged for each process, and may be long */
     char *name;     /* SET_TAG */
     char *text;
     struct origin from;

@@ -292,6 +292,11 @@ static int store_list(const struct key *k, void *at, const char *text, struct co
     return 0;
 }
 
+void key_store_list(const struct key *k, void *obj, const char *text)
+{
+    store_string((char *)obj + k->offset, xstrdup(text));
+}
+
 int key_store(const struct key *k, void *obj, const char *text, struct complaint *c)
 {
     void *at = obj && k->base != BASE_NONE ? (char *)obj + k->offset : NULL;

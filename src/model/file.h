@@ -61,6 +61,7 @@ struct file {
     bool has_stat;
     bool read_only;           /* as it was opened: nothing can be written through it */
     bool sink;                /* a device that isn't a terminal, such as /dev/null: nobody reads what is written to it */
+    uint8_t send_list;        /* others': whether it may not be sent (notices.c); 0: not known */
     uint32_t perms, uid, gid;
     bool resolved;            /* path_resolved() of its path */
     uint32_t path_len, path_cap;

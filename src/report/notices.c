@@ -32,9 +32,11 @@ struct notices {
     struct path_set *paths;
     struct peer_list *allow, *deny;
     struct address_names *names; /* NULL: no list has names */
-    struct tm_rule *not_allowed, *writable, *deleted, *malformed, *maxlength, *maxname, *maxlabels, *types; /* NULL: off */
+    struct tm_rule *not_allowed, *writable, *deleted, *malformed, *maxlength, *maxname, *maxlabels,
+        *types; /* NULL: off */
     unsigned length_max, name_max, labels_max;
-    char **type;           /* that are expected; NULL-terminated */
+    uint8_t send_list; /* of files on LIST_SEND; of others one less: file.send_list. Configurations differ */
+    char **type;       /* that are expected; NULL-terminated */
 };
 
 /* --- rules --- */
@@ -87,12 +89,14 @@ static void add_types(struct notices *n, const char *text)
 
 void notices_prepare(struct pipeline *pl)
 {
+    static uint8_t last = 1;
     const struct config *c = pl->cfg;
     struct notices *n;
 
     if (!pl->event[CFG_EW_NOTICE])
         return;
     pl->notices = n = xcalloc(1, sizeof(*n));
+    n->send_list = last = (uint8_t)(last < 254 ? last + 2 : 3);
     n->paths = path_set_new();
     n->allow = peer_list_new();
     n->deny = peer_list_new();
@@ -158,7 +162,11 @@ static void begin(struct fields *f, const struct tm_rule *rule, const char *why)
 static void tell(struct proc *p, struct tm_rule *rule, const char *source, uint64_t channel, uint64_t time_ns,
                  const struct fields *f)
 {
-    struct tm_event e = {.watch = CFG_EW_NOTICE, .source = source, .time_ns = time_ns, .channel = channel, .fields = f->f,
+    struct tm_event e = {.watch = CFG_EW_NOTICE,
+                         .source = source,
+                         .time_ns = time_ns,
+                         .channel = channel,
+                         .fields = f->f,
                          .field_count = f->n};
 
     telemetry_notice(p->pl->tm, &p->tm, rule, &e);
@@ -166,26 +174,31 @@ static void tell(struct proc *p, struct tm_rule *rule, const char *source, uint6
 
 /* --- files --- */
 
-/* other_as: what the other name is; NULL: there is none. */
-static void tell_file(struct proc *p, int32_t rule, const char *source, const char *why, const char *op, const char *file,
-                      size_t len, bool unresolved, const char *other_as, const char *other, size_t other_len,
-                      uint64_t channel, uint64_t time_ns)
+/* What a notice about files tells. */
+struct about {
+    const char *op;
+    struct slice file, other;
+    const char *other_as; /* what the other name is; NULL: there is none */
+    bool unresolved;
+    uint64_t channel, time_ns;
+};
+
+static void tell_file(struct proc *p, int32_t rule, const char *source, const char *why, const struct about *a)
 {
     struct tm_rule *r = p->pl->notices->rule[rule];
     FIELDS(f, TM_MAX_FIELDS);
 
     begin(&f, r, why);
-    add_str(&f, "op", 0, op);
-    add_mem(&f, "file", 0, file, len);
-    if (unresolved)
+    add_str(&f, "op", 0, a->op);
+    add_mem(&f, "file", 0, a->file.p, a->file.len);
+    if (a->unresolved)
         add(&f, "file_unresolved", TM_BOOL, 0)->v.b = true;
-    if (other_as)
-        add_mem(&f, other_as, 0, other, other_len);
-    tell(p, r, source, channel, time_ns, &f);
+    if (a->other_as)
+        add_mem(&f, a->other_as, 0, a->other.p, a->other.len);
+    tell(p, r, source, a->channel, a->time_ns, &f);
 }
 
-static void tell_mode(struct proc *p, int32_t rule, uint32_t mode, const char *why, const char *op, const char *file,
-                      size_t len, uint64_t channel, uint64_t time_ns)
+static void tell_mode(struct proc *p, int32_t rule, uint32_t mode, const char *why, const struct about *a)
 {
     struct tm_rule *r = p->pl->notices->rule[rule];
     char text[16];
@@ -193,47 +206,59 @@ static void tell_mode(struct proc *p, int32_t rule, uint32_t mode, const char *w
     FIELDS(f, TM_MAX_FIELDS);
     snprintf(text, sizeof(text), "%04o", mode & 07777);
     begin(&f, r, why);
-    add_str(&f, "op", 0, op);
-    add_mem(&f, "file", 0, file, len);
+    add_str(&f, "op", 0, a->op);
+    add_mem(&f, "file", 0, a->file.p, a->file.len);
     add_str(&f, "file_mode", 0, text);
-    tell(p, r, "notice.file.mode", channel, time_ns, &f);
+    tell(p, r, "notice.file.mode", a->channel, a->time_ns, &f);
 }
 
 /* Set-group-ID without the right to execute means something else (fcntl(2), mandatory locking). */
 static const char *set_id(uint32_t mode)
 {
-    return mode & S_ISUID                                              ? "set-user-ID"
-           : (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) ? "set-group-ID"
-                                                                       : NULL;
+    return mode & S_ISUID ? "set-user-ID" : (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) ? "set-group-ID" : NULL;
+}
+
+/* What is told of a file that is on a list and was opened. */
+static void tell_open(struct proc *p, const int32_t rule[PATH_LISTS], const struct desc *d, const struct rec_stat *st,
+                      uint64_t flags, const struct about *a)
+{
+    bool write = (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC, read = (flags & O_ACCMODE) != O_WRONLY;
+    const char *id;
+    char why[64];
+
+    if (write && rule[LIST_WRITE] >= 0)
+        tell_file(p, rule[LIST_WRITE], "notice.file.write", "opened for writing", a);
+    if (read && rule[LIST_READ] >= 0 && d->file->kind != FDK_DIR) /* what is in it has a name of its own */
+        tell_file(p, rule[LIST_READ], "notice.file.read", "opened for reading", a);
+    if (rule[LIST_SYSTEM] < 0 || !st || !S_ISREG(st->mode))
+        return;
+    id = write ? set_id(st->mode) : NULL;
+    if (st->mode & S_IWOTH) {
+        tell_mode(p, rule[LIST_SYSTEM], st->mode, "everybody can write to it", a);
+    } else if (id) {
+        snprintf(why, sizeof(why), "%s, and opened for writing", id);
+        tell_mode(p, rule[LIST_SYSTEM], st->mode, why, a);
+    }
 }
 
 void notices_open(struct proc *p, const struct desc *d, uint64_t flags, const struct rec_stat *st, const char *op,
                   uint64_t time_ns)
 {
-    bool write = (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC, read = (flags & O_ACCMODE) != O_WRONLY;
+    const struct notices *n = p->pl->notices;
     const int32_t *rule;
-    const char *name, *id;
-    char why[64];
+    const char *name;
     size_t len;
 
     if (flags & O_PATH || !d->file)
         return;
     name = fds_name(d, &len);
-    rule = path_set_find(p->pl->notices->paths, name, len);
-    if (write && rule[LIST_WRITE] >= 0)
-        tell_file(p, rule[LIST_WRITE], "notice.file.write", "opened for writing", op, name, len, fds_unresolved(d), NULL,
-                  NULL, 0, d->channel, time_ns);
-    if (read && rule[LIST_READ] >= 0 && d->file->kind != FDK_DIR) /* what is in it has a name of its own */
-        tell_file(p, rule[LIST_READ], "notice.file.read", "opened for reading", op, name, len, fds_unresolved(d), NULL,
-                  NULL, 0, d->channel, time_ns);
-    if (rule[LIST_SYSTEM] < 0 || !st || !S_ISREG(st->mode))
-        return;
-    id = write ? set_id(st->mode) : NULL;
-    if (st->mode & S_IWOTH) {
-        tell_mode(p, rule[LIST_SYSTEM], st->mode, "everybody can write to it", op, name, len, d->channel, time_ns);
-    } else if (id) {
-        snprintf(why, sizeof(why), "%s, and opened for writing", id);
-        tell_mode(p, rule[LIST_SYSTEM], st->mode, why, op, name, len, d->channel, time_ns);
+    rule = path_set_find(n->paths, name, len);
+    d->file->send_list = (uint8_t)(n->send_list - (rule[LIST_SEND] < 0));
+    if (rule[LIST_WRITE] >= 0 || rule[LIST_READ] >= 0 || rule[LIST_SYSTEM] >= 0) {
+        struct about a = {
+            .op = op, .file = {name, len}, .unresolved = fds_unresolved(d), .channel = d->channel, .time_ns = time_ns};
+
+        tell_open(p, rule, d, st, flags, &a);
     }
 }
 
@@ -242,8 +267,8 @@ static bool is_exe(const struct proc *p, const char *file, size_t len)
     return p->tm.exe && strlen(p->tm.exe) == len && memcmp(p->tm.exe, file, len) == 0;
 }
 
-static void tell_exec(struct proc *p, struct tm_rule *rule, const char *why, const char *file, size_t len, const char *place,
-                      uint64_t time_ns)
+static void tell_exec(struct proc *p, struct tm_rule *rule, const char *why, const char *file, size_t len,
+                      const char *place, uint64_t time_ns)
 {
     FIELDS(f, TM_MAX_FIELDS);
 
@@ -255,38 +280,48 @@ static void tell_exec(struct proc *p, struct tm_rule *rule, const char *why, con
 }
 
 /* A secret that gets another name, under which it may not be found to be one. */
-static void other_name(struct proc *p, const char *op, const char *file, size_t len, const char *to, size_t to_len,
-                       const char *why, uint64_t time_ns)
+static void other_name(struct proc *p, const char *why, const struct about *a)
 {
-    int32_t rule = path_set_find(p->pl->notices->paths, file, len)[LIST_READ];
+    int32_t rule = path_set_find(p->pl->notices->paths, a->file.p, a->file.len)[LIST_READ];
 
-    if (rule >= 0 && path_set_find(p->pl->notices->paths, to, to_len)[LIST_READ] < 0)
-        tell_file(p, rule, "notice.file.read", why, op, file, len, false, "file_to", to, to_len, 0, time_ns);
+    if (rule >= 0 && path_set_find(p->pl->notices->paths, a->other.p, a->other.len)[LIST_READ] < 0)
+        tell_file(p, rule, "notice.file.read", why, a);
 }
 
-void notices_names(struct proc *p, enum tm_metric metric, const char *op, const char *file, size_t len, const char *file_to,
-                   size_t to_len, unsigned unresolved, uint64_t time_ns)
+void notices_names(struct proc *p, enum tm_metric metric, const char *op, const char *file, size_t len,
+                   const char *file_to, size_t to_len, unsigned unresolved, uint64_t time_ns)
 {
     struct notices *n = p->pl->notices;
     bool renamed = metric == TM_FS_RENAME && file_to;
+    struct about first = {.op = op,
+                          .file = {file, len},
+                          .other = {file_to, to_len},
+                          .unresolved = unresolved & NAME_FIRST,
+                          .other_as = file_to ? "file_to" : NULL,
+                          .time_ns = time_ns};
+    struct about second = {.op = op,
+                           .file = first.other,
+                           .other = first.file,
+                           .unresolved = unresolved & NAME_SECOND,
+                           .other_as = "file_from",
+                           .time_ns = time_ns};
     int32_t rule = path_set_find(n->paths, file, len)[LIST_WRITE];
     const char *why = metric == TM_FS_DELETE   ? "removed"
                       : metric == TM_FS_RENAME ? "renamed"
                       : metric == TM_FS_CREATE ? "made"
                                                : "changed";
 
-    if (rule >= 0) {
-        tell_file(p, rule, "notice.file.write", why, op, file, len, unresolved & NAME_FIRST, file_to ? "file_to" : NULL,
-                  file_to, to_len, 0, time_ns);
-    } else if (renamed && (rule = path_set_find(n->paths, file_to, to_len)[LIST_WRITE]) >= 0) {
-        tell_file(p, rule, "notice.file.write", "another file was given this name", op, file_to, to_len,
-                  unresolved & NAME_SECOND, "file_from", file, len, 0, time_ns);
+    if (rule >= 0)
+        tell_file(p, rule, "notice.file.write", why, &first);
+    else if (renamed && (rule = path_set_find(n->paths, file_to, to_len)[LIST_WRITE]) >= 0)
+        tell_file(p, rule, "notice.file.write", "another file was given this name", &second);
+    if (renamed) {
+        other_name(p, "renamed", &first);
+    } else if (metric == TM_FS_CREATE && file_to && to_len && *file_to == '/') { /* the first is what was made */
+        second.other_as = "file_to";
+        other_name(p, strncmp(op, "symlink", 7) ? "linked under another name" : "a symbolic link to it was made",
+                   &second);
     }
-    if (renamed)
-        other_name(p, op, file, len, file_to, to_len, "renamed", time_ns);
-    else if (metric == TM_FS_CREATE && file_to && to_len && *file_to == '/')
-        other_name(p, op, file_to, to_len, file, len,
-                   strncmp(op, "symlink", 7) ? "linked under another name" : "a symbolic link to it was made", time_ns);
     if (n->deleted && !p->exe_gone &&
         (metric == TM_FS_DELETE ? is_exe(p, file, len) : renamed && is_exe(p, file_to, to_len))) {
         p->exe_gone = true;
@@ -297,6 +332,7 @@ void notices_names(struct proc *p, enum tm_metric metric, const char *op, const 
 void notices_mode(struct proc *p, uint32_t mode, const char *op, const char *file, size_t len, uint64_t time_ns)
 {
     int32_t rule = path_set_find(p->pl->notices->paths, file, len)[LIST_SYSTEM];
+    struct about a = {.op = op, .file = {file, len}, .time_ns = time_ns};
     const char *id = set_id(mode);
     struct rec_stat st = {0};
     char why[64];
@@ -306,10 +342,10 @@ void notices_mode(struct proc *p, uint32_t mode, const char *op, const char *fil
         return;
     dir = owner_lookup(p, file, len, &st) && S_ISDIR(st.mode);
     if (mode & S_IWOTH && !(dir && mode & S_ISVTX)) {
-        tell_mode(p, rule, mode, "becomes writable by everybody", op, file, len, 0, time_ns);
+        tell_mode(p, rule, mode, "becomes writable by everybody", &a);
     } else if (id && !dir) { /* of a directory it says whose group new files have */
         snprintf(why, sizeof(why), "becomes %s", id);
-        tell_mode(p, rule, mode, why, op, file, len, 0, time_ns);
+        tell_mode(p, rule, mode, why, &a);
     }
 }
 
@@ -324,8 +360,7 @@ struct trusted {
 /* The user who is root in the process's user namespace (user_namespaces(7)). */
 static uint32_t root_of(pid_t pid)
 {
-    unsigned inside, outside, count;
-    char path[40];
+    char path[40], line[128], *end;
     uint32_t ret = 0;
     FILE *f;
 
@@ -333,9 +368,9 @@ static uint32_t root_of(pid_t pid)
     f = fopen(path, "re");
     if (!f)
         return 0;
-    while (fscanf(f, "%u %u %u", &inside, &outside, &count) == 3)
-        if (inside == 0 && count)
-            ret = outside;
+    while (fgets(line, sizeof(line), f)) /* inside, outside, how many */
+        if (strtoul(line, &end, 10) == 0)
+            ret = (uint32_t)strtoul(end, NULL, 10);
     fclose(f);
     return ret;
 }
@@ -382,7 +417,8 @@ static const char *changeable(struct proc *p, const char *file, size_t len, char
                    : own_dir ? "everybody can write to the program's directory"
                              : "everybody can write to a directory above the program";
         if (is_strangers(p, &t, &asked, st.uid))
-            return of_file ? "the program belongs to another user" : "a directory that the program lies in belongs to another user";
+            return of_file ? "the program belongs to another user"
+                           : "a directory that the program lies in belongs to another user";
         own_dir = of_file;
         of_file = false;
         if (len <= 1)
@@ -429,8 +465,8 @@ static void tell_deleted(struct proc *p, const char *exe, uint64_t time_ns)
 
     p->exe_gone = true;
     tell_exec(p, p->pl->notices->deleted,
-              strncmp(exe, "/memfd:", 7) ? "the file of the program was removed" : "the program is in memory only", exe, len,
-              NULL, time_ns);
+              strncmp(exe, "/memfd:", 7) ? "the file of the program was removed" : "the program is in memory only", exe,
+              len, NULL, time_ns);
 }
 
 void notices_exec(struct proc *p, const char *name, uint64_t time_ns)
@@ -522,7 +558,7 @@ void notices_sent(struct proc *p, const struct desc *from, const struct desc *to
     size_t len;
 
     FIELDS(f, TM_MAX_FIELDS);
-    if (s && s->domain != AF_INET && s->domain != AF_INET6)
+    if (from->file->send_list == p->pl->notices->send_list - 1 || (s && s->domain != AF_INET && s->domain != AF_INET6))
         return;
     name = fds_name(from, &len);
     found = path_set_find(p->pl->notices->paths, name, len)[LIST_SEND];
@@ -567,8 +603,8 @@ static void tell_dns(const struct dns_told *x, struct tm_rule *rule, const char 
     tell(x->p, rule, "notice.dns", x->channel, x->time_ns, &f);
 }
 
-/* Of a name as text (protocol/dns.h): its bytes, its labels, and whether a byte is in it that no name should have: blanks
- * are in names of services (RFC 6763, section 4.1.1). */
+/* Of a name as text (protocol/dns.h): its bytes, its labels, and whether a byte is in it that no name should have:
+ * blanks are in names of services (RFC 6763, section 4.1.1). */
 static void measure(const struct slice *name, unsigned *ret_len, unsigned *ret_labels, bool *ret_odd)
 {
     unsigned len = 0, labels = name->len > 1 || (name->len && *name->p != '.');
@@ -616,9 +652,9 @@ static bool is_expected(const struct notices *n, const char *type)
     return false;
 }
 
-#define TYPE_A     1
+#define TYPE_A 1
 #define TYPE_CNAME 5
-#define TYPE_AAAA  28
+#define TYPE_AAAA 28
 #define TYPE_DNAME 39
 
 static void check_answers(const struct dns_told *x)
@@ -667,11 +703,11 @@ void notices_dns(struct proc *p, const struct dns_message *m, bool sent, uint64_
     bool named = false;
 
     if (m->malformed && n->malformed)
-        tell_dns(&x, n->malformed, "the message can't be read to its end", m->question_count ? &m->questions[0].name : NULL,
-                 NULL, 0, NULL);
+        tell_dns(&x, n->malformed, "the message can't be read to its end",
+                 m->question_count ? &m->questions[0].name : NULL, NULL, 0, NULL);
     if (m->response && n->maxlength && m->size > n->length_max)
-        tell_dns(&x, n->maxlength, "the response is very long", m->question_count ? &m->questions[0].name : NULL, "length",
-                 m->size, NULL);
+        tell_dns(&x, n->maxlength, "the response is very long", m->question_count ? &m->questions[0].name : NULL,
+                 "length", m->size, NULL);
     for (size_t i = 0; i < m->question_count && !m->response; i++) {
         const struct slice *name = &m->questions[i].name;
         int32_t rule = sent ? peer_list_find_name(n->deny, name->p, name->len) : -1;

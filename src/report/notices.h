@@ -26,8 +26,8 @@ bool notices_want_dns(const struct pipeline *pl);
 void notices_open(struct proc *p, const struct desc *d, uint64_t flags, const struct rec_stat *st, const char *op,
                   uint64_t time_ns);
 /* A name was removed, changed or made, or what it names was changed: as report_names() has it. */
-void notices_names(struct proc *p, enum tm_metric metric, const char *op, const char *file, size_t len, const char *file_to,
-                   size_t to_len, unsigned unresolved, uint64_t time_ns);
+void notices_names(struct proc *p, enum tm_metric metric, const char *op, const char *file, size_t len,
+                   const char *file_to, size_t to_len, unsigned unresolved, uint64_t time_ns);
 /* A file gets this mode. */
 void notices_mode(struct proc *p, uint32_t mode, const char *op, const char *file, size_t len, uint64_t time_ns);
 /* A program begins, or was found running: p->tm.exe. name: of the file that was executed, NULL: not known. */

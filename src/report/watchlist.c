@@ -12,12 +12,12 @@
 /* --- files --- */
 
 /* Answers for names that recur: most do. */
-#define KNOWN      512u /* a power of two */
-#define KNOWN_PATH 96u  /* bytes; longer names are looked up each time */
+#define KNOWN 512u     /* a power of two */
+#define KNOWN_PATH 96u /* bytes; longer names are looked up each time */
 
 struct entry {
-    char *text;         /* without ! and with / only between its components; of an anchored one without the first / */
-    size_t len, first;  /* bytes of it all, and of its first component */
+    char *text;          /* without ! and with / only between its components; of an anchored one without the first / */
+    size_t len, first;   /* bytes of it all, and of its first component */
     int32_t order, next; /* next in its bucket, or of those with wildcards: index, -1: none */
     int32_t rule;
     uint8_t list;
@@ -27,11 +27,11 @@ struct entry {
 struct path_set {
     struct entry *v;
     int32_t n, cap;
-    int32_t *bucket;    /* of entries without wildcards: anchored ones by their text, others by their first component */
-    uint32_t buckets;   /* a power of two; 0: to be made */
-    int32_t wild;       /* first of those with wildcards */
+    int32_t *bucket;  /* of entries without wildcards: anchored ones by their text, others by their first component */
+    uint32_t buckets; /* a power of two; 0: to be made */
+    int32_t wild;     /* first of those with wildcards */
     struct known {
-        uint32_t len;   /* 0: none */
+        uint32_t len; /* 0: none */
         int32_t rule[PATH_LISTS];
         char path[KNOWN_PATH];
     } known[KNOWN];
@@ -66,8 +66,8 @@ static void add_entry(struct path_set *s, unsigned list, bool except, int32_t ru
         s->v = xrealloc(s->v, (size_t)s->cap, sizeof(*s->v));
     }
     e = &s->v[s->n];
-    *e = (struct entry){.order = s->n, .next = -1, .rule = rule, .list = (uint8_t)list, .except = except,
-                        .anchored = *text == '/'};
+    *e = (struct entry){
+        .order = s->n, .next = -1, .rule = rule, .list = (uint8_t)list, .except = except, .anchored = *text == '/'};
     text += strspn(text, "/");
     e->len = strlen(text);
     while (e->len && text[e->len - 1] == '/')
@@ -135,7 +135,8 @@ static void make_buckets(struct path_set *s)
     s->wild = -1;
     for (int32_t i = 0; i < s->n; i++) {
         struct entry *e = &s->v[i];
-        int32_t *to = e->wild ? &s->wild : &s->bucket[hash(e->text, e->anchored ? e->len : e->first) & (s->buckets - 1)];
+        int32_t *to =
+            e->wild ? &s->wild : &s->bucket[hash(e->text, e->anchored ? e->len : e->first) & (s->buckets - 1)];
 
         e->next = *to;
         *to = i;
@@ -173,8 +174,8 @@ static size_t component_end(const char *s, size_t at, size_t len)
     return slash ? (size_t)(slash - s) : len;
 }
 
-/* Whether the pattern fits components of a name from `at` on, and maybe more follow. What fits before a ** as early as it
- * can leaves the most for what comes behind it. */
+/* Whether the pattern fits components of a name from `at` on, and maybe more follow. What fits before a ** as early as
+ * it can leaves the most for what comes behind it. */
 static bool pattern_fits(const struct entry *e, const char *path, size_t at, size_t len)
 {
     size_t i = 0, again = SIZE_MAX, again_at = 0;
@@ -442,7 +443,7 @@ int32_t peer_list_find(const struct peer_list *list, const union address *a)
         key.bits = l->net[from].bits;
         /* Prefixes get shorter, so that what was cut off before isn't needed again. */
         for (unsigned bit = key.bits / 8 * 8; bit < 128; bit += 8)
-            key.address[bit / 8] &= bit < key.bits ? (uint8_t)~(0xffu >> (key.bits - bit)) : 0;
+            key.address[bit / 8] &= bit < key.bits ? (uint8_t) ~(0xffu >> (key.bits - bit)) : 0;
         at = bsearch(&key, l->net + from, end - from, sizeof(key), compare_networks);
         if (at)
             return at->rule;

@@ -41,8 +41,8 @@ bool peer_list_empty(const struct peer_list *);
 bool peer_list_has_names(const struct peer_list *);
 /* The rule of the smallest network that an address is in, -1: in none. */
 int32_t peer_list_find(const struct peer_list *, const union address *a);
-/* The rule of an entry that is a name, or the nearest one above it; -1: there is none. Case doesn't matter, nor a dot at
- * the end. */
+/* The rule of an entry that is a name, or the nearest one above it; -1: there is none. Case doesn't matter, nor a dot
+ * at the end. */
 int32_t peer_list_find_name(const struct peer_list *, const char *name, size_t len);
 
 /* Which address belongs to which name of the lists, as DNS answers have told: the latest ADDRESS_NAMES of them. */

@@ -17,7 +17,7 @@ NOTICES = ["--notices"]
 def notices(session):
     """(source, data) of each, in order."""
     session.wait_end()
-    found = [(e["source"], e["data"]) for e in session.events("notice", sync=False)]
+    found = [(e["source"], e["data"]) for e in sorted(session.events("notice", sync=False), key=lambda e: e["_time"])]
     for source, data in found:
         check(data["rule"].startswith(("notice.file.system" if source == "notice.file.mode" else "notice." if source in ("notice.held", "notice.dns") else source)),
               "source and rule", (source, data))
@@ -223,12 +223,15 @@ def notices_net(ctx):
     code = """if 1:
         import socket
         for family, to in ((socket.AF_INET, "192.0.2.7"), (socket.AF_INET, "198.51.100.7"), (socket.AF_INET6, "::1")):
-            with socket.socket(family, socket.SOCK_DGRAM) as s:
-                s.connect_ex((to, 9))"""
+            try:
+                with socket.socket(family, socket.SOCK_DGRAM) as s:
+                    s.connect_ex((to, 9))
+            except OSError: # there may be no IPv6
+                pass"""
     env = ctx.env(SCOPE_NOTICE_NET_DENY="[::1]", SCOPE_NOTICE_NET_ALLOW="192.0.2.0/24")
     found = notices(ctx.scoped([PYTHON, "-c", code], NOTICES, env=env, check_code=0).session)
-    equal([(d["rule"], d["net_peer_ip"]) for _, d in found],
-          [("notice.net.allow", "198.51.100.7"), ("notice.net.deny: [::1]", "::1")], "not allowed")
+    expected = [("notice.net.allow", "198.51.100.7"), ("notice.net.deny: [::1]", "::1")]
+    equal([(d["rule"], d["net_peer_ip"]) for _, d in found], expected[:1 + os.path.exists("/proc/net/if_inet6")], "not allowed")
     with resolver(lambda number, question: response(number, question, record(1, bytes([127, 0, 0, question[1]])))) as port:
         env = ctx.env(SCOPE_NOTICE_NET_DENY="*.bad.test", SCOPE_EVENT_DNS="false", SCOPE_METRIC_DNS="false")
         names = ["a.good.test", "B.Bad.test", "c.bad.test.example", "bad.test"]

@@ -38,28 +38,80 @@ static void check(struct path_set *s, const char *path, size_t len, int expected
 static void names_are_found(void **state)
 {
     static const char *const entries[] = {
-        "/etc",          "/usr/lib/",  ".ssh",       "!.ssh/*.pub",   "~/.bashrc",  ".aws/credentials", "/proc/*/mem",
-        "*.pem",         "/a/**/z",    "/var/?og",   "**/deep/x*y",   "!/etc/hosts", "/etc/hosts/not",  "a b",
+        "/etc",  "/usr/lib/", ".ssh",     "!.ssh/*.pub", "~/.bashrc",   ".aws/credentials", "/proc/*/mem",
+        "*.pem", "/a/**/z",   "/var/?og", "**/deep/x*y", "!/etc/hosts", "/etc/hosts/not",   "a b",
     };
     static const struct {
         const char *path;
         int rule;
     } table[] = {
-        {"/etc", 0}, {"/etc/passwd", 0}, {"/etc/ssl/x.conf", 0}, {"/etcetera", -1}, {"/et", -1}, {"/x/etc/passwd", -1},
-        {"/etc/hosts", -1}, {"/etc/hosts/not", 12}, {"/etc/hosts/nothing", -1}, {"/etc/hostsx", 0},
-        {"/usr/lib", 1}, {"/usr/lib/libc.so.6", 1}, {"/usr/libexec/x", -1}, {"/usr/lib64", -1}, {"/lib/usr/lib", -1},
-        {"/root/.ssh/id_rsa", 2}, {"/.ssh", 2}, {"/x/y/.ssh/known/deep", 2}, {"/x/.sshd/id", -1}, {"/x/a.ssh/id", -1},
-        {"/root/.ssh/id_rsa.pub", -1}, {"/root/.ssh/id.pub/x", -1}, {"/root/.ssh/id_rsa.pubx", 2},
-        {"/root/.bashrc", 4}, {"/home/bob/.bashrc", 4}, {"/srv/people/ann/.bashrc", 4}, {"/srv/people/bob/.bashrc", -1},
-        {"/home/.bashrc", -1}, {"/home/bob/x/.bashrc", -1}, {"/etc/skel/.bashrc", 0},
-        {"/root/.aws/credentials", 5}, {"/root/.aws/config", -1}, {"/root/.aws", -1}, {"/.aws/credentials.bak", -1},
-        {"/proc/12/mem", 6}, {"/proc/self/mem", 6}, {"/proc/12/maps", -1}, {"/proc/12/task/12/mem", -1}, {"/proc/mem", -1},
-        {"/srv/tls/key.pem", 7}, {"/key.pem", 7}, {"/key.pem/inside", 7}, {"/key.pem.old", -1}, {"/pem", -1}, {"/.pem", 7},
-        {"/a/z", 8}, {"/a/b/z", 8}, {"/a/b/c/d/z/e", 8}, {"/a/b/zz", -1}, {"/b/a/z", -1},
-        {"/var/log/x", 9}, {"/var/xog", 9}, {"/var/og", -1}, {"/var/xxog", -1}, {"/var//og", -1},
-        {"/q/w/deep/xy", 10}, {"/deep/x123y/z", 10}, {"/deep/q/xy", -1},
-        {"/x/a b/c", 13}, {"/x/a", -1}, {"/x/b", -1},
-        {"/", -1}, {"", -1}, {"etc/passwd", -1}, {"x/.ssh/id", 2}, {".ssh", 2}, {"/usr/bin/ld.so.2 old.sh", -1},
+        {"/etc", 0},
+        {"/etc/passwd", 0},
+        {"/etc/ssl/x.conf", 0},
+        {"/etcetera", -1},
+        {"/et", -1},
+        {"/x/etc/passwd", -1},
+        {"/etc/hosts", -1},
+        {"/etc/hosts/not", 12},
+        {"/etc/hosts/nothing", -1},
+        {"/etc/hostsx", 0},
+        {"/usr/lib", 1},
+        {"/usr/lib/libc.so.6", 1},
+        {"/usr/libexec/x", -1},
+        {"/usr/lib64", -1},
+        {"/lib/usr/lib", -1},
+        {"/root/.ssh/id_rsa", 2},
+        {"/.ssh", 2},
+        {"/x/y/.ssh/known/deep", 2},
+        {"/x/.sshd/id", -1},
+        {"/x/a.ssh/id", -1},
+        {"/root/.ssh/id_rsa.pub", -1},
+        {"/root/.ssh/id.pub/x", -1},
+        {"/root/.ssh/id_rsa.pubx", 2},
+        {"/root/.bashrc", 4},
+        {"/home/bob/.bashrc", 4},
+        {"/srv/people/ann/.bashrc", 4},
+        {"/srv/people/bob/.bashrc", -1},
+        {"/home/.bashrc", -1},
+        {"/home/bob/x/.bashrc", -1},
+        {"/etc/skel/.bashrc", 0},
+        {"/root/.aws/credentials", 5},
+        {"/root/.aws/config", -1},
+        {"/root/.aws", -1},
+        {"/.aws/credentials.bak", -1},
+        {"/proc/12/mem", 6},
+        {"/proc/self/mem", 6},
+        {"/proc/12/maps", -1},
+        {"/proc/12/task/12/mem", -1},
+        {"/proc/mem", -1},
+        {"/srv/tls/key.pem", 7},
+        {"/key.pem", 7},
+        {"/key.pem/inside", 7},
+        {"/key.pem.old", -1},
+        {"/pem", -1},
+        {"/.pem", 7},
+        {"/a/z", 8},
+        {"/a/b/z", 8},
+        {"/a/b/c/d/z/e", 8},
+        {"/a/b/zz", -1},
+        {"/b/a/z", -1},
+        {"/var/log/x", 9},
+        {"/var/xog", 9},
+        {"/var/og", -1},
+        {"/var/xxog", -1},
+        {"/var//og", -1},
+        {"/q/w/deep/xy", 10},
+        {"/deep/x123y/z", 10},
+        {"/deep/q/xy", -1},
+        {"/x/a b/c", 13},
+        {"/x/a", -1},
+        {"/x/b", -1},
+        {"/", -1},
+        {"", -1},
+        {"etc/passwd", -1},
+        {"x/.ssh/id", 2},
+        {".ssh", 2},
+        {"/usr/bin/ld.so.2 old.sh", -1},
     };
     struct path_set *s = set_of(entries, COUNT(entries));
 
@@ -166,17 +218,35 @@ static struct peer_list *peers(const char *const *entries, size_t n)
 
 static void addresses_are_found(void **state)
 {
-    static const char *const entries[] = {"10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "192.0.2.128/25", "2001:db8::/33",
+    static const char *const entries[] = {"10.0.0.0/8", "10.1.0.0/16", "10.1.2.3",  "192.0.2.128/25", "2001:db8::/33",
                                           "::1",        "fe80::/10",   "nonsense!", "203.0.113.0/31"};
     static const struct {
         const char *text;
         int rule;
     } table[] = {
-        {"10.9.9.9", 0},      {"10.1.9.9", 1},         {"10.1.2.3", 2},         {"10.1.2.4", 1},   {"11.0.0.0", -1},
-        {"9.255.255.255", -1}, {"192.0.2.127", -1},    {"192.0.2.128", 3},      {"192.0.2.255", 3}, {"192.0.3.0", -1},
-        {"2001:db8:7fff::", 4}, {"2001:db8:8000::", -1}, {"::1", 5},            {"::2", -1},       {"fe80::1", 6},
-        {"febf::1", 6},       {"fec0::1", -1},         {"::ffff:10.1.2.3", 2},  {"::ffff:11.1.2.3", -1},
-        {"203.0.113.0", 8},   {"203.0.113.1", 8},      {"203.0.113.2", -1},     {"0.0.0.0", -1},
+        {"10.9.9.9", 0},
+        {"10.1.9.9", 1},
+        {"10.1.2.3", 2},
+        {"10.1.2.4", 1},
+        {"11.0.0.0", -1},
+        {"9.255.255.255", -1},
+        {"192.0.2.127", -1},
+        {"192.0.2.128", 3},
+        {"192.0.2.255", 3},
+        {"192.0.3.0", -1},
+        {"2001:db8:7fff::", 4},
+        {"2001:db8:8000::", -1},
+        {"::1", 5},
+        {"::2", -1},
+        {"fe80::1", 6},
+        {"febf::1", 6},
+        {"fec0::1", -1},
+        {"::ffff:10.1.2.3", 2},
+        {"::ffff:11.1.2.3", -1},
+        {"203.0.113.0", 8},
+        {"203.0.113.1", 8},
+        {"203.0.113.2", -1},
+        {"0.0.0.0", -1},
     };
     static const char *const everything[] = {"0.0.0.0/0"};
     struct peer_list *l = peers(entries, COUNT(entries));
@@ -202,21 +272,35 @@ static void addresses_are_found(void **state)
 
 static void host_names_are_found(void **state)
 {
-    static const char *const entries[] = {"example.com", "*.Example.org.", "*.b.example.org", "x.b.example.org", "*.com"};
+    static const char *const entries[] = {"example.com", "*.Example.org.", "*.b.example.org", "x.b.example.org",
+                                          "*.com"};
     static const struct {
         const char *name;
         int rule;
     } table[] = {
-        {"example.com", 0},     {"EXAMPLE.com.", 0},    {"www.example.com", 4}, {"example.org", -1},
-        {"a.example.org", 1},   {"a.a.example.org", 1}, {"b.example.org", 1},   {"y.b.example.org", 2},
-        {"x.b.example.org", 3}, {"z.x.b.example.org", 2}, {"notexample.org", -1}, {"com", -1}, {"", -1}, {".", -1}, {"..com", 4},
+        {"example.com", 0},
+        {"EXAMPLE.com.", 0},
+        {"www.example.com", 4},
+        {"example.org", -1},
+        {"a.example.org", 1},
+        {"a.a.example.org", 1},
+        {"b.example.org", 1},
+        {"y.b.example.org", 2},
+        {"x.b.example.org", 3},
+        {"z.x.b.example.org", 2},
+        {"notexample.org", -1},
+        {"com", -1},
+        {"", -1},
+        {".", -1},
+        {"..com", 4},
     };
     struct peer_list *l = peers(entries, COUNT(entries));
     char longest[300];
 
     for (size_t i = 0; i < COUNT(table); i++)
         if (peer_list_find_name(l, table[i].name, strlen(table[i].name)) != table[i].rule)
-            fail_msg("%s: %d, not %d", table[i].name, peer_list_find_name(l, table[i].name, strlen(table[i].name)), table[i].rule);
+            fail_msg("%s: %d, not %d", table[i].name, peer_list_find_name(l, table[i].name, strlen(table[i].name)),
+                     table[i].rule);
     memset(longest, 'a', sizeof(longest));
     assert_int_equal(peer_list_find_name(l, longest, sizeof(longest)), -1);
     assert_int_equal(peer_list_find_name(l, longest, 253), -1);
@@ -259,12 +343,9 @@ static void addresses_have_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_are_found),
-        cmocka_unit_test(later_entries_win),
-        cmocka_unit_test(lists_are_kept_apart),
-        cmocka_unit_test(many_entries_and_hostile_names),
-        cmocka_unit_test(addresses_are_found),
-        cmocka_unit_test(host_names_are_found),
+        cmocka_unit_test(names_are_found),      cmocka_unit_test(later_entries_win),
+        cmocka_unit_test(lists_are_kept_apart), cmocka_unit_test(many_entries_and_hostile_names),
+        cmocka_unit_test(addresses_are_found),  cmocka_unit_test(host_names_are_found),
         cmocka_unit_test(addresses_have_names),
     };
 
