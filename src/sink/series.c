@@ -153,7 +153,8 @@ struct series {
     struct series *next; /* of the same family and process */
     uint32_t key;
     uint64_t value;      /* of a summary and a histogram the sum */
-    uint64_t count[];    /* summary: one; histogram: of each bucket by itself, the last one without bound */
+    uint64_t told, in;   /* ... in the last scrape that had it, and that one's number */
+    uint64_t count[];    /* summary: one; histogram: of each bucket by itself, the last one without bound; then as told */
 };
 
 /* A name and a pid, for the processes that have had both, one after the other. */
@@ -411,7 +412,7 @@ static size_t counts_of(enum kind kind)
 
 static struct series *series_add(struct series_set *s, struct group *g, enum family f, uint32_t key)
 {
-    struct series *m = xcalloc(1, sizeof(*m) + counts_of(metrics[f].kind) * sizeof(*m->count));
+    struct series *m = xcalloc(1, sizeof(*m) + 2 * counts_of(metrics[f].kind) * sizeof(*m->count));
 
     m->key = key;
     m->next = g->series[f];
@@ -435,10 +436,12 @@ static bool make_room(struct series_set *s)
     for (enum family f = 0; g->ended_at >= s->seen && f < FAMILIES; f++)
         for (struct series *m = g->series[f]; m; m = m->next) {
             struct series *to = of_overflow(s, f);
+            size_t counts = counts_of(metrics[f].kind);
+            bool known = m->in && m->in <= s->seen;
 
-            to->value += m->value;
-            for (size_t i = 0; i < counts_of(metrics[f].kind); i++)
-                to->count[i] += m->count[i];
+            to->value += m->value - (known ? m->told : 0);
+            for (size_t i = 0; i < counts; i++)
+                to->count[i] += m->count[i] - (known ? m->count[counts + i] : 0);
             s->overflowed++;
         }
     ended_remove(s, g);
@@ -648,12 +651,17 @@ static void line(struct buf *b, const char *name, const char *suffix, const stru
     buf_str(b, "} ");
 }
 
-static void tell(struct series_set *s, const struct group *g, enum family f, const struct series *m, struct buf *b)
+static void tell(struct series_set *s, const struct group *g, enum family f, struct series *m, struct buf *b)
 {
     const char *name = metrics[f].name;
     struct buf *labels = &s->scratch;
+    size_t counts = counts_of(metrics[f].kind);
     uint64_t total = 0;
 
+    m->told = m->value;
+    m->in = s->number;
+    if (counts)
+        memcpy(m->count + counts, m->count, counts * sizeof(*m->count));
     buf_reset(labels);
     buf_add(labels, g->labels, g->len);
     if (g != s->overflow)
@@ -664,7 +672,7 @@ static void tell(struct series_set *s, const struct group *g, enum family f, con
         buf_char(b, '\n');
         return;
     }
-    for (size_t i = 0; i < counts_of(metrics[f].kind); i++) {
+    for (size_t i = 0; i < counts; i++) {
         total += m->count[i];
         if (metrics[f].kind == SUMMARY)
             break;
@@ -730,18 +738,19 @@ uint64_t series_text(struct series_set *s, bool openmetrics, uint64_t now_ms, st
 {
     while (s->ended_first && s->ended_first->ended_at < s->seen && now_ms - s->ended_first->ended_ms >= SERIES_KEEP_MS)
         make_room(s);
+    s->number++;
     own_metrics(s, openmetrics, b);
     for (enum family f = 0; f < FAMILIES; f++) {
         if (!s->in_family[f])
             continue;
         head(b, f, openmetrics);
         for (const struct group *g = s->first; g; g = g->next)
-            for (const struct series *m = g->series[f]; m; m = m->next)
+            for (struct series *m = g->series[f]; m; m = m->next)
                 tell(s, g, f, m, b);
     }
     if (openmetrics)
         buf_str(b, "# EOF\n");
-    return ++s->number;
+    return s->number;
 }
 
 void series_seen(struct series_set *s, uint64_t number)
