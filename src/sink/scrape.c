@@ -37,12 +37,12 @@ enum state {
 
 struct conn {
     struct scrape *s;
-    struct conn *prev, *next; /* that moved last comes first */
-    struct event *io;
+    struct event *io;         /* NULL: there is none, and all else is garbage */
     short wants;
     int fd;
     enum state state;
-    uint64_t since, moved;    /* monotonic ms: this state, the last byte */
+    uint64_t since;           /* monotonic ms: this state */
+    uint64_t moved;           /* order of the last byte among all */
     bool used;                /* has got an answer */
     bool last;                /* is closed behind this one */
     size_t have;              /* of `head` */
@@ -61,8 +61,8 @@ struct scrape {
     unsigned port, attempts;
     bool said, loopback;
     char failure[128];
-    struct conn *first, *last;
-    size_t count;
+    uint64_t moves;
+    struct conn conns[SCRAPE_CONNECTIONS];
 };
 
 static void on_io(evutil_socket_t fd, short what, void *arg);
@@ -154,36 +154,31 @@ int scrape_bind(const struct cfg_transport *at, const char **ret_why)
 
 /* --- connections --- */
 
-static void unlink_conn(struct conn *c)
+static void moved(struct conn *c)
 {
-    struct scrape *s = c->s;
-
-    *(c->prev ? &c->prev->next : &s->first) = c->next;
-    *(c->next ? &c->next->prev : &s->last) = c->prev;
-}
-
-static void moved(struct conn *c, uint64_t now)
-{
-    struct scrape *s = c->s;
-
-    c->moved = now;
-    if (s->first == c)
-        return;
-    unlink_conn(c);
-    c->prev = NULL;
-    c->next = s->first;
-    s->first->prev = c;
-    s->first = c;
+    c->moved = ++c->s->moves;
 }
 
 static void drop(struct conn *c)
 {
-    unlink_conn(c);
-    c->s->count--;
     event_free(c->io);
+    c->io = NULL;
     close(c->fd);
     scrape_text_put(c->text);
-    free(c);
+}
+
+/* That has not moved for the longest time, or one that is free if there is. */
+static struct conn *stillest(struct scrape *s)
+{
+    struct conn *found = s->conns;
+
+    for (struct conn *c = s->conns; c < s->conns + SCRAPE_CONNECTIONS; c++) {
+        if (!c->io)
+            return c;
+        if (c->moved < found->moved)
+            found = c;
+    }
+    return found;
 }
 
 static void want(struct conn *c, short what)
@@ -192,7 +187,7 @@ static void want(struct conn *c, short what)
         return;
     if (c->wants)
         event_del(c->io);
-    event_assign(c->io, c->s->base, c->fd, what | EV_PERSIST, on_io, c);
+    event_assign(c->io, c->s->base, c->fd, (short)(what | EV_PERSIST), on_io, c);
     event_add(c->io, NULL);
     c->wants = what;
 }
@@ -511,7 +506,7 @@ static bool write_answer(struct conn *c)
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
     c->sent += (size_t)n;
-    moved(c, now_ms());
+    moved(c);
     if (c->sent == c->top_len + text)
         end_answer(c);
     return true;
@@ -529,7 +524,7 @@ static bool read_head(struct conn *c)
         if (!had)
             c->since = now_ms();
         c->have += (size_t)n;
-        moved(c, now_ms());
+        moved(c);
     }
     return !c->have || !take_request(c, n > 0 ? had : 0) || write_answer(c);
 }
@@ -552,22 +547,17 @@ static void on_io(evutil_socket_t fd, short what, void *arg)
 
 static void take(struct scrape *s, int fd)
 {
-    struct conn *c;
+    struct conn *c = stillest(s);
 
-    if (s->count == SCRAPE_CONNECTIONS)
-        drop(s->last);
-    c = xmalloc(sizeof(*c));
+    if (c->io)
+        drop(c);
     memset(c, 0, offsetof(struct conn, head)); /* the rest is large */
     c->s = s;
     c->fd = fd;
     c->io = event_new(s->base, fd, EV_READ | EV_PERSIST, on_io, c);
     if (!c->io)
         abort(); /* out of memory */
-    c->moved = now_ms();
-    c->next = s->first;
-    *(s->first ? &s->first->prev : &s->last) = c;
-    s->first = c;
-    s->count++;
+    moved(c);
     enter(c, HEAD);
     if (!read_head(c)) /* who comes with a request need not fear that others push it out */
         drop(c);
@@ -585,11 +575,7 @@ static void on_listen(evutil_socket_t fd, short what, void *arg)
             continue;
         }
         if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-            /* No descriptors or memory: until somebody has gone, or the next sweep. */
-            if (s->last)
-                drop(s->last);
-            else
-                event_del(s->listen);
+            event_del(s->listen); /* no descriptors or memory: until the next sweep */
         }
         return;
     }
@@ -645,8 +631,9 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
         listen_now(s);
     else
         event_add(s->listen, NULL);
-    for (struct conn *c = s->first, *next; c; c = next) {
-        next = c->next;
+    for (struct conn *c = s->conns; c < s->conns + SCRAPE_CONNECTIONS; c++) {
+        if (!c->io)
+            continue;
         if (now - c->since > (c->state == HEAD ? (c->used && !c->have ? IDLE_MS : FIRST_MS) : time[c->state]))
             drop(c);
     }
@@ -683,8 +670,9 @@ struct scrape *scrape_new(struct event_base *base, const struct cfg_transport *a
 
 void scrape_free(struct scrape *s)
 {
-    while (s->first)
-        drop(s->first);
+    for (struct conn *c = s->conns; c < s->conns + SCRAPE_CONNECTIONS; c++)
+        if (c->io)
+            drop(c);
     event_free(s->sweep);
     if (s->listen)
         event_free(s->listen);

@@ -774,13 +774,13 @@ void series_target(struct series_set *s, const char *name, const char *value)
     if (!*name || (*name >= '0' && *name <= '9'))
         buf_char(&clean, '_');
     for (; *name; name++)
-        buf_char(&clean, (*name >= 'a' && *name <= 'z') || (*name >= 'A' && *name <= 'Z') ||
+        buf_char(&clean, (char)((*name >= 'a' && *name <= 'z') || (*name >= 'A' && *name <= 'Z') ||
                                  (*name >= '0' && *name <= '9')
                              ? *name
-                             : '_');
+                             : '_'));
     while (clean.len >= 2 && clean.p[0] == '_' && clean.p[1] == '_') /* those are Prometheus's own */
         memmove(clean.p, clean.p + 1, --clean.len);
-    buf_printf(&found, "%s%s=\"", ",", buf_cstr(&clean));
+    buf_printf(&found, ",%s=\"", buf_cstr(&clean));
     if (!strstr(buf_cstr(&s->target), buf_cstr(&found)) &&
         strncmp(s->target.p, found.p + 1, found.len - 1) != 0)
         label(&s->target, clean.p, value, strlen(value));
