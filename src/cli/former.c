@@ -10,13 +10,12 @@
 
 const struct cli_former cli_former_commands[] = {
     {"bolton", "it was only a picture"},
-    {"daemon", "`scope history` shows the signal that ended a program; core files are the kernel's, see core(5)"},
+    {"daemon", "`scope run --backtrace --coredump` keeps what is known of a crash, `scope crash` shows it"},
     {"dash", "`scope events -f` follows a session, `scope metrics` and `scope report` sum it up"},
     {"k8s", "put `scope run --` before the command of a container to observe what runs in it"},
     {"prom", "`scope run -m prometheus://127.0.0.1:9109` is scraped by a Prometheus (docs/prometheus.md)"},
     {"rules", "`scope attach NAME --all-matches` observes what runs already, `scope run` what is started"},
     {"service", "put `scope run --` before the program in the unit's ExecStart or the init script"},
-    {"snapshot", "`scope inspect PID` shows how a process is observed"},
     {"start", "nothing has to be started: `scope run` and `scope attach` bring along what they need"},
     {"stop", "`scope detach --all` ends observing"},
     {0},

@@ -8,17 +8,6 @@
 
 #define CHUNK_BYTES ((size_t)1 << 20)
 
-struct backlog_chunk {
-    struct backlog_chunk *next;
-    size_t cap, used, done;
-    _Alignas(16) uint8_t data[];
-};
-
-static size_t entry_bytes(uint32_t size)
-{
-    return sizeof(struct backlog_entry) + (((size_t)size + 7) & ~(size_t)7);
-}
-
 static struct backlog_chunk *chunk_get(struct backlog *b, size_t need)
 {
     struct backlog_chunk *c = b->spare;
@@ -47,42 +36,23 @@ static void chunk_put(struct backlog *b, struct backlog_chunk *c)
     b->spare = c;
 }
 
-void *backlog_add(struct backlog *b, enum backlog_kind kind, void *owner, uint64_t arrival, uint32_t size)
+void backlog_grow(struct backlog *b, size_t need)
 {
-    size_t need = entry_bytes(size);
-    struct backlog_entry *e;
+    struct backlog_chunk *c = chunk_get(b, need);
 
-    if (!b->last || b->last->cap - b->last->used < need) {
-        struct backlog_chunk *c = chunk_get(b, need);
-
-        if (b->last)
-            b->last->next = c;
-        else
-            b->first = c;
-        b->last = c;
-    }
-    e = (struct backlog_entry *)(void *)(b->last->data + b->last->used);
-    *e = (struct backlog_entry){size, kind, owner, arrival};
-    b->last->used += need;
-    b->bytes += need;
-    return e + 1;
+    if (b->last)
+        b->last->next = c;
+    else
+        b->first = c;
+    b->last = c;
 }
 
-struct backlog_entry *backlog_peek(struct backlog *b, void **ret_data)
+void backlog_drop_first(struct backlog *b)
 {
-    struct backlog_entry *e;
+    struct backlog_chunk *c = b->first;
 
-    if (!b->bytes)
-        return NULL;
-    while (b->first->done == b->first->used) {
-        struct backlog_chunk *c = b->first;
-
-        b->first = c->next;
-        chunk_put(b, c);
-    }
-    e = (struct backlog_entry *)(void *)(b->first->data + b->first->done);
-    *ret_data = e + 1;
-    return e;
+    b->first = c->next;
+    chunk_put(b, c);
 }
 
 const struct backlog_entry *backlog_ahead(const struct backlog *b, struct backlog_place *at, const void **ret_data)
@@ -96,20 +66,9 @@ const struct backlog_entry *backlog_ahead(const struct backlog *b, struct backlo
     if (!at->chunk)
         return NULL;
     e = (const void *)(at->chunk->data + at->offset);
-    at->offset += entry_bytes(e->size);
+    at->offset += backlog_entry_bytes(e->size);
     *ret_data = e + 1;
     return e;
-}
-
-void backlog_pop(struct backlog *b)
-{
-    const struct backlog_entry *e = (const void *)(b->first->data + b->first->done);
-    size_t n = entry_bytes(e->size);
-
-    b->first->done += n;
-    b->bytes -= n;
-    if (!b->bytes && b->first == b->last)
-        b->first->done = b->first->used = 0;
 }
 
 void backlog_move(struct backlog *b, struct backlog *from)

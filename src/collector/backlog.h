@@ -16,6 +16,7 @@ enum backlog_kind {
     BL_ATTACH,   /* owner: struct segment *: its process starts here */
     BL_END,      /* owner: struct proc *: it has died and everything of it came before */
     BL_LEAVE,    /* data: pid_t of a process that is no longer observed */
+    BL_CRASH,    /* owner: struct crash *: tell it */
     BL_SYNC,     /* owner: struct client *: answer it */
 };
 
@@ -27,18 +28,66 @@ struct backlog_entry {
     /* data follows, 8-aligned */
 };
 
-struct backlog_chunk;
+struct backlog_chunk {
+    struct backlog_chunk *next;
+    size_t cap, used, done;
+    _Alignas(16) uint8_t data[];
+};
 
 struct backlog {
     struct backlog_chunk *first, *last, *spare;
     size_t bytes;         /* queued */
 };
 
+static inline size_t backlog_entry_bytes(uint32_t size)
+{
+    return sizeof(struct backlog_entry) + (((size_t)size + 7) & ~(size_t)7);
+}
+
+/* Of what follows, which each record passes: another chunk, with room for `need` bytes; the first one is done with. */
+void backlog_grow(struct backlog *b, size_t need);
+void backlog_drop_first(struct backlog *b);
+
 /* Appends and returns the place for `size` bytes of data. */
-void *backlog_add(struct backlog *b, enum backlog_kind kind, void *owner, uint64_t arrival, uint32_t size);
+static inline void *backlog_add(struct backlog *b, enum backlog_kind kind, void *owner, uint64_t arrival, uint32_t size)
+{
+    size_t need = backlog_entry_bytes(size);
+    struct backlog_entry *e;
+
+    if (!b->last || b->last->cap - b->last->used < need)
+        backlog_grow(b, need);
+    e = (struct backlog_entry *)(void *)(b->last->data + b->last->used);
+    *e = (struct backlog_entry){size, kind, owner, arrival};
+    b->last->used += need;
+    b->bytes += need;
+    return e + 1;
+}
+
 /* The oldest entry, or NULL. Stays valid until backlog_pop(). */
-struct backlog_entry *backlog_peek(struct backlog *b, void **ret_data);
-void backlog_pop(struct backlog *b);
+static inline struct backlog_entry *backlog_peek(struct backlog *b, void **ret_data)
+{
+    struct backlog_entry *e;
+
+    if (!b->bytes)
+        return NULL;
+    while (b->first->done == b->first->used)
+        backlog_drop_first(b);
+    e = (struct backlog_entry *)(void *)(b->first->data + b->first->done);
+    *ret_data = e + 1;
+    return e;
+}
+
+static inline void backlog_pop(struct backlog *b)
+{
+    const struct backlog_entry *e = (const void *)(b->first->data + b->first->done);
+    size_t n = backlog_entry_bytes(e->size);
+
+    b->first->done += n;
+    b->bytes -= n;
+    if (!b->bytes && b->first == b->last)
+        b->first->done = b->first->used = 0;
+}
+
 /* Appends all of `from`, which is empty then. */
 void backlog_move(struct backlog *b, struct backlog *from);
 /* Looks at those behind it, without taking them: at is {0} first. NULL at the end. */

@@ -24,6 +24,7 @@ struct parts {
     uint32_t fd_count;
     const struct rec_sites *sites;
     bool has_stat, has_status, has_usage;
+    /* From here on only what these say is there has a value: */
     struct rec_stat stat;
     int32_t status;
     struct rec_usage usage;
@@ -41,10 +42,10 @@ struct told {
     const char *name;          /* of the call */
     uint64_t time;             /* CLOCK_REALTIME ns */
     uint64_t ns;               /* duration */
-    struct parts in;
     const char *file, *file2;  /* resolved (names.h) */
     size_t file_len, file2_len;
     uint32_t plain, tail;      /* of file, as in struct name */
+    struct parts in;
 };
 
 /* Finds what is in x->r. */

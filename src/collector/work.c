@@ -3,6 +3,7 @@
 
 #include <time.h>
 
+#include "collector/crashes.h"
 #include "collector/decode.h"
 #include "collector/ends.h"
 #include "collector/life.h"
@@ -38,6 +39,9 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
     case BL_LEAVE:
         ends_leave(c, *(const pid_t *)data);
         break;
+    case BL_CRASH:
+        crashes_reached(c->crashes, e->owner);
+        break;
     case BL_SYNC:
         c->sync_done(e->owner);
         break;
@@ -47,14 +51,17 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
 /* Records of one ring in a row: what they take is measured together. */
 struct run {
     struct segment *seg; /* NULL: none; referenced */
-    unsigned records;
+    unsigned records, most;
     uint64_t since;      /* CPU time of this thread, ns: others may have had the CPU meanwhile */
 };
 #define RUN_MAX 16u
 
-static bool is_long(const struct run *r)
+/* A run isn't meant to take longer than one of usual records: measuring takes as long as a small record does. */
+static unsigned longest_run(const struct segment *seg)
 {
-    return r->records >= (r->seg && r->seg->debt_ns ? 1 : RUN_MAX);
+    uint64_t n = seg && seg->record_ns > RECORD_NS ? RUN_MAX * RECORD_NS / seg->record_ns : RUN_MAX;
+
+    return n ? (unsigned)n : 1;
 }
 
 /* Another one begins, with the records of seg (NULL: something else). Returns CLOCK_MONOTONIC ns. */
@@ -71,7 +78,7 @@ static uint64_t next_run(struct collector *c, struct run *r, struct segment *seg
         seg->refs++;
     if (r->seg)
         segment_unref(c, r->seg);
-    *r = (struct run){seg, 0, used};
+    *r = (struct run){.seg = seg, .most = longest_run(seg), .since = used};
     return now;
 }
 
@@ -84,7 +91,7 @@ bool core_process(struct collector *c, uint64_t deadline)
     while ((e = backlog_peek(&c->backlog, &data))) {
         struct segment *seg = e->kind == BL_RECORD ? e->owner : NULL;
 
-        if ((r.seg != seg || is_long(&r)) && next_run(c, &r, seg) >= deadline)
+        if ((r.seg != seg || r.records >= r.most) && next_run(c, &r, seg) >= deadline)
             break;
         r.records++;
         process_one(c, e, data);

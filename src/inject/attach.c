@@ -420,7 +420,7 @@ static int write_images(int segment, const struct texts *t, struct segment_heade
         struct rec_sites sites = {0};
         char *end;
 
-        plan_count_sites(x->plan, !!(h->mode & SEG_M_TRAFFIC), PLAN_OK, &sites.sites);
+        plan_count_sites(x->plan, !!(h->mode & SEG_M_TRAFFIC), !!(h->mode & SEG_M_CRASH), PLAN_OK, &sites.sites);
         h->images++;
         h->sites_patched += plan_sites_patched(&sites.sites);
         h->sites_left += plan_sites_refused(&sites.sites);

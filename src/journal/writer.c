@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/buf.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "journal/format.h"
 #include "journal/store.h"
@@ -32,17 +33,27 @@ struct string {
     uint32_t offset, len, hash;
 };
 
-struct shape_field {
-    const char *where; /* the name, if that can't change */
-    char *name;
-    size_t name_len;
-    enum tm_type type;
-};
-
 /* The value of the last record of that shape in this group. */
 struct last {
     uint64_t u;           /* integers, bits of a double, bool */
     uint32_t offset, len; /* of a string, or of a list's encoding */
+};
+
+/* Begins as a struct tm_field does: so both are compared at once. */
+struct shape_field {
+    const char *where; /* the name, if that can't change */
+    uint32_t unused;
+    enum tm_type type;
+    struct last last;
+};
+typedef uint64_t field_head __attribute__((vector_size(16)));
+_Static_assert(offsetof(struct tm_field, name) == offsetof(struct shape_field, where) &&
+               offsetof(struct tm_field, type) == offsetof(struct shape_field, type) &&
+               offsetof(struct shape_field, last) == sizeof(field_head), "fields begin alike");
+
+struct shape_name {
+    char *text;
+    size_t len;
 };
 
 struct text {
@@ -63,7 +74,7 @@ struct shape {
     uint64_t channel;
     size_t count_fields, mask_len; /* with the one for the text or value, bytes of a mask of all */
     struct shape_field *fields;
-    struct last *last;
+    struct shape_name *names;
 };
 
 struct process {
@@ -116,45 +127,16 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static inline uint64_t mix(uint64_t a, uint64_t b)
-{
-    __uint128_t m = (__uint128_t)(a ^ UINT64_C(0x9e3779b97f4a7c15)) * (b ^ UINT64_C(0xd6e8feb86659fd93));
-
-    return (uint64_t)m ^ (uint64_t)(m >> 64);
-}
-
-static inline uint64_t load(const char *p, size_t n)
-{
-    uint64_t v = 0;
-
-    memcpy(&v, p, n);
-    return v;
-}
-
-static inline uint64_t hash_bytes(const char *p, size_t len)
-{
-    uint64_t h = len;
-
-    if (len >= 8) {
-        for (; len > 8; len -= 8, p += 8)
-            h = mix(h, load(p, 8));
-        return mix(h, load(p + len - 8, 8));
-    }
-    if (len >= 4)
-        return mix(h, load(p, 4) << 32 | load(p + len - 4, 4));
-    return len ? mix(h, (uint64_t)(uint8_t)p[0] << 16 | (uint64_t)(uint8_t)p[len / 2] << 8 | (uint8_t)p[len - 1]) : 0;
-}
-
 static inline bool same_bytes(const char *a, const char *b, size_t len)
 {
     if (len >= 8) {
         for (; len > 8; len -= 8, a += 8, b += 8)
-            if (load(a, 8) != load(b, 8))
+            if (hash_load(a, 8) != hash_load(b, 8))
                 return false;
-        return load(a + len - 8, 8) == load(b + len - 8, 8);
+        return hash_load(a + len - 8, 8) == hash_load(b + len - 8, 8);
     }
     if (len >= 4)
-        return load(a, 4) == load(b, 4) && load(a + len - 4, 4) == load(b + len - 4, 4);
+        return hash_load(a, 4) == hash_load(b, 4) && hash_load(a + len - 4, 4) == hash_load(b + len - 4, 4);
     return !len || (a[0] == b[0] && a[len / 2] == b[len / 2] && a[len - 1] == b[len - 1]);
 }
 
@@ -391,7 +373,7 @@ static void define_process(struct journal_writer *w, struct process *p)
 
 static struct process **process_bucket(struct journal_writer *w, const struct tm_process *who)
 {
-    return &w->process_buckets[mix((uintptr_t)who, 1) % PROCESS_BUCKETS];
+    return &w->process_buckets[hash_mix((uintptr_t)who, 1) % PROCESS_BUCKETS];
 }
 
 static const struct process *find_process(struct journal_writer *w, const struct tm_process *who)
@@ -452,9 +434,37 @@ static inline bool same_text(const struct text *t, const char *now)
     return now == t->where || strcmp(now, t->copy) == 0;
 }
 
-static bool shape_fits(const struct shape *s, const struct ev_record *r)
+static inline field_head head_of(const void *field)
 {
-    const struct shape_field *known = s->fields;
+    field_head h;
+
+    memcpy(&h, field, sizeof(h));
+    return h;
+}
+
+/* Whether the fields have the types of a shape, and names that lie where it knows them: nearly always. */
+static inline bool same_heads(const struct shape_field *known, const struct tm_field *f, size_t count)
+{
+    static const struct shape_field all = {.where = (const char *)UINTPTR_MAX, .type = ~0u};
+    field_head differ = {0};
+
+    for (size_t i = 0; i < count; i++)
+        differ |= head_of(&known[i]) ^ head_of(&f[i]);
+    differ &= head_of(&all);
+    return !(differ[0] | differ[1]);
+}
+
+static bool same_fields(const struct shape *s, size_t extra, const struct ev_record *r)
+{
+    for (size_t i = 0; i < r->field_count; i++)
+        if (r->fields[i].type != s->fields[extra + i].type ||
+            strcmp(text_or_empty(r->fields[i].name), s->names[extra + i].text) != 0)
+            return false;
+    return true;
+}
+
+static inline bool shape_fits(const struct shape *s, const struct ev_record *r)
+{
     size_t extra = r->kind != EV_EVENT;
 
     if (s->kind != r->kind || s->count_fields != r->field_count + extra || s->tag_count != r->tag_count ||
@@ -462,11 +472,8 @@ static bool shape_fits(const struct shape *s, const struct ev_record *r)
         return false;
     if (r->kind == EV_METRIC && s->fields[0].type != r->value.type)
         return false;
-    known += extra;
-    for (size_t i = 0; i < r->field_count; i++)
-        if (r->fields[i].type != known[i].type ||
-            (r->fields[i].name != known[i].where && strcmp(text_or_empty(r->fields[i].name), known[i].name) != 0))
-            return false;
+    if (!same_heads(s->fields + extra, r->fields, r->field_count) && !same_fields(s, extra, r))
+        return false;
     for (size_t i = 0; i < r->tag_count; i++)
         if (strcmp(r->tags[i].name, s->tags[i].name) != 0 || strcmp(text_or_empty(r->tags[i].value), s->tags[i].value) != 0)
             return false;
@@ -475,7 +482,7 @@ static bool shape_fits(const struct shape *s, const struct ev_record *r)
 
 static uint64_t hash_text(uint64_t h, const char *text)
 {
-    return mix(h, hash_bytes(text, strlen(text)));
+    return hash_mix(h, hash_bytes(text, strlen(text)));
 }
 
 static uint64_t shape_hash(const struct ev_record *r)
@@ -483,9 +490,9 @@ static uint64_t shape_hash(const struct ev_record *r)
     uint64_t h = hash_text(hash_text(r->kind, record_source(r)), record_type(r));
 
     if (r->kind == EV_METRIC)
-        h = mix(h, r->value.type);
+        h = hash_mix(h, r->value.type);
     for (size_t i = 0; i < r->field_count; i++)
-        h = hash_text(mix(h, r->fields[i].type), text_or_empty(r->fields[i].name));
+        h = hash_text(hash_mix(h, r->fields[i].type), text_or_empty(r->fields[i].name));
     for (size_t i = 0; i < r->tag_count; i++)
         h = hash_text(hash_text(h, r->tags[i].name), text_or_empty(r->tags[i].value));
     return h;
@@ -496,12 +503,12 @@ static struct text keep_text(const struct journal_writer *w, const char *text)
     return (struct text){fixed_or_null(w, text), xstrdup(text)};
 }
 
-static void keep_field(const struct journal_writer *w, struct shape_field *to, const char *name, enum tm_type type)
+static void keep_field(const struct journal_writer *w, struct shape *s, size_t at, const char *name, enum tm_type type)
 {
-    to->where = fixed_or_null(w, name);
-    to->name = xstrdup(text_or_empty(name));
-    to->name_len = strlen(to->name);
-    to->type = type;
+    s->fields[at].where = fixed_or_null(w, name);
+    s->fields[at].type = type;
+    s->names[at].text = xstrdup(text_or_empty(name));
+    s->names[at].len = strlen(s->names[at].text);
 }
 
 static struct shape *new_shape(struct journal_writer *w, const struct ev_record *r, uint64_t hash)
@@ -520,11 +527,11 @@ static struct shape *new_shape(struct journal_writer *w, const struct ev_record 
     s->count_fields = r->field_count + extra;
     s->mask_len = (s->count_fields + 7) / 8;
     s->fields = xcalloc(s->count_fields + 1, sizeof(*s->fields));
-    s->last = xcalloc(s->count_fields + 1, sizeof(*s->last));
+    s->names = xcalloc(s->count_fields + 1, sizeof(*s->names));
     if (extra)
-        keep_field(w, s->fields, "", r->kind == EV_METRIC ? r->value.type : TM_STR);
+        keep_field(w, s, 0, "", r->kind == EV_METRIC ? r->value.type : TM_STR);
     for (size_t i = 0; i < r->field_count; i++)
-        keep_field(w, &s->fields[extra + i], r->fields[i].name, r->fields[i].type);
+        keep_field(w, s, extra + i, r->fields[i].name, r->fields[i].type);
     s->next = *bucket;
     *bucket = s;
     w->shapes_kept++;
@@ -540,10 +547,10 @@ static void free_shape(struct shape *s)
         free((char *)s->tags[i].value);
     }
     for (size_t i = 0; i < s->count_fields; i++)
-        free(s->fields[i].name);
+        free(s->names[i].text);
     free(s->tags);
     free(s->fields);
-    free(s->last);
+    free(s->names);
     free(s);
 }
 
@@ -578,8 +585,9 @@ static void define_shape(struct journal_writer *w, struct shape *s)
         add_varint(b, intern_text(w, s->tags[i].value));
     }
     for (size_t i = 0; i < s->count_fields; i++) {
-        add_varint(b, intern(w, s->fields[i].name, s->fields[i].name_len, &offset));
+        add_varint(b, intern(w, s->names[i].text, s->names[i].len, &offset));
         buf_char(b, (char)wire_types[s->fields[i].type]);
+        s->fields[i].last = (struct last){0};
     }
     end_definition(b, from);
     if (w->shape_count == w->defined_room) {
@@ -591,7 +599,6 @@ static void define_shape(struct journal_writer *w, struct shape *s)
     s->index = w->shape_count++;
     s->count = 0;
     s->channel = 0;
-    memset(s->last, 0, s->count_fields * sizeof(*s->last));
 }
 
 static struct shape *look_up_shape(struct journal_writer *w, const struct ev_record *r)
@@ -608,7 +615,7 @@ static struct shape *look_up_shape(struct journal_writer *w, const struct ev_rec
  * compared by content. */
 static struct shape *find_shape(struct journal_writer *w, const struct ev_record *r)
 {
-    uint64_t key = mix((uintptr_t)record_source(r) ^ r->field_count << 56,
+    uint64_t key = hash_mix((uintptr_t)record_source(r) ^ r->field_count << 56,
                        r->field_count ? (uintptr_t)r->fields[r->field_count - 1].name : r->kind);
     struct shape **cached = &w->shape_cache[key % SHAPE_CACHE];
 
@@ -662,8 +669,17 @@ static bool put_list(struct journal_writer *w, uint8_t **p, const struct tm_fiel
     return true;
 }
 
+/* Whether a value is certainly the last one: most are. What is left is for put_value() to see, which is not inlined so
+ * that the loop over all fields has its registers for itself (a tenth less for a record). */
+static inline bool same_value(const struct journal_writer *w, const struct tm_field *f, const struct last *l)
+{
+    if (f->type == TM_STR)
+        return f->v.str.len == l->len && same_bytes(w->strings.b.p + l->offset, f->v.str.p, l->len);
+    return f->v.u == l->u && f->type != TM_STRLIST && f->type != TM_BOOL;
+}
+
 /* Appends a value, unless it is the last one: false. */
-static inline bool put_value(struct journal_writer *w, uint8_t **p, const struct tm_field *f, struct last *l, size_t room)
+static __attribute__((noinline)) bool put_value(struct journal_writer *w, uint8_t **p, const struct tm_field *f, struct last *l, size_t room)
 {
     uint64_t v;
 
@@ -675,8 +691,8 @@ static inline bool put_value(struct journal_writer *w, uint8_t **p, const struct
         l->u = f->v.u;
         return true;
     case TM_STR:
-        v = f->v.str.p ? f->v.str.len : 0;
-        if (v == l->len && same_bytes(w->strings.b.p + l->offset, f->v.str.p, l->len))
+        v = f->v.str.len;
+        if (v == l->len && same_bytes(w->strings.b.p + l->offset, f->v.str.p, v))
             return false;
         *p = put_varint(*p, intern(w, f->v.str.p, v, &l->offset));
         l->len = (uint32_t)v;
@@ -719,34 +735,44 @@ static void put_length(struct journal_writer *w, struct shape *s, size_t from)
     memcpy(b->p + from, bytes, more + 1);
     b->len += more;
     for (size_t i = 0; i < s->count_fields; i++)
-        if (s->fields[i].type == TM_STRLIST && s->last[i].offset > from)
-            s->last[i].offset += (uint32_t)more;
+        if (s->fields[i].type == TM_STRLIST && s->fields[i].last.offset > from)
+            s->fields[i].last.offset += (uint32_t)more;
+}
+
+/* Of up to 64 fields. Returns a bit for each whose value was appended. */
+static inline uint64_t put_some(struct journal_writer *w, uint8_t **p, struct shape_field *known, const struct tm_field *f,
+                                size_t count, uint64_t bit, size_t room)
+{
+    uint64_t bits = 0;
+
+    for (const struct tm_field *end = f + count; f < end; f++, known++, bit <<= 1)
+        if (!same_value(w, f, &known->last) && put_value(w, p, f, &known->last, room))
+            bits |= bit;
+    return bits;
 }
 
 /* Values, and before them a bit for each that is there. */
 static uint8_t *put_values(struct journal_writer *w, uint8_t *p, struct shape *s, const struct ev_record *r, size_t room)
 {
-    size_t mask = (size_t)(p - (uint8_t *)w->records.b.p), done = 0;
-    struct last *last = s->last;
-    uint64_t bits = 0, bit = 1;
+    size_t mask = (size_t)(p - (uint8_t *)w->records.b.p), done = 0, extra = r->kind != EV_EVENT;
+    uint64_t bits = 0;
 
     p += s->mask_len;
-    if (r->kind != EV_EVENT) {
-        const struct tm_field text = {.type = TM_STR, .v.str = {r->text, r->text_len}};
+    if (extra) {
+        const struct tm_field text = {.type = TM_STR, .v.str = {r->text, r->text ? r->text_len : 0}};
 
-        bits = put_value(w, &p, r->kind == EV_METRIC ? &r->value : &text, last++, room);
-        bit = 2;
+        bits = put_some(w, &p, s->fields, r->kind == EV_METRIC ? &r->value : &text, 1, 1, room);
     }
-    for (size_t i = 0; i < r->field_count; i++) {
-        if (put_value(w, &p, &r->fields[i], &last[i], room))
-            bits |= bit;
-        bit <<= 1;
-        if (!bit) { /* 64 of them */
+    for (size_t i = 0, n; i < r->field_count; i += n) {
+        size_t at = (extra + i) % 64, left = r->field_count - i;
+
+        if (!at && i) { /* a word of bits is complete */
             put_u64((uint8_t *)w->records.b.p + mask + done, bits);
             done += 8;
             bits = 0;
-            bit = 1;
         }
+        n = left < 64 - at ? left : 64 - at;
+        bits |= put_some(w, &p, s->fields + extra + i, r->fields + i, n, UINT64_C(1) << at, room);
     }
     for (; done < s->mask_len; done++, bits >>= 8)
         w->records.b.p[mask + done] = (char)bits;

@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
+struct desc *fd_make(struct fd_table *t, int64_t fd)
 {
     unsigned page;
 
@@ -16,15 +16,13 @@ struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
     if (page >= t->pages) {
         unsigned pages = page + 1 + (page >= 8 ? page / 2 : 0);
 
-        if (!create || (t->budget && t->budget->pages >= FD_PAGES_MAX))
+        if (t->budget && t->budget->pages >= FD_PAGES_MAX)
             return NULL;
         t->page = xrealloc(t->page, pages, sizeof(*t->page));
         memset(t->page + t->pages, 0, (pages - t->pages) * sizeof(*t->page));
         t->pages = pages;
     }
     if (!t->page[page]) {
-        if (!create)
-            return NULL;
         if (!t->budget) {
             t->budget = xcalloc(1, sizeof(*t->budget));
             t->budget->refs = 1;

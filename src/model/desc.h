@@ -62,8 +62,17 @@ struct fd_table {
     struct fd_budget *budget; /* NULL as long as there are no pages */
 };
 
-/* The slot of fd, or NULL if there is none (create: or fd is impossible, or there are too many). */
-struct desc *fd_get(struct fd_table *t, int64_t fd, bool create);
+/* A slot for fd, made if there is none; NULL: fd is impossible, or there are too many. */
+struct desc *fd_make(struct fd_table *t, int64_t fd);
+/* The slot of fd, or NULL if there is none (create: only as with fd_make()). */
+static inline struct desc *fd_get(struct fd_table *t, int64_t fd, bool create)
+{
+    uint64_t page = (uint64_t)fd / FD_PAGE; /* of a negative number beyond all that there are */
+
+    if (page < t->pages && t->page[page])
+        return &t->page[page][(uint64_t)fd % FD_PAGE];
+    return create ? fd_make(t, fd) : NULL;
+}
 /* What there is no room for is left out. */
 void fd_table_copy(struct fd_table *to, const struct fd_table *from);
 void fd_table_free(struct model *m, struct fd_table *t);

@@ -12,7 +12,6 @@
 
 #include "model/ask.h"
 #include "model/model.h"
-#include "model/path.h"
 #include "model/procinfo.h"
 #include "protocol/protocol.h"
 
@@ -33,7 +32,7 @@ bool fds_unresolved(const struct desc *d)
     const struct file *f = d->file;
 
     return f && !(d->flags & DF_LABEL) && (f->kind == FDK_FILE || f->kind == FDK_DIR || f->kind == FDK_UNKNOWN) &&
-           !path_resolved(f->path, f->path_len);
+           !f->resolved;
 }
 
 void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns)
@@ -361,12 +360,7 @@ static struct file *same_socket(struct proc *p, int64_t fd, struct file *f)
     return f;
 }
 
-struct desc *fds_lookup(struct proc *p, int64_t fd)
-{
-    return fds_lookup_gen(p, fd, 0);
-}
-
-struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen)
+struct desc *fds_look(struct proc *p, int64_t fd, uint32_t gen)
 {
     struct desc *d = fd_get(&p->fds, fd, true);
 

@@ -11,8 +11,17 @@ void fds_close(struct proc *p, int64_t fd, const char *op, uint64_t time_ns, boo
 /* Drops a descriptor whose close was lost, without a word: what it transferred is not known. */
 void fds_forget(struct proc *p, int64_t fd);
 /* What an inherited or missed descriptor is, from /proc; never NULL unless fd is impossible. */
-struct desc *fds_lookup(struct proc *p, int64_t fd);
-struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen); /* not inherited, but of that generation */
+struct desc *fds_look(struct proc *p, int64_t fd, uint32_t gen); /* fds_lookup_gen(), where it isn't known yet */
+static inline struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen) /* not inherited, but of that generation */
+{
+    struct desc *d = fd_get(&p->fds, fd, false);
+
+    return d && d->file ? d : fds_look(p, fd, gen);
+}
+static inline struct desc *fds_lookup(struct proc *p, int64_t fd)
+{
+    return fds_lookup_gen(p, fd, 0);
+}
 /* Reads what a process that we know nothing about has open. */
 void fds_snapshot(struct proc *p, uint64_t time_ns);
 /* More about what it had open when it was attached to: close-on-exec, addresses of sockets. pidfd: of the process. */

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "model/model.h"
+#include "model/path.h"
 
 /* Files are made and dropped with each open and close: they are kept with their path buffers. */
 #define PATH_LEAST 24u /* "socket" and the like; what malloc(3) gives for less */
@@ -42,6 +43,7 @@ struct file *file_new(struct model *m, enum fd_kind kind, const char *path, size
     if (len)
         memcpy(f->path, path, len);
     f->path_len = (uint32_t)len;
+    f->resolved = path_resolved(path, len);
     return f;
 }
 

@@ -62,6 +62,7 @@ struct file {
     bool read_only;           /* as it was opened: nothing can be written through it */
     bool sink;                /* a device that isn't a terminal, such as /dev/null: nobody reads what is written to it */
     uint32_t perms, uid, gid;
+    bool resolved;            /* path_resolved() of its path */
     uint32_t path_len, path_cap;
     uint32_t plain, tail;     /* as in struct name (names.h) */
     uint64_t dev, ino;        /* ino 0: not known */

@@ -235,6 +235,8 @@ static void up(struct walk *w)
 /* No component of it is empty, `.` or `..`. */
 static bool tidy(const char *path, size_t len)
 {
+    if (path_is_plain(path, len))
+        return true;
     for (size_t i = 0; i <= len;) {
         const char *slash = memchr(path + i, '/', len - i);
         size_t n = slash ? (size_t)(slash - path) - i : len - i;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "model/ask.h"
 #include "model/model.h"
@@ -64,15 +65,6 @@ static bool look(struct proc *p, bool own, const char *path, struct rec_stat *re
     return true;
 }
 
-static uint32_t hash(const char *s, size_t len)
-{
-    uint32_t h = 2166136261u; /* FNV-1a */
-
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (unsigned char)s[i]) * 16777619u;
-    return h ^ h >> 16;
-}
-
 bool owner_lookup(struct proc *p, const char *path, size_t len, struct rec_stat *ret)
 {
     char text[PATH_MAX];
@@ -87,7 +79,7 @@ bool owner_lookup(struct proc *p, const char *path, size_t len, struct rec_stat 
         snprintf(text, sizeof(text), "%.*s", (int)len, path);
         return look(p, true, text, ret, &known);
     }
-    e = &cache[hash(path, len) & (ENTRIES - 1)];
+    e = &cache[hash_bytes(path, len) & (ENTRIES - 1)];
     if (e->len != len || !e->path || memcmp(e->path, path, len)) {
         free(e->path);
         e->path = xstrndup(path, len);

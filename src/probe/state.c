@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "state.h"
 
+#include "crash.h"
 #include "functions.h"
 #include "join.h"
 #include "ring.h"
@@ -55,6 +56,8 @@ static void thread_identify(struct process *p, struct thread *t)
         }
     }
     t->owner = p->pid;
+    if (unlikely(probe.mode & SEG_M_CRASH))
+        crash_thread(t);
 }
 
 void thread_stale(uint64_t thread_pointer)

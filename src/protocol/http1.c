@@ -4,11 +4,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
 #include "protocol/http1_parts.h"
+#include "protocol/http_name.h"
 
 static void drop_text(struct side *s)
 {
@@ -102,7 +102,7 @@ static void head_over(struct http1 *h, struct side *s, struct http_head *head, s
     s->closing |= !head->interim && (f->close || (!head->minor && !f->keep_alive) || (f->odd & ODD_FRAMING));
     if (head->response) {
         for (size_t i = 0; i < head->field_count && head->status == 101 && !upgrade_to.p; i++)
-            if (head->fields[i].name.len == 7 && !strncasecmp(head->fields[i].name.p, "upgrade", 7))
+            if (http_name_is(head->fields[i].name, "upgrade"))
                 upgrade_to = head->fields[i].value;
         http1_take_response(h, s, head, f, upgrade_to, now);
     } else {
@@ -232,10 +232,8 @@ static bool check_start(struct http1 *h, struct side *s, const char *p, size_t l
 {
     struct excess *e = s->excess;
 
-    if (!fits(h, s, http1_begins(p, len)))
-        return false;
     if (!complete)
-        return true;
+        return fits(h, s, http1_begins(p, len));
     if (e && e->in_start_line) {
         e->minor = http1_request_version(e->line, e->len);
         e->in_start_line = false;
@@ -245,6 +243,8 @@ static bool check_start(struct http1 *h, struct side *s, const char *p, size_t l
     } else if (!http1_start_line(p, len, -1, head)) {
         return false;
     }
+    if (!fits(h, s, head->response ? HTTP1_RESPONSE : HTTP1_REQUEST))
+        return false;
     learn_role(h, s, head->response);
     return true;
 }

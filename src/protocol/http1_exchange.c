@@ -12,9 +12,31 @@
 
 /* --- exchanges --- */
 
+/* Mostly an exchange is over before the next one begins, on whatever connection: that takes the same memory, and none is
+ * allocated. */
+static struct exchange only;
+static bool only_taken;
+
+static struct exchange *get_exchange(void)
+{
+    if (only_taken)
+        return xcalloc(1, sizeof(struct exchange));
+    only_taken = true;
+    only = (struct exchange){0};
+    return &only;
+}
+
+static void put_exchange(struct exchange *x)
+{
+    if (x == &only)
+        only_taken = false;
+    else
+        free(x);
+}
+
 static struct exchange *add_exchange(struct http1 *h)
 {
-    struct exchange *x = xcalloc(1, sizeof(*x));
+    struct exchange *x = get_exchange();
 
     x->totals.grpc_status = -1;
     x->alone = !h->first;
@@ -43,7 +65,7 @@ void http1_settle(struct http1 *h, struct exchange *x, uint64_t now)
     x->totals.complete = x->has_request && x->answering && !x->broken;
     if (h->sink->done && !x->handed_over)
         h->sink->done(h->owner, x->kept, &x->totals);
-    free(x);
+    put_exchange(x);
 }
 
 /* Neither the rest of its request nor a request will be told. */

@@ -2,7 +2,9 @@
 #include "protocol/http1_head.h"
 
 #include <string.h>
-#include <strings.h>
+
+#include "base/block.h"
+#include "protocol/http_name.h"
 
 #define METHOD_MAX 64u /* the longest registered one has 17 bytes */
 
@@ -51,13 +53,6 @@ static struct slice trim(const char *p, size_t len)
     return (struct slice){p, len};
 }
 
-static bool equals(struct slice s, const char *lower, size_t len)
-{
-    return s.len == len && (s.p[0] | 0x20) == lower[0] &&
-           !strncasecmp(s.p, lower, len); /* most differ in the first one */
-}
-#define EQUALS(s, literal) equals(s, literal, sizeof(literal) - 1)
-
 /* Length of a line without LF or CRLF at its end. */
 static size_t without_end(const char *line, size_t len)
 {
@@ -66,45 +61,65 @@ static size_t without_end(const char *line, size_t len)
     return len;
 }
 
-/* Odd bytes within a line, without its end. */
-static unsigned odd_bytes(const char *line, size_t len)
+/* --- many bytes at a time --- */
+
+/* The first control character from p on, or the end; what is before p, from `begin` on, may be read. */
+static inline const char *next_control(const char *begin, const char *p, const char *end)
 {
-    return (memchr(line, '\r', len) ? HTTP_ODD_LINE : 0u) | (memchr(line, 0, len) ? HTTP_ODD_NUL : 0u);
+    unsigned mask;
+
+    for (; end - p >= (ptrdiff_t)BLOCK; p += BLOCK) {
+        mask = block_mask((block)(block_load(p) < ' '));
+        if (mask)
+            return p + __builtin_ctz(mask);
+    }
+    if (end - begin >= (ptrdiff_t)BLOCK) { /* once more the bytes before it, which don't count */
+        mask = block_mask((block)(block_load(end - BLOCK) < ' ')) >> (BLOCK - (size_t)(end - p));
+        return mask ? p + __builtin_ctz(mask) : end;
+    }
+    while (p < end && (uint8_t)*p >= ' ')
+        p++;
+    return p;
 }
 
-/* Control characters, line ends included. In blocks, so that bytes are counted in bytes: many at a time. */
-static size_t count_controls(const char *p, size_t len)
+static inline unsigned odd_control(char c)
 {
-    size_t count = 0;
-
-    while (len) {
-        size_t block = len < 240 ? len : 240;
-        uint8_t n = 0;
-
-        for (size_t i = 0; i < block; i++)
-            n = (uint8_t)(n + ((uint8_t)p[i] < ' '));
-        count += n;
-        p += block;
-        len -= block;
-    }
-    return count;
+    return c == '\r' ? HTTP_ODD_LINE : !c ? HTTP_ODD_NUL : 0u;
 }
 
-/* Odd bytes within lines, of whose ends so many bytes are CR or LF. Hardly any line has other control characters; tabs
- * are looked at for nothing. */
-static unsigned odd_in_lines(const char *p, size_t len, size_t ends)
+/* Where the next line begins, or the end of the text; *ret_len: length of this one without its end. What is odd in it is
+ * added to *odd. begin: of the text. */
+static inline const char *line_end(const char *begin, const char *line, const char *end, size_t *ret_len, uint32_t *odd)
 {
-    const char *end = p + len;
-    unsigned odd = 0;
+    const char *p = line;
 
-    if (count_controls(p, len) == ends)
-        return 0;
-    for (const char *line = p, *lf; line < end; line = lf) {
-        lf = memchr(line, '\n', (size_t)(end - line));
-        lf = lf ? lf + 1 : end;
-        odd |= odd_bytes(line, without_end(line, (size_t)(lf - line)));
+    for (; (p = next_control(begin, p, end)) < end; p++) {
+        *ret_len = (size_t)(p - line);
+        if (*p == '\r' && p + 1 < end && p[1] == '\n')
+            return p + 2;
+        if (*p == '\n')
+            return p + 1;
+        *odd |= odd_control(*p);
     }
-    return odd;
+    *ret_len = (size_t)(end - line);
+    return end;
+}
+
+/* Length of the name that a line begins with. Nearly all are of letters and hyphens. end: up to where there are bytes;
+ * what follows the line isn't looked at if that is no end of a line. */
+static inline size_t name_length(const char *line, size_t len, const char *end)
+{
+    size_t n = 0;
+
+    if (end - line >= (ptrdiff_t)BLOCK) {
+        block b = block_load(line), lower = b | 0x20;
+        unsigned mask = block_mask((block)((lower >= 'a') & (lower <= 'z')) | (block)(b == '-'));
+
+        n = (size_t)__builtin_ctz(~mask);
+    }
+    while (n < len && token_char[(uint8_t)line[n]])
+        n++;
+    return n;
 }
 
 /* --- start lines --- */
@@ -196,10 +211,7 @@ static bool request_line(const char *line, size_t len, int minor, struct http_he
 
 bool http1_start_line(const char *line, size_t len, int minor, struct http_head *head)
 {
-    size_t all = len;
-
-    len = without_end(line, len);
-    head->odd |= odd_in_lines(line, all, all - len);
+    line_end(line, line, line + len, &len, &head->odd);
     return len > 4 && !memcmp(line, "HTTP/", 5) ? status_line(line, len, head) : request_line(line, len, minor, head);
 }
 
@@ -235,20 +247,32 @@ bool http1_unmistakable(const char *line, size_t len, struct http_head *head)
 
 /* --- fields --- */
 
+/* Whether it is nothing but the digits of a number. */
+static bool is_number(struct slice s, int64_t *ret)
+{
+    int64_t n = 0;
+
+    for (size_t i = 0; i < s.len; i++)
+        if (!is_digit(s.p[i]) || __builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, s.p[i] - '0', &n))
+            return false;
+    *ret = n;
+    return s.len > 0;
+}
+
 /* Digits, or the same number several times as a list (RFC 9110, section 8.6). */
 static void add_length(struct http1_framing *f, struct slice value)
 {
     const char *p = value.p, *end = p + value.len;
+    int64_t length = 0;
 
+    if (!f->has_length && is_number(value, &f->length)) {
+        f->has_length = true;
+        return;
+    }
     do {
         const char *comma = memchr(p, ',', (size_t)(end - p));
-        struct slice part = trim(p, (size_t)((comma ? comma : end) - p));
-        int64_t length = 0;
-        bool number = part.len > 0;
+        bool number = is_number(trim(p, (size_t)((comma ? comma : end) - p)), &length);
 
-        for (size_t i = 0; i < part.len && number; i++)
-            number = is_digit(part.p[i]) && !__builtin_mul_overflow(length, 10, &length) &&
-                     !__builtin_add_overflow(length, part.p[i] - '0', &length);
         if (!number || (f->has_length && f->length != length))
             f->odd |= HTTP_ODD_LENGTHS;
         f->has_length = true;
@@ -279,7 +303,7 @@ static void add_codings(struct http1_framing *f, struct slice list)
             continue;
         if (f->chunked)
             f->odd |= HTTP_ODD_CODING;
-        f->chunked = EQUALS(coding, "chunked");
+        f->chunked = http_name_is(coding, "chunked");
     }
 }
 
@@ -288,26 +312,26 @@ static void add_options(struct http1_framing *f, struct slice list)
     while (list.len) {
         struct slice option = next_member(&list);
 
-        f->close |= EQUALS(option, "close");
-        f->keep_alive |= EQUALS(option, "keep-alive");
+        f->close |= http_name_is(option, "close");
+        f->keep_alive |= http_name_is(option, "keep-alive");
     }
 }
 
-static uint8_t field_of(struct slice name)
+static inline __attribute__((always_inline)) uint8_t field_of(struct slice name)
 {
     switch (name.len) {
     case 4:
-        return EQUALS(name, "host") ? FIELD_HOST : FIELD_OTHER;
+        return http_name_is(name, "host") ? FIELD_HOST : FIELD_OTHER;
     case 6:
-        return EQUALS(name, "expect") ? FIELD_EXPECT : FIELD_OTHER;
+        return http_name_is(name, "expect") ? FIELD_EXPECT : FIELD_OTHER;
     case 7:
-        return EQUALS(name, "upgrade") ? FIELD_UPGRADE : FIELD_OTHER;
+        return http_name_is(name, "upgrade") ? FIELD_UPGRADE : FIELD_OTHER;
     case 10:
-        return EQUALS(name, "connection") ? FIELD_CONNECTION : FIELD_OTHER;
+        return http_name_is(name, "connection") ? FIELD_CONNECTION : FIELD_OTHER;
     case 14:
-        return EQUALS(name, "content-length") ? FIELD_LENGTH : FIELD_OTHER;
+        return http_name_is(name, "content-length") ? FIELD_LENGTH : FIELD_OTHER;
     case 17:
-        return EQUALS(name, "transfer-encoding") ? FIELD_CODING : FIELD_OTHER;
+        return http_name_is(name, "transfer-encoding") ? FIELD_CODING : FIELD_OTHER;
     default:
         return FIELD_OTHER;
     }
@@ -331,7 +355,7 @@ static void add_value(struct http1_framing *f, struct slice value)
         f->upgrade = true;
         break;
     case FIELD_EXPECT:
-        f->expect |= EQUALS(value, "100-continue");
+        f->expect |= http_name_is(value, "100-continue");
         break;
     default:
         break;
@@ -347,28 +371,30 @@ void http1_fields_end(struct http1_framing *f)
     f->odd |= HTTP_ODD_LENGTHS;
 }
 
-/* len: without the end of the line. Odd bytes within it are not looked for. */
-static bool field_line(const char *line, size_t len, struct http1_framing *f, struct http_field *field, bool *folded)
+/* A line that continues the one before. len: without the end of the line. */
+static void folded_line(const char *line, size_t len, struct http1_framing *f, struct slice *value)
 {
-    size_t name;
+    f->odd |= HTTP_ODD_FOLD;
+    *value = trim(line, len);
+    if (!value->len)
+        return;
+    /* Whoever joins the lines gets a number with a space in it. */
+    if (f->last == FIELD_LENGTH && !f->no_length)
+        f->odd |= HTTP_ODD_LENGTHS;
+    else
+        add_value(f, *value);
+}
 
-    *folded = is_space(line[0]);
-    if (*folded) {
-        f->odd |= HTTP_ODD_FOLD;
-        field->value = trim(line, len);
-        if (!field->value.len)
-            return true;
-        /* Whoever joins the lines gets a number with a space in it. */
-        if (f->last == FIELD_LENGTH && !f->no_length)
-            f->odd |= HTTP_ODD_LENGTHS;
-        else
-            add_value(f, field->value);
-        return true;
-    }
-    http1_fields_end(f);
-    name = token_length(line, len);
+/* len: without the end of the line; name: length of its name. Odd bytes within it are not looked for. */
+static inline __attribute__((always_inline)) bool field_line(const char *line, size_t len, size_t name,
+                                                             struct http1_framing *f, struct http_field *field)
+{
+    const char *value;
+
+    if (f->no_length)
+        http1_fields_end(f);
     field->name = (struct slice){line, name};
-    if (name == len || line[name] != ':' || !name) {
+    if (__builtin_expect(name == len || line[name] != ':' || !name, 0)) {
         const char *colon = memchr(line, ':', len);
 
         f->odd |= HTTP_ODD_LINE;
@@ -378,62 +404,75 @@ static bool field_line(const char *line, size_t len, struct http1_framing *f, st
         name = (size_t)(colon - line);
         field->name = trim(line, name);
     }
-    field->value = trim(line + name + 1, len - name - 1);
+    value = line + name + 1;
+    value += value < line + len && *value == ' ';
+    field->value = trim(value, (size_t)(line + len - value));
     f->last = field_of(field->name);
-    add_value(f, field->value);
+    if (f->last != FIELD_OTHER)
+        add_value(f, field->value);
     return true;
 }
 
 bool http1_field_line(const char *line, size_t len, struct http1_framing *f, struct http_field *field, bool *folded)
 {
-    len = without_end(line, len);
-    f->odd |= odd_bytes(line, len);
-    return field_line(line, len, f, field, folded);
+    line_end(line, line, line + len, &len, &f->odd);
+    *folded = is_space(line[0]);
+    if (!*folded)
+        return field_line(line, len, name_length(line, len, line + len), f, field);
+    folded_line(line, len, f, &field->value);
+    return true;
+}
+
+/* The value, as sent, goes on to where this line's ends. */
+static void join(struct slice *value, struct slice more)
+{
+    if (!value->len)
+        *value = more;
+    else if (more.len)
+        value->len = (size_t)(more.p + more.len - value->p);
 }
 
 size_t http1_parse_fields(const char *p, size_t len, struct http_head *head, struct http_field *fields,
                           struct http1_framing *f)
 {
-    const char *end = p + len, *line = p;
+    const char *end = p + len, *line = p, *next;
+    struct http_field *field = fields, *last = NULL; /* that a folded line continues */
+    struct http_field beyond;                        /* those there is no room for */
     const struct http_field *host = NULL;
-    size_t count = 0, ends = 0;
-    bool last_kept = false, over = false;
+    bool over = false;
 
-    while (line < end && !over) {
-        const char *lf = memchr(line, '\n', (size_t)(end - line)), *next = lf ? lf + 1 : end;
-        size_t all = (size_t)(next - line), text = without_end(line, all);
-        struct http_field field;
-        bool folded;
+    for (; line < end && !over; line = next) {
+        bool room = field < fields + HTTP_FIELDS_MAX;
+        size_t text, name;
 
-        ends += all - text;
-        if (lf && !text) {
+        next = line_end(p, line, end, &text, &f->odd);
+        if (!text) {
             over = true;
-        } else if (!field_line(line, text, f, &field, &folded)) {
-            last_kept = false;
-        } else if (folded) { /* the value, as sent, goes on to where this line's ends */
-            struct slice *value = &fields[count - (count > 0)].value;
+            continue;
+        }
+        name = name_length(line, text, end);
+        if (!name && is_space(*line)) {
+            struct slice more;
 
-            if (last_kept && !value->len)
-                *value = field.value;
-            else if (last_kept && field.value.len)
-                value->len = (size_t)(field.value.p + field.value.len - value->p);
-            else if (!last_kept && !count)
+            folded_line(line, text, f, &more);
+            if (last)
+                join(&last->value, more);
+            else if (field == fields)
                 f->odd |= HTTP_ODD_LINE;
-        } else if (count < HTTP_FIELDS_MAX) {
+        } else if (!field_line(line, text, name, f, room ? field : &beyond)) {
+            last = NULL;
+        } else if (room) {
             if (f->last == FIELD_HOST && !host)
-                host = &fields[count];
-            fields[count++] = field;
-            last_kept = true;
+                host = field;
+            last = field++;
         } else {
             head->cut = true;
-            last_kept = false;
+            last = NULL;
         }
-        line = next;
     }
-    f->odd |= odd_in_lines(p, (size_t)(line - p), ends);
     if (host)
         head->host = host->value;
     head->fields = fields;
-    head->field_count = count;
+    head->field_count = (size_t)(field - fields);
     return over ? (size_t)(line - p) : 0;
 }

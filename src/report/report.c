@@ -17,7 +17,6 @@
 #include "model/diag.h"
 #include "model/fds.h"
 #include "model/model.h"
-#include "model/path.h"
 #include "model/procinfo.h"
 #include "report/fields.h"
 #include "report/pipeline.h"
@@ -280,8 +279,16 @@ static const char *proto_name(const struct sock *s)
     }
 }
 
-/* inet_ntop(3) goes through printf, which shows where each event has two of them. */
-static size_t ipv4_text(const uint8_t *b, char *to)
+/* Texts of addresses that were told lately: of a connection's two each event has both, and making them is dearer than
+ * all that is found out about it. */
+static struct {
+    in_addr_t address;
+    uint32_t len; /* 0: none */
+    char text[INET_ADDRSTRLEN];
+} ipv4_texts[256];
+
+/* inet_ntop(3) goes through printf. */
+static uint32_t make_ipv4_text(const uint8_t *b, char *to)
 {
     const char *start = to;
 
@@ -294,14 +301,29 @@ static size_t ipv4_text(const uint8_t *b, char *to)
         *to++ = '.';
     }
     to[-1] = 0;
-    return (size_t)(to - 1 - start);
+    return (uint32_t)(to - 1 - start);
+}
+
+static size_t ipv4_text(const void *address, char to[INET_ADDRSTRLEN])
+{
+    uint32_t a;
+    size_t at;
+
+    memcpy(&a, address, sizeof(a));
+    at = (a * UINT32_C(0x9e3779b1)) >> 24;
+    if (ipv4_texts[at].address != a || !ipv4_texts[at].len) {
+        ipv4_texts[at].address = a;
+        ipv4_texts[at].len = make_ipv4_text(address, ipv4_texts[at].text);
+    }
+    memcpy(to, ipv4_texts[at].text, INET_ADDRSTRLEN);
+    return ipv4_texts[at].len;
 }
 
 size_t report_address(const union address *a, char text[INET6_ADDRSTRLEN], unsigned *ret_port)
 {
     if (a->family == AF_INET) {
         *ret_port = ntohs(a->in.sin_port);
-        return ipv4_text((const uint8_t *)&a->in.sin_addr, text);
+        return ipv4_text(&a->in.sin_addr, text);
     }
     if (a->family != AF_INET6)
         return 0;
@@ -722,7 +744,7 @@ enum fd_want report_wants(const struct proc *p, const struct desc *d)
     if (f->kind != FDK_FILE && f->kind != FDK_PIPE && f->kind != FDK_UNKNOWN && f->kind != FDK_OTHER)
         return FDW_NONE;
     name = fds_name(d, &len);
-    return path_resolved(name, len) && p->pl->event[CFG_EW_FILE] &&
+    return f->resolved && !(d->flags & DF_LABEL) && p->pl->event[CFG_EW_FILE] &&
            telemetry_wants_event(p->pl->tm, CFG_EW_FILE, name, len) ? FDW_CAPTURE : FDW_NONE;
 }
 

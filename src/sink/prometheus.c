@@ -175,14 +175,15 @@ static void sink_sample(struct sink *s, const struct tm_process *who, const stru
     series_sample(endpoint_of(s)->series, who, sample);
 }
 
-/* What isn't a sample: losses. A program's own metrics have names and types that may contradict each other. */
+/* What isn't a sample: losses. A program's own metrics have names and types that may contradict each other. What other
+ * sinks of the same metrics need has been here as samples. */
 static enum sink_result sink_write(struct sink *s, const struct ev_record *r)
 {
     static const char captured[] = "statsd_metric";
 
     if (r->text)
         series_lost(endpoint_of(s)->series, captured, sizeof(captured) - 1, 1);
-    for (size_t i = 0; !r->text && i < r->field_count; i++)
+    for (size_t i = 0; !r->text && strcmp(r->name, "scope.lost") == 0 && i < r->field_count; i++)
         if (strcmp(r->fields[i].name, "kind") == 0)
             series_lost(endpoint_of(s)->series, r->fields[i].v.str.p, r->fields[i].v.str.len, (uint64_t)r->value.v.i);
     return SINK_TAKEN;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -113,16 +114,13 @@ bool filter_match(const struct filter *f, const char *text, size_t len)
 
 bool filter_match_name(struct filter *f, const char *text, size_t len)
 {
-    uint32_t hash = 2166136261u; /* FNV-1a */
     struct slot *s;
 
     if (f->all)
         return true;
     if (len > CACHE_NAME)
         return filter_match(f, text, len);
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (unsigned char)text[i]) * 16777619u;
-    s = &f->cache[(hash ^ hash >> 15) % CACHE_SLOTS];
+    s = &f->cache[hash_bytes(text, len) % CACHE_SLOTS];
     if (!s->used || s->len != len || memcmp(s->name, text, len) != 0) {
         s->match = filter_match(f, text, len);
         s->used = true;

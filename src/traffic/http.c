@@ -9,6 +9,7 @@
 #include "protocol/grpc.h"
 #include "protocol/http1.h"
 #include "protocol/http2.h"
+#include "protocol/http_name.h"
 #include "telemetry/filter.h"
 #include "traffic/protocols.h"
 
@@ -48,6 +49,7 @@ struct kept {
     struct held *held;   /* its response, NULL: none, or it was told */
     enum proto_dir dir;  /* from client to server */
     uint64_t first_ns;
+    size_t size;       /* bytes of it; 0: that isn't known, it isn't used again */
     size_t target_len; /* for metrics: without query */
     const char *target;
     int64_t length;
@@ -103,6 +105,19 @@ static bool is(const struct slice *name, const char *word)
     return name->len == len && (name->p[0] | 0x20) == word[0] && !strncasecmp(name->p, word, len);
 }
 
+/* Names that what is told of a header field has, where it has one of ours. No header field is told under such a name
+ * (told_otherwise()), so they are known by their addresses. */
+static const char client_ip[] = "http_client_ip", user_agent[] = "http_user_agent", x_appscope[] = "x-appscope",
+                  trace_id[] = "trace_id", parent_id[] = "parent_id";
+
+static bool said(const struct fields *f, const char *name)
+{
+    for (const struct tm_field *field = f->f, *end = f->f + f->n; field < end; field++)
+        if (field->name == name)
+            return true;
+    return false;
+}
+
 /* Names of header fields don't depend on case. */
 static bool taken(const struct fields *f, const char *name, size_t len)
 {
@@ -119,10 +134,10 @@ INLINE void add_given(struct fields *f, const char *name, struct slice value)
         add_mem(f, name, 0, value.p, value.len);
 }
 
-/* The first of that name stays. */
+/* The first of that name, one of the above, stays. */
 INLINE void add_once(struct fields *f, const char *name, struct slice value)
 {
-    if (value.p && !taken(f, name, strlen(name)))
+    if (value.p && !said(f, name))
         add_mem(f, name, 0, value.p, value.len);
 }
 
@@ -162,8 +177,8 @@ static void add_trace(struct fields *f, struct slice v)
     if (v.len < 55 || (v.len > 55 && (!memcmp(v.p, "00", 2) || v.p[55] != '-')) || v.p[2] != '-' || v.p[35] != '-' ||
         v.p[52] != '-' || !memcmp(v.p, "ff", 2) || !hex(v.p + 3, 32) || !hex(v.p + 36, 16))
         return;
-    add_once(f, "trace_id", (struct slice){v.p + 3, 32});
-    add_once(f, "parent_id", (struct slice){v.p + 36, 16});
+    add_once(f, trace_id, (struct slice){v.p + 3, 32});
+    add_once(f, parent_id, (struct slice){v.p + 36, 16});
 }
 
 /* A header field of the request says who the client is, or the proxy in front of it, by a PROXY header. */
@@ -174,7 +189,7 @@ static void add_client(struct fields *f, const struct stream *s, char text[INET6
     size_t len = client ? report_address(client, text, &port) : 0;
 
     if (len)
-        add_once(f, "http_client_ip", (struct slice){text, len});
+        add_once(f, client_ip, (struct slice){text, len});
 }
 
 /* What is told anyway, under a name of ours, is not told under its own as well; nor may a header field be taken for one of
@@ -203,13 +218,13 @@ static void add_headers(struct fields *f, const struct pipeline *pl, const struc
 
         if (h->name.len < 10 || h->name.len > 15)
             continue;
-        if (is(&h->name, "user-agent"))
-            add_once(f, "http_user_agent", h->value);
-        else if (is(&h->name, "x-forwarded-for"))
-            add_once(f, "http_client_ip", h->value);
-        else if (is(&h->name, "x-appscope"))
-            add_once(f, "x-appscope", h->value);
-        else if (!head->response && is(&h->name, "traceparent"))
+        if (http_name_is(h->name, "user-agent"))
+            add_once(f, user_agent, h->value);
+        else if (http_name_is(h->name, "x-forwarded-for"))
+            add_once(f, client_ip, h->value);
+        else if (http_name_is(h->name, "x-appscope"))
+            add_once(f, x_appscope, h->value);
+        else if (!head->response && http_name_is(h->name, "traceparent"))
             add_trace(f, h->value);
     }
     for (size_t i = 0; pl->headers && i < head->field_count; i++) {
@@ -316,14 +331,45 @@ static void copy_fields(struct tm_field *copy, char *texts, const struct fields 
     }
 }
 
+/* One that isn't needed any more stays for the next request: mostly a response follows its request before another one
+ * comes, so that none costs an allocation. */
+#define SPARE_LEAST 512u
+#define SPARE_MOST 4096u
+static struct kept *spare;
+
+static struct kept *get_kept(size_t size)
+{
+    struct kept *k = spare;
+
+    if (!k || k->size < size) {
+        size = size < SPARE_LEAST ? SPARE_LEAST : size;
+        k = xmalloc(size);
+        k->size = size;
+    } else {
+        spare = NULL;
+    }
+    return k;
+}
+
+static void put_kept(struct kept *k)
+{
+    if (!k || !k->size || k->size > SPARE_MOST || (spare && spare->size >= k->size)) {
+        free(k);
+        return;
+    }
+    free(spare);
+    spare = k;
+}
+
 static struct kept *keep(const struct http_head *head, const struct fields *f, const struct buf *names)
 {
     struct slice target = target_of_metrics(head->target);
-    struct kept *k = xmalloc(sizeof(struct kept) + f->n * sizeof(struct tm_field) + target.len + text_size(f, names));
+    struct kept *k = get_kept(sizeof(*k) + f->n * sizeof(*k->fields) + target.len + text_size(f, names));
     char *to;
 
     /* A server pushes what its client would have asked for, and answers it. */
-    *k = (struct kept){.dir = head->pushed ? proto_other(head->dir) : head->dir,
+    *k = (struct kept){.size = k->size,
+                       .dir = head->pushed ? proto_other(head->dir) : head->dir,
                        .first_ns = head->first_ns,
                        .length = head->content_length,
                        .count = f->n,
@@ -515,7 +561,7 @@ static void response_event(struct stream *s, const struct http_head *head, struc
     for (size_t i = k ? k->first : 0; k && i < k->count; i++)
         add_field(&f, &k->fields[i]);
     add_headers(&f, s->p->pl, head, &names, &line);
-    if (has_length(head) && !taken(&f, "http_response_content_length", 28))
+    if (has_length(head))
         add_int(&f, "http_response_content_length", 0, head->content_length);
     if (head->major >= 2)
         add_uint(&f, "http_stream", 0, head->stream);
@@ -572,7 +618,7 @@ static void *on_response(void *stream, const struct http_head *head, void *kept,
     response_metrics(s, head, k, duration_ns);
     if (k->held || head->status == 101) /* an upgrade to HTTP/2 goes on with the request */
         return k;
-    free(k);
+    put_kept(k);
     return NULL;
 }
 
@@ -613,7 +659,7 @@ static void on_done(void *stream, void *kept, const struct http_totals *totals)
     }
     if (totals->late_odd && s->p && s->p->pl->ev_http_note)
         note_ambiguities(s, totals);
-    free(k);
+    put_kept(k);
 }
 
 /* --- the rows --- */
