@@ -29,13 +29,14 @@ TEST_PACKAGES="musl-tools gcc-multilib libcmocka-dev python3-jsonschema clang cl
   bash dash busybox-static findutils perl ed vim sqlite3 mawk tar gzip xz-utils
   nginx-light|nginx apache2 apache2-utils redis-server redis-tools haproxy postgresql
   openssh-server openssh-client nodejs default-jdk-headless golang-go wrk rustc
-  bubblewrap runc sudo nghttp2-client nghttp2-server tshark libnss3-tools python3-pycurl python3-requests"
+  bubblewrap runc sudo nghttp2-client nghttp2-server tshark libnss3-tools python3-pycurl python3-requests
+  prometheus python3-prometheus-client"
 
 # Comes with Node.js where that is not Debian's own.
 command -v npm >/dev/null 2>&1 || TEST_PACKAGES="$TEST_PACKAGES npm"
 
 # Servers among them, by the name of their service.
-SERVICES="nginx apache2 redis-server haproxy postgresql ssh"
+SERVICES="nginx apache2 redis-server haproxy postgresql ssh prometheus"
 
 die()
 {

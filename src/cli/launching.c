@@ -25,6 +25,7 @@
 #include "inject/attach.h"
 #include "inject/launch.h"
 #include "output/log_link.h"
+#include "sink/scrape.h"
 #include "wire/join.h"
 
 /* A collector waits this long for a first or next process. Long enough for a slow start (a big program from a slow
@@ -58,7 +59,7 @@ const struct cli_option cli_run_options[] = {
     {"metricprefix", "TEXT", "Put before the name of every StatsD metric", NULL, 0, false, false},
     {"metricdest", "DEST",
      "Where metrics go: tcp://HOST:PORT, udp://HOST:PORT, tls://HOST:PORT, unix://PATH, "
-     "unix://@NAME, file:///PATH",
+     "unix://@NAME, file:///PATH, prometheus://HOST:PORT",
      NULL, 'm', false, false},
     {"eventdest", "DEST", "Where events go, in the same forms", NULL, 'e', false, false},
     {"nobreaker", NULL, "Ask Cribl not to break events (SCOPE_CRIBL_NO_BREAKER=true)", NULL, 'n', false, false},
@@ -761,7 +762,9 @@ static int save_session(struct session *s, struct config_sources *config, const 
         free(yml);
     s->event_dest = c->event.enable ? transport_text(c, true) : NULL;
     s->metric_dest = c->metric.enable ? transport_text(c, false) : NULL;
-    s->metric_format = xstrdup(c->metric.format == CFG_STATSD && c->metric.transport.type != CFG_JOURNAL ? "statsd" : "ndjson");
+    s->metric_format = xstrdup(c->metric.transport.type == CFG_PROMETHEUS ? "prometheus"
+                               : c->metric.format == CFG_STATSD && c->metric.transport.type != CFG_JOURNAL ? "statsd"
+                                                                                                          : "ndjson");
     s->payload_dir = xstrdup(c->payload.dir);
     config_free(c);
     if (rc == 0 && (rc = session_save(s, -1)) < 0)
@@ -818,6 +821,26 @@ static void warn_cribl(const struct args *a, const struct config_sources *config
     config_free(c);
 }
 
+/* The program runs, whatever becomes of its metrics; but who starts it can still choose another port. */
+static void warn_prometheus(const struct config_sources *config)
+{
+    struct config *c = config_for(config, NULL);
+    const struct cfg_transport *at = &c->metric.transport;
+    const char *why = "";
+
+    if (c->metric.enable && at->type == CFG_PROMETHEUS) {
+        int fd = scrape_bind(at, &why);
+
+        if (fd >= 0) {
+            close(fd);
+        } else {
+            cli_error("metrics can't be scraped at %s port %s: %s", at->host, at->port, why);
+            cli_hint("it is tried again each second; port 0 is any that is free, and `scope history` tells which");
+        }
+    }
+    config_free(c);
+}
+
 /* The user's scope.yml, if one is named, and the environment. -errno after a message. */
 static int add_sources(const struct args *a, struct config_sources *config, struct buf *problems)
 {
@@ -834,6 +857,7 @@ static int add_sources(const struct args *a, struct config_sources *config, stru
     }
     config_add_environ(config, (const char *const *)environ, quiet_problem, problems);
     warn_cribl(a, config);
+    warn_prometheus(config);
     return 0;
 }
 

@@ -626,16 +626,22 @@ static void update_session(struct loop *l)
 {
     struct session *s = l->c.opt->session;
     struct tm_stats sum = {0};
+    const char *url = NULL;
 
     for (const struct pipeline *pl = l->c.pipelines.first; pl; pl = pl->next) {
         struct tm_stats t;
 
         telemetry_stats(pl->tm, &t);
+        url = telemetry_metric_url(pl->tm); /* at last that of the first program */
         sum.events += t.events;
         sum.metrics += t.metrics;
         sum.held_back += t.held_back;
         sum.lost_queue += t.lost_queue;
         sum.lost_destination += t.lost_destination;
+    }
+    if (url && s->metric_dest && strcmp(s->metric_dest, url) != 0) {
+        free(s->metric_dest);
+        s->metric_dest = xstrdup(url);
     }
     if (!l->c.root_ended && l->c.root_pidfd >= 0 && pi_exit_status(l->c.root_pidfd, 0, &l->c.root_status))
         l->c.root_ended = l->c.root_known = true; /* it wasn't observed, or not to its end */
@@ -717,6 +723,15 @@ static void on_save(evutil_socket_t fd, short what, void *arg)
 
 /* --- turns --- */
 
+/* Somebody fetches metrics from time to time, and doesn't know the last ones yet. */
+static bool awaited(const struct collector *c)
+{
+    for (const struct pipeline *pl = c->pipelines.first; pl; pl = pl->next)
+        if (telemetry_awaited(pl->tm, c->alone_since / MS))
+            return true;
+    return false;
+}
+
 /* Those who read the session and wait for a destination that takes nothing get their answer at the end, too: however
  * many come one after the other, they don't put it off. */
 static bool clients_can_wait(const struct loop *l)
@@ -733,7 +748,8 @@ static bool finished(const struct loop *l)
 
     return !c->model.procs && !c->segments && !c->backlog.bytes && root_gone(c) && clients_can_wait(l) &&
            !planner_busy(l->planner) && !tracer_busy(l->tracer) && !crashes_busy(c->crashes) && c->alone_since &&
-           clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS && gone(l->starter_pidfd);
+           clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS && gone(l->starter_pidfd) &&
+           !awaited(c);
 }
 
 /* Joining processes: looked for each turn, and waited for if the next one is far (wire/join.h). */

@@ -17,7 +17,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum cfg_transport_type { CFG_UDP, CFG_TCP, CFG_UNIX, CFG_FILE, CFG_EDGE, CFG_JOURNAL };
+enum cfg_transport_type { CFG_UDP, CFG_TCP, CFG_UNIX, CFG_FILE, CFG_EDGE, CFG_JOURNAL, CFG_PROMETHEUS };
+#define PROMETHEUS_PORT "9109" /* unless another one is configured */
 enum cfg_buffering { CFG_BUFFER_LINE, CFG_BUFFER_FULL };
 enum cfg_format { CFG_STATSD, CFG_NDJSON };
 enum cfg_loglevel { CFG_LOG_TRACE, CFG_LOG_DEBUG, CFG_LOG_INFO, CFG_LOG_WARNING, CFG_LOG_ERROR, CFG_LOG_NONE };
@@ -30,7 +31,7 @@ struct cfg_tls {
 
 struct cfg_transport {
     enum cfg_transport_type type;
-    char *host, *port;         /* udp, tcp; never NULL there. IPv6 addresses have no brackets */
+    char *host, *port;         /* udp, tcp, prometheus (where to listen); never NULL there. IPv6 without brackets */
     char *path;                /* unix ("@name" is abstract), file ("stdout", "stderr" too), journal; absolute, not NULL */
     enum cfg_buffering buffering;
     struct cfg_tls tls;
@@ -207,7 +208,7 @@ void config_print_yaml(const struct config_sources *, FILE *, bool origins);
  * malloc'ed compact JSON. */
 char *config_to_json(const struct config *);
 
-/* Parses a destination URL (docs/config.md): udp:// tcp:// tls:// unix:// file:// journal:// edge, IPv6 in brackets,
+/* Parses a destination URL (docs/config.md): udp:// tcp:// tls:// unix:// file:// journal:// prometheus:// edge, IPv6 in brackets,
  * bare paths and host:port as the command-line flags take them. Returns 0 or -EINVAL with *ret_error set to
  * static text. */
 int cfg_transport_parse(const char *url, bool flag_syntax, struct cfg_transport *ret, const char **ret_error);

@@ -51,6 +51,12 @@ static void transport(struct buf *b, const char *path, const struct cfg_transpor
         text(b, "cacertpath", t->tls.cacertpath);
         buf_char(b, '}');
         break;
+    case CFG_PROMETHEUS:
+        buf_char(b, ',');
+        text(b, "host", t->host);
+        buf_char(b, ',');
+        text(b, "port", t->port);
+        break;
     case CFG_FILE:
         buf_char(b, ',');
         text(b, "path", t->path);

@@ -218,6 +218,13 @@ static void check_transport(const struct key *k, const struct merged *m, struct 
         }
         free(value);
     }
+    if (t->host && *t->host && t->port && *t->port && *transport_remark(t)) {
+        char *shown = xasprintf("%s%s", prefix, k->path);
+        const struct origin *o = m->key_from[key_index(type)];
+
+        report(r, o && o->kind == FROM_FILE ? o->line : 0, shown, true, "%s", transport_remark(t));
+        free(shown);
+    }
 }
 
 void check_merged(struct config_sources *s, const struct layer *added, const struct layer *custom, struct reporter *r,

@@ -498,6 +498,18 @@ static void fill_transports(struct config *cfg)
     }
 }
 
+/* That of other types is where StatsD is. */
+static void set_prometheus_port(struct merged *m)
+{
+    const struct origin *from = m->key_from[key_index(key_find("metric.transport.port"))];
+    struct cfg_transport *t = &m->cfg->metric.transport;
+
+    if (t->type != CFG_PROMETHEUS || (from && from->kind != FROM_DEFAULT))
+        return;
+    free(t->port);
+    t->port = xstrdup(PROMETHEUS_PORT);
+}
+
 static void begin(struct state *st, const struct config_sources *s, const struct cfg_process *proc, struct merged *ret)
 {
     *st = (struct state){.s = s, .proc = proc, .m = ret};
@@ -527,6 +539,7 @@ static void apply_sources(struct state *st)
 static void end(struct state *st)
 {
     free_protocol(&st->protocol);
+    set_prometheus_port(st->m);
     finish_paths(st->s, st->m->cfg);
 }
 

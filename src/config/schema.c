@@ -17,7 +17,7 @@
 
 static const char *const words_transport[] = {
     [CFG_UDP] = "udp", [CFG_TCP] = "tcp", [CFG_UNIX] = "unix", [CFG_FILE] = "file", [CFG_EDGE] = "edge",
-    [CFG_JOURNAL] = "journal", NULL};
+    [CFG_JOURNAL] = "journal", [CFG_PROMETHEUS] = "prometheus", NULL};
 static const char *const words_buffering[] = {[CFG_BUFFER_LINE] = "line", [CFG_BUFFER_FULL] = "full", NULL};
 static const char *const words_format[] = {[CFG_STATSD] = "statsd", [CFG_NDJSON] = "ndjson", NULL};
 static const char *const words_level[] = {[CFG_LOG_TRACE] = "trace", [CFG_LOG_DEBUG] = "debug",
@@ -32,16 +32,16 @@ _Static_assert(sizeof(enum cfg_transport_type) == sizeof(int) && sizeof(enum cfg
 
 /* The keys of one transport. ENV is the beginning of its TLS variables, DEST the variable with the URL; URL and KIND say
  * what else than the usual there is. */
-#define TRANSPORT(PATH, MEMBER, MASK, TYPE, HOST, PORT, FILEPATH, DEST, ENV, WHAT, URL, KIND)                          \
+#define TRANSPORT(PATH, MEMBER, MASK, TYPE, HOST, PORT, FILEPATH, DEST, ENV, WHAT, URL, KIND, LISTEN, PORT_HELP)       \
     {.path = PATH, .kind = KEY_TRANSPORT, AT(MEMBER), .env = DEST,                                                     \
      .help = "Where " WHAT " go. The variable takes a URL: udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, "        \
              "unix://PATH, unix://@NAME (abstract socket), file://PATH, file://stdout, file://stderr" URL " or edge."}, \
     {.path = PATH ".type", .kind = KEY_WORD, AT(MEMBER.type), .words = words_transport, .word_mask = MASK,             \
      .def = TYPE, .help = "Kind of destination. edge: the socket of a Cribl Edge on this host." KIND},                 \
     {.path = PATH ".host", .kind = KEY_HOST, AT(MEMBER.host), .def = HOST, .optional = true,                           \
-     .help = "Name or address (IPv4, IPv6) of the host, for udp and tcp."},                                            \
+     .help = "Name or address (IPv4, IPv6) of the host, for udp and tcp" LISTEN "."},                                            \
     {.path = PATH ".port", .kind = KEY_PORT, AT(MEMBER.port), .def = PORT, .optional = true,                           \
-     .help = "Number or service name of the port, for udp and tcp."},                                                  \
+     .help = "Number or service name of the port, for udp and tcp" PORT_HELP "."},                                                  \
     {.path = PATH ".path", .kind = KEY_PATH, AT(MEMBER.path), .def = FILEPATH, .optional = true,                       \
      .help = "For file: the path, or stdout or stderr (of the collector). For unix: the socket, or @NAME for an "      \
              "abstract one. For journal: the file."},                                                                   \
@@ -97,6 +97,9 @@ _Static_assert(sizeof(enum cfg_transport_type) == sizeof(int) && sizeof(enum cfg
 
 #define JOURNAL_URL  ", journal://PATH"
 #define JOURNAL_KIND " journal: a file as sessions have it, for events and metrics alike (docs/journal.md)."
+#define PROMETHEUS_URL  ", prometheus://HOST:PORT"
+#define PROMETHEUS_KIND " prometheus: listens there for scrapes (docs/prometheus.md)."
+#define ALL_BUT_PROMETHEUS   (ALL_BUT_JOURNAL | 1u << CFG_JOURNAL)
 #define ALL_BUT_JOURNAL      (1u << CFG_UDP | 1u << CFG_TCP | 1u << CFG_UNIX | 1u << CFG_FILE | 1u << CFG_EDGE)
 #define ALL_BUT_FILE_AND_UDP (1u << CFG_TCP | 1u << CFG_UNIX | 1u << CFG_EDGE)
 
@@ -126,7 +129,9 @@ const struct key schema[] = {
     METRIC_WATCH("statsd", CFG_MW_STATSD, "SCOPE_METRIC_STATSD", NULL,
                  "StatsD metrics that the program itself sends."),
     TRANSPORT("metric.transport", metric.transport, 0, "udp", "127.0.0.1", "8125", NULL, "SCOPE_METRIC_DEST",
-              "SCOPE_METRIC", "metrics", JOURNAL_URL, JOURNAL_KIND),
+              "SCOPE_METRIC", "metrics", JOURNAL_URL PROMETHEUS_URL, JOURNAL_KIND PROMETHEUS_KIND,
+              "; for prometheus, the address of this host that is listened on, or localhost",
+              "; for prometheus, one to listen on, " PROMETHEUS_PORT " unless it is given, 0 for any that is free"),
 
     {.path = "event", .kind = KEY_SECTION, .help = "Events: one JSON object for each thing that happened."},
     {.path = "event.enable", .kind = KEY_BOOL, AT(event.enable), .def = "true", .env = "SCOPE_EVENT_ENABLE",
@@ -169,8 +174,8 @@ const struct key schema[] = {
                 "Start and end of processes.", "the name of the event"),
     EVENT_WATCH("syscall", CFG_EW_SYSCALL, "SCOPE_EVENT_SYSCALL", "false", ".*", ".*", NULL,
                 "Every observed system call with its arguments and result.", "the name of the call"),
-    TRANSPORT("event.transport", event.transport, 0, "tcp", "127.0.0.1", "9109", NULL, "SCOPE_EVENT_DEST",
-              "SCOPE_EVENT", "events", JOURNAL_URL, JOURNAL_KIND),
+    TRANSPORT("event.transport", event.transport, ALL_BUT_PROMETHEUS, "tcp", "127.0.0.1", "9109", NULL, "SCOPE_EVENT_DEST",
+              "SCOPE_EVENT", "events", JOURNAL_URL, JOURNAL_KIND, "", ""),
 
     {.path = "payload", .kind = KEY_SECTION, .help = "Bytes that the program sends and receives."},
     {.path = "payload.enable", .kind = KEY_BOOL, AT(payload.enable), .def = "false", .env = "SCOPE_PAYLOAD_ENABLE",
@@ -195,7 +200,7 @@ const struct key schema[] = {
     {.path = "libscope.log.level", .kind = KEY_WORD, AT(libscope.log.level), .words = words_level, .def = "warning",
      .env = "SCOPE_LOG_LEVEL", .help = "Least serious message that is logged."},
     TRANSPORT("libscope.log.transport", libscope.log.transport, ALL_BUT_JOURNAL, "file", NULL, NULL, "/tmp/scope.log",
-              "SCOPE_LOG_DEST", "SCOPE_LOG", "log messages", "", ""),
+              "SCOPE_LOG_DEST", "SCOPE_LOG", "log messages", "", "", "", ""),
     {.path = "libscope.snapshot", .kind = KEY_SECTION, .help = "What is kept of a program that crashes, in the session's directory (docs/crashes.md)."},
     {.path = "libscope.snapshot.coredump", .kind = KEY_BOOL, AT(libscope.snapshot.coredump), .def = "false",
      .env = "SCOPE_SNAPSHOT_COREDUMP",
@@ -280,7 +285,7 @@ const struct key schema[] = {
     {.path = "cribl.authtoken", .kind = KEY_STRING, AT(cribl.authtoken), .optional = true, .secret = true,
      .env = "SCOPE_CRIBL_AUTHTOKEN", .help = "Token that is sent when a connection begins. Printed as ***."},
     TRANSPORT("cribl.transport", cribl.transport, ALL_BUT_FILE_AND_UDP, "edge", "127.0.0.1", "10090", NULL,
-              "SCOPE_CRIBL", "SCOPE_CRIBL", "events, metrics and payloads", "", ""),
+              "SCOPE_CRIBL", "SCOPE_CRIBL", "events, metrics and payloads", "", "", "", ""),
 
     {.path = "tags", .kind = KEY_TAGS, .base = BASE_NONE, .env = "SCOPE_TAG_<name>",
      .help = "Names and values that are added to every event and metric. Names that events and metrics use "

@@ -253,6 +253,8 @@ void merged_clear(struct merged *m);
 
 /* Which of host, port, path, buffering, tls a type uses. */
 bool transport_uses(enum cfg_transport_type type, const char *member);
+/* What is wrong with host and port for its type; empty: nothing. */
+const char *transport_remark(const struct cfg_transport *t);
 bool transport_equal(const struct cfg_transport *a, const struct cfg_transport *b);
 #define MASK "***" /* what stands for a secret */
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@ bool transport_uses(enum cfg_transport_type type, const char *member)
 {
     switch (type) {
     case CFG_UDP:
+    case CFG_PROMETHEUS:
         return !strcmp(member, "host") || !strcmp(member, "port");
     case CFG_TCP:
         return !strcmp(member, "host") || !strcmp(member, "port") || !strcmp(member, "tls");
@@ -48,6 +50,27 @@ bool transport_equal(const struct cfg_transport *a, const struct cfg_transport *
     if (transport_uses(a->type, "tls") && a->tls.enable)
         return a->tls.validateserver == b->tls.validateserver && same(a->tls.cacertpath, b->tls.cacertpath);
     return true;
+}
+
+static bool is_number(const char *s)
+{
+    return *s && s[strspn(s, "0123456789")] == '\0';
+}
+
+const char *transport_remark(const struct cfg_transport *t)
+{
+    const char *host = t->host ? t->host : "", *port = t->port ? t->port : "";
+    unsigned char address[sizeof(struct in6_addr)];
+    bool zero = is_number(port) && strtoul(port, NULL, 10) == 0;
+
+    if (t->type != CFG_PROMETHEUS)
+        return transport_uses(t->type, "port") && zero ? "port 0, any that is free, is only for type prometheus" : "";
+    if (strcasecmp(host, "localhost") != 0 && inet_pton(AF_INET, host, address) != 1 &&
+        inet_pton(AF_INET6, host, address) != 1)
+        return "what is listened on is an address of this host, or localhost";
+    if (!is_number(port) || strlen(port) > 5 || strtoul(port, NULL, 10) > 65535)
+        return "the port that is listened on is a number from 0 to 65535 (0: any that is free)";
+    return "";
 }
 
 static bool valid_with(const char *key, const char *text)
@@ -99,7 +122,13 @@ static int parse_authority(const char *s, struct cfg_transport *t, const char **
         *err = "what stands in brackets is not an IPv6 address";
         return -EINVAL;
     }
-    if (!*t->port || !valid_with("metric.transport.port", t->port)) {
+    if (t->type == CFG_PROMETHEUS && !*transport_remark(t))
+        return 0;
+    if (t->type == CFG_PROMETHEUS) {
+        *err = transport_remark(t);
+        return -EINVAL;
+    }
+    if (!*t->port || !valid_with("metric.transport.port", t->port) || *transport_remark(t)) {
         *err = "the port is not a number from 1 to 65535 or the name of a service";
         return -EINVAL;
     }
@@ -127,7 +156,7 @@ static int parse_path(const char *s, enum cfg_transport_type type, struct cfg_tr
 
 int cfg_transport_parse(const char *url, bool flag_syntax, struct cfg_transport *ret, const char **ret_error)
 {
-    static const char *const schemes[] = {"udp", "tcp", "unix", "file", "tls", "journal"};
+    static const char *const schemes[] = {"udp", "tcp", "unix", "file", "tls", "journal", "prometheus"};
     struct cfg_transport t = {.type = CFG_TCP, .buffering = CFG_BUFFER_LINE, .tls = {.validateserver = true}};
     const char *err = NULL, *rest = strstr(url, "://");
     int r = -EINVAL;
@@ -157,12 +186,22 @@ int cfg_transport_parse(const char *url, bool flag_syntax, struct cfg_transport 
         case 5:
             r = parse_path(rest, i == 2 ? CFG_UNIX : i == 3 ? CFG_FILE : CFG_JOURNAL, &t, &err);
             break;
+        case 6:
+            t.type = CFG_PROMETHEUS;
+            if (*rest) {
+                r = parse_authority(rest, &t, &err);
+                break;
+            }
+            t.host = xstrdup("127.0.0.1");
+            t.port = xstrdup(PROMETHEUS_PORT);
+            r = 0;
+            break;
         default:
-            err = "unknown scheme; expected udp://, tcp://, tls://, unix://, file:// or journal://";
+            err = "unknown scheme; expected udp://, tcp://, tls://, unix://, file://, journal:// or prometheus://";
         }
     } else if (!flag_syntax || !*url) {
         err = "not a destination; expected udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, unix://PATH, "
-              "unix://@NAME, file://PATH, journal://PATH or edge";
+              "unix://@NAME, file://PATH, journal://PATH, prometheus://HOST:PORT or edge";
     } else if (strchr(url, '/') || !strcmp(url, "stdout") || !strcmp(url, "stderr")) {
         r = parse_path(url, CFG_FILE, &t, &err);
     } else if (strchr(url, ':')) {
@@ -198,10 +237,12 @@ char *cfg_transport_url(const struct cfg_transport *t)
     switch (t->type) {
     case CFG_UDP:
     case CFG_TCP:
+    case CFG_PROMETHEUS:
         return xasprintf("%s://%s%s%s:%s",
-                         t->type == CFG_UDP ? "udp"
-                         : t->tls.enable    ? "tls"
-                                            : "tcp",
+                         t->type == CFG_UDP          ? "udp"
+                         : t->type == CFG_PROMETHEUS ? "prometheus"
+                         : t->tls.enable             ? "tls"
+                                                     : "tcp",
                          v6 ? "[" : "", host, v6 ? "]" : "", port);
     case CFG_UNIX:
         return xasprintf("unix://%s", path);

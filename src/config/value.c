@@ -124,7 +124,7 @@ static bool valid_port(const char *s)
     if (digits == len) {
         unsigned long n = strtoul(s, NULL, 10);
 
-        return len <= 5 && n >= 1 && n <= 65535;
+        return len <= 5 && n <= 65535; /* 0: transport_remark() */
     }
     for (const char *p = s; *p; p++)
         if (!isalnum((unsigned char)*p) && *p != '-' && *p != '_' && *p != '.' && *p != '+')

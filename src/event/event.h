@@ -95,6 +95,10 @@ struct tm_sample {
                                      * too, which there is one of for each combination of their values. Their names are
                                      * constants: known by their addresses */
     size_t field_count;
+    /* TM_HTTP_DURATION_*: of the exchange, for histograms; of no tag */
+    const char *method;
+    size_t method_len;
+    unsigned status;
     bool summary_only;              /* value sums up many operations: may only be aggregated */
 };
 

@@ -313,7 +313,8 @@ static bool same_transport(const struct cfg_transport *a, const struct cfg_trans
     case CFG_EDGE:
         return true;
     case CFG_JOURNAL:
-        break; /* no output: src/sink/journal.c */
+    case CFG_PROMETHEUS:
+        break; /* no output: src/sink/journal.c, prometheus.c */
     }
     return false;
 }

@@ -19,6 +19,8 @@ struct sink *sink_for_metrics(const struct sink_user *user, const struct config 
         return ndjson_sink_new(user, &cfg->cribl.transport, cfg, false);
     if (cfg->metric.transport.type == CFG_JOURNAL)
         return journal_sink_new(user, &cfg->metric.transport);
+    if (cfg->metric.transport.type == CFG_PROMETHEUS)
+        return prometheus_sink_new(user, &cfg->metric.transport, cfg);
     if (cfg->metric.format == CFG_NDJSON)
         return ndjson_sink_new(user, &cfg->metric.transport, cfg, false);
     return statsd_sink_new(user, &cfg->metric.transport, cfg);

@@ -13,9 +13,8 @@
  *   that tells totals (Prometheus) adds counters up by name and tags.
  * - Start times (OTLP): a series starts with begin() of its process and each of
  *   its periods where the one before ended, at time_ns of the last record.
- * - Histograms can't be made from sums. A sink that has them takes part in
- *   aggregation: a function of its own, `sample`, that src/telemetry calls for
- *   each sample before it is summed up. Those that are here have no use for it.
+ * - Histograms can't be made from sums, and totals need none: a sink that has
+ *   `sample` gets each sample in place of what it would be summed up to.
  */
 #ifndef SCOPE_SINK_SINK_H
 #define SCOPE_SINK_SINK_H
@@ -47,6 +46,9 @@ struct sink_format {
     bool (*begin)(struct sink *s, const struct tm_process *who);
     /* Its address may be that of another one from now on. */
     void (*end)(struct sink *s, const struct tm_process *who);
+    /* NULL: it gets records of metrics. Else samples, and of metrics only those records that no sample stands for:
+     * losses, and metrics that the program itself has sent. */
+    void (*sample)(struct sink *s, const struct tm_process *who, const struct tm_sample *sample);
     /* Takes a copy. */
     enum sink_result (*write)(struct sink *s, const struct ev_record *r);
     /* Hands everything to the destination now; true if nothing is left. */
@@ -61,6 +63,11 @@ struct sink_format {
     void (*stats)(const struct sink *s, struct sink_stats *ret);
     /* Appends name and state of its destination as a JSON object; behind a comma unless it is the first in an array. */
     void (*describe)(const struct sink *s, const char *name, struct buf *b);
+    /* Where it is, if only the sink knows; valid until the next call. NULL: as configured. */
+    const char *(*url)(const struct sink *s);
+    /* Somebody is expected to fetch what there is, who has not been here since; since_ms: monotonic, when all processes
+     * had ended. NULL: nobody. */
+    bool (*awaited)(const struct sink *s, uint64_t since_ms);
     void (*free)(struct sink *s);
 };
 

@@ -248,6 +248,25 @@ static void select_tags(struct telemetry *t, struct tags *tags)
     tags->count = kept;
 }
 
+/* --- sinks that sum up themselves --- */
+
+/* Whether all of them do. */
+static bool hand_over(struct telemetry *t, struct process *p, const struct tm_sample *s)
+{
+    size_t taken = 0;
+
+    for (size_t i = 0; i < t->metrics.count; i++) {
+        struct sink *sink = t->metrics.sink[i];
+
+        if (sink->format->sample) {
+            sink->format->sample(sink, p->who, s);
+            taken++;
+        }
+    }
+    t->stats.metrics += taken;
+    return taken && taken == t->metrics.count;
+}
+
 /* --- values --- */
 
 static struct tm_field value_of(int64_t value, uint8_t flags)
@@ -633,7 +652,7 @@ void metric_sample(struct telemetry *t, struct process *p, const struct tm_sampl
 
     if ((at_once || !s->summary_only) && metric_raw_wanted(t, s->metric))
         tell_raw(t, p, s);
-    if (!telemetry_wants_metric(t, s->metric))
+    if (!telemetry_wants_metric(t, s->metric) || hand_over(t, p, s))
         return;
     if (at_once || (t->verbosity >= def->per_op && !s->summary_only))
         tell_single(t, p, s);

@@ -553,6 +553,22 @@ void telemetry_describe(const struct telemetry *t, struct buf *b)
     }
 }
 
+const char *telemetry_metric_url(const struct telemetry *t)
+{
+    for (size_t i = 0; i < t->metrics.count; i++)
+        if (t->metrics.sink[i]->format->url)
+            return t->metrics.sink[i]->format->url(t->metrics.sink[i]);
+    return NULL;
+}
+
+bool telemetry_awaited(const struct telemetry *t, uint64_t since_ms)
+{
+    for (size_t i = 0; i < t->metrics.count; i++)
+        if (t->metrics.sink[i]->format->awaited && t->metrics.sink[i]->format->awaited(t->metrics.sink[i], since_ms))
+            return true;
+    return false;
+}
+
 char *telemetry_payload_start(const struct telemetry *t)
 {
     struct buf b = BUF_INIT;

@@ -94,6 +94,10 @@ bool telemetry_stuck(const struct telemetry *);
 /* Writes one line per destination for `scope ps`/logs: name, URL, connected, attempts, failure, queue, lost. */
 /* Appends its destinations, with their state: members of a JSON array that may have others in front. */
 void telemetry_describe(const struct telemetry *, struct buf *);
+/* Where metrics are, if that is only known by now (a port that was free); NULL: as configured. Valid until the next call. */
+const char *telemetry_metric_url(const struct telemetry *);
+/* Somebody is expected to fetch the last metrics. since_ms: monotonic, when all processes had ended. */
+bool telemetry_awaited(const struct telemetry *, uint64_t since_ms);
 /* The line that a payload connection begins with, from whom it comes (this collector): malloc'ed. */
 char *telemetry_payload_start(const struct telemetry *);
 

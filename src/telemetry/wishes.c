@@ -39,6 +39,8 @@ struct telemetry *telemetry_new_wishes(const struct config *cfg)
     t->events_on = cfg->event.enable;
     t->metrics_on = cfg->metric.enable;
     t->verbosity = cfg->metric.verbosity < 9 ? cfg->metric.verbosity : 9;
+    if (cfg->metric.transport.type == CFG_PROMETHEUS)
+        t->verbosity = 0; /* its labels are always the same: nobody needs single operations */
     memcpy(t->metric_watch, cfg->metric.watch, sizeof(t->metric_watch));
     set_watches(t, cfg);
     t->events.lost_queue = "event_queue";

@@ -577,15 +577,23 @@ static void response_event(struct stream *s, const struct http_head *head, struc
     buf_free(&line);
 }
 
+static struct slice method_of(const struct kept *k)
+{
+    const struct tm_field *f = k->count ? k->fields : NULL;
+
+    return f && strcmp(f->name, "http_method") == 0 ? (struct slice){f->v.str.p, f->v.str.len} : (struct slice){0};
+}
+
 static void response_metrics(struct stream *s, const struct http_head *head, const struct kept *k, uint64_t duration_ns)
 {
     struct proc *p = s->p;
+    struct slice method = method_of(k);
     uint64_t time = head->first_ns;
 
     FIELDS(f, 2);
     add_mem(&f, "http_target", 4, k->target, k->target_len);
-    report_sample(p, k->dir == PROTO_RX ? TM_HTTP_DURATION_SERVER : TM_HTTP_DURATION_CLIENT,
-                  (int64_t)(duration_ns / 1000), 1, NULL, &f, false, time);
+    report_exchange(p, k->dir == PROTO_RX ? TM_HTTP_DURATION_SERVER : TM_HTTP_DURATION_CLIENT,
+                    (int64_t)(duration_ns / 1000), method.p, method.len, head->status, &f, time);
     if (k->length > 0)
         report_sample(p, TM_HTTP_REQ_LENGTH, k->length, 1, NULL, &f, false, time);
     if (head->content_length > 0)

@@ -259,6 +259,19 @@ void telemetry_describe(const struct telemetry *t, struct buf *b)
     (void)b;
 }
 
+const char *telemetry_metric_url(const struct telemetry *t)
+{
+    (void)t;
+    return NULL;
+}
+
+bool telemetry_awaited(const struct telemetry *t, uint64_t since_ms)
+{
+    (void)t;
+    (void)since_ms;
+    return false;
+}
+
 char *telemetry_payload_start(const struct telemetry *t)
 {
     (void)t;

@@ -379,7 +379,10 @@ static void test_problems(void **state)
         {"metric: {transport: {host: 'a b'}}", "expected a host name or an address", 1, 0},
         {"metric: {transport: {host: 'http://x'}}", "expected a host name or an address", 1, 0},
         {"metric: {transport: {port: 65536}}", "expected a number from 1 to 65535", 1, 0},
-        {"metric: {transport: {port: 0}}", "expected a number from 1 to 65535", 1, 0},
+        {"metric: {transport: {port: 0}}", "port 0, any that is free, is only for type prometheus", 1, 0},
+        {"metric: {transport: {type: prometheus, host: example.org}}", "an address of this host, or localhost", 1, 0},
+        {"metric: {transport: {type: prometheus, port: http}}", "is a number from 0 to 65535", 1, 0},
+        {"event: {transport: {type: prometheus}}", "\"prometheus\" can't be used; expected one of udp, tcp, unix, file", 1, 0},
         {"metric: {transport: {port: ''}}", "metric.transport.port: is needed for a destination of type udp", 1, 0},
         {"event:\n  transport:\n    type: unix\n",
          "f.yml:3: event.transport.path: is needed for a destination of type unix", 1, 0},
@@ -1438,6 +1441,14 @@ static void test_urls(void **state)
         {"tcp://host", false, -1, NULL, NULL, NULL, false, "port is missing"},
         {"tcp://host:", false, -1, NULL, NULL, NULL, false, "port is not"},
         {"tcp://host:0", false, -1, NULL, NULL, NULL, false, "port is not"},
+        {"prometheus://0.0.0.0:9200", false, CFG_PROMETHEUS, "0.0.0.0", "9200", NULL, false, NULL},
+        {"prometheus://[::1]:0/", true, CFG_PROMETHEUS, "::1", "0", NULL, false, "prometheus://[::1]:0"},
+        {"prometheus://localhost:1", true, CFG_PROMETHEUS, "localhost", "1", NULL, false, NULL},
+        {"prometheus://", false, CFG_PROMETHEUS, "127.0.0.1", "9109", NULL, false, "prometheus://127.0.0.1:9109"},
+        {"prometheus://host.example:1", false, -1, NULL, NULL, NULL, false, "an address of this host"},
+        {"prometheus://127.0.0.1:http", false, -1, NULL, NULL, NULL, false, "a number from 0"},
+        {"prometheus://127.0.0.1:65536", false, -1, NULL, NULL, NULL, false, "a number from 0"},
+        {"prometheus://127.0.0.1", false, -1, NULL, NULL, NULL, false, "port is missing"},
         {"tcp://host:65536", false, -1, NULL, NULL, NULL, false, "port is not"},
         {"tcp://host:1/path", false, -1, NULL, NULL, NULL, false, "port is not"},
         {"tcp://:9000", false, -1, NULL, NULL, NULL, false, "host is not"},
@@ -1493,6 +1504,29 @@ static void test_urls(void **state)
 
         assert_int_equal(cfg_transport_parse(longest, false, &t, NULL), 0);
         cfg_transport_clear(&t);
+    }
+}
+
+static void test_prometheus_has_a_port_of_its_own(void **state)
+{
+    static const struct {
+        const char *text, *port;
+    } table[] = {{"metric: {transport: {type: prometheus}}", "9109"},
+                 {"metric: {transport: {type: prometheus, port: 8125}}", "8125"},
+                 {"metric: {transport: {type: prometheus, port: 0}}", "0"},
+                 {"metric: {transport: {type: udp}}", "8125"}};
+
+    for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+        struct problems p = {0};
+        struct config_sources *s = from_text(table[i].text, &p);
+        struct config *c = config_for(s, NULL);
+
+        assert_int_equal(p.fatal + p.remarks, 0);
+        assert_string_equal(c->metric.transport.host, "127.0.0.1");
+        assert_string_equal(c->metric.transport.port, table[i].port);
+        assert_round_trip(s, NULL);
+        config_free(c);
+        config_sources_free(s);
     }
 }
 
@@ -1867,6 +1901,7 @@ int main(void)
         cmocka_unit_test(test_tags),
         cmocka_unit_test(test_paths),
         cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_prometheus_has_a_port_of_its_own),
         cmocka_unit_test(test_filters),
         cmocka_unit_test(test_custom_order),
         cmocka_unit_test(test_protocols),
