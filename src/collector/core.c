@@ -16,6 +16,7 @@
 #include "collector/work.h"
 #include "model/procinfo.h"
 #include "model/setup.h"
+#include "report/notices.h"
 #include "report/report.h"
 #include "traffic/payloads.h"
 #include "traffic/stream.h"
@@ -84,6 +85,8 @@ static void summaries(struct collector *c, uint64_t now)
         if (p->seg && !p->borrowed)
             counters_take_ops(p->seg, p);
         report_period(p, real, false);
+        if (p->pl && p->pl->notices)
+            notices_period(p, real);
         tls_look_unread(p);
         period = (uint64_t)p->pl->cfg->libscope.summaryperiod * 1000 * MS;
         p->last_summary = now;

@@ -264,6 +264,34 @@ static char *bytes_text(uint64_t n)
     return xasprintf("%llu%s", (unsigned long long)n, units[i]);
 }
 
+/* Entries that can't be used are left out; the first of them is complained about. */
+static int store_list(const struct key *k, void *at, const char *text, struct complaint *c)
+{
+    struct buf b = BUF_INIT;
+    char *all, *item, *why = NULL;
+
+    if (strlen(text) > MAX_LIST)
+        return complain(c, true, xasprintf("the list is longer than %d bytes", MAX_LIST));
+    all = list_expand(k, text);
+    for (const char *p = all; (item = cfg_list_item(&p)); free(item)) {
+        char *wrong = list_check_item(k, item);
+
+        if (!wrong)
+            list_add(&b, item);
+        else if (c && !why)
+            why = wrong;
+        else
+            free(wrong);
+    }
+    if (at)
+        store_string(at, xstrdup(buf_cstr(&b)));
+    if (why)
+        complain(c, true, why);
+    buf_free(&b);
+    free(all);
+    return 0;
+}
+
 int key_store(const struct key *k, void *obj, const char *text, struct complaint *c)
 {
     void *at = obj && k->base != BASE_NONE ? (char *)obj + k->offset : NULL;
@@ -271,6 +299,8 @@ int key_store(const struct key *k, void *obj, const char *text, struct complaint
     bool b;
     char *why;
 
+    if (k->kind == KEY_LIST)
+        return store_list(k, at, text, c);
     if (strlen(text) > (is_regex ? 2 * MAX_VALUE : MAX_VALUE))
         return complain(c, true, xasprintf("the value is longer than %d bytes", is_regex ? 2 * MAX_VALUE : MAX_VALUE));
     if (is_regex && !valid_pattern(text))
@@ -369,6 +399,7 @@ char *key_text(const struct key *k, const void *obj)
     case KEY_HOST:
     case KEY_PORT:
     case KEY_REGEX:
+    case KEY_LIST:
         memcpy(&s, at, sizeof(s));
         return xstrdup(s);
     default:
@@ -384,6 +415,7 @@ static bool word_char(char c)
 char *expand(const char *text, lookup_fn fn, void *ctx)
 {
     struct buf b = BUF_INIT;
+    size_t max = strlen(text) > MAX_VALUE ? strlen(text) + MAX_VALUE : MAX_VALUE; /* lists may be longer */
     char *ret;
 
     for (const char *p = text; *p;) {
@@ -403,7 +435,7 @@ char *expand(const char *text, lookup_fn fn, void *ctx)
         else
             buf_add(&b, p, 1 + len);
         p += 1 + len;
-        if (b.len > MAX_VALUE) {
+        if (b.len > max) {
             buf_free(&b);
             return NULL;
         }

@@ -94,6 +94,7 @@ struct proc {
     struct tls_objects *tls;          /* whose descriptor the probe doesn't know (tls_objects.h); NULL: none */
     bool tls_read;                    /* plaintext of TLS was seen in this image, or is known to be missing */
     bool tls_told;                    /* that TLS of this image can't be read */
+    bool exe_gone;                    /* others': that its file was removed has been told */
     bool images_missed;               /* there was no plan for some of its code */
     uint64_t tls_unread_ns;           /* CLOCK_REALTIME: since when data pass that can't be read (stream.h); 0: none do */
     struct stream_wait *asking;       /* others': streams that wait for something, and that it used last */

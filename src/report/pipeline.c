@@ -70,8 +70,8 @@ void pipelines_free(struct pipelines *all)
         struct pipeline *pl = all->first;
 
         all->first = pl->next;
-        all->unprepare(all->ctx, pl);
         telemetry_free(pl->tm, 0);
+        all->unprepare(all->ctx, pl);
         config_free(pl->cfg);
         free(pl);
     }

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 
+import attaching
 from scopetest import TESTS, Skip, add_test, check, equal, test
 from segment import Crashes, numbers, wait_segment
 
@@ -222,6 +223,62 @@ def go_exit(ctx, variant, what, env, kind, sig, status):
     finally:
         os.kill(collector, signal.SIGCONT)
     equal(code, -sig if sig else status, "how it ended")
+
+
+# --- attached to, and left ---
+
+def begin(ctx, argv, env):
+    process = subprocess.Popen(list(map(str, argv)), cwd=ctx.dir, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, start_new_session=True)
+    ctx.started.append(process)
+    equal(process.stdout.readline(), b"ready\n", "first line")
+    return process
+
+
+def caught(process):
+    return int(attaching.status(process.pid, "SigCgt"), 16)
+
+
+@test("crash/attached")
+def attached(ctx):
+    """A process that runs already tells, too, and no more once it was left."""
+    p = program(ctx, "fatal", "glibc-O2")
+    process = begin(ctx, [p, "waits", "fault", "thread", "11"], ctx.env())
+    before = caught(process)
+    session = attaching.attach(ctx, process.pid, env=ctx.env(**ON)).session
+    equal(caught(process) - before, sum(1 << (s - 1) for s in SIGNALS), "handlers that were added")
+    attaching.detach(ctx, process.pid)
+    equal(caught(process), before, "handlers that are left")
+    session = attaching.attach(ctx, process.pid, env=ctx.env(**ON)).session
+    crashes = Crashes(segment_of(process))
+    collector = ctx.wait_for(session.collector_pid, "the collector runs")
+    os.kill(collector, signal.SIGSTOP)
+    try:
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        place = ctx.wait_for(crashes.told, "the crash is told")[0]
+        equal((place.signo, place.addr, place.pid), (11, 16, process.pid), "what is told")
+        place.answer(numbers()["CRASH_DONE"])
+        equal(ended(ctx, process), -11, "how it ended")
+    finally:
+        os.kill(collector, signal.SIGCONT)
+
+
+def left(ctx, variant, how):
+    """Detached from, a process has the handlers that it believes it has; but for the stack of a thread that has got one."""
+    p = program(ctx, "fatal", variant)
+    bare = begin(ctx, [p, "keeps"], ctx.env()).communicate(b"x", timeout=ctx.left())[0]
+    process = begin(ctx, ctx.scope_argv([p, "keeps"]) if how == "run" else [p, "keeps"], ctx.env(**(ON if how == "run" else {})))
+    if how == "attach":
+        attaching.attach(ctx, process.pid, env=ctx.env(**ON))
+    ctx.run([ctx.scope, "detach", process.pid], check_code=0)
+    seen = process.communicate(b"x", timeout=ctx.left())[0]
+    equal(seen.replace(b"stack FOREIGN", b"stack none") if how == "run" else seen, bare, "what it sees")
+
+
+for _variant in ("glibc-O2", "musl", "static"):
+    for _how in ("run", "attach"):
+        add_test("behaviour", f"crash/left/{_how}/{_variant}", lambda ctx, v=_variant, h=_how: left(ctx, v, h))
 
 
 # --- nobody answers ---
