@@ -8,13 +8,14 @@
 #   make run               builds, then shows on two small examples what scope does
 #   make run CMD="ls -l"   the same for a command of yours
 #   make test              builds, then runs every test
-#   make bench             measures what observing costs (docs/HOWTO_TEST.md, "Benchmarks")
+#   make bench             measures what observing costs (docs/HOWTO_TEST.md, "Benchmarks"); BEFORE=FILE: the last table
+#                          also with another build's scope
 #   make budget            counts the collector's instructions for a request of nginx, by stage (bench/budget)
 #   make pairs             compares in short slices (bench/pairs); BEFORE=FILE: also with another build's scope
 #   make install           PREFIX=/usr/local, DESTDIR=
 #   make clean
 #
-# Variables: BUILD=build (build directory), NINJAFLAGS, BENCHFLAGS (bench/run --help), BEFORE (budget, pairs).
+# Variables: BUILD=build (build directory), NINJAFLAGS, BENCHFLAGS (bench/run --help), BEFORE (bench, budget, pairs).
 # Missing build and test packages are installed by install_build_tools.sh (Debian, Ubuntu).
 
 ARCH   := $(shell uname -m)
@@ -47,7 +48,9 @@ test: all
 bench: all
 	@./install_build_tools.sh
 	@ninja -C $(BUILD) $(NINJAFLAGS) bench-programs
-	@bench/run --scope $(BIN) --programs $(BUILD)/bench $(BENCHFLAGS)
+	@rc=0; bench/run --scope $(BIN) --programs $(BUILD)/bench $(BENCHFLAGS) || rc=$$?; \
+	test -n "$(BENCHFLAGS)" || bench/marks --scope $(BIN) --programs $(BUILD)/bench $(if $(BEFORE),--before $(BEFORE)) || rc=$$?; \
+	exit $$rc
 
 budget: all
 	@./install_build_tools.sh

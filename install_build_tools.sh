@@ -20,11 +20,11 @@ umask 022 # tests run what is fetched as other users, too
 # What is built with. "a|b": the first that the distribution has.
 BUILD_PACKAGES="make meson ninja-build gcc libc6-dev pkg-config git ca-certificates python3
   libcapstone-dev libevent-dev libssl-dev libyaml-dev libpcre2-dev libjansson-dev libmujs-dev libnghttp2-dev libzstd-dev
-  curl"
+  libdw-dev libelf-dev zlib1g-dev liblzma-dev libbz2-dev libiberty-dev curl"
 
 # What the tests and benchmarks run: a second C library, checkers, and the programs that are observed.
 TEST_PACKAGES="musl-tools gcc-multilib libcmocka-dev python3-jsonschema clang clang-tidy libclang-rt-dev
-  liburing-dev libgnutls28-dev libnss3-dev wget g++ gdb strace valgrind jq util-linux iproute2 passwd
+  liburing-dev libgnutls28-dev libnss3-dev wget g++ gdb elfutils strace valgrind jq util-linux iproute2 passwd
   bind9-dnsutils bind9-host dnsmasq-base gnutls-bin openssl python3-grpcio
   bash dash busybox-static findutils perl ed vim sqlite3 mawk tar gzip xz-utils
   nginx-light|nginx apache2 apache2-utils redis-server redis-tools haproxy postgresql

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -76,4 +77,17 @@ void close_later(int fd)
     pthread_mutex_unlock(&lock);
     if (here)
         close(fd);
+}
+
+#define SPARE_FDS 64
+
+bool fd_is_spare(int fd)
+{
+    struct rlimit r;
+    rlim_t keep;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == RLIM_INFINITY)
+        return false;
+    keep = r.rlim_cur / 2 < SPARE_FDS ? r.rlim_cur / 2 : SPARE_FDS;
+    return (rlim_t)fd >= r.rlim_cur - keep;
 }

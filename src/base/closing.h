@@ -10,10 +10,16 @@
 #ifndef SCOPE_BASE_CLOSING_H
 #define SCOPE_BASE_CLOSING_H
 
+#include <stdbool.h>
+
 #define CLOSING_THREADS 8u    /* that may wait at the same time */
 #define CLOSING_PENDING 4096u /* descriptors; beyond that they stay open until the process ends */
 
 /* Closes fd some time; nothing if it is negative. */
 void close_later(int fd);
+
+/* Whether a descriptor is one of the last that this process may have (RLIMIT_NOFILE): those that all else needs, such as
+ * connections, files, /proc. Whoever wants one for each of many things does without it then. */
+bool fd_is_spare(int fd);
 
 #endif

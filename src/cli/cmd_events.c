@@ -14,7 +14,7 @@
 #include "event/fields.h"
 #include "sink/ndjson.h"
 
-#define KINDS "console, dns, file, fs, http, metric, net, process, syscall"
+#define KINDS "console, dns, file, fs, http, metric, net, notice, process, syscall"
 #define TIME_HELP "--%s takes a time such as 5m (ago), 15:04, '2025-12-31 15:04:05' or 1767193445.5, not '%s'"
 #define SORT_SLACK 4096 /* events kept beyond those wanted before the first are dropped */
 
@@ -227,7 +227,16 @@ static const char *default_fields(const char *source)
          "http_status_code,"
          "rpc_service,rpc_method,rpc_grpc_status_code"},
         {"fs.open", "file"},
+        {"notice.file.write", "why,op,file,file_from,file_to,rule"},
+        {"notice.file.read", "why,op,file,file_to,rule"},
+        {"notice.file.send", "why,file,bytes,net_peer_ip,net_peer_port,rule"},
+        {"notice.file.mode", "why,file,file_mode,rule"},
+        {"notice.exec", "why,file,place,rule"},
+        {"notice.net", "why,domain,net_peer_ip,net_peer_port,rule"},
+        {"notice.dns", "why,domain,length,labels,record_type,rule"},
+        {"notice.held", "held,held_total,rule"},
         {"fs.close", "file,file_read_bytes,file_read_ops,file_write_bytes,file_write_ops"},
+        {"proc.crash", "signal,exit_code,code,where,at,missing,dir"},
         {"net.open", "net_peer_ip,net_peer_port,net_host_ip,net_host_port,net_protocol,net_transport"},
         {"net.close", "net_peer_ip,net_peer_port,net_bytes_recv,net_bytes_sent,net_close_reason,net_protocol"},
     };

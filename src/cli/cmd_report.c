@@ -33,6 +33,7 @@ static const struct cli_example examples[] = {
 enum file_sum { FILE_OPENS, FILE_READ, FILE_WRITTEN, FILE_READS, FILE_WRITES, FILE_BUSY_US, FILE_CHANGES };
 enum endpoint_sum { END_CONNECTIONS, END_SENT, END_RECEIVED, END_DURATION_MS };
 enum process_sum { PROC_STARTS, PROC_ENDED, PROC_DURATION_MS, PROC_CPU_US, PROC_MEM_KIB };
+enum notice_sum { NOTICE_COUNT, NOTICE_HELD };
 enum http_sum { HTTP_COUNT, HTTP_TIMED, HTTP_DURATION_MS, HTTP_MAX_MS, HTTP_BYTES };
 #define SUMS 7
 
@@ -53,7 +54,7 @@ struct rows {
 };
 
 struct report {
-    struct rows files, endpoints, processes, http, counters; /* shown */
+    struct rows notices, files, endpoints, processes, http, crashes, counters; /* shown */
     struct rows requests, addresses, pids;
     void *open; /* struct connection, a tree of tsearch(3) */
 };
@@ -377,12 +378,30 @@ static struct row *process_row(struct report *r, const struct event *e, bool sta
     return row;
 }
 
+/* Each one is a row. */
+static void crash_event(struct report *r, const struct event *e)
+{
+    char *key = xasprintf("%lld%c%zu", (long long)e->pid, SEPARATOR, r->crashes.count);
+    struct row *row = row_of(&r->crashes, key);
+    int64_t exit_code;
+
+    free(key);
+    set_text(&row->text[0], e->proc);
+    set_text(&row->text[1], text(e, "signal"));
+    if (!row->text[1] && integer(e, "exit_code", &exit_code))
+        row->text[1] = xasprintf("%lld", (long long)exit_code);
+    set_text(&row->text[2], text(e, "at") ? text(e, "at") : text(e, "missing"));
+    set_text(&row->text[3], text(e, "dir"));
+}
+
 static void process_event(struct report *r, const struct event *e)
 {
     bool starts = strcmp(e->source, "proc.start") == 0;
     int64_t exit_code;
     struct row *row;
 
+    if (strcmp(e->source, "proc.crash") == 0)
+        crash_event(r, e);
     if (!starts && strcmp(e->source, "proc.exit") != 0)
         return;
     row = process_row(r, e, starts);
@@ -406,6 +425,28 @@ static void process_event(struct report *r, const struct event *e)
     }
 }
 
+/* By rule; what was held back belongs to it, too. What it was about last is shown. */
+static void notice_event(struct report *r, const struct event *e)
+{
+    static const char *const about[] = {"file", "domain", "net_peer_ip"};
+    const char *rule = text(e, "rule"), *what = NULL;
+    struct row *row = rule ? row_of(&r->notices, rule) : NULL;
+
+    if (!row)
+        return;
+    if (strcmp(e->source, "notice.held") == 0) {
+        row->n[NOTICE_HELD] += number(e, "held");
+        return;
+    }
+    row->n[NOTICE_COUNT]++;
+    for (size_t i = 0; i < sizeof(about) / sizeof(*about) && !what; i++)
+        what = text(e, about[i]);
+    set_text(&row->text[0], e->proc);
+    set_text(&row->text[1], what);
+    set_text(&row->text[2], text(e, "why"));
+    set_text(&row->text[3], e->source);
+}
+
 static void add_event(struct report *r, const struct event *e)
 {
     if (strcmp(e->type, "fs") == 0)
@@ -418,6 +459,8 @@ static void add_event(struct report *r, const struct event *e)
         http_event(r, e);
     else if (strcmp(e->type, "process") == 0)
         process_event(r, e);
+    else if (strcmp(e->type, "notice") == 0)
+        notice_event(r, e);
 }
 
 static struct event of_record(const struct ev_record *record)
@@ -532,6 +575,13 @@ static int by_weight(uint64_t x, uint64_t y, const struct row *a, const struct r
     return x != y ? (x > y ? -1 : 1) : a->order < b->order ? -1 : a->order > b->order;
 }
 
+static int compare_notices(const void *a, const void *b)
+{
+    const struct row *x = *(struct row *const *)a, *y = *(struct row *const *)b;
+
+    return by_weight(x->n[NOTICE_COUNT] + x->n[NOTICE_HELD], y->n[NOTICE_COUNT] + y->n[NOTICE_HELD], x, y);
+}
+
 static int compare_files(const void *a, const void *b)
 {
     const struct row *x = *(struct row *const *)a, *y = *(struct row *const *)b;
@@ -560,6 +610,13 @@ static int compare_http(const void *a, const void *b)
     const struct row *x = *(struct row *const *)a, *y = *(struct row *const *)b;
 
     return by_weight(x->n[HTTP_COUNT], y->n[HTTP_COUNT], x, y);
+}
+
+static int compare_crashes(const void *a, const void *b)
+{
+    const struct row *x = *(struct row *const *)a, *y = *(struct row *const *)b;
+
+    return x->order < y->order ? -1 : x->order > y->order;
 }
 
 static int compare_counters(const void *a, const void *b)
@@ -593,6 +650,27 @@ static void cell_ms(struct table *t, uint64_t ms)
 static const char *status_text(const char *status)
 {
     return strcmp(status, "0") == 0 ? "-" : status;
+}
+
+static void notice_json(struct buf *b, const struct row *row)
+{
+    add_text(b, "rule", row->key);
+    add_uint(b, "count", row->n[NOTICE_COUNT]);
+    add_uint(b, "held", row->n[NOTICE_HELD]);
+    add_text(b, "source", row->text[3]);
+    add_text(b, "proc", row->text[0]);
+    add_text(b, "why", row->text[2]);
+    add_text(b, "about", row->text[1]);
+}
+
+static void notice_cells(struct table *t, const struct row *row)
+{
+    table_uint(t, row->n[NOTICE_COUNT]);
+    table_uint(t, row->n[NOTICE_HELD]);
+    table_cell(t, row->key);
+    table_cell(t, row->text[0] ? row->text[0] : "-");
+    table_cell(t, row->text[2] ? row->text[2] : "-");
+    table_cell(t, row->text[1] ? row->text[1] : "-");
 }
 
 static void file_json(struct buf *b, const struct row *row)
@@ -703,6 +781,28 @@ static void process_cells(struct table *t, const struct row *row)
     table_cell(t, row->text[1] ? row->text[1] : row->text[0] ? row->text[0] : "?");
 }
 
+static void crash_json(struct buf *b, const struct row *row)
+{
+    const char *end = row->text[1];
+
+    buf_printf(b, ",\"pid\":%lld", strtoll(row->key, NULL, 10));
+    add_text(b, "proc", row->text[0]);
+    if (end && *end == 'S')
+        add_text(b, "signal", end);
+    else if (end)
+        buf_printf(b, ",\"exit_code\":%s", end);
+    add_text(b, "at", row->text[2]);
+    add_text(b, "dir", row->text[3]);
+}
+
+static void crash_cells(struct table *t, const struct row *row)
+{
+    table_cellf(t, "%lld", strtoll(row->key, NULL, 10));
+    table_cell(t, row->text[1] ? row->text[1] : "?");
+    table_cell(t, row->text[0] ? row->text[0] : "?");
+    table_cell(t, row->text[2] ? row->text[2] : "?");
+}
+
 static void http_json(struct buf *b, const struct row *row)
 {
     const char *parts[4];
@@ -769,6 +869,19 @@ static const struct section {
     void (*json)(struct buf *, const struct row *);
     void (*cells)(struct table *, const struct row *);
 } sections[] = {
+    {"Notices",
+     "notice",
+     {{"COUNT", 0, 0, false},
+      {"HELD BACK", 3, 0, false},
+      {"RULE", 0, 20, true},
+      {"LAST BY", 0, 0, false},
+      {"WHY", 0, 12, true},
+      {"ABOUT", 1, 12, true}},
+     6,
+     offsetof(struct report, notices),
+     compare_notices,
+     notice_json,
+     notice_cells},
     {"Files",
      "file",
      {{"READ", 0, 0, false},
@@ -827,6 +940,14 @@ static const struct section {
      compare_processes,
      process_json,
      process_cells},
+    {"Crashes",
+     "crash",
+     {{"PID", 0, 0, false}, {"SIGNAL", 0, 0, false}, {"PROGRAM", 0, 0, false}, {"AT", 1, 24, false}},
+     4,
+     offsetof(struct report, crashes),
+     compare_crashes,
+     crash_json,
+     crash_cells},
     {"Counters",
      "counter",
      {{"METRIC", 1, 12, false}, {"TOTAL", 0, 0, false}, {"UNIT", 0, 0, false}},
@@ -891,7 +1012,7 @@ static int load_metrics(struct report *r, const struct session *s)
 static int load(struct report *r, const struct session *s)
 {
     /* Kinds that something is taken from. */
-    static char *types[] = {"fs", "net", "dns", "http", "process", NULL};
+    static char *types[] = {"fs", "net", "dns", "http", "process", "notice", NULL};
     static const struct records_want want = {.types = types};
     struct records *from;
     int rc = records_open(s, RECORDS_EVENTS, &want, &from);
@@ -939,11 +1060,12 @@ static int run(struct args *a)
 
 const struct cli_command command_report = {
     .name = "report",
-    .summary = "Sum up a session: files, network, HTTP, processes",
+    .summary = "Sum up a session: notices, files, network, HTTP, processes, crashes",
     .usage = "[OPTIONS]",
     .description =
         "Sums up the events of a session: files and the other ends of connections by bytes, HTTP requests by number, "
-        "processes by CPU time; and the counters among its metrics. Bytes of a file or connection count when it has "
+        "processes by CPU time; crashes (`scope crash` shows more); notices by rule, with the last one of each; and the "
+        "counters among its metrics. Bytes of a file or connection count when it has "
         "been "
         "closed. Names are those that DNS answers and HTTP requests gave to an address. Connections that came in are "
         "summed up by address and this side's port; they are told from others by their ports, of which the lower one "

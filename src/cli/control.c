@@ -235,6 +235,26 @@ int control_inspect_some(const pid_t *pids, size_t count, json_t **ret)
     return 0;
 }
 
+char *control_session_dir(pid_t pid)
+{
+    struct session *list = NULL;
+    size_t count = 0;
+    char *dir = NULL;
+
+    if (session_list(&list, &count) < 0)
+        return NULL;
+    for (size_t i = count; i-- > 0;) {
+        struct inspection in = {pid, json_array()};
+
+        if (!dir && list[i].socket && session_running(&list[i]) && inspect_one(&in, list[i].socket, NULL) == 0)
+            dir = xstrdup(list[i].dir);
+        json_decref(in.found);
+        session_clear(&list[i]);
+    }
+    free(list);
+    return dir;
+}
+
 void control_print(const json_t *array, bool json, bool list)
 {
     json_t *object;

@@ -21,6 +21,8 @@ int control_inspect_all(pid_t pid, json_t **ret);
 int control_inspect_some(const pid_t *pids, size_t count, json_t **ret);
 /* Prints such an array: one object for each line, or for people; as one object (only one is in it) or as a list. */
 void control_print(const json_t *array, bool json, bool list);
+/* The directory of the session, of ours, in which a process is observed: malloc'ed, NULL if it isn't, without a message. */
+char *control_session_dir(pid_t pid);
 /* Hands a scope.yml, open for reading, to the collector that observes the process: likewise. */
 int control_update_one(pid_t pid, int fd);
 

@@ -10,13 +10,11 @@
 
 const struct cli_former cli_former_commands[] = {
     {"bolton", "it was only a picture"},
-    {"daemon", "`scope history` shows the signal that ended a program; core files are the kernel's, see core(5)"},
     {"dash", "`scope events -f` follows a session, `scope metrics` and `scope report` sum it up"},
     {"k8s", "put `scope run --` before the command of a container to observe what runs in it"},
     {"prom", "`scope run -m udp://HOST:PORT --metricformat statsd` feeds a StatsD exporter of Prometheus"},
     {"rules", "`scope attach NAME --all-matches` observes what runs already, `scope run` what is started"},
     {"service", "put `scope run --` before the program in the unit's ExecStart or the init script"},
-    {"snapshot", "`scope inspect PID` shows how a process is observed"},
     {"start", "nothing has to be started: `scope run` and `scope attach` bring along what they need"},
     {"stop", "`scope detach --all` ends observing"},
     {0},

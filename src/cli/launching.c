@@ -43,6 +43,8 @@ const struct cli_option cli_run_options[] = {
     {"lossless", NULL, "Let the program wait when the collector can't keep up, rather than drop telemetry", NULL, 0,
      false, false},
     {"payloads", NULL, "Keep the payloads of network traffic", NULL, 'p', false, false},
+    {"notices", NULL, "Tell what somebody should look at, such as secrets that are read (scope events -t notice)", NULL, 0,
+     false, false},
     {"loglevel", "LEVEL", "Level of the session's log", "trace|debug|info|warning|error|none", 0, false, false},
     {"librarypath", "DIR",
      "Put the library below this directory, which no other user may be able to exchange, instead of /usr/lib/appscope or "
@@ -153,7 +155,8 @@ static int set_dest(const struct args *a, struct config_sources *config, const c
 /* What a scope.yml that is named says alone. */
 static const char *const configuring[] = {"metricformat", "metricprefix", "metricdest", "eventdest", "nobreaker",
                                           "authtoken",    "verbosity",    "payloads",   "loglevel",  "backtrace",
-                                          "coredump",     "cribldest",    "syscalls",   "lossless",  NULL};
+                                          "coredump",     "cribldest",    "syscalls",   "lossless",  "notices",
+                                          NULL};
 
 int cli_apply_flags(const struct args *a, struct config_sources *config)
 {
@@ -174,6 +177,7 @@ int cli_apply_flags(const struct args *a, struct config_sources *config)
         (rc = set_flag(a, config, "syscalls", "event.watch.syscall", "true")) ||
         (rc = set_flag(a, config, "lossless", "libscope.lossless", "true")) ||
         (rc = set_flag(a, config, "payloads", "payload.enable", "true")) ||
+        (rc = set_flag(a, config, "notices", "notice.enable", "true")) ||
         (rc = set_flag(a, config, "loglevel", "libscope.log.level", NULL)) ||
         (rc = set_flag(a, config, "coredump", "libscope.snapshot.coredump", "true")) ||
         (rc = set_flag(a, config, "backtrace", "libscope.snapshot.backtrace", "true")) ||

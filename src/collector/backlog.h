@@ -16,6 +16,7 @@ enum backlog_kind {
     BL_ATTACH,   /* owner: struct segment *: its process starts here */
     BL_END,      /* owner: struct proc *: it has died and everything of it came before */
     BL_LEAVE,    /* data: pid_t of a process that is no longer observed */
+    BL_CRASH,    /* owner: struct crash *: tell it */
     BL_SYNC,     /* owner: struct client *: answer it */
 };
 

@@ -23,6 +23,7 @@
 #include "model/ask.h"
 #include "collector/control.h"
 #include "collector/core.h"
+#include "collector/crashes.h"
 #include "collector/ends.h"
 #include "collector/life.h"
 #include "collector/segments.h"
@@ -51,7 +52,6 @@
 #define FLUSH_WAIT_NS (2000 * MS)
 #define ACCEPT_BATCH 64
 #define FDS_MAX 253             /* that come with a message (the kernel's SCM_MAX_FD): what has no room here it closes itself */
-#define SPARE_FDS 64            /* that pidfds leave to everything else */
 #define POLL_BATCH 1024
 
 struct client {
@@ -103,6 +103,11 @@ static void turn_in(struct loop *l, uint64_t ns)
     evtimer_add(l->turn, &tv);
 }
 
+static void turn_now(void *l)
+{
+    turn_in(l, 0);
+}
+
 static void save_session(struct loop *l);
 
 /* --- deaths --- */
@@ -116,18 +121,6 @@ static void on_death(evutil_socket_t fd, short what, void *arg)
     event_del(p->death);
     proc_died(p);
     turn_in(loop_of(collector_of(p->m)), 0);
-}
-
-/* Whether a descriptor is one of those that all else needs: connections, files, /proc. */
-static bool is_spare(int fd)
-{
-    struct rlimit r;
-    rlim_t keep;
-
-    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == RLIM_INFINITY)
-        return false;
-    keep = r.rlim_cur / 2 < SPARE_FDS ? r.rlim_cur / 2 : SPARE_FDS;
-    return (rlim_t)fd >= r.rlim_cur - keep;
 }
 
 /* Nothing tells us when it ends: core_turn() looks, and tries again. */
@@ -163,7 +156,7 @@ static void watch_death(struct proc *p)
         proc_died(p);
         return;
     }
-    if (fd < 0 || is_spare(fd)) {
+    if (fd < 0 || fd_is_spare(fd)) {
         if (fd >= 0)
             close(fd);
         leave_unwatched(p, fd < 0 ? -fd : EMFILE);
@@ -538,9 +531,13 @@ static void take_mail(void *ctx, pid_t pid, uint64_t mail)
 static void take_mails(struct loop *l)
 {
     for (struct segment *seg = l->c.segments; seg; seg = seg->next) {
-        uint64_t *at = &segment_hdr(&seg->map)->mail, mail = __atomic_load_n(at, __ATOMIC_ACQUIRE), now, took;
+        uint64_t *at, mail, now, took;
         pid_t pid;
 
+        if (!seg->map.base) /* mapped as soon as there is word (ring_next()) */
+            continue;
+        at = &segment_hdr(&seg->map)->mail;
+        mail = __atomic_load_n(at, __ATOMIC_ACQUIRE);
         if (!mail || seg->broken || (now = clock_now_mono()) < l->mail_search)
             continue;
         pid = pi_find_socket(seg->host_pid, (int)(uint32_t)mail, mail >> 32, seg->map.ino);
@@ -735,7 +732,7 @@ static bool finished(const struct loop *l)
     const struct collector *c = &l->c;
 
     return root_gone(c) && !c->model.procs && !c->segments && !c->backlog.bytes && clients_can_wait(l) &&
-           !planner_busy(l->planner) && !tracer_busy(l->tracer) && c->alone_since &&
+           !planner_busy(l->planner) && !tracer_busy(l->tracer) && !crashes_busy(c->crashes) && c->alone_since &&
            clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS && gone(l->starter_pidfd);
 }
 
@@ -838,13 +835,14 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     if (segments_drain(c, false) || l->clients || c->dying || c->attaching)
         wake_up(l);
     core_turn(c);
+    crashes_turn(c->crashes);
     empty = core_process(c, clock_now_mono() + SLICE_NS);
     answer_syncs(l);
     if (finished(l)) {
         event_base_loopbreak(c->base);
         return;
     }
-    if (empty)
+    if (empty && !crashes_wait(c->crashes))
         fall_asleep(l);
     if (empty)
         take_a_nap(l);
@@ -852,7 +850,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     next = !empty ? 0 : l->dozing ? TURN_MAX_NS : segments_due(c);
     if (next > (l->listen_woken ? TURN_MAX_NS : JOIN_POLL_MS * MS))
         next = l->listen_woken ? TURN_MAX_NS : JOIN_POLL_MS * MS;
-    if ((c->dying || l->clients) && next > TURN_DYING_NS)
+    if ((c->dying || l->clients || crashes_wait(c->crashes)) && next > TURN_DYING_NS)
         next = TURN_DYING_NS;
     if (l->mail_ns && clock_now_mono() - l->mail_ns < MAIL_BUSY_NS && next > TURN_MAIL_NS)
         next = TURN_MAIL_NS; /* who left word once has more to ask: it waits for us */
@@ -1014,6 +1012,7 @@ int collector_run(const struct collector_options *opt)
     core_init(&l.c, opt, base);
     l.c.sync_done = sync_done;
     l.c.watch_death = watch_death;
+    l.c.crashes = crashes_new(&l.c, turn_now, &l);
     if (s && s->pid > 0 && (!s->kind || strcmp(s->kind, "attach") != 0)) /* that one may be detached from */
         l.c.root_pidfd = pi_pidfd(s->pid);
     l.starter_pidfd = opt->starter > 0 ? pi_pidfd(opt->starter) : -1;
@@ -1036,8 +1035,10 @@ int collector_run(const struct collector_options *opt)
     door_sum(&l.refused, true);
     door_sum(&l.c.guest_lines, true);
     poll_deaths(&l.c);
+    crashes_finish(l.c.crashes);
     core_end(&l.c);
     finish_telemetry(&l);
+    crashes_last(l.c.crashes);
     if (!l.c.end_ns)
         l.c.end_ns = clock_now_real();
     save_session(&l);
@@ -1055,6 +1056,7 @@ int collector_run(const struct collector_options *opt)
     ask_end();
     planner_free(l.planner);
     tracer_free(l.tracer);
+    crashes_free(l.c.crashes);
     core_free(&l.c);
     free_events(&l);
     doze_free(l.doze);

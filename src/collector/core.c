@@ -16,6 +16,7 @@
 #include "collector/work.h"
 #include "model/procinfo.h"
 #include "model/setup.h"
+#include "report/notices.h"
 #include "report/report.h"
 #include "traffic/payloads.h"
 #include "traffic/stream.h"
@@ -84,6 +85,8 @@ static void summaries(struct collector *c, uint64_t now)
         if (p->seg && !p->borrowed)
             counters_take_ops(p->seg, p);
         report_period(p, real, false);
+        if (p->pl && p->pl->notices)
+            notices_period(p, real);
         tls_look_unread(p);
         period = (uint64_t)p->pl->cfg->libscope.summaryperiod * 1000 * MS;
         p->last_summary = now;
@@ -203,7 +206,7 @@ void core_end(struct collector *c)
         struct proc *p = c->model.procs;
 
         if (p->seg && !p->borrowed && !p->seg->broken)
-            __atomic_store_n(&segment_hdr(&p->seg->map)->mode, 0, __ATOMIC_RELAXED);
+            segment_set_mode(&p->seg->map, 0);
         if (p->pl) {
             life_leave_segment(p);
             life_finish(p, clock_now_real());

@@ -72,7 +72,7 @@ void counters_settle(struct proc *p, bool final)
 /* Calls without a record of their own. */
 void counters_take_ops(struct segment *seg, struct proc *p)
 {
-    const struct segment_header *h = segment_hdr(&seg->map);
+    const struct segment_header *h = segment_numbers(&seg->map);
     enum err_class k;
 
     if (!p || !p->pl || seg->broken)

@@ -28,6 +28,7 @@
 #include "model/owner.h"
 #include "model/procinfo.h"
 #include "plan/plan.h"
+#include "report/notices.h"
 
 #define ERRNO_MAX 4095
 #define SELF_EXE "/proc/self/exe"
@@ -60,6 +61,8 @@ static void take_counters(struct told *x, bool close_them)
         d->next_gen = n.gen + 2;
         cum = (struct io_count){n.read_bytes, n.read_ops, n.read_ticks, n.write_bytes, n.write_ops, n.write_ticks};
         account_counters(x->p, n.fd, d, &cum, x->p->seg->map.info.clock, known);
+        if (n.state & FDS_SENT && x->p->pl->notices && d->file && d->file->kind != FDK_SOCKET && !stale)
+            transfers_sent_file(x->p, d, n.state, n.undecided, x->time);
         if (stale)
             fds_forget(x->p, n.fd);
         else if (close_them)
@@ -114,6 +117,8 @@ static void do_open(struct told *x)
         fds_decide(x->p, x->r->ret, d);
     d->flags |= DF_REPORTED;
     report_open(x->p, x->r->ret, d, x->name, x->time);
+    if (x->p->pl->notices)
+        notices_open(x->p, d, flags, x->in.has_stat ? &x->in.stat : NULL, x->name, x->time);
 }
 
 /* newfd becomes another name for what oldfd refers to. */
@@ -265,13 +270,37 @@ static size_t flag_names(const struct told *x, const char *ret[FLAGS_MAX], char 
     return n;
 }
 
+/* Names of a call that has removed, renamed, made or changed something. */
+static void tell_names(struct told *x, enum tm_metric metric, const char *source, const char *file, size_t len,
+                       const char *file_to, size_t to_len, unsigned unresolved)
+{
+    const char *flags[FLAGS_MAX];
+    char number[24];
+
+    report_names(x->p, metric, source, x->name, file, len, file_to, to_len, unresolved, flags, flag_names(x, flags, number),
+                 x->time);
+    if (!x->p->pl->notices)
+        return;
+    notices_names(x->p, metric, x->name, file, len, file_to, to_len, unresolved, x->time);
+    switch (x->op) {
+    case OP_fchmod:
+#ifdef __NR_chmod
+    case OP_chmod:
+#endif
+        notices_mode(x->p, (uint32_t)x->r->arg[1], x->name, file, len, x->time);
+        break;
+    case OP_fchmodat: case OP_fchmodat2:
+        notices_mode(x->p, (uint32_t)x->r->arg[2], x->name, file, len, x->time);
+        break;
+    default:
+        break;
+    }
+}
+
 static void do_names(struct told *x)
 {
     const char *file = x->file ? x->file : "";
     size_t len = x->file ? x->file_len : 0;
-    const char *flags[FLAGS_MAX];
-    char number[24];
-    size_t n = flag_names(x, flags, number);
     unsigned un = told_unresolved(x);
 
     switch (x->desc->group) {
@@ -279,21 +308,20 @@ static void do_names(struct told *x)
         count_op(x, TM_FS_STAT);
         break;
     case OPG_DELETE:
-        report_names(x->p, TM_FS_DELETE, "fs.delete", x->name, file, len, NULL, 0, un, flags, n, x->time);
+        tell_names(x, TM_FS_DELETE, "fs.delete", file, len, NULL, 0, un);
         break;
     case OPG_RENAME:
-        report_names(x->p, TM_FS_RENAME, "fs.rename", x->name, file, len, x->file2, x->file2_len, un, flags, n,
-                     x->time);
+        tell_names(x, TM_FS_RENAME, "fs.rename", file, len, x->file2, x->file2_len, un);
         break;
     case OPG_CREATE:
         if (x->file2) /* what is made is the second name */
-            report_names(x->p, TM_FS_CREATE, "fs.create", x->name, x->file2, x->file2_len, file, len,
-                         (un & NAME_FIRST ? NAME_SECOND : 0) | (un & NAME_SECOND ? NAME_FIRST : 0), flags, n, x->time);
+            tell_names(x, TM_FS_CREATE, "fs.create", x->file2, x->file2_len, file, len,
+                       (un & NAME_FIRST ? NAME_SECOND : 0) | (un & NAME_SECOND ? NAME_FIRST : 0));
         else
-            report_names(x->p, TM_FS_CREATE, "fs.create", x->name, file, len, NULL, 0, un, flags, n, x->time);
+            tell_names(x, TM_FS_CREATE, "fs.create", file, len, NULL, 0, un);
         break;
     case OPG_CHANGE:
-        report_names(x->p, TM_FS_CHANGE, "fs.change", x->name, file, len, NULL, 0, un, flags, n, x->time);
+        tell_names(x, TM_FS_CHANGE, "fs.change", file, len, NULL, 0, un);
         break;
     default:
         break;
@@ -308,8 +336,6 @@ static void do_names(struct told *x)
 
 static void do_fdop(struct told *x)
 {
-    const char *flags[FLAGS_MAX];
-    char number[24];
     struct desc *d;
 
     switch (x->op) {
@@ -340,8 +366,8 @@ static void do_fdop(struct told *x)
         if (x->desc->group == OPG_STAT)
             count_op(x, TM_FS_STAT);
         else if (x->desc->group == OPG_CHANGE)
-            report_names(x->p, TM_FS_CHANGE, "fs.change", x->name, x->file ? x->file : "", x->file ? x->file_len : 0, NULL,
-                         0, told_unresolved(x), flags, flag_names(x, flags, number), x->time);
+            tell_names(x, TM_FS_CHANGE, "fs.change", x->file ? x->file : "", x->file ? x->file_len : 0, NULL, 0,
+                       told_unresolved(x));
     }
 }
 
@@ -469,6 +495,8 @@ static void failed(struct told *x)
         sockets_connect_failed(x, s, err);
         return;
     }
+    if (x->desc->shape == SHP_CONNECT && x->p->pl->notices && s && x->in.addr && !benign(err) && err != EISCONN)
+        sockets_notice(x, d);
     if (x->desc->shape == SHP_CLONE)
         forks_told(x->c, x->p, x->r->tid, fork_id(x), x->r->ret, x->time);
     if (x->desc->shape == SHP_EXEC) {
@@ -755,6 +783,8 @@ static void noted(struct told *x)
         len = strlen(file);
     }
     report_note(x->p, text, file, file ? len : 0, x->time);
+    if (file && code >= NOTE_EXEC_STATIC && code <= NOTE_EXEC_LIB && x->p->pl->notices)
+        notices_exec_unobserved(x->p, file, len, x->time);
 }
 
 /* Calls that are made at some places of an image aren't seen: told once in a session for each image. Why all of an image

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "collector/crashes.h"
 #include "collector/guests.h"
 #include "collector/life.h"
 #include "collector/passed.h"
@@ -57,7 +58,7 @@ void ends_queue(struct collector *c)
     uint64_t real = clock_now_real();
 
     for (struct proc *p = c->dying_procs; p; p = p->dying_next) {
-        if (p->end_queued || attaching(c, p))
+        if (p->end_queued || attaching(c, p) || crashes_hold(c->crashes, p))
             continue;
         if (p->seg && p->seg != p->death_seg) { /* it had exec'ed or upgraded just before */
             p->death_seg = p->seg;
@@ -141,6 +142,8 @@ bool ends_tell(struct proc *p, bool force)
         fds_end(p, "exit", time);
         passed_end(p, true);
         tls_objects_end(p, true, time);
+        if (known)
+            crashes_ended(p, status, time);
         report_exit(p, known, status, time);
         life_finish(p, time);
     }

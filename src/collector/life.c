@@ -10,10 +10,12 @@
 #include "collector/identify.h"
 #include "collector/segments.h"
 #include "collector/state.h"
+#include "collector/transfers.h"
 #include "model/fds.h"
 #include "model/images.h"
 #include "model/names.h"
 #include "model/procinfo.h"
+#include "report/notices.h"
 #include "report/report.h"
 #include "traffic/tls_objects.h"
 
@@ -86,6 +88,11 @@ void life_finish(struct proc *p, uint64_t time_ns)
     p->tm.aggregate = NULL;
 }
 
+static void unclosed(void *ctx, int fd, struct desc *d)
+{
+    transfers_unclosed_file(ctx, fd, d, clock_now_real());
+}
+
 void life_leave_segment(struct proc *p)
 {
     struct segment *seg = p->seg;
@@ -94,6 +101,8 @@ void life_leave_segment(struct proc *p)
         return;
     counters_settle(p, true);
     counters_take_ops(seg, p);
+    if (p->pl && p->pl->notices)
+        fd_table_each(&p->fds, unclosed, p);
     segment_losses(collector_of(p->m), seg);
     seg->orphans = p->forks != NULL;
     seg->owner = NULL;
@@ -222,7 +231,7 @@ static void apply_mode(struct proc *p)
 
     if (!seg || p->borrowed || seg->broken)
         return;
-    __atomic_store_n(&segment_hdr(&seg->map)->mode, p->pl->mode, __ATOMIC_RELAXED);
+    segment_set_mode(&seg->map, p->pl->mode);
     seg->map.lossless = p->pl->mode & SEG_M_LOSSLESS;
 }
 
@@ -253,7 +262,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
     uint64_t time = attached ? arrival : clock_to_real(&c->model.clock, info->clock, info->start_time, arrival);
     bool fresh = false;
     struct pi_stat st = {0};
-    char **env = NULL;
+    char **env = NULL, *executed = NULL;
 
     if (segment_waits(c, seg)) {
         seg->attach_again = true;
@@ -319,7 +328,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         p->images = NULL;
     }
     p->exec_op = 0;
-    free(p->pending_exec);
+    executed = p->pending_exec;
     free(p->exec_path);
     p->pending_exec = p->exec_path = NULL;
     p->pid = info->pid;
@@ -344,7 +353,10 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         configure(p, env);
         free(env);
         life_begin(p, info->start == SEG_START_EXEC ? "exec" : attached ? "attach" : "fork", time);
+        if (p->pl->notices && info->start != SEG_START_FORK)
+            notices_exec(p, info->start == SEG_START_EXEC ? executed : NULL, time);
     }
+    free(executed);
     if (fresh || info->start == SEG_START_EXEC)
         fds_streams(p);
     if (attached)

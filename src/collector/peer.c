@@ -97,8 +97,17 @@ int peer_become(const struct peer *p, int sock)
     /* What it is in its own namespace; EINVAL: it is in ours. */
     if (p->pidfd >= 0) {
         if (setns(p->pidfd, CLONE_NEWUSER) == 0) {
-            if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &inner, &len))
+            if (sock < 0) {
+                struct pi_ids ids;
+                int rc = pi_ids(p->pid, &ids); /* as who opens the file has them: user_namespaces(7) */
+
+                if (rc < 0)
+                    return rc;
+                inner.uid = ids.euid;
+                inner.gid = ids.egid;
+            } else if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &inner, &len)) {
                 return -errno;
+            }
         } else if (errno != EINVAL) {
             return -errno;
         }

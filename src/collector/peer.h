@@ -35,7 +35,8 @@ bool peer_is_as_privileged(const struct peer *p);
 
 /* Turns the calling process, a worker of the collector, into one that may do what the peer may do and no more: its user
  * namespace, user and group, no other groups, no capabilities (but those that go with being root there), no new
- * privileges, not to be traced or dumped. From then on it is the kernel that says whether a process may be traced, or a
+ * privileges, not to be traced or dumped. sock: its connection, which tells what it is in its own user namespace; -1: /proc
+ * tells. From then on it is the kernel that says whether a process may be traced, or a
  * file be read, on behalf of the peer: whoever has executed a set-user-ID program since it asked is out of reach.
  * The process must have one thread. 0 or -errno: then it must end. */
 int peer_become(const struct peer *p, int sock);

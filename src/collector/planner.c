@@ -16,6 +16,7 @@
 #include "base/closing.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "model/clock.h"
 #include "collector/kept.h"
 #include "collector/peer.h"
@@ -109,11 +110,14 @@ static _Noreturn void work(const struct planner *pl, const struct job *job)
 {
     const rlim_t seconds = job->trusted ? WORKER_CPU_S : GUEST_CPU_S, bytes = job->trusted ? WORKER_BYTES : GUEST_BYTES;
     struct rlimit cpu = {seconds, seconds}, space = {bytes, bytes}, core = {0, 0};
-    int image = job->image_fd, fd;
+    /* Only the trusted write to the cache: by a descriptor, as the path begins at one of those that are closed here. */
+    int image = job->image_fd, fd, dir = job->trusted && pl->dir ? safe_dir(pl->dir, SAFE_OURS, 0, NULL) : -1;
 
     /* An image that takes this process over shall find nothing of the collector's in it. */
     log_setup(stderr, LOGL_NONE, NULL);
-    launch_close_others((const int[]){job->sock, job->image_fd, job->from.pidfd}, 3);
+    launch_close_others((const int[]){job->sock, job->image_fd, job->from.pidfd, dir}, 4);
+    if (dir >= 0)
+        safe_keep(pl->dir, dir);
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     signal(SIGCHLD, SIG_DFL);
@@ -123,8 +127,8 @@ static _Noreturn void work(const struct planner *pl, const struct job *job)
     fd = job->trusted ? 0 : peer_become(&job->from, job->sock);
     if (fd == 0 && image < 0)
         image = open_exe(job->from.pid);
-    if (fd == 0) /* only the trusted write to the cache */
-        fd = image < 0 ? image : plan_cache_get(job->trusted ? pl->dir : NULL, image, job->key);
+    if (fd == 0)
+        fd = image < 0 ? image : plan_cache_get(dir >= 0 ? pl->dir : NULL, image, job->key);
     planner_reply(job->sock, fd < 0 ? fd : 0, fd);
     _exit(0);
 }

@@ -9,10 +9,35 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
+#include "base/closing.h"
 #include "base/mem.h"
 
 #define MS UINT64_C(1000000)
+
+/* What is read of segments that aren't mapped. */
+static struct segment_header numbers; /* segment_numbers(), and segments that arrive */
+
+#define WINDOW_CELLS 512u
+static struct {                       /* a piece of a ring: committed records */
+    const struct segment_map *of;     /* NULL: nobody's */
+    uint64_t from, to;                /* positions */
+    uint8_t cells[WINDOW_CELLS * RING_CELL] __attribute__((aligned(64)));
+} window;
+
+/* A piece of the file of one that isn't mapped; false: it can't be read. */
+static bool copy_out(const struct segment_map *m, uint64_t at, void *to, size_t size)
+{
+    return m->fd >= 0 && pread(m->fd, to, size, (off_t)at) == (ssize_t)size;
+}
+
+/* A word into it. That it can't be written is the fault of who made it. */
+static void copy_in(const struct segment_map *m, uint64_t at, uint32_t word)
+{
+    if (m->fd >= 0 && pwrite(m->fd, &word, sizeof(word), (off_t)at) < 0)
+        return;
+}
 
 static char *copy_text(const char *shared, size_t max)
 {
@@ -80,15 +105,63 @@ static const char *check_layout(struct segment_map *m, const struct segment_head
     return NULL;
 }
 
-int segment_map(struct segment_map *m, int fd, const char **ret_why)
+bool segment_need(struct segment_map *m)
+{
+    void *at;
+
+    if (m->base)
+        return true;
+    if (m->fd < 0)
+        return false;
+    at = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
+    close(m->fd);
+    m->fd = -1;
+    if (at == MAP_FAILED)
+        return false;
+    madvise(at, m->size, MADV_DONTFORK); /* who still maps it is asked when its process is gone: no worker of ours */
+    m->base = at;
+    if (m->ring.pos) /* wasn't told yet */
+        __atomic_store_n(&segment_hdr(m)->ring_tail, m->ring.pos, __ATOMIC_RELEASE);
+    return true;
+}
+
+struct segment_header *segment_hdr(const struct segment_map *m)
+{
+    static struct segment_header nobodys;
+
+    if (!m->base)
+        segment_need((struct segment_map *)(uintptr_t)m);
+    return m->base ? (struct segment_header *)(void *)m->base : &nobodys;
+}
+
+#define NUMBERS_SIZE offsetof(struct segment_header, comm)
+
+const struct segment_header *segment_numbers(const struct segment_map *m)
+{
+    if (m->base)
+        return (const struct segment_header *)(const void *)m->base;
+    if (!copy_out(m, 0, &numbers, NUMBERS_SIZE))
+        memset(&numbers, 0, NUMBERS_SIZE);
+    return &numbers;
+}
+
+void segment_set_mode(struct segment_map *m, uint32_t mode)
+{
+    if (m->base)
+        __atomic_store_n(&segment_hdr(m)->mode, mode, __ATOMIC_RELAXED);
+    else if ((mode ^ m->mode) & ~(SEG_M_TSC | SEG_M_POINTER)) /* these are for the start only */
+        copy_in(m, offsetof(struct segment_header, mode), mode);
+    m->mode = mode;
+}
+
+int segment_open(struct segment_map *m, int fd, uint64_t map_at, const char **ret_why)
 {
     const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
     struct statfs fs;
     struct stat st;
-    const char *why;
     int has;
 
-    *m = (struct segment_map){0};
+    *m = (struct segment_map){.fd = -1};
     /* First: only files in memory have seals. The file system of any other could keep fstat(2) waiting. */
     *ret_why = "not sealed against changes of its size";
     has = fcntl(fd, F_GET_SEALS);
@@ -106,41 +179,62 @@ int segment_map(struct segment_map *m, int fd, const char **ret_why)
     *ret_why = "can't be mapped";
     m->size = (size_t)st.st_size;
     m->ino = st.st_ino;
-    m->base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (m->base == MAP_FAILED)
+    m->map_at = map_at;
+    m->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (m->fd < 0)
         return -errno;
-    madvise(m->base, m->size, MADV_DONTFORK); /* who still maps it is asked when its process is gone: no worker of ours */
-    why = check_layout(m, segment_hdr(m));
-    if (why) {
-        munmap(m->base, m->size);
-        *ret_why = why;
+    if (!copy_out(m, 0, &numbers, offsetof(struct segment_header, tls))) {
+        segment_unmap(m);
+        return -EACCES;
+    }
+    *ret_why = check_layout(m, &numbers);
+    if (*ret_why) {
+        segment_unmap(m);
         return -EINVAL;
     }
-    copy_info(&m->info, segment_hdr(m));
+    copy_info(&m->info, &numbers);
+    m->mode = numbers.mode;
+    *ret_why = "can't be mapped";
+    if ((!map_at || fd_is_spare(m->fd)) && !segment_need(m)) {
+        segment_unmap(m);
+        return -ENOMEM;
+    }
     return 0;
+}
+
+int segment_map(struct segment_map *m, int fd, const char **ret_why)
+{
+    return segment_open(m, fd, 0, ret_why);
 }
 
 void segment_unmap(struct segment_map *m)
 {
     if (m->base)
         munmap(m->base, m->size);
+    if (m->fd >= 0)
+        close(m->fd);
+    if (window.of == m)
+        window.of = NULL;
     free(m->info.exe);
     free(m->info.cwd);
     free(m->info.argv);
-    *m = (struct segment_map){0};
+    *m = (struct segment_map){.fd = -1};
 }
 
-static struct fd_entry *fd_entry(const struct segment_map *m, uint64_t fd)
+static uint64_t fd_at(const struct segment_map *m, uint64_t fd)
 {
-    return fd < m->fd_cap ? (struct fd_entry *)(m->base + m->fd_off) + fd : NULL;
+    return m->fd_off + fd * sizeof(struct fd_entry);
 }
 
 bool segment_fd(const struct segment_map *m, uint64_t fd, struct fd_entry *ret)
 {
-    const struct fd_entry *e = fd_entry(m, fd);
+    const struct fd_entry *e;
 
-    if (!e)
+    if (fd >= m->fd_cap)
         return false;
+    if (!m->base)
+        return copy_out(m, fd_at(m, fd), ret, sizeof(*ret));
+    e = (const struct fd_entry *)(const void *)(m->base + fd_at(m, fd));
     ret->gen = __atomic_load_n(&e->gen, __ATOMIC_ACQUIRE);
     ret->read_bytes = __atomic_load_n(&e->read_bytes, __ATOMIC_RELAXED);
     ret->read_ops = __atomic_load_n(&e->read_ops, __ATOMIC_RELAXED);
@@ -158,25 +252,34 @@ bool segment_fd(const struct segment_map *m, uint64_t fd, struct fd_entry *ret)
 
 uint32_t segment_fd_high(const struct segment_map *m)
 {
-    uint64_t high = __atomic_load_n(&segment_hdr(m)->fd_high, __ATOMIC_RELAXED);
+    uint64_t high = __atomic_load_n(&segment_numbers(m)->fd_high, __ATOMIC_RELAXED);
 
     return high > m->fd_cap ? m->fd_cap : (uint32_t)high;
 }
 
 void segment_want(const struct segment_map *m, uint64_t fd, uint32_t gen, enum fd_want want)
 {
-    struct fd_entry *e = fd_entry(m, fd);
+    uint32_t word = gen << 2 | (uint32_t)want;
+    struct fd_entry *e;
 
+    if (fd >= m->fd_cap)
+        return;
+    if (!m->base) { /* the probe looks at the generation itself */
+        copy_in(m, fd_at(m, fd) + offsetof(struct fd_entry, want), word);
+        return;
+    }
+    e = (struct fd_entry *)(void *)(m->base + fd_at(m, fd));
     /* a number that was reused since belongs to a record that is still to come */
-    if (e && __atomic_load_n(&e->gen, __ATOMIC_ACQUIRE) == gen)
-        __atomic_store_n(&e->want, gen << 2 | (uint32_t)want, __ATOMIC_RELEASE);
+    if (__atomic_load_n(&e->gen, __ATOMIC_ACQUIRE) == gen)
+        __atomic_store_n(&e->want, word, __ATOMIC_RELEASE);
 }
 
 void segment_skip(const struct segment_map *m, uint64_t fd, uint32_t gen, bool tx, uint64_t to)
 {
-    struct fd_skip *s = (struct fd_skip *)(m->base + m->skip_off) + fd;
+    struct segment_header *h = segment_hdr(m);
+    struct fd_skip *s = (struct fd_skip *)(void *)((uint8_t *)h + m->skip_off) + fd;
 
-    if (fd < m->fd_cap)
+    if (fd < m->fd_cap && m->base)
         __atomic_store_n(tx ? &s->tx : &s->rx, to ? skip_word(gen, to) : 0, __ATOMIC_RELEASE);
 }
 
@@ -191,11 +294,23 @@ void segment_tls_done(const struct segment_map *m, uint64_t object, uint32_t lif
 
 uint64_t segment_head(const struct segment_map *m)
 {
-    return __atomic_load_n(&segment_hdr(m)->ring_head, __ATOMIC_ACQUIRE);
+    uint64_t head;
+
+    if (m->base)
+        return __atomic_load_n(&segment_hdr(m)->ring_head, __ATOMIC_ACQUIRE);
+    return copy_out(m, offsetof(struct segment_header, ring_head), &head, sizeof(head)) ? head : m->ring.pos;
 }
 
+static bool in_window(const struct segment_map *m, uint64_t pos)
+{
+    return window.of == m && pos >= window.from && pos < window.to;
+}
+
+/* The cell of a position: in the mapping, or in the window. */
 static const uint64_t *cell(const struct segment_map *m, uint64_t pos)
 {
+    if (!m->base)
+        return (const uint64_t *)(const void *)(window.cells + (pos - window.from) * RING_CELL);
     return (const uint64_t *)(m->base + m->ring_off + pos % m->ring_cells * RING_CELL);
 }
 
@@ -264,15 +379,88 @@ static __attribute__((noinline)) enum ring_state uncommitted(struct segment_map 
     return RING_EMPTY;
 }
 
+/* Cells of whole records from a position on, of `count` that were copied into the window, all committed by now. */
+static uint32_t committed_cells(uint64_t pos, uint32_t count)
+{
+    uint32_t at = 0;
+
+    while (at < count) {
+        const struct record *r = (const struct record *)(const void *)(window.cells + (size_t)at * RING_CELL);
+        uint64_t cells = ((uint64_t)r->size + RING_CELL - 1) / RING_CELL;
+
+        if (r->seq != pos + at + 1 || !cells || cells > count - at)
+            break;
+        at += (uint32_t)cells;
+    }
+    return at;
+}
+
+/* Copies what is next in the ring of a segment that isn't mapped into the window. RING_RECORD: it is there, or the
+ * segment was mapped because it must be looked at more closely. */
+static enum ring_state look_ahead(struct segment_map *m, uint64_t now, bool last)
+{
+    const uint64_t pos = m->ring.pos;
+    const size_t mail_at = offsetof(struct segment_header, mail) - offsetof(struct segment_header, ring_head);
+    uint8_t lines[offsetof(struct segment_header, mail) + 8 - offsetof(struct segment_header, ring_head)];
+    struct seg_crash crash[SEG_CRASHES];
+    uint64_t head, mail, at;
+    uint32_t count, cells;
+    bool calls;
+
+    if (!last && now >= m->map_at)
+        return segment_need(m) ? RING_RECORD : RING_BROKEN;
+    if (!copy_out(m, offsetof(struct segment_header, ring_head), lines, sizeof(lines)))
+        return RING_BROKEN;
+    memcpy(&head, lines, sizeof(head));
+    memcpy(&mail, lines + mail_at, sizeof(mail));
+    calls = mail != 0;
+    if (m->mode & SEG_M_CRASH && copy_out(m, offsetof(struct segment_header, crash), crash, sizeof(crash)))
+        for (unsigned i = 0; i < SEG_CRASHES; i++)
+            calls |= crash[i].state != CRASH_FREE;
+    if (head < pos || head - pos > m->ring_cells)
+        return RING_BROKEN;
+    if (calls || head > m->ring_cells / 16) /* its writers need to know what they may write over */
+        return segment_need(m) ? RING_RECORD : RING_BROKEN;
+    if (head == pos)
+        return RING_EMPTY;
+    count = head - pos < WINDOW_CELLS ? (uint32_t)(head - pos) : WINDOW_CELLS;
+    if (count > m->ring_cells - pos % m->ring_cells)
+        count = (uint32_t)(m->ring_cells - pos % m->ring_cells);
+    at = m->ring_off + pos % m->ring_cells * RING_CELL;
+    window.of = NULL;
+    if (!copy_out(m, at, window.cells, (size_t)count * RING_CELL))
+        return RING_BROKEN;
+    cells = committed_cells(pos, count);
+    /* Once more: a record's first word may have been copied after, and its rest before it was written. */
+    if (!cells || !copy_out(m, at, window.cells, (size_t)cells * RING_CELL))
+        return segment_need(m) ? RING_RECORD : RING_BROKEN;
+    window.of = m;
+    window.from = pos;
+    window.to = pos + cells;
+    return RING_RECORD;
+}
+
 enum ring_state ring_next(struct segment_map *m, uint64_t now, bool last, const void **ret_shared, uint32_t *ret_size)
 {
     for (;;) {
         uint64_t pos = m->ring.pos;
-        const struct record *r = (const struct record *)(const void *)cell(m, pos);
+        const struct record *r;
         uint32_t size, room;
         uint8_t kind;
 
-        if (__builtin_expect(__atomic_load_n((const uint64_t *)(const void *)r, __ATOMIC_ACQUIRE) != pos + 1, 0)) {
+        if (!m->base && !in_window(m, pos)) {
+            enum ring_state st = look_ahead(m, now, last);
+
+            if (st != RING_RECORD)
+                return st;
+        }
+        r = (const struct record *)(const void *)cell(m, pos);
+        if (!m->base && (!committed(m, pos) || r->size > (window.to - pos) * RING_CELL)) { /* changed meanwhile */
+            if (!segment_need(m))
+                return RING_BROKEN;
+            continue;
+        }
+        if (__builtin_expect(!committed(m, pos), 0)) {
             enum ring_state st = uncommitted(m, now, last);
 
             if (st != RING_RECORD)
@@ -282,7 +470,7 @@ enum ring_state ring_next(struct segment_map *m, uint64_t now, bool last, const 
         move_on(m, pos);
         size = __atomic_load_n(&r->size, __ATOMIC_RELAXED);
         kind = __atomic_load_n(&r->kind, __ATOMIC_RELAXED);
-        room = (uint32_t)(m->base + m->ring_off + (size_t)m->ring_cells * RING_CELL - (const uint8_t *)r);
+        room = (uint32_t)(m->ring_cells - pos % m->ring_cells) * RING_CELL;
         if (size > room || size < (kind == REC_PAD ? 16 : sizeof(struct record)))
             return RING_BROKEN;
         if (kind == REC_PAD) {
@@ -299,8 +487,11 @@ enum ring_state ring_next(struct segment_map *m, uint64_t now, bool last, const 
 
 void ring_release(struct segment_map *m, uint64_t now)
 {
-    struct segment_header *h = segment_hdr(m);
+    struct segment_header *h;
 
+    if (!m->base) /* there is room for long */
+        return;
+    h = segment_hdr(m);
     __atomic_store_n(&h->ring_tail, m->ring.pos, __ATOMIC_RELEASE);
     __atomic_store_n(&h->heartbeat, now / 1000000, __ATOMIC_RELAXED);
 }

@@ -52,8 +52,17 @@ struct ring {
 #define RING_SEARCH_MS 10u
 #define RING_SEARCH_MAX_MS 1000u
 
+/*
+ * Most processes are short: they are over before anything had to be told to them, and have left some records. To map a
+ * segment, touch pages of it and unmap it again costs the kernel much more than to copy what is needed out of the file
+ * and a word or two into it. So the segment of a new image is mapped when it has lived for a while (map_at), or when
+ * something is wanted of it that needs a mapping; until then all functions here do without.
+ */
 struct segment_map {
-    uint8_t *base;                   /* shared mapping */
+    uint8_t *base;                   /* shared mapping; NULL: not mapped (yet) */
+    int fd;                          /* of the memfd, ours, as long as it is not mapped; -1: none */
+    uint64_t map_at;                 /* CLOCK_MONOTONIC ns: whoever lives then is worth a mapping */
+    uint32_t mode;                   /* as it was told last, while not mapped */
     size_t size;
     uint64_t ino;                    /* of the memfd */
     uint32_t fd_off, fd_cap, skip_off, ring_off, ring_cells;
@@ -63,14 +72,22 @@ struct segment_map {
     struct ring ring;
 };
 
-/* Checks and maps a segment. fd stays the caller's. Returns 0, or -errno with *ret_why set to static text. */
+/* Checks a segment, and maps it. fd stays the caller's. Returns 0, or -errno with *ret_why set to static text. */
 int segment_map(struct segment_map *m, int fd, const char **ret_why);
+/* The same for one that is mapped when it is needed, or at that time (CLOCK_MONOTONIC ns; 0: now); at once if descriptors
+ * are scarce. */
+int segment_open(struct segment_map *m, int fd, uint64_t map_at, const char **ret_why);
 void segment_unmap(struct segment_map *m);
+/* Maps it if it isn't yet. False: it can't be; nothing can be read from it any more. */
+bool segment_need(struct segment_map *m);
 
-static inline struct segment_header *segment_hdr(const struct segment_map *m)
-{
-    return (struct segment_header *)m->base;
-}
+/* Its header; maps it if need be. Where that fails: some memory that is nobody's. */
+struct segment_header *segment_hdr(const struct segment_map *m);
+/* The header up to the counters of operations, to be read only: in the mapping, or a copy that is good until this is
+ * called the next time, for whatever segment. */
+const struct segment_header *segment_numbers(const struct segment_map *m);
+/* Tells the probe its mode. */
+void segment_set_mode(struct segment_map *m, uint32_t mode);
 
 /* Consistent copy of a descriptor's entry as far as that is possible; false if fd has none. */
 bool segment_fd(const struct segment_map *m, uint64_t fd, struct fd_entry *ret);

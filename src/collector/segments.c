@@ -16,6 +16,7 @@
 
 #define MS UINT64_C(1000000)
 #define AFTER_NS (3000 * MS)  /* ... that a process waits for what it had recorded elsewhere before */
+#define SHORT_NS (50 * MS)    /* a process that lives longer is not a short one: its segment gets a mapping */
 #define HOLD_NS (500 * MS)    /* longest time that a forked child's own ring waits for its last record in the old one */
 #define ORPHAN_NS (3000 * MS) /* how long a ring is kept for children that nobody has announced */
 
@@ -34,6 +35,7 @@ void segment_unref(struct collector *c, struct segment *seg)
         close(seg->pidfd);
     if (seg->after)
         segment_unref(c, seg->after);
+    free(seg->crashes);
     free(seg);
 }
 
@@ -65,7 +67,7 @@ void segment_losses(struct collector *c, struct segment *seg)
         [LOSS_RECORD] = LK_RECORD, [LOSS_DATA] = LK_DATA, [LOSS_NR] = LK_CALL, [LOSS_SLOT] = LK_SLOT,
         [LOSS_COPY] = LK_COPY,
     };
-    const struct segment_header *h = segment_hdr(&seg->map);
+    const struct segment_header *h = segment_numbers(&seg->map);
     struct proc *p = seg->owner ? seg->owner : seg->borrowers;
 
     for (int i = 0; i < LOSS_COPY + 1; i++) {
@@ -184,7 +186,7 @@ static void give_up(struct collector *c, struct segment *seg)
     if (seg->broken)
         return;
     seg->broken = true;
-    __atomic_store_n(&segment_hdr(&seg->map)->mode, 0, __ATOMIC_RELAXED);
+    segment_set_mode(&seg->map, 0);
     if (may_tell(seg))
         log_warning("process %d: its shared segment makes no sense any more: what it does is no longer observed",
                     (int)seg->host_pid);
@@ -215,6 +217,7 @@ static void look_into_stall(struct segment *seg, uint64_t now)
 static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, uint64_t real, bool last)
 {
     struct backlog *to = seg->held ? &seg->waiting : &c->backlog;
+    const bool mapped = seg->map.base != NULL;
     size_t waited = seg->waiting.bytes;
     uint64_t n = 0, from = seg->map.ring.pos;
 
@@ -237,6 +240,8 @@ static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, ui
     }
     c->waiting_bytes += seg->waiting.bytes - waited;
     ring_release(&seg->map, now);
+    if (!mapped && seg->map.base)
+        c->nap_count = UINT_MAX; /* its writers can wake us from now on */
     look_into_stall(seg, now);
     return n;
 }
@@ -331,10 +336,8 @@ uint64_t segments_due(const struct collector *c)
 /* Whether its writers may take us for asleep: they will wake us, and the ring has long been empty. */
 static bool may_sleep(const struct segment *seg, uint64_t now)
 {
-    const struct segment_header *h = segment_hdr(&seg->map);
-
-    return !seg->held && seg->attached && now - seg->busy_ns >= QUIET_NS &&
-           __atomic_load_n(&h->wakes, __ATOMIC_RELAXED);
+    return !seg->held && seg->attached && now - seg->busy_ns >= QUIET_NS && seg->map.base &&
+           __atomic_load_n(&segment_hdr(&seg->map)->wakes, __ATOMIC_RELAXED);
 }
 
 size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max)
@@ -347,10 +350,11 @@ size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max)
             return 0;
     count = 0;
     for (struct segment *seg = c->segments; seg; seg = seg->next) {
-        uint32_t *word = &segment_hdr(&seg->map)->asleep;
+        uint32_t *word;
 
         if (seg->broken)
             continue;
+        word = &segment_hdr(&seg->map)->asleep;
         words[count++] = word;
         __atomic_store_n(word, SEG_ASLEEP, __ATOMIC_SEQ_CST);
         if (segment_head(&seg->map) != seg->map.ring.pos) { /* or its writer may not have seen that */
@@ -367,8 +371,8 @@ size_t segments_nap(struct collector *c, uint32_t *words[], size_t max)
     size_t count = 0;
 
     for (struct segment *seg = c->segments; seg; seg = seg->next) {
-        struct segment_header *h = segment_hdr(&seg->map);
-        bool naps = count < max && !seg->broken && !seg->held && __atomic_load_n(&h->wakes, __ATOMIC_RELAXED);
+        struct segment_header *h = seg->map.base ? segment_hdr(&seg->map) : NULL; /* those wait for their turn */
+        bool naps = h && count < max && !seg->broken && !seg->held && __atomic_load_n(&h->wakes, __ATOMIC_RELAXED);
 
         if (seg->naps && !naps && seg->next_poll > latest) /* there was room for it before, not now: nobody waits for its word */
             seg->next_poll = latest;
@@ -387,7 +391,7 @@ void segments_hurry(struct collector *c)
     uint64_t latest = clock_now_mono() + LOOK_MAX_NS;
 
     for (struct segment *seg = c->segments; seg; seg = seg->next) {
-        if (__atomic_load_n(&segment_hdr(&seg->map)->asleep, __ATOMIC_RELAXED) == SEG_AWAKE)
+        if (seg->map.base && __atomic_load_n(&segment_hdr(&seg->map)->asleep, __ATOMIC_RELAXED) == SEG_AWAKE)
             seg->next_poll = 0;
         else if (seg->naps && seg->next_poll > latest)
             seg->next_poll = latest;
@@ -399,7 +403,8 @@ void segments_wake(struct collector *c)
 {
     c->nap_count = UINT_MAX; /* over, too */
     for (struct segment *seg = c->segments; seg; seg = seg->next) {
-        __atomic_store_n(&segment_hdr(&seg->map)->asleep, SEG_AWAKE, __ATOMIC_RELAXED);
+        if (seg->map.base)
+            __atomic_store_n(&segment_hdr(&seg->map)->asleep, SEG_AWAKE, __ATOMIC_RELAXED);
         seg->next_poll = 0;
         seg->interval = MS;
         seg->naps = false;
@@ -520,7 +525,7 @@ int segment_attach(struct collector *c, int fd, struct peer *from)
     seg->guest = guest;
     seg->record_ns = RECORD_NS / 4;
     if (!why)
-        ret = segment_map(&seg->map, fd, &why);
+        ret = segment_open(&seg->map, fd, guest ? 0 : clock_now_mono() + SHORT_NS, &why);
     if (ret) {
         if (may_tell(seg))
             log_warning("process %d can't be observed: its segment: %s", (int)host_pid, why);
@@ -537,7 +542,7 @@ int segment_attach(struct collector *c, int fd, struct peer *from)
                left_begot(c, host_pid, (pid_t)seg->map.info.pid == host_pid ? (pid_t)seg->map.info.ppid : 0)) {
         log_info("process %d was started by one that was detached: it is not observed", (int)host_pid);
         left_add(c, host_pid);
-        __atomic_store_n(&segment_hdr(&seg->map)->mode, 0, __ATOMIC_RELAXED);
+        segment_set_mode(&seg->map, 0);
         segment_unmap(&seg->map);
         free(seg);
         return 0;
@@ -553,6 +558,8 @@ int segment_attach(struct collector *c, int fd, struct peer *from)
     seg->held = seg->map.info.start == SEG_START_FORK || has_earlier(c, seg);
     seg->held_until = now + HOLD_NS;
     wait_for(c, seg);
+    if ((seg->held || seg->map.info.start != SEG_START_EXEC) && !segment_need(&seg->map))
+        give_up(c, seg);
     seg->listed = true;
     seg->pid_next = *segments_by_pid(c, host_pid);
     *segments_by_pid(c, host_pid) = seg;

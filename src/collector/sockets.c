@@ -8,6 +8,7 @@
 #include "collector/state.h"
 #include "model/fds.h"
 #include "model/procinfo.h"
+#include "report/notices.h"
 
 #define ERRNO_MAX 4095
 
@@ -137,6 +138,15 @@ void sockets_bound(struct told *x)
         fds_gauge(x->p, d, DF_PORT, told_int(x, 0), x->time);
 }
 
+void sockets_notice(struct told *x, const struct desc *d)
+{
+    union address peer = {0};
+
+    if (x->in.addr)
+        address_set(&peer, x->in.addr, x->in.addr_len);
+    notices_connect(x->p, d, &peer, x->time);
+}
+
 void sockets_connect(struct told *x)
 {
     struct desc *d = sockets_desc(x, told_int(x, 0));
@@ -149,8 +159,11 @@ void sockets_connect(struct told *x)
     sockets_guess_domain(s, SOCK_STREAM);
     if (s->domain == AF_NETLINK || (s->flags & SOCKF_OPEN))
         return;
-    if (!(s->flags & SOCKF_PENDING)) /* else this is the second call, which tells the outcome of the first */
+    if (!(s->flags & SOCKF_PENDING)) { /* else this is the second call, which tells the outcome of the first */
         s->open_ns = x->time;
+        if (x->p->pl->notices)
+            sockets_notice(x, d);
+    }
     s->flags |= SOCKF_CONNECTED;
     if (sockets_is_inet(s))
         fds_gauge(x->p, d, DF_PORT, told_int(x, 0), x->time);

@@ -13,6 +13,8 @@ void sockets_connect(struct told *x);
 void sockets_accepted(struct told *x);
 /* connect(2) has failed with err. */
 void sockets_connect_failed(struct told *x, struct sock *s, int err);
+/* To whom the call connects, or sends a first datagram, where pl->notices isn't NULL. */
+void sockets_notice(struct told *x, const struct desc *d);
 /* The outcome of a connect(2) that did not wait (REC_CONNECT). */
 void sockets_connection_told(struct told *x);
 /* A socket of which no call was seen that made it (REC_SOCKET). */

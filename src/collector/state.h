@@ -18,6 +18,7 @@
 #include "traffic/payloads.h"
 
 struct config_list;
+struct crashes;
 struct event_base;
 struct left;
 struct passed;
@@ -49,6 +50,7 @@ struct collector {
     struct proc *unwatched_next;      /* whom to look at next; NULL: begin anew */
     unsigned unwatched;               /* processes whose death nothing tells us */
     struct passed *passed;            /* passed.h; NULL: none so far */
+    struct crashes *crashes;          /* crashes.h; NULL: nothing is done about them */
     struct left *left;                /* processes that go on without us */
     uint64_t left_sweep;              /* CLOCK_MONOTONIC ns: when to look which of them have ended */
     struct config_list *configs;      /* of processes that have got another than the session's */

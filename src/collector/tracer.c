@@ -88,8 +88,7 @@ static uint64_t inner_tid(pid_t pid, pid_t tid)
     return last ? strtoull(last + 1, NULL, 10) : 0;
 }
 
-/* Our number of a thread of pid, or -ESRCH. */
-static pid_t find_thread(pid_t pid, uint32_t tid)
+pid_t tracer_thread(pid_t pid, uint32_t tid)
 {
     pid_t found = -ESRCH;
     char path[64];
@@ -188,7 +187,7 @@ static _Noreturn void work(const struct job *job, const struct peer *from, const
     if (ret == 0 && !job->trusted)
         ret = peer_become(&peer, sock);
     trace_init(&t, job->pid, TRACE_MS);
-    thread = ret == 0 ? find_thread(job->pid, req->tid) : 0;
+    thread = ret == 0 ? tracer_thread(job->pid, req->tid) : 0;
     if (ret == 0)
         ret = thread < 0 ? thread : trace_seize(&th, thread);
     if (ret == 0 && !peer_lives(&peer)) /* another has its number by now; it goes on when we have ended */

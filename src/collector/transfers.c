@@ -2,11 +2,13 @@
 #include "collector/transfers.h"
 
 
+#include "collector/segments.h"
 #include "collector/sockets.h"
 #include "collector/state.h"
 #include "model/account.h"
 #include "model/fds.h"
 #include "model/names.h"
+#include "report/notices.h"
 #include "traffic/tls_objects.h"
 
 #define SAMPLE_FROM (4 * (int64_t)FD_SAMPLE) /* writes of binary data from this size on need not be captured whole */
@@ -85,6 +87,33 @@ static void flow(struct told *x, int64_t fd)
         return;
     s->open_ns = x->time;
     report_net_open(x->p, fd, d, x->time);
+    if (x->p->pl->notices && (x->desc->shape == SHP_SENDTO || x->desc->shape == SHP_SENDMSG || x->desc->shape == SHP_SENDMMSG))
+        sockets_notice(x, d);
+}
+
+void transfers_sent_file(struct proc *p, const struct desc *d, uint32_t state, uint32_t undecided, uint64_t time_ns)
+{
+    const struct desc *to = state & FDS_WRITABLE || !undecided ? NULL : fd_get(&p->fds, (int64_t)undecided - 1, false);
+
+    notices_sent(p, d, to && to->file && to->file->sock ? to : NULL, d->n.rb, op_name(OP_sendfile), time_ns);
+}
+
+void transfers_unclosed_file(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns)
+{
+    struct fd_entry e;
+
+    if (p->seg && !p->borrowed && !p->seg->broken && segment_fd(&p->seg->map, (uint64_t)fd, &e) && e.gen == d->gen &&
+        e.state & FDS_SENT && d->file->kind != FDK_SOCKET)
+        transfers_sent_file(p, d, e.state, e.undecided, time_ns);
+}
+
+/* The kernel has moved a file to a socket: a call that has a record of its own. */
+static void notice_sent(struct told *x)
+{
+    const struct desc *from = fds_lookup(x->p, told_int(x, 1)), *to = fds_lookup(x->p, told_int(x, 0));
+
+    if (from && from->file && to && to->file && to->file->sock && x->r->ret > 0)
+        notices_sent(x->p, from, to, (uint64_t)x->r->ret, x->name, x->time);
 }
 
 void transfers_call(struct told *x)
@@ -99,6 +128,8 @@ void transfers_call(struct told *x)
         transferred(x, told_int(x, 0), true, bytes);
         break;
     case SHP_SENDFILE:
+        if (x->p->pl->notices)
+            notice_sent(x);
         transferred(x, told_int(x, 1), false, bytes);
         transferred(x, told_int(x, 0), true, bytes);
         break;

@@ -8,6 +8,8 @@
 #include "collector/passed.h"
 #include "collector/segments.h"
 #include "collector/state.h"
+#include "collector/transfers.h"
+#include "report/notices.h"
 #include "report/report.h"
 #include "traffic/payloads.h"
 #include "traffic/stream.h"
@@ -38,6 +40,8 @@ static void closing(struct proc *p, int64_t fd, struct desc *d, const char *op, 
     } else if (f->kind != FDK_SOCKET && (d->flags & DF_REPORTED || d->n.ro || d->n.wo ||
                                          (is_explicit && (f->kind == FDK_FILE || f->kind == FDK_DIR)))) {
         report_close(p, fd, d, op, time_ns);
+        if (p->pl && p->pl->notices && !is_explicit)
+            transfers_unclosed_file(p, fd, d, time_ns);
     }
 }
 
@@ -157,6 +161,7 @@ void watch_prepare(void *collector, struct pipeline *pl)
 {
     struct collector *c = collector;
 
+    notices_prepare(pl); /* they decide what is decoded */
     stream_prepare(pl);
     payloads_prepare(&c->payloads, pl);
 }
@@ -165,4 +170,5 @@ void watch_unprepare(void *collector, struct pipeline *pl)
 {
     (void)collector;
     stream_unprepare(pl);
+    notices_unprepare(pl);
 }

@@ -3,6 +3,7 @@
 
 #include <time.h>
 
+#include "collector/crashes.h"
 #include "collector/decode.h"
 #include "collector/ends.h"
 #include "collector/life.h"
@@ -37,6 +38,9 @@ static void process_one(struct collector *c, const struct backlog_entry *e, cons
         break;
     case BL_LEAVE:
         ends_leave(c, *(const pid_t *)data);
+        break;
+    case BL_CRASH:
+        crashes_reached(c->crashes, e->owner);
         break;
     case BL_SYNC:
         c->sync_done(e->owner);

@@ -42,7 +42,9 @@ enum cfg_metric_watch { CFG_MW_FS, CFG_MW_NET, CFG_MW_HTTP, CFG_MW_DNS, CFG_MW_P
  * (on by default), and every observed call with arguments and result (off). */
 enum cfg_event_watch {
     CFG_EW_FILE, CFG_EW_CONSOLE, CFG_EW_SYSLOG, CFG_EW_METRIC, CFG_EW_HTTP, CFG_EW_NET, CFG_EW_FS, CFG_EW_DNS,
-    CFG_EW_PROCESS, CFG_EW_SYSCALL, CFG_EW_MAX
+    CFG_EW_PROCESS, CFG_EW_SYSCALL,
+    CFG_EW_NOTICE, /* what somebody should look at: switched on by notice.enable, not by event.watch */
+    CFG_EW_MAX
 };
 
 struct cfg_watch {
@@ -94,11 +96,30 @@ struct config {
         } log;
         struct {
             bool coredump, backtrace;
+            uint64_t coremax;   /* bytes; new since 1.4 */
         } snapshot;
     } libscope;
     struct {
         int priority;           /* nice value, -20..19; new since 1.4 */
     } collector;
+    /* Its switch and filters are event.watch[CFG_EW_NOTICE]. Lists are texts: cfg_list_item(). New since 1.4. */
+    struct {
+        unsigned maxpersec, maxperrule; /* 0: no limit */
+        struct {
+            char *write, *read, *send, *system;
+        } file;
+        struct {
+            bool writable, deleted;
+        } exec;
+        struct {
+            char *allow, *deny;
+        } net;
+        struct {
+            bool malformed;
+            unsigned maxlength, maxname, maxlabels; /* 0: no limit */
+            char *types;
+        } dns;
+    } notice;
     struct {
         bool enable;
         struct cfg_transport transport;
@@ -190,6 +211,20 @@ int cfg_transport_parse(const char *url, bool flag_syntax, struct cfg_transport 
 void cfg_transport_clear(struct cfg_transport *);
 /* malloc'ed URL form, for people. */
 char *cfg_transport_url(const struct cfg_transport *);
+
+/* The next item of a list of the configuration (texts with commas between them): malloc'ed, NULL at the end. *at is the
+ * list at first, and moved on; NULL is an empty one. */
+char *cfg_list_item(const char **at);
+
+/* An item of a list of peers. */
+struct cfg_peer {
+    bool name;            /* a host name, or *.NAME: all below it; lower case, without the last dot */
+    char text[256];       /* the name */
+    uint8_t address[16];  /* IPv4 as IPv6 (RFC 4291, 2.5.5.2); bits behind the prefix are 0 */
+    unsigned bits;        /* of the prefix: 0..128 */
+};
+/* ADDRESS, ADDRESS/BITS, NAME or *.NAME. Returns 0 or -EINVAL with *ret_error set to static text. */
+int cfg_peer_parse(const char *text, struct cfg_peer *ret, const char **ret_error);
 
 /* The documented default scope.yml, generated from the schema. */
 void config_print_default_yaml(FILE *);

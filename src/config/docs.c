@@ -30,7 +30,13 @@ static void comment(FILE *to, unsigned indent, const char *text)
 static void describe(FILE *to, unsigned indent, const struct key *k)
 {
     comment(to, indent, k->help);
-    if (k->kind != KEY_SECTION && k->kind != KEY_TRANSPORT && k->kind != KEY_WATCH && k->kind != KEY_CUSTOM) {
+    if (k->kind == KEY_LIST) {
+        char *expected = key_expected(k), *line = xasprintf("Value: %s.", expected);
+
+        comment(to, indent, line);
+        free(line);
+        free(expected);
+    } else if (k->kind != KEY_SECTION && k->kind != KEY_TRANSPORT && k->kind != KEY_WATCH && k->kind != KEY_CUSTOM) {
         char *expected = key_expected(k), *line;
 
         line = xasprintf("Value: %s.%s%s", expected, k->def && *k->def ? " Default: " : " Default: none",
@@ -84,6 +90,20 @@ static void default_watch(FILE *to, unsigned indent, const struct key *list)
             fprintf(to, "  # %s\n", sub->env);
         }
     }
+}
+
+static void default_list(FILE *to, unsigned indent, const struct key *k)
+{
+    const char *at = k->def;
+    char *item;
+
+    if (!at || !*at) {
+        fprintf(to, "%*s%s: []\n", (int)indent, "", key_name(k));
+        return;
+    }
+    fprintf(to, "%*s%s:\n", (int)indent, "", key_name(k));
+    for (; (item = cfg_list_item(&at)); free(item))
+        fprintf(to, strpbrk(item, "!*?") ? "%*s- '%s'\n" : "%*s- %s\n", (int)indent + 2, "", item);
 }
 
 static void default_section(FILE *to, unsigned indent, const char *path)
@@ -143,6 +163,10 @@ static void default_section(FILE *to, unsigned indent, const char *path)
                   "  #        - type: process\n",
                   to);
             break;
+        case KEY_LIST:
+            describe(to, indent, k);
+            default_list(to, indent, k);
+            break;
         default:
             describe(to, indent, k);
             fprintf(to, "%*s%s%s: ", (int)indent, "", k->def ? "" : "#", key_name(k));
@@ -183,6 +207,20 @@ static void code(FILE *to, const char *text)
     putc('`', to);
 }
 
+/* Each entry by itself, so that a line can end behind it. */
+static void list_code(FILE *to, const char *list)
+{
+    const char *comma = "";
+    char *item;
+
+    if (!list || !*list)
+        fputs("`[]`", to);
+    for (; (item = cfg_list_item(&list)); free(item), comma = ", ") {
+        fputs(comma, to);
+        code(to, item);
+    }
+}
+
 static void table_head(FILE *to)
 {
     fputs("| Key | Value | Default | Environment | Meaning |\n|---|---|---|---|---|\n", to);
@@ -195,7 +233,9 @@ static void table_row(FILE *to, const struct key *k)
     fputs("| ", to);
     code(to, k->path);
     fprintf(to, " | %s | ", expected);
-    if (k->def)
+    if (k->kind == KEY_LIST)
+        list_code(to, k->def);
+    else if (k->def)
         code(to, *k->def ? k->def : "''");
     else
         fputs("–", to);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The configuration in the start message: member order and string booleans as docs/data-model.md says. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -22,7 +23,7 @@ static void boolean(struct buf *b, const char *key, bool value)
     text(b, key, value ? "true" : "false");
 }
 
-static void number(struct buf *b, const char *key, unsigned value)
+static void number(struct buf *b, const char *key, uint64_t value)
 {
     name(b, key);
     buf_uint(b, value);
@@ -147,7 +148,7 @@ static void event(struct buf *b, const struct config *c)
     boolean(b, "enhancefs", c->event.enhancefs);
     buf_str(b, "},\"watch\":[");
     for (size_t i = 0; i < CFG_EW_MAX; i++) {
-        if (!c->event.watch[i].enable)
+        if (!c->event.watch[i].enable || i == CFG_EW_NOTICE)
             continue;
         if (!first)
             buf_char(b, ',');
@@ -167,6 +168,8 @@ static void libscope(struct buf *b, const struct config *c)
     boolean(b, "coredump", c->libscope.snapshot.coredump);
     buf_char(b, ',');
     boolean(b, "backtrace", c->libscope.snapshot.backtrace);
+    buf_char(b, ',');
+    number(b, "coremax", c->libscope.snapshot.coremax);
     buf_str(b, "},");
     boolean(b, "configevent", c->libscope.configevent);
     buf_char(b, ',');
@@ -176,6 +179,77 @@ static void libscope(struct buf *b, const struct config *c)
     buf_char(b, ',');
     boolean(b, "lossless", c->libscope.lossless);
     buf_char(b, '}');
+}
+
+static void list(struct buf *b, const char *key, const char *items)
+{
+    const char *comma = "";
+    char *item;
+
+    name(b, key);
+    buf_char(b, '[');
+    for (; (item = cfg_list_item(&items)); free(item), comma = ",") {
+        buf_str(b, comma);
+        buf_json_str(b, item);
+    }
+    buf_char(b, ']');
+}
+
+static void collector(struct buf *b, const struct config *c)
+{
+    buf_str(b, ",\"collector\":{");
+    name(b, "priority");
+    buf_int(b, c->collector.priority);
+    buf_char(b, '}');
+}
+
+static void notice(struct buf *b, const struct config *c)
+{
+    const struct cfg_watch *w = &c->event.watch[CFG_EW_NOTICE];
+
+    buf_str(b, ",\"notice\":{");
+    boolean(b, "enable", w->enable);
+    if (!w->enable) { /* what it would tell is long, and of no use */
+        buf_char(b, '}');
+        return;
+    }
+    buf_char(b, ',');
+    text(b, "name", w->name);
+    buf_char(b, ',');
+    text(b, "field", w->field);
+    buf_char(b, ',');
+    text(b, "value", w->value);
+    buf_char(b, ',');
+    number(b, "maxpersec", c->notice.maxpersec);
+    buf_char(b, ',');
+    number(b, "maxperrule", c->notice.maxperrule);
+    buf_str(b, ",\"file\":{");
+    list(b, "write", c->notice.file.write);
+    buf_char(b, ',');
+    list(b, "read", c->notice.file.read);
+    buf_char(b, ',');
+    list(b, "send", c->notice.file.send);
+    buf_char(b, ',');
+    list(b, "system", c->notice.file.system);
+    buf_str(b, "},\"exec\":{");
+    boolean(b, "writable", c->notice.exec.writable);
+    buf_char(b, ',');
+    boolean(b, "deleted", c->notice.exec.deleted);
+    buf_str(b, "},\"net\":{");
+    list(b, "allow", c->notice.net.allow);
+    buf_char(b, ',');
+    list(b, "deny", c->notice.net.deny);
+    buf_str(b, "},\"dns\":{");
+    boolean(b, "malformed", c->notice.dns.malformed);
+    buf_char(b, ',');
+    number(b, "maxlength", c->notice.dns.maxlength);
+    buf_char(b, ',');
+    number(b, "maxname", c->notice.dns.maxname);
+    buf_char(b, ',');
+    number(b, "maxlabels", c->notice.dns.maxlabels);
+    buf_char(b, ',');
+    list(b, "types", c->notice.dns.types);
+    buf_str(b, "}}");
 }
 
 static void lists(struct buf *b, const struct config *c)
@@ -220,6 +294,8 @@ char *config_to_json(const struct config *c)
     buf_char(&b, ',');
     text(&b, "dir", c->payload.dir);
     buf_char(&b, '}');
+    collector(&b, c);
+    notice(&b, c);
     lists(&b, c);
     buf_str(&b, ",\"cribl\":{");
     boolean(&b, "enable", c->cribl.enable);

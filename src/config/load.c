@@ -345,6 +345,44 @@ static void load_patterns(struct loader *l, const struct key *k, const struct no
     }
 }
 
+/* A list of the file, or a text as variables have it, becomes one text. */
+static void load_list(struct loader *l, const struct key *k, const struct node *n, struct layer *to, const char *shown)
+{
+    struct buf list = BUF_INIT;
+    struct setting *t;
+
+    if (n->kind != NODE_SEQ) {
+        load_scalar(l, k, n, to, shown);
+        return;
+    }
+    for (size_t i = 0; i < n->n; i++) {
+        const struct node *item = n->items[i];
+        char *why = NULL;
+
+        if (item->kind != NODE_SCALAR || strlen(item->text) != item->len) {
+            char *expected = key_expected(k);
+
+            report(&l->r, item->line, shown, true, "has %s in the list; expected %s",
+                   item->kind == NODE_SCALAR ? "a NUL byte" : node_kind_name(item), expected);
+            free(expected);
+            continue;
+        }
+        if (!expand_needed(item->text))
+            why = list_check_item(k, item->text);
+        if (why)
+            report(&l->r, item->line, shown, true, "%s", why);
+        else if (!node_is_null(item))
+            list_add(&list, item->text);
+        free(why);
+    }
+    t = layer_add(to, k, SET_VALUE, buf_cstr(&list), at_line(l, n->line));
+    if (check_setting(l->s, t, &l->r, shown) < 0) {
+        free(t->text);
+        to->n--;
+    }
+    buf_free(&list);
+}
+
 static const char *guess_child(const struct key *parent, const char *word)
 {
     struct guess g = {.word = word};
@@ -775,6 +813,9 @@ static void load_key(struct loader *l, const struct key *k, const struct node *n
         break; /* else: loaded last, by config_add_text() */
     case KEY_PATTERNS:
         load_patterns(l, k, n, l->layer, shown);
+        break;
+    case KEY_LIST:
+        load_list(l, k, n, l->layer, shown);
         break;
     default:
         load_scalar(l, k, n, l->layer, shown);

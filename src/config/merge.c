@@ -610,6 +610,7 @@ static bool holds_string(const struct key *k)
     case KEY_HOST:
     case KEY_PORT:
     case KEY_REGEX:
+    case KEY_LIST:
         return k->base == BASE_CONFIG;
     default:
         return false;

@@ -182,6 +182,28 @@ static void print_patterns(const struct printer *p, const struct key *k, unsigne
     putc('\n', p->to);
 }
 
+static void print_list(const struct printer *p, const struct key *k)
+{
+    char *text = key_text(k, p->m->cfg), *item;
+    bool any = false;
+
+    pad(p, 0);
+    fprintf(p->to, "%s: [", key_name(k));
+    for (const char *at = text; (item = cfg_list_item(&at)); free(item)) {
+        char *safe = expand_protect(item);
+
+        if (any)
+            fputs(", ", p->to);
+        print_text(p->to, safe);
+        any = true;
+        free(safe);
+    }
+    putc(']', p->to);
+    print_origin(p, p->m->key_from[key_index(k)]);
+    putc('\n', p->to);
+    free(text);
+}
+
 static void print_watch(const struct printer *p, const struct key *list)
 {
     bool any = false, on;
@@ -304,6 +326,10 @@ static void print_section(struct printer *p, const char *path)
             print_protocols(p, k);
             break;
         case KEY_CUSTOM:
+            break;
+        case KEY_LIST:
+            if (present(p, k))
+                print_list(p, k);
             break;
         default:
             if (present(p, k))

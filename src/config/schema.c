@@ -73,6 +73,28 @@ _Static_assert(sizeof(enum cfg_transport_type) == sizeof(int) && sizeof(enum cfg
     {.path = "custom.NAME.filter." #NAME, .kind = KEY_STRING, .base = BASE_FILTER,                                     \
      .offset = offsetof(struct filter, NAME), .help = HELP}
 
+#define LIST(PATH, MEMBER, ITEMS, DEFAULT, ENV, HELP)                                                                  \
+    {.path = PATH, .kind = KEY_LIST, AT(MEMBER), .items = ITEMS, .optional = true, .def = DEFAULT, .env = ENV, .help = HELP}
+
+/* Secrets: of the system, of users, of programs. */
+#define SECRETS                                                                                                        \
+    "/etc/shadow,/etc/shadow-,/etc/gshadow,/etc/gshadow-,/etc/sudoers,/etc/sudoers.d,/etc/krb5.keytab,"                \
+    "/etc/ssh/ssh_host_*_key,/etc/ssl/private,/proc/*/mem,.ssh,!.ssh/*.pub,!.ssh/config,"  \
+    "!.ssh/known_hosts,.gnupg/private-keys-v1.d,.aws/credentials,.azure,.config/gcloud,.config/gh/hosts.yml,.kube/config,"  \
+    ".docker/config.json,.git-credentials,.netrc,.pypirc,.pgpass,.vault-token,.env,id_rsa,id_ecdsa,id_ed25519,"     \
+    ".mozilla/firefox/*/logins.json,.mozilla/firefox/*/key4.db,.mozilla/firefox/*/cookies.sqlite,"                     \
+    ".config/google-chrome/*/Login Data,.config/google-chrome/*/Cookies,.config/chromium/*/Login Data,"                \
+    ".config/chromium/*/Cookies,.local/share/keyrings"
+/* Where the system and what begins with a session are kept. */
+#define SYSTEM                                                                                                         \
+    "/bin,/boot,/etc,/lib,/lib32,/lib64,/libx32,/sbin,/usr/bin,/usr/lib,/usr/lib32,/usr/lib64,/usr/libexec,"        \
+    "/usr/sbin,/usr/local/bin,/usr/local/lib,/usr/local/sbin,/var/spool/cron,/proc/sysrq-trigger,/proc/sys/kernel,"    \
+    ".ssh/authorized_keys,.ssh/config,.ssh/rc,.bashrc,.bash_profile,.bash_login,.bash_logout,.profile,.zshrc,"         \
+    ".zshenv,.zprofile,.zlogin,.pam_environment,.config/autostart,.config/systemd/user,.config/fish/config.fish"
+#define SYSTEM_DIRECTORIES "/bin,/boot,/etc,/lib,/lib32,/lib64,/libx32,/sbin,/usr"
+#define RECORD_TYPES                                                                                                   \
+    "A,AAAA,CNAME,DNAME,PTR,MX,NS,SOA,SRV,TXT,NAPTR,CAA,SVCB,HTTPS,DS,DNSKEY,RRSIG,NSEC,NSEC3,NSEC3PARAM,TLSA,SSHFP"
+
 #define JOURNAL_URL  ", journal://PATH"
 #define JOURNAL_KIND " journal: a file as sessions have it, for events and metrics alike (docs/journal.md)."
 #define ALL_BUT_JOURNAL      (1u << CFG_UDP | 1u << CFG_TCP | 1u << CFG_UNIX | 1u << CFG_FILE | 1u << CFG_EDGE)
@@ -174,11 +196,18 @@ const struct key schema[] = {
      .env = "SCOPE_LOG_LEVEL", .help = "Least serious message that is logged."},
     TRANSPORT("libscope.log.transport", libscope.log.transport, ALL_BUT_JOURNAL, "file", NULL, NULL, "/tmp/scope.log",
               "SCOPE_LOG_DEST", "SCOPE_LOG", "log messages", "", ""),
-    {.path = "libscope.snapshot", .kind = KEY_SECTION, .help = "What is kept of a program that crashes."},
+    {.path = "libscope.snapshot", .kind = KEY_SECTION, .help = "What is kept of a program that crashes, in the session's directory (docs/crashes.md)."},
     {.path = "libscope.snapshot.coredump", .kind = KEY_BOOL, AT(libscope.snapshot.coredump), .def = "false",
-     .env = "SCOPE_SNAPSHOT_COREDUMP", .missing = "the snapshot of a crash", .help = "Write a core image."},
+     .env = "SCOPE_SNAPSHOT_COREDUMP",
+     .help = "The same as backtrace, and a core file that debuggers read, whatever `ulimit -c` and the host's "
+             "core_pattern say."},
     {.path = "libscope.snapshot.backtrace", .kind = KEY_BOOL, AT(libscope.snapshot.backtrace), .def = "false",
-     .env = "SCOPE_SNAPSHOT_BACKTRACE", .missing = "the snapshot of a crash", .help = "Write a backtrace."},
+     .env = "SCOPE_SNAPSHOT_BACKTRACE",
+     .help = "Write a backtrace of all threads, and what else is known of the process. What counts is the value when a "
+             "program starts or is attached to."},
+    {.path = "libscope.snapshot.coremax", .kind = KEY_BYTES, AT(libscope.snapshot.coremax), .min = 4096,
+     .max = UINT64_C(1) << 50, .def = "2GiB", .env = "SCOPE_SNAPSHOT_COREMAX",
+     .help = "Most bytes of a core file, holes not counted; a larger one is cut."},
 
     {.path = "collector", .kind = KEY_SECTION, .help = "The process that writes what is observed."},
     {.path = "collector.priority", .kind = KEY_INT, AT(collector.priority), .min = (uint64_t)-20, .max = 19,
@@ -186,6 +215,62 @@ const struct key schema[] = {
      .help = "Its nice value when it is started (nice(1)). Below 0 it gets its turn before programs with hundreds of "
              "runnable threads have filled the rings, which takes root or CAP_SYS_NICE; above 0 it takes less from a "
              "program that needs all CPUs, and more may be lost."},
+
+    {.path = "notice", .kind = KEY_SECTION,
+     .help = "Notices: events about what somebody should look at (docs/notices.md). Nothing is blocked. In each list, "
+             "`default` stands for what the list has by default; variables have commas between the entries."},
+    {.path = "notice.enable", .kind = KEY_BOOL, AT(event.watch[CFG_EW_NOTICE].enable), .def = "false",
+     .env = "SCOPE_NOTICE_ENABLE", .help = "Tell notices."},
+    {.path = "notice.name", .kind = KEY_REGEX, AT(event.watch[CFG_EW_NOTICE].name), .def = ".*",
+     .env = "SCOPE_NOTICE_NAME", .help = "Pattern for the source of the notice; those that don't match are dropped."},
+    {.path = "notice.field", .kind = KEY_REGEX, AT(event.watch[CFG_EW_NOTICE].field), .def = ".*",
+     .env = "SCOPE_NOTICE_FIELD", .help = "Pattern for the names of the fields that are kept."},
+    {.path = "notice.value", .kind = KEY_REGEX, AT(event.watch[CFG_EW_NOTICE].value), .def = ".*",
+     .env = "SCOPE_NOTICE_VALUE", .help = "Pattern that at least one value must match."},
+    {.path = "notice.maxpersec", .kind = KEY_UINT, AT(notice.maxpersec), .max = UINT_MAX, .def = "100",
+     .env = "SCOPE_NOTICE_MAXPERSEC",
+     .help = "Most notices per second; 0: no limit. What is held back is counted and told (notice.held)."},
+    {.path = "notice.maxperrule", .kind = KEY_UINT, AT(notice.maxperrule), .max = UINT_MAX, .def = "10",
+     .env = "SCOPE_NOTICE_MAXPERRULE", .help = "Most notices per second of one rule, such as an entry of a list; 0: no limit."},
+    {.path = "notice.file", .kind = KEY_SECTION,
+     .help = "Files, by their names. An entry means what it names and all that lies below. It begins with /, with ~/ (any home "
+             "directory: /root, /home/*, $HOME), or is looked for in each directory. * and ? stand for what "
+             "one name can have, ** for any directories. Behind ! stands an exception from entries before it."},
+    LIST("notice.file.write", notice.file.write, LIST_PATHS, SYSTEM, "SCOPE_NOTICE_FILE_WRITE",
+         "Files that are not to be opened for writing, made, removed, renamed or changed."),
+    LIST("notice.file.read", notice.file.read, LIST_PATHS, SECRETS, "SCOPE_NOTICE_FILE_READ",
+         "Files that are not to be opened for reading, or given other names."),
+    LIST("notice.file.send", notice.file.send, LIST_PATHS, SECRETS, "SCOPE_NOTICE_FILE_SEND",
+         "Files that are not to be sent over the network by sendfile(2)."),
+    LIST("notice.file.system", notice.file.system, LIST_PATHS, SYSTEM_DIRECTORIES, "SCOPE_NOTICE_FILE_SYSTEM",
+         "Directories where no file is to be writable by everybody, and none to become set-user-ID or set-group-ID."),
+    {.path = "notice.exec", .kind = KEY_SECTION, .help = "Programs that are started."},
+    {.path = "notice.exec.writable", .kind = KEY_BOOL, AT(notice.exec.writable), .def = "true",
+     .env = "SCOPE_NOTICE_EXEC_WRITABLE",
+     .help = "Programs that others than root and the user can change: the file or its directory is writable by everybody, or "
+             "belongs to somebody else, or a directory further up does (one that is sticky protects what is in it)."},
+    {.path = "notice.exec.deleted", .kind = KEY_BOOL, AT(notice.exec.deleted), .def = "true",
+     .env = "SCOPE_NOTICE_EXEC_DELETED", .help = "Programs whose file was removed, or never had a name (memfd_create)."},
+    {.path = "notice.net", .kind = KEY_SECTION,
+     .help = "Connections that the program begins. An entry is an address, a network such as 10.0.0.0/8 or 2001:db8::/32, "
+             "a name, or *.NAME for all below it. Names are known from the DNS answers that the program got."},
+    LIST("notice.net.allow", notice.net.allow, LIST_PEERS, "", "SCOPE_NOTICE_NET_ALLOW",
+         "If it isn't empty: connections to anything else are told, but for those to this host."),
+    LIST("notice.net.deny", notice.net.deny, LIST_PEERS, "", "SCOPE_NOTICE_NET_DENY",
+         "Connections to these are told, and DNS queries for their names."),
+    {.path = "notice.dns", .kind = KEY_SECTION, .help = "DNS messages."},
+    {.path = "notice.dns.malformed", .kind = KEY_BOOL, AT(notice.dns.malformed), .def = "true",
+     .env = "SCOPE_NOTICE_DNS_MALFORMED",
+     .help = "Messages that can't be read to their end, and names with bytes that no name should have."},
+    {.path = "notice.dns.maxlength", .kind = KEY_UINT, AT(notice.dns.maxlength), .max = 65535, .def = "2048",
+     .env = "SCOPE_NOTICE_DNS_MAXLENGTH", .help = "Bytes from which on a response is too long; 0: no limit."},
+    {.path = "notice.dns.maxname", .kind = KEY_UINT, AT(notice.dns.maxname), .max = 255, .def = "128",
+     .env = "SCOPE_NOTICE_DNS_MAXNAME", .help = "Longest name in bytes; 0: no limit."},
+    {.path = "notice.dns.maxlabels", .kind = KEY_UINT, AT(notice.dns.maxlabels), .max = 127, .def = "40",
+     .env = "SCOPE_NOTICE_DNS_MAXLABELS",
+     .help = "Most parts of a name, between its dots (reverse names of IPv6 have 34); 0: no limit."},
+    LIST("notice.dns.types", notice.dns.types, LIST_TYPES, RECORD_TYPES, "SCOPE_NOTICE_DNS_TYPES",
+         "Types of records that answers may have; empty: any."),
 
     {.path = "cribl", .kind = KEY_SECTION,
      .help = "One Cribl destination for everything. If it is on, events and metrics (as ndjson) both go there, "
@@ -294,6 +379,8 @@ char *key_expected(const struct key *k)
         return xasprintf("a number from %llu to %llu", (unsigned long long)k->min, (unsigned long long)k->max);
     case KEY_INT:
         return xasprintf("a number from %lld to %lld", (long long)k->min, (long long)k->max);
+    case KEY_BYTES:
+        return xstrdup("a number of bytes, such as 4096, 512MiB or 2GiB");
     case KEY_WORD:
         return list_words(k);
     case KEY_STRING:
@@ -309,6 +396,10 @@ char *key_expected(const struct key *k)
         return xstrdup("a PCRE2 pattern");
     case KEY_PATTERNS:
         return xstrdup("a list of PCRE2 patterns");
+    case KEY_LIST:
+        return xstrdup(k->items == LIST_PATHS   ? "a list of paths"
+                       : k->items == LIST_PEERS ? "a list of addresses, networks and names"
+                                                : "a list of types of DNS records");
     case KEY_WATCH:
         return xstrdup("a list of maps, each with a type");
     case KEY_PROTOCOLS:

@@ -15,6 +15,7 @@
 
 #include <stdarg.h>
 
+#include "base/buf.h"
 #include "config/config.h"
 
 enum key_kind {
@@ -22,6 +23,7 @@ enum key_kind {
     KEY_BOOL,
     KEY_UINT, /* min..max */
     KEY_INT,  /* the same, read as int64_t */
+    KEY_BYTES, /* uint64_t, min..max; K, M, G, T, with iB or without: powers of 1024 */
     KEY_WORD, /* one of words, stored as its index */
     KEY_STRING,
     KEY_PREFIX, /* string that ends with a dot unless it is empty */
@@ -30,11 +32,18 @@ enum key_kind {
     KEY_PORT,
     KEY_REGEX,     /* PCRE2; no $VAR substitution */
     KEY_PATTERNS,  /* list of PCRE2 patterns */
+    KEY_LIST,      /* list of `items`, stored as one text (lists.c) */
     KEY_TRANSPORT, /* section that environment and flags set as one URL */
     KEY_WATCH,     /* list of maps, each with a type that names a child of this key */
     KEY_TAGS,
     KEY_PROTOCOLS,
     KEY_CUSTOM,
+};
+
+enum list_items {
+    LIST_PATHS, /* names of files and directories, with wildcards */
+    LIST_PEERS, /* addresses, networks, names of hosts */
+    LIST_TYPES, /* of DNS records */
 };
 
 enum key_base { BASE_NONE, BASE_CONFIG, BASE_PROTOCOL, BASE_FILTER };
@@ -51,7 +60,8 @@ struct key {
     size_t offset;
     const char *const *words; /* KEY_WORD: NULL-terminated */
     unsigned word_mask;       /* KEY_WORD: which of them are allowed here; 0: all */
-    uint64_t min, max;        /* KEY_UINT, KEY_INT */
+    uint64_t min, max;        /* KEY_UINT, KEY_INT, KEY_BYTES */
+    enum list_items items;    /* KEY_LIST */
     bool clamp;               /* KEY_UINT: larger values become max, with a remark */
     bool optional;            /* '' and an empty value mean: not set */
     bool secret;
@@ -98,6 +108,8 @@ struct complaint {
 #define MAX_PROTOCOLS 128
 #define MAX_PATTERNS 64
 #define MAX_CUSTOM 256
+#define MAX_LIST (512 * 1024) /* bytes of a list */
+#define LIST_DEFAULT "default" /* an item that stands for those of the list by default */
 
 /* Checks text and, if obj isn't NULL, stores it into the structure of key->base. Returns 0 or -EINVAL,
  * with *c filled if c isn't NULL. Patterns are compiled only when c isn't NULL. */
@@ -105,6 +117,12 @@ int key_store(const struct key *k, void *obj, const char *text, struct complaint
 /* Text of the stored value, malloc'ed, or NULL if it isn't set. */
 char *key_text(const struct key *k, const void *obj);
 bool parse_bool(const char *text, bool *ret);
+/* Appends an item to a list. */
+void list_add(struct buf *list, const char *item);
+/* The list with what LIST_DEFAULT stands for, and without empty items; malloc'ed. */
+char *list_expand(const struct key *k, const char *text);
+/* NULL or a complaint; malloc'ed. */
+char *list_check_item(const struct key *k, const char *item);
 /* NULL or a complaint; malloc'ed. */
 char *check_regex(const char *pattern);
 char *check_tag_name(const char *name);
@@ -114,7 +132,8 @@ bool valid_text(const char *s, bool multiline);
 bool valid_pattern(const char *s);
 
 /* Replaces $NAME (letters, digits, underscores) by lookup()'s answer; where that is NULL the text stays. A
- * backslash and a dollar become a dollar. malloc'ed; NULL if the result exceeds MAX_VALUE. */
+ * backslash and a dollar become a dollar. malloc'ed; NULL if the result exceeds MAX_VALUE, or a longer text by so
+ * much. */
 typedef const char *(*lookup_fn)(void *ctx, const char *name, size_t len);
 char *expand(const char *text, lookup_fn fn, void *ctx);
 /* The reverse: backslashes where expand() would change the text. malloc'ed. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -224,6 +225,73 @@ static int store_int(const struct key *k, void *at, const char *text, struct com
     return 0;
 }
 
+/* Bytes in one of a unit's name; 0: it isn't one. */
+static uint64_t unit_bytes(const char *name)
+{
+    static const char letters[] = "KMGT";
+    const char *at = *name ? strchr(letters, toupper((unsigned char)*name)) : NULL;
+
+    if (!*name || !strcasecmp(name, "B"))
+        return 1;
+    if (!at || (name[1] && strcasecmp(name + 1, "B") != 0 && strcasecmp(name + 1, "iB") != 0))
+        return 0;
+    return UINT64_C(1) << (10 * (at - letters + 1));
+}
+
+static int store_bytes(const struct key *k, void *at, const char *text, struct complaint *c)
+{
+    size_t digits = strspn(text, "0123456789");
+    uint64_t n, unit = unit_bytes(text + digits + (text[digits] == ' '));
+
+    errno = 0;
+    n = strtoull(text, NULL, 10);
+    if (!digits || errno || !unit || n > k->max / unit || n * unit < k->min)
+        return refuse(k, text, c);
+    n *= unit;
+    if (at)
+        memcpy(at, &n, sizeof(n));
+    return 0;
+}
+
+/* In the largest unit of which it is a multiple. */
+static char *bytes_text(uint64_t n)
+{
+    static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
+    size_t i = 0;
+
+    for (; n && n % 1024 == 0 && i + 1 < sizeof(units) / sizeof(*units); i++)
+        n /= 1024;
+    return xasprintf("%llu%s", (unsigned long long)n, units[i]);
+}
+
+/* Entries that can't be used are left out; the first of them is complained about. */
+static int store_list(const struct key *k, void *at, const char *text, struct complaint *c)
+{
+    struct buf b = BUF_INIT;
+    char *all, *item, *why = NULL;
+
+    if (strlen(text) > MAX_LIST)
+        return complain(c, true, xasprintf("the list is longer than %d bytes", MAX_LIST));
+    all = list_expand(k, text);
+    for (const char *p = all; (item = cfg_list_item(&p)); free(item)) {
+        char *wrong = list_check_item(k, item);
+
+        if (!wrong)
+            list_add(&b, item);
+        else if (c && !why)
+            why = wrong;
+        else
+            free(wrong);
+    }
+    if (at)
+        store_string(at, xstrdup(buf_cstr(&b)));
+    if (why)
+        complain(c, true, why);
+    buf_free(&b);
+    free(all);
+    return 0;
+}
+
 int key_store(const struct key *k, void *obj, const char *text, struct complaint *c)
 {
     void *at = obj && k->base != BASE_NONE ? (char *)obj + k->offset : NULL;
@@ -231,6 +299,8 @@ int key_store(const struct key *k, void *obj, const char *text, struct complaint
     bool b;
     char *why;
 
+    if (k->kind == KEY_LIST)
+        return store_list(k, at, text, c);
     if (strlen(text) > (is_regex ? 2 * MAX_VALUE : MAX_VALUE))
         return complain(c, true, xasprintf("the value is longer than %d bytes", is_regex ? 2 * MAX_VALUE : MAX_VALUE));
     if (is_regex && !valid_pattern(text))
@@ -248,6 +318,8 @@ int key_store(const struct key *k, void *obj, const char *text, struct complaint
         return store_uint(k, at, text, c);
     case KEY_INT:
         return store_int(k, at, text, c);
+    case KEY_BYTES:
+        return store_bytes(k, at, text, c);
     case KEY_WORD:
         for (int i = 0; k->words[i]; i++) {
             if ((k->word_mask && !(k->word_mask & 1u << i)) || strcmp(k->words[i], text) != 0)
@@ -298,6 +370,7 @@ char *key_text(const struct key *k, const void *obj)
 {
     const void *at = (const char *)obj + k->offset;
     const char *s;
+    uint64_t bytes;
     unsigned u;
     bool b;
     int i;
@@ -314,6 +387,9 @@ char *key_text(const struct key *k, const void *obj)
     case KEY_INT:
         memcpy(&i, at, sizeof(i));
         return xasprintf("%d", i);
+    case KEY_BYTES:
+        memcpy(&bytes, at, sizeof(bytes));
+        return bytes_text(bytes);
     case KEY_WORD:
         memcpy(&u, at, sizeof(u));
         return xstrdup(k->words[u]);
@@ -323,6 +399,7 @@ char *key_text(const struct key *k, const void *obj)
     case KEY_HOST:
     case KEY_PORT:
     case KEY_REGEX:
+    case KEY_LIST:
         memcpy(&s, at, sizeof(s));
         return xstrdup(s);
     default:
@@ -338,6 +415,7 @@ static bool word_char(char c)
 char *expand(const char *text, lookup_fn fn, void *ctx)
 {
     struct buf b = BUF_INIT;
+    size_t max = strlen(text) > MAX_VALUE ? strlen(text) + MAX_VALUE : MAX_VALUE; /* lists may be longer */
     char *ret;
 
     for (const char *p = text; *p;) {
@@ -357,7 +435,7 @@ char *expand(const char *text, lookup_fn fn, void *ctx)
         else
             buf_add(&b, p, 1 + len);
         p += 1 + len;
-        if (b.len > MAX_VALUE) {
+        if (b.len > max) {
             buf_free(&b);
             return NULL;
         }

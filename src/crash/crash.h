@@ -26,7 +26,7 @@
 
 #define CRASH_CORE_MAX (UINT64_C(2) << 30) /* of a core, unless somebody wants another bound */
 #define CRASH_FRAMES   128u                /* of one thread that are kept */
-#define CRASH_TOP      8u                  /* frames in a summary */
+#define CRASH_TOP      10u                  /* frames in a summary */
 
 /* Why a process is looked at. */
 struct crash_cause {
@@ -46,6 +46,11 @@ struct crash_wishes {
     bool backtrace, core;
     uint64_t core_max;     /* bytes of the core's file at most; 0: CRASH_CORE_MAX */
     bool environment;      /* with secrets struck out; left out otherwise */
+    /* The kernel is writing a core of the process (core(5), a program that is piped to): its threads stand, and can't be
+     * traced, but its memory can be read. notes: its PT_NOTE segment, which has their registers; the caller's until the
+     * job has begun. NULL: the process runs. */
+    const void *notes;
+    size_t notes_size;
     bool if_panic;         /* only if the thread `tid` stands below a function by which Go ends with an error */
     /* The rights of the process instead of ours: what is called in the worker before it looks at anything; 0 or -errno. */
     int (*become)(void *ctx);

@@ -670,8 +670,15 @@ uint32_t launch_mode_for(const struct config *c, const struct telemetry *tm)
         mode |= SEG_M_ENHANCEFS;
     if (wants_traffic(c, tm))
         mode |= SEG_M_TRAFFIC;
+    if (c->event.enable && w[CFG_EW_NOTICE].enable) {
+        mode |= SEG_M_TRAFFIC | (c->event.enhancefs ? SEG_M_ENHANCEFS : 0); /* DNS; modes of files */
+        if (c->notice.file.send && *c->notice.file.send)
+            mode |= SEG_M_SENT;
+    }
     if (c->payload.enable)
         mode |= SEG_M_PAYLOADS;
+    if (c->libscope.snapshot.backtrace || c->libscope.snapshot.coredump)
+        mode |= SEG_M_CRASH;
     return mode;
 }
 

@@ -382,42 +382,92 @@ static void drop_all(struct trace *t, struct trace_thread *threads, size_t count
     t->deadline = end;
 }
 
-int trace_stop_all(struct trace *t, unsigned wait_ms, struct trace_thread **ret_threads, size_t *ret_count)
+/* Orders the array: those that stand, then those that may yet. Returns how many stand; *count loses those that ended. */
+static size_t standing_first(struct trace_thread *threads, size_t *count)
+{
+    size_t standing = 0, kept = 0;
+
+    for (size_t i = 0; i < *count; i++) {
+        struct trace_thread th = threads[i];
+
+        if (th.tid <= 0)
+            continue;
+        threads[kept] = th;
+        if (th.stands) {
+            threads[kept] = threads[standing];
+            threads[standing++] = th;
+        }
+        kept++;
+    }
+    *count = kept;
+    return standing;
+}
+
+/* patient: it is no error that some can't be stopped. */
+static int stop(struct trace *t, unsigned wait_ms, bool patient, struct trace_thread **ret_threads,
+                size_t *ret_standing, size_t *ret_count)
 {
     struct trace_thread *threads = NULL;
     uint64_t end = t->deadline;
-    size_t count = 0, alive = 0;
+    size_t count = 0, standing = 0;
     int ret;
 
     t->deadline = now_ns() + wait_ms * NS_PER_MS;
     while ((ret = seize_new(t, &threads, &count)) > 0 && (ret = await_all(t, threads, count)) == 0)
         ;
     t->deadline = end;
+    if (ret == -ETIMEDOUT && patient)
+        ret = 0;
     for (size_t i = 0; ret == 0 && i < count; i++)
         if (threads[i].stands)
             ret = look_at(t, &threads[i]);
     if (ret == 0) {
-        for (size_t i = 0; i < count; i++)
-            if (threads[i].stands)
-                threads[alive++] = threads[i];
-        if (alive) {
+        standing = standing_first(threads, &count);
+        if (standing) {
             *ret_threads = threads;
-            *ret_count = alive;
+            *ret_standing = standing;
+            *ret_count = count;
             return 0;
         }
-        ret = -ESRCH;
+        ret = count ? -ETIMEDOUT : -ESRCH;
     }
     drop_all(t, threads, count);
     free(threads);
     return ret;
 }
 
-void trace_let_go(struct trace_thread *threads, size_t count)
+int trace_stop_all(struct trace *t, unsigned wait_ms, struct trace_thread **ret_threads, size_t *ret_count)
 {
-    for (size_t i = 0; i < count; i++)
+    size_t all;
+
+    return stop(t, wait_ms, false, ret_threads, ret_count, &all);
+}
+
+int trace_stop_those(struct trace *t, unsigned wait_ms, struct trace_thread **ret_threads, size_t *ret_standing,
+                     size_t *ret_count)
+{
+    return stop(t, wait_ms, true, ret_threads, ret_standing, ret_count);
+}
+
+void trace_let_go_standing(struct trace_thread *threads, size_t standing)
+{
+    for (size_t i = 0; i < standing; i++) {
         if (trace_detach(&threads[i]) < 0) {
             /* It has been killed. */
         }
+        threads[i].tid = 0;
+    }
+}
+
+void trace_let_go_those(struct trace *t, struct trace_thread *threads, size_t standing, size_t count)
+{
+    drop_all(t, threads + standing, count - standing);
+    free(threads);
+}
+
+void trace_let_go(struct trace_thread *threads, size_t count)
+{
+    trace_let_go_standing(threads, count);
     free(threads);
 }
 

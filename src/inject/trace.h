@@ -40,7 +40,7 @@ struct trace_thread {
     uint64_t frame;           /* address of the signal frame that holds both and its vector registers */
     void *below;              /* while borrowed: what was in the place of the frame; malloc'ed */
     size_t below_size;
-    bool stands;              /* trace_stop_all(): else it has ended */
+    bool stands;              /* trace_stop_all(): else it has ended; trace_stop_those(): or could not be stopped */
 };
 
 struct trace {
@@ -78,6 +78,17 @@ TRACE_CHECK int trace_until_exec(struct trace *t, struct trace_thread *th, int s
 TRACE_CHECK int trace_stop_all(struct trace *t, unsigned wait_ms, struct trace_thread **ret_threads, size_t *ret_count);
 /* All of them run on, untraced. Frees the array. */
 void trace_let_go(struct trace_thread *threads, size_t count);
+/*
+ * The same for looking only: threads that can't be stopped in that time are left out, as long as there is one that
+ * stands. They come last in the array, behind *ret_standing others, and will be stopped as soon as they can; so the
+ * caller shows patience at the end. Undo: trace_let_go_those().
+ */
+TRACE_CHECK int trace_stop_those(struct trace *t, unsigned wait_ms, struct trace_thread **ret_threads,
+                                 size_t *ret_standing, size_t *ret_count);
+/* Those that stand run on, untraced. */
+void trace_let_go_standing(struct trace_thread *threads, size_t standing);
+/* The others: waits a second for them. Frees the array. */
+void trace_let_go_those(struct trace *t, struct trace_thread *threads, size_t standing, size_t count);
 /* Changes a standing thread's own registers. */
 TRACE_CHECK int trace_set_regs(struct trace_thread *th, const struct arch_regs *regs);
 

@@ -94,6 +94,7 @@ struct proc {
     struct tls_objects *tls;          /* whose descriptor the probe doesn't know (tls_objects.h); NULL: none */
     bool tls_read;                    /* plaintext of TLS was seen in this image, or is known to be missing */
     bool tls_told;                    /* that TLS of this image can't be read */
+    bool exe_gone;                    /* others': that its file was removed has been told */
     bool images_missed;               /* there was no plan for some of its code */
     uint64_t tls_unread_ns;           /* CLOCK_REALTIME: since when data pass that can't be read (stream.h); 0: none do */
     struct stream_wait *asking;       /* others': streams that wait for something, and that it used last */
@@ -122,6 +123,8 @@ struct proc {
     uint64_t exit_ns;                 /* ... of its exit record */
     bool leader_exit;
     int leader_code;
+    bool crash_told;                  /* others': what it dies of is told */
+    const char *crash_missed;         /* others': why that it crashes can't be told; NULL: it could. Static. */
     bool waited;
     int wait_status;                  /* from the parent's wait record */
     uint64_t cpu_base_ns;                /* what others had used under this pid before: not counted */

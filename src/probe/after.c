@@ -237,6 +237,16 @@ static void after_write(struct call *c, struct fd_entry *e, const struct iovec *
         capture_iov(c, arg_fd(c, 0), e, iov, count, (uint64_t)c->ret);
 }
 
+/* A record of each would cost a web server more than all else about the request: it is told when the file is closed. */
+static void sent_file(struct fd_entry *file, const struct fd_entry *to, int fd)
+{
+    if (to->kind != FDK_SOCKET || file->kind == FDK_SOCKET)
+        return;
+    file->state |= FDS_SENT;
+    if (!(file->state & FDS_WRITABLE)) /* so that nothing is captured of it */
+        file->undecided = fd >= 0 && fd < UINT16_MAX ? (uint16_t)(fd + 1) : 0;
+}
+
 /* Whatever the shape. */
 static __attribute__((noinline)) void end_any(struct call *c)
 {
@@ -248,7 +258,7 @@ static __attribute__((noinline)) void end_any(struct call *c)
     struct iovec one;
     struct msghdr m;
     int32_t status;
-    struct fd_entry *e = NULL;
+    struct fd_entry *e = NULL, *from;
     bool record = c->ret < 0 ? !benign(c->ret) || (c->ret == -EINTR && c->desc->shape == SHP_CONNECT) ||
                                    (c->mode & SEG_M_REC_ALL)
                              : (c->desc->flags & SCF_RECORD) || wanted_in_mode(c);
@@ -323,11 +333,14 @@ static __attribute__((noinline)) void end_any(struct call *c)
                     c->desc->shape == SHP_WRITE ? 1 : r->arg2);
         break;
     case SHP_SENDFILE:
-        if (!transfer(c, arg_fd(c, 1), DIR_READ, (uint64_t)c->ret))
+        from = transfer(c, arg_fd(c, 1), DIR_READ, (uint64_t)c->ret);
+        if (!from)
             record = true;
         e = transfer(c, arg_fd(c, 0), DIR_WRITE, (uint64_t)c->ret);
         if (!e)
             record = true;
+        if (c->mode & SEG_M_SENT && !record && c->ret)
+            sent_file(from, e, arg_fd(c, 0));
         if (watched(c, e) && traffic_socket(c->s, arg_fd(c, 0), e))
             traffic(c, arg_fd(c, 0), e, DATA_TX, NULL, 0, (uint64_t)c->ret);
         else

@@ -16,6 +16,7 @@
 #include "aio.h"
 #include "calls.h"
 #include "contents.h"
+#include "crash.h"
 #include "descriptors.h"
 #include "exec.h"
 #include "functions.h"
@@ -188,6 +189,10 @@ static __attribute__((noinline)) void exit_any(struct regs *r, const struct plan
         }
     } else if (r->stash_key == (r->stash_time ^ r->sp)) {
         began = r->stash_time;
+    }
+    if (unlikely(op_table[op].flags & SCF_VIRTUAL)) {
+        crash_exit(op, r, !!(slot->flags & PLAN_F_ENTER));
+        return;
     }
     c.mode = __atomic_load_n(&s->mode, __ATOMIC_RELAXED);
     if (!(c.mode & SEG_M_ON))
@@ -404,7 +409,9 @@ static void enter_close_range(struct segment_header *s, struct regs *r)
     ring_write(s, &rec, item, n);
 }
 
-static void enter_exit(struct segment_header *s, enum op_id op, struct thread *t, struct regs *r)
+#define GO_PANICKED 2 /* exit status of a Go program after a panic or a fatal error: runtime.fatalpanic(), among others */
+
+static void enter_exit(struct segment_header *s, enum op_id op, struct thread *t, struct regs *r, bool go)
 {
     struct record rec = {.kind = REC_ENTER, .op = (uint16_t)op, .time = now(), .arg = {r->arg0}};
     struct rec_usage usage;
@@ -429,9 +436,14 @@ static void enter_exit(struct segment_header *s, enum op_id op, struct thread *t
     } else {
         ring_write(s, &rec, NULL, 0);
     }
+    if (unlikely(probe.mode & SEG_M_CRASH) && op == OP_exit_group && go && (int)r->arg0 == GO_PANICKED)
+        crash_go_exit(s, GO_PANICKED);
     /* Not if the slot may be another task's too, which goes on. */
-    if (op == OP_exit && t && !t->child_pid && !(process->slow & SLOW_FOREIGN))
+    if (op == OP_exit && t && !t->child_pid && !(process->slow & SLOW_FOREIGN)) {
+        if (unlikely(probe.mode & SEG_M_CRASH))
+            crash_thread_end();
         thread_forget(t);
+    }
 }
 
 /* The enter hook of all calls but most. */
@@ -457,6 +469,10 @@ static __attribute__((noinline)) void enter_any(struct regs *r, const struct pla
         if (t && nr >= 0 && nr < 0x7fff && !(op_table[op].flags & SCF_NORETURN))
             call_push(t, r->sp, nr, probe.timing && (op_table[op].flags & SCF_TIMED) ? now() : 0);
     }
+    if (unlikely(op_table[op].flags & SCF_VIRTUAL)) {
+        crash_enter(op, r);
+        return;
+    }
     if (!(op_table[op].flags & SCF_ENTER) || !(__atomic_load_n(&s->mode, __ATOMIC_RELAXED) & SEG_M_ON))
         return;
     if (!t)
@@ -475,7 +491,7 @@ static __attribute__((noinline)) void enter_any(struct regs *r, const struct pla
         exec_enter(s, t, op, r);
         break;
     case SHP_EXIT:
-        enter_exit(s, op, t, r);
+        enter_exit(s, op, t, r, !!(slot->flags & PLAN_F_GO));
         break;
     case SHP_PRCTL:
         enter_prctl(s, op, r);

@@ -70,7 +70,7 @@ static inline bool foreign(void)
 static inline void counters_of(const struct fd_entry *e, int fd, struct rec_counters *ret)
 {
     *ret = (struct rec_counters){fd, e->gen, e->read_bytes, e->read_ops, e->read_ticks,
-                                 e->write_bytes, e->write_ops, e->write_ticks, e->state, 0};
+                                 e->write_bytes, e->write_ops, e->write_ticks, e->state, e->undecided};
 }
 
 /* A number now means another descriptor. Returns its generation. */

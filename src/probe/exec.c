@@ -198,9 +198,21 @@ static const char *env_after(const char *entry, const char *name)
     return entry;
 }
 
+/* Whether the first byte of an entry can be read. *page: of the one before; most lie in the same. */
+static bool entry_readable(const char *entry, uintptr_t *page)
+{
+    uintptr_t at = (uintptr_t)entry & ~(uintptr_t)(PROBE_PAGE - 1);
+
+    if (at != *page && !mem_readable(entry, 1))
+        return false;
+    *page = at;
+    return true;
+}
+
 /* Number of entries, or -1 if the program passed something that can't be read: the kernel will say EFAULT. */
 static long env_count(char *const *env)
 {
+    uintptr_t page = 0; /* never readable */
     long n = 0;
 
     if (!env)
@@ -212,7 +224,7 @@ static long env_count(char *const *env)
             return -1;
         if (!env[n])
             return n;
-        if (!mem_readable(env[n], 1))
+        if (!entry_readable(env[n], &page))
             return -1;
     }
 }

@@ -245,7 +245,8 @@ static bool patch_wanted(const struct plan_patch *p, const struct plan_header *h
     uint64_t at = im->bias + p->vaddr;
 
     return p->len <= PLAN_PATCH_MAX && p->site < h->site_count && at >= im->text_lo && at + p->len <= im->text_hi &&
-           (p->when != PLAN_TIMING || probe.timing) && (p->when != PLAN_TRAFFIC || (probe.mode & SEG_M_TRAFFIC));
+           (p->when != PLAN_TIMING || probe.timing) && (p->when != PLAN_TRAFFIC || (probe.mode & SEG_M_TRAFFIC)) &&
+           (p->when != PLAN_CRASH || (probe.mode & SEG_M_CRASH));
 }
 
 /* Whether the text is still what the planner saw. */
@@ -409,7 +410,7 @@ static void image_patch(struct segment_header *s, int plans, const struct image 
     ret = plan_go(h);
     if (!ret && h->patch_count)
         ret = plan_apply(h, size, im);
-    plan_count_sites(h, !!(probe.mode & SEG_M_TRAFFIC),
+    plan_count_sites(h, !!(probe.mode & SEG_M_TRAFFIC), !!(probe.mode & SEG_M_CRASH),
                      !ret ? PLAN_OK : ret == -EOPNOTSUPP ? PLAN_R_NO_POINTER : PLAN_R_PROTECTED, &sites.sites);
     if (h != &plan_empty)
         SYS2(__NR_munmap, h, size);

@@ -10,6 +10,7 @@
 #include <linux/prctl.h>
 #include <linux/resource.h>
 
+#include "crash.h"
 #include "images.h"
 #include "join.h"
 #include "ring.h"
@@ -205,6 +206,8 @@ static void start(const struct start *st)
         images_alone(s, phdr, phnum, st->bias, aux_get(st->auxv, AT_BASE), (const char *)aux_get(st->auxv, AT_EXECFN));
     else
         images_loaded(s, phdr, phnum, aux_get(st->auxv, AT_SYSINFO_EHDR));
+    if (probe.mode & SEG_M_CRASH)
+        crash_start();
 }
 
 /* Called by scope_entry_exec before the first instruction of a program, with the stack pointer that the kernel gave it,

@@ -4,6 +4,7 @@
 #include <linux/prctl.h>
 #include <linux/seccomp.h>
 
+#include "crash.h"
 #include "descriptors.h"
 #include "uring.h"
 
@@ -52,6 +53,12 @@ HIDDEN void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
 
             guest_fds[fd] = (uint8_t)(kind | (e.state & FDS_READS ? GUEST_READS : 0));
         }
+        if (unlikely(probe.mode & SEG_M_CRASH) && !probe.sandboxed) {
+            if (dispatch)
+                crash_leave();
+            else
+                crash_sandbox();
+        }
         was_timed = !probe_no_ticks;
         if (strict) /* it disables the counter too, if the kernel was built so */
             probe_no_ticks = 1;
@@ -89,6 +96,8 @@ HIDDEN void leave_prctl(struct segment_header *s, int64_t ret)
         if (was_timed)
             probe_no_ticks = 0;
         s->wakes = !probe.sandboxed;
+        if (unlikely(probe.mode & SEG_M_CRASH) && !probe.sandboxed)
+            crash_no_sandbox();
         return;
     }
     ring_note(s, NOTE_SECCOMP, NULL, 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "state.h"
 
+#include "crash.h"
 #include "functions.h"
 #include "join.h"
 #include "ring.h"
@@ -37,6 +38,7 @@ struct probe_info scope_info = {
     .stacks_size = STACK_COUNT * STACK_SIZE,
     .function_shards = function_shards,
     .function_shards_size = sizeof(function_shards),
+    .crash = &crash_info,
 };
 
 static void thread_identify(struct process *p, struct thread *t)
@@ -55,6 +57,8 @@ static void thread_identify(struct process *p, struct thread *t)
         }
     }
     t->owner = p->pid;
+    if (unlikely(probe.mode & SEG_M_CRASH))
+        crash_thread(t);
 }
 
 void thread_stale(uint64_t thread_pointer)

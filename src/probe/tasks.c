@@ -100,6 +100,12 @@ HIDDEN void born(const struct regs *r, enum op_id op)
     struct process *p = process;
     struct thread *t;
 
+    /* A thread gets its slot now, and with it an alternate stack on which the overflow of its own is told. Its creator goes
+     * on, so that the flags may be others already. */
+    if (unlikely(probe.mode & SEG_M_CRASH) && !probe.sandboxed && p->segment && SYS1(__NR_gettid, 0) != SYS1(__NR_getpid, 0)) {
+        thread_get(p);
+        return;
+    }
     if (!(flags & CLONE_VM)) { /* a process of its own, in a copy of our memory */
         if (!p->segment)
             process_forked(probe.sandboxed ? own_number(r, op, flags) : 0);

@@ -227,7 +227,7 @@ static bool take_message(struct dns *d, const uint8_t *data, size_t captured, si
     bool good = dns_parse(data, captured, size, &m) == 0;
 
     if (!good || m.malformed)
-        note(d, DNS_NOTE_MALFORMED, 1);
+        note(d, good ? DNS_NOTE_MALFORMED : DNS_NOTE_UNREADABLE, 1);
     if (good && m.response)
         take_response(d, &m, t);
     else if (good)

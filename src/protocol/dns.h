@@ -83,7 +83,8 @@ enum dns_end {
 
 enum dns_note {
     DNS_NOTE_LOST,      /* TCP: `count` more bytes that weren't captured, or belong to no message */
-    DNS_NOTE_MALFORMED, /* `count` messages that couldn't be read */
+    DNS_NOTE_MALFORMED, /* `count` messages that couldn't be read to their end: what stands before is told */
+    DNS_NOTE_UNREADABLE, /* ... of which nothing is told */
 };
 
 /* A message on its way. */

@@ -42,6 +42,7 @@ struct pipeline *pipeline_for(struct pipelines *all, const struct config_sources
     pl->ev_net_close = wants(pl, CFG_EW_NET, "net.close");
     pl->ev_proc_start = wants(pl, CFG_EW_PROCESS, "proc.start");
     pl->ev_proc_exit = wants(pl, CFG_EW_PROCESS, "proc.exit");
+    pl->ev_proc_crash = wants(pl, CFG_EW_PROCESS, "proc.crash");
     pl->ev_proc_note = wants(pl, CFG_EW_PROCESS, "proc.note");
     pl->ev_net_app = wants(pl, CFG_EW_NET, "net.app");
     pl->ev_http_req = wants(pl, CFG_EW_HTTP, "http.req");
@@ -62,8 +63,8 @@ void pipelines_free(struct pipelines *all)
         struct pipeline *pl = all->first;
 
         all->first = pl->next;
-        all->unprepare(all->ctx, pl);
         telemetry_free(pl->tm, 0);
+        all->unprepare(all->ctx, pl);
         config_free(pl->cfg);
         free(pl);
     }

@@ -13,6 +13,7 @@
 struct detect_rules;
 struct event_base;
 struct header_rule;
+struct notices;
 struct payload_target;
 
 /* Equal configurations share one. */
@@ -24,8 +25,9 @@ struct pipeline {
     bool event[CFG_EW_MAX];             /* watched at all */
     bool metric[TM_METRIC_MAX], per_op[TM_METRIC_MAX];
     bool ev_fs_open, ev_fs_close, ev_fs_delete, ev_fs_rename, ev_fs_create, ev_fs_change, ev_net_open, ev_net_close,
-        ev_proc_start, ev_proc_exit, ev_proc_note, ev_net_app, ev_http_req, ev_http_resp, ev_http_note, ev_dns_req, ev_dns_resp;
+        ev_proc_start, ev_proc_exit, ev_proc_crash, ev_proc_note, ev_net_app, ev_http_req, ev_http_resp, ev_http_note, ev_dns_req, ev_dns_resp;
     uint32_t protocols;                 /* those of which something is wanted: a bit for each of traffic/protocols.h */
+    struct notices *notices;            /* of notices.c; NULL: they are off */
     bool payloads;                      /* of all connections, or of some protocol */
     struct detect_rules *detect;
     struct header_rule *headers;        /* of traffic/http.c; NULL: none */
@@ -38,7 +40,7 @@ struct pipelines {
     struct pipeline *first;
     void *ctx;
     void (*prepare)(void *ctx, struct pipeline *pl);   /* telemetry is ready, mode isn't known yet */
-    void (*unprepare)(void *ctx, struct pipeline *pl);
+    void (*unprepare)(void *ctx, struct pipeline *pl); /* telemetry has ended, and is gone */
 };
 
 /* The one for a process that is to be observed as these sources say. */

@@ -81,37 +81,71 @@ static size_t select_fields(const struct watch *w, struct tm_field *fields, size
     return kept;
 }
 
-void event_send(struct telemetry *t, struct tm_process *who, const struct tm_event *e)
+/* Fills in what is told of an event; false: its filters don't let it through. */
+static inline __attribute__((always_inline)) bool passes_filters(struct telemetry *t, struct tm_process *who,
+                                                                 const struct tm_event *e, struct ev_record *r)
 {
     const struct watch *w = &t->watch[e->watch];
-    struct ev_record r; /* what is of events only: to fill all of it with zeros takes longer than the rest of this */
+    size_t count;
 
-    r.kind = EV_EVENT;
-    r.time_ns = e->time_ns;
-    r.tags = t->tags;
-    r.tag_count = t->tag_count;
-    r.fields = e->fields;
-    r.field_count = e->field_count;
-    r.sourcetype = w->sourcetype;
-    r.source = e->source;
-    r.channel = e->channel;
-    r.text = NULL;
-    r.text_len = 0;
-    if (!w->all) {
-        size_t count;
-
-        if (!filter_match_name(w->name, e->source, strlen(e->source))) {
-            t->stats.filtered++;
-            return;
-        }
-        count = expand(t, who, e->fields, e->field_count, 0);
-        if (!passes_value(t, w, t->each, count))
-            return;
-        r.fields = t->each;
-        r.field_count = select_fields(w, t->each, count, 0);
+    /* What is of events only: to fill all of it with zeros takes longer than the rest of this. */
+    r->kind = EV_EVENT;
+    r->time_ns = e->time_ns;
+    r->tags = t->tags;
+    r->tag_count = t->tag_count;
+    r->fields = e->fields;
+    r->field_count = e->field_count;
+    r->sourcetype = w->sourcetype;
+    r->source = e->source;
+    r->channel = e->channel;
+    r->text = NULL;
+    r->text_len = 0;
+    if (w->all)
+        return true;
+    if (!filter_match_name(w->name, e->source, strlen(e->source))) {
+        t->stats.filtered++;
+        return false;
     }
-    if (passes_limit(t, who, e->time_ns))
+    count = expand(t, who, e->fields, e->field_count, 0);
+    if (!passes_value(t, w, t->each, count))
+        return false;
+    r->fields = t->each;
+    r->field_count = select_fields(w, t->each, count, 0);
+    return true;
+}
+
+void event_send(struct telemetry *t, struct tm_process *who, const struct tm_event *e)
+{
+    struct ev_record r;
+
+    if (passes_filters(t, who, e, &r) && passes_limit(t, who, e->time_ns))
         telemetry_write(t, &t->events, who, &r, false);
+}
+
+void event_send_notice(struct telemetry *t, struct tm_process *who, struct tm_rule *rule, const struct tm_event *e)
+{
+    struct ev_record r;
+
+    if (!passes_filters(t, who, e, &r))
+        return;
+    rule->limit.rate = t->notices.maxperrule;
+    if (limit_take(&rule->limit, e->time_ns) && limit_take(&t->notices.limit, e->time_ns))
+        telemetry_write(t, &t->events, who, &r, false);
+    else
+        telemetry_hold_notice(t, process_of(t, who), rule);
+}
+
+bool event_notices_held(struct telemetry *t, struct process *p, uint64_t time_ns, const struct tm_rule *rule)
+{
+    struct tm_field f[] = {
+        {.name = "proc", .type = TM_WHO}, tm_text_field("rule", rule->name), tm_number_field("held", rule->held),
+        tm_number_field("held_total", rule->held_total),
+    };
+    struct ev_record r = {.kind = EV_EVENT, .time_ns = time_ns, .tags = t->tags, .tag_count = t->tag_count, .fields = f,
+                          .field_count = sizeof(f) / sizeof(*f), .sourcetype = t->watch[CFG_EW_NOTICE].sourcetype,
+                          .source = "notice.held"};
+
+    return telemetry_write(t, &t->events, p->who, &r, true);
 }
 
 void event_message(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,

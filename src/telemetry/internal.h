@@ -145,6 +145,12 @@ struct telemetry {
     struct limit limit;
     uint64_t held_pending, held_since; /* not yet told; monotonic ms */
     struct process *held_by;
+    struct {
+        struct limit limit;     /* of all */
+        uint32_t maxperrule;
+        struct tm_rule *held;   /* a list of those that have something to tell */
+        uint64_t since;         /* when its first came, or this was told; monotonic ms */
+    } notices;
     struct loss *losses;
     char *classes[CLASS_MAX];
     size_t class_count;
@@ -165,6 +171,10 @@ uint64_t now_realtime_ns(void);
 /* event.c */
 /* Filters, rate limit, output. */
 void event_send(struct telemetry *t, struct tm_process *who, const struct tm_event *e);
+/* Filters, limits of notices, output. */
+void event_send_notice(struct telemetry *t, struct tm_process *who, struct tm_rule *rule, const struct tm_event *e);
+/* Source notice.held: as event_notice(). */
+bool event_notices_held(struct telemetry *t, struct process *p, uint64_t time_ns, const struct tm_rule *rule);
 /* data is {"message": text}. */
 void event_message(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
                    uint64_t time_ns, uint64_t channel, const char *text, size_t len);
@@ -194,6 +204,7 @@ bool lines_flush(struct telemetry *t, struct process *p, uint64_t ms, bool done)
 void telemetry_wake(struct telemetry *t);
 /* The rate limit holds an event of p back. */
 void telemetry_hold_back(struct telemetry *t, struct process *p);
+void telemetry_hold_notice(struct telemetry *t, struct process *p, struct tm_rule *rule);
 /* A record of ours didn't fit into the queue, or couldn't be sent at all. */
 void telemetry_lost(struct telemetry *t, struct process *p, const char *kind, uint64_t count);
 /* To each sink of a route; what has no room for it is counted, unless it is a notice, which is told again. False: none has

@@ -136,6 +136,35 @@ static void tell_held_back(struct telemetry *t)
         t->held_pending = 0;
 }
 
+void telemetry_hold_notice(struct telemetry *t, struct process *p, struct tm_rule *rule)
+{
+    t->stats.held_back++;
+    rule->held_total++;
+    rule->by = p;
+    if (!rule->held++) {
+        if (!t->notices.held)
+            t->notices.since = now_ms();
+        rule->next = t->notices.held;
+        t->notices.held = rule;
+    }
+    telemetry_wake(t);
+}
+
+/* What can't be told now, because the queue is full, stays. */
+static void tell_held_notices(struct telemetry *t)
+{
+    t->notices.since = now_ms();
+    for (struct tm_rule *r, **link = &t->notices.held; (r = *link);) {
+        if (event_notices_held(t, r->by ? r->by : t->self, now_realtime_ns(), r)) {
+            *link = r->next;
+            r->held = 0;
+            r->by = NULL;
+        } else {
+            link = &r->next;
+        }
+    }
+}
+
 /* Records that went missing behind our back, at the destinations. */
 static void claim_losses(struct telemetry *t)
 {
@@ -161,7 +190,9 @@ static bool tell(struct telemetry *t, bool all)
 
     if (t->held_pending && (all || now - t->held_since >= NOTICE_MS))
         tell_held_back(t);
-    left = t->held_pending > 0;
+    if (t->notices.held && (all || now - t->notices.since >= NOTICE_MS))
+        tell_held_notices(t);
+    left = t->held_pending > 0 || t->notices.held;
     for (struct loss *l = t->losses; l; l = l->next) {
         if (untold(l) && (all || !l->told_at || now - l->told_at >= NOTICE_MS))
             tell_loss(t, l, now_realtime_ns());
@@ -261,6 +292,9 @@ void telemetry_process_end(struct telemetry *t, struct tm_process *who, uint64_t
             l->by = NULL;
     if (t->held_by == p)
         t->held_by = NULL;
+    for (struct tm_rule *r = t->notices.held; r; r = r->next)
+        if (r->by == p)
+            r->by = NULL;
     *(p->prev ? &p->prev->next : &t->first) = p->next;
     *(p->next ? &p->next->prev : &t->last) = p->prev;
     process_free(p);
@@ -319,6 +353,8 @@ struct telemetry *telemetry_new(struct event_base *base, const struct config *cf
     if (!t->timer)
         abort(); /* out of memory */
     t->limit.rate = cfg->event.maxeventpersec;
+    t->notices.limit.rate = cfg->notice.maxpersec;
+    t->notices.maxperrule = cfg->notice.maxperrule;
     set_tags(t, cfg);
     set_self(t);
     if (cfg->cribl.enable && cfg->cribl.transport.type != CFG_FILE)
@@ -431,6 +467,12 @@ void telemetry_event(struct telemetry *t, struct tm_process *who, const struct t
 {
     if (t->watch[e->watch].enable)
         event_send(t, who, e);
+}
+
+void telemetry_notice(struct telemetry *t, struct tm_process *who, struct tm_rule *rule, const struct tm_event *e)
+{
+    if (t->watch[e->watch].enable)
+        event_send_notice(t, who, rule, e);
 }
 
 enum tm_text telemetry_message(struct telemetry *t, struct tm_process *who, enum cfg_event_watch watch, const char *source,

@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "config/config.h"
 #include "event/event.h"
+#include "telemetry/limit.h"
 
 struct event_base;
 struct telemetry;
@@ -48,6 +49,18 @@ bool telemetry_wants_metric(const struct telemetry *, enum tm_metric);
 bool telemetry_per_op(const struct telemetry *, enum tm_metric);
 
 void telemetry_event(struct telemetry *, struct tm_process *, const struct tm_event *);
+/* A rule of notices: has a limit of its own (notice.maxperrule). Zeroed at first but for its name; must live as long as the
+ * telemetry. */
+struct tm_rule {
+    const char *name;
+    struct limit limit;
+    uint64_t held, held_total;      /* held back: not yet told, and ever */
+    struct tm_rule *next;           /* with something to tell; private */
+    struct process *by;
+};
+/* An event of CFG_EW_NOTICE. Its filters apply, and the limits of notices, not that of other events: a flood of these hides
+ * no notice. What is held back is told by rule as an event of source notice.held, at most once a second. */
+void telemetry_notice(struct telemetry *, struct tm_process *, struct tm_rule *, const struct tm_event *);
 /* Text written to a console or log file; `data` of the event is {"message": ...}. more: bytes that were written behind it
  * and that nobody has seen: of binary data, of which only the length is told, they are counted, too. */
 enum tm_text {

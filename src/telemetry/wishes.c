@@ -10,6 +10,7 @@ static const char *const sourcetypes[CFG_EW_MAX] = {
     [CFG_EW_FILE] = "file",       [CFG_EW_CONSOLE] = "console", [CFG_EW_SYSLOG] = "syslog", [CFG_EW_METRIC] = "metric",
     [CFG_EW_HTTP] = "http",       [CFG_EW_NET] = "net",         [CFG_EW_FS] = "fs",         [CFG_EW_DNS] = "dns",
     [CFG_EW_PROCESS] = "process", [CFG_EW_SYSCALL] = "syscall",
+    [CFG_EW_NOTICE] = "notice",
 };
 
 static void set_watches(struct telemetry *t, const struct config *cfg)

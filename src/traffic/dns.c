@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "protocol/dns.h"
+#include "report/notices.h"
 #include "traffic/protocols.h"
 
 /* How long an answer is waited for: longer than resolvers wait before they ask again or refuse (resolv.conf(5): 5 s;
@@ -67,6 +68,18 @@ static struct asked *keep(const struct stream *s, const struct dns_message *m, c
     return a;
 }
 
+/* Room for what stream_net_fields() adds. */
+#define NET_FIELDS 7
+
+static void notice(const struct stream *s, const struct dns_message *m, const struct dns_transit *way)
+{
+    struct address_texts t;
+
+    FIELDS(net, NET_FIELDS);
+    stream_net_fields(&net, s, &t);
+    notices_dns(s->p, m, way->dir == PROTO_TX, s->channel, &net, way->time_ns);
+}
+
 static void *query(void *owner, const struct dns_message *m, const struct dns_transit *way)
 {
     struct stream *s = owner;
@@ -78,6 +91,8 @@ static void *query(void *owner, const struct dns_message *m, const struct dns_tr
     FIELDS(f, TM_MAX_FIELDS);
     if (!p)
         return NULL;
+    if (p->pl->notices)
+        notice(s, m, way);
     add_mem(&f, "domain", 5, domain.p, domain.len);
     report_sample(p, TM_DNS_REQ, 1, 0, NULL, &f, false, way->time_ns);
     if (p->pl->ev_dns_req) {
@@ -125,6 +140,8 @@ static void response(void *owner, const struct dns_message *m, const struct dns_
         free(exchange->kept);
     if (!p)
         return;
+    if (p->pl->notices)
+        notice(s, m, way);
     if (exchange && m->rcode && way->dir == PROTO_RX)
         report_dns_error(p, domain.p, domain.len, way->time_ns);
     add_mem(&f, "domain", 5, domain.p, domain.len);
@@ -178,6 +195,15 @@ static void unanswered(void *owner, const struct dns_exchange *exchange, enum dn
 
 static void note(void *owner, enum dns_note what, uint64_t count)
 {
+    const struct stream *s = owner;
+
+    if (what == DNS_NOTE_UNREADABLE && s->p && s->p->pl->notices) {
+        struct address_texts t;
+
+        FIELDS(net, NET_FIELDS);
+        stream_net_fields(&net, s, &t);
+        notices_dns_unreadable(s->p, s->channel, &net, clock_now_real());
+    }
     stream_lost(owner, what == DNS_NOTE_LOST ? LK_TRAFFIC : LK_MESSAGE, count);
 }
 
@@ -254,12 +280,19 @@ static int in_datagram(const uint8_t *data, size_t len, bool whole)
 static const char *const events[] = {"dns.req", "dns.resp", NULL};
 static const enum tm_metric metrics[] = {TM_DNS_REQ, TM_DNS_DURATION};
 
+static bool wanted(const struct pipeline *pl)
+{
+    return notices_want_dns(pl) || pl->metric[TM_DNS_REQ] || pl->per_op[TM_DNS_REQ] || pl->metric[TM_DNS_DURATION] ||
+           pl->per_op[TM_DNS_DURATION] || pl->ev_dns_req || pl->ev_dns_resp;
+}
+
 const struct protocol protocol_dns = {
     .detect = {.name = "DNS", .stream = in_stream, .datagram = in_datagram, .replaceable = true},
     .watch = CFG_EW_DNS,
     .events = events,
     .metrics = metrics,
     .metric_count = sizeof(metrics) / sizeof(*metrics),
+    .wanted = wanted,
     .new = new,
     .feed = feed,
     .datagram = datagram,

@@ -112,6 +112,7 @@ enum plan_flag {
     PLAN_F_FUNCTION     = 1u << 7, /* nr is an enum fn_id */
     PLAN_F_NR_KEPT      = 1u << 8, /* with PLAN_F_NR_UNKNOWN: the enter side leaves what the exit side must know in two
                                     * registers that nobody reads there (src/probe/arch) */
+    PLAN_F_CRASH        = 1u << 9, /* a site of PLAN_CRASH */
 };
 
 /* plan_patch.when: the condition under which the probe applies a patch. */
@@ -119,6 +120,7 @@ enum plan_when {
     PLAN_ALWAYS,
     PLAN_TIMING,          /* enter hook needed only to time the call */
     PLAN_TRAFFIC,         /* function hook: needed only where traffic is captured */
+    PLAN_CRASH,           /* SCF_VIRTUAL: needed only where fatal signals are told */
 };
 
 struct plan_header {
@@ -333,9 +335,9 @@ static inline int plan_site_reads_tls(const struct plan_site *s)
     return fn && (fn->family == FNF_NSS || (fn->shape == FNS_DATA && fn->family != FNF_BIO && fn->family != FNF_NSPR));
 }
 
-/* What became of the sites of a plan. functions: those of functions count, too. all: why none of them could be patched,
+/* What became of the sites of a plan. functions, crash: those of functions count, those of PLAN_CRASH, too. all: why none of them could be patched,
  * else PLAN_OK. */
-static inline void plan_count_sites(const struct plan_header *h, int functions, enum plan_reason all,
+static inline void plan_count_sites(const struct plan_header *h, int functions, int crash, enum plan_reason all,
                                     struct plan_sites *ret)
 {
     const struct plan_site *s = (const struct plan_site *)(const void *)((const char *)h + h->site_off);
@@ -344,6 +346,8 @@ static inline void plan_count_sites(const struct plan_header *h, int functions, 
     for (uint32_t i = 0; i < h->site_count; i++) {
         unsigned reason = s[i].method != PLAN_NONE && all != PLAN_OK ? (unsigned)all : s[i].reason;
 
+        if (!crash && (s[i].flags & PLAN_F_CRASH))
+            continue;
         if (reason == PLAN_R_UNINTERESTING || reason >= PLAN_REASON_MAX || s[i].method >= PLAN_METHODS ||
             (!functions && (s[i].flags & PLAN_F_FUNCTION))) {
             ret->functions += !functions && plan_site_reads_tls(&s[i]);

@@ -77,7 +77,7 @@ struct rec_counters {
     uint32_t gen;  /* generation that ends */
     uint64_t read_bytes, read_ops, read_ticks, write_bytes, write_ops, write_ticks; /* cumulative, as fd_entry */
     uint32_t state; /* enum fd_state that ends */
-    uint32_t reserved;
+    uint32_t undecided; /* as fd_entry: of interest with FDS_SENT */
 };
 
 struct rec_fd {

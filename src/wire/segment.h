@@ -66,6 +66,7 @@ enum seg_mode {
     SEG_M_POINTER   = 1u << 13, /* at start only: the thread pointer can be read with an instruction, whatever AT_HWCAP2 says */
     SEG_M_TRAFFIC   = 1u << 10, /* what goes through sockets may be captured */
     SEG_M_PAYLOADS  = 1u << 11, /* ... and all of it is wanted */
+    SEG_M_SENT      = 1u << 15, /* note which files the kernel sends through sockets (FDS_SENT) */
     SEG_M_CRASH     = 1u << 14, /* at start only: threads say that they are about to die of a signal (wire/crash.h) */
 };
 #define SEG_WAIT_MS 1000u /* lossless: after waiting this long in a row the writer gives up and drops */
@@ -97,6 +98,8 @@ enum fd_state {
     FDS_CLOEXEC  = 1u << 1,
     FDS_WRITABLE = 1u << 2, /* opened for writing, or not known to be read-only */
     FDS_ADDR     = 1u << 3, /* socket: addresses were already recorded */
+    FDS_SENT     = FDS_ADDR, /* file: sent through a socket by the kernel; `undecided` is that descriptor + 1, if it is known
+                              * and the file isn't writable */
     FDS_STD      = 1u << 4, /* a copy of descriptor 1 or 2 */
     FDS_READS    = 1u << 5, /* the kernel certainly reads what is written to it */
     FDS_EOF      = 1u << 6, /* a read has returned 0: a stream's peer has ended it */

@@ -71,6 +71,7 @@ enum op_shape {
     SHP_URING_SETUP,
     SHP_URING_ENTER,
     SHP_AIO,         /* io_setup(2) and its relatives */
+    SHP_SIGNAL,      /* rt_sigaction(2), sigaltstack(2) */
 };
 
 enum op_flag {
@@ -78,6 +79,7 @@ enum op_flag {
     SCF_ENTER    = 1 << 1, /* the probe must act before the call */
     SCF_TIMED    = 1 << 2, /* the probe acts before the call when timing is on */
     SCF_NORETURN = 1 << 3, /* never comes back: there is no exit hook */
+    SCF_VIRTUAL  = 1 << 4, /* hooked only with SEG_M_CRASH, to change what the program sees; never recorded nor counted */
 };
 
 #define PATH_ARG(n) (1 << (n))

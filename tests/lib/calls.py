@@ -20,7 +20,7 @@ def _table():
     rows = {}
     for line in (TOP / "src/wire/syscalls.def").read_text().splitlines():
         m = re.match(r"SYSCALL\((\w+),\s*(\w+),\s*(\w+),", line)
-        if m:
+        if m and "SCF_VIRTUAL" not in line:  # those are not told
             rows[m[1]] = Row(m[1], m[2], m[3], [int(n) for n in re.findall(r"PATH_ARG\((\d)\)", line)])
     return rows
 

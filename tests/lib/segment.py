@@ -3,7 +3,9 @@
 disturbing it: records stay in the ring until it has come round."""
 
 import contextlib
+import ctypes
 import functools
+import mmap
 import os
 import re
 import struct
@@ -20,6 +22,8 @@ NUMBERS = """
     offsetof(struct~segment_header,ring_head) offsetof(struct~segment_header,ring_tail) offsetof(struct~segment_header,loss)
     offsetof(struct~record,ret) offsetof(struct~record,arg) offsetof(struct~record,pid)
     sizeof(struct~record)
+    SEG_CRASHES CRASH_FREE CRASH_TOLD CRASH_SEEN CRASH_DONE CRASH_SIGNAL CRASH_EXIT
+    sizeof(struct~seg_crash) offsetof(struct~segment_header,crash)
 """.split()
 
 
@@ -111,6 +115,41 @@ class Segment:
 
     def tls(self):
         return [d for d in self.data() if d.source in (self.n["DATA_TLS_TX"], self.n["DATA_TLS_RX"])]
+
+
+class Crash:
+    """A place of a segment in which a thread says that it is about to die (src/wire/crash.h); answers it as the collector
+    does."""
+
+    FIELDS = "state kind pid tid signo code err status sender sender_uid addr context ticks".split()
+
+    def __init__(self, memory, at):
+        self.memory, self.at = memory, at
+        values = struct.unpack_from("<4I5iIQQQ", memory, at)
+        self.__dict__.update(zip(self.FIELDS, values))
+
+    def answer(self, state):
+        word = ctypes.c_uint32.from_buffer(self.memory, self.at)
+        word.value = state
+        ctypes.CDLL(None).syscall(202, ctypes.byref(word), 1, 1 << 30, None, None, 0)  # futex(2), FUTEX_WAKE
+
+
+class Crashes:
+    """Those of a segment."""
+
+    def __init__(self, segment):
+        n = numbers()
+        fd = os.open(f"/proc/self/fd/{segment.fd}", os.O_RDWR | os.O_CLOEXEC)
+        self.size, self.at = n["seg_crash."], n["segment_header.crash"]
+        self.memory = mmap.mmap(fd, self.at + n["SEG_CRASHES"] * self.size)
+        os.close(fd)
+
+    def all(self):
+        places = [Crash(self.memory, self.at + i * self.size) for i in range(numbers()["SEG_CRASHES"])]
+        return [p for p in places if p.state != numbers()["CRASH_FREE"]]
+
+    def told(self):
+        return [p for p in self.all() if p.state == numbers()["CRASH_TOLD"]]
 
 
 def wait_segment(pid, old=None, seconds=10):

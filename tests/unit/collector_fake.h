@@ -167,6 +167,12 @@ void telemetry_event(struct telemetry *t, struct tm_process *p, const struct tm_
     tell(&b);
 }
 
+void telemetry_notice(struct telemetry *t, struct tm_process *p, struct tm_rule *rule, const struct tm_event *e)
+{
+    (void)rule;
+    telemetry_event(t, p, e);
+}
+
 enum tm_text telemetry_message(struct telemetry *t, struct tm_process *p, enum cfg_event_watch watch, const char *source,
                        uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more)
 {

@@ -292,7 +292,8 @@ static void test_console(void **state)
     expect("message file /var/x.log", "text and 4996 more");
     expect("loss data 4996", NULL);
     assert_int_equal(writer_fd(&w, 3)->want, 1 << 2 | FDW_CAPTURE);
-    /* of a number that was reused meanwhile nothing may be said */
+    /* of a number that was reused meanwhile nothing may be said (if not mapped: nothing that anybody believes) */
+    assert_true(segment_need(&c.segments->map));
     put_open(&w, 5, 1, "/var/y.log", O_WRONLY);
     writer_fd(&w, 5)->gen = 3;
     run();
@@ -493,7 +494,7 @@ static void test_fork_borrow_exec(void **state)
     w2 = writer_new((uint32_t)child, SEG_START_EXEC, "/opt/new", 9);
     attach(&w2);
     assert_ptr_equal(proc_by_host_pid(&c.model, child), p);
-    assert_null(w.h->ring_head == w.h->ring_tail ? NULL : (void *)1);
+    assert_true(segment_head(&parent->seg->map) == parent->seg->map.ring.pos);
     assert_int_equal(c.segments->refs, 2);
     assert_false(p->borrowed);
     assert_non_null(fd_get(&p->fds, 3, false)->file);
@@ -603,6 +604,90 @@ static void test_images(void **state)
     writer_free(&own);
 }
 
+/* As if all processes had lived for a while. */
+static void need_all(void)
+{
+    for (struct segment *seg = c.segments; seg; seg = seg->next)
+        assert_true(segment_need(&seg->map));
+}
+
+/* The segment of a process that is soon over is never mapped; all that it has recorded and counted is told. */
+static void test_short_process(void **state)
+{
+    struct writer w = prog(NOBODY);
+    struct proc *p = attach(&w);
+    const struct segment_map *m = &c.segments->map;
+
+    (void)state;
+    put_open(&w, 3, 1, "/short", O_RDWR);
+    writer_fd(&w, 3)->read_bytes = 1000;
+    writer_fd(&w, 3)->read_ops = 2;
+    writer_fd(&w, 4)->write_bytes = 7;
+    writer_fd(&w, 4)->write_ops = 1;
+    w.h->op[OP_unlink].failed = 1;
+    w.h->loss[LOSS_COPY] = 2;
+    run();
+    assert_int_equal(writer_fd(&w, 3)->want >> 2, 1); /* it was told */
+    put_close(&w, 3);
+    put_exit(&w, 3);
+    run();
+    assert_null(m->base);
+    assert_true(w.h->mode & SEG_M_ON);
+    proc_died(p);
+    run();
+    expect("fs.open", "file=/short");
+    expect("fs.close", "file_read_bytes=1000 file_read_ops=2");
+    expect("proc.exit", "exit_code=3");
+    expect("metric fs.write", "value=7");
+    expect("loss copy 2", NULL);
+    assert_int_equal(c.model.proc_count, 0);
+    writer_free(&w);
+}
+
+/* When a segment is mapped after all. */
+static void test_mapped_later(void **state)
+{
+    pid_t child = idle_child();
+    struct writer w = prog((uint32_t)getpid()), fork = writer_new((uint32_t)child, SEG_START_FORK, "x", 2);
+    struct segment_map *m;
+    uint64_t all = 0;
+
+    (void)state;
+    attach(&w);
+    m = &c.segments->map;
+    for (; !m->base && all < 2 * FAKE_CELLS; all++) { /* its writers wait for room */
+        assert_true(writer_put(&w, REC_CALL, OP_unlink, 0, NULL, 0, ITEMS(TEXT(ITEM_PATH, "/many"))));
+        segments_drain(&c, true);
+    }
+    assert_non_null(m->base);
+    assert_true(w.h->ring_head <= FAKE_CELLS / 8);
+    assert_int_equal(w.h->ring_head, w.h->ring_tail);
+    run();
+    assert_int_equal(count("fs.delete", "file=/many"), all);
+    fake_join(&c, fork.fd, child);
+    assert_non_null(c.segments->map.base);
+    writer_free(&w);
+    writer_free(&fork);
+
+    for (int what = 0; what < 3; what++) {
+        w = prog((uint32_t)getpid());
+        attach(&w);
+        m = &c.segments->map;
+        segments_drain(&c, true);
+        assert_null(m->base);
+        if (what == 0)
+            m->map_at = 1; /* it has lived for long */
+        else if (what == 1)
+            w.h->mail = JOIN_MAIL(3, 4);
+        else
+            assert_true(writer_reserve(&w, 96) != UINT64_MAX); /* perhaps it is being written */
+        segments_drain(&c, true);
+        assert_non_null(m->base);
+        writer_free(&w);
+    }
+    end_child(child);
+}
+
 /* Writers are told that nobody looks only if all have been quiet, can wake us, and have written nothing meanwhile. */
 static void test_sleep(void **state)
 {
@@ -614,6 +699,7 @@ static void test_sleep(void **state)
     w.h->wakes = other.h->wakes = 1;
     attach(&w);
     attach(&other);
+    need_all();
     assert_int_equal(segments_sleep(&c, words, 2), 0); /* not quiet for long */
     for (struct segment *seg = c.segments; seg; seg = seg->next)
         seg->busy_ns = 0;
@@ -652,9 +738,12 @@ static void test_nap_without_place(void **state)
     a.h->wakes = b.h->wakes = 1;
     attach(&a);
     old = c.segments;
+    assert_int_equal(segments_nap(&c, words, 1), 0); /* not yet */
+    need_all();
     assert_int_equal(segments_nap(&c, words, 1), 1);
     assert_true(old->naps);
     attach(&b);
+    need_all();
     assert_int_equal(segments_nap(&c, words, 1), 1);
     assert_true(words[0] != &segment_hdr(&old->map)->asleep);
     assert_false(old->naps);
@@ -677,6 +766,7 @@ static void test_nap(void **state)
     w.h->wakes = 1;
     w.h->clock = SEG_CLOCK_TSC;
     attach(&w);
+    need_all();
     seg = c.segments;
     for (int i = 0; i < 8; i++)
         segments_drain(&c, true);
@@ -1685,7 +1775,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_dots), T(test_per_operation), T(test_console),
-        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_sleep), T(test_nap_without_place), T(test_nap),
+        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_short_process), T(test_mapped_later), T(test_sleep), T(test_nap_without_place), T(test_nap),
         T(test_doze),
       T(test_upgrade), T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall),
         cmocka_unit_test_setup_teardown(test_exec_behind_a_ring_that_waits, setup_syscalls, teardown),

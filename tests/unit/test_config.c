@@ -184,7 +184,7 @@ static void test_defaults(void **state)
     assert_false(c->event.transport.tls.enable);
     assert_true(c->event.transport.tls.validateserver);
     for (int i = 0; i < CFG_EW_MAX; i++)
-        assert_int_equal(c->event.watch[i].enable, i != CFG_EW_SYSLOG && i != CFG_EW_METRIC && i != CFG_EW_SYSCALL);
+        assert_int_equal(c->event.watch[i].enable, i != CFG_EW_SYSLOG && i != CFG_EW_METRIC && i != CFG_EW_SYSCALL && i != CFG_EW_NOTICE);
     assert_string_equal(c->event.watch[CFG_EW_FILE].name, "(\\/logs?\\/)|(\\.log$)|(\\.log[.\\d])");
     assert_string_equal(c->event.watch[CFG_EW_CONSOLE].name, "(stdout)|(stderr)");
     assert_true(c->event.watch[CFG_EW_CONSOLE].allowbinary);
@@ -202,6 +202,7 @@ static void test_defaults(void **state)
     assert_string_equal(c->libscope.log.transport.path, "/tmp/scope.log");
     assert_false(c->libscope.snapshot.coredump);
     assert_false(c->libscope.snapshot.backtrace);
+    assert_true(c->libscope.snapshot.coremax == UINT64_C(2) << 30);
     assert_false(c->cribl.enable);
     assert_null(c->cribl.authtoken);
     assert_int_equal(c->cribl.transport.type, CFG_EDGE);
@@ -263,7 +264,7 @@ static void test_default_file_uncommented(void **state)
     assert_int_equal(c->protocol_count, 1);
     assert_int_equal(c->tag_count, 2);
     for (int i = 0; i < CFG_EW_MAX; i++)
-        assert_true(c->event.watch[i].enable);
+        assert_int_equal(c->event.watch[i].enable, i != CFG_EW_NOTICE); /* has a switch of its own */
     config_free(c);
     problems_clear(&p);
     free(file);
@@ -391,7 +392,11 @@ static void test_problems(void **state)
         {"payload: {dir: \"a\\0b\"}", "has a NUL byte", 1, 0},
         {"payload: {enable: true}", NULL, 0, 0},
         {"payload: {enable: false}", NULL, 0, 0},
-        {"libscope: {snapshot: {coredump: true}}", "not built yet", 0, 1},
+        {"libscope: {snapshot: {coredump: true, backtrace: true, coremax: 16 MiB}}", NULL, 0, 0},
+        {"libscope: {snapshot: {coremax: 4095}}", "libscope.snapshot.coremax: \"4095\" can't be used; expected a number of bytes", 1, 0},
+        {"libscope: {snapshot: {coremax: 2XB}}", "expected a number of bytes", 1, 0},
+        {"libscope: {snapshot: {coremax: GiB}}", "expected a number of bytes", 1, 0},
+        {"libscope: {snapshot: {coremax: 16777216TiB}}", "expected a number of bytes", 1, 0},
         {"event: {watch: [{type: fs}, {type: syslog}]}", "the syslog watch is not built yet", 0, 1},
         {"event: {watch: [{type: http}, {type: dns}]}", NULL, 0, 0},
         {"metric: {watch: [{type: http}, {type: dns}, {type: statsd}]}", NULL, 0, 0},
@@ -759,6 +764,8 @@ static const char *other_value(const struct key *k)
     case KEY_UINT:
     case KEY_INT:
         return "7";
+    case KEY_BYTES:
+        return "7MiB";
     case KEY_WORD:
         for (size_t i = 0; k->words[i]; i++)
             if ((!k->word_mask || k->word_mask & 1u << i) && strcmp(k->words[i], k->def) != 0)
@@ -1635,6 +1642,123 @@ static void test_equal(void **state)
     }
 }
 
+/* --- lists --- */
+
+static void items_are(const char *list, const char *expected)
+{
+    struct buf b = BUF_INIT;
+    char *item;
+
+    for (; (item = cfg_list_item(&list)); free(item))
+        buf_printf(&b, "<%s>", item);
+    assert_string_equal(buf_cstr(&b), expected);
+    buf_free(&b);
+}
+
+static void test_lists(void **state)
+{
+    static const char yaml[] = "notice: {file: {read: [~/secret, '$HOME/mine', 'a,b'], send: []}}\n";
+    static const char *const env[] = {"HOME=/h", "SCOPE_NOTICE_FILE_WRITE=/x,$HOME/y,,a\\,b", "SCOPE_NOTICE_NET_DENY=default, evil",
+                                      "SCOPE_NOTICE_DNS_TYPES=A,default,a", NULL};
+    struct config_sources *s = config_sources_new();
+    struct problems p = {0};
+    struct config *c, *d;
+    char *text;
+
+    config_add_text(s, "f", yaml, sizeof(yaml) - 1, collect, &p);
+    config_add_environ(s, env, collect, &p);
+    c = config_for(s, NULL);
+    items_are(c->notice.file.read, "<~/secret></h/mine><a,b>");
+    items_are(c->notice.file.send, "");
+    items_are(c->notice.file.write, "</x></h/y><a,b>");
+    items_are(c->notice.net.deny, "");
+    assert_memory_equal(c->notice.dns.types, "A,A,AAAA,", 9);
+    assert_int_equal(p.fatal, 2);
+    assert_non_null(strstr(text_of(&p), "SCOPE_NOTICE_NET_DENY: \" evil\": expected an address, a network such as 10.0.0.0/8, "
+                                        "a name or *.NAME; this entry isn't used"));
+    assert_non_null(strstr(text_of(&p), "SCOPE_NOTICE_DNS_TYPES: \"a\": expected the name of a type of DNS records in capitals"));
+    problems_clear(&p);
+    /* What is printed means the same. */
+    text = print(s, false);
+    d = config_of(text, &p);
+    assert_no_problem(&p);
+    assert_true(config_equal(c, d));
+    config_free(d);
+    config_free(c);
+    config_sources_free(s);
+    free(text);
+    /* `default` is what there would be without the key; an empty list is none. */
+    d = defaults();
+    c = config_of("notice: {file: {read: [default, /srv/key], write: ''}}\n", &p);
+    assert_no_problem(&p);
+    assert_memory_equal(c->notice.file.read, d->notice.file.read, strlen(d->notice.file.read));
+    assert_string_equal(c->notice.file.read + strlen(d->notice.file.read), ",/srv/key");
+    items_are(c->notice.file.write, "");
+    assert_false(config_equal(c, d));
+    config_free(c);
+    config_free(d);
+}
+
+static void test_list_mistakes(void **state)
+{
+    static const struct {
+        const char *text, *problem;
+    } table[] = {
+        {"notice: {file: {read: [/]}}", "notice.file.read: \"/\": the whole tree can't be watched; name what lies below it"},
+        {"notice: {file: {read: ['!']}}", "expected a path behind the !"},
+        {"notice: {file: {read: [~root/x]}}", "~ stands for home directories only as ~/NAME"},
+        {"notice: {file: {read: [/a/../b]}}", "write the path without empty components, . and .."},
+        {"notice: {file: {read: [\"a\\nb\"]}}", "an entry has control characters or isn't UTF-8; ? and * stand for such bytes"},
+        {"notice: {file: {read: [{a: b}]}}", "has a map in the list; expected a list of paths"},
+        {"notice: {file: {read: {a: b}}}", "has a map; expected a list of paths"},
+        {"notice: {net: {deny: [10.0.0.0/33]}}", "the prefix of an IPv4 network has 0 to 32 bits"},
+        {"notice: {net: {deny: ['::/129']}}", "the prefix of an IPv6 network has 0 to 128 bits"},
+        {"notice: {net: {deny: [10.0.0/8]}}", "this is no address"},
+        {"notice: {net: {deny: [10.0.0.256]}}", "this is no address"},
+        {"notice: {net: {deny: [a.*.b]}}", "a * stands only at the beginning, as in *.example.com"},
+        {"notice: {net: {deny: ['a b']}}", "expected an address, a network such as 10.0.0.0/8, a name or *.NAME"},
+        {"notice: {enabled: true}", "unknown key; did you mean enable?"},
+        {"notice: {maxpersec: -1}", "expected a number of 0 or more"},
+    };
+
+    for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+        struct problems p = {0};
+        struct config *c = config_of(table[i].text, &p);
+
+        if (p.fatal != 1 || !strstr(text_of(&p), table[i].problem))
+            fail_msg("%s: %s", table[i].text, text_of(&p));
+        problems_clear(&p);
+        config_free(c);
+    }
+}
+
+static void test_peers(void **state)
+{
+    struct cfg_peer p;
+    const char *error;
+
+    assert_int_equal(cfg_peer_parse("10.1.2.3/8", &p, &error), 0);
+    assert_int_equal(p.bits, 104);
+    assert_memory_equal(p.address, "\0\0\0\0\0\0\0\0\0\0\xff\xff\x0a\0\0\0", 16);
+    assert_int_equal(cfg_peer_parse("192.0.2.1", &p, &error), 0);
+    assert_int_equal(p.bits, 128);
+    assert_int_equal(cfg_peer_parse("2001:db8:ffff::/33", &p, &error), 0);
+    assert_int_equal(p.bits, 33);
+    assert_memory_equal(p.address, "\x20\x01\x0d\xb8\x80\0\0\0\0\0\0\0\0\0\0\0", 16);
+    assert_int_equal(cfg_peer_parse("[::1]", &p, &error), 0);
+    assert_false(p.name);
+    assert_int_equal(cfg_peer_parse("*.Example.COM.", &p, &error), 0);
+    assert_true(p.name);
+    assert_string_equal(p.text, "*.example.com");
+    assert_int_equal(cfg_peer_parse("fe80", &p, &error), 0);
+    assert_true(p.name);
+    assert_int_equal(cfg_peer_parse("0.0.0.0/0", &p, &error), 0);
+    assert_int_equal(p.bits, 96);
+    assert_int_equal(cfg_peer_parse("*.", &p, &error), -EINVAL);
+    assert_int_equal(cfg_peer_parse("10.0.0.0/", &p, &error), -EINVAL);
+    assert_int_equal(cfg_peer_parse("10.0.0.0/8x", &p, &error), -EINVAL);
+}
+
 static const char *at(json_t *root, const char *path)
 {
     char *copy = xstrdup(path), *save = NULL;
@@ -1657,7 +1781,8 @@ static void test_json(void **state)
     char *text = config_to_json(c);
     json_error_t error;
     json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, &error);
-    static const char *const order[] = {"metric", "libscope", "event", "payload", "tags", "protocol", "cribl"};
+    static const char *const order[] = {"metric", "libscope", "event",  "payload", "collector",
+                                        "notice", "tags",     "protocol", "cribl"};
     const char *key;
     json_t *value;
     size_t i = 0;
@@ -1665,7 +1790,7 @@ static void test_json(void **state)
     if (!j)
         fail_msg("%s: %s", error.text, text);
     json_object_foreach(j, key, value) assert_string_equal(key, order[i++]);
-    assert_int_equal(i, 7);
+    assert_int_equal(i, 9);
     assert_null(strstr(text, "sesame"));
     assert_string_equal(at(j, "cribl.authtoken"), "***");
     assert_string_equal(at(j, "cribl.enable"), "false");
@@ -1682,6 +1807,24 @@ static void test_json(void **state)
     assert_string_equal(at(j, "event.watch.1.headers.0"), "x");
     assert_int_equal(json_array_size(json_object_get(json_object_get(j, "event"), "watch")), 2);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(j, "libscope"), "summaryperiod")), 10);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(j, "collector"), "priority")), -10);
+    assert_string_equal(at(j, "notice.enable"), "false");
+    assert_null(json_object_get(json_object_get(j, "notice"), "file"));
+    json_decref(j);
+    free(text);
+    config_free(c);
+    c = config_of("notice: {enable: true, file: {write: [/a, '/b,c']}, net: {deny: [10.0.0.0/8]}, maxperrule: 3}\n", NULL);
+    text = config_to_json(c);
+    j = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+    if (!j)
+        fail_msg("%s: %s", error.text, text);
+    assert_string_equal(at(j, "notice.enable"), "true");
+    assert_string_equal(at(j, "notice.file.write.1"), "/b,c");
+    assert_int_equal(json_array_size(json_object_get(json_object_get(json_object_get(j, "notice"), "file"), "write")), 2);
+    assert_string_equal(at(j, "notice.file.read.0"), "/etc/shadow");
+    assert_string_equal(at(j, "notice.net.deny.0"), "10.0.0.0/8");
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(j, "notice"), "maxperrule")), 3);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(j, "event"), "watch")), 7);
     json_decref(j);
     free(text);
     config_free(c);
@@ -1725,6 +1868,9 @@ int main(void)
         cmocka_unit_test(test_protocols),
         cmocka_unit_test(test_equal),
         cmocka_unit_test(test_json),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_list_mistakes),
+        cmocka_unit_test(test_peers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,7 +59,7 @@ static void choose(bool *enable, size_t stride, const char *const *names, size_t
 static struct bed *open_bed(const char *key, ...)
 {
     static const char *const event_types[] = {"file", "console", "syslog", "metric", "http", "net", "fs", "dns",
-                                              "process", "syscall"};
+                                              "process", "syscall", "notice"};
     static const char *const metric_types[] = {"fs", "net", "http", "dns", "process", "statsd"};
     struct bed *b = xcalloc(1, sizeof(*b));
     const char *events = NULL, *metrics = NULL;
@@ -244,7 +244,7 @@ static void event_without_channel_and_fields(void **state)
 static void every_watch_has_its_sourcetype(void **state)
 {
     static const char *const types[] = {"file", "console", "syslog", "metric", "http", "net", "fs", "dns", "process",
-                                        "syscall"};
+                                        "syscall", "notice"};
     struct bed *b = open_bed(NULL);
 
     for (int i = 0; i < CFG_EW_MAX; i++)
@@ -576,6 +576,90 @@ static void notice_comes_within_seconds_while_running(void **state)
     assert_int_equal(count(text, "; 4 were held back (4 since the start)"), 1);
     assert_non_null(
         strstr(text, "\"cmd\":\"prog -x\",\"pid\":42,\"data\":\"Truncated")); /* the process that was limited */
+    free(text);
+    close_bed(b);
+}
+
+/* --- limits of notices --- */
+
+static void send_notice(struct bed *b, struct tm_rule *rule, uint64_t time_ns, const char *source)
+{
+    struct tm_field f = STR("why", "tested");
+    struct tm_event e = {.watch = CFG_EW_NOTICE, .source = source, .time_ns = time_ns, .fields = &f, .field_count = 1};
+
+    telemetry_notice(b->t, &b->p, rule, &e);
+}
+
+static void notices_have_limits_of_their_own(void **state)
+{
+    struct bed *b = BED("event.format.maxeventpersec", "1", "notice.maxpersec", "12", "notice.maxperrule", "5", "event.watch",
+                        "[fs, notice]");
+    struct tm_rule one = {.name = "one"}, two = {.name = "two"}, three = {.name = "three"};
+    struct tm_stats stats;
+    char *text;
+
+    send_event(b, CFG_EW_FS, "fs.open", T0, 0, NULL, 0);
+    send_event(b, CFG_EW_FS, "fs.open", T0, 0, NULL, 0); /* held back, which no notice is for that */
+    for (int i = 0; i < 8; i++) {
+        send_notice(b, &one, T0, "notice.exec");
+        send_notice(b, &two, T0, "notice.net");
+        send_notice(b, &three, T0, "notice.dns");
+    }
+    text = events(b); /* 4 of each: their own limits are not reached */
+    assert_int_equal(count(text, "\"notice.exec\""), 4);
+    assert_int_equal(count(text, "\"notice.net\""), 4);
+    assert_int_equal(count(text, "\"notice.dns\""), 4);
+    assert_int_equal(count(text, "fs.open"), 1);
+    assert_int_equal(count(text, "\"sourcetype\":\"notice\""), 12);
+    free(text);
+    for (int i = 0; i < 8; i++)
+        send_notice(b, &one, T0 + 2 * SECOND, "notice.exec");
+    telemetry_finish(b->t, 1000);
+    telemetry_stats(b->t, &stats);
+    text = read_all(b->events);
+    check_json(text);
+    assert_int_equal(count(text, "\"notice.exec\""), 4 + 5);
+    assert_int_equal(stats.held_back, 1 + 3 * 4 + 3);
+    assert_int_equal(count(text, "\"source\":\"notice.held\""), 3);
+    assert_non_null(strstr(text, "\"rule\":\"one\",\"held\":7,\"held_total\":7}"));
+    assert_non_null(strstr(text, "\"rule\":\"three\",\"held\":4,\"held_total\":4}"));
+    assert_int_equal(one.held, 0);
+    free(text);
+    close_bed(b);
+}
+
+static void held_notices_are_told_while_running(void **state)
+{
+    struct bed *b = BED("notice.maxperrule", "1", "event.watch", "[notice]");
+    struct tm_rule rule = {.name = "r"};
+    char *text;
+
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 3; i++)
+            send_notice(b, &rule, T0 + (uint64_t)round * 100 * SECOND, "notice.exec");
+        event_base_loopexit(b->base, &(struct timeval){.tv_sec = 1, .tv_usec = 700000});
+        event_base_dispatch(b->base);
+    }
+    text = events(b);
+    assert_non_null(strstr(text, "\"data\":{\"proc\":\"prog\",\"pid\":42,\"host\":\"h1\",\"rule\":\"r\",\"held\":2,\"held_total\":2}"));
+    assert_non_null(strstr(text, "\"rule\":\"r\",\"held\":2,\"held_total\":4}"));
+    assert_int_equal(count(text, "notice.held"), 2);
+    free(text);
+    close_bed(b);
+}
+
+static void notices_pass_filters(void **state)
+{
+    struct bed *b = BED("notice.enable", "true", "notice.name", "exec$", "notice.value", "^tested$", "notice.maxpersec", "0",
+                        "notice.maxperrule", "0");
+    struct tm_rule rule = {.name = "r"};
+    char *text;
+
+    for (int i = 0; i < 1000; i++)
+        send_notice(b, &rule, T0, i % 2 ? "notice.exec" : "notice.net");
+    text = events(b);
+    assert_int_equal(count(text, "\n"), 500);
+    assert_int_equal(count(text, "\"notice.exec\""), 500);
     free(text);
     close_bed(b);
 }
@@ -1689,6 +1773,9 @@ int main(void)
         cmocka_unit_test(limiter_arithmetic),
         cmocka_unit_test(limiter_holds_back_and_tells),
         cmocka_unit_test(notice_comes_within_seconds_while_running),
+        cmocka_unit_test(notices_have_limits_of_their_own),
+        cmocka_unit_test(held_notices_are_told_while_running),
+        cmocka_unit_test(notices_pass_filters),
         cmocka_unit_test(one_line_is_one_event),
         cmocka_unit_test(unfinished_line_waits_two_seconds),
         cmocka_unit_test(long_lines_are_cut_between_characters),

@@ -37,6 +37,7 @@ struct wish {
     int exit, enter; /* hooks that must be there */
     int timing;      /* an enter hook when calls are timed */
     unsigned flags;  /* enum plan_flag */
+    enum plan_when when;
 };
 
 static struct wish wish_for(int32_t nr)
@@ -54,6 +55,10 @@ static struct wish wish_for(int32_t nr)
         w.timing = !w.enter && (op->flags & SCF_TIMED);
         w.exit = !(op->flags & SCF_NORETURN);
         w.flags = w.exit ? 0 : PLAN_F_NORETURN;
+        if (op->flags & SCF_VIRTUAL) {
+            w.flags |= PLAN_F_CRASH;
+            w.when = PLAN_CRASH;
+        }
     }
     return w;
 }
@@ -235,7 +240,7 @@ static enum plan_reason plan_exit(struct planner *p, uint64_t pc, const struct w
         emit_rollback(p->e, mark);
         return PLAN_R_RELOCATE;
     }
-    patch_jump(p->e, &p->code, at, slot, PLAN_ALWAYS, site);
+    patch_jump(p->e, &p->code, at, slot, w->when, site);
     return PLAN_OK;
 }
 
@@ -298,7 +303,7 @@ static enum plan_reason plan_moved(struct planner *p, uint64_t pc, const struct 
     emit_site_pc_blob(p->e, slot, here);
     if (w->exit)
         emit_site_pc_blob(p->e, slot2, here);
-    patch_jump(p->e, &p->code, &(struct place){.r = {.lo = before->lo, .hi = after->hi}}, slot, PLAN_ALWAYS, site);
+    patch_jump(p->e, &p->code, &(struct place){.r = {.lo = before->lo, .hi = after->hi}}, slot, w->when, site);
     return PLAN_OK;
 }
 
@@ -435,10 +440,10 @@ static int plan_leaf(struct planner *p, uint64_t pc)
 
 /* --- sites ------------------------------------------------------------------------ */
 
-static void plan_one(struct planner *p, uint64_t pc, const struct wish *w, struct plan_site *site)
+/* index: where the site is, or will be, in the list. */
+static void plan_one(struct planner *p, uint64_t pc, const struct wish *w, uint32_t index, struct plan_site *site)
 {
     const struct code *c = &p->code;
-    uint32_t index = emit_site_count(p->e);
     enum plan_reason exit_why = PLAN_OK, enter_why = PLAN_OK, call_why, why;
     unsigned flags = w->flags, check = 0;
     struct place after, before;
@@ -479,7 +484,7 @@ static void plan_one(struct planner *p, uint64_t pc, const struct wish *w, struc
 
         flags |= (w->exit ? PLAN_F_EXIT | check : 0) | (w->enter ? PLAN_F_ENTER : 0);
         if (w->enter)
-            enter_why = plan_enter(p, pc, w, flags, &before, PLAN_ALWAYS, index);
+            enter_why = plan_enter(p, pc, w, flags, &before, w->when, index);
         if (!enter_why && w->exit)
             exit_why = plan_exit(p, pc + SYSCALL_SIZE, w, flags, &after, index);
         if (!exit_why && !enter_why) {
@@ -552,6 +557,7 @@ int x86_plan_sites(const struct elf_image *elf, const struct functions *function
 {
     static const uint8_t syscall_insn[] = {0x0f, 0x05};
     struct planner p = {.elf = elf, .e = e};
+    uint32_t sites;
     int r = code_sweep(elf, &p.code);
 
     if (r < 0)
@@ -592,12 +598,13 @@ int x86_plan_sites(const struct elf_image *elf, const struct functions *function
                 site.reason = PLAN_R_NO_STACK;
             else if (w.nr < 0 && plan_leaf(&p, pc))
                 continue;
-            else
-                plan_one(&p, pc, &w, &site);
+            else if (w.when != PLAN_CRASH) /* those come last: nobody goes without a hook because of them */
+                plan_one(&p, pc, &w, emit_site_count(e), &site);
             emit_site(e, &site);
         }
     }
-    for (uint32_t i = 0; i < emit_site_count(e); i++) {
+    sites = emit_site_count(e);
+    for (uint32_t i = 0; i < sites; i++) {
         struct plan_site *site = (struct plan_site *)(void *)e->sites.p + i;
 
         if (site->reason == PLAN_R_UNPROVEN && is_copy(&p, site))
@@ -607,6 +614,16 @@ int x86_plan_sites(const struct elf_image *elf, const struct functions *function
         plan_timing(&p, i);
     }
     x86_plan_functions(&p.code, functions, e);
+    for (uint32_t i = 0; i < sites; i++) {
+        struct plan_site site = ((struct plan_site *)(void *)e->sites.p)[i];
+        struct wish w = wish_for(site.nr);
+
+        if (!(site.flags & PLAN_F_CRASH) || site.reason != PLAN_OK)
+            continue;
+        w.flags = site.flags;
+        plan_one(&p, site.vaddr, &w, i, &site);
+        ((struct plan_site *)(void *)e->sites.p)[i] = site;
+    }
 out:
     proof_free(p.proof);
     number_close(&p.finder);

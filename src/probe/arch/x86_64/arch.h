@@ -7,6 +7,7 @@
 #ifndef SCOPE_PROBE_ARCH_H
 #define SCOPE_PROBE_ARCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define PROBE_ARCH PLAN_ARCH_X86_64
@@ -87,6 +88,11 @@ static inline uint32_t arch_add32(uint32_t *p, uint32_t n)
     return was + n;
 }
 
+static inline void arch_pause(void)
+{
+    __asm__ volatile("pause");
+}
+
 static inline uint64_t arch_ticks(void)
 {
     uint32_t lo, hi;
@@ -112,5 +118,46 @@ static inline uint64_t arch_thread_pointer(void)
 }
 
 #define ARCH_HWCAP2_FSGSBASE 2
+
+/* ---- fatal signals (crash.c) ---- */
+
+/* Where a signal handler of ours returns to (entry.S). */
+extern char scope_restorer[] __attribute__((visibility("hidden")));
+extern char scope_faults[] __attribute__((visibility("hidden")));
+
+/* Instructions that end in this signal; NULL: there are none. */
+static inline const char *arch_fault(int sig)
+{
+    switch (sig) {
+    case 4: return scope_faults;       /* SIGILL */
+    case 5: return scope_faults + 16;  /* SIGTRAP */
+    case 8: return scope_faults + 32;  /* SIGFPE */
+    case 11: return scope_faults + 48; /* SIGSEGV */
+    case 7: return scope_faults + 64;  /* SIGBUS */
+    default: return 0;
+    }
+}
+
+/* Registers of the interrupted thread, in what the kernel hands to a handler (struct ucontext). */
+#define ARCH_UC_PC 168
+#define ARCH_UC_TRAP 200
+static inline uint64_t *arch_uc(void *uc, unsigned at)
+{
+    return (uint64_t *)(void *)((char *)uc + at);
+}
+static inline const char *arch_uc_pc(void *uc) { return (const char *)*arch_uc(uc, ARCH_UC_PC); }
+static inline void arch_uc_jump(void *uc, const char *pc) { *arch_uc(uc, ARCH_UC_PC) = (uint64_t)pc; }
+
+/* With si_code SI_KERNEL: whether the CPU has reported a fault (#SS, #GP), not the kernel that it can't go on. */
+static inline bool arch_uc_faulted(void *uc)
+{
+    uint64_t trap = *arch_uc(uc, ARCH_UC_TRAP);
+
+    return trap == 12 || trap == 13;
+}
+
+/* Whether these two bytes are a system call. */
+#define ARCH_SYSCALL_SIZE 2u
+static inline bool arch_is_syscall(const char *pc) { return pc[0] == 0x0f && pc[1] == 0x05; }
 
 #endif

@@ -458,6 +458,92 @@ scope_entry_exec:
         .cfi_endproc
         .size   scope_entry_exec, . - scope_entry_exec
 
+/* Where the handler of fatal signals (crash.c) returns to, with rsp at the kernel's struct ucontext. Unwinders find all
+ * registers of the interrupted thread there: DW_CFA_expression (0x10), DW_OP_breg7 (rsp) with the offset in struct
+ * ucontext. They look at the byte before a return address: so the description begins with one. */
+        .globl  scope_restorer
+        .hidden scope_restorer
+        .type   scope_restorer, @function
+        .balign 16
+        .cfi_startproc simple
+        .cfi_signal_frame
+        .cfi_escape 0x0f, 4, 0x77, 0xa0, 0x01, 0x06 /* CFA: what is at 160(%rsp), rsp */
+        .cfi_escape 0x10, 8, 2, 0x77, 0x28 /* r8 at 40 */
+        .cfi_escape 0x10, 9, 2, 0x77, 0x30 /* r9 at 48 */
+        .cfi_escape 0x10, 10, 2, 0x77, 0x38 /* r10 at 56 */
+        .cfi_escape 0x10, 11, 3, 0x77, 0xc0, 0x00 /* r11 at 64 */
+        .cfi_escape 0x10, 12, 3, 0x77, 0xc8, 0x00 /* r12 at 72 */
+        .cfi_escape 0x10, 13, 3, 0x77, 0xd0, 0x00 /* r13 at 80 */
+        .cfi_escape 0x10, 14, 3, 0x77, 0xd8, 0x00 /* r14 at 88 */
+        .cfi_escape 0x10, 15, 3, 0x77, 0xe0, 0x00 /* r15 at 96 */
+        .cfi_escape 0x10, 5, 3, 0x77, 0xe8, 0x00 /* rdi at 104 */
+        .cfi_escape 0x10, 4, 3, 0x77, 0xf0, 0x00 /* rsi at 112 */
+        .cfi_escape 0x10, 6, 3, 0x77, 0xf8, 0x00 /* rbp at 120 */
+        .cfi_escape 0x10, 3, 3, 0x77, 0x80, 0x01 /* rbx at 128 */
+        .cfi_escape 0x10, 1, 3, 0x77, 0x88, 0x01 /* rdx at 136 */
+        .cfi_escape 0x10, 0, 3, 0x77, 0x90, 0x01 /* rax at 144 */
+        .cfi_escape 0x10, 2, 3, 0x77, 0x98, 0x01 /* rcx at 152 */
+        .cfi_escape 0x10, 16, 3, 0x77, 0xa8, 0x01 /* rip at 168 */
+        nop
+scope_restorer:
+        mov     $15, %eax               /* rt_sigreturn */
+        syscall
+        hlt
+        .cfi_endproc
+        .size   scope_restorer, . - scope_restorer
+
+/* A handler of the program for a fatal signal, with SA_RESETHAND: what the kernel would do before it calls it is done
+ * here, and then it is as if it had been called by the kernel. */
+        .globl  scope_once
+        .hidden scope_once
+        .type   scope_once, @function
+        .balign 16
+scope_once:
+        .cfi_startproc
+        endbr64
+        push    %rdi
+        .cfi_adjust_cfa_offset 8
+        push    %rsi
+        .cfi_adjust_cfa_offset 8
+        push    %rdx
+        .cfi_adjust_cfa_offset 8
+        call    crash_once
+        pop     %rdx
+        .cfi_adjust_cfa_offset -8
+        pop     %rsi
+        .cfi_adjust_cfa_offset -8
+        pop     %rdi
+        .cfi_adjust_cfa_offset -8
+        mov     %rax, %r11
+        xor     %eax, %eax
+        jmp     *%r11
+        .cfi_endproc
+        .size   scope_once, . - scope_once
+
+/* Instructions that end in a signal. A non-canonical address on the stack is #SS, which is SIGBUS here (SDM volume 3,
+ * 6.15). */
+        .globl  scope_faults
+        .hidden scope_faults
+        .type   scope_faults, @function
+        .balign 16
+scope_faults:
+        .cfi_startproc
+        .cfi_undefined rip
+        ud2
+        .balign 16
+        int3
+        .balign 16
+        xor     %ecx, %ecx
+        div     %ecx
+        .balign 16
+        xor     %eax, %eax
+        mov     (%rax), %eax
+        .balign 16
+        mov     $1 << 62, %rbp
+        mov     (%rbp), %eax
+        .cfi_endproc
+        .size   scope_faults, . - scope_faults
+
 /* The trampoline pool. In it the slot is PC & -128 and resume_pc its first word:
  * DW_OP_breg16 (rip) 0, DW_OP_const1s -128, DW_OP_and, DW_OP_deref. */
         .globl  scope_pool

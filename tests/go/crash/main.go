@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Go programs that end as their first argument says.
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	fmt.Println("begins")
+	switch os.Args[1] {
+	case "panic":
+		panic("on purpose")
+	case "nil":
+		var p *int
+		*p = 1
+	case "goroutine":
+		go func() { panic("in a goroutine") }()
+		select {}
+	case "exit2":
+		os.Exit(2)
+	case "exit3":
+		os.Exit(3)
+	case "recover":
+		func() {
+			defer func() { fmt.Println(recover()) }()
+			var p *int
+			*p = 1
+		}()
+	case "notify":
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTRAP)
+		syscall.Kill(syscall.Getpid(), syscall.SIGTRAP)
+		fmt.Println(<-c)
+	}
+	fmt.Println("lives")
+}
