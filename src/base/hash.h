@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A quick hash for tables of our own, eight bytes at a time. Not for keys that somebody else can choose to collide, unless
- * a collision costs no more than one entry of a cache. */
+/* A quick hash for tables of our own, eight bytes at a time. Not for keys that somebody else can choose to collide,
+ * unless a collision costs no more than one entry of a cache. */
 #ifndef SCOPE_BASE_HASH_H
 #define SCOPE_BASE_HASH_H
 
@@ -35,7 +35,9 @@ static inline uint64_t hash_bytes(const char *p, size_t len)
     }
     if (len >= 4)
         return hash_mix(h, hash_load(p, 4) << 32 | hash_load(p + len - 4, 4));
-    return len ? hash_mix(h, (uint64_t)(uint8_t)p[0] << 16 | (uint64_t)(uint8_t)p[len / 2] << 8 | (uint8_t)p[len - 1]) : 0;
+    if (!len)
+        return 0;
+    return hash_mix(h, (uint64_t)(uint8_t)p[0] << 16 | (uint64_t)(uint8_t)p[len / 2] << 8 | (uint8_t)p[len - 1]);
 }
 
 #endif

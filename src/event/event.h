@@ -53,7 +53,7 @@ struct tm_field {
     uint8_t level; /* verbosity from which on metrics carry it; 0: what docs/data-model.md says for it */
     enum tm_type type;
     union {
-        struct { const char *p; size_t len; } str; /* any bytes: invalid UTF-8 is replaced when encoding; p NULL: len 0 */
+        struct { const char *p; size_t len; } str; /* any bytes: invalid UTF-8 is replaced when encoding; NULL: len 0 */
         int64_t i;
         uint64_t u;
         double num;

@@ -679,7 +679,8 @@ static inline bool same_value(const struct journal_writer *w, const struct tm_fi
 }
 
 /* Appends a value, unless it is the last one: false. */
-static __attribute__((noinline)) bool put_value(struct journal_writer *w, uint8_t **p, const struct tm_field *f, struct last *l, size_t room)
+static __attribute__((noinline)) bool put_value(struct journal_writer *w, uint8_t **p, const struct tm_field *f,
+                                                struct last *l, size_t room)
 {
     uint64_t v;
 
@@ -740,8 +741,8 @@ static void put_length(struct journal_writer *w, struct shape *s, size_t from)
 }
 
 /* Of up to 64 fields. Returns a bit for each whose value was appended. */
-static inline uint64_t put_some(struct journal_writer *w, uint8_t **p, struct shape_field *known, const struct tm_field *f,
-                                size_t count, uint64_t bit, size_t room)
+static inline uint64_t put_some(struct journal_writer *w, uint8_t **p, struct shape_field *known,
+                                const struct tm_field *f, size_t count, uint64_t bit, size_t room)
 {
     uint64_t bits = 0;
 

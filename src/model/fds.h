@@ -12,7 +12,8 @@ void fds_close(struct proc *p, int64_t fd, const char *op, uint64_t time_ns, boo
 void fds_forget(struct proc *p, int64_t fd);
 /* What an inherited or missed descriptor is, from /proc; never NULL unless fd is impossible. */
 struct desc *fds_look(struct proc *p, int64_t fd, uint32_t gen); /* fds_lookup_gen(), where it isn't known yet */
-static inline struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen) /* not inherited, but of that generation */
+/* The same of one that wasn't inherited, but is of that generation. */
+static inline struct desc *fds_lookup_gen(struct proc *p, int64_t fd, uint32_t gen)
 {
     struct desc *d = fd_get(&p->fds, fd, false);
 

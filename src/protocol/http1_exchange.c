@@ -12,8 +12,8 @@
 
 /* --- exchanges --- */
 
-/* Mostly an exchange is over before the next one begins, on whatever connection: that takes the same memory, and none is
- * allocated. */
+/* Mostly an exchange is over before the next one begins, on whatever connection: that takes the same memory, and none
+ * is allocated. */
 static struct exchange only;
 static bool only_taken;
 
