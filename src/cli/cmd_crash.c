@@ -21,6 +21,7 @@ static const struct cli_option options[] = {
     {"list", NULL, "All crashes: of the session of --id, or of all sessions", NULL, 'l', false, false},
     {"json", NULL, "Everything that is known, as JSON (snapshot.json); with --list one object per line", NULL, 'j', false, false},
     {"dir", NULL, "Only the directory with the files", NULL, 'D', false, false},
+    {"id", "N", "The session with this number (default: the latest one with a crash)", NULL, 'i', false, false},
     {0},
 };
 
@@ -383,7 +384,6 @@ const struct cli_command command_crash = {
         "--backtrace or --coredump (libscope.snapshot in scope.yml): the stacks of all threads, registers, open files, and "
         "what the process did last.",
     .options = options,
-    .more_options = cli_session_options,
     .examples = examples,
     .min_args = 0,
     .max_args = 1,

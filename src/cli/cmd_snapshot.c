@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/safe_path.h"
 #include "crash/crash.h"
+#include "inject/process.h"
 
 #define CRASH_DIR_ROOT "/var/lib/scope/crash"
 #define TIMEOUT_MS 30000u
@@ -155,8 +156,14 @@ static int take(const struct args *a, pid_t pid)
         .backtrace = true, .core = args_has(a, "coredump"), .environment = args_has(a, "environment")};
     struct crash_summary s = {0};
     char *path = NULL;
-    int dir = make_dir(a, pid, &path), rc;
+    struct process_facts facts;
+    int dir, rc;
 
+    if (process_facts(pid, &facts) == 0 && facts.kernel_thread) {
+        cli_error("can't look at process %d: it is a kernel thread", (int)pid);
+        return EXIT_FAILED;
+    }
+    dir = make_dir(a, pid, &path);
     if (dir < 0)
         return EXIT_FAILED;
     rc = crash_take(&cause, &wishes, dir, wishes.core ? CORE_TIMEOUT_MS : TIMEOUT_MS, &s);
@@ -204,16 +211,19 @@ const struct cli_command command_snapshot = {
     .summary = "Show and keep what a running process is doing",
     .usage = "[OPTIONS] PID|NAME",
     .description =
-        "Stops all threads of a process for some milliseconds, and writes down where they are: backtrace.txt for people "
+        "Stops all threads of a process for some milliseconds, and writes down where they are: backtrace.txt for "
+        "people "
         "and snapshot.json for programs, with frames, registers, mappings and open descriptors; with --coredump also a "
         "core file for gdb, for which the threads stand longer. The process goes on as before. It need not be "
         "observed.\n"
-        "NAME is the exact name of the process or of its file; of several a table is shown on a terminal, and one can be "
+        "NAME is the exact name of the process or of its file; of several a table is shown on a terminal, and one can "
+        "be "
         "chosen from it.\n"
         "The files are only their owner's. They go to the crash directory of the session in which the process is "
         "observed, else to $SCOPE_CRASH_DIR, else to " CRASH_DIR_ROOT " (root) or to the crash directory beside the "
         "sessions (others), or to where --output says.\n"
-        "The environment is left out, as it may hold secrets. With --environment, values of variables whose names tell of "
+        "The environment is left out, as it may hold secrets. With --environment, values of variables whose names tell "
+        "of "
         "passwords, tokens or keys, and passwords in URLs, are struck out.\n"
         "Needs the right to trace the process: root, CAP_SYS_PTRACE, or to be its owner where "
         "kernel.yama.ptrace_scope is 0. Processes that are traced already and 32-bit programs can't be looked at.",

@@ -10,7 +10,6 @@
 
 const struct cli_former cli_former_commands[] = {
     {"bolton", "it was only a picture"},
-    {"daemon", "`scope run --backtrace --coredump` keeps what is known of a crash, `scope crash` shows it"},
     {"dash", "`scope events -f` follows a session, `scope metrics` and `scope report` sum it up"},
     {"k8s", "put `scope run --` before the command of a container to observe what runs in it"},
     {"prom", "`scope run -m prometheus://127.0.0.1:9109` is scraped by a Prometheus (docs/prometheus.md)"},

@@ -37,7 +37,6 @@
 #define SWEEP_NS (100 * MS)       /* places of threads that are gone are looked for */
 #define HELD_NS (4000 * MS)       /* a ring that is held isn't waited for any longer */
 #define FLUSH_NS (2000 * MS)      /* the journal takes nothing (a full disk): what is in it will do */
-#define FAMILY_MAX 256u           /* processes among whom a child is looked for */
 #define FLIGHT_CPU_S 5
 #if defined(__SANITIZE_ADDRESS__)
 #define FLIGHT_BYTES RLIM_INFINITY
@@ -174,56 +173,6 @@ static void free_places(struct segment *seg)
 
 /* --- who it is --- */
 
-struct family {
-    const struct segment *seg;
-    uint32_t pid;             /* who is looked for, as it sees itself */
-    pid_t found;
-    pid_t list[FAMILY_MAX];
-    unsigned count;
-};
-
-/* By the kernel's word: it has that number, and the segment is part of its memory. */
-static bool is_it(const struct family *f, pid_t pid)
-{
-    return pid > 0 && pi_inner_pid(pid) == f->pid && pi_maps(pid, f->seg->map.ino);
-}
-
-static void add_child(void *ctx, pid_t child)
-{
-    struct family *f = ctx;
-
-    if (f->count < FAMILY_MAX)
-        f->list[f->count++] = child;
-}
-
-/* Our number of the process that calls itself pid, and writes to this segment; 0: there is none. */
-static pid_t find_process(struct segment *seg, uint32_t pid)
-{
-    struct family f = {.seg = seg, .pid = pid};
-    const struct proc *p;
-
-    if (pid & REC_PID_FORK) { /* it doesn't know its number, in a sandbox */
-        p = segment_find(seg, pid, true);
-        return p && p->host_pid > 0 && pi_maps(p->host_pid, seg->map.ino) ? p->host_pid : 0;
-    }
-    if (!pid || pid > INT_MAX)
-        return 0;
-    if (pi_inner_pid(seg->host_pid) == pid)
-        return seg->host_pid;
-    p = segment_find(seg, pid, true);
-    if (p && is_it(&f, p->host_pid))
-        return p->host_pid;
-    if (seg->map.info.pid == (uint32_t)seg->host_pid && is_it(&f, (pid_t)pid))
-        return (pid_t)pid;
-    add_child(&f, seg->host_pid);
-    for (unsigned i = 0; i < f.count; i++) {
-        if (i && is_it(&f, f.list[i]))
-            return f.list[i];
-        pi_each_child(f.list[i], 0, add_child, &f);
-    }
-    return 0;
-}
-
 /* The process in the model; NULL: it is gone, or was never known. */
 static struct proc *process_of(const struct crash *crash)
 {
@@ -232,24 +181,35 @@ static struct proc *process_of(const struct crash *crash)
     return p ? p : segment_find(crash->seg, crash->pid, false);
 }
 
+/* In the worker, which has none of our descriptors. */
 static int become(void *ctx)
 {
-    return peer_become(ctx, -1);
+    struct peer who = *(const struct peer *)ctx;
+    int rc;
+
+    who.pidfd = pi_pidfd(who.pid);
+    if (who.pidfd < 0)
+        return who.pidfd;
+    rc = peer_become(&who, -1);
+    close(who.pidfd);
+    return rc;
 }
 
-/* Who the worker must be to have no rights that the process hasn't. */
-static void choose_rights(struct crash *crash)
+/* Who the worker must be to have no rights that the process hasn't. False: nobody knows. */
+static bool choose_rights(struct crash *crash)
 {
     struct pi_ids ids;
 
     crash->who = (struct peer){.pid = crash->cause.pid, .pidfd = -1};
-    if (!crash->guest || geteuid() != 0 || pi_ids(crash->cause.pid, &ids))
-        return; /* whoever can't be asked has ended: there is nothing to look at */
+    if (!crash->guest || geteuid() != 0)
+        return true;
+    if (pi_ids(crash->cause.pid, &ids))
+        return false;
     crash->who.uid = ids.euid;
     crash->who.gid = ids.egid;
-    crash->who.pidfd = pi_pidfd(crash->cause.pid);
     crash->wishes.become = become;
     crash->wishes.ctx = &crash->who;
+    return true;
 }
 
 /* --- its directory --- */
@@ -330,7 +290,6 @@ static void crash_end(struct crash *crash)
     cs->count--;
     if (crash->dir >= 0)
         close(crash->dir);
-    peer_clear(&crash->who);
     segment_unref(cs->c, crash->seg);
     free(crash->path);
     free(crash->journal);
@@ -348,7 +307,6 @@ static void stop_job(struct crash *crash)
     crash->job = NULL;
     cs->running--;
     cs->guests_running -= crash->guest;
-    peer_clear(&crash->who);
 }
 
 static void advance(struct crash *crash)
@@ -396,7 +354,7 @@ static void start_job(struct crash *crash)
     const struct config *cfg = config_of(crash);
     int rc;
 
-    if (!cfg || !thread_is_there(crash->cause.pid, crash->cause.tid)) {
+    if (!cfg || !choose_rights(crash) || !thread_is_there(crash->cause.pid, crash->cause.tid)) {
         give_up(crash, "it had died before it could be looked at", 0);
         return;
     }
@@ -413,12 +371,10 @@ static void start_job(struct crash *crash)
         crash->why = "no core: those of this session take enough room";
     }
     crash->wishes.if_panic = crash->kind == CRASH_EXIT;
-    choose_rights(crash);
     crash->job = crash_begin(&crash->cause, &crash->wishes, crash->dir, geteuid(), getegid(), CRASH_TIMEOUT_MS);
     if (!crash->job) {
         rc = errno;
-        peer_clear(&crash->who);
-        give_up(crash, "no process can be started to look at it", rc);
+            give_up(crash, "no process can be started to look at it", rc);
         return;
     }
     crash->stage = RUNS;
@@ -479,7 +435,7 @@ static void take(struct crashes *cs, struct segment *seg, unsigned i, const stru
         refuse(cs, seg, i, told->pid, "what it has written makes no sense");
         return;
     }
-    pid = find_process(seg, told->pid);
+    pid = segment_find_process(seg, told->pid);
     tid = pid <= 0 ? -ESRCH : told->tid ? tracer_thread(pid, told->tid) : pid; /* in a sandbox it may not know */
     if (pid <= 0 || tid <= 0) {
         refuse(cs, seg, i, told->pid, "its thread is gone, or never was");
@@ -570,6 +526,37 @@ static void frame_text(const struct crash_frame *f, char *to, size_t size)
         snprintf(to + n, size - (size_t)n, " (guessed)");
 }
 
+static bool begins_with_one(const char *text, const char *const *list)
+{
+    for (; *list; list++)
+        if (strncmp(text, *list, strlen(*list)) == 0)
+            return true;
+    return false;
+}
+
+/* Part of how languages give up by themselves, not of what has gone wrong. */
+static bool is_giving_up(const struct crash_frame *f)
+{
+    static const char *const modules[] = {"libc.", "libc-", "ld-musl", "libpthread", "libstdc++", "libgcc_s", NULL};
+    static const char *const functions[] = {
+        "abort", "raise", "__pthread_kill", "pthread_kill", "tkill", "tgkill", "__GI_", "__assert", "__libc_message", "__fortify_fail",
+        "__stack_chk_fail", "std::", "core::", "alloc::", "<", "__cxa_", "__gnu_cxx::", "__cxxabiv1::", "rust_", "__rust", "panic_abort", "runtime.",
+        NULL};
+
+    return !f->function[0] || begins_with_one(f->module, modules) || begins_with_one(f->function, functions);
+}
+
+/* The frame that says most of where it is: of a fault the innermost one. */
+static size_t telling_frame(const struct crash *crash)
+{
+    bool by_itself = !crash->cause.signo || crash->cause.code == SI_TKILL;
+
+    for (size_t i = 0; by_itself && i < crash->sum.top_count && i < CRASH_TOP; i++)
+        if (!is_giving_up(&crash->sum.top[i]))
+            return i;
+    return 0;
+}
+
 /* Why something is missing: what the worker says, or we. */
 static const char *missing_text(const struct crash *crash, char *to, size_t size)
 {
@@ -643,12 +630,13 @@ static void tell(struct crash *crash, struct proc *p)
         frames[r.frame_count] = texts[r.frame_count];
     }
     r.frames = frames;
+    r.at = telling_frame(crash);
     r.files = files;
     r.file_count = list_files(crash, files);
     r.missing = missing_text(crash, missing, sizeof(missing));
     report_crash(p, &r, crash->cause.time_ns);
     log_warning("%s[%u] has crashed: %s%s%s%s%s", p->tm.proc ? p->tm.proc : "?", crash->pid, crash_name(crash, name),
-                r.frame_count ? " in " : "", r.frame_count ? frames[0] : "", r.missing ? ": " : "", r.missing ? r.missing : "");
+                r.frame_count ? " in " : "", r.frame_count ? frames[r.at] : "", r.missing ? ": " : "", r.missing ? r.missing : "");
 }
 
 void crashes_reached(struct crashes *cs, struct crash *crash)
@@ -772,7 +760,7 @@ void crashes_turn(struct crashes *cs)
     if (sweep)
         cs->sweep = now + SWEEP_NS;
     for (struct segment *seg = cs->c->segments; seg; seg = seg->next) {
-        if (!seg->crashes && !wants_crashes(seg))
+        if (!seg->map.base || (!seg->crashes && !wants_crashes(seg))) /* it is mapped as soon as somebody says so */
             continue;
         look(cs, seg, now);
         if (sweep && seg->crashes)

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "collector/guests.h"
 
+#include <limits.h>
+
 #include "collector/segments.h"
 #include "collector/state.h"
+#include "model/procinfo.h"
 #include "wire/record.h"
+
+#define FAMILY_MAX 256u /* processes among whom a child is looked for */
 
 static struct guest_key **guest_bucket(struct collector *c, const struct segment *seg, uint32_t number)
 {
@@ -103,4 +108,52 @@ struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest)
         key = key->next;
     seg->last_found = key ? key->p : NULL;
     return seg->last_found;
+}
+
+struct family {
+    const struct segment *seg;
+    uint32_t pid;             /* who is looked for, as it sees itself */
+    pid_t list[FAMILY_MAX];
+    unsigned count;
+};
+
+/* By the kernel's word: it has that number, and the segment is part of its memory. */
+static bool is_it(const struct family *f, pid_t pid)
+{
+    return pid > 0 && pi_inner_pid(pid) == f->pid && pi_maps(pid, f->seg->map.ino);
+}
+
+static void add_child(void *ctx, pid_t child)
+{
+    struct family *f = ctx;
+
+    if (f->count < FAMILY_MAX)
+        f->list[f->count++] = child;
+}
+
+pid_t segment_find_process(struct segment *seg, uint32_t pid)
+{
+    struct family f = {.seg = seg, .pid = pid};
+    const struct proc *p;
+
+    if (pid & REC_PID_FORK) { /* it doesn't know its number, in a sandbox */
+        p = segment_find(seg, pid, true);
+        return p && p->host_pid > 0 && pi_maps(p->host_pid, seg->map.ino) ? p->host_pid : 0;
+    }
+    if (!pid || pid > INT_MAX)
+        return 0;
+    if (is_it(&f, seg->host_pid))
+        return seg->host_pid;
+    p = segment_find(seg, pid, true);
+    if (p && is_it(&f, p->host_pid))
+        return p->host_pid;
+    if (seg->map.info.pid == (uint32_t)seg->host_pid && is_it(&f, (pid_t)pid))
+        return (pid_t)pid;
+    add_child(&f, seg->host_pid);
+    for (unsigned i = 0; i < f.count; i++) {
+        if (i && is_it(&f, f.list[i]))
+            return f.list[i];
+        pi_each_child(f.list[i], 0, add_child, &f);
+    }
+    return 0;
 }

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct proc;
 struct segment;
@@ -24,5 +25,9 @@ void proc_set_fork(struct proc *p, uint32_t id);
 /* Who writes under this number there: a guest, or the owner. Both may have the same one, in pid namespaces of their
  * own. */
 struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest);
+/* Our number of the process that calls itself pid and shares this segment, by the kernel's word: its memory has it. Also
+ * of children of which nothing has been read yet. 0: there is none. Reads maps of processes, which takes as long as they
+ * are. */
+pid_t segment_find_process(struct segment *seg, uint32_t pid);
 
 #endif

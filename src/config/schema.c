@@ -204,11 +204,12 @@ const struct key schema[] = {
     {.path = "libscope.snapshot", .kind = KEY_SECTION, .help = "What is kept of a program that crashes, in the session's directory (docs/crashes.md)."},
     {.path = "libscope.snapshot.coredump", .kind = KEY_BOOL, AT(libscope.snapshot.coredump), .def = "false",
      .env = "SCOPE_SNAPSHOT_COREDUMP",
-     .help = "Write a core file that debuggers read, whatever `ulimit -c` and the host's core_pattern say. As "
-             "with backtrace, what counts is the value when a program starts or is attached to."},
+     .help = "The same as backtrace, and a core file that debuggers read, whatever `ulimit -c` and the host's "
+             "core_pattern say."},
     {.path = "libscope.snapshot.backtrace", .kind = KEY_BOOL, AT(libscope.snapshot.backtrace), .def = "false",
      .env = "SCOPE_SNAPSHOT_BACKTRACE",
-     .help = "Write a backtrace of all threads, and what else is known of the process."},
+     .help = "Write a backtrace of all threads, and what else is known of the process. What counts is the value when a "
+             "program starts or is attached to."},
     {.path = "libscope.snapshot.coremax", .kind = KEY_BYTES, AT(libscope.snapshot.coremax), .min = 4096,
      .max = UINT64_C(1) << 50, .def = "2GiB", .env = "SCOPE_SNAPSHOT_COREMAX",
      .help = "Most bytes of a core file, holes not counted; a larger one is cut."},

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <grp.h>
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -14,6 +13,8 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "machine.h"
 
 #define PAGE UINT64_C(4096)
 
@@ -97,9 +98,11 @@ int confine_user(uid_t uid, gid_t gid)
 int confine_calls(void)
 {
     static const unsigned short allowed[] = {
-        SYS_read, SYS_pread64, SYS_readv, SYS_lseek, SYS_fstat, SYS_newfstatat, SYS_close, SYS_fcntl, SYS_dup, SYS_openat2,
-        SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_futex, SYS_clock_gettime, SYS_getpid,
-        SYS_gettid, SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_sched_yield, SYS_exit, SYS_exit_group,
+        SYS_read,         SYS_pread64,        SYS_readv,         SYS_lseek,    SYS_fstat,
+        SYS_newfstatat,   SYS_close,          SYS_fcntl,         SYS_dup,      SYS_openat2,
+        SYS_mmap,         SYS_munmap,         SYS_mremap,        SYS_mprotect, SYS_madvise,
+        SYS_brk,          SYS_futex,          SYS_clock_gettime, SYS_getpid,   SYS_gettid,
+        SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_sched_yield,   SYS_exit,     SYS_exit_group,
     };
     enum { COUNT = sizeof(allowed) / sizeof(*allowed) };
     struct sock_filter code[COUNT + 6];
@@ -107,7 +110,7 @@ int confine_calls(void)
     unsigned short n = 0;
 
     code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
-    code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
+    code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MACHINE_AUDIT, 1, 0);
     code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
     code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
     for (unsigned i = 0; i < COUNT; i++)

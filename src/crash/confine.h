@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* In the child: ends with its parent, leaves no core, has no handlers, no descriptors but these (sorted; -1 is none) and no more
- * than so much memory beyond what it has and CPU time. parent: its pid, seen before fork(2). */
+/* In the child: ends with its parent, leaves no core, has no handlers, no descriptors but these (sorted; -1 is none)
+ * and no more than so much memory beyond what it has and CPU time. parent: its pid, seen before fork(2). */
 int confine_child(int parent, int *keep, size_t keep_count, uint64_t more_bytes, unsigned cpu_seconds);
 /* Ends with its parent: again, after a change of the user, which undoes it (prctl(2)). */
 int confine_to_parent(int parent);

@@ -41,7 +41,7 @@ enum {
     FILTER_DEFAULT = FILTER_ANON_PRIVATE | FILTER_ANON_SHARED | FILTER_ELF_HEADERS | FILTER_HUGE_PRIVATE,
 };
 
-enum order { FIRST_STACKS, THEN_DATA, LAST_REST, ORDERS };
+enum order { ITS_STACK, STACKS, DATA, REST }; /* of the thread that it is about; of all; of programs and libraries */
 
 struct area {
     uint64_t lo, hi, offset;
@@ -134,6 +134,7 @@ static int read_smaps(struct core *c)
         char perms[5];
         int name = 0;
 
+        // NOLINTNEXTLINE(cert-err34-c)
         if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*x:%*x %" SCNu64 " %n", &lo, &hi, perms, &offset,
                    &inode, &name) == 5 &&
             name) {
@@ -152,6 +153,7 @@ static int read_smaps(struct core *c)
                                .name = xstrndup(line + name, strcspn(line + name, "\n"))};
             a->file = inode != 0 || a->name[0] == '/';
             a->deleted = ends_with(a->name, " (deleted)");
+            // NOLINTNEXTLINE(cert-err34-c)
         } else if (a && (sscanf(line, "Anonymous: %" SCNu64, &kb) == 1 || sscanf(line, "Swap: %" SCNu64, &kb) == 1)) {
             a->written_to |= kb > 0;
         } else if (a && strncmp(line, "VmFlags:", 8) == 0) {
@@ -225,22 +227,34 @@ static unsigned read_filter(pid_t pid)
     unsigned filter = FILTER_DEFAULT;
 
     if (f) {
-        if (fscanf(f, "%x", &filter) != 1)
+        if (fscanf(f, "%x", &filter) != 1) // NOLINT(cert-err34-c)
             filter = FILTER_DEFAULT;
         fclose(f);
     }
     return filter;
 }
 
-static bool has_a_stack(const struct core *c, const struct area *a)
+static enum order order_of(const struct core *c, const struct area *a)
 {
     for (size_t i = 0; i < c->v->thread_count; i++) {
         const struct crash_thread *th = &c->v->threads[i];
 
         if (th->stands && machine_sp(&th->regs) >= a->lo && machine_sp(&th->regs) < a->hi)
-            return true;
+            return i == 0 ? ITS_STACK : STACKS;
     }
-    return false;
+    return !a->shared && (a->file || *a->name) ? DATA : REST;
+}
+
+/* What is small comes first: what loaders and thread libraries keep to find their way lies there. */
+static int by_order(const void *one, const void *other)
+{
+    const struct area *a = *(struct area *const *)one, *b = *(struct area *const *)other;
+
+    if (a->order != b->order)
+        return a->order < b->order ? -1 : 1;
+    if (a->want != b->want)
+        return a->want < b->want ? -1 : 1;
+    return a->lo < b->lo ? -1 : 1;
 }
 
 static int find_areas(struct core *c)
@@ -256,7 +270,7 @@ static int find_areas(struct core *c)
         struct area *a = &c->areas[i];
 
         a->want = wanted(c, a, filter);
-        a->order = has_a_stack(c, a) ? FIRST_STACKS : !a->shared && (a->file || *a->name) ? THEN_DATA : LAST_REST;
+        a->order = order_of(c, a);
     }
     return rc;
 }
@@ -297,6 +311,7 @@ static struct stat_line read_stat(const struct core *c, pid_t tid)
     text[fread(text, 1, sizeof(text) - 1, f)] = 0;
     fclose(f);
     at = strrchr(text, ')');
+    // NOLINTNEXTLINE(cert-err34-c)
     if (at && sscanf(at + 1, " %c %d %d %d %*d %*d %lu %*u %*u %*u %*u %lu %lu %ld %ld %*d %ld", &s.state, &s.ppid,
                      &s.pgrp, &s.sid, &s.flags, &s.utime, &s.stime, &s.cutime, &s.cstime, &s.nice) != 10)
         s = (struct stat_line){0};
@@ -317,6 +332,7 @@ static void read_status(struct core *c)
     while (f && fgets(line, sizeof(line), f)) {
         const char *last = strrchr(line, '\t');
 
+        // NOLINTNEXTLINE(cert-err34-c)
         if (sscanf(line, "Uid: %u", &c->uid) == 1 || sscanf(line, "Gid: %u", &c->gid) == 1 || !last)
             continue;
         if (strncmp(line, "NSpgid:", 7) == 0)
@@ -378,7 +394,7 @@ static void add_prpsinfo(struct core *c, struct buf *b, const struct crash_threa
     state = strchr(states, th->state ? th->state : 'R');
     p.pr_state = (char)(state && *state ? state - states : 1);
     p.pr_sname = states[(unsigned char)p.pr_state];
-    p.pr_zomb = p.pr_sname == 'Z';
+    p.pr_zomb = (char)(p.pr_sname == 'Z');
     p.pr_nice = (char)s.nice;
     p.pr_flag = s.flags;
     p.pr_uid = c->uid;
@@ -773,6 +789,7 @@ static int write_all_of_it(struct core *c)
 {
     uint64_t loads = 0, end;
     int rc = find_areas(c), more;
+    struct area **sorted;
 
     if (rc < 0)
         return rc;
@@ -782,10 +799,14 @@ static int write_all_of_it(struct core *c)
         return ftruncate(c->fd, 0) < 0 ? -errno : rc;
     }
     end = c->ret->written;
-    for (int order = FIRST_STACKS; order < ORDERS; order++)
-        for (size_t i = 0; rc == 0 && i < c->count; i++)
-            if (c->areas[i].order == (enum order)order && c->areas[i].want)
-                rc = put_area(c, &c->areas[i]);
+    sorted = xcalloc(c->count, sizeof(struct area *));
+    for (size_t i = 0; i < c->count; i++)
+        sorted[i] = &c->areas[i];
+    qsort(sorted, c->count, sizeof(struct area *), by_order);
+    for (size_t i = 0; rc == 0 && i < c->count; i++)
+        if (sorted[i]->want)
+            rc = put_area(c, sorted[i]);
+    free(sorted);
     more = finish(c, loads, &end);
     rc = rc ? rc : more;
     more = ftruncate(c->fd, (off_t)end) < 0 ? -errno : 0; /* holes at the end belong to it */

@@ -7,9 +7,10 @@
  * What of a mapping is in it says /proc/PID/coredump_filter, and MADV_DONTDUMP of madvise(2). Pages that are all zero,
  * were never touched or can't be read are holes.
  *
- * What matters most is written first: stacks, then what programs and libraries have written to their own data, then
- * the rest. So a core that had to be cut has whole backtraces. A mapping that is cut keeps its beginning
- * (p_filesz says how much), so that readers take nothing for zero that isn't.
+ * What matters most is written first: the stack of the thread that it is about, those of others, then what programs and
+ * libraries have written to their own data, then the rest; in each what is small first. So a core that had to be cut has
+ * whole backtraces. A mapping that is cut keeps its beginning (p_filesz says how much), so that readers take nothing for
+ * zero that isn't.
  *
  * The private part of memory is found by /proc/PID/pagemap, without touching pages that the process has never used.
  * Shared memory is read through its file where that may be opened (/proc/PID/map_files, CAP_CHECKPOINT_RESTORE); else

@@ -26,7 +26,7 @@
 
 #define CRASH_CORE_MAX (UINT64_C(2) << 30) /* of a core, unless somebody wants another bound */
 #define CRASH_FRAMES   128u                /* of one thread that are kept */
-#define CRASH_TOP      8u                  /* frames in a summary */
+#define CRASH_TOP      10u                  /* frames in a summary */
 
 /* Why a process is looked at. */
 struct crash_cause {

@@ -86,7 +86,8 @@ char *facts_user(const char *passwd, size_t size, unsigned uid)
             while (q < stop && *q >= '0' && *q <= '9' && v <= UINT32_MAX)
                 v = 10 * v + (unsigned long)(*q++ - '0');
             if (q > field[2] && *q == ':' && v == uid && field[1] - 1 > field[0])
-                return xstrndup(field[0], (size_t)(field[1] - 1 - field[0]) < 64 ? (size_t)(field[1] - 1 - field[0]) : 64);
+                return xstrndup(field[0],
+                                (size_t)(field[1] - 1 - field[0]) < 64 ? (size_t)(field[1] - 1 - field[0]) : 64);
         }
         line = stop + 1;
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What /proc tells about a process (proc(5)), read while it is there. Bounded; texts are the program's and may be anything. */
+/* What /proc tells about a process (proc(5)), read while it is there. Bounded; texts are the program's and may be
+ * anything. */
 #ifndef SCOPE_CRASH_FACTS_H
 #define SCOPE_CRASH_FACTS_H
 
@@ -22,19 +23,19 @@ struct fact_task {
 };
 
 struct facts {
-    char name[16];               /* comm */
-    char *exe, *cwd, *root;      /* "" if unknown */
-    struct buf arguments;        /* each ends with NUL; first 64 KiB */
-    struct buf environment;      /* likewise, only if it was wished */
-    struct buf limits;           /* /proc/PID/limits */
-    unsigned uid[4], gid[4];     /* real, effective, saved, of file system; as we see them */
+    char name[16];           /* comm */
+    char *exe, *cwd, *root;  /* "" if unknown */
+    struct buf arguments;    /* each ends with NUL; first 64 KiB */
+    struct buf environment;  /* likewise, only if it was wished */
+    struct buf limits;       /* /proc/PID/limits */
+    unsigned uid[4], gid[4]; /* real, effective, saved, of file system; as we see them */
     pid_t own_pid, parent;
     struct fact_descriptor *descriptors;
     size_t descriptor_count, descriptor_all;
-    struct fact_task *tasks;     /* those that there were before any was stopped */
+    struct fact_task *tasks; /* those that there were before any was stopped */
     size_t task_count;
     struct utsname system;
-    char *user;                  /* name of uid[0] in its own /etc/passwd, "" if none */
+    char *user; /* name of uid[0] in its own /etc/passwd, "" if none */
 };
 
 void facts_take(struct facts *f, pid_t pid, int root, int with_environment);

@@ -25,8 +25,8 @@ struct gofunction {
     uint64_t at; /* of its entry in the table */
 };
 
-/* The bytes stay the caller's. text: the start of Go's text where the table doesn't tell it (0: unknown). False: it is no
- * such table. */
+/* The bytes stay the caller's. text: the start of Go's text where the table doesn't tell it (0: unknown). False: it is
+ * no such table. */
 bool gotable_open(struct gotable *t, const void *bytes, size_t size, uint64_t text);
 /* Whether the start of the text is needed, which is to be relocated: its place in the table, 0: it isn't. */
 size_t gotable_text_place(const void *bytes, size_t size);

@@ -21,7 +21,10 @@
 #define PAGE UINT64_C(4096)
 #define RED_ZONE 128u
 #define TLS_BELOW 256u /* bytes below the thread pointer among which Go's variable is looked for */
-#define PERF_MAP_MAX (64 << 20)
+#define GO_ASKED 4u    /* threads: if none of the first ones is Go's, none is */
+#define SLOT_SIZE 128u /* src/probe/arch: of which the first word matters */
+#define SLOT_WORDS 1024u
+#define SLOTS_MAX 64u
 #define AUXV_MAX 4096
 
 static uint64_t now_ns(void)
@@ -199,11 +202,13 @@ static void take_thread(struct look *l, const struct trace_thread *from, bool st
     th->stands = stands;
     if (stands) {
         th->regs = from->regs.user;
-        if (ptrace(PTRACE_GETREGSET, th->tid, NT_FPREGSET, &iov) < 0)
-            memset(&th->fp, 0, sizeof(th->fp));
-        th->xstate = read_xstate(th->tid, &th->xstate_size);
-        if (ptrace(PTRACE_GETSIGMASK, th->tid, sizeof(th->sigmask), &th->sigmask) < 0)
-            th->sigmask = 0;
+        if (l->core) {
+            if (ptrace(PTRACE_GETREGSET, th->tid, NT_FPREGSET, &iov) < 0)
+                memset(&th->fp, 0, sizeof(th->fp));
+            th->xstate = read_xstate(th->tid, &th->xstate_size);
+            if (ptrace(PTRACE_GETSIGMASK, th->tid, sizeof(th->sigmask), &th->sigmask) < 0)
+                th->sigmask = 0;
+        }
     }
     if (l->view.cause->tid && th->tid == l->view.cause->tid) {
         make_siginfo(l->view.cause, th);
@@ -298,7 +303,7 @@ uint64_t look_go_g(const struct look *l, const struct crash_thread *th)
 }
 
 /* What is needed to tell which goroutine it is, and to go on in its stack from that of the scheduler. */
-static void copy_goroutine(struct look *l, const struct crash_thread *th)
+static bool copy_goroutine(struct look *l, const struct crash_thread *th)
 {
     uint64_t tp = machine_thread_pointer(&th->regs), g, m;
     pid_t pid = l->view.pid;
@@ -307,7 +312,7 @@ static void copy_goroutine(struct look *l, const struct crash_thread *th)
         copies_take(&l->copies, pid, tp - TLS_BELOW, tp);
     g = look_go_g(l, th);
     if (!g)
-        return;
+        return false;
     copies_take(&l->copies, pid, g, g + GO_G_SIZE);
     m = word_at(l, g + GO_G_M);
     copies_take(&l->copies, pid, m, m + GO_M_SIZE);
@@ -319,6 +324,32 @@ static void copy_goroutine(struct look *l, const struct crash_thread *th)
             copy_stack(l, word_at(l, other + GO_G_SCHED_SP));
         }
     }
+    return true;
+}
+
+/* A hook's frame says where its slot is, and the slot where the program goes on: unwinding reads both. */
+static void copy_slots(struct look *l, const struct crash_thread *th)
+{
+    uint64_t sp = machine_sp(&th->regs) & ~UINT64_C(7), word;
+    unsigned left = SLOTS_MAX;
+
+    for (unsigned i = 0; left && i < SLOT_WORDS && copies_read(&l->copies, sp + 8 * (uint64_t)i, &word, sizeof(word));
+         i++) {
+        const struct process_map *m = process_map_at(&l->view.maps, word);
+
+        if (!m || !m->execute || m->inode || copies_at(&l->copies, word))
+            continue;
+        copies_take(&l->copies, l->view.pid, word, word + SLOT_SIZE < m->hi ? word + SLOT_SIZE : m->hi);
+        left--;
+    }
+}
+
+static bool is_observed(const struct look *l)
+{
+    for (size_t i = 0; i < l->modules.count; i++)
+        if (l->modules.v[i].probe)
+            return true;
+    return false;
 }
 
 /* --- the stop --- */
@@ -377,6 +408,8 @@ static void take_notes(struct look *l)
 
 void look_stop(struct look *l)
 {
+    bool observed = is_observed(l), go = false;
+    unsigned asked = 0;
     struct process_maps maps;
 
     l->since = now_ns();
@@ -407,7 +440,12 @@ void look_stop(struct look *l)
         if (!th->stands)
             continue;
         copy_stacks(l, machine_sp(&th->regs));
-        copy_goroutine(l, th);
+        if (go || asked < GO_ASKED) {
+            go |= copy_goroutine(l, th);
+            asked++;
+        }
+        if (observed)
+            copy_slots(l, th);
     }
 }
 

@@ -14,8 +14,9 @@
 #include "inject/trace.h"
 
 #define LOOK_STACK_MAX (UINT64_C(256) << 10) /* bytes of a thread's stack, from its stack pointer */
-#define LOOK_STACKS_MAX 4u                   /* of one thread: its own, those that its signal handlers have interrupted */
-#define LOOK_STOP_MS 100u                    /* for all threads to stop; who doesn't is left out */
+#define LOOK_STACKS_MAX 4u /* of one thread: its own, those that its signal handlers have interrupted */
+#define PERF_MAP_MAX (64 << 20) /* bytes of a file of a JIT compiler */
+#define LOOK_STOP_MS 100u  /* for all threads to stop; who doesn't is left out */
 
 /* How Go's runtime describes threads and goroutines: src/runtime/runtime2.go. The first members have been the same in
  * all releases that have a gobuf (1.5 and later). */
@@ -30,12 +31,13 @@ struct look {
     struct copies copies;
     struct modules modules;
     struct facts facts;
-    int root;              /* of its file system, O_PATH, or -1 */
-    int perf;              /* what its JIT compiler says that it has made (perf map), or -1 */
+    int root;                   /* of its file system, O_PATH, or -1 */
+    int perf;                   /* what its JIT compiler says that it has made (perf map), or -1 */
     uint64_t since, stopped_ns; /* CLOCK_MONOTONIC when the stop began; how long it was */
-    const void *notes;     /* crash_wishes.notes */
+    const void *notes;          /* crash_wishes.notes */
     size_t notes_size;
-    int error;             /* why threads weren't stopped, or not all; 0 or -errno */
+    bool core;                  /* what only a core needs is taken, too: vector registers, signal masks */
+    int error;                  /* why threads weren't stopped, or not all; 0 or -errno */
     struct trace trace;
     struct trace_thread *threads;
     size_t standing, count;

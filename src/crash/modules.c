@@ -118,7 +118,8 @@ void modules_take(struct modules *m, pid_t pid, const struct process_maps *maps)
         if (v->inode)
             mod.fd = process_open_map(pid, v);
         if (mod.fd < 0) {
-            uint64_t max = MODULE_IMAGES_MAX - images < MODULE_IMAGE_MAX ? MODULE_IMAGES_MAX - images : MODULE_IMAGE_MAX;
+            uint64_t max =
+                MODULE_IMAGES_MAX - images < MODULE_IMAGE_MAX ? MODULE_IMAGES_MAX - images : MODULE_IMAGE_MAX;
 
             mod.fd = -1;
             if (module_rebuild(read_process, &pid, mod.lo, mod.hi, max, &mod.image, &mod.image_size) == 0)

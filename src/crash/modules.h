@@ -15,12 +15,12 @@
 #define MODULE_IMAGES_MAX (UINT64_C(48) << 20)
 
 struct module {
-    char *name;       /* path, "[vdso]", or "" for code of the probe's without a file */
+    char *name; /* path, "[vdso]", or "" for code of the probe's without a file */
     uint64_t lo, hi;
-    int fd;           /* its file, or -1 */
-    void *image;      /* else its bytes as a file, as far as memory has them: malloc'ed, or NULL */
+    int fd;      /* its file, or -1 */
+    void *image; /* else its bytes as a file, as far as memory has them: malloc'ed, or NULL */
     size_t image_size;
-    bool probe;       /* ours: its frames aren't shown */
+    bool probe; /* ours: its frames aren't shown */
 };
 struct modules {
     struct module *v; /* by address */
@@ -32,8 +32,9 @@ const struct module *modules_at(const struct modules *m, uint64_t address);
 void modules_free(struct modules *m);
 
 /*
- * An ELF file made of the memory of its segments (elf(5)): read() copies exactly `size` bytes at an address. Its section
- * headers are lost, unless they lie in a segment. *ret is malloc'ed. 0, -ENOEXEC, -EFAULT, or -EFBIG: more than max.
+ * An ELF file made of the memory of its segments (elf(5)): read() copies exactly `size` bytes at an address. Its
+ * section headers are lost, unless they lie in a segment. *ret is malloc'ed. 0, -ENOEXEC, -EFAULT, or -EFBIG: more than
+ * max.
  */
 int module_rebuild(int (*read)(void *ctx, uint64_t address, void *to, size_t size), void *ctx, uint64_t base,
                    uint64_t end, size_t max, void **ret, size_t *ret_size);

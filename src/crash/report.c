@@ -29,7 +29,7 @@ static const struct module *module_at(const struct look *l, uint64_t pc)
     return m ? m : modules_at(&l->modules, pc - 1);
 }
 
-static uint64_t word_of(const struct user_regs_struct *regs, const struct machine_register *r)
+static uint64_t word_of(const machine_regs *regs, const struct machine_register *r)
 {
     uint64_t v;
 
@@ -60,7 +60,8 @@ void report_summary(const struct look *l, const struct results *results, struct 
     words_where(&l->view, ret->where, sizeof(ret->where));
     for (size_t i = 0; results && i < l->view.thread_count; i++)
         ret->frames_total += (unsigned)results_frames(results, i);
-    for (size_t i = 0; results && l->view.thread_count && ret->top_count < CRASH_TOP && results_frame(results, 0, i, &f); i++) {
+    for (size_t i = 0;
+         results && l->view.thread_count && ret->top_count < CRASH_TOP && results_frame(results, 0, i, &f); i++) {
         struct crash_frame *to = &ret->top[ret->top_count++];
         const char *file = results_text(results, f.file);
 
@@ -138,7 +139,8 @@ static void text_thread(const struct report *r, size_t i, struct buf *to)
     for (; r->results && results_frame(r->results, i, n, &f); n++)
         text_frame(r, (unsigned)n, &f, to);
     if (!n)
-        buf_printf(to, "  pc 0x%" PRIx64 ", sp 0x%" PRIx64 "; no frames are known\n", machine_pc(&th->regs), machine_sp(&th->regs));
+        buf_printf(to, "  pc 0x%" PRIx64 ", sp 0x%" PRIx64 "; no frames are known\n", machine_pc(&th->regs),
+                   machine_sp(&th->regs));
     else if (flags & THREAD_CUT)
         buf_printf(to, "  (there are more than %u frames)\n", CRASH_FRAMES);
     else if (flags & THREAD_BROKEN)
@@ -149,8 +151,11 @@ static void text_registers(const struct crash_thread *th, struct buf *to)
 {
     buf_printf(to, "\nRegisters of thread 1%s:\n", th->from_context ? " when the signal came" : "");
     for (size_t i = 0; i < machine_register_count; i++)
-        buf_printf(to, "%s%-8s 0x%016" PRIx64, i % 3 ? "   " : i ? "\n  " : "  ", machine_registers[i].name,
-                   word_of(&th->regs, &machine_registers[i]));
+        buf_printf(to, "%s%-8s 0x%016" PRIx64,
+                   i % 3 ? "   "
+                   : i   ? "\n  "
+                         : "  ",
+                   machine_registers[i].name, word_of(&th->regs, &machine_registers[i]));
     buf_char(to, '\n');
 }
 
@@ -418,7 +423,8 @@ static void json_thread(const struct report *r, size_t i, struct buf *to)
         json_frame(r, &f, to);
     buf_char(to, ']');
     if (flags & (THREAD_CUT | THREAD_BROKEN))
-        text_member(to, "incomplete", flags & THREAD_CUT ? "more frames than are kept" : "the way further up isn't known");
+        text_member(to, "incomplete",
+                    flags & THREAD_CUT ? "more frames than are kept" : "the way further up isn't known");
     buf_char(to, '}');
 }
 

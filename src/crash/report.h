@@ -12,7 +12,7 @@ struct report {
     const struct results *results; /* NULL: nothing was unwound */
     const struct crash_wishes *wishes;
     const struct crash_summary *summary; /* where, stopped_ns, goroutine, core_*, why */
-    uint64_t time_ns;              /* CLOCK_REALTIME */
+    uint64_t time_ns;                    /* CLOCK_REALTIME */
 };
 
 void report_text(const struct report *r, struct buf *to);

@@ -11,8 +11,8 @@ static size_t size_of(size_t threads)
 
 struct results *results_new(size_t threads)
 {
-    struct results *r = mmap(NULL, size_of(threads), PROT_READ | PROT_WRITE,
-                             MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct results *r =
+        mmap(NULL, size_of(threads), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (r == MAP_FAILED)
         return NULL;

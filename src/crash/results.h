@@ -17,8 +17,8 @@
 #define RESULTS_TEXT (32u << 20)
 
 enum {
-    FRAME_INLINED = 1,   /* a function that has been inlined into the next frame, which has the same pc */
-    FRAME_SIGNAL = 2,    /* a signal came here: what stands before is its handler */
+    FRAME_INLINED = 1, /* a function that has been inlined into the next frame, which has the same pc */
+    FRAME_SIGNAL = 2,  /* a signal came here: what stands before is its handler */
     FRAME_GUESSED = 4,
     FRAME_EXACT_PC = 8,  /* pc is the instruction itself, not behind a call */
     FRAME_OF_MODULE = 16 /* offset is from the module's start: no function is known */
@@ -43,7 +43,8 @@ struct result_thread {
 struct results {
     uint32_t thread_count, frame_count, text_size;
     uint32_t finished;
-    uint32_t panic_known, panicked; /* whether the first thread stands below the functions by which Go ends with an error */
+    uint32_t panic_known,
+        panicked;         /* whether the first thread stands below the functions by which Go ends with an error */
     uint32_t frames_lost; /* for want of room */
     struct result_frame frames[RESULTS_FRAMES];
     char text[RESULTS_TEXT]; /* NUL-terminated pieces; the first is empty */

@@ -9,19 +9,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "crash/demangle.h"
 #include "crash/gotable.h"
+#include "crash/perfmap.h"
 
-#define SYMBOLS_MAX (8u << 20)   /* of one module */
+#define SYMBOLS_MAX (8u << 20) /* of one module */
 #define UNITS_MAX (1u << 20)
-#define ENCLOSING 16u            /* symbols looked at for one that holds an address */
-#define ORIGINS_MAX 8u           /* from an inlined function to what declares it */
-#define DEPTH_MAX 64u            /* of namespaces, of blocks */
-#define INLINED_MAX 32u          /* at one address */
-#define NAMED_MAX 8192u          /* addresses whose names are remembered; a power of two */
+#define ENCLOSING 16u   /* symbols looked at for one that holds an address */
+#define ORIGINS_MAX 8u  /* from an inlined function to what declares it */
+#define DEPTH_MAX 64u   /* of namespaces, of blocks */
+#define INLINED_MAX 32u /* at one address */
+#define NAMED_MAX 8192u /* addresses whose names are remembered; a power of two */
 
 struct symbol {
     uint64_t lo, hi; /* hi == lo: no size is known */
@@ -55,6 +58,8 @@ struct symbols {
     Dwfl *dwfl;
     struct table *tables; /* one for each module of l->modules */
     struct named *named;
+    struct perfmap perf;
+    bool perf_read;
 };
 
 /*
@@ -110,7 +115,8 @@ static int open_by_build_id(const struct symbols *s, const unsigned char *id, in
     return fd < 0 ? -1 : fd;
 }
 
-static int find_elf(Dwfl_Module *mod, void **userdata, const char *name, Dwarf_Addr base, char **ret_name, Elf **ret_elf)
+static int find_elf(Dwfl_Module *mod, void **userdata, const char *name, Dwarf_Addr base, char **ret_name,
+                    Elf **ret_elf)
 {
     struct table *t = *userdata;
     const struct module *m = t ? t->file : NULL;
@@ -298,7 +304,8 @@ static void read_symbols(struct table *t)
         unsigned type = GELF_ST_TYPE(sym.st_info);
 
         if (!name || !*name || sym.st_shndx == SHN_UNDEF ||
-            (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) || value - t->file->lo >= t->file->hi - t->file->lo)
+            (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) ||
+            value - t->file->lo >= t->file->hi - t->file->lo)
             continue;
         if (t->count == room) {
             room = room ? 2 * room : 1024;
@@ -478,14 +485,16 @@ uint64_t symbols_goid_place(struct symbols *s)
         if (!t->is_go)
             continue;
         while ((unit = dwfl_module_nextcu(t->mod, unit, &bias)))
-            for (int rc = is_called(unit, "runtime") ? dwarf_child(unit, &die) : 1; rc == 0; rc = dwarf_siblingof(&die, &die))
+            for (int rc = is_called(unit, "runtime") ? dwarf_child(unit, &die) : 1; rc == 0;
+                 rc = dwarf_siblingof(&die, &die))
                 if (dwarf_tag(&die) == DW_TAG_structure_type && is_called(&die, "runtime.g"))
                     return member_place(&die, "goid");
     }
     return 0;
 }
 
-/* The compilation unit of an address. The table that compilers may make of them (.debug_aranges) is not always there. */
+/* The compilation unit of an address. The table that compilers may make of them (.debug_aranges) is not always there.
+ */
 static bool unit_at(struct table *t, uint64_t address, Dwarf_Die *ret)
 {
     if (!t->units_read)
@@ -508,7 +517,8 @@ static char *with_surroundings(Dwarf_Die *die, const char *name)
     int n;
 
     for (unsigned i = 0; i < ORIGINS_MAX && (dwarf_attr(&origin, DW_AT_abstract_origin, &attr) ||
-                                             dwarf_attr(&origin, DW_AT_specification, &attr)); i++)
+                                             dwarf_attr(&origin, DW_AT_specification, &attr));
+         i++)
         if (!dwarf_formref_die(&attr, &origin))
             break;
     n = dwarf_getscopes_die(&origin, &scopes);
@@ -517,8 +527,8 @@ static char *with_surroundings(Dwarf_Die *die, const char *name)
         const char *outer = dwarf_diename(&scopes[i]);
         char *longer;
 
-        if (tag != DW_TAG_namespace && tag != DW_TAG_class_type && tag != DW_TAG_structure_type && tag != DW_TAG_union_type &&
-            tag != DW_TAG_enumeration_type)
+        if (tag != DW_TAG_namespace && tag != DW_TAG_class_type && tag != DW_TAG_structure_type &&
+            tag != DW_TAG_union_type && tag != DW_TAG_enumeration_type)
             continue;
         longer = xasprintf("%.512s::%s", outer ? outer : "(anonymous)", all);
         free(all);
@@ -528,13 +538,15 @@ static char *with_surroundings(Dwarf_Die *die, const char *name)
     return all;
 }
 
-/* A function's name as it is linked, or as the source has it with what is around it: malloc'ed, NULL if there is none. */
+/* A function's name as it is linked, or as the source has it with what is around it: malloc'ed, NULL if there is none.
+ */
 static char *die_name(Dwarf_Die *die, Dwarf_Die *unit)
 {
     Dwarf_Attribute attr;
     const char *name = NULL;
 
-    if (dwarf_attr_integrate(die, DW_AT_linkage_name, &attr) || dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attr))
+    if (dwarf_attr_integrate(die, DW_AT_linkage_name, &attr) ||
+        dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attr))
         name = dwarf_formstring(&attr);
     if (name)
         return xstrdup(name);
@@ -590,18 +602,25 @@ static void add_frame(struct results *r, const struct result_frame *like, const 
     f->flags |= flags;
 }
 
-/* The function that holds an address, also below namespaces and classes: dwarf_getscopes() doesn't look there. */
-static bool function_die(Dwarf_Die *in, uint64_t address, unsigned depth, Dwarf_Die *ret)
+/* The function that holds an address, also below namespaces and classes, where dwarf_getscopes() doesn't look; deep:
+ * below other functions, too, where those of lambdas are. */
+static bool function_die(Dwarf_Die *in, uint64_t address, bool deep, unsigned depth, Dwarf_Die *ret)
 {
     Dwarf_Die die;
 
-    for (int rc = dwarf_child(in, &die); rc == 0; rc = dwarf_siblingof(&die, &die))
+    for (int rc = dwarf_child(in, &die); rc == 0; rc = dwarf_siblingof(&die, &die)) {
+        bool into = false;
+
         switch (dwarf_tag(&die)) {
         case DW_TAG_subprogram:
             if (dwarf_haspc(&die, address) > 0) {
                 *ret = die;
                 return true;
             }
+            into = deep;
+            break;
+        case DW_TAG_lexical_block:
+            into = deep;
             break;
         case DW_TAG_namespace:
         case DW_TAG_module:
@@ -609,12 +628,14 @@ static bool function_die(Dwarf_Die *in, uint64_t address, unsigned depth, Dwarf_
         case DW_TAG_structure_type:
         case DW_TAG_union_type:
         case DW_TAG_enumeration_type:
-            if (depth < DEPTH_MAX && dwarf_haschildren(&die) > 0 && function_die(&die, address, depth + 1, ret))
-                return true;
+            into = true;
             break;
         default:
             break;
         }
+        if (into && depth < DEPTH_MAX && dwarf_haschildren(&die) > 0 && function_die(&die, address, deep, depth + 1, ret))
+            return true;
+    }
     return false;
 }
 
@@ -672,7 +693,8 @@ static char *add_inlined(struct table *t, struct results *r, const struct result
     Dwarf_Die function, inlined[INLINED_MAX];
     unsigned n;
 
-    if (!function_die(unit, address - t->bias, 0, &function))
+    if (!function_die(unit, address - t->bias, false, 0, &function) &&
+        !function_die(unit, address - t->bias, true, 0, &function))
         return NULL;
     n = inlined_dies(&function, address - t->bias, inlined);
     while (n-- > 0) {
@@ -683,6 +705,32 @@ static char *add_inlined(struct table *t, struct results *r, const struct result
         call_place(&inlined[n], unit, at);
     }
     return die_name(&function, unit);
+}
+
+/* Code that a JIT compiler has made. */
+static const struct perfmap_entry *generated_at(struct symbols *s, uint64_t address)
+{
+    if (!s->perf_read) {
+        struct stat st;
+        void *text = MAP_FAILED;
+
+        s->perf_read = true;
+        if (s->l->perf >= 0 && fstat(s->l->perf, &st) == 0 && st.st_size > 0 && st.st_size <= PERF_MAP_MAX)
+            text = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, s->l->perf, 0);
+        if (text != MAP_FAILED)
+            perfmap_read(&s->perf, text, (size_t)st.st_size);
+    }
+    return perfmap_at(&s->perf, address);
+}
+
+static void name_generated(struct symbols *s, struct results *r, const struct result_frame *bare, uint64_t address)
+{
+    const struct perfmap_entry *e = generated_at(s, address);
+    struct place nowhere = {0};
+    char *name = e ? xstrndup(e->name, e->len) : NULL;
+
+    add_frame(r, bare, name, e ? bare->pc - e->lo : 0, &nowhere, 0);
+    free(name);
 }
 
 static void name_frame(struct symbols *s, struct results *r, const struct result_frame *bare)
@@ -697,7 +745,7 @@ static void name_frame(struct symbols *s, struct results *r, const struct result
     Dwarf_Die unit;
 
     if (!t) {
-        add_frame(r, bare, NULL, 0, &at, 0);
+        name_generated(s, r, bare, address);
         return;
     }
     if (unit_at(t, address, &unit)) {

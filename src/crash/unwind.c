@@ -10,7 +10,7 @@
 #include "crash/symbols.h"
 #include "machine.h"
 
-#define SCAN_WORDS 512u /* of stack that are looked through for a return address */
+#define SCAN_WORDS 512u                    /* of stack that are looked through for a return address */
 #define FRAME_MAX_SIZE (UINT64_C(1) << 20) /* of one that frame pointers lead across */
 
 /* How the way goes on from a frame, where libdwfl's walk has been ended. */
@@ -24,10 +24,10 @@ struct walk {
     struct result_thread *thread;
     uint64_t regs[MACHINE_DWARF_REGS]; /* of the frame to begin with; of the last one seen afterwards */
     uint64_t last_sp;
-    bool first;         /* the next frame is the one to begin with */
-    bool exact;         /* ... and its pc is an instruction, not a return address */
-    bool in_probe;      /* the last frame was ours */
-    uint32_t mark;      /* flags of the next frame */
+    bool first;    /* the next frame is the one to begin with */
+    bool exact;    /* ... and its pc is an instruction, not a return address */
+    bool in_probe; /* the last frame was ours */
+    uint32_t mark; /* flags of the next frame */
     enum next next;
     unsigned shown;
 };
@@ -76,9 +76,9 @@ static bool add_bare(struct walk *w, uint64_t pc, bool exact)
 /* Functions that nobody has called. */
 static bool is_first_function(const char *name)
 {
-    static const char *const names[] = {"_start", "__clone", "clone", "__clone3", "clone3", "runtime.goexit",
-                                        "runtime.rt0_go", "_rt0_amd64_linux", "_rt0_amd64", "runtime.mstart",
-                                        "runtime.mcall"};
+    static const char *const names[] = {"_start",     "__clone",        "clone",          "__clone3",
+                                        "clone3",     "runtime.goexit", "runtime.rt0_go", "_rt0_amd64_linux",
+                                        "_rt0_amd64", "runtime.mstart", "runtime.mcall"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         size_t n = strlen(names[i]);
@@ -121,7 +121,7 @@ static int on_frame(Dwfl_Frame *state, void *arg)
     w->last_sp = w->regs[MACHINE_DWARF_SP];
     if (!pc && !first)
         return DWARF_CB_ABORT;
-    if (!first && is_sigreturn(w, pc)) {
+    if (!(first && exact) && is_sigreturn(w, pc)) {
         w->next = NEXT_CONTEXT;
         return DWARF_CB_ABORT;
     }
@@ -163,6 +163,14 @@ static bool is_return_address(struct walk *w, uint64_t address)
 
     return is_code(w, address) && symbols_code(w->symbols, address - sizeof(code), code, sizeof(code)) &&
            machine_ends_with_call(code, sizeof(code));
+}
+
+/* Or code that has been generated, and was not copied: there, that must do. */
+static bool is_code_behind_call(struct walk *w, uint64_t address)
+{
+    const struct process_map *m = process_map_at(&w->l->view.maps, address);
+
+    return is_return_address(w, address) || is_sigreturn(w, address) || (m && m->execute && !m->inode && *m->name != '[');
 }
 
 static bool guess(struct walk *w, uint64_t pc, uint64_t sp, uint64_t fp)
@@ -231,10 +239,10 @@ static bool go_on_by_guess(struct walk *w)
     if (!is_code(w, pc) && copies_read(&w->l->copies, sp, word, 8) && is_return_address(w, word[0]))
         return guess(w, word[0], sp + 8, fp);
     if (fp >= sp && fp - sp < FRAME_MAX_SIZE && !(fp & 7) && copies_read(&w->l->copies, fp, word, 16) &&
-        is_return_address(w, word[1]))
+        is_code_behind_call(w, word[1]))
         return guess(w, word[1], fp + 16, word[0]);
     for (unsigned i = 0; i < SCAN_WORDS && copies_read(&w->l->copies, sp + 8 * (uint64_t)i, word, 8); i++)
-        if (is_return_address(w, word[0]))
+        if (is_return_address(w, word[0]) || is_sigreturn(w, word[0]))
             return guess(w, word[0], sp + 8 * (uint64_t)i + 8, fp);
     return false;
 }
@@ -333,9 +341,10 @@ static bool attach(const struct look *l, Dwfl *dwfl)
 /* What Go's runtime ends a program by, with an exit status of 2: src/runtime/panic.go, signal_unix.go. */
 static bool is_panic(const char *name)
 {
-    static const char *const names[] = {"runtime.fatalpanic", "runtime.dopanic_m", "runtime.throw", "runtime.fatalthrow",
-                                        "runtime.fatal", "runtime.sighandler", "runtime.dieFromSignal",
-                                        "runtime.badsignal", "runtime.startpanic_m", "runtime.fatalsignal"};
+    static const char *const names[] = {"runtime.fatalpanic",    "runtime.dopanic_m", "runtime.throw",
+                                        "runtime.fatalthrow",    "runtime.fatal",     "runtime.sighandler",
+                                        "runtime.dieFromSignal", "runtime.badsignal", "runtime.startpanic_m",
+                                        "runtime.fatalsignal"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         size_t n = strlen(names[i]);

@@ -16,11 +16,14 @@ static const struct {
     int signo;
     const char *name;
 } signals[] = {
-#define S(name) {name, #name}
-    S(SIGHUP),  S(SIGINT),  S(SIGQUIT), S(SIGILL),  S(SIGTRAP), S(SIGABRT),   S(SIGBUS),  S(SIGFPE),
-    S(SIGKILL), S(SIGUSR1), S(SIGSEGV), S(SIGUSR2), S(SIGPIPE), S(SIGALRM),   S(SIGTERM), S(SIGSTKFLT),
-    S(SIGCHLD), S(SIGCONT), S(SIGSTOP), S(SIGTSTP), S(SIGTTIN), S(SIGTTOU),   S(SIGURG),  S(SIGXCPU),
-    S(SIGXFSZ), S(SIGVTALRM), S(SIGPROF), S(SIGWINCH), S(SIGIO), S(SIGPWR),   S(SIGSYS),
+#define S(name) \
+    { \
+        name, #name \
+    }
+    S(SIGHUP),  S(SIGINT),    S(SIGQUIT), S(SIGILL),   S(SIGTRAP), S(SIGABRT), S(SIGBUS),  S(SIGFPE),
+    S(SIGKILL), S(SIGUSR1),   S(SIGSEGV), S(SIGUSR2),  S(SIGPIPE), S(SIGALRM), S(SIGTERM), S(SIGSTKFLT),
+    S(SIGCHLD), S(SIGCONT),   S(SIGSTOP), S(SIGTSTP),  S(SIGTTIN), S(SIGTTOU), S(SIGURG),  S(SIGXCPU),
+    S(SIGXFSZ), S(SIGVTALRM), S(SIGPROF), S(SIGWINCH), S(SIGIO),   S(SIGPWR),  S(SIGSYS),
 #undef S
 };
 
@@ -134,8 +137,9 @@ static size_t stack_of(const struct crash_view *v, const struct process_map *m)
         const struct crash_thread *th = &v->threads[i];
         uint64_t sp = machine_sp(&th->regs), tp = machine_thread_pointer(&th->regs);
 
-        if (strcmp(m->name, "[stack]") == 0 ? th->tid == v->pid
-                                            : th->stands && *m->name != '[' && (sp - m->lo < m->hi - m->lo || tp - m->lo < m->hi - m->lo))
+        if (strcmp(m->name, "[stack]") == 0
+                ? th->tid == v->pid
+                : th->stands && *m->name != '[' && (sp - m->lo < m->hi - m->lo || tp - m->lo < m->hi - m->lo))
             return i + 1;
     }
     return 0;
@@ -151,9 +155,16 @@ static void name_mapping(const struct crash_view *v, const struct process_map *m
     else if (strcmp(m->name, "[stack]") == 0 || (*m->name == '[' && !m->inode))
         snprintf(ret, size, "%.60s", m->name);
     else if (m->inode)
-        snprintf(ret, size, "%.60s's %s", base_name(m->name), m->execute ? "code" : m->write ? "data" : "read-only data");
+        snprintf(ret, size, "%.60s's %s", base_name(m->name),
+                 m->execute ? "code"
+                 : m->write ? "data"
+                            : "read-only data");
     else
-        snprintf(ret, size, "%s memory at 0x%llx", m->execute ? "generated code in" : m->write ? "anonymous" : m->read ? "read-only" : "inaccessible",
+        snprintf(ret, size, "%s memory at 0x%llx",
+                 m->execute ? "generated code in"
+                 : m->write ? "anonymous"
+                 : m->read  ? "read-only"
+                            : "inaccessible",
                  (unsigned long long)m->lo);
 }
 
@@ -196,7 +207,8 @@ void words_address(const struct crash_view *v, uint64_t address, char *ret, size
     }
     if (below && address - below->hi <= NEAR && (!above || address - below->hi <= above->lo - address)) {
         name_mapping(v, below, name, sizeof(name));
-        snprintf(ret, size, "not mapped, %llu bytes above the end of %s", (unsigned long long)(address - below->hi), name);
+        snprintf(ret, size, "not mapped, %llu bytes above the end of %s", (unsigned long long)(address - below->hi),
+                 name);
     } else if (above && above->lo - address <= NEAR) {
         name_mapping(v, above, name, sizeof(name));
         snprintf(ret, size, "not mapped, %llu bytes below %s", (unsigned long long)(above->lo - address), name);
@@ -230,8 +242,9 @@ static bool contains(const char *s, size_t len, const char *word)
 
 bool words_is_secret(const char *name, size_t len)
 {
-    static const char *const words[] = {"TOKEN", "SECRET", "PASSW", "PASSPHRASE", "PWD_", "_PWD", "KEY", "CREDENTIAL",
-                                        "AUTH", "COOKIE", "PRIVATE", "SESSION_ID", "SIGNATURE", "DSN"};
+    static const char *const words[] = {"TOKEN",   "SECRET",     "PASSW",      "PASSPHRASE", "PWD_",
+                                        "_PWD",    "KEY",        "CREDENTIAL", "AUTH",       "COOKIE",
+                                        "PRIVATE", "SESSION_ID", "SIGNATURE",  "DSN"};
 
     if ((len == 3 && strncmp(name, "PWD", 3) == 0) || (len == 6 && strncmp(name, "OLDPWD", 6) == 0))
         return false;

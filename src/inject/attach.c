@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "inject/handlers.h"
 #include "inject/probe_image.h"
 #include "inject/worker.h"
 #include "session/session.h"
@@ -204,6 +205,12 @@ static int lay_out(struct attach *a, char **ret_why)
     return 0;
 }
 
+/* Not in a sandbox: nothing has prepared for the death in one (probe/crash.h). */
+static bool tells_crashes(const struct attach *a)
+{
+    return a->mode & SEG_M_CRASH && !a->facts.seccomp;
+}
+
 #define OBSERVED "it is observed already; `scope ps` shows the session"
 
 static int plan_attach(struct attach *a, char **ret_why)
@@ -230,7 +237,8 @@ static int plan_attach(struct attach *a, char **ret_why)
     }
     texts_read(a->pid, &a->seen, a->plan_dir, process_is_trusted(&a->facts),
                ((a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC ? TEXTS_WHEN(PLAN_TIMING) : 0) |
-                   (a->mode & SEG_M_TRAFFIC ? TEXTS_WHEN(PLAN_TRAFFIC) : 0),
+                   (a->mode & SEG_M_TRAFFIC ? TEXTS_WHEN(PLAN_TRAFFIC) : 0) |
+                   (tells_crashes(a) ? TEXTS_WHEN(PLAN_CRASH) : 0),
                &a->texts);
     if (a->texts.go && !arch_probe_runs_early()) {
         *ret_why = xstrdup("it contains Go code, for which Linux 5.9 and a CPU with FSGSBASE are needed");
@@ -410,7 +418,7 @@ static char *put_item(char *at, enum item_type type, const void *data, size_t le
     (sizeof(struct record) + 2 * sizeof(struct rec_item) + SEG_PATH_MAX + sizeof(struct rec_sites))
 
 /* What the probe's image_patch() would have counted and recorded, at the start of the ring. 0, or -1 with errno. */
-static int write_images(int segment, const struct texts *t, struct segment_header *h)
+static int write_images(int segment, const struct texts *t, bool crash, struct segment_header *h)
 {
     _Alignas(struct record) char bytes[IMAGE_RECORD_MAX];
 
@@ -420,7 +428,7 @@ static int write_images(int segment, const struct texts *t, struct segment_heade
         struct rec_sites sites = {0};
         char *end;
 
-        plan_count_sites(x->plan, !!(h->mode & SEG_M_TRAFFIC), !!(h->mode & SEG_M_CRASH), PLAN_OK, &sites.sites);
+        plan_count_sites(x->plan, !!(h->mode & SEG_M_TRAFFIC), crash, PLAN_OK, &sites.sites);
         h->images++;
         h->sites_patched += plan_sites_patched(&sites.sites);
         h->sites_left += plan_sites_refused(&sites.sites);
@@ -465,7 +473,7 @@ static int make_segment(struct job *j)
         close(pidfd);
     if (rc == 0 && (ftruncate(j->segment, (off_t)size) < 0 ||
                     fcntl(j->segment, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 ||
-                    write_images(j->segment, &a->texts, a->header) < 0 ||
+                    write_images(j->segment, &a->texts, tells_crashes(a), a->header) < 0 ||
                     (a->facts.seccomp && write_descriptors(j->segment, a->pid, a->header) < 0) ||
                     pwrite(j->segment, a->header, sizeof(*a->header), 0) != (ssize_t)sizeof(*a->header)))
         rc = -errno;
@@ -668,6 +676,9 @@ static int work_stopped(struct job *j)
         rc = hand_over(j);
     if (rc < 0)
         take_away(j);
+    else if (tells_crashes(a) && handlers_install(&j->t, j->th, probe_image_info(&a->image)) < 0) {
+        /* trace_return() says what is wrong with the thread. */
+    }
     undo = trace_return(&j->t, j->th);
     if (rc == 0)
         rc = undo;

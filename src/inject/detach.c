@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "inject/handlers.h"
 #include "inject/worker.h"
 #include "session/session.h"
 #include "wire/join.h"
@@ -56,7 +57,7 @@ static int prepare(struct job *j, const char *plan_dir, char **ret_why)
         return -ENOTSUP;
     /* Whatever it was told to do. */
     texts_read(j->pid, &j->maps, plan_dir, process_is_trusted(&j->facts),
-               TEXTS_WHEN(PLAN_TIMING) | TEXTS_WHEN(PLAN_TRAFFIC), &j->texts);
+               TEXTS_WHEN(PLAN_TIMING) | TEXTS_WHEN(PLAN_TRAFFIC) | TEXTS_WHEN(PLAN_CRASH), &j->texts);
     rc = texts_find_applied(j->pid, &j->texts);
     if (rc == 0)
         rc = texts_compare(j->pid, &j->texts, true, &bytes, &differ);
@@ -200,7 +201,7 @@ static int unmap_all(struct job *j)
 static int work_stopped(struct job *j)
 {
     struct process_maps now;
-    bool same;
+    bool same, handlers = false;
     int undo, rc = process_maps(j->pid, &now);
 
     if (rc < 0)
@@ -228,13 +229,19 @@ static int work_stopped(struct job *j)
         rc = switch_off(j);
     if (rc == 0)
         rc = worker_move_threads(&j->t, &j->maps, j->threads, j->count, j->texts.go, leaves_slot, j);
-    if (rc < 0 || j->result->kept)
+    if (rc == 0)
+        rc = handlers_are_set(&j->t, &j->probe.info, &handlers);
+    if (rc < 0 || (j->result->kept && !handlers))
         return rc;
     rc = worker_borrow(&j->t, j->threads, j->count, &j->maps, j->texts.go, process_auxv(j->pid, AT_SYSINFO_EHDR),
                        &j->th);
+    if (rc == -EBUSY && j->result->kept) /* handlers of a probe that is switched off let the process die at once */
+        return 0;
     if (rc < 0)
         return rc;
-    rc = unmap_all(j);
+    rc = handlers ? handlers_restore(&j->t, j->th, &j->probe.info) : 0;
+    if (rc == 0 && !j->result->kept)
+        rc = unmap_all(j);
     undo = trace_return(&j->t, j->th);
     return rc < 0 ? rc : undo;
 }

@@ -17,14 +17,10 @@
 
 static const char *const label_name[] = {"stdin", "stdout", "stderr"};
 
-const char *fds_name(const struct desc *d, size_t *ret_len)
+const char *fds_label_name(const struct desc *d, size_t *ret_len)
 {
-    if (d->flags & DF_LABEL) {
-        *ret_len = strlen(label_name[d->label]);
-        return label_name[d->label];
-    }
-    *ret_len = d->file ? d->file->path_len : 0;
-    return d->file ? d->file->path : "";
+    *ret_len = strlen(label_name[d->label]);
+    return label_name[d->label];
 }
 
 bool fds_unresolved(const struct desc *d)

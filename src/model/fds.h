@@ -44,7 +44,14 @@ uint8_t fds_label(const struct proc *p, const struct desc *from, int64_t fd);
 /* A device that isn't a terminal. rdev: in the kernel's encoding (makedev(3)). */
 bool fds_sink(uint32_t mode, uint64_t rdev);
 bool fds_unresolved(const struct desc *d); /* it has a name in the file system that isn't what that should be (path.h) */
-const char *fds_name(const struct desc *d, size_t *ret_len); /* for events: path, or stdout */
+const char *fds_label_name(const struct desc *d, size_t *ret_len); /* DF_LABEL: stdin, stdout, stderr */
+static inline const char *fds_name(const struct desc *d, size_t *ret_len) /* for events: path, or stdout */
+{
+    if (d->flags & DF_LABEL)
+        return fds_label_name(d, ret_len);
+    *ret_len = d->file ? d->file->path_len : 0;
+    return d->file ? d->file->path : "";
+}
 void fds_gauge(struct proc *p, struct desc *d, uint8_t flag, int64_t fd, uint64_t time_ns); /* DF_PORT or DF_CONN begins */
 
 #endif

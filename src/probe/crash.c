@@ -18,20 +18,22 @@
 #define SA_EXPOSE_TAGBITS_ 0x00000800
 #define SS_DISABLE 2 /* no UAPI header that can be included here exports it */
 /* What sigaction(2) keeps of the flags that it is given, since Linux 5.11. */
-#define SA_KNOWN (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER | SA_RESETHAND | SA_RESTORER | SA_EXPOSE_TAGBITS_)
-#define BIT(sig) (UINT64_C(1) << ((sig) - 1))
+#define SA_KNOWN \
+    (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER | SA_RESETHAND | SA_RESTORER | \
+     SA_EXPOSE_TAGBITS_)
+#define BIT(sig) (UINT64_C(1) << ((sig)-1))
 #define UNMASKABLE (BIT(SIGKILL) | BIT(SIGSTOP))
-#define FATAL \
-    (BIT(SIGILL) | BIT(SIGTRAP) | BIT(SIGABRT) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGSEGV) | BIT(SIGSYS))
+#define FATAL (BIT(SIGILL) | BIT(SIGTRAP) | BIT(SIGABRT) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGSEGV) | BIT(SIGSYS))
 
 static void on_fatal(int sig, siginfo_t *info, void *uc);
 
-/* entry.S: where a handler with SA_RESETHAND begins. Calls crash_once(), and then what that returns, as the kernel would. */
+/* entry.S: where a handler with SA_RESETHAND begins. Calls crash_once(), and then what that returns, as the kernel
+ * would. */
 extern char scope_once[] HIDDEN;
 uint64_t crash_once(int sig);
 
-/* What the kernel is given in place of SIG_DFL. SA_UNSUPPORTED has no effect; kernels that drop flags which they don't know
- * are known by it. */
+/* What the kernel is given in place of SIG_DFL. SA_UNSUPPORTED has no effect; kernels that drop flags which they don't
+ * know are known by it. */
 static struct sigaction ours = {
     .sa_handler = (__sighandler_t)(uint64_t)on_fatal,
     .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER | SA_UNSUPPORTED,
@@ -42,19 +44,34 @@ static struct sigaction ours = {
 /* What the program believes. */
 static struct {
     bool on;
-    bool own_stack;              /* a thread of the program has set an alternate stack */
-    bool sandbox;                /* the process is in one, or has just asked for it */
-    uint64_t onstack;            /* BIT(): handlers with SA_ONSTACK, of which the kernel isn't told */
-    struct sigaction dfl[32];    /* where ours is: what the program has set, SIG_DFL with its flags and mask */
-    struct sigaction once[32];   /* where scope_once is: what the program has set */
+    bool own_stack;            /* a thread of the program has set an alternate stack */
+    bool sandbox;              /* the process is in one, or has just asked for it */
+    uint64_t onstack;          /* BIT(): handlers with SA_ONSTACK, of which the kernel isn't told */
+    struct sigaction dfl[32];  /* where ours is: what the program has set, SIG_DFL with its flags and mask */
+    struct sigaction once[32]; /* where scope_once is: what the program has set */
 } believed;
 
-/* Calls of rt_sigaction(2) that are given another action than the program's. A stack pointer belongs to one of them at a
- * time, whatever thread, vfork child or signal handler makes it. */
+_Static_assert(sizeof(struct probe_action) == sizeof(struct sigaction) &&
+                   offsetof(struct probe_action, flags) == offsetof(struct sigaction, sa_flags) &&
+                   offsetof(struct probe_action, mask) == offsetof(struct sigaction, sa_mask),
+               "probe_action is the kernel's");
+
+struct probe_crash crash_info = {
+    .on = &believed.on,
+    .own_stack = &believed.own_stack,
+    .onstack = &believed.onstack,
+    .ours = (struct probe_action *)(void *)&ours,
+    .dfl = (struct probe_action *)(void *)believed.dfl,
+    .once = (struct probe_action *)(void *)believed.once,
+    .once_handler = (uint64_t)scope_once,
+};
+
+/* Calls of rt_sigaction(2) that are given another action than the program's. A stack pointer belongs to one of them at
+ * a time, whatever thread, vfork child or signal handler makes it. */
 #define CALLS 64u
 static struct {
-    uint64_t sp;                 /* 0: free */
-    uint64_t was;                /* the program's own argument */
+    uint64_t sp;  /* 0: free */
+    uint64_t was; /* the program's own argument */
     struct sigaction theirs, given;
 } calls[CALLS];
 
@@ -108,16 +125,36 @@ static uint64_t monotonic_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Turns of a loop, in a sandbox, where only this is left to tell the time: a second, more or less. */
+/* In a sandbox the counter tells the time, whose rate was measured before: in ticks a ms. Where it may not be read
+ * there are only the turns of a loop to count: a second, more or less, if the CPU has nothing else to do. */
+static uint64_t rate;
+#define RATE_NS 30000u
 #define SPINS_A_MS 20000u
 
+/* Who is interrupted meanwhile finds too much: the least counts. */
+static void measure_rate(void)
+{
+    for (int i = 0; i < 3; i++) {
+        uint64_t ticks = now(), ns = monotonic_ns(), passed, found;
+
+        do
+            passed = monotonic_ns() - ns;
+        while (passed < RATE_NS);
+        found = (now() - ticks) * 1000000u / passed;
+        rate = !rate || found < rate ? found : rate;
+    }
+}
+
 struct patience {
-    uint64_t until, spins;
+    uint64_t until; /* ns, or ticks */
+    uint64_t spins; /* 0: no matter */
 };
 
 static struct patience patience(uint32_t ms)
 {
-    return (struct patience){probe.sandboxed ? 0 : monotonic_ns() + ms * UINT64_C(1000000), (uint64_t)ms * SPINS_A_MS};
+    if (!probe.sandboxed)
+        return (struct patience){monotonic_ns() + ms * UINT64_C(1000000), 0};
+    return now() && rate ? (struct patience){now() + ms * rate, 0} : (struct patience){0, (uint64_t)ms * SPINS_A_MS};
 }
 
 /* Waits while *word is value. False when it is time to give up. */
@@ -128,7 +165,7 @@ static bool wait_while(const uint32_t *word, uint32_t value, struct patience *p)
 
     if (probe.sandboxed) {
         arch_pause();
-        return p->spins-- > 0;
+        return p->spins ? --p->spins > 0 : now() < p->until;
     }
     ret = SYS6(__NR_futex, word, FUTEX_WAIT_BITSET, value, &t, 0, FUTEX_BITSET_MATCH_ANY);
     return !sys_failed(ret) || ret == -EINTR || ret == -EAGAIN;
@@ -140,7 +177,8 @@ static struct seg_crash *place_take(struct segment_header *s)
     for (unsigned i = 0; i < SEG_CRASHES; i++) {
         uint32_t none = CRASH_FREE;
 
-        if (__atomic_compare_exchange_n(&s->crash[i].state, &none, CRASH_FILLING, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        if (__atomic_compare_exchange_n(&s->crash[i].state, &none, CRASH_FILLING, false, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
             return &s->crash[i];
     }
     return NULL;
@@ -180,7 +218,7 @@ static struct segment_header *listener(void)
 {
     struct segment_header *s = process && process->segment ? process->segment : probe.segment;
 
-    return s && !probe.off && __atomic_load_n(&s->mode, __ATOMIC_RELAXED) & SEG_M_ON ? s : NULL;
+    return s && !probe.off && !(~__atomic_load_n(&s->mode, __ATOMIC_RELAXED) & (SEG_M_ON | SEG_M_CRASH)) ? s : NULL;
 }
 
 /* Whether the thread, if it goes on, will cause the signal again. Not behind a system call: then somebody has sent what
@@ -239,7 +277,8 @@ static void on_fatal(int sig, siginfo_t *info, void *uc)
     struct seg_crash *c;
     bool sent = info->si_code <= 0;
 
-    if (sent && !probe.sandboxed && SYS1(__NR_getpid, 0) == 1) /* the first process of a namespace: ignored (pid_namespaces(7)) */
+    if (sent && !probe.sandboxed &&
+        SYS1(__NR_getpid, 0) == 1) /* the first process of a namespace: ignored (pid_namespaces(7)) */
         return;
     c = s ? place_take(s) : NULL;
     if (c) {
@@ -259,7 +298,7 @@ static void on_fatal(int sig, siginfo_t *info, void *uc)
 
 HIDDEN void crash_go_exit(struct segment_header *s, int status)
 {
-    struct seg_crash *c = place_take(s);
+    struct seg_crash *c = __atomic_load_n(&s->mode, __ATOMIC_RELAXED) & SEG_M_CRASH ? place_take(s) : NULL;
 
     if (!c)
         return;
@@ -301,7 +340,8 @@ static void stack_give(uint64_t *place)
     if (SYS2(__NR_sigaltstack, 0, &st) < 0 || !(st.ss_flags & SS_DISABLE))
         return;
     if (!*place) {
-        at = SYS6(__NR_mmap, 0, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        at =
+            SYS6(__NR_mmap, 0, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (sys_failed(at))
             return;
         SYS3(__NR_mprotect, at, PROBE_PAGE, PROT_NONE);
@@ -467,7 +507,8 @@ static void keep(struct sigaction *place, unsigned sig, struct sigaction a)
     struct sigaction now_;
 
     a.sa_mask &= ~UNMASKABLE;
-    if (a.sa_flags & ~(unsigned long)SA_KNOWN && action((int)sig, NULL, &now_) == 0 && !(now_.sa_flags & SA_UNSUPPORTED))
+    if (a.sa_flags & ~(unsigned long)SA_KNOWN && action((int)sig, NULL, &now_) == 0 &&
+        !(now_.sa_flags & SA_UNSUPPORTED))
         a.sa_flags &= SA_KNOWN;
     *place = a;
 }
@@ -503,7 +544,8 @@ static void action_done(struct regs *r, bool entered)
         keep(&believed.dfl[sig], sig, theirs);
     else if (given && is_fatal(sig))
         keep(&believed.once[sig], sig, theirs);
-    else if (!entered && is_told(sig) && !probe.sandboxed && action((int)sig, NULL, &theirs) == 0 && theirs.sa_handler == SIG_DFL) {
+    else if (!entered && is_told(sig) && !probe.sandboxed && action((int)sig, NULL, &theirs) == 0 &&
+             theirs.sa_handler == SIG_DFL) {
         believed.dfl[sig] = theirs;
         action((int)sig, &ours, NULL);
     }
@@ -518,7 +560,8 @@ static void stack_done(const struct regs *r)
         return;
     if (old && is_our_stack(old))
         *old = none;
-    if (!r->arg0 || believed.own_stack || probe.sandboxed || is_visitor() || SYS2(__NR_sigaltstack, 0, &st) < 0 || is_our_stack(&st))
+    if (!r->arg0 || believed.own_stack || probe.sandboxed || is_visitor() || SYS2(__NR_sigaltstack, 0, &st) < 0 ||
+        is_our_stack(&st))
         return;
     if (st.ss_flags & SS_DISABLE) { /* it had none, and was to have none */
         const struct thread *t = thread_get(process);
@@ -552,13 +595,15 @@ HIDDEN void crash_sandbox(void)
 {
     if (!believed.on || believed.sandbox)
         return;
-    /* No flag can be told later, when the program sets a stack. The thread keeps ours: where a signal frame finds no room
-     * the kernel would change the signal. */
+    /* No flag can be told later, when the program sets a stack. The thread keeps ours: where a signal frame finds no
+     * room the kernel would change the signal. */
     before.own_stack = believed.own_stack;
     before.onstack = believed.onstack;
     believed.own_stack = true;
     onstack_tell();
     believed.sandbox = true;
+    if (!rate)
+        measure_rate();
     ours.sa_flags |= SA_RESETHAND;
     install();
 }

@@ -29,15 +29,20 @@
  * none for SIGABRT: that becomes SIG_DFL again.
  * The wait is a loop, and a second thread that crashes there ends it.
  *
- * Not told: signals that are blocked when they are raised by a fault (the kernel
- * then kills without asking any handler), SA_RESETHAND handlers that return (the
- * kernel itself has set SIG_DFL), and what happens after Syscall User Dispatch was
- * asked for (our return from the handler would come to the program).
+ * A handler with SA_RESETHAND would leave SIG_DFL behind without a call that we see. So the kernel is given another
+ * one in its place (entry.S), which puts ours there and goes on to it.
+ *
+ * Not told: signals that are blocked when they are raised by a fault (the kernel then kills without asking any
+ * handler), and what happens after Syscall User Dispatch was asked for (our return from the handler would come to the
+ * program).
  */
 #ifndef SCOPE_PROBE_CRASH_H
 #define SCOPE_PROBE_CRASH_H
 
 #include "state.h"
+
+/* For an injector. */
+extern struct probe_crash crash_info __attribute__((visibility("hidden")));
 
 /* Installs the handlers. Called once, when the program's images have been patched. */
 void crash_start(void);

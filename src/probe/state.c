@@ -38,6 +38,7 @@ struct probe_info scope_info = {
     .stacks_size = STACK_COUNT * STACK_SIZE,
     .function_shards = function_shards,
     .function_shards_size = sizeof(function_shards),
+    .crash = &crash_info,
 };
 
 static void thread_identify(struct process *p, struct thread *t)

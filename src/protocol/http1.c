@@ -423,11 +423,14 @@ static size_t hold(struct http1 *h, struct side *s, const uint8_t *p, size_t len
 /* Takes some of the bytes; returns how many. If it takes none, the state has changed. */
 static size_t step(struct http1 *h, struct side *s, const uint8_t *p, size_t len, uint64_t now)
 {
+    size_t n;
+
     switch (s->state) {
     case FIND:
         return find(h, s, p, len, now);
     case START:
-        return take_start(s, p, len, now);
+        n = take_start(s, p, len, now);
+        return s->state == HEAD ? n + take_head(h, s, p + n, len - n, now) : n;
     case HEAD:
         return take_head(h, s, p, len, now);
     case BODY:

@@ -54,7 +54,7 @@ void report_crash(struct proc *p, const struct report_crash *c, uint64_t time_ns
     if (c->goroutine && *c->goroutine)
         add_str(&f, "goroutine", 0, c->goroutine);
     if (c->frame_count) {
-        add_str(&f, "at", 0, c->frames[0]);
+        add_str(&f, "at", 0, c->frames[c->at]);
         add_list(&f, "frames", c->frames, c->frame_count);
     }
     if (c->threads)

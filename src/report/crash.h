@@ -24,7 +24,7 @@ struct report_crash {
     const char *where;          /* what the address lies in */
     const char *goroutine;
     const char *const *frames;  /* the innermost first */
-    size_t frame_count;
+    size_t frame_count, at;     /* at: the one that says most */
     unsigned threads;           /* 0: not known */
     uint64_t stopped_ns;        /* 0: it wasn't */
     const char *dir;            /* absolute path of the directory with the files */

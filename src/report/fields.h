@@ -24,8 +24,7 @@ INLINE struct tm_field *add(struct fields *f, const char *name, enum tm_type typ
 {
     struct tm_field *field = &f->f[f->n];
 
-    if (f->n < f->max)
-        f->n++;
+    f->n += f->n < f->max;
     field->name = name;
     field->name_len = 0;
     if (__builtin_constant_p(strlen(name)))
@@ -39,8 +38,7 @@ INLINE struct tm_field *add(struct fields *f, const char *name, enum tm_type typ
 static inline void add_field(struct fields *f, const struct tm_field *field)
 {
     f->f[f->n] = *field;
-    if (f->n < f->max)
-        f->n++;
+    f->n += f->n < f->max;
 }
 
 INLINE void add_mem(struct fields *f, const char *name, uint8_t level, const char *p, size_t len)

@@ -37,7 +37,7 @@ static void add_short(struct buf *b, const struct ev_record *r)
     struct tm tm;
     char text[16] = "";
 
-    if (localtime_r(&seconds, &tm))
+    if (gmtime_r(&seconds, &tm))
         strftime(text, sizeof(text), "%H:%M:%S", &tm);
     buf_printf(b, "  %s.%06u ", text, (unsigned)(r->time_ns % 1000000000u / 1000u));
     buf_visible(b, r->source, strnlen(r->source, TEXT_BYTES));
@@ -100,7 +100,7 @@ int flight_write(int journal, const struct flight *who, int lines, int text)
         size_t from = (unsigned)count > FLIGHT_SHORT ? start[(unsigned)count % FLIGHT_SHORT] : 0;
         struct buf b = BUF_INIT;
 
-        buf_printf(&b, "\nLast events (events.json has %d):\n", count);
+        buf_printf(&b, "\nLast events, UTC (events.json has %d):\n", count);
         buf_add(&b, last.p + from, last.len - from);
         rc = write_all(text, &b);
         buf_free(&b);

@@ -104,6 +104,7 @@ struct tag_name {
 #define SHAPE_MAX 4
 struct shape {
     size_t count;               /* of fields; 0: none are known */
+    size_t kept;                /* of those */
     struct {
         const char *name;
         uint8_t level;

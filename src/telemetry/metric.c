@@ -555,14 +555,41 @@ static bool has_shape(const struct shape *shape, const struct tm_sample *s)
 static void remember_shape(struct telemetry *t, struct shape *shape, const struct tm_sample *s)
 {
     shape->count = s->field_count;
+    shape->kept = 0;
     for (size_t i = 0; i < s->field_count; i++) {
         shape->field[i].name = s->fields[i].name;
         shape->field[i].level = s->fields[i].level;
         shape->field[i].keep = tells_apart(t, &s->fields[i]);
+        shape->kept += shape->field[i].keep;
     }
 }
 
-static void aggregate_keyed(struct telemetry *t, struct process *p, const struct tm_sample *s)
+/* Whether a sample is of the same fields as the last one, and those of them that tell sums apart are what they are in k:
+ * found out without putting its key together. */
+static inline bool goes_to(const struct keyed *k, const struct shape *shape, const struct tm_sample *s)
+{
+    const struct tm_field *kept;
+
+    if (!k || shape->count != s->field_count || k->field_count != shape->kept)
+        return false;
+    kept = k->fields;
+    for (size_t i = 0; i < s->field_count; i++) {
+        const struct tm_field *f = &s->fields[i];
+
+        if (shape->field[i].name != f->name || shape->field[i].level != f->level)
+            return false;
+        if (!shape->field[i].keep)
+            continue;
+        if (kept->name != f->name || (f->type == TM_STR && !f->v.str.p) || !same_value(kept, f))
+            return false;
+        kept++;
+    }
+    return true;
+}
+
+/* The sums that a sample goes to, by its key. */
+static __attribute__((noinline)) struct keyed *look_up_keyed(struct telemetry *t, struct process *p,
+                                                             const struct tm_sample *s)
 {
     struct key key; /* not filled with zeros, which takes longer than all that follows */
     struct keyed *k = p->keyed.recent[s->metric];
@@ -581,27 +608,54 @@ static void aggregate_keyed(struct telemetry *t, struct process *p, const struct
     }
     if (!is_of(k, &key))
         k = p->keyed.recent[s->metric] = keyed_of(p, &key);
+    return k;
+}
+
+static void aggregate_keyed(struct telemetry *t, struct process *p, const struct tm_sample *s)
+{
+    struct keyed *k = p->keyed.recent[s->metric];
+
+    if (!goes_to(k, &t->shapes[s->metric], s))
+        k = look_up_keyed(t, p, s);
     sum_up(&k->sum, s);
+}
+
+static struct what single(const struct metric_def *def, const struct tm_sample *s)
+{
+    return (struct what){.def = def, .fields = s->fields, .field_count = s->field_count, .numops = s->numops,
+                         .class_ = def->flags & METRIC_OP_CLASS ? s->class_ : NULL};
+}
+
+static __attribute__((noinline)) void tell_raw(struct telemetry *t, struct process *p, const struct tm_sample *s)
+{
+    const struct metric_def *def = &metric_defs[s->metric];
+    struct what w = single(def, s);
+    struct tm_field value = value_of(s->value, def->flags);
+    struct tags tags;
+
+    gather(t, &tags, p->who, &w);
+    event_metric(t, p, def->name, type_names[def->type], &value, s->time_ns, tags.f, tags.count);
+}
+
+static __attribute__((noinline)) void tell_single(struct telemetry *t, struct process *p, const struct tm_sample *s)
+{
+    const struct metric_def *def = &metric_defs[s->metric];
+    struct what w = single(def, s);
+
+    emit(t, p, &w, value_of(s->value, def->flags), s->time_ns, false);
 }
 
 void metric_sample(struct telemetry *t, struct process *p, const struct tm_sample *s)
 {
     const struct metric_def *def = &metric_defs[s->metric];
     bool at_once = def->flags & METRIC_AT_ONCE;
-    struct what w = {.def = def, .fields = s->fields, .field_count = s->field_count, .numops = s->numops,
-                     .class_ = def->flags & METRIC_OP_CLASS ? s->class_ : NULL};
 
-    if ((at_once || !s->summary_only) && metric_raw_wanted(t, s->metric)) {
-        struct tm_field value = value_of(s->value, def->flags);
-        struct tags tags;
-
-        gather(t, &tags, p->who, &w);
-        event_metric(t, p, def->name, type_names[def->type], &value, s->time_ns, tags.f, tags.count);
-    }
+    if ((at_once || !s->summary_only) && metric_raw_wanted(t, s->metric))
+        tell_raw(t, p, s);
     if (!telemetry_wants_metric(t, s->metric) || hand_over(t, p, s))
         return;
     if (at_once || (t->verbosity >= def->per_op && !s->summary_only))
-        emit(t, p, &w, value_of(s->value, def->flags), s->time_ns, false);
+        tell_single(t, p, s);
     else if (def->flags & METRIC_KEYED)
         aggregate_keyed(t, p, s);
     else

@@ -233,11 +233,9 @@ void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, ui
 {
     bool wanted;
 
-    if (!s->p || s->ciphertext)
+    if (!payloads_keeps(s))
         return;
-    wanted = s->everything || s->p->pl->cfg->payload.enable;
-    if (!wanted && !s->flows) /* if it was wanted before, it may be again: then this is a gap */
-        return;
+    wanted = s->everything || s->p->pl->cfg->payload.enable; /* if it was before, it may be again: then this is a gap */
     keep(s, dir, wanted ? data : NULL, len, time_ns, wanted);
 }
 

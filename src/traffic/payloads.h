@@ -23,6 +23,11 @@ struct payloads {
 
 /* Traffic of this configuration will be kept: there is an index, or a connection, from now on. */
 void payloads_prepare(struct payloads *all, struct pipeline *pl);
+/* Whether what passes on a stream is kept, or was. */
+static inline bool payloads_keeps(const struct stream *s)
+{
+    return s->p && !s->ciphertext && (s->flows || s->everything || s->p->pl->cfg->payload.enable);
+}
 /* Bytes of a stream whose process is set, in order and once each; data NULL: they were not captured. */
 void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
 /* Its protocol was recognised: s->protocol. */

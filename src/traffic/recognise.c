@@ -394,6 +394,12 @@ void recognise_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, u
 {
     if (!len)
         return;
+    if (recognise_is_done(s) && !held(s)) {
+        if (payloads_keeps(s))
+            payloads_pass(s, dir, data, len, time_ns);
+        feed(s, dir, data, len, time_ns);
+        return;
+    }
     if (held(s) && (!data || dir != s->start->held.dir))
         recognise_release(s);
     if (data && (begins || held(s)) && recognise_may_become_tls(s) && hold(s, dir, data, len, time_ns))

@@ -8,10 +8,15 @@
 #ifndef SCOPE_TRAFFIC_RECOGNISE_H
 #define SCOPE_TRAFFIC_RECOGNISE_H
 
-#include "traffic/protocol.h"
+#include "traffic/feed.h"
 
 /* Nobody knows yet: a stream begins so. Its decoder is its struct detect, NULL before the first bytes. */
 extern const struct protocol protocol_undecided;
+/* Whether a decoder has the bytes: then they aren't looked at for anything else. */
+static inline bool recognise_is_done(const struct stream *s)
+{
+    return s->speaks != &protocol_undecided && s->speaks != &protocol_nothing;
+}
 
 /* Compiles what the configuration says about protocols; sets what it wants of them. */
 void recognise_prepare(struct pipeline *pl);

@@ -84,6 +84,8 @@ static enum fd_want want_of(const struct proc *p, const struct stream *s)
 {
     if (!s->ciphertext && (s->everything || p->pl->mode & SEG_M_PAYLOADS))
         return FDW_CAPTURE;
+    if (recognise_is_done(s))
+        return FDW_CAPTURE;
     if (recognise_needs_more(s, p->pl))
         return FDW_UNDECIDED;
     return s->speaks == &protocol_nothing ? FDW_NONE : FDW_CAPTURE;
@@ -217,7 +219,9 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         tell_done(p, s, t);
     } else {
         tell_skip(p, fd, d, s);
-        fds_decide(p, fd, d);
+        /* Of a socket that isn't a standard stream nobody else wants anything: mostly it is as it was. */
+        if (d->flags & DF_STREAM || d->file->kind != FDK_SOCKET || stream_want(p, d) != d->want)
+            fds_decide(p, fd, d);
     }
 }
 

@@ -11,6 +11,9 @@
  *
  * The thread waits CRASH_SEEN_MS for CRASH_SEEN, and then CRASH_WAIT_MS for CRASH_DONE; then it dies, whatever the
  * collector does. If no place is free it dies at once. Both sides check what they read: the program can write here.
+ * Other threads, which nobody has stopped yet, may crash, too, and take a place each; the first to be let go ends the
+ * process. In a sandbox (seccomp(2)) no call can be made: nobody is woken (the collector stays awake there:
+ * segment_header.wakes), the times may be rough, and pid and tid missing.
  */
 #ifndef SCOPE_WIRE_CRASH_H
 #define SCOPE_WIRE_CRASH_H
@@ -31,7 +34,7 @@ enum crash_kind {
 struct seg_crash {
     uint32_t state;       /* enum crash_state */
     uint32_t kind;        /* enum crash_kind */
-    uint32_t pid, tid;    /* as the process sees them */
+    uint32_t pid, tid;    /* as the process sees them; 0: it could not ask, in a sandbox */
     int32_t signo, code, err; /* siginfo_t */
     int32_t status;       /* CRASH_EXIT: exit status */
     int32_t sender;       /* si_pid, si_uid where code says that somebody has sent it */

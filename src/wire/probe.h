@@ -61,11 +61,26 @@ struct probe {
     uint64_t *mail;                 /* join_load.mail; NULL: the loader has brought us, or an injector */
     char plans[4096];               /* SCOPE_PLANS */
 };
+/* struct sigaction, as the kernel has it. */
+struct probe_action {
+    uint64_t handler, flags, restorer, mask;
+};
+
+/* Fatal signals, with SEG_M_CRASH (probe/crash.h): where what an injector sets, or puts back, is. */
+struct probe_crash {
+    bool *on;                       /* our handlers are, or may be, there */
+    bool *own_stack;                /* threads get no alternate stacks of ours */
+    uint64_t *onstack;              /* 1 << (signal - 1): the handler has SA_ONSTACK, of which the kernel isn't told */
+    struct probe_action *ours;
+    struct probe_action *dfl, *once;/* by signal up to 31: what the program has set, where `ours` or once_handler is */
+    uint64_t once_handler;
+};
+
 /*
  * Where in the probe's image these are, once it is relocated. The 4 bytes before the image's entry point (e_entry) are
  * the distance from the entry point to this struct: the probe has no symbols.
  */
-#define PROBE_INFO_MAGIC UINT64_C(0x356f666e49706353) /* "ScpInfo5" */
+#define PROBE_INFO_MAGIC UINT64_C(0x366f666e49706353) /* "ScpInfo6" */
 struct probe_info {
     uint64_t magic;
     uint32_t probe_size, process_size; /* of the structs: a probe of another build may have others */
@@ -77,6 +92,7 @@ struct probe_info {
     uint64_t stacks_size;           /* of all of them: fresh memory that a fork wipes */
     void *function_shards;          /* calls of hooked functions that are under way: the sum of every 8th uint64_t */
     uint64_t function_shards_size;
+    struct probe_crash *crash;
     uint64_t mapped;                /* bytes mapped for the image by who brought it in from outside; 0: a loader did */
 };
 

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import time
 
-from scopetest import TESTS, Skip, add_test, check, equal, test
+import attaching
+from scopetest import TESTS, Session, Skip, add_test, check, equal, test
 from segment import Crashes, numbers, wait_segment
 
 VARIANTS = ["glibc-O0", "glibc-O2", "musl", "static", "musl-static-pie"]
@@ -116,23 +117,37 @@ def segment_of(process, old=None):
         raise Skip("/proc/PID/map_files needs root") from e
 
 
-@contextlib.contextmanager
-def told_by(ctx, argv, env=None, after=b"x", count=1):
-    """Runs a program that says "ready" and waits for a byte; its collector stands still from then on. The process, its
-    segment's crashes, and those that are told."""
-    process = subprocess.Popen(ctx.scope_argv(argv), cwd=ctx.dir, env=ctx.env(**ON, **(env or {})), stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+def begin(ctx, argv, env):
+    process = subprocess.Popen(list(map(str, argv)), cwd=ctx.dir, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, start_new_session=True)
     ctx.started.append(process)
     equal(process.stdout.readline(), b"ready\n", "first line")
+    return process
+
+
+@contextlib.contextmanager
+def told_by(ctx, argv, count=1, env=None):
+    """Runs a program that says "ready" and waits for a byte; its collector stands still from then on. The process, those of
+    its crashes that are told (fewer, if it did not wait for us), and when the first can have been told."""
+    before = set(ctx.sessions())
+    process = begin(ctx, ctx.scope_argv(argv), ctx.env(**ON, **(env or {})))
+    session = Session(ctx, (set(ctx.sessions()) - before).pop())
     crashes = Crashes(segment_of(process))
-    collector = ctx.wait_for(ctx.session().collector_pid, "the collector runs")
+    collector = ctx.wait_for(session.collector_pid, "the collector runs")
     os.kill(collector, signal.SIGSTOP)
     try:
-        process.stdin.write(after)
+        began = time.monotonic()
+        process.stdin.write(b"x")
         process.stdin.flush()
-        yield process, crashes, ctx.wait_for(lambda: crashes.told() if len(crashes.told()) >= count else None, "the crash is told")
+        ctx.wait_for(lambda: len(crashes.told()) >= count or process.poll() is not None, "the crash is told")
+        yield process, crashes.told(), began
     finally:
         os.kill(collector, signal.SIGCONT)
+
+
+def in_time(attempt):
+    """On a busy machine the program may have given up waiting before we come to answer: then once more."""
+    check(any(attempt() for _ in range(10)), "never was anybody in time to answer")
 
 
 def ended(ctx, process):
@@ -142,9 +157,12 @@ def ended(ctx, process):
 
 
 def tell(ctx, words, sig, variant="glibc-O2", **want):
-    with told_by(ctx, [program(ctx, "fatal", variant), "waits", *words.split()]) as (process, crashes, places):
+    """False: too late."""
+    with told_by(ctx, [program(ctx, "fatal", variant), "waits", *words.split()]) as (process, places, began):
+        check(places, "nothing is told")
         place = places[0]
         place.answer(numbers()["CRASH_SEEN"])
+        late = time.monotonic() - began > SEEN_S * 0.9
         equal((place.kind, place.signo), (numbers()["CRASH_SIGNAL"], sig), "kind and signal")
         if "fork" in words:
             check(place.pid not in (0, process.pid), f"pid {place.pid} is not the child's")
@@ -156,15 +174,17 @@ def tell(ctx, words, sig, variant="glibc-O2", **want):
             equal(place.tid, place.pid, "tid")
         for name, value in want.items():
             equal(getattr(place, name), value, name)
-        with open(f"/proc/{place.pid or process.pid}/mem", "rb") as mem: # struct ucontext: uc_flags, uc_link, uc_stack
-            mem.seek(place.context)
-            check(len(mem.read(968)) == 968, "no context there")
-        time.sleep(SEEN_S + 0.3)
-        check(process.poll() is None, "it did not wait for what it was promised")
+        if not late:
+            with open(f"/proc/{place.pid or process.pid}/mem", "rb") as mem:  # struct ucontext
+                mem.seek(place.context)
+                check(len(mem.read(968)) == 968, "no context there")
+            time.sleep(SEEN_S + 0.3)
+            check(process.poll() is None, "it did not wait for what it was promised")
         place.answer(numbers()["CRASH_DONE"])
         code = ended(ctx, process)
     if "fork" not in words:
         equal(code, -sig, "how it ended")
+    return not late
 
 
 for _name, _words, _sig, _want in (
@@ -184,44 +204,85 @@ for _name, _words, _sig, _want in (
 ):
     for _variant in ["glibc-O2"] if _name not in ("null", "abort", "overflow-in-thread") else ["glibc-O2", "musl", "static", "musl-static-pie"]:
         add_test("behaviour", f"crash/told/{_name}/{_variant}",
-                 lambda ctx, w=_words, s=_sig, v=_variant, k=_want: tell(ctx, w, s, v, **k))
+                 lambda ctx, w=_words, s=_sig, v=_variant, k=_want: in_time(lambda: tell(ctx, w, s, v, **k)))
 
 
 @test("crash/told/two")
 def two(ctx):
     """Two threads at once: each is told; the program dies when the first is let go."""
-    with told_by(ctx, [program(ctx, "fatal", "glibc-O2"), "waits", "fault", "two", "11"], count=2) as (process, _, places):
-        equal(len({p.tid for p in places}), 2, "threads")
-        for p in places:
-            p.answer(numbers()["CRASH_SEEN"])
-        time.sleep(0.1)
-        check(process.poll() is None, "it did not wait")
-        places[1].answer(numbers()["CRASH_DONE"])
-        equal(ended(ctx, process), -11, "how it ended")
+    def attempt():
+        with told_by(ctx, [program(ctx, "fatal", "glibc-O2"), "waits", "fault", "two", "11"], 2) as (process, places, began):
+            for p in places:
+                p.answer(numbers()["CRASH_SEEN"])
+            late = time.monotonic() - began > SEEN_S * 0.9
+            if not late:
+                equal(len({p.tid for p in places}), 2, "threads")
+                time.sleep(SEEN_S)
+                check(process.poll() is None, "it did not wait")
+            places[-1].answer(numbers()["CRASH_DONE"])
+            equal(ended(ctx, process), -11, "how it ended")
+        return not late
+
+    in_time(attempt)
 
 
 def go_exit(ctx, variant, what, env, kind, sig, status):
     """A Go program that panics waits with its exit; one that aborts tells of a signal."""
-    argv = ["/bin/sh", "-c", 'echo ready; read x; exec "$0" "$1"', ctx.go_build("crash", variant), what]
-    process = subprocess.Popen(ctx.scope_argv(argv), cwd=ctx.dir, env=ctx.env(**ON, **env), stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    ctx.started.append(process)
-    equal(process.stdout.readline(), b"ready\n", "first line")
-    collector = ctx.wait_for(ctx.session().collector_pid, "the collector runs")
-    old = segment_of(process)
-    process.stdin.write(b"x\n")
-    process.stdin.flush()
-    crashes = Crashes(segment_of(process, old))
-    os.kill(collector, signal.SIGSTOP)
-    try:
-        place = ctx.wait_for(lambda: crashes.all(), "the crash is told")[0]
+    with told_by(ctx, [ctx.go_build("crash", variant), what, "wait"], env=env) as (process, places, _):
+        check(places, "nothing is told")
+        place = places[0]
         equal((place.kind, place.signo, place.status, place.pid), (numbers()[kind], sig, status, process.pid), "what is told")
         equal(place.context != 0, kind == "CRASH_SIGNAL", "a context")
         place.answer(numbers()["CRASH_DONE"])
-        code = ended(ctx, process)
+        equal(ended(ctx, process), -sig if sig else status, "how it ended")
+
+
+# --- attached to, and left ---
+
+def caught(process):
+    return int(attaching.status(process.pid, "SigCgt"), 16)
+
+
+@test("crash/attached")
+def attached(ctx):
+    """A process that runs already tells, too, and no more once it was left."""
+    p = program(ctx, "fatal", "glibc-O2")
+    process = begin(ctx, [p, "waits", "fault", "thread", "11"], ctx.env())
+    before = caught(process)
+    session = attaching.attach(ctx, process.pid, env=ctx.env(**ON)).session
+    equal(caught(process) - before, sum(1 << (s - 1) for s in SIGNALS), "handlers that were added")
+    attaching.detach(ctx, process.pid)
+    equal(caught(process), before, "handlers that are left")
+    session = attaching.attach(ctx, process.pid, env=ctx.env(**ON)).session
+    crashes = Crashes(segment_of(process))
+    collector = ctx.wait_for(session.collector_pid, "the collector runs")
+    os.kill(collector, signal.SIGSTOP)
+    try:
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        place = ctx.wait_for(crashes.told, "the crash is told")[0]
+        equal((place.signo, place.addr, place.pid), (11, 16, process.pid), "what is told")
+        place.answer(numbers()["CRASH_DONE"])
+        equal(ended(ctx, process), -11, "how it ended")
     finally:
         os.kill(collector, signal.SIGCONT)
-    equal(code, -sig if sig else status, "how it ended")
+
+
+def left(ctx, variant, how):
+    """Detached from, a process has the handlers that it believes it has; but for the stack of a thread that has got one."""
+    p = program(ctx, "fatal", variant)
+    bare = begin(ctx, [p, "keeps"], ctx.env()).communicate(b"x", timeout=ctx.left())[0]
+    process = begin(ctx, ctx.scope_argv([p, "keeps"]) if how == "run" else [p, "keeps"], ctx.env(**(ON if how == "run" else {})))
+    if how == "attach":
+        attaching.attach(ctx, process.pid, env=ctx.env(**ON))
+    ctx.run([ctx.scope, "detach", process.pid], check_code=0)
+    seen = process.communicate(b"x", timeout=ctx.left())[0]
+    equal(seen.replace(b"stack FOREIGN", b"stack none") if how == "run" else seen, bare, "what it sees")
+
+
+for _variant in ("glibc-O2", "musl", "static"):
+    for _how in ("run", "attach"):
+        add_test("behaviour", f"crash/left/{_how}/{_variant}", lambda ctx, v=_variant, h=_how: left(ctx, v, h))
 
 
 # --- nobody answers ---
@@ -229,7 +290,7 @@ def go_exit(ctx, variant, what, env, kind, sig, status):
 @test("crash/collector-suspended")
 def suspended(ctx):
     """The program waits for a collector that stands still for as long as it may, and dies."""
-    with told_by(ctx, [program(ctx, "fatal", "glibc-O2"), "waits", "fault", "main", "11"]) as (process, _, _places):
+    with told_by(ctx, [program(ctx, "fatal", "glibc-O2"), "waits", "fault", "main", "11"]) as (process, _, _began):
         began = time.monotonic()
         equal(ended(ctx, process), -11, "how it ended")
         check(time.monotonic() - began < SEEN_S + 15, f"it took {time.monotonic() - began:.1f} s to die")

@@ -4,6 +4,7 @@
  * go on to die: so the kernel writes its own core of the same process at the same moment.
  *
  *     core FILE MAX PROGRAM [ARGUMENTS]     MAX: bytes that are written at most, 0: no bound
+ *     core FILE MAX -k PROGRAM [ARGUMENTS]  kills it then: the kernel writes nothing
  *     core FILE MAX -p PID                  of a process that runs and goes on
  *
  * Prints what core_write() has said: "error size written unreadable cut threads milliseconds"
@@ -155,12 +156,15 @@ static void stop_all(pid_t pid)
 
 int main(int argc, char **argv)
 {
-    uint64_t max = argc > 4 - 1 ? strtoull(argv[2], NULL, 10) : 0;
-    int status;
+    uint64_t max = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
+    char **program = argv + 3;
+    int status, dies;
     pid_t pid;
 
     if (argc < 4)
         return 2;
+    dies = strcmp(*program, "-k") == 0;
+    program += dies;
     if (strcmp(argv[3], "-p") == 0) {
         pid = atoi(argv[4]);
         stop_all(pid);
@@ -173,7 +177,7 @@ int main(int argc, char **argv)
 
         ptrace(PTRACE_TRACEME, 0, 0, 0);
         setrlimit(RLIMIT_CORE, &all);
-        execv(argv[3], argv + 3);
+        execv(*program, program);
         _exit(127);
     }
     while (waitpid(pid, &status, 0) == pid && WIFSTOPPED(status)) {
@@ -183,6 +187,10 @@ int main(int argc, char **argv)
             threads[count++] = pid;
             stop_all(pid);
             write_it(pid, pid, argv[1], max);
+            if (dies) {
+                kill(pid, SIGKILL);
+                return 0;
+            }
             while (count-- > 0) /* the first one last: it is the end of the others */
                 ptrace(PTRACE_DETACH, threads[count], 0, threads[count] == pid ? (void *)(long)signal : NULL);
             waitpid(pid, &status, 0);

@@ -57,7 +57,8 @@ int main(int argc, char **argv)
     char *p, *big = NULL;
     pthread_t id;
     /* The kernel, for its own core, has all of it. */
-    size_t shared = argc > 1 ? SPARSE : 16 << 20;
+    size_t shared = argc > 1 && strcmp(argv[1], "sparse") == 0 ? SPARSE : 16 << 20;
+    size_t sparse = argc > 1 && strcmp(argv[1], "small") == 0 ? 16 << 20 : SPARSE;
     int fd;
 
     if (argc > 2) {
@@ -74,9 +75,9 @@ int main(int argc, char **argv)
         return 0;
     }
     /* never touched but for one page in the middle, and one that is zero */
-    p = map(SPARSE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
-    p[SPARSE / 2] = 'm';
-    p[SPARSE / 4] = 0;
+    p = map(sparse, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+    p[sparse / 2] = 'm';
+    p[sparse / 4] = 0;
     p = map(64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
     memset(p, 'n', 64 * PAGE);
     mprotect(p + 8 * PAGE, 8 * PAGE, PROT_NONE);

@@ -5,8 +5,10 @@ core.c runs a program under ptrace(2), writes a core by src/crash/core.h when a 
 die of it.
 """
 
+import errno
 import os
 import re
+import resource
 import subprocess
 from pathlib import Path
 
@@ -128,3 +130,103 @@ def core_filter(ctx):
         for path in (ours, kernel):
             path.unlink()
     check(sizes[0] < sizes[0x10] < sizes[0x33] < sizes[0x7F], "the mask changes little", sizes)
+
+
+def only(ctx, argv, most=0, before=(), name="only"):
+    """The same without the kernel's: what the tool says, our core."""
+    ours = ctx.dir / name
+    return Written(ctx.run([*before, tool(ctx), ours, most, "-k", *argv], check_code=0).out), ours
+
+
+def backtraces(ctx, program, core):
+    """Whether gdb finds all functions of all threads."""
+    text = gdb(ctx, program, core, "thread apply all bt")
+    check(re.search(r"\n#0 .*fall ", text) and text.count("wait_here") == 4, f"{core}: gdb doesn't find its way", text)
+
+
+@test("core_sparse", timeout=120)
+def core_sparse(ctx):
+    """Ranges of 3 GiB that were hardly touched, private ones and a memfd, take a few pages, and the program no more."""
+    program = ctx.compile("cli/crashes.c", "glibc-O2", flags=["-g"])
+    said, ours = only(ctx, [program, "sparse"])
+    core = elfcore.Core(ours)
+    equal((said.error, said.cut), (0, 0), "error, cut")
+    check(core.size > 6 << 30 and core.blocks < 8 << 20 and said.written < 8 << 20,
+          f"{core.size} bytes, {core.blocks} on the disk, {said.written} written")
+    large = [x for x in core.loads if x[3] == 3 << 30]
+    equal(len(large), 2, "mappings of 3 GiB")
+    found = {core.at(x[2] + at, 1) for x in large for at in (3 << 29, 3 << 20)}
+    check({b"m", b"p"} <= found, "what was written is not there", found)
+    # A page of the memfd that the process itself has not touched.
+    check(any(core.at(x[2] + (1 << 20), 5) == b"memfd" for x in large), "what only the file has is not there")
+
+
+@test("core_bounded", timeout=120)
+def core_bounded(ctx):
+    """A core that may not become larger, or has no room, is cut: what is in it can be read, stacks above all."""
+    program = ctx.compile("cli/crashes.c", "glibc-O2", flags=["-g"])
+    whole, ours = only(ctx, [program, "small"], name="whole")
+    backtraces(ctx, program, ours)
+    said, ours = only(ctx, [program, "small"], most=whole.written - 150_000, name="cut")
+    equal(said.error, -errno.EFBIG, "error with a bound")
+    check(0 < said.written <= whole.written - 150_000 and said.cut > 0, "written, cut", vars(said))
+    backtraces(ctx, program, ours)
+    core = elfcore.Core(ours)
+    check(all(x[2] + x[3] <= core.size for x in core.loads), "headers promise more than there is")
+    said, ours = only(ctx, [program, "small"], most=1000, name="nothing")
+    equal((said.error, said.size, ours.stat().st_size), (-errno.EFBIG, 0, 0), "error, sizes with a bound that is too low")
+    # The same by a limit on files, and on a disk that becomes full.
+    blocks = (whole.written - 100_000) // 512
+    said, ours = only(ctx, [program, "small"], before=["sh", "-c", f'ulimit -f {blocks} && exec "$@"', "sh"], name="limit")
+    equal(said.error, -errno.EFBIG, "error with a limit on files")
+    disk, kept = ctx.fresh("disk"), ctx.dir / "kept"
+    script = (f"mount -t tmpfs -o size={(whole.written - 100_000) // 4096 * 4096} none {disk} && "
+              f'"$@" && cp --sparse=always {disk}/core {kept}')
+    result = ctx.run(["unshare", "--mount", "sh", "-c", script, "sh", tool(ctx), disk / "core", "0", "-k", program, "small"],
+                     check_code=0)
+    said = Written(result.out)
+    equal(said.error, -errno.ENOSPC, "error on a full disk")
+    check(said.cut > 0, "nothing is missing on a full disk", vars(said))
+    backtraces(ctx, program, kept)
+
+
+@test("core_go", timeout=240)
+def core_go(ctx):
+    """A Go program that runs: all of its threads, and large ranges that are only reserved."""
+    program = ctx.go_build("standing", "static")
+    process = ctx.start([program], stdout=subprocess.PIPE)
+    equal(process.stdout.readline(), b"ready\n", "what it says")
+    ours = ctx.dir / "ours"
+    said = Written(ctx.run([tool(ctx), ours, "0", "-p", process.pid], check_code=0).out)
+    core = elfcore.Core(ours)
+    equal((said.error, said.cut, said.threads), (0, 0, len(core.threads())), "error, cut, threads")
+    check(said.threads >= 3 and core.blocks < 64 << 20, f"{said.threads} threads, {core.blocks} bytes")
+    text = gdb(ctx, program, ours, "thread apply all bt 4")
+    equal(len(re.findall(r"\nThread \d+ \(", text)), said.threads, "threads that gdb shows")
+    check("main.stands" in text or "main.inner" in text, "gdb doesn't find the function", text)
+    text = ctx.run([ctx.tool("eu-stack"), f"--core={ours}", f"--executable={program}"]).out.decode()
+    equal(text.count("TID "), said.threads, "threads that eu-stack shows")
+    check(process.poll() is None, "it hasn't gone on")
+
+
+@test("core_observed", timeout=120)
+def core_observed(ctx):
+    """The core of a program that crashes in a session: the registers of the signal, vector registers too, not those of the
+    handler that told it."""
+    source = b"""int main(void)
+    {
+        double v[4] = {47.11, 1, 2, 3};
+        __asm__ volatile("movsd %0, %%xmm7; fldl %1; movl $4711, 0x18" : : "m"(v[0]), "m"(v[2]));
+        return 0;
+    }"""
+    program = ctx.dir / "falls"
+    ctx.run(["gcc", "-O1", "-g", "-x", "c", "-o", program, "-"], stdin=source, check_code=0)
+    with elfcore.pattern(str(ctx.dir / "kernel")):
+        result = ctx.scoped([program], ["--coredump"], preexec=lambda: resource.setrlimit(resource.RLIMIT_CORE, (-1, -1)))
+    equal(result.code, -11, "the program's end")
+    result.session.wait_end()
+    ours, = Path(result.session.dir).glob("crash/*/core")
+    asked = ["p $xmm7.v2_double[0]", "p $st0", "p $rip", "p $rsp", "p $_siginfo._sifields._sigfault.si_addr", "bt"]
+    got, want = (gdb(ctx, program, core, *asked) for core in (ours, ctx.dir / "kernel"))
+    check("= 47.1" in want, "gdb doesn't find the register in the kernel's", want)
+    equal(by_thread(got), by_thread(want), "what gdb says")

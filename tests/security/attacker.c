@@ -9,6 +9,7 @@
  *   p  padding, as fast as it is read                        d  the head is far ahead, and goes back
  *   f  small records, as fast as they are read               c  forks that return with another child than the one that spoke
  *   k  forks of a process with many descriptors              n  an open of NAME, which was never made
+ *   z  says that threads die, of all kinds of processes, as fast as it is believed
  *
  * Prints "joined N" when all have handed over theirs, N of which were taken as far as the sender can tell.
  */
@@ -215,6 +216,26 @@ static void dear_forks(const struct attack *a)
              usleep(NAP_US) == 0;
 }
 
+static void crashes(const struct attack *a)
+{
+    const uint32_t pids[] = {1, (uint32_t)getppid(), (uint32_t)getpid(), 0, 0x80000001, UINT32_MAX, 2, (uint32_t)getpid() + 1};
+
+    for (uint32_t n = 0; now_ms() < a->until; n++) {
+        struct seg_crash *at = &a->h->crash[n % SEG_CRASHES];
+
+        if (__atomic_load_n(&at->state, __ATOMIC_ACQUIRE) != CRASH_TOLD) {
+            at->kind = n % 7 ? CRASH_SIGNAL : n % 5;
+            at->pid = pids[n % 8];
+            at->tid = n % 3 ? at->pid : pids[n / 8 % 8];
+            at->signo = n % 11 ? SIGSEGV : (int32_t)n - 100;
+            at->addr = at->context = (uint64_t)n * 0x10001000;
+            __atomic_store_n(&at->state, n % 13 ? CRASH_TOLD : n % 17, __ATOMIC_RELEASE);
+        }
+        if (n % 4096 == 0)
+            usleep(NAP_US);
+    }
+}
+
 static void attack(struct attack *a, char how, const char *name)
 {
     switch (how) {
@@ -223,6 +244,7 @@ static void attack(struct attack *a, char how, const char *name)
     case 'f': fills(a); break;
     case 'c': forks(a); break;
     case 'k': dear_forks(a); break;
+    case 'z': crashes(a); break;
     case 'n': call(a, REC_CALL, OP_openat, 3, (uint64_t)AT_FDCWD, name, 0); break;
     default: break;
     }

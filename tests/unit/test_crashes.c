@@ -141,12 +141,18 @@ static int teardown_crashes(void **state)
     return system(command);
 }
 
+static void one_turn(void)
+{
+    segments_drain(&c, true); /* maps them, if somebody says something */
+    crashes_turn(c.crashes);
+}
+
 /* As many as it takes from when a thread says so until everything is told. */
 static void turns(void)
 {
     for (int i = 0; i < 5; i++) {
         run();
-        crashes_turn(c.crashes);
+        one_turn();
         run();
     }
 }
@@ -173,6 +179,17 @@ static void child_end(pid_t pid)
 {
     kill(pid, SIGKILL);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* A process that has the segment in its memory. */
+static pid_t child_with(struct writer *w)
+{
+    pid_t pid;
+
+    *w = prog(NOBODY);
+    pid = child_new();
+    w->h->pid = w->owner = w->pid = (uint32_t)pid;
+    return pid;
 }
 
 /* What a thread writes; `pid` is its process's only one. */
@@ -206,8 +223,8 @@ static unsigned dirs(void)
 /* It is answered at once, let go when it has been looked at, and told behind what was recorded before, its end last. */
 static void test_crash(void **state)
 {
-    pid_t pid = child_new();
-    struct writer w = prog((uint32_t)pid);
+    struct writer w;
+    pid_t pid = child_with(&w);
     struct seg_crash *at = say(&w, 2, pid);
     struct proc *p;
     char path[96];
@@ -219,7 +236,7 @@ static void test_crash(void **state)
     assert_non_null(p);
     at->state = CRASH_TOLD;
     put_open(&w, 3, 1, "/last", 0);
-    crashes_turn(c.crashes);
+    one_turn();
     assert_int_equal(at->state, CRASH_SEEN);
     assert_int_equal(fake.begun, 1);
     assert_int_equal(fake.cause.pid, pid);
@@ -232,10 +249,10 @@ static void test_crash(void **state)
     snprintf(path, sizeof(path), "%s/crash/%d-1", dir, (int)pid);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode, S_IFDIR | 0700);
-    crashes_turn(c.crashes);
+    one_turn();
     assert_int_equal(at->state, CRASH_SEEN);
     fake.step = CRASH_LET_GO;
-    crashes_turn(c.crashes);
+    one_turn();
     assert_int_equal(at->state, CRASH_DONE);
     child_end(pid);
     proc_died(p);
@@ -262,11 +279,36 @@ static void test_crash(void **state)
     writer_free(&w);
 }
 
+/* A program that gives up by itself: where it was is not the library's function that ends it. */
+static void test_abort(void **state)
+{
+    struct writer w;
+    pid_t pid = child_with(&w);
+    struct seg_crash *at;
+
+    (void)state;
+    fake.step = CRASH_OVER;
+    fake.sum.top[1] = fake.sum.top[0];
+    strcpy(fake.sum.top[0].function, "abort");
+    strcpy(fake.sum.top[0].module, "libc.so.6");
+    attach(&w);
+    at = say(&w, 0, pid);
+    at->signo = SIGABRT;
+    at->code = SI_TKILL;
+    at->sender = pid;
+    turns();
+    expect("proc.crash", "signal=SIGABRT signo=6 code=SI_TKILL");
+    expect("proc.crash", "at=boom+0x1f at prog.c:12 in prog frames=abort+0x1f at prog.c:12 in libc.so.6,boom");
+    child_end(pid);
+    writer_free(&w);
+}
+
 /* Who isn't there, isn't its own, or makes no sense is let go, and nothing is looked at. */
 static void test_forged(void **state)
 {
-    pid_t pid = child_new(), other = child_new();
-    struct writer w = prog((uint32_t)pid);
+    struct writer w;
+    pid_t other = child_new(), pid = child_with(&w);
+    struct writer left = prog((uint32_t)other); /* whoever had this number once: it isn't in this one's memory */
     struct seg_crash *at[5];
 
     (void)state;
@@ -278,17 +320,22 @@ static void test_forged(void **state)
     at[2]->tid = (uint32_t)other;
     at[3]->signo = 12345;
     at[4]->kind = 77;
-    crashes_turn(c.crashes);
+    one_turn();
     for (unsigned i = 0; i < 5; i++)
         assert_true(is_let_go(at[i]));
     at[0] = say(&w, 0, (pid_t)0xffffffff);
     at[1] = say(&w, 1, 0);
-    crashes_turn(c.crashes);
+    one_turn();
     assert_true(is_let_go(at[0]) && is_let_go(at[1]));
+    attach(&left);
+    at[0] = say(&left, 0, other);
+    one_turn();
+    assert_true(is_let_go(at[0]));
     assert_int_equal(fake.begun, 0);
     turns();
     expect_not("proc.crash", NULL);
     assert_int_equal(dirs(), 0);
+    writer_free(&left);
     child_end(pid);
     child_end(other);
     writer_free(&w);
@@ -297,8 +344,8 @@ static void test_forged(void **state)
 /* Saying so over and over costs no more than the budget allows. */
 static void test_storm(void **state)
 {
-    pid_t pid = child_new();
-    struct writer w = prog((uint32_t)pid);
+    struct writer w;
+    pid_t pid = child_with(&w);
     uint64_t before = clock_now_mono();
 
     (void)state;
@@ -307,7 +354,7 @@ static void test_storm(void **state)
     for (unsigned i = 0; i < 100; i++) {
         for (unsigned k = 0; k < SEG_CRASHES; k++)
             say(&w, k, pid);
-        crashes_turn(c.crashes);
+        one_turn();
         for (unsigned k = 0; k < SEG_CRASHES; k++)
             assert_int_not_equal(w.h->crash[k].state, CRASH_TOLD);
         run();
@@ -326,12 +373,11 @@ static void test_many(void **state)
 
     (void)state;
     for (unsigned i = 0; i < 2 * CRASH_WORKERS; i++) {
-        pid[i] = child_new();
-        w[i] = prog((uint32_t)pid[i]);
+        pid[i] = child_with(&w[i]);
         attach(&w[i]);
         say(&w[i], 0, pid[i]);
     }
-    crashes_turn(c.crashes);
+    one_turn();
     assert_int_equal(fake.begun, CRASH_WORKERS);
     for (unsigned i = 0; i < 2 * CRASH_WORKERS; i++)
         assert_int_equal(w[i].h->crash[0].state, CRASH_SEEN); /* they know that they are to wait */
@@ -349,8 +395,8 @@ static void test_many(void **state)
 /* A Go program that exits: only if it panics something is told. */
 static void test_exit(void **state)
 {
-    pid_t pid = child_new();
-    struct writer w = prog((uint32_t)pid);
+    struct writer w;
+    pid_t pid = child_with(&w);
     struct seg_crash *at = &w.h->crash[0];
 
     (void)state;
@@ -406,8 +452,8 @@ static void test_untold(void **state)
 /* A place is another one's when its thread is gone. */
 static void test_place_again(void **state)
 {
-    pid_t pid = child_new();
-    struct writer w = prog((uint32_t)pid);
+    struct writer w;
+    pid_t pid = child_with(&w);
     struct seg_crash *at;
 
     (void)state;
@@ -421,7 +467,7 @@ static void test_place_again(void **state)
     assert_int_equal(at->state, CRASH_DONE); /* it is there */
     child_end(pid);
     usleep(150000);
-    crashes_turn(c.crashes);
+    one_turn();
     assert_int_equal(at->state, CRASH_FREE);
     writer_free(&w);
 }
@@ -429,8 +475,8 @@ static void test_place_again(void **state)
 /* Nobody wants it: nothing is answered. */
 static void test_off(void **state)
 {
-    pid_t pid = child_new();
-    struct writer w = prog((uint32_t)pid);
+    struct writer w;
+    pid_t pid = child_with(&w);
 
     (void)state;
     config_set(options.config, "libscope.snapshot.backtrace", "false", "test", NULL, NULL);
@@ -451,12 +497,11 @@ static void test_end(void **state)
 
     (void)state;
     for (unsigned i = 0; i <= CRASH_WORKERS; i++) {
-        pid[i] = child_new();
-        w[i] = prog((uint32_t)pid[i]);
+        pid[i] = child_with(&w[i]);
         attach(&w[i]);
         say(&w[i], 0, pid[i]);
     }
-    crashes_turn(c.crashes);
+    one_turn();
     fake.busy = CRASH_WORKERS;
     fake.step = CRASH_OVER;
     crashes_finish(c.crashes);
@@ -475,7 +520,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_crashes, teardown_crashes)
     const struct CMUnitTest tests[] = {
-        TEST(test_crash), TEST(test_forged), TEST(test_storm), TEST(test_many), TEST(test_exit),
+        TEST(test_crash), TEST(test_abort), TEST(test_forged), TEST(test_storm), TEST(test_many), TEST(test_exit),
         TEST(test_untold), TEST(test_place_again), TEST(test_off), TEST(test_end),
     };
 

@@ -1865,6 +1865,13 @@ static void test_count_sites(void **state)
     assert_int_equal(n.partly, 0);
     assert_int_equal(n.refused[PLAN_R_PROTECTED], 3);
     assert_int_equal(n.refused[PLAN_R_RSEQ], 1);
+    plan.s[1].flags = plan.s[3].flags = PLAN_F_CRASH; /* neither patched nor missed where nobody asks */
+    plan_count_sites(&plan.h, 0, 0, PLAN_OK, &n);
+    assert_int_equal(plan_sites_patched(&n), 1);
+    assert_int_equal(plan_sites_refused(&n), 1);
+    plan_count_sites(&plan.h, 0, 1, PLAN_OK, &n);
+    assert_int_equal(plan_sites_patched(&n), 2);
+    assert_int_equal(plan_sites_refused(&n), 2);
     plan.s[0].method = plan.s[1].reason = 200; /* of no plan that we make */
     plan_count_sites(&plan.h, 0, 0, PLAN_OK, &n);
     assert_int_equal(plan_sites_patched(&n), 0);

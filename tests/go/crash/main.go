@@ -11,6 +11,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 2 { // "wait": until it is told to go on
+		fmt.Println("ready")
+		os.Stdin.Read(make([]byte, 1))
+	}
 	fmt.Println("begins")
 	switch os.Args[1] {
 	case "panic":

@@ -3,15 +3,32 @@
 
 #include <string.h>
 
-#define CONTEXT_REGS 40  /* in ucontext_t: behind flags, link and stack; struct sigcontext in asm/sigcontext.h */
+#define CONTEXT_REGS 40 /* in ucontext_t: behind flags, link and stack; struct sigcontext in asm/sigcontext.h */
 #define CONTEXT_FP (CONTEXT_REGS + 23 * 8)
 #define CONTEXT_MASK (CONTEXT_REGS + 256)
 #define FP_MAGIC1 0x46505853u
-#define FP_SW 464        /* struct _fpx_sw_bytes: magic, extended size, features, xstate size */
+#define FP_SW 464 /* struct _fpx_sw_bytes: magic, extended size, features, xstate size */
 
 enum context_reg {
-    C_R8, C_R9, C_R10, C_R11, C_R12, C_R13, C_R14, C_R15, C_RDI, C_RSI, C_RBP, C_RBX, C_RDX, C_RAX, C_RCX, C_RSP, C_RIP,
-    C_FLAGS, C_COUNT,
+    C_R8,
+    C_R9,
+    C_R10,
+    C_R11,
+    C_R12,
+    C_R13,
+    C_R14,
+    C_R15,
+    C_RDI,
+    C_RSI,
+    C_RBP,
+    C_RBX,
+    C_RDX,
+    C_RAX,
+    C_RCX,
+    C_RSP,
+    C_RIP,
+    C_FLAGS,
+    C_COUNT,
 };
 
 void machine_to_dwarf(const struct user_regs_struct *r, uint64_t ret[MACHINE_DWARF_REGS])
@@ -99,7 +116,10 @@ static size_t indirect_call_length(uint8_t modrm, uint8_t sib)
         return 0;
     if (mod == 3)
         return 2;
-    return 2 + (size_t)(rm == 4) + (mod == 1 ? 1 : mod == 2 || (mod == 0 && (rm == 5 || (rm == 4 && (sib & 7) == 5))) ? 4 : 0);
+    return 2 + (size_t)(rm == 4) +
+           (mod == 1                                                             ? 1
+            : mod == 2 || (mod == 0 && (rm == 5 || (rm == 4 && (sib & 7) == 5))) ? 4
+                                                                                 : 0);
 }
 
 bool machine_ends_with_call(const uint8_t *code, size_t size)
@@ -114,10 +134,13 @@ bool machine_ends_with_call(const uint8_t *code, size_t size)
     return false;
 }
 
-#define R(name) {#name, offsetof(struct user_regs_struct, name)}
+#define R(name) \
+    { \
+#name, offsetof(struct user_regs_struct, name) \
+    }
 const struct machine_register machine_registers[] = {
-    R(rip), R(rsp), R(rbp), R(rax), R(rbx), R(rcx), R(rdx), R(rsi), R(rdi), R(r8), R(r9), R(r10), R(r11), R(r12),
-    R(r13), R(r14), R(r15), R(eflags), R(orig_rax), R(cs), R(ss), R(fs_base), R(gs_base),
+    R(rip), R(rsp), R(rbp), R(rax), R(rbx), R(rcx),    R(rdx),      R(rsi), R(rdi), R(r8),      R(r9),      R(r10),
+    R(r11), R(r12), R(r13), R(r14), R(r15), R(eflags), R(orig_rax), R(cs),  R(ss),  R(fs_base), R(gs_base),
 };
 const size_t machine_register_count = sizeof(machine_registers) / sizeof(*machine_registers);
 const struct machine_register machine_arguments[6] = {R(rdi), R(rsi), R(rdx), R(rcx), R(r8), R(r9)};

@@ -3,14 +3,19 @@
 #ifndef SCOPE_CRASH_ARCH_MACHINE_H
 #define SCOPE_CRASH_ARCH_MACHINE_H
 
+#include <linux/audit.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/user.h>
 
+/* As ptrace(2) has them: NT_PRSTATUS, NT_FPREGSET. */
+typedef struct user_regs_struct machine_regs;
+typedef struct user_fpregs_struct machine_fpregs;
+
 /* Numbers of DWARF: System V ABI, figure 3.36. The last is the return address, here the program counter. */
 #define MACHINE_DWARF_REGS 17
-#define MACHINE_DWARF_FP 6  /* rbp */
+#define MACHINE_DWARF_FP 6 /* rbp */
 #define MACHINE_DWARF_SP 7
 #define MACHINE_DWARF_PC 16
 #define MACHINE_DWARF_GO_G 14 /* where Go's functions keep their goroutine (src/cmd/compile/abi-internal.md) */
@@ -26,8 +31,8 @@ void machine_context_to_dwarf(const uint8_t context[MACHINE_CONTEXT_SIZE], uint6
 /* How much there is behind the address of the saved vector registers, by the first 512 bytes there (fp_sw_bytes in
  * asm/sigcontext.h). */
 size_t machine_xstate_size(const uint8_t legacy[512]);
-/* Makes those bytes what ptrace(2) would have given for NT_X86_XSTATE: where the frame has its own marks, readers expect
- * which parts there are (XCR0). */
+/* Makes those bytes what ptrace(2) would have given for NT_X86_XSTATE: where the frame has its own marks, readers
+ * expect which parts there are (XCR0). */
 void machine_xstate_from_frame(uint8_t *xstate, size_t size);
 
 /* Whether that is code that ends a signal's handler: with the stack pointer at the ucontext_t. */
@@ -58,6 +63,6 @@ static inline uint64_t machine_thread_pointer(const struct user_regs_struct *reg
 {
     return regs->fs_base;
 }
-#define MACHINE_NAME "x86_64"
+#define MACHINE_AUDIT AUDIT_ARCH_X86_64 /* seccomp(2) */
 
 #endif

@@ -23,7 +23,7 @@
 #include "crash/report.h"
 #include "crash/results.h"
 #include "crash/unwind.h"
-#include "inject/yama.h"
+#include "inject/worker.h"
 
 #define MEMORY (UINT64_C(1) << 30) /* of the worker, and beyond the sizes of files for who reads these */
 #define WAIT_MS 50                 /* crash_take() */
@@ -198,7 +198,8 @@ static void write_core(struct work *w, struct look *l)
 
 static void write_files(struct work *w, const struct look *l)
 {
-    struct report r = {.look = l, .results = w->results, .wishes = &w->wishes, .summary = &w->summary, .time_ns = w->cause.time_ns};
+    struct report r = {
+        .look = l, .results = w->results, .wishes = &w->wishes, .summary = &w->summary, .time_ns = w->cause.time_ns};
     struct buf text = BUF_INIT;
     int rc = 0;
 
@@ -217,6 +218,15 @@ static void write_files(struct work *w, const struct look *l)
     buf_free(&text);
 }
 
+static void refused(struct work *w, int rc)
+{
+    char *why = NULL;
+
+    fail(w, worker_explain(rc == -EACCES ? -EPERM : rc, w->cause.pid, &why));
+    explain(w, "%s", why ? why : "");
+    free(why);
+}
+
 static void work(struct work *w)
 {
     struct look l;
@@ -230,19 +240,20 @@ static void work(struct work *w)
     }
     rc = look_prepare(&l, &w->cause, w->wishes.environment, w->timeout_ms);
     if (rc < 0) {
-        fail(w, rc);
-        explain(w, rc == -ESRCH ? "there is no such process (any more)" : "%s", strerror(-rc));
+        refused(w, rc);
         return;
     }
+    l.core = w->wishes.core;
     l.notes = w->wishes.notes;
     l.notes_size = w->wishes.notes_size;
     look_stop(&l);
-    if (l.error == -ETIMEDOUT)
+    if (l.error == -ETIMEDOUT) {
         explain(w, "not all threads could be stopped");
-    else if (l.error < 0)
-        explain(w, "%s", l.error == -EPERM || l.error == -EACCES ? yama_refusal() : strerror(-l.error));
-    if (l.error < 0 && l.error != -ETIMEDOUT)
-        fail(w, l.error);
+    } else if (l.error < 0) {
+        refused(w, l.error);
+        if (!w->cause.tid && !l.notes) /* who asked for a snapshot asks for where it stands */
+            return;
+    }
     if (w->wishes.if_panic) { /* which is to be known before a core is written */
         unwinding = start_unwinding(w, &l, &done);
         if (unwinding < 0 || !await_unwinding(w, done, w->over_by - (w->over_by - now_ns()) * 3 / 4, true) ||
