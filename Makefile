@@ -5,7 +5,7 @@
 #   lib/linux/ARCH/libscope.so    the probe alone
 #
 #   make [all]             builds
-#   make run               builds, then shows on two small examples what scope does
+#   make run               builds, then shows on three small examples what scope does
 #   make run CMD="ls -l"   the same for a command of yours
 #   make test              builds, then runs every test
 #   make bench             measures what observing costs (docs/HOWTO_TEST.md, "Benchmarks"); BEFORE=FILE: the last table
