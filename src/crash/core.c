@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/procfs.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +25,8 @@
 #define PAGE 4096u
 #define PIECE (1u << 20) /* read and written at once */
 #define MAPS_MAX (1u << 20)
+#define DISK_REST_MIN (UINT64_C(256) << 10) /* of an eighth of what a disk has left, which no core takes */
+#define DISK_REST_MAX (UINT64_C(64) << 20)
 #define FILES_MAX (4u << 20) /* of NT_FILE: the kernel's own bound (MAX_FILE_NOTE_SIZE) */
 #define AUXV_MAX 65536u
 #define ENTRIES 65536u                 /* of /proc/PID/pagemap that are read at once */
@@ -61,6 +64,7 @@ struct core {
     const struct crash_view *v;
     int fd;
     uint64_t max;
+    int over;          /* -errno that tells that max was reached */
     struct core_result *ret;
     struct area *areas;
     size_t count;
@@ -474,7 +478,7 @@ static int put(struct core *c, const void *bytes, size_t size, uint64_t at)
     const char *p = bytes;
 
     if (c->max && c->ret->written + size > c->max)
-        return -EFBIG;
+        return c->over;
     while (size) {
         ssize_t n = pwrite(c->fd, p, size, (off_t)at);
 
@@ -514,7 +518,7 @@ static int put_piece(struct core *c, const char *piece, size_t size, uint64_t at
 
             rc = some ? put(c, piece + from, some, at + from) : 0;
             from += rc ? 0 : some;
-            rc = rc ? rc : -EFBIG;
+            rc = rc ? rc : c->over;
             break;
         }
         if (to > from)
@@ -814,12 +818,32 @@ static int write_all_of_it(struct core *c)
     return rc ? rc : more;
 }
 
+/* How much of its disk a core may take: the trace, the session's events and the program's heirs need some of it, too.
+ * UINT64_MAX: unknown. */
+static uint64_t room_on_disk(int fd)
+{
+    struct statvfs s;
+    uint64_t available, rest;
+
+    if (fstatvfs(fd, &s) < 0 || !s.f_blocks)
+        return UINT64_MAX;
+    available = (uint64_t)s.f_bavail * s.f_frsize;
+    rest = available / 8;
+    rest = rest < DISK_REST_MIN ? DISK_REST_MIN : rest > DISK_REST_MAX ? DISK_REST_MAX : rest;
+    return available > rest ? available - rest : 1; /* 0 would be no bound */
+}
+
 int core_write(const struct crash_view *view, int fd, uint64_t max, struct core_result *ret)
 {
-    struct core c = {.v = view, .fd = fd, .max = max, .ret = ret};
+    struct core c = {.v = view, .fd = fd, .max = max, .over = -EFBIG, .ret = ret};
+    const uint64_t room = room_on_disk(fd);
     char path[64];
 
     *ret = (struct core_result){0};
+    if (room != UINT64_MAX && (!max || room < max)) {
+        c.max = room;
+        c.over = -ENOSPC;
+    }
     snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)view->pid);
     c.pagemap = open(path, O_RDONLY | O_CLOEXEC);
     c.piece = xmalloc(PIECE);

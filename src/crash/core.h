@@ -35,8 +35,9 @@ struct core_result {
 /*
  * Writes it to a new file that is open for writing (its position isn't used). max: bytes that are written at most,
  * holes don't count; 0: no bound. 0, or -errno, which says why something is missing: -EFBIG max (or the file system's
- * bound) was reached, -ETIMEDOUT view->deadline was, -ENOSPC, -EDQUOT, -EIO, ...; what has been written is a valid core
- * then, unless *ret says that it has 0 bytes. -ESRCH: the process is gone. The caller ignores SIGXFSZ.
+ * bound) was reached, -ETIMEDOUT view->deadline was, -ENOSPC (an eighth of what the disk has left stays free, 64 MiB at most),
+ * -EDQUOT, -EIO, ...; what has been written is a valid core then, unless *ret says that it has 0 bytes. -ESRCH:
+ * the process is gone. The caller ignores SIGXFSZ.
  */
 int core_write(const struct crash_view *view, int fd, uint64_t max, struct core_result *ret);
 
