@@ -274,12 +274,12 @@ def generated_code(ctx):
 @test(timeout=90)
 def files_are_the_owners(ctx):
     """Who can read them, where they go, what they hold; nothing is overwritten."""
-    os.umask(0)
     program = ctx.compile("cli/standing.c", flags=["-g"])
     env = ctx.env(SOME_TOKEN="s3cr3t", LINK="http://me:s3cr3t@host/", PLAIN="visible")
     with Standing(ctx, [program, 1], env=env) as s:
         top = ctx.dir / "kept"
-        result = ctx.run([ctx.scope, "snapshot", "-j", s.pid], env=ctx.env(SCOPE_CRASH_DIR=top), check_code=0)
+        result = ctx.run([ctx.scope, "snapshot", "-j", s.pid], env=ctx.env(SCOPE_CRASH_DIR=top), check_code=0,
+                         preexec=lambda: os.umask(0))
         told = json.loads(result.out)
         equal((told["pid"], told["threads"]), (s.pid, 2), "what is told")
         directory = Path(told["directory"])
