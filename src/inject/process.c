@@ -23,6 +23,7 @@
 #define LOWEST UINT64_C(0x10000)   /* vm.mmap_min_addr, as most have it */
 #define HIGHEST UINT64_C(0x00007ffffffff000)
 #define PF_KTHREAD 0x00200000u /* field "flags" of /proc/PID/stat */
+#define PF_EXITING 0x00000004 /* it is in exit(2) for good: its memory may be gone already */
 #define SEGMENT_NAME "/memfd:" SEG_NAME " (deleted)"
 #define LIB_NAME "/libscope.so"
 
@@ -151,7 +152,9 @@ bool process_has_ended(pid_t pid)
 {
     struct process_facts f;
 
-    return process_facts(pid, &f) == -ESRCH || (f.state == 'Z' && f.threads <= 1) || f.state == 'X';
+    if (process_facts(pid, &f) == -ESRCH || f.state == 'X')
+        return true;
+    return f.threads <= 1 && (f.state == 'Z' || (stat_field(pid, 9) & PF_EXITING));
 }
 
 /* What kind of program it is, from its file. */

@@ -33,7 +33,7 @@ void process_read_status(FILE *f, struct process_facts *ret, bool all);
 int process_facts(pid_t pid, struct process_facts *ret);
 
 bool process_is_trusted(const struct process_facts *f); /* root's or our own: what it runs may go into our cache */
-bool process_has_ended(pid_t pid);                      /* or only waits for its parent to notice */
+bool process_has_ended(pid_t pid);                      /* or is about to, or only waits for its parent to notice */
 
 /* Why a process can't be attached to or detached from: NULL, or a sentence (malloc'ed) that names cause and remedy. */
 char *process_objection(pid_t pid, const struct process_facts *f);

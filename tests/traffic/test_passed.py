@@ -120,18 +120,21 @@ def passed_out_of_sight(ctx):
 def node_cluster(ctx):
     """Node's workers get their connections from the primary process, which has accepted them."""
     port, count = free_port(), 20
-    program = ctx.dir / "cluster.js"
+    program, both = ctx.dir / "cluster.js", ctx.dir / "both"
     program.write_text(f"""
         const cluster = require("cluster"), http = require("http");
         cluster.schedulingPolicy = cluster.SCHED_RR;
         if (cluster.isPrimary) {{
             const workers = [cluster.fork(), cluster.fork()];
+            let listen = 0; // a worker that isn't there yet gets no connections
+            cluster.on("listening", () => {{ if (++listen == 2) require("fs").writeFileSync("{both}", ""); }});
             process.on("SIGTERM", () => cluster.disconnect(() => process.exit(0)));
         }} else {{
             http.createServer((q, a) => {{ a.sendDate = false; a.setHeader("Connection", "close"); a.end("hi\\n"); }})
                 .listen({port}, "127.0.0.1");
         }}""")
-    with server(ctx, [ctx.tool("node"), program], port, ["--lossless"], stop=signal.SIGTERM, ready=listens) as session:
+    with server(ctx, [ctx.tool("node"), program], port, ["--lossless"], stop=signal.SIGTERM,
+                ready=lambda p: listens(p) and both.exists()) as session:
         answers = ask(port, count)
     nothing_lost(session)
     size, = {len(a) for a in answers}
