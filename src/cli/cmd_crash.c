@@ -379,10 +379,10 @@ const struct cli_command command_crash = {
     .summary = "Show what is known of a crash",
     .usage = "[OPTIONS] [PID|SESSION]",
     .description =
-        "Prints the trace of the last crash: of all sessions, or that of --id; with a number, of the last process that "
-        "had it, or else of the session that has it. What there is to see is kept if the program was started with "
-        "--backtrace or --coredump (libscope.snapshot in scope.yml): the stacks of all threads, registers, open files, and "
-        "what the process did last.",
+        "Prints the trace of the last crash: of all sessions, or that of --id. With a number: the last crash of the process "
+        "with that pid; if there is none, of the session with that number. What there is to see is kept if the program was "
+        "started with --backtrace or --coredump (libscope.snapshot in scope.yml): the stacks of all threads, registers, "
+        "open files, and what the process did last.",
     .options = options,
     .examples = examples,
     .min_args = 0,

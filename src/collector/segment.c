@@ -129,6 +129,7 @@ bool segment_need(struct segment_map *m)
         return false;
     madvise(at, m->size, MADV_DONTFORK); /* who still maps it is asked when its process is gone: no worker of ours */
     m->base = at;
+    m->fresh = true;
     if (m->ring.pos) /* wasn't told yet */
         __atomic_store_n(&segment_hdr(m)->ring_tail, m->ring.pos, __ATOMIC_RELEASE);
     return true;

@@ -68,6 +68,7 @@ struct segment_map {
     uint32_t fd_off, fd_cap, skip_off, ring_off, ring_cells;
     struct segment_info info;
     bool lossless;                   /* nothing may be given up lightly */
+    bool fresh;                      /* was mapped; whoever wants to know that takes it back */
     bool single;                     /* one thread writes: what it wrote later proves that it left a reservation */
     struct ring ring;
 };

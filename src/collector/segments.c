@@ -217,7 +217,6 @@ static void look_into_stall(struct segment *seg, uint64_t now)
 static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, uint64_t real, bool last)
 {
     struct backlog *to = seg->held ? &seg->waiting : &c->backlog;
-    const bool mapped = seg->map.base != NULL;
     size_t waited = seg->waiting.bytes;
     uint64_t n = 0, from = seg->map.ring.pos;
 
@@ -240,8 +239,10 @@ static uint64_t drain(struct collector *c, struct segment *seg, uint64_t now, ui
     }
     c->waiting_bytes += seg->waiting.bytes - waited;
     ring_release(&seg->map, now);
-    if (!mapped && seg->map.base)
-        c->nap_count = UINT_MAX; /* its writers can wake us from now on */
+    if (seg->map.fresh) { /* for whatever reason: its writers can wake us from now on */
+        seg->map.fresh = false;
+        c->nap_count = UINT_MAX;
+    }
     look_into_stall(seg, now);
     return n;
 }

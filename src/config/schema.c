@@ -258,7 +258,7 @@ const struct key schema[] = {
      .env = "SCOPE_NOTICE_EXEC_DELETED", .help = "Programs whose file was removed, or never had a name (memfd_create)."},
     {.path = "notice.net", .kind = KEY_SECTION,
      .help = "Connections that the program begins. An entry is an address, a network such as 10.0.0.0/8 or 2001:db8::/32, "
-             "a name, or *.NAME for all below it. Names are known from the DNS answers that the program got."},
+             "a name, or *.NAME for all below it. Names are known from the DNS answers that programs of the same user got."},
     LIST("notice.net.allow", notice.net.allow, LIST_PEERS, "", "SCOPE_NOTICE_NET_ALLOW",
          "If it isn't empty: connections to anything else are told, but for those to this host."),
     LIST("notice.net.deny", notice.net.deny, LIST_PEERS, "", "SCOPE_NOTICE_NET_DENY",

@@ -675,7 +675,9 @@ static inline bool same_value(const struct journal_writer *w, const struct tm_fi
 {
     if (f->type == TM_STR)
         return f->v.str.len == l->len && same_bytes(w->strings.b.p + l->offset, f->v.str.p, l->len);
-    return f->v.u == l->u && f->type != TM_STRLIST && f->type != TM_BOOL;
+    if (f->type >= TM_WHO) /* groups have none, and what stands in its place was never set */
+        return true;
+    return f->type != TM_STRLIST && f->type != TM_BOOL && f->v.u == l->u;
 }
 
 /* Appends a value, unless it is the last one: false. */

@@ -529,7 +529,7 @@ void notices_connect(struct proc *p, const struct desc *d, const union address *
     FIELDS(f, TM_MAX_FIELDS);
     if (!d->file->sock || (peer->family != AF_INET && peer->family != AF_INET6))
         return;
-    name = n->names ? address_names_find(n->names, peer) : NULL;
+    name = n->names ? address_names_find(n->names, p->tm.uid, peer) : NULL;
     found = peer_list_find(n->deny, peer);
     if (found < 0 && name)
         found = peer_list_find_name(n->deny, name, strlen(name));
@@ -678,7 +678,7 @@ static void check_answers(const struct dns_told *x)
 }
 
 /* Remembers the addresses of names that the lists have: of what was asked for, or of what that leads to. */
-static void learn(struct notices *n, const struct dns_message *m)
+static void learn(struct notices *n, uint32_t uid, const struct dns_message *m)
 {
     const struct slice *name = NULL;
 
@@ -692,7 +692,7 @@ static void learn(struct notices *n, const struct dns_message *m)
     }
     for (size_t i = 0; name && i < m->answer_count; i++)
         if (m->answers[i].type == TYPE_A || m->answers[i].type == TYPE_AAAA)
-            address_names_add(n->names, m->answers[i].text.p, m->answers[i].text.len, name->p, name->len);
+            address_names_add(n->names, uid, m->answers[i].text.p, m->answers[i].text.len, name->p, name->len);
 }
 
 void notices_dns(struct proc *p, const struct dns_message *m, bool sent, uint64_t channel, const struct fields *net,
@@ -720,7 +720,7 @@ void notices_dns(struct proc *p, const struct dns_message *m, bool sent, uint64_
         return;
     check_answers(&x);
     if (n->names && !sent)
-        learn(n, m);
+        learn(n, p->tm.uid, m);
 }
 
 void notices_dns_unreadable(struct proc *p, uint64_t channel, const struct fields *net, uint64_t time_ns)

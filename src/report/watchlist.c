@@ -30,6 +30,7 @@ struct path_set {
     int32_t *bucket;  /* of entries without wildcards: anchored ones by their text, others by their first component */
     uint32_t buckets; /* a power of two; 0: to be made */
     int32_t wild;     /* first of those with wildcards */
+    uint64_t steps;   /* path_set_steps() */
     struct known {
         uint32_t len; /* 0: none */
         int32_t rule[PATH_LISTS];
@@ -174,11 +175,11 @@ static size_t component_end(const char *s, size_t at, size_t len)
     return slash ? (size_t)(slash - s) : len;
 }
 
-/* Whether the pattern fits components of a name from `at` on, and maybe more follow. What fits before a ** as early as
- * it can leaves the most for what comes behind it. */
-static bool pattern_fits(const struct entry *e, const char *path, size_t at, size_t len)
+/* Whether the pattern fits components of a name from `at` on, or from a later one unless it is anchored, and maybe more
+ * follow. What fits before a ** as early as it can leaves the most for what comes behind it: that never begins anew. */
+static bool pattern_fits(struct path_set *s, const struct entry *e, const char *path, size_t at, size_t len)
 {
-    size_t i = 0, again = SIZE_MAX, again_at = 0;
+    size_t i = 0, again = e->anchored ? SIZE_MAX : 0, again_at = at;
 
     for (;;) {
         size_t pend, end;
@@ -194,6 +195,7 @@ static bool pattern_fits(const struct entry *e, const char *path, size_t at, siz
         if (at > len)
             return false;
         end = component_end(path, at, len);
+        s->steps++;
         if (component_fits(e->text + i, pend - i, path + at, end - at)) {
             i = pend + 1;
             at = end + 1;
@@ -208,7 +210,7 @@ static bool pattern_fits(const struct entry *e, const char *path, size_t at, siz
 }
 
 struct search {
-    const struct path_set *s;
+    struct path_set *s;
     int32_t best[PATH_LISTS]; /* index of an entry, -1: none */
 };
 
@@ -256,16 +258,8 @@ static void search(struct search *x, const char *path, size_t len)
 
         if (e->order < x->best[e->list])
             continue;
-        if (e->anchored) {
-            if (start && pattern_fits(e, path, start, len))
-                found(x, e);
-            continue;
-        }
-        for (size_t at = start; at < len; at = component_end(path, at, len) + 1)
-            if (pattern_fits(e, path, at, len)) {
-                found(x, e);
-                break;
-            }
+        if ((e->anchored ? start > 0 : start < len) && pattern_fits(x->s, e, path, start, len))
+            found(x, e);
     }
 }
 
@@ -308,6 +302,11 @@ const int32_t *path_set_find(struct path_set *s, const char *path, size_t len)
         memcpy(k->path, path, len);
     }
     return ret;
+}
+
+uint64_t path_set_steps(const struct path_set *s)
+{
+    return s->steps;
 }
 
 /* --- peers --- */
@@ -484,6 +483,7 @@ int32_t peer_list_find_name(const struct peer_list *list, const char *name, size
 struct address_names {
     struct named {
         uint8_t address[16];
+        uint32_t uid;
         char *name; /* NULL: none */
         uint64_t used;
     } v[ADDRESS_NAMES];
@@ -505,15 +505,48 @@ void address_names_free(struct address_names *t)
     free(t);
 }
 
-static struct named *places(const struct address_names *t, const uint8_t address[16])
+static struct named *places(const struct address_names *t, uint32_t uid, const uint8_t address[16])
 {
-    return (struct named *)t->v + hash((const char *)address, 16) % (ADDRESS_NAMES / WAYS) * WAYS;
+    return (struct named *)t->v + (hash((const char *)address, 16) ^ uid) % (ADDRESS_NAMES / WAYS) * WAYS;
 }
 
-void address_names_add(struct address_names *t, const char *text, size_t len, const char *name, size_t name_len)
+static bool is_named(const struct named *place, uint32_t uid, const uint8_t address[16])
+{
+    return place->name && place->uid == uid && memcmp(place->address, address, 16) == 0;
+}
+
+static unsigned places_of(const struct named place[WAYS], uint32_t uid)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < WAYS; i++)
+        n += place[i].uid == uid;
+    return n;
+}
+
+/* Of places that are all taken, the one that a further address of this user gets: the oldest of whoever has the most,
+ * the user itself before others. */
+static struct named *to_replace(struct named place[WAYS], uint32_t uid)
+{
+    struct named *found = NULL;
+    unsigned most = 0;
+
+    for (unsigned i = 0; i < WAYS; i++) {
+        unsigned n = 2 * places_of(place, place[i].uid) + (place[i].uid == uid);
+
+        if (!found || n > most || (n == most && place[i].used < found->used)) {
+            found = &place[i];
+            most = n;
+        }
+    }
+    return found;
+}
+
+void address_names_add(struct address_names *t, uint32_t uid, const char *text, size_t len, const char *name,
+                       size_t name_len)
 {
     uint8_t address[16] = {[10] = 0xff, [11] = 0xff};
-    struct named *place, *oldest;
+    struct named *place, *to = NULL;
     char copy[INET6_ADDRSTRLEN];
 
     if (len >= sizeof(copy))
@@ -522,31 +555,29 @@ void address_names_add(struct address_names *t, const char *text, size_t len, co
     copy[len] = 0;
     if (inet_pton(AF_INET, copy, address + 12) != 1 && inet_pton(AF_INET6, copy, address) != 1)
         return;
-    place = oldest = places(t, address);
-    for (unsigned i = 0; i < WAYS; i++) {
-        if (!place[i].name || memcmp(place[i].address, address, 16) == 0) {
-            oldest = &place[i];
-            break;
-        }
-        if (place[i].used < oldest->used)
-            oldest = &place[i];
-    }
-    free(oldest->name);
-    oldest->name = xstrndup(name, name_len);
-    memcpy(oldest->address, address, 16);
-    oldest->used = ++t->clock;
+    place = places(t, uid, address);
+    for (unsigned i = 0; i < WAYS && !to; i++)
+        if (!place[i].name || is_named(&place[i], uid, address))
+            to = &place[i];
+    if (!to)
+        to = to_replace(place, uid);
+    free(to->name);
+    to->name = xstrndup(name, name_len);
+    memcpy(to->address, address, 16);
+    to->uid = uid;
+    to->used = ++t->clock;
 }
 
-const char *address_names_find(const struct address_names *t, const union address *a)
+const char *address_names_find(const struct address_names *t, uint32_t uid, const union address *a)
 {
     const struct named *place;
     uint8_t address[16];
 
     if (!bytes_of(a, address))
         return NULL;
-    place = places(t, address);
+    place = places(t, uid, address);
     for (unsigned i = 0; i < WAYS; i++)
-        if (place[i].name && memcmp(place[i].address, address, 16) == 0)
+        if (is_named(&place[i], uid, address))
             return place[i].name;
     return NULL;
 }

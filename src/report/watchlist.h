@@ -28,6 +28,8 @@ void path_set_free(struct path_set *);
 void path_set_add(struct path_set *, unsigned list, const char *entry, int32_t rule, const char *home);
 /* For each list the rule by which a name is on it, -1: it isn't. Valid until the next call. */
 const int32_t *path_set_find(struct path_set *, const char *path, size_t len);
+/* How many components of names have been compared with wildcards so far. */
+uint64_t path_set_steps(const struct path_set *);
 
 /* --- peers --- */
 
@@ -45,14 +47,17 @@ int32_t peer_list_find(const struct peer_list *, const union address *a);
  * at the end. */
 int32_t peer_list_find_name(const struct peer_list *, const char *name, size_t len);
 
-/* Which address belongs to which name of the lists, as DNS answers have told: the latest ADDRESS_NAMES of them. */
+/* Which address belongs to which name of the lists, as DNS answers have told the processes of a user: the latest
+ * ADDRESS_NAMES of them. Answers can be forged by who gets them: what one user's processes were told says nothing of
+ * another's connections, nor does it push out much of it. */
 #define ADDRESS_NAMES 4096u
 struct address_names;
 struct address_names *address_names_new(void);
 void address_names_free(struct address_names *);
 /* text: an address; others are ignored. */
-void address_names_add(struct address_names *, const char *text, size_t len, const char *name, size_t name_len);
+void address_names_add(struct address_names *, uint32_t uid, const char *text, size_t len, const char *name,
+                       size_t name_len);
 /* NULL: not known. */
-const char *address_names_find(const struct address_names *, const union address *a);
+const char *address_names_find(const struct address_names *, uint32_t uid, const union address *a);
 
 #endif

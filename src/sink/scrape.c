@@ -167,15 +167,18 @@ static void drop(struct conn *c)
     scrape_text_put(c->text);
 }
 
-/* That has not moved for the longest time, or one that is free if there is. */
+/* One that is free if there is; else that which has not moved for the longest time of those that wait for a request:
+ * one that is being answered is a scraper, and may be slow. */
 static struct conn *stillest(struct scrape *s)
 {
+    static const unsigned worth[] = {[HEAD] = 0, [DRAIN] = 1, [ANSWER] = 2};
     struct conn *found = s->conns;
 
     for (struct conn *c = s->conns; c < s->conns + SCRAPE_CONNECTIONS; c++) {
         if (!c->io)
             return c;
-        if (c->moved < found->moved)
+        if (worth[c->state] < worth[found->state] ||
+            (worth[c->state] == worth[found->state] && c->moved < found->moved))
             found = c;
     }
     return found;
@@ -446,6 +449,11 @@ static bool take_request(struct conn *c, size_t looked)
         memmove(c->head, c->head + skipped, c->have -= skipped);
         looked = 0;
     }
+    if (!c->have) /* empty lines are no reason to wait for longer */
+        return false;
+    if (!looked)
+        c->since = now_ms();
+    moved(c);
     end = head_end(c->head, c->have, looked > 2 ? looked - 2 : 0);
     if (!end && c->have < sizeof(c->head))
         return false;
@@ -520,12 +528,8 @@ static bool read_head(struct conn *c)
 
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
         return false;
-    if (n > 0) {
-        if (!had)
-            c->since = now_ms();
+    if (n > 0)
         c->have += (size_t)n;
-        moved(c);
-    }
     return !c->have || !take_request(c, n > 0 ? had : 0) || write_answer(c);
 }
 

@@ -3,7 +3,7 @@
  * A listening socket that answers GET and HEAD of /metrics with a text: the
  * little of HTTP/1.1 (RFC 9112) that scrapers need, for whoever may connect. At
  * most SCRAPE_CONNECTIONS are open; a new one takes the place of that which has
- * not moved for the longest time. Nothing blocks; heads, answers and idle
+ * not moved for the longest time, of one that is being answered last of all. Nothing blocks; heads, answers and idle
  * connections have their time, and what is sent beside a head is never stored.
  *
  * A name that a browser was led to (DNS rebinding) gets nothing from a loopback

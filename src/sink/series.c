@@ -178,7 +178,7 @@ struct binding {
 };
 
 struct series_set {
-    size_t limit, lines;
+    size_t limit, share, lines; /* share: of one group */
     struct binding *bindings[SLOTS], *recent; /* recent: found last */
     struct group *slots[SLOTS], *first, *last, *ended_first, *ended_last;
     struct group *overflow;
@@ -465,8 +465,8 @@ static struct series *series_of(struct series_set *s, struct group *g, enum fami
         }
         return m;
     }
-    while (s->lines + lines > s->limit)
-        if (!make_room(s)) {
+    while (g->lines + lines > s->share || s->lines + lines > s->limit)
+        if (g->lines + lines > s->share || !make_room(s)) {
             s->overflowed++;
             return metrics[f].kind == GAUGE ? NULL : of_overflow(s, f);
         }
@@ -490,6 +490,7 @@ static uint32_t class_of(struct series_set *s, const char *class_)
     return (uint32_t)i + 1;
 }
 
+/* What isn't a method that is known, or a status at all (RFC 9110, 15), would let a peer make up any number of series. */
 static uint32_t exchange_of(const struct tm_sample *sample)
 {
     uint32_t method = 0;
@@ -497,7 +498,7 @@ static uint32_t exchange_of(const struct tm_sample *sample)
     for (uint32_t i = 1; sample->method && i < METHODS && !method; i++)
         if (strlen(methods[i]) == sample->method_len && memcmp(methods[i], sample->method, sample->method_len) == 0)
             method = i;
-    return method << 16 | (sample->status >= 100 && sample->status <= 999 ? sample->status : 0);
+    return method << 16 | (sample->status >= 100 && sample->status <= 599 ? sample->status : 0);
 }
 
 static uint32_t key_of(struct series_set *s, enum family f, uint32_t key, const struct tm_sample *sample)
@@ -794,6 +795,7 @@ struct series_set *series_new(size_t lines)
     struct series_set *s = xcalloc(1, sizeof(*s));
 
     s->limit = lines;
+    s->share = lines / SERIES_SHARE < SERIES_SHARE_LEAST ? SERIES_SHARE_LEAST : lines / SERIES_SHARE;
     buf_str(&s->scratch, overflow);
     s->overflow = group_new(s, &s->scratch, 0); /* in no slot: nobody has its labels */
     s->overflow->alive = 1;

@@ -5,9 +5,10 @@
  * scrape. docs/prometheus.md has their names.
  *
  * Counters of a process that has ended stay until a scrape has told them, and
- * then for SERIES_KEEP_MS, for a second scraper. Lines of a scrape are bounded:
- * what there is no room for goes into one series of its metric, which has the
- * label otel_metric_overflow. What that has grown by is never taken back.
+ * then for SERIES_KEEP_MS, for a second scraper. Lines of a scrape are bounded,
+ * and those of one process among them: what there is no room for goes into one
+ * series of its metric, which has the label otel_metric_overflow. What that has
+ * grown by is never taken back.
  *
  * Nothing is allocated for a sample whose series exists. Times are milliseconds
  * of CLOCK_MONOTONIC.
@@ -24,6 +25,8 @@
 
 #define SERIES_LINES   20000u  /* of all processes */
 #define SERIES_KEEP_MS 120000u
+#define SERIES_SHARE       16u  /* of them one process, by name and pid, may have this part, */
+#define SERIES_SHARE_LEAST 100u /* or as many lines where that is more */
 
 struct series_set;
 

@@ -738,6 +738,7 @@ static void test_nap_without_place(void **state)
     a.h->wakes = b.h->wakes = 1;
     attach(&a);
     old = c.segments;
+    old->map.map_at = UINT64_MAX; /* by need_all() */
     assert_int_equal(segments_nap(&c, words, 1), 0); /* not yet */
     need_all();
     assert_int_equal(segments_nap(&c, words, 1), 1);
@@ -750,6 +751,31 @@ static void test_nap_without_place(void **state)
     for (int i = 0; i < 8; i++)
         segments_drain(&c, true);
     assert_true(old->interval <= 5000000);
+    writer_free(&a);
+    writer_free(&b);
+}
+
+/* One that was mapped, for whatever reason, since we napped can have its writers wake us: not only then looked at. */
+static void test_nap_of_mapped(void **state)
+{
+    struct writer a = prog((uint32_t)getpid()), b = prog(NOBODY);
+    uint32_t *words[2];
+
+    (void)state;
+    a.h->wakes = b.h->wakes = 1;
+    attach(&a);
+    attach(&b);
+    for (struct segment *seg = c.segments; seg; seg = seg->next)
+        seg->map.map_at = UINT64_MAX; /* not by the time */
+    segments_drain(&c, true);
+    assert_int_equal(segments_nap(&c, words, 2), 0); /* none is mapped */
+    assert_int_equal(c.nap_count, c.segment_count);
+    assert_true(segment_hdr(&c.segments->map)->wakes);
+    segments_drain(&c, true);
+    assert_int_not_equal(c.nap_count, c.segment_count);
+    assert_int_equal(segments_nap(&c, words, 2), 1);
+    segments_drain(&c, true);
+    assert_int_equal(c.nap_count, c.segment_count);
     writer_free(&a);
     writer_free(&b);
 }
@@ -1775,7 +1801,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_open_read_close), T(test_left_open), T(test_lost_between), T(test_names), T(test_dots), T(test_per_operation), T(test_console),
-        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_short_process), T(test_mapped_later), T(test_sleep), T(test_nap_without_place), T(test_nap),
+        T(test_dup_and_ranges), T(test_connections), T(test_fork_borrow_exec), T(test_images), T(test_short_process), T(test_mapped_later), T(test_sleep), T(test_nap_without_place), T(test_nap_of_mapped), T(test_nap),
         T(test_doze),
       T(test_upgrade), T(test_exec_behind_upgrade), T(test_same_number), T(test_foreign_number), T(test_exec_behind_a_stall),
         cmocka_unit_test_setup_teardown(test_exec_behind_a_ring_that_waits, setup_syscalls, teardown),

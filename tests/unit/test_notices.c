@@ -191,6 +191,26 @@ static void many_entries_and_hostile_names(void **state)
     path_set_free(s);
 }
 
+/* What stands before a ** is looked for once, not anew at each component that it fits. */
+static void deep_names_take_few_steps(void **state)
+{
+    enum { COMPONENTS = 2048 };
+    static const char *const entries[] = {"a*/**/nowhere", "a?/b*/**/x/nowhere", "**/a*/nowhere", "a*/a*/**/nowhere/**/x"};
+    struct path_set *s = set_of(entries, COUNT(entries));
+    char *deep = xmalloc(COMPONENTS * 3 + 9);
+    uint64_t before;
+
+    for (int i = 0; i < COMPONENTS; i++)
+        memcpy(deep + (size_t)i * 3, i % 2 ? "/bb" : "/aa", 3);
+    before = path_set_steps(s);
+    assert_int_equal(path_set_find(s, deep, COMPONENTS * 3)[1], -1);
+    assert_in_range(path_set_steps(s) - before, COMPONENTS, 4 * COUNT(entries) * COMPONENTS);
+    memcpy(deep + COMPONENTS * 3, "/nowhere", 8);
+    assert_int_equal(path_set_find(s, deep, COMPONENTS * 3 + 8)[1], 0);
+    free(deep);
+    path_set_free(s);
+}
+
 /* --- peers --- */
 
 static union address address(const char *text)
@@ -316,27 +336,47 @@ static void addresses_have_names(void **state)
     char text[32];
     unsigned known = 0;
 
-    assert_null(address_names_find(t, &a));
-    address_names_add(t, "192.0.2.1", 9, "one.example", 11);
-    address_names_add(t, "2001:db8::1 and more", 11, "two.example and more", 11);
-    address_names_add(t, "nonsense", 8, "x", 1);
-    assert_string_equal(address_names_find(t, &a), "one.example");
-    assert_string_equal(address_names_find(t, &b), "two.example");
-    assert_string_equal(address_names_find(t, &c), "one.example");
-    address_names_add(t, "192.0.2.1", 9, "other.example", 13);
-    assert_string_equal(address_names_find(t, &a), "other.example");
+    assert_null(address_names_find(t, 1000, &a));
+    address_names_add(t, 1000, "192.0.2.1", 9, "one.example", 11);
+    address_names_add(t, 1000, "2001:db8::1 and more", 11, "two.example and more", 11);
+    address_names_add(t, 1000, "nonsense", 8, "x", 1);
+    assert_string_equal(address_names_find(t, 1000, &a), "one.example");
+    assert_string_equal(address_names_find(t, 1000, &b), "two.example");
+    assert_string_equal(address_names_find(t, 1000, &c), "one.example");
+    address_names_add(t, 1000, "192.0.2.1", 9, "other.example", 13);
+    assert_string_equal(address_names_find(t, 1000, &a), "other.example");
     for (int i = 0; i < 20000; i++) { /* more than there is room for */
         snprintf(text, sizeof(text), "10.1.%d.%d", i / 250, i % 250);
-        address_names_add(t, text, strlen(text), "n", 1);
+        address_names_add(t, 1000, text, strlen(text), "n", 1);
         a = address(text);
-        assert_string_equal(address_names_find(t, &a), "n");
+        assert_string_equal(address_names_find(t, 1000, &a), "n");
     }
     for (int i = 0; i < 20000; i++) {
         snprintf(text, sizeof(text), "10.1.%d.%d", i / 250, i % 250);
         a = address(text);
-        known += address_names_find(t, &a) != NULL;
+        known += address_names_find(t, 1000, &a) != NULL;
     }
     assert_in_range(known, ADDRESS_NAMES / 2, ADDRESS_NAMES);
+    address_names_free(t);
+}
+
+/* A forged answer tells something of its own user's connections only. */
+static void names_are_known_by_user(void **state)
+{
+    struct address_names *t = address_names_new();
+    union address a = address("192.0.2.1");
+    char text[32];
+
+    address_names_add(t, 1000, "192.0.2.1", 9, "one.example", 11);
+    assert_null(address_names_find(t, 1001, &a));
+    address_names_add(t, 1001, "192.0.2.1", 9, "evil.example", 12);
+    assert_string_equal(address_names_find(t, 1000, &a), "one.example");
+    assert_string_equal(address_names_find(t, 1001, &a), "evil.example");
+    for (int i = 0; i < 50000; i++) { /* nor does it push out what others were told */
+        snprintf(text, sizeof(text), "10.1.%d.%d", i / 250, i % 250);
+        address_names_add(t, 1001, text, strlen(text), "n", 1);
+    }
+    assert_string_equal(address_names_find(t, 1000, &a), "one.example");
     address_names_free(t);
 }
 
@@ -346,7 +386,8 @@ int main(void)
         cmocka_unit_test(names_are_found),      cmocka_unit_test(later_entries_win),
         cmocka_unit_test(lists_are_kept_apart), cmocka_unit_test(many_entries_and_hostile_names),
         cmocka_unit_test(addresses_are_found),  cmocka_unit_test(host_names_are_found),
-        cmocka_unit_test(addresses_have_names),
+        cmocka_unit_test(addresses_have_names), cmocka_unit_test(names_are_known_by_user),
+        cmocka_unit_test(deep_names_take_few_steps),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a Prometheus is told: names, labels, totals, and how much of it at most. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <arpa/inet.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -262,6 +269,159 @@ static void lines_are_bounded(void **state)
     series_free(s);
 }
 
+/* A process that talks to itself can make up methods and statuses. */
+static void one_process_leaves_room_to_others(void **state)
+{
+    static const char *const verbs[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "BREW"};
+    static const struct tm_process other = {.pid = 8, .proc = "honest"};
+    struct series_set *s = series_new(SERIES_LINES);
+    char *text;
+
+    series_begin(s, &nginx, 0);
+    sample(s, &nginx, TM_FS_OPEN, 1, 1, NULL);
+    for (unsigned status = 0; status < 1000; status++)
+        for (size_t i = 0; i < COUNT(verbs); i++)
+            exchange(s, &nginx, verbs[i], status, 1);
+    series_begin(s, &other, 0);
+    sample(s, &other, TM_PROC_FD, 3, 0, NULL);
+    exchange(s, &other, "GET", 200, 1);
+    sample(s, &nginx, TM_FS_OPEN, 1, 1, NULL);
+    text = scrape(s, false, 0, true);
+    has(text, "scope_process_open_fds{proc=\"honest\",pid=\"8\"} 3\n");
+    has(text, "_count{proc=\"honest\",pid=\"8\",http_request_method=\"GET\",http_response_status_code=\"200\"} 1\n");
+    has(text, "scope_file_operations_total{proc=\"nginx\",pid=\"4242\",operation=\"open\"} 2\n"); /* keeps what it had */
+    has(text, "scope_http_server_request_duration_seconds_count{otel_metric_overflow=\"true\"} ");
+    hasnt(text, "status_code=\"600\"");
+    assert_true(lines_of_processes(text) <= SERIES_LINES / SERIES_SHARE + 18);
+    free(text);
+    series_free(s);
+}
+
+/* --- connections --- */
+
+enum { LONG = 24 << 20 }; /* more than the kernel takes for a reader that is slow */
+
+static struct scrape_text *long_text(void *ctx, bool openmetrics)
+{
+    struct scrape_text *t = xcalloc(1, sizeof(*t));
+
+    t->refs = 1;
+    memset(buf_room(&t->text, LONG), 'x', LONG);
+    t->text.len = LONG;
+    return t;
+}
+
+static void count_sent(void *ctx, const struct scrape_text *text)
+{
+    ++*(unsigned *)ctx;
+}
+
+static int connect_to(const struct scrape *s, const char *first)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)scrape_port(s))};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), little = 4096;
+
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_true(fd >= 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof(little));
+    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    assert_int_equal(send(fd, first, strlen(first), 0), strlen(first));
+    return fd;
+}
+
+/* What there is to do now. */
+static void turn(struct event_base *base)
+{
+    for (int i = 0; i < 4; i++)
+        event_base_loop(base, EVLOOP_NONBLOCK);
+}
+
+static bool is_open(int fd)
+{
+    char c;
+
+    return recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+struct scrapes {
+    struct event_base *base;
+    struct scrape *s;
+    unsigned sent;
+};
+
+static void scrapes_open(struct scrapes *x)
+{
+    struct cfg_transport at = {.host = (char *)"127.0.0.1", .port = (char *)"0"};
+    struct scrape_user user = {.text = long_text, .sent = count_sent, .ctx = &x->sent};
+
+    x->sent = 0;
+    x->base = event_base_new();
+    x->s = scrape_new(x->base, &at, &user);
+    assert_int_not_equal(scrape_port(x->s), 0);
+}
+
+static void scrapes_close(struct scrapes *x)
+{
+    scrape_free(x->s);
+    event_base_free(x->base);
+}
+
+static void idle_connections_do_not_push_out_a_slow_scraper(void **state)
+{
+    int slow, idle[SCRAPE_CONNECTIONS + 8];
+    struct scrapes x;
+    size_t got = 0;
+    ssize_t n;
+    char *part = xmalloc(1 << 20);
+
+    scrapes_open(&x);
+    slow = connect_to(x.s, "GET /metrics HTTP/1.0\r\n\r\n");
+    turn(x.base);
+    for (size_t i = 0; i < COUNT(idle); i++) {
+        idle[i] = connect_to(x.s, i % 2 ? "" : "GET");
+        turn(x.base);
+    }
+    while (got < LONG) {
+        turn(x.base);
+        n = recv(slow, part, 1 << 20, MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN))
+            fail_msg("the answer ends after %zu bytes", got);
+        got += n > 0 ? (size_t)n : 0;
+    }
+    turn(x.base);
+    assert_int_equal(x.sent, 1);
+    for (size_t i = 0; i < COUNT(idle); i++)
+        close(idle[i]);
+    close(slow);
+    free(part);
+    scrapes_close(&x);
+}
+
+static void empty_lines_keep_no_connection(void **state)
+{
+    int empty, begun, later[SCRAPE_CONNECTIONS - 1];
+    struct scrapes x;
+
+    scrapes_open(&x);
+    empty = connect_to(x.s, "\r\n");
+    turn(x.base);
+    begun = connect_to(x.s, "G");
+    turn(x.base);
+    assert_int_equal(send(empty, "\r\n", 2, 0), 2);
+    turn(x.base);
+    for (size_t i = 0; i < COUNT(later); i++) {
+        later[i] = connect_to(x.s, "");
+        turn(x.base);
+    }
+    assert_true(is_open(begun));
+    assert_false(is_open(empty));
+    for (size_t i = 0; i < COUNT(later); i++)
+        close(later[i]);
+    close(begun);
+    close(empty);
+    scrapes_close(&x);
+}
+
 /* Adds what the series of one name have grown by; one that is new has begun at 0, and none goes back. */
 static long long grown(const char *text, long long *known, size_t pids)
 {
@@ -389,6 +549,9 @@ int main(void)
         cmocka_unit_test(ended_processes_stay_until_they_are_told),
         cmocka_unit_test(exec_begins_another_series),
         cmocka_unit_test(lines_are_bounded),
+        cmocka_unit_test(one_process_leaves_room_to_others),
+        cmocka_unit_test(idle_connections_do_not_push_out_a_slow_scraper),
+        cmocka_unit_test(empty_lines_keep_no_connection),
         cmocka_unit_test(totals_are_told_once),
         cmocka_unit_test(accept_chooses_the_format),
         cmocka_unit_test(documentation_lists_all_metrics),
