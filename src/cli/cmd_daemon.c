@@ -410,10 +410,10 @@ static void print_status(const struct daemon_state *s, bool active, const char *
     printf("Crashes: %zu there, %" PRIu64 " MiB. Since it was installed first:\n", count, bytes >> MIB_SHIFT);
     print_count(c->kept, "kept");
     print_count(c->told, "were told to a session, which has them");
-    print_count(c->limited, "left out: more in a minute than --rate allows for");
+    print_count(c->limited, "left out: more in a minute than --rate allows for, or there are 10,000 already");
     print_count(c->busy, "left out: too many at the same time");
     print_count(c->failed, "failed, or something of them is missing");
-    print_count(c->removed, "removed again (--keep-days, --keep-size)");
+    print_count(c->removed, "removed again (--keep-days, --keep-size, 10,000)");
     if (*c->last_error)
         table_pair(stdout, 0, "Last error", c->last_error);
 }
@@ -490,7 +490,8 @@ const struct cli_command command_daemon = {
         "All of it is root's, in $SCOPE_CRASH_DIR as it is when installing, or /var/lib/scope/crash. So that a loop of "
         "crashes doesn't fill the disk, a minute has at most --rate crashes of a program of one user, four times as "
         "many "
-        "of one user, twelve times of all; beyond --keep-size the oldest ones of the user whose crashes take most are "
+        "of one user, twelve times of all; beyond --keep-size, or 10,000, or 2,500 of one user, the oldest ones of the "
+        "user whose crashes take most are "
         "removed. --status counts what was left out.\n"
         "Files are sent as lines {\"DIRECTORY/FILE\":...}: snapshot.json as the object that it is, backtrace.txt as an "
         "array of lines; of a core each piece that isn't zero, as "

@@ -24,7 +24,10 @@
 #define LOCK "lock"
 #define COUNTS "counts.json"
 #define COUNTS_MAX 4096
-#define LIST_MAX 100000u
+#define LIST_MAX (2 * CRASH_STORE_MAX) /* that are looked at */
+#define TRIM_LOCK "trim"
+#define SLOTS "slots"
+#define SLOT_USERS 64 /* in SLOTS: where the places of users begin */
 
 static uint64_t now_ns(clockid_t clock)
 {
@@ -69,11 +72,13 @@ static int by_time(const void *a, const void *b)
     return x->time_ns < y->time_ns ? -1 : x->time_ns > y->time_ns ? 1 : strcmp(x->name, y->name);
 }
 
-int crash_store_list(int dir, struct crash_stored **ret, size_t *ret_count)
+/* 1: there are more than were looked at. */
+static int list_some(int dir, struct crash_stored **ret, size_t *ret_count)
 {
     int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct crash_stored *list = NULL, one;
     size_t count = 0;
+    int cut = 0;
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
 
     *ret = NULL;
@@ -85,9 +90,13 @@ int crash_store_list(int dir, struct crash_stored **ret, size_t *ret_count)
             close(fd);
         return rc;
     }
-    for (struct dirent *e; count < LIST_MAX && (e = readdir(d));) {
+    for (struct dirent *e; (e = readdir(d));) {
         if (!parse_name(e->d_name, &one))
             continue;
+        if (count == LIST_MAX) {
+            cut = 1;
+            break;
+        }
         if (count % 64 == 0)
             list = xrealloc(list, count + 64, sizeof(*list));
         list[count++] = one;
@@ -97,7 +106,14 @@ int crash_store_list(int dir, struct crash_stored **ret, size_t *ret_count)
         qsort(list, count, sizeof(*list), by_time);
     *ret = list;
     *ret_count = count;
-    return 0;
+    return cut;
+}
+
+int crash_store_list(int dir, struct crash_stored **ret, size_t *ret_count)
+{
+    int rc = list_some(dir, ret, ret_count);
+
+    return rc < 0 ? rc : 0;
 }
 
 void crash_store_sizes(int dir, struct crash_stored *list, size_t count)
@@ -117,10 +133,10 @@ void crash_store_sizes(int dir, struct crash_stored *list, size_t count)
     }
 }
 
-/* Holds the store; its descriptor, or -errno. */
-static int hold(int dir)
+/* Holds a lock of the store; its descriptor, or -errno. */
+static int hold(int dir, const char *name)
 {
-    int fd = openat(dir, LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = openat(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
     while (fd >= 0 && flock(fd, LOCK_EX) < 0)
         if (errno != EINTR) {
@@ -134,7 +150,12 @@ static enum crash_store_why within_rate(const struct crash_stored *list, size_t 
                                         const char *comm, unsigned rate)
 {
     unsigned program = 0, user = 0, all = 0;
+    size_t his = 0;
 
+    for (size_t i = 0; i < count; i++)
+        his += list[i].uid == uid;
+    if (count >= CRASH_STORE_MAX || his >= CRASH_STORE_MAX / CRASH_STORE_SHARE)
+        return STORE_FULL;
     for (size_t i = count; i-- > 0 && list[i].time_ns + MINUTE > now;) {
         all++;
         user += list[i].uid == uid;
@@ -155,16 +176,16 @@ int crash_store_make(int dir, pid_t pid, uid_t uid, const char *comm, unsigned r
     struct crash_stored *list;
     size_t count;
     struct tm tm;
-    int lock = hold(dir), rc;
+    int lock = hold(dir, LOCK), rc;
 
     *ret_why = STORE_FAILED;
     if (lock < 0)
         return lock;
     for (size_t i = 0; i + 1 < sizeof(plain) && comm[i]; i++)
         plain[i] = (char)(is_plain(comm[i]) ? comm[i] : '_');
-    rc = crash_store_list(dir, &list, &count);
-    if (rc == 0) {
-        *ret_why = within_rate(list, count, now, uid, plain, rate);
+    rc = list_some(dir, &list, &count);
+    if (rc >= 0) {
+        *ret_why = rc ? STORE_FULL : within_rate(list, count, now, uid, plain, rate);
         free(list);
         rc = *ret_why == STORE_KEPT ? 0 : -EAGAIN;
     }
@@ -180,61 +201,107 @@ int crash_store_make(int dir, pid_t pid, uid_t uid, const char *comm, unsigned r
     return rc;
 }
 
-/* The oldest of the user whose crashes take most; count: none that may go. */
-static size_t to_go(const struct crash_stored *list, size_t count, uint64_t before)
+/* What one user has: list[first..end) of a list by user and time. */
+struct owner {
+    size_t first, end, count; /* count: without those that are gone */
+    uint64_t bytes;
+};
+
+static int by_user(const void *a, const void *b)
 {
-    uint64_t most = 0;
-    size_t found = count;
+    const struct crash_stored *x = a, *y = b;
 
-    for (size_t i = 0; i < count; i++) {
-        uint64_t sum = 0;
-        bool first = true;
+    return x->uid != y->uid ? (x->uid < y->uid ? -1 : 1) : by_time(a, b);
+}
 
-        if (!list[i].bytes || list[i].time_ns > before)
-            continue;
-        for (size_t k = 0; k < i; k++)
-            first &= list[k].uid != list[i].uid || !list[k].bytes;
-        if (!first)
-            continue;
-        for (size_t k = i; k < count; k++)
-            sum += list[k].uid == list[i].uid ? list[k].bytes : 0;
-        if (sum > most) {
-            most = sum;
-            found = i;
-        }
+struct trim {
+    int dir;
+    struct crash_stored *list;
+    struct owner *owners;
+    size_t owner_count, count; /* count: of all crashes that are there */
+    uint64_t bytes, before;    /* before: none that is younger goes */
+    unsigned removed;
+};
+
+/* The oldest of an owner. False: none may go. */
+static bool remove_oldest(struct trim *t, struct owner *o)
+{
+    const struct crash_stored *one = &t->list[o->first];
+
+    if (o->first == o->end || one->time_ns > t->before)
+        return false;
+    t->removed += safe_remove_tree(t->dir, one->name, NULL) == 0;
+    /* One that can't be removed doesn't hold up the others. */
+    o->first++;
+    o->count--;
+    o->bytes -= one->bytes;
+    t->count--;
+    t->bytes -= one->bytes;
+    return true;
+}
+
+/* Of the owner who has most, by bytes or by number. */
+static bool remove_of_most(struct trim *t, bool by_bytes)
+{
+    struct owner *most = NULL;
+
+    for (size_t i = 0; i < t->owner_count; i++) {
+        struct owner *o = &t->owners[i];
+
+        if (o->first < o->end && t->list[o->first].time_ns <= t->before &&
+            (!most || (by_bytes ? o->bytes > most->bytes : o->count > most->count)))
+            most = o;
     }
-    return found;
+    return most && remove_oldest(t, most);
 }
 
 int crash_store_trim(int dir, uint64_t max_ns, uint64_t max_bytes, unsigned *ret_removed)
 {
-    uint64_t now = now_ns(CLOCK_REALTIME), sum = 0;
-    struct crash_stored *list;
-    size_t count, i;
-    int lock = hold(dir), rc;
+    const size_t most =
+        CRASH_STORE_MAX - CRASH_STORE_MAX / 20; /* so that there is room for others before the next one */
+    uint64_t now = now_ns(CLOCK_REALTIME);
+    struct trim t = {.dir = dir, .before = now - 2 * MINUTE};
+    int lock = hold(dir, TRIM_LOCK), rc; /* who makes one needn't wait for us */
 
     *ret_removed = 0;
     if (lock < 0)
         return lock;
-    rc = crash_store_list(dir, &list, &count);
-    if (rc == 0)
-        crash_store_sizes(dir, list, count);
-    for (i = 0; rc == 0 && i < count; i++) {
-        if (list[i].time_ns + max_ns < now && safe_remove_tree(dir, list[i].name, NULL) == 0) {
-            list[i].bytes = 0;
-            ++*ret_removed;
-        }
-        sum += list[i].bytes;
+    rc = list_some(dir, &t.list, &t.count);
+    if (rc < 0) {
+        close(lock);
+        return rc;
     }
-    while (rc == 0 && sum > max_bytes && (i = to_go(list, count, now - 2 * MINUTE)) < count) {
-        if (safe_remove_tree(dir, list[i].name, NULL) == 0)
-            ++*ret_removed;
-        sum -= list[i].bytes;
-        list[i].bytes = 0;
+    crash_store_sizes(dir, t.list, t.count);
+    if (t.count)
+        qsort(t.list, t.count, sizeof(*t.list), by_user);
+    t.owners = xcalloc(t.count + 1, sizeof(*t.owners));
+    for (size_t i = 0; i < t.count; i++) {
+        struct owner *o;
+
+        if (i == 0 || t.list[i].uid != t.list[i - 1].uid)
+            t.owners[t.owner_count++].first = i;
+        o = &t.owners[t.owner_count - 1];
+        o->end = i + 1;
+        o->count++;
+        o->bytes += t.list[i].bytes;
+        t.bytes += t.list[i].bytes;
     }
-    free(list);
+    for (size_t i = 0; i < t.owner_count; i++) {
+        struct owner *o = &t.owners[i];
+
+        while (o->first < o->end && (t.list[o->first].time_ns + max_ns < now || o->count > most / CRASH_STORE_SHARE))
+            if (!remove_oldest(&t, o))
+                break;
+    }
+    while (t.count > most && remove_of_most(&t, false))
+        ;
+    while (t.bytes > max_bytes && remove_of_most(&t, true))
+        ;
+    *ret_removed = t.removed;
+    free(t.owners);
+    free(t.list);
     close(lock);
-    return rc;
+    return 0;
 }
 
 static uint64_t member(const json_t *o, const char *key)
@@ -273,7 +340,7 @@ int crash_store_count(int dir, const struct crash_counts *add)
 {
     struct crash_counts c;
     struct buf b = BUF_INIT;
-    int lock = hold(dir), rc;
+    int lock = hold(dir, LOCK), rc;
 
     if (lock < 0)
         return lock;
@@ -291,25 +358,49 @@ int crash_store_count(int dir, const struct crash_counts *add)
     return rc;
 }
 
-int crash_store_slot(int dir, unsigned slots, unsigned wait_ms)
+/* A lock on a byte of SLOTS, which needn't be there. */
+static bool lock_byte(int fd, int64_t at, short type)
+{
+    struct flock l = {.l_type = type, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
+
+    return fcntl(fd, F_OFD_SETLK, &l) == 0;
+}
+
+static bool lock_one(int fd, int64_t at, unsigned places)
+{
+    for (unsigned i = 0; i < places; i++)
+        if (lock_byte(fd, at + i, F_WRLCK))
+            return true;
+    return false;
+}
+
+int crash_store_slot(int dir, uid_t uid, unsigned wait_ms)
 {
     uint64_t until = now_ns(CLOCK_MONOTONIC) + wait_ms * UINT64_C(1000000);
+    const int64_t his = SLOT_USERS + (int64_t)uid * CRASH_STORE_USER_SLOTS;
+    int fd = openat(dir, SLOTS, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
+    if (fd < 0)
+        return -errno;
     for (;;) {
-        for (unsigned i = 0; i < slots; i++) {
-            char name[32];
-            int fd;
-
-            snprintf(name, sizeof(name), "slot%u", i);
-            fd = openat(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-            if (fd < 0)
-                return -errno;
-            if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        if (lock_one(fd, his, CRASH_STORE_USER_SLOTS)) {
+            if (lock_one(fd, 0, CRASH_STORE_SLOTS))
                 return fd;
-            close(fd);
+            for (unsigned i = 0; i < CRASH_STORE_USER_SLOTS; i++)
+                lock_byte(fd, his + i, F_UNLCK); /* only ours */
         }
         if (now_ns(CLOCK_MONOTONIC) > until)
-            return -EAGAIN;
+            break;
         poll(NULL, 0, 10);
     }
+    close(fd);
+    return -EAGAIN;
+}
+
+void crash_store_free_slot(int fd)
+{
+    struct flock all = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+
+    fcntl(fd, F_OFD_SETLK, &all); /* a child may still have the descriptor */
+    close(fd);
 }

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -34,7 +35,7 @@
 #include "wire/segment.h"
 
 #define HEAD_MAX (UINT64_C(64) << 20) /* of a core: program headers, notes */
-#define SLOTS 4u                      /* crashes that are looked at at a time */
+#define HEAD_MS 30000                 /* until the kernel has written it: it reads some of it in the process */
 #define SLOT_MS 10000u                /* for how long others wait */
 #define TAKE_MS 30000u
 #define CORE_MS 300000u
@@ -45,8 +46,17 @@
 struct head {
     int core; /* where the kernel writes it: no descriptor that a child would keep */
     struct buf bytes;
+    uint64_t until; /* CLOCK_MONOTONIC, ms */
     size_t notes, notes_size;
 };
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
 
 static int read_more(struct head *h, uint64_t size)
 {
@@ -54,7 +64,15 @@ static int read_more(struct head *h, uint64_t size)
         return -EFBIG;
     while (h->bytes.len < size) {
         size_t want = (size_t)size - h->bytes.len;
-        ssize_t n = read(h->core, buf_room(&h->bytes, want), want);
+        struct pollfd pfd = {.fd = h->core, .events = POLLIN};
+        uint64_t now = now_ms();
+        ssize_t n;
+
+        if (now >= h->until)
+            return -ETIMEDOUT;
+        if (poll(&pfd, 1, (int)(h->until - now)) <= 0)
+            continue;
+        n = read(h->core, buf_room(&h->bytes, want), want);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -154,7 +172,8 @@ static struct crash_job *take(const struct daemon_state *s, const struct dying *
                                   .core = s->core,
                                   .core_max = s->core_max,
                                   .notes = h->bytes.p + h->notes,
-                                  .notes_size = h->notes_size};
+                                  .notes_size = h->notes_size,
+                                  .kernel_core = h->core};
     struct crash_cause cause;
     struct crash_job *job;
 
@@ -321,15 +340,29 @@ static int send_files(const struct daemon_state *s, int dir, const char *name)
 /* --- */
 
 /* The core to who had it before us, if anybody; then the process is let go. */
-static void hand_on(const struct daemon_state *s, const struct dying *d, const struct head *h)
+static void hand_on(const struct daemon_state *s, const struct dying *d, const struct head *h,
+                    struct crash_counts *counts)
 {
     struct heir heir;
+    int rc = heir_start(d, s->previous, &heir);
 
-    if (heir_start(d, s->previous, &heir) == 0 && heir.pid) {
-        heir_feed(&heir, h->bytes.p, h->bytes.len, h->core);
+    if (rc == 0 && heir.pid) {
+        rc = heir_feed(&heir, h->bytes.p, h->bytes.len, h->core);
         heir_end(&heir);
     }
     close(h->core);
+    if (rc < 0 && rc != -EPIPE && rc != -ESRCH) /* it wants no more; doubt has been told */
+        failed(counts, "%s (%d): handing its core on: %s", d->comm, (int)d->pid, strerror(-rc));
+}
+
+/* Of a process with another one's number nothing is kept, nor of one that is gone. */
+static bool is_doubtful(const struct dying *d, const struct head *h, struct crash_counts *counts)
+{
+    const char *why = d->doubt ? d->doubt : dying_stands(h->core) ? NULL : "it went away before it could be looked at";
+
+    if (why)
+        failed(counts, "%s (%d): %s", d->comm, (int)d->pid, why);
+    return why;
 }
 
 static void keep(const struct daemon_state *s, const struct dying *d, const struct head *h, struct crash_counts *counts)
@@ -340,35 +373,44 @@ static void keep(const struct daemon_state *s, const struct dying *d, const stru
     struct crash_job *job = NULL;
     int store = safe_dir(s->dir, SAFE_OURS, 0700, &why), slot = -1, dir = -1, rc;
     unsigned removed = 0;
+    bool full = false, told = !d->doubt && was_told(d);
 
     free(why);
     if (store < 0) { /* counts have no place either */
-        hand_on(s, d, h);
+        hand_on(s, d, h, counts);
         return;
     }
-    if (was_told(d)) {
+    if (is_doubtful(d, h, counts)) {
+        /* handed on to a program, at most */
+    } else if (told) {
         counts->told++;
     } else if ((rc = crash_store_make(store, d->pid, d->uid, d->comm, s->rate, name, &limit)) < 0) {
         if (limit == STORE_FAILED)
             failed(counts, "%s: %s", s->dir, strerror(-rc));
         else
             counts->limited++;
+        full = limit == STORE_FULL;
     } else {
         dir = rc;
-        slot = crash_store_slot(store, SLOTS, SLOT_MS);
+        slot = crash_store_slot(store, d->uid, SLOT_MS);
         if (slot >= 0)
             job = take(s, d, h, dir, &sum, counts);
         else
             counts->busy++;
         if (!job)
             safe_remove_tree(store, name, NULL);
+        if (slot >= 0)
+            crash_store_free_slot(slot); /* who gets the core may take long */
     }
-    hand_on(s, d, h);
+    hand_on(s, d, h, counts);
     if (job) {
         finish(job, d, &sum, counts);
-        close(slot);
-        if (s->filedest && (rc = send_files(s, dir, name)) < 0)
+        if (unlinkat(store, name, AT_REMOVEDIR) == 0) {
+            /* there is nothing in it: it went away while it was looked at */
+        } else if (s->filedest && (rc = send_files(s, dir, name)) < 0)
             failed(counts, "%s: %s", s->filedest, strerror(-rc));
+    }
+    if (job || full) {
         if (crash_store_trim(store, s->keep_ns, s->keep_bytes, &removed) == 0)
             counts->removed += removed;
     }
@@ -425,11 +467,11 @@ int daemon_crash(char **words, int count)
         return EXIT_FAILED;
     signal(SIGPIPE, SIG_IGN);
     umask(077);
+    h.until = now_ms() + HEAD_MS;
+    dying_read(&d, h.core);
     if (daemon_load(&s) < 0)
         return EXIT_FAILED; /* removed a moment ago */
-    rc = dying_read(&d);
-    if (rc == 0)
-        rc = read_head(&h);
+    rc = read_head(&h);
     if (rc < 0 && rc != -ENOEXEC) {
         h.notes_size = 0;
         failed(&counts, "%s (%d): the kernel's core: %s", d.comm, (int)d.pid, strerror(-rc));

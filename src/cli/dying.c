@@ -8,19 +8,21 @@
 #include <inttypes.h>
 #include <linux/capability.h>
 #include <limits.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "base/file.h"
 #include "base/mem.h"
 
 #define PAGE 4096u
@@ -29,21 +31,35 @@
 #define PATTERN_MAX 128u /* CORENAME_MAX_SIZE of Linux */
 #define PIDFD_AT 3       /* where the kernel puts it for %F */
 
-static FILE *open_proc(pid_t pid, const char *name)
-{
-    char path[96];
+#define MS UINT64_C(1000000)
+#define FILE_STALL_MS 10000u
+#define PROGRAM_STALL_MS 60000u /* it is root's, and may wait for its turn */
+#define TOTAL_MS 300000u
+#define KILLED_MS 2000u /* for one that has been killed to be gone */
 
-    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-    return fopen(path, "re");
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
 }
 
-static char *read_link(pid_t pid, const char *name)
+static FILE *open_text(int dir, const char *name)
 {
-    char path[64], to[PATH_MAX + 1];
-    ssize_t n;
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
 
-    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-    n = readlink(path, to, sizeof(to) - 1);
+    if (!f && fd >= 0)
+        close(fd);
+    return f;
+}
+
+static char *read_link(int dir, const char *name)
+{
+    char to[PATH_MAX + 1];
+    ssize_t n = readlinkat(dir, name, to, sizeof(to) - 1);
+
     return xstrndup(to, n > 0 ? (size_t)n : 0);
 }
 
@@ -69,39 +85,47 @@ static void read_groups(struct dying *d, const char *at)
     }
 }
 
-int dying_read(struct dying *d)
+bool dying_stands(int core)
 {
-    char name[64], *line = NULL;
-    size_t cap = 0;
-    FILE *f = open_proc(d->pid, "status");
+    struct pollfd pfd = {.fd = core};
 
-    d->exe = read_link(d->pid, "exe");
-    d->own_pid = d->pid;
-    d->own_tid = d->tid;
-    if (!f)
-        return -errno;
-    while (getline(&line, &cap, f) > 0) {
-        if (sscanf(line, "Uid: %*u %*u %*u %u", &d->fsuid) == 1 || // NOLINT(cert-err34-c)
-                                                                   // NOLINTNEXTLINE(cert-err34-c)
-            sscanf(line, "Gid: %*u %*u %*u %u", &d->fsgid) == 1 || sscanf(line, "Umask: %o", &d->mask) == 1 ||
-            sscanf(line, "CapEff: %" SCNx64, &d->capabilities) == 1) // NOLINT(cert-err34-c)
-            continue;
-        if (strncmp(line, "NSpid:", 6) == 0)
-            d->own_pid = last_number(line);
+    return poll(&pfd, 1, 0) >= 0 && !(pfd.revents & (POLLHUP | POLLERR | POLLNVAL));
+}
+
+/* Capabilities mean something in the user namespace of their process only. */
+static bool is_our_user_ns(int thread)
+{
+    struct stat its, ours;
+
+    return fstatat(thread, "ns/user", &its, 0) == 0 && stat("/proc/self/ns/user", &ours) == 0 &&
+           its.st_dev == ours.st_dev && its.st_ino == ours.st_ino;
+}
+
+/* False: not all of it could be read. */
+static bool read_thread(struct dying *d, int thread, bool *ret_dumping, unsigned *ret_uid, unsigned *ret_gid)
+{
+    char *line = NULL;
+    unsigned found = 0, dumping = 0;
+    size_t cap = 0;
+    FILE *f = open_text(thread, "status");
+
+    while (f && getline(&line, &cap, f) > 0) {
+        // NOLINTBEGIN(cert-err34-c): the kernel wrote it
+        if (sscanf(line, "Uid: %u %*u %*u %u", ret_uid, &d->fsuid) == 2 ||
+            sscanf(line, "Gid: %u %*u %*u %u", ret_gid, &d->fsgid) == 2 || sscanf(line, "Umask: %o", &d->mask) == 1 ||
+            sscanf(line, "CapEff: %" SCNx64, &d->capabilities) == 1 || sscanf(line, "CoreDumping: %u", &dumping) == 1)
+            found++;
+        // NOLINTEND(cert-err34-c)
+        else if (strncmp(line, "NSpid:", 6) == 0)
+            d->own_tid = last_number(line);
         else if (strncmp(line, "Groups:", 7) == 0)
             read_groups(d, line + 7);
     }
-    fclose(f);
-    snprintf(name, sizeof(name), "task/%d/status", (int)d->tid);
-    f = open_proc(d->pid, name);
-    while (f && getline(&line, &cap, f) > 0)
-        if (strncmp(line, "NSpid:", 6) == 0)
-            d->own_tid = last_number(line);
+    free(line);
     if (f)
         fclose(f);
-    free(line);
-    snprintf(name, sizeof(name), "task/%d/comm", (int)d->tid);
-    f = open_proc(d->pid, name);
+    *ret_dumping = dumping;
+    f = open_text(thread, "comm");
     if (f) {
         size_t n = fread(d->comm, 1, sizeof(d->comm) - 1, f);
 
@@ -110,13 +134,80 @@ int dying_read(struct dying *d)
         d->comm[n] = '\0';
         fclose(f);
     }
-    return 0;
+    if (!is_our_user_ns(thread))
+        d->capabilities = 0;
+    d->root = openat(thread, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    d->cwd = openat(thread, "cwd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    d->uts = openat(thread, "ns/uts", O_RDONLY | O_CLOEXEC);
+    return found == 5 && d->root >= 0 && d->cwd >= 0;
+}
+
+static void read_process(struct dying *d, int process)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    FILE *f = open_text(process, "status");
+
+    while (f && getline(&line, &cap, f) > 0)
+        if (strncmp(line, "NSpid:", 6) == 0)
+            d->own_pid = last_number(line);
+    free(line);
+    if (f)
+        fclose(f);
+    d->exe = read_link(process, "exe");
+}
+
+static void drop(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void dying_read(struct dying *d, int core)
+{
+    char name[64];
+    bool whole = false, dumping = false;
+    unsigned uid = 0, gid = 0;
+    int process, thread;
+
+    d->own_pid = d->pid;
+    d->own_tid = d->tid;
+    d->root = d->cwd = d->uts = -1;
+    d->pidfd = (int)syscall(SYS_pidfd_open, d->pid, 0);
+    snprintf(name, sizeof(name), "/proc/%d", (int)d->pid);
+    process = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    snprintf(name, sizeof(name), "task/%d", (int)d->tid);
+    thread = process < 0 ? -1 : openat(process, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (process >= 0)
+        read_process(d, process);
+    if (thread >= 0)
+        whole = read_thread(d, thread, &dumping, &uid, &gid);
+    drop(&process);
+    drop(&thread);
+    d->doubt = !dying_stands(core)              ? "it went away before it could be looked at"
+               : !whole                         ? "/proc doesn't tell enough of it"
+               : !dumping                       ? "it doesn't dump core: another process has its number"
+               : uid != d->uid || gid != d->gid ? "its user isn't the one of the crash: another process has its number"
+                                                : NULL;
+    if (!d->doubt)
+        return;
+    drop(&d->root);
+    drop(&d->cwd);
+    drop(&d->uts);
+    drop(&d->pidfd);
+    free(d->exe);
+    d->exe = NULL;
 }
 
 void dying_clear(struct dying *d)
 {
     free(d->exe);
     free(d->groups);
+    drop(&d->root);
+    drop(&d->cwd);
+    drop(&d->uts);
+    drop(&d->pidfd);
     d->exe = NULL;
     d->groups = NULL;
 }
@@ -137,12 +228,10 @@ static void add_name(struct buf *b, const char *s)
 /* What the process's host is called; UTS namespaces differ in that alone. */
 static void add_host(struct buf *b, const struct dying *d)
 {
-    char path[64], name[HOST_NAME_MAX + 1] = "";
-    int ours = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC), its;
+    char name[HOST_NAME_MAX + 1] = "";
+    int ours = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
 
-    snprintf(path, sizeof(path), "/proc/%d/ns/uts", (int)d->pid);
-    its = open(path, O_RDONLY | O_CLOEXEC);
-    if (ours >= 0 && its >= 0 && setns(its, CLONE_NEWUTS) == 0) {
+    if (ours >= 0 && d->uts >= 0 && setns(d->uts, CLONE_NEWUTS) == 0) {
         gethostname(name, sizeof(name) - 1);
         if (setns(ours, CLONE_NEWUTS) < 0)
             *name = '\0';
@@ -151,19 +240,17 @@ static void add_host(struct buf *b, const struct dying *d)
     }
     if (ours >= 0)
         close(ours);
-    if (its >= 0)
-        close(its);
     add_name(b, name);
 }
 
 static void add_exe(struct buf *b, const struct dying *d, bool base)
 {
-    const char *slash = strrchr(d->exe, '/');
+    const char *exe = d->exe ? d->exe : "", *slash = strrchr(exe, '/');
     char *unknown = NULL;
 
-    if (!*d->exe)
+    if (!*exe)
         unknown = xasprintf("%s (path unknown)", d->comm);
-    add_name(b, unknown ? unknown : base && slash ? slash + 1 : d->exe);
+    add_name(b, unknown ? unknown : base && slash ? slash + 1 : exe);
     free(unknown);
 }
 
@@ -267,14 +354,10 @@ static void exec_handler(const struct dying *d, const char *pattern)
     if (!argc || chdir("/") < 0)
         return;
     if (wants_pidfd) {
-        int fd = (int)syscall(SYS_pidfd_open, d->pid, 0);
-
-        if (fd >= 0 && fd != PIDFD_AT) {
-            dup2(fd, PIDFD_AT);
-            close(fd);
-        } else if (fd == PIDFD_AT) {
-            fcntl(fd, F_SETFD, 0);
-        }
+        if (d->pidfd == PIDFD_AT)
+            fcntl(d->pidfd, F_SETFD, 0);
+        else if (d->pidfd < 0 || dup2(d->pidfd, PIDFD_AT) < 0)
+            wants_pidfd = false;
     }
     close_range(PIDFD_AT + (wants_pidfd ? 1 : 0), ~0u, 0);
     execve(argv[0], argv, envp);
@@ -291,27 +374,32 @@ static int set_capabilities(uint64_t set)
     return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
 }
 
-/* Takes the place of the process: its root, its working directory, its rights. */
+/* All but stdin, stdout, stderr and these. */
+static void close_others(int a, int b)
+{
+    unsigned lo = (unsigned)(a < b ? a : b), hi = (unsigned)(a < b ? b : a);
+
+    if (lo > 3)
+        close_range(3, lo - 1, 0);
+    if (hi > lo + 1)
+        close_range(lo + 1, hi - 1, 0);
+    close_range(hi + 1, ~0u, 0);
+}
+
+/* Takes the place of the process: its root, its working directory, its rights. From then on its user can stop us. */
 static int become(const struct dying *d)
 {
-    char path[64];
-    int root, cwd, rc;
+    int rc;
 
-    snprintf(path, sizeof(path), "/proc/%d/root", (int)d->pid);
-    root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    snprintf(path, sizeof(path), "/proc/%d/cwd", (int)d->pid);
-    cwd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0 || cwd < 0 || fchdir(root) < 0 || chroot(".") < 0 || fchdir(cwd) < 0)
+    if (fchdir(d->root) < 0 || chroot(".") < 0 || fchdir(d->cwd) < 0)
         return -errno;
-    close(root);
-    close(cwd);
+    close(d->root);
+    close(d->cwd);
     if (setgroups(d->group_count, d->groups) < 0 || setresgid(d->fsgid, d->fsgid, d->fsgid) < 0)
         return -errno;
-    if (d->fsuid == 0) {
-        rc = set_capabilities(d->capabilities);
-        return rc;
-    }
-    return setresuid(d->fsuid, d->fsuid, d->fsuid) < 0 ? -errno : 0;
+    rc = d->fsuid == 0 ? set_capabilities(d->capabilities) : setresuid(d->fsuid, d->fsuid, d->fsuid) < 0 ? -errno : 0;
+    prctl(PR_SET_DUMPABLE, 0); /* nobody traces us */
+    return rc;
 }
 
 /* The rules are those of do_coredump() in Linux' fs/coredump.c. */
@@ -379,6 +467,7 @@ static void write_file(const struct dying *d, const char *pattern)
     if (f)
         fclose(f);
     signal(SIGXFSZ, SIG_IGN);
+    close_others(d->root, d->cwd); /* opening it may take for ever */
     fd = open_file(d, path);
     if (fd < 0)
         _exit(1);
@@ -399,15 +488,27 @@ static void write_file(const struct dying *d, const char *pattern)
     _exit(0);
 }
 
+/* The kernel would do it: but who isn't root and has root's rights for files may be about to give them up. */
+static int check_file(const struct dying *d)
+{
+    if (d->doubt)
+        return -ESRCH;
+    return d->mode == 1 && d->fsuid == 0 && d->uid != 0 ? -EPERM : 0;
+}
+
 int heir_start(const struct dying *d, const char *pattern, struct heir *ret)
 {
-    int ends[2];
+    bool file = *pattern != '|';
+    int ends[2], rc;
 
-    *ret = (struct heir){.fd = -1};
+    *ret = (struct heir){
+        .fd = -1, .file = file, .stall_ms = file ? FILE_STALL_MS : PROGRAM_STALL_MS, .total_ms = TOTAL_MS};
     if (!*pattern || *pattern == '@' || strlen(pattern) >= PATTERN_MAX)
         return 0;
-    if (*pattern != '|' && d->limit < PAGE)
+    if (file && d->limit < PAGE)
         return 0; /* min_coredump of the kernel: too little for anything */
+    if (file && (rc = check_file(d)) < 0)
+        return rc;
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -errno;
     ret->pid = fork();
@@ -415,43 +516,105 @@ int heir_start(const struct dying *d, const char *pattern, struct heir *ret)
         dup2(ends[0], 0);
         signal(SIGPIPE, SIG_DFL);
         set_core_limit();
-        if (*pattern == '|')
-            exec_handler(d, pattern);
-        else
+        if (file)
             write_file(d, pattern);
+        else
+            exec_handler(d, pattern);
         _exit(127);
     }
     close(ends[0]);
     if (ret->pid < 0) {
+        rc = -errno;
         close(ends[1]);
         ret->pid = 0;
-        return -errno;
+        return rc;
     }
     ret->fd = ends[1];
     return 0;
 }
 
+static void set_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags >= 0)
+        fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+/* Until one of them isn't what holds it up any more; from: -1 if there is enough to write. False: the time is over. */
+static bool await_progress(const struct heir *h, int from, uint64_t since)
+{
+    uint64_t until = since + h->stall_ms * MS, now = now_ns();
+    struct pollfd pfd[] = {{.fd = h->fd, .events = POLLOUT}, {.fd = from, .events = POLLIN}};
+
+    until = until < h->until ? until : h->until;
+    if (now >= until)
+        return false;
+    if (poll(pfd, 2, 0) > 0) { /* the other one is what it waits for */
+        if (pfd[0].revents && pfd[1].revents)
+            return true;
+        if (pfd[0].revents && from < 0)
+            return true;
+        pfd[pfd[0].revents ? 0 : 1].fd = -1;
+    }
+    poll(pfd, 2, (int)((until - now) / MS) + 1);
+    return true;
+}
+
 int heir_feed(struct heir *h, const void *head, size_t size, int from)
 {
-    int rc = write_all(h->fd, head, size);
+    uint64_t since = now_ns();
     ssize_t n;
 
-    while (rc == 0) {
-        n = splice(from, NULL, h->fd, NULL, 1 << 20, SPLICE_F_MOVE);
-        if (n == 0)
-            break;
-        if (n < 0 && errno != EINTR)
-            rc = -errno;
+    h->until = since + h->total_ms * MS;
+    set_nonblocking(h->fd);
+    set_nonblocking(from);
+    for (const char *p = head;;) {
+        n = size ? write(h->fd, p, size) : splice(from, NULL, h->fd, NULL, 1 << 20, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+        if (n > 0) {
+            since = now_ns();
+            if (size) {
+                p += n;
+                size -= (size_t)n;
+            }
+            if (since < h->until)
+                continue;
+        } else if (n == 0) {
+            return 0;
+        } else if (errno != EAGAIN && errno != EINTR) {
+            return -errno;
+        } else if (await_progress(h, size ? -1 : from, since)) {
+            continue;
+        }
+        kill(h->pid, SIGKILL);
+        return -ETIMEDOUT;
     }
-    return rc;
+}
+
+/* Whether it is gone by then. */
+static bool await_end(const struct heir *h, uint64_t until)
+{
+    for (;;) {
+        pid_t pid = waitpid(h->pid, NULL, WNOHANG);
+
+        if (pid == h->pid || (pid < 0 && errno != EINTR))
+            return true;
+        if (now_ns() >= until)
+            return false;
+        poll(NULL, 0, 10);
+    }
 }
 
 void heir_end(struct heir *h)
 {
+    uint64_t until = h->file ? now_ns() + h->stall_ms * MS : h->until;
+
     if (h->fd >= 0)
         close(h->fd);
     h->fd = -1;
-    while (h->pid > 0 && waitpid(h->pid, NULL, 0) < 0 && errno == EINTR)
-        ;
+    if (h->pid > 0 && !await_end(h, until) && h->file) {
+        kill(h->pid, SIGKILL);
+        await_end(h, now_ns() + KILLED_MS * MS); /* a file system that doesn't answer may hold it longer */
+    }
     h->pid = 0;
 }

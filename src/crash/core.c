@@ -567,6 +567,7 @@ struct page_range {
 #define SCAN_PAGES _IOWR('f', 16, struct page_scan)
 #define SCAN_PRESENT (UINT64_C(1) << 3)
 #define SCAN_SWAPPED (UINT64_C(1) << 4)
+#define SCAN_STEP (UINT64_C(1) << 40) /* bytes of addresses between two looks at the clock */
 
 static int scan_pages(struct core *c, uint64_t from, uint64_t to, uint64_t *ret_lo, uint64_t *ret_hi)
 {
@@ -585,15 +586,23 @@ static int scan_pages(struct core *c, uint64_t from, uint64_t to, uint64_t *ret_
     return n < 0 ? -errno : n;
 }
 
-/* The next pages from `from` on that the process has used. False: there are none. */
+static bool is_late(const struct core *c)
+{
+    return c->v->deadline && now_ns() > c->v->deadline;
+}
+
+/* The next pages from `from` on that the process has used. False: there are none, or it is_late(). */
 static bool next_pages(struct core *c, uint64_t from, uint64_t to, uint64_t *ret_lo, uint64_t *ret_hi)
 {
-    if (c->pagemap >= 0 && !c->no_scan) {
-        int n = scan_pages(c, from, to, ret_lo, ret_hi);
+    while (c->pagemap >= 0 && !c->no_scan && from < to && !is_late(c)) {
+        uint64_t end = to - from < SCAN_STEP ? to : from + SCAN_STEP;
+        int n = scan_pages(c, from, end, ret_lo, ret_hi);
 
-        if (n >= 0)
-            return n > 0 && *ret_lo >= from && *ret_hi <= to && *ret_lo < *ret_hi;
-        c->no_scan = true;
+        if (n > 0)
+            return *ret_lo >= from && *ret_hi <= end && *ret_lo < *ret_hi;
+        c->no_scan = n < 0;
+        if (n == 0)
+            from = end;
     }
     if (c->pagemap < 0) {
         *ret_lo = from;
@@ -602,7 +611,7 @@ static bool next_pages(struct core *c, uint64_t from, uint64_t to, uint64_t *ret
     }
     if (!c->entries)
         c->entries = xmalloc(ENTRIES * sizeof(*c->entries));
-    while (from < to) {
+    while (from < to && !is_late(c)) {
         uint64_t pages = (to - from) / PAGE;
         size_t want = pages < ENTRIES ? (size_t)pages : ENTRIES, i = 0, k;
         ssize_t got =
@@ -633,7 +642,7 @@ static int put_run(struct core *c, struct area *a, uint64_t lo, uint64_t hi, int
         size_t size = hi - lo < PIECE ? (size_t)(hi - lo) : PIECE, done = 0;
         ssize_t n = 0;
 
-        if (c->v->deadline && now_ns() > c->v->deadline)
+        if (is_late(c))
             return -ETIMEDOUT;
         if (file >= 0) {
             n = pread(file, c->piece, size, (off_t)(lo - a->lo + a->offset));
@@ -697,6 +706,8 @@ static int put_area(struct core *c, struct area *a)
     } else {
         for (; rc == 0 && next_pages(c, from, end, &lo, &hi); from = hi)
             rc = put_run(c, a, lo, hi, -1);
+        if (rc == 0 && is_late(c)) /* there may be more */
+            rc = -ETIMEDOUT;
     }
     if (rc == 0)
         a->have = a->want;

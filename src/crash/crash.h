@@ -51,6 +51,9 @@ struct crash_wishes {
      * job has begun. NULL: the process runs. */
     const void *notes;
     size_t notes_size;
+    /* With notes: where the kernel writes that core, a pipe; the caller's. While it has a writer the number of the
+     * process is still that of the one that crashed; what was read when it has none any more is thrown away. */
+    int kernel_core;
     bool if_panic;         /* only if the thread `tid` stands below a function by which Go ends with an error */
     /* The rights of the process instead of ours: what is called in the worker before it looks at anything; 0 or -errno. */
     int (*become)(void *ctx);

@@ -28,6 +28,7 @@
 #define MEMORY (UINT64_C(1) << 30) /* of the worker, and beyond the sizes of files for who reads these */
 #define WAIT_MS 50                 /* crash_take() */
 #define STEP_NS 1000000
+#define LEAVE_NS UINT64_C(5000000000) /* after SIGKILL the worker may still be held in a call */
 
 enum { FILE_JSON, FILE_TEXT, FILE_CORE, FILES };
 static const char *const file_names[FILES] = {"snapshot.json", "backtrace.txt", "core"};
@@ -44,7 +45,7 @@ struct crash_job {
     int fd, dir;
     enum crash_step step;
     bool core, killed;
-    uint64_t begun, let_go_by, over_by;
+    uint64_t begun, let_go_by, over_by, killed_at;
     struct crash_summary summary;
     bool complete;
 };
@@ -227,6 +228,29 @@ static void refused(struct work *w, int rc)
     free(why);
 }
 
+/* Whether the process is still the one that crashed. */
+static bool is_the_one(const struct work *w)
+{
+    struct pollfd pfd = {.fd = w->wishes.kernel_core};
+
+    return !w->wishes.notes || (poll(&pfd, 1, 0) >= 0 && !(pfd.revents & (POLLHUP | POLLERR | POLLNVAL)));
+}
+
+/* All that needs the process has been read. False: of another one, maybe. */
+static bool let_go(struct work *w, struct look *l)
+{
+    bool proven = is_the_one(w);
+
+    look_let_go(l);
+    if (w->wishes.notes)
+        close(w->wishes.kernel_core); /* else it would stay as long as we do */
+    if (!proven) {
+        fail(w, -ESRCH);
+        explain(w, "the process went away while it was looked at");
+    }
+    return proven;
+}
+
 static void work(struct work *w)
 {
     struct look l;
@@ -236,6 +260,11 @@ static void work(struct work *w)
     if (rc < 0) {
         fail(w, rc);
         explain(w, "the rights of the process could not be taken: %s", strerror(-rc));
+        return;
+    }
+    if (!is_the_one(w)) {
+        fail(w, -ESRCH);
+        explain(w, "the process went away before it was looked at");
         return;
     }
     rc = look_prepare(&l, &w->cause, w->wishes.environment, w->timeout_ms);
@@ -268,7 +297,11 @@ static void work(struct work *w)
     }
     if (w->wishes.core)
         write_core(w, &l);
-    look_let_go(&l);
+    if (!let_go(w, &l)) {
+        if (w->wishes.core && ftruncate(w->files[FILE_CORE], 0) < 0)
+            explain(w, "its core may be another's");
+        return;
+    }
     tell(w, CRASH_LET_GO);
     look_finish(&l);
     if (!w->wishes.if_panic)
@@ -322,13 +355,15 @@ static void remove_files(int dir, bool all)
 
 static void run_worker(struct work *w, int parent)
 {
-    int keep[FILES + 1];
+    int keep[FILES + 2];
     size_t n = 0;
 
     for (int i = 0; i < FILES; i++)
         if (w->files[i] >= 0)
             keep[n++] = w->files[i];
     keep[n++] = w->tell;
+    if (w->wishes.notes)
+        keep[n++] = w->wishes.kernel_core;
     prctl(PR_SET_NAME, "scope-crash");
     if (confine_child(parent, keep, n, MEMORY, w->timeout_ms / 1000 + 2) < 0)
         _exit(2);
@@ -450,6 +485,7 @@ enum crash_step crash_step(struct crash_job *job, struct crash_summary *ret)
 
         if (!job->killed && (now > job->over_by || (job->step == CRASH_BUSY && now > job->let_go_by))) {
             job->killed = true;
+            job->killed_at = now;
             kill(job->worker, SIGKILL);
         }
         pid = waitpid(job->worker, &status, WNOHANG | __WALL);
@@ -459,6 +495,8 @@ enum crash_step crash_step(struct crash_job *job, struct crash_summary *ret)
                 job->complete |= m.step == CRASH_OVER;
             }
             finish(job, pid < 0 ? 0 : status);
+        } else if (job->killed && now > job->killed_at + LEAVE_NS) {
+            finish(job, 0); /* a file system that doesn't answer holds it: nobody can do more */
         }
     }
     if (job->step == CRASH_OVER)

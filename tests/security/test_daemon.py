@@ -12,6 +12,8 @@ import random
 import shutil
 import socket
 import stat
+import struct
+import subprocess
 import tempfile
 import threading
 from pathlib import Path
@@ -346,3 +348,76 @@ def daemon_told(ctx):
         ctx.scoped([program])
         d.wait(program.name, 1)
         d.run("--remove")
+
+
+@contextlib.contextmanager
+def by_hand(ctx, previous, started):
+    """What would be installed, without the kernel's setting: nothing that crashes comes here. Yields where crashes would
+    be kept, and what starts it as the kernel does. started: what a program that gets the core makes first."""
+    check(os.geteuid() == 0, "only root may start it")
+    with elfcore.pattern():  # no other test's meanwhile
+        place = Path(tempfile.mkdtemp(prefix="scope-", dir="/var/tmp"))
+        kept = STATE.read_bytes() if STATE.exists() else None
+        try:
+            os.chmod(place, 0o755)
+            store = place / "crash"
+            store.mkdir(mode=0o700)
+            STATE.parent.mkdir(exist_ok=True)
+            STATE.write_text(json.dumps({"previous": previous, "pattern": "|none", "directory": str(store), "core": True,
+                                         "rate": 100, "coreMax": 1 << 30, "keepNs": 86400 * 10**9, "keepBytes": 1 << 30}))
+            STATE.chmod(0o600)
+
+            def crash(pid, uid, gid, core, mode=1, closed=False):
+                """core: no more than a pipe takes. closed: the kernel has closed its end already."""
+                argv = [ctx.scope, "daemon", "--crash", pid, pid, uid, gid, 11, 0, 2**64 - 1, mode]
+                started.unlink(missing_ok=True)
+                ends = os.pipe()
+                with open(ends[0], "rb") as r, open(ends[1], "wb") as w:
+                    w.write(core)
+                    w.flush()
+                    if closed:
+                        w.close()
+                    with subprocess.Popen([str(a) for a in argv], stdin=r, stdout=subprocess.DEVNULL,
+                                          stderr=subprocess.PIPE, cwd="/") as p:
+                        r.close()
+                        ctx.wait_for(lambda: p.poll() is not None or started.exists(), "it has looked at the process", 60)
+                        w.close()
+                        p.wait(ctx.left())
+                        equal(p.returncode, 0, f"its end: {p.stderr.read()}")
+
+            yield store, crash
+        finally:
+            STATE.unlink(missing_ok=True)
+            if kept is not None:
+                STATE.write_bytes(kept)
+            shutil.rmtree(place, ignore_errors=True)
+
+
+@test(serial=True, timeout=120)
+def daemon_reused_number(ctx):
+    """The process is gone, and its number is that of a set-uid program of root's that runs in a directory of the
+    stranger's choice: no file of root's appears there, nothing is kept, and why is told."""
+    head = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 4, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    core = head + struct.pack("<IIQQQQQQ", elfcore.PT_NOTE, 0, 120, 0, 0, 20, 0, 4) + bytes(20) + b"* * * * * root x\n" * 99
+    where, got, started = ctx.fresh("where"), ctx.dir / "got", ctx.dir / "started"
+    os.chmod(where, 0o777)
+    with users.make(ctx, "stranger") as stranger:
+        other = ctx.start(["sleep", "600"], cwd=where)
+        handler = ctx.dir / "handler"
+        handler.write_text(f"#!/bin/sh\n: > {started}\ncat > {got}\n")
+        handler.chmod(0o755)
+        for previous in ("core", f"|{handler}"):
+            with by_hand(ctx, previous, started) as (store, crash):
+                def error():
+                    return json.loads((store / "counts.json").read_text())["error"]
+                crash(other.pid, stranger.uid, stranger.gid, core)
+                equal(list(where.iterdir()), [], "files with a stranger's text that are root's")
+                check("another process has its number" in error(), error())
+                crash(other.pid, 0, 0, core)  # as if it were root's own
+                check("another process has its number" in error(), error())
+                crash(other.pid, stranger.uid, stranger.gid, core, mode=2)
+                crash(other.pid, stranger.uid, stranger.gid, core, closed=True)
+                equal(list(where.iterdir()), [], "files")
+                equal([p.name for p in store.iterdir() if "Z-" in p.name], [], "what is kept")
+                equal(json.loads((store / "counts.json").read_text())["failed"], 4, "told")
+        equal(got.read_bytes(), core, "what a program gets all the same")

@@ -461,6 +461,7 @@ static void workers(void **state)
     struct crash_summary s = {0};
     struct crash_cause cause;
     struct bed b;
+    int ends[2];
 
     bed_make(&b);
     cause = (struct crash_cause){.pid = b.child};
@@ -475,6 +476,17 @@ static void workers(void **state)
     assert_false(is_there(&b, "snapshot.json") || is_there(&b, "backtrace.txt"));
 
     wishes.become = NULL;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    wishes.notes = "";
+    wishes.notes_size = 1;
+    wishes.kernel_core = ends[0];
+    close(ends[1]); /* the kernel writes no core any more: the number may be another's */
+    assert_int_equal(crash_take(&cause, &wishes, b.dir, 20000, &s), -ESRCH);
+    assert_non_null(strstr(s.why, "went away"));
+    assert_false(is_there(&b, "snapshot.json") || is_there(&b, "backtrace.txt"));
+    close(ends[0]);
+    wishes.notes = NULL;
+
     wishes.if_panic = true; /* it is no Go program */
     cause.tid = b.child;
     s = (struct crash_summary){0};
