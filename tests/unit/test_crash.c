@@ -12,12 +12,14 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "crash/confine.h"
 #include "crash/crash.h"
 #include "crash/demangle.h"
 #include "crash/facts.h"
@@ -517,6 +519,50 @@ static void held(void **state)
     bed_clear(&b);
 }
 
+static unsigned long long own_capabilities(void)
+{
+    unsigned long long effective = ~0ull, permitted = ~0ull;
+    char line[256];
+    FILE *f = fopen("/proc/thread-self/status", "re");
+
+    while (f && fgets(line, sizeof(line), f)) {
+        if (strncmp(line, "CapPrm:", 7) == 0)
+            permitted = strtoull(line + 7, NULL, 16);
+        if (strncmp(line, "CapEff:", 7) == 0)
+            effective = strtoull(line + 7, NULL, 16);
+    }
+    if (f)
+        fclose(f);
+    return permitted | effective;
+}
+
+/* Who reads a process's files has no right of root's, though the process may be root's. */
+static void confined(void **state)
+{
+    int status, parent = getpid();
+    pid_t pid = fork();
+
+    (void)state;
+    if (pid == 0) {
+        bool root = geteuid() == 0;
+        struct rlimit core, size;
+
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, RLIM_INFINITY});
+        if (confine_child(parent, NULL, 0, UINT64_C(1) << 30, 10) < 0 || confine_user(0, 0) < 0)
+            _exit(1);
+        if (getrlimit(RLIMIT_CORE, &core) < 0 || getrlimit(RLIMIT_FSIZE, &size) < 0 || size.rlim_max != 0)
+            _exit(2);
+        if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0 || (root && core.rlim_cur != 1))
+            _exit(3);
+        if (own_capabilities() != 0)
+            _exit(4);
+        _exit(root && geteuid() != 65534 ? 5 : 0);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 static void workers(void **state)
 {
     struct crash_wishes wishes = {.backtrace = true};
@@ -563,7 +609,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses), cmocka_unit_test(signals),  cmocka_unit_test(secrets),  cmocka_unit_test(perf_map),
         cmocka_unit_test(users),     cmocka_unit_test(calls),    cmocka_unit_test(go_table), cmocka_unit_test(names),
-        cmocka_unit_test(rebuilt),   cmocka_unit_test(believed), cmocka_unit_test(workers), cmocka_unit_test(held),
+        cmocka_unit_test(rebuilt),   cmocka_unit_test(believed), cmocka_unit_test(workers), cmocka_unit_test(held), cmocka_unit_test(confined),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
