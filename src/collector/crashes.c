@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,6 +38,7 @@
 #define SWEEP_NS (100 * MS)       /* places of threads that are gone are looked for */
 #define HELD_NS (4000 * MS)       /* a ring that is held isn't waited for any longer */
 #define FLUSH_NS (2000 * MS)      /* the journal takes nothing (a full disk): what is in it will do */
+#define LIVES_ON_NS (1000 * MS)   /* who has been let go and is there for longer didn't die of it */
 #define FLIGHT_CPU_S 5
 #if defined(__SANITIZE_ADDRESS__)
 #define FLIGHT_BYTES RLIM_INFINITY
@@ -44,6 +46,8 @@
 #define FLIGHT_BYTES ((rlim_t)1 << 30)
 #endif
 #define CRASH_DIR "crash"
+#define GUEST_THREADS_MAX 1000u   /* among whom one is looked for that calls itself by another number */
+#define LOOK_SHARE 20             /* one part in so many of the time may be spent on looking for guests in /proc */
 
 enum stage {
     WAITS,    /* for a worker */
@@ -67,7 +71,7 @@ struct crash {
     struct crash_wishes wishes;
     uint32_t pid, tid;        /* as the process sees them */
     bool guest;
-    struct peer who;          /* for the worker, who becomes it */
+    struct peer who;          /* that very process; of guests the user that the segment came from, whom the worker becomes */
     char thread[16];
     uint64_t number;          /* of the session's */
     char name[48];            /* of its directory */
@@ -91,10 +95,15 @@ struct crashes {
     void *ctx;
     struct crash *list;       /* oldest first */
     unsigned running, guests_running, count;
+    unsigned writers, guest_writers;
+    unsigned dirs, guest_dirs;
+    uint64_t guest_text;      /* bytes of guests' files other than cores */
+    uint64_t look;            /* CLOCK_MONOTONIC ns: when the next guest's may be looked for */
+    bool looks_wait;          /* one waits for that */
     uint64_t budget[2];       /* of all, of guests: CLOCK_MONOTONIC ns, passes() */
     uint64_t sweep;           /* CLOCK_MONOTONIC ns: when to look for free places */
     uint64_t number;          /* of the last directory */
-    uint64_t core_bytes;      /* of all cores so far */
+    uint64_t core_bytes[2];   /* of the cores so far: guests' in [1] */
     int dir;                  /* "crash" in the session's directory; -1: not made yet */
     struct door_log lines;    /* places that made no sense */
     struct kept kept;
@@ -105,6 +114,7 @@ struct crash_places {
     uint64_t budget;
     struct {
         pid_t pid, tid;       /* ours, of who has it; 0: unknown */
+        uint64_t done_ns;     /* CLOCK_MONOTONIC: when it was let go; 0: it wasn't yet */
     } of[SEG_CRASHES];
 };
 
@@ -121,10 +131,9 @@ static bool passes(uint64_t *budget, uint64_t now, uint64_t step_ns, unsigned bu
     return true;
 }
 
-static bool within_budget(struct crashes *cs, struct segment *seg, uint64_t now)
+static bool within_budget(struct crashes *cs, const struct segment *seg, uint64_t now)
 {
-    return passes(&seg->crashes->budget, now, CRASH_EACH_NS, CRASH_EACH_BURST) &&
-           (!seg->guest || passes(&cs->budget[1], now, CRASH_GUEST_NS, CRASH_GUEST_BURST)) &&
+    return (!seg->guest || passes(&cs->budget[1], now, CRASH_GUEST_NS, CRASH_GUEST_BURST)) &&
            passes(&cs->budget[0], now, CRASH_ALL_NS, CRASH_ALL_BURST);
 }
 
@@ -159,6 +168,27 @@ static bool thread_is_there(pid_t pid, pid_t tid)
     return access(path, F_OK) == 0;
 }
 
+/* Whether it is more than a zombie, which is its parent's to remove. */
+static bool thread_lives(pid_t tid)
+{
+    struct pi_stat st;
+
+    return pi_stat(tid, &st) == 0 && st.state != 'Z' && st.state != 'X';
+}
+
+/* Whether somebody who said before that he is about to die goes on: of who has this place, and of others after a while. */
+static bool lives_on(const struct segment *seg, unsigned place, uint64_t now)
+{
+    for (unsigned i = 0; i < SEG_CRASHES; i++) {
+        uint64_t done = seg->crashes->of[i].done_ns;
+
+        if (seg->crashes->of[i].tid && (i == place || (done && now > done && now - done > LIVES_ON_NS)) &&
+            thread_lives(seg->crashes->of[i].tid))
+            return true;
+    }
+    return false;
+}
+
 /* Those whose threads have died since. */
 static void free_places(struct segment *seg)
 {
@@ -166,8 +196,9 @@ static void free_places(struct segment *seg)
         uint32_t state = __atomic_load_n(&place_of(seg, i)->state, __ATOMIC_ACQUIRE);
         const pid_t pid = seg->crashes->of[i].pid, tid = seg->crashes->of[i].tid;
 
-        if (state == CRASH_DONE && (!pid || !thread_is_there(pid, tid)))
-            __atomic_compare_exchange_n(&place_of(seg, i)->state, &state, CRASH_FREE, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+        if (state == CRASH_DONE && (!pid || !thread_is_there(pid, tid)) &&
+            __atomic_compare_exchange_n(&place_of(seg, i)->state, &state, CRASH_FREE, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+            seg->crashes->of[i].pid = seg->crashes->of[i].tid = 0; /* which may soon be another's */
     }
 }
 
@@ -184,32 +215,42 @@ static struct proc *process_of(const struct crash *crash)
 /* In the worker, which has none of our descriptors. */
 static int become(void *ctx)
 {
-    struct peer who = *(const struct peer *)ctx;
-    int rc;
-
-    who.pidfd = pi_pidfd(who.pid);
-    if (who.pidfd < 0)
-        return who.pidfd;
-    rc = peer_become(&who, -1);
-    close(who.pidfd);
-    return rc;
+    return peer_become(&((const struct crash *)ctx)->who, -1);
 }
 
-/* Who the worker must be to have no rights that the process hasn't. False: nobody knows. */
-static bool choose_rights(struct crash *crash)
+/* In the worker, while its threads stand: an exec gives it another memory, and its number may be another's. */
+static int still(void *ctx)
+{
+    const struct crash *crash = ctx;
+
+    return pi_maps(crash->who.pid, crash->seg->map.ino) && peer_lives(&crash->who) ? 0 : -ESRCH;
+}
+
+/* Keeps hold of that very process. NULL; or why it can't be looked at. */
+static const char *take_hold(struct peer *who, const struct segment *seg, pid_t pid)
 {
     struct pi_ids ids;
 
-    crash->who = (struct peer){.pid = crash->cause.pid, .pidfd = -1};
-    if (!crash->guest || geteuid() != 0)
-        return true;
-    if (pi_ids(crash->cause.pid, &ids))
-        return false;
-    crash->who.uid = ids.euid;
-    crash->who.gid = ids.egid;
-    crash->wishes.become = become;
-    crash->wishes.ctx = &crash->who;
-    return true;
+    *who = (struct peer){.pid = pid, .uid = seg->map.info.euid, .gid = seg->map.info.egid, .pidfd = pi_pidfd(pid)};
+    if (who->pidfd < 0 && who->pidfd != -ENOSYS)
+        return who->pidfd == -ESRCH ? "its thread is gone, or never was" : "there is no descriptor left to hold it";
+    if (who->pidfd < 0)
+        who->pidfd = -1; /* before Linux 5.3 */
+    if (!seg->guest || geteuid() != 0)
+        return NULL;
+    if (who->pidfd < 0 || pi_ids(pid, &ids) || ids.euid != who->uid || ids.egid != who->gid)
+        return "its user or group has changed";
+    return NULL;
+}
+
+/* The worker must have no rights that the process hasn't. */
+static void choose_rights(struct crash *crash)
+{
+    if (crash->guest && geteuid() == 0)
+        crash->wishes.become = become;
+    crash->wishes.still = still;
+    crash->wishes.ctx = crash;
+    crash->wishes.keep_fd = crash->who.pidfd;
 }
 
 /* --- its directory --- */
@@ -238,11 +279,16 @@ static int make_dir(struct crash *crash)
 
     if (dir < 0)
         return dir;
+    if (cs->dirs >= CRASH_DIRS_MAX ||
+        (crash->guest && (cs->guest_dirs >= CRASH_GUEST_DIRS_MAX || cs->guest_text >= CRASH_GUEST_TEXT_MAX)))
+        return -EDQUOT;
     crash->number = ++cs->number;
     snprintf(crash->name, sizeof(crash->name), "%u-%llu", crash->pid, (unsigned long long)crash->number);
     crash->dir = safe_make_dir(dir, crash->name, 0700);
     if (crash->dir < 0)
         return crash->dir;
+    cs->dirs++;
+    cs->guest_dirs += crash->guest;
     crash->path = xasprintf("%s/" CRASH_DIR "/%s", cs->c->opt->session->dir, crash->name);
     return 0;
 }
@@ -252,10 +298,33 @@ static void drop_dir(struct crash *crash)
     if (crash->dir >= 0)
         close(crash->dir);
     crash->dir = -1;
-    if (crash->path)
+    if (crash->path) {
         safe_remove_tree(crash->all->dir, crash->name, NULL);
+        crash->all->dirs--;
+        crash->all->guest_dirs -= crash->guest;
+    }
     free(crash->path);
     crash->path = NULL;
+}
+
+/* Bytes of a file of it: on disk, or (a text) in it. */
+static uint64_t file_bytes(const struct crash *crash, const char *name, bool on_disk)
+{
+    struct stat st;
+
+    if (crash->dir < 0 || fstatat(crash->dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return 0;
+    return on_disk ? (uint64_t)st.st_blocks * 512 : (uint64_t)st.st_size;
+}
+
+/* What the worker has left, whatever it says, or nothing if it was killed. */
+static void count_files(struct crash *crash)
+{
+    struct crashes *cs = crash->all;
+
+    cs->core_bytes[crash->guest] += file_bytes(crash, "core", true);
+    if (crash->guest)
+        cs->guest_text += file_bytes(crash, "snapshot.json", false) + file_bytes(crash, "backtrace.txt", false);
 }
 
 /* --- steps --- */
@@ -265,6 +334,7 @@ static void let_go(struct crash *crash)
     if (crash->let_go)
         return;
     crash->let_go = true;
+    crash->seg->crashes->of[crash->place].done_ns = clock_now_mono();
     set_state(crash->seg, crash->place, CRASH_DONE);
 }
 
@@ -287,6 +357,9 @@ static void crash_end(struct crashes *cs, struct crash *crash)
         at = &(*at)->next;
     *at = crash->next;
     cs->count--;
+    peer_clear(&crash->who);
+    if (crash->guest)
+        cs->guest_text += file_bytes(crash, "events.json", false);
     if (crash->dir >= 0)
         close(crash->dir);
     segment_unref(cs->c, crash->seg);
@@ -298,12 +371,16 @@ static void crash_end(struct crashes *cs, struct crash *crash)
 static void stop_job(struct crash *crash)
 {
     struct crashes *cs = crash->all;
+    pid_t left;
 
     if (crash->event)
         event_free(crash->event);
     crash->event = NULL;
-    crash_free(crash->job);
+    left = crash_free(crash->job);
+    if (left > 0)
+        worker_end(&cs->kept, left);
     crash->job = NULL;
+    count_files(crash);
     cs->running--;
     cs->guests_running -= crash->guest;
 }
@@ -318,7 +395,6 @@ static void advance(struct crash *crash)
     if (step != CRASH_OVER)
         return;
     stop_job(crash);
-    crash->all->core_bytes += crash->sum.core_bytes;
     crash->stage = IS_OVER;
     if (crash->wishes.if_panic && !crash->sum.panicked) {
         drop_dir(crash);
@@ -353,19 +429,25 @@ static void start_job(struct crash *crash)
     const struct config *cfg = config_of(crash);
     int rc;
 
-    if (!cfg || !choose_rights(crash) || !thread_is_there(crash->cause.pid, crash->cause.tid)) {
+    if (!cfg || !thread_is_there(crash->cause.pid, crash->cause.tid)) {
         give_up(crash, "it had died before it could be looked at", 0);
         return;
     }
     rc = make_dir(crash);
+    if (rc == -EDQUOT) {
+        give_up(crash, "this session keeps as many crashes as it may", 0);
+        return;
+    }
     if (rc < 0) {
         give_up(crash, rc == -ENODEV ? "there is no session to keep it in" : "its directory can't be made", rc == -ENODEV ? 0 : -rc);
         return;
     }
+    choose_rights(crash);
     crash->wishes.backtrace = true;
     crash->wishes.core = cfg->libscope.snapshot.coredump;
     crash->wishes.core_max = cfg->libscope.snapshot.coremax;
-    if (crash->wishes.core && cs->core_bytes >= CRASH_CORES_MAX * crash->wishes.core_max) {
+    if (crash->wishes.core && cs->core_bytes[crash->guest] >=
+                                  (crash->guest ? CRASH_GUEST_CORES_MAX : CRASH_CORES_MAX) * crash->wishes.core_max) {
         crash->wishes.core = false;
         crash->why = "no core: those of this session take enough room";
     }
@@ -373,9 +455,10 @@ static void start_job(struct crash *crash)
     crash->job = crash_begin(&crash->cause, &crash->wishes, crash->dir, geteuid(), getegid(), CRASH_TIMEOUT_MS);
     if (!crash->job) {
         rc = errno;
-            give_up(crash, "no process can be started to look at it", rc);
+        give_up(crash, "no process can be started to look at it", rc);
         return;
     }
+    peer_clear(&crash->who); /* the worker has it */
     crash->stage = RUNS;
     cs->running++;
     cs->guests_running += crash->guest;
@@ -412,7 +495,8 @@ static void remember(struct segment *seg, uint32_t pid, const char *why)
 
 static void refuse(struct crashes *cs, struct segment *seg, unsigned i, uint32_t pid, const char *why)
 {
-    seg->crashes->of[i].pid = seg->crashes->of[i].tid = 0;
+    if (!seg->crashes->of[i].tid || !thread_lives(seg->crashes->of[i].tid)) /* else it still has the place */
+        seg->crashes->of[i].pid = seg->crashes->of[i].tid = 0;
     set_state(seg, i, CRASH_DONE);
     remember(seg, pid, why);
     if (door_says(&cs->lines))
@@ -423,8 +507,18 @@ static void refuse(struct crashes *cs, struct segment *seg, unsigned i, uint32_t
 static void take(struct crashes *cs, struct segment *seg, unsigned i, const struct seg_crash *told, uint64_t now)
 {
     struct crash *crash, **at = &cs->list;
+    struct peer who = {.pidfd = -1};
+    const char *why;
     pid_t pid, tid;
 
+    if (!passes(&seg->crashes->budget, now, CRASH_EACH_NS, CRASH_EACH_BURST)) {
+        refuse(cs, seg, i, told->pid, "there were too many crashes in a short time");
+        return;
+    }
+    if (seg->guest && lives_on(seg, i, now)) {
+        refuse(cs, seg, i, told->pid, "a thread that said so before goes on");
+        return;
+    }
     if (!within_budget(cs, seg, now)) {
         refuse(cs, seg, i, told->pid, "there were too many crashes in a short time");
         return;
@@ -435,16 +529,23 @@ static void take(struct crashes *cs, struct segment *seg, unsigned i, const stru
         return;
     }
     pid = segment_find_process(seg, told->pid);
-    tid = pid <= 0 ? -ESRCH : told->tid ? tracer_thread(pid, told->tid) : pid; /* in a sandbox it may not know */
+    tid = pid <= 0 ? -ESRCH : told->tid ? tracer_thread(pid, told->tid, seg->guest ? GUEST_THREADS_MAX : UINT_MAX) : pid; /* in a sandbox it may not know */
     if (pid <= 0 || tid <= 0) {
         refuse(cs, seg, i, told->pid, "its thread is gone, or never was");
         return;
     }
+    why = take_hold(&who, seg, pid);
+    if (why) {
+        peer_clear(&who);
+        refuse(cs, seg, i, told->pid, why);
+        return;
+    }
     seg->crashes->of[i].pid = pid;
     seg->crashes->of[i].tid = tid;
+    seg->crashes->of[i].done_ns = 0;
     crash = xcalloc(1, sizeof(*crash));
     *crash = (struct crash){.all = cs, .stage = WAITS, .seg = seg, .place = i, .since = now, .kind = told->kind,
-                            .pid = told->pid, .tid = told->tid, .guest = seg->guest, .who.pidfd = -1, .dir = -1};
+                            .pid = told->pid, .tid = told->tid, .guest = seg->guest, .who = who, .dir = -1};
     crash->cause = (struct crash_cause){.pid = pid, .tid = tid, .code = told->code, .err = told->err, .addr = told->addr,
                                         .sender = told->sender, .sender_uid = told->sender_uid, .context = told->context,
                                         .time_ns = clock_to_real(&cs->c->model.clock, seg->map.info.clock, told->ticks,
@@ -471,22 +572,45 @@ static void look(struct crashes *cs, struct segment *seg, uint64_t now)
 
         if (state != CRASH_TOLD || (!on && !seg->crashes))
             continue;
+        if (on && seg->guest && now < cs->look) { /* which they can make long: it waits for an answer meanwhile */
+            cs->looks_wait = true;
+            continue;
+        }
         memcpy(&told, place_of(seg, i), sizeof(told));
         if (!__atomic_compare_exchange_n(&place_of(seg, i)->state, &state, CRASH_SEEN, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             continue;
         set_state(seg, i, CRASH_SEEN);
         if (!seg->crashes)
             seg->crashes = xcalloc(1, sizeof(*seg->crashes));
-        if (on)
+        if (on) {
+            uint64_t before = clock_now_mono(), after;
+
             take(cs, seg, i, &told, now);
-        else
+            after = clock_now_mono();
+            if (seg->guest)
+                cs->look = after + (after - before) * LOOK_SHARE;
+        } else {
             set_state(seg, i, CRASH_DONE);
+        }
     }
 }
 
-static bool worker_is_free(const struct crashes *cs, const struct crash *crash)
+/* A guest that has one, while another user waits. */
+static bool another_is_first(const struct crashes *cs, const struct crash *crash)
 {
-    return cs->running < CRASH_WORKERS && (!crash->guest || cs->guests_running < CRASH_GUEST_WORKERS);
+    bool has = false, waits = false;
+
+    for (const struct crash *other = cs->list; other; other = other->next) {
+        has |= other->guest && other->stage == RUNS && other->who.uid == crash->who.uid;
+        waits |= other->guest && other->stage == WAITS && other->who.uid != crash->who.uid;
+    }
+    return has && waits;
+}
+
+static bool worker_is_free(struct crashes *cs, const struct crash *crash)
+{
+    return cs->running < CRASH_WORKERS && (!crash->guest || (cs->guests_running < CRASH_GUEST_WORKERS &&
+                                                             !another_is_first(cs, crash) && !worker_kept_max(&cs->kept)));
 }
 
 /* All that it has recorded will come up before this entry of the backlog. */
@@ -694,9 +818,40 @@ static void start_flight(struct crash *crash)
 {
     crash->since = clock_now_mono();
     crash->stage = FLIGHT;
+    crash->all->writers++;
+    crash->all->guest_writers += crash->guest;
     crash->writer = fork();
     if (crash->writer == 0)
         write_flight(crash);
+}
+
+static bool writer_is_free(const struct crash *crash)
+{
+    const struct crashes *cs = crash->all;
+
+    return cs->writers < CRASH_WRITERS && (!crash->guest || cs->guest_writers < CRASH_GUEST_WRITERS);
+}
+
+/* False: it writes on. */
+static bool flight_is_over(struct crash *crash, bool wait)
+{
+    struct crashes *cs = crash->all;
+
+    if (crash->writer > 0 && waitpid(crash->writer, NULL, WNOHANG) == 0) {
+        if (wait)
+            return false;
+        worker_end(&cs->kept, crash->writer);
+    }
+    cs->writers--;
+    cs->guest_writers -= crash->guest;
+    return true;
+}
+
+/* Its time is over before it was one's turn. */
+static void do_without_flight(const struct crash *crash)
+{
+    if (door_says(&crash->all->lines))
+        log_warning("%s has no flight record: too many others have crashed at the same time", crash->name);
 }
 
 /* --- a turn --- */
@@ -707,6 +862,16 @@ static bool somebody_wants(const struct collector *c)
         if (pl->mode & SEG_M_CRASH)
             return true;
     return false;
+}
+
+static void go_to_flight(struct crash *crash, uint64_t now)
+{
+    if (writer_is_free(crash)) {
+        start_flight(crash);
+    } else if (now - crash->since > CRASH_QUEUE_MS * MS) {
+        do_without_flight(crash);
+        crash_end(crash->all, crash);
+    }
 }
 
 static void go_on(struct crash *crash, uint64_t now)
@@ -734,15 +899,11 @@ static void go_on(struct crash *crash, uint64_t now)
         if (!crash->journal)
             crash_end(crash->all, crash);
         else if (telemetry_flush(crash->tm) || telemetry_stuck(crash->tm) || now - crash->since > FLUSH_NS)
-            start_flight(crash);
+            go_to_flight(crash, now);
         return;
     case FLIGHT:
-        if (crash->writer > 0 && waitpid(crash->writer, NULL, WNOHANG) == 0) {
-            if (now - crash->since < CRASH_FLIGHT_MS * MS)
-                return;
-            worker_end(&cs->kept, crash->writer);
-        }
-        crash_end(crash->all, crash);
+        if (flight_is_over(crash, now - crash->since < CRASH_FLIGHT_MS * MS))
+            crash_end(cs, crash);
         return;
     }
 }
@@ -756,8 +917,11 @@ void crashes_turn(struct crashes *cs)
         return;
     now = clock_now_mono();
     sweep = now >= cs->sweep;
-    if (sweep)
+    if (sweep) {
         cs->sweep = now + SWEEP_NS;
+        worker_kept_max(&cs->kept);
+    }
+    cs->looks_wait = false;
     for (struct segment *seg = cs->c->segments; seg; seg = seg->next) {
         if ((!seg->crashes && !wants_crashes(seg)) || !segment_crashes(&seg->map))
             continue;
@@ -782,7 +946,7 @@ bool crashes_wait(const struct crashes *cs)
     for (const struct crash *crash = cs ? cs->list : NULL; crash; crash = crash->next)
         if (crash->stage != RUNS)
             return true;
-    return false;
+    return cs && cs->looks_wait;
 }
 
 bool crashes_hold(const struct crashes *cs, const struct proc *p)
@@ -837,22 +1001,25 @@ void crashes_last(struct crashes *cs)
 {
     uint64_t until = clock_now_mono() + CRASH_FLIGHT_MS * MS;
 
-    for (struct crash *crash = cs->list, *next; crash; crash = next) {
-        next = crash->next;
-        if (crash->stage == FLUSHES && crash->journal)
-            start_flight(crash);
-    }
     while (cs->list) {
-        struct crash *crash = cs->list;
+        bool in_time = clock_now_mono() < until;
 
-        while (crash->stage == FLIGHT && crash->writer > 0 && waitpid(crash->writer, NULL, WNOHANG) == 0) {
-            if (clock_now_mono() >= until) {
-                worker_end(&cs->kept, crash->writer);
-                break;
+        for (struct crash *crash = cs->list, *next; crash; crash = next) {
+            bool wants = crash->stage == FLUSHES && crash->journal;
+
+            next = crash->next;
+            if (wants && in_time) {
+                if (writer_is_free(crash))
+                    start_flight(crash);
+                continue;
             }
-            usleep(1000);
+            if (wants)
+                do_without_flight(crash);
+            if (crash->stage != FLIGHT || flight_is_over(crash, in_time))
+                crash_end(cs, crash);
         }
-        crash_end(cs, crash);
+        if (cs->list)
+            usleep(1000);
     }
 }
 

@@ -7,8 +7,10 @@
  *
  * What is bounded, so that neither a program that crashes all the time nor one
  * that only says so costs the others much: CRASH_WORKERS at a time, of which
- * guests have CRASH_GUEST_WORKERS, and as many crashes as the budgets below
- * allow. A crash beyond that is let go at once and told without a trace.
+ * guests have CRASH_GUEST_WORKERS (one of them if two users wait), and as many
+ * crashes as the budgets below allow. A crash beyond that is let go at once and
+ * told without a trace. A guest that said so and goes on isn't believed again
+ * while it does.
  */
 #ifndef SCOPE_COLLECTOR_CRASHES_H
 #define SCOPE_COLLECTOR_CRASHES_H
@@ -22,6 +24,12 @@
 #define CRASH_TIMEOUT_MS    40000u  /* of a worker; it lets go of the process after a quarter of that */
 #define CRASH_END_MS        5000u   /* a session that is ended waits for its workers so long at most */
 #define CRASH_FLIGHT_MS     5000u   /* ... and the flight record may take so long */
+#define CRASH_WRITERS       2u      /* of flight records at a time; others wait CRASH_QUEUE_MS */
+#define CRASH_GUEST_WRITERS 1u
+#define CRASH_DIRS_MAX      1000u   /* crashes that a session keeps */
+#define CRASH_GUEST_DIRS_MAX (CRASH_DIRS_MAX / 4)
+#define CRASH_GUEST_TEXT_MAX (UINT64_C(256) << 20) /* bytes of guests' files other than cores, beyond which no more begin */
+#define CRASH_GUEST_CORES_MAX 2u    /* as CRASH_CORES_MAX, of guests alone */
 #define CRASH_CORES_MAX     8u      /* cores of a session: as many times libscope.snapshot.coremax bytes in all */
 /* So many at once, and then one more each time these have passed: of a segment, of the session, of all guests together. */
 #define CRASH_EACH_BURST    8u

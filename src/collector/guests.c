@@ -8,7 +8,9 @@
 #include "model/procinfo.h"
 #include "wire/record.h"
 
-#define FAMILY_MAX 256u /* processes among whom a child is looked for */
+#define FAMILY_MAX 256u        /* processes among whom a child is looked for */
+#define GUEST_FAMILY_MAX 16u   /* ... of guests, who can make that long */
+#define GUEST_LINES_MAX 20000u /* of a guest's maps that are read */
 
 static struct guest_key **guest_bucket(struct collector *c, const struct segment *seg, uint32_t number)
 {
@@ -114,31 +116,35 @@ struct family {
     const struct segment *seg;
     uint32_t pid;             /* who is looked for, as it sees itself */
     pid_t list[FAMILY_MAX];
-    unsigned count;
+    unsigned count, max;
+    unsigned long lines;      /* of maps */
 };
 
 /* By the kernel's word: it has that number, and the segment is part of its memory. */
 static bool is_it(const struct family *f, pid_t pid)
 {
-    return pid > 0 && pi_inner_pid(pid) == f->pid && pi_maps(pid, f->seg->map.ino);
+    return pid > 0 && pi_inner_pid(pid) == f->pid && pi_maps_within(pid, f->seg->map.ino, f->lines);
 }
 
 static void add_child(void *ctx, pid_t child)
 {
     struct family *f = ctx;
 
-    if (f->count < FAMILY_MAX)
+    if (f->count < f->max)
         f->list[f->count++] = child;
 }
 
 pid_t segment_find_process(struct segment *seg, uint32_t pid)
 {
-    struct family f = {.seg = seg, .pid = pid};
+    struct family f = {.seg = seg,
+                       .pid = pid,
+                       .max = seg->guest ? GUEST_FAMILY_MAX : FAMILY_MAX,
+                       .lines = seg->guest ? GUEST_LINES_MAX : ULONG_MAX};
     const struct proc *p;
 
     if (pid & REC_PID_FORK) { /* it doesn't know its number, in a sandbox */
         p = segment_find(seg, pid, true);
-        return p && p->host_pid > 0 && pi_maps(p->host_pid, seg->map.ino) ? p->host_pid : 0;
+        return p && p->host_pid > 0 && pi_maps_within(p->host_pid, seg->map.ino, f.lines) ? p->host_pid : 0;
     }
     if (!pid || pid > INT_MAX)
         return 0;

@@ -27,7 +27,7 @@ void proc_set_fork(struct proc *p, uint32_t id);
 struct proc *segment_find(struct segment *seg, uint32_t pid, bool guest);
 /* Our number of the process that calls itself pid and shares this segment, by the kernel's word: its memory has it. Also
  * of children of which nothing has been read yet. 0: there is none. Reads maps of processes, which takes as long as they
- * are. */
+ * are: of a guest's segment, of few processes and of so many lines only. */
 pid_t segment_find_process(struct segment *seg, uint32_t pid);
 
 #endif

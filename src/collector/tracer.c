@@ -88,7 +88,7 @@ static uint64_t inner_tid(pid_t pid, pid_t tid)
     return last ? strtoull(last + 1, NULL, 10) : 0;
 }
 
-pid_t tracer_thread(pid_t pid, uint32_t tid)
+pid_t tracer_thread(pid_t pid, uint32_t tid, unsigned max)
 {
     pid_t found = -ESRCH;
     char path[64];
@@ -99,9 +99,10 @@ pid_t tracer_thread(pid_t pid, uint32_t tid)
         return (pid_t)tid;
     snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
     d = opendir(path);
-    while (d && found < 0 && (e = readdir(d))) {
+    while (d && found < 0 && max && (e = readdir(d))) {
         pid_t t = (pid_t)strtol(e->d_name, NULL, 10);
 
+        max -= t > 0;
         if (t > 0 && inner_tid(pid, t) == tid)
             found = t;
     }
@@ -187,7 +188,7 @@ static _Noreturn void work(const struct job *job, const struct peer *from, const
     if (ret == 0 && !job->trusted)
         ret = peer_become(&peer, sock);
     trace_init(&t, job->pid, TRACE_MS);
-    thread = ret == 0 ? tracer_thread(job->pid, req->tid) : 0;
+    thread = ret == 0 ? tracer_thread(job->pid, req->tid, UINT_MAX) : 0;
     if (ret == 0)
         ret = thread < 0 ? thread : trace_seize(&th, thread);
     if (ret == 0 && !peer_lives(&peer)) /* another has its number by now; it goes on when we have ended */

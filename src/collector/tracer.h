@@ -32,7 +32,8 @@ bool tracer_busy(const struct tracer *tr);
 /* Calls fn with each JOIN_MAIL that a new image has left in its join_load. True: there may be more soon. */
 bool tracer_mail(struct tracer *tr, void (*fn)(void *ctx, pid_t pid, uint64_t mail), void *ctx);
 
-/* Our number of the thread of a process that has the number tid as it sees itself, or -ESRCH. */
-pid_t tracer_thread(pid_t pid, uint32_t tid);
+/* Our number of the thread of a process that has the number tid as it sees itself, or -ESRCH. max: among so many threads,
+ * if that is another number. */
+pid_t tracer_thread(pid_t pid, uint32_t tid, unsigned max);
 
 #endif

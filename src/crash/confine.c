@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 #include "machine.h"
 
 #define PAGE UINT64_C(4096)
+#define NOBODY 65534u /* who owns nothing, by convention */
 
 int confine_to_parent(int parent)
 {
@@ -57,6 +59,17 @@ static void bound(int what, rlim_t value)
     }
 }
 
+/* With a bound of 0 a program that kernel.core_pattern names would be started all the same, with 1 it isn't: core(5). Where
+ * the bound can't be raised it matters that we can't be dumped, nor traced by who has our user. */
+static void no_core(void)
+{
+    struct rlimit r;
+
+    if (setrlimit(RLIMIT_CORE, &(struct rlimit){1, 1}) < 0 && getrlimit(RLIMIT_CORE, &r) == 0 && r.rlim_cur > 1)
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, r.rlim_max});
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
 static int ascending(const void *a, const void *b)
 {
     return *(const int *)a - *(const int *)b;
@@ -84,7 +97,7 @@ int confine_child(int parent, int *keep, size_t keep_count, uint64_t more_bytes,
         from = (unsigned)keep[i] + 1;
     }
     close_range(from, ~0u, 0);
-    bound(RLIMIT_CORE, 1); /* with 0 a program that kernel.core_pattern names would be started all the same: core(5) */
+    no_core();
     bound(RLIMIT_CPU, cpu_seconds);
     bound(RLIMIT_AS, used_bytes() + more_bytes);
     return 0;
@@ -92,9 +105,20 @@ int confine_child(int parent, int *keep, size_t keep_count, uint64_t more_bytes,
 
 int confine_user(uid_t uid, gid_t gid)
 {
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {{0}};
+
     if (uid == 0)
-        return 0;
-    return setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0 ? -errno : 0;
+        uid = gid = NOBODY;
+    /* EINVAL: a user namespace that has no such user. EPERM: one in which groups can't be set; the worker has none. */
+    if (geteuid() == 0 && ((setgroups(0, NULL) < 0 && errno != EPERM) ||
+                           ((setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0) && errno != EINVAL)))
+        return -errno;
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (syscall(SYS_capset, &head, none) < 0 || setrlimit(RLIMIT_FSIZE, &(struct rlimit){0, 0}) < 0)
+        return -errno;
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    return 0;
 }
 
 int confine_calls(void)

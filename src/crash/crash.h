@@ -57,7 +57,11 @@ struct crash_wishes {
     bool if_panic;         /* only if the thread `tid` stands below a function by which Go ends with an error */
     /* The rights of the process instead of ours: what is called in the worker before it looks at anything; 0 or -errno. */
     int (*become)(void *ctx);
+    /* Whether it is still the process that was meant, once its threads stand: called in the worker; 0 or -errno. NULL: it
+     * is. */
+    int (*still)(void *ctx);
     void *ctx;
+    int keep_fd;           /* a descriptor that these need; 0: none */
 };
 
 /* A frame as it is told in events; the whole trace is in the files. */
@@ -104,10 +108,11 @@ struct crash_job *crash_begin(const struct crash_cause *cause, const struct cras
 int crash_fd(const struct crash_job *job);
 pid_t crash_pid(const struct crash_job *job);
 /* How far it is. Doesn't block. With CRASH_OVER *ret is filled in; before that it isn't touched. Ends the worker if its
- * time is over, so it must be called now and then, too. */
+ * time is over, so it must be called now and then, too; it is over 100 ms after that whether the worker has ended or not. */
 enum crash_step crash_step(struct crash_job *job, struct crash_summary *ret);
-/* Ends the worker if it still runs: the process goes on. */
-void crash_free(struct crash_job *job);
+/* Kills the worker if it still runs: the process goes on. Doesn't wait for the worker's end, which a file system that
+ * doesn't answer can put off for ever: returns its number if it wasn't reaped, which is then for the caller to do; or 0. */
+pid_t crash_free(struct crash_job *job);
 /* All of the above at once, for the command line: 0 or -errno, *ret is filled in. */
 int crash_take(const struct crash_cause *cause, const struct crash_wishes *wishes, int dir, unsigned timeout_ms,
                struct crash_summary *ret);

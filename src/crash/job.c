@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -27,8 +28,11 @@
 
 #define MEMORY (UINT64_C(1) << 30) /* of the worker, and beyond the sizes of files for who reads these */
 #define WAIT_MS 50                 /* crash_take() */
-#define STEP_NS 1000000
-#define LEAVE_NS UINT64_C(5000000000) /* after SIGKILL the worker may still be held in a call */
+#define KILLED_NS UINT64_C(100000000) /* one that SIGKILL doesn't end (a file system that doesn't answer) is left alone */
+#define GONE_LOOKS 100                /* crash_take(): so many ms it waits for the end of its worker */
+/* Bytes of a text: of a program of somebody else, of ours. */
+#define TEXT_GUEST_MAX ((rlim_t)16 << 20)
+#define TEXT_MAX       ((rlim_t)64 << 20)
 
 enum { FILE_JSON, FILE_TEXT, FILE_CORE, FILES };
 static const char *const file_names[FILES] = {"snapshot.json", "backtrace.txt", "core"};
@@ -42,10 +46,11 @@ _Static_assert(sizeof(struct message) <= PIPE_BUF, "written in one piece");
 
 struct crash_job {
     pid_t worker; /* 0: has ended */
+    pid_t left;   /* killed, and hasn't ended: the caller's */
     int fd, dir;
     enum crash_step step;
     bool core, killed;
-    uint64_t begun, let_go_by, over_by, killed_at;
+    uint64_t begun, let_go_by, over_by, killed_ns;
     struct crash_summary summary;
     bool complete;
 };
@@ -55,6 +60,7 @@ struct work {
     struct crash_wishes wishes;
     unsigned timeout_ms;
     uint64_t over_by;
+    int parent;
     int tell, files[FILES];
     struct crash_summary summary;
     struct results *results;
@@ -123,9 +129,10 @@ static pid_t start_unwinding(struct work *w, const struct look *l, int *ret_done
             if (l->modules.v[i].fd >= 0 && fstat(l->modules.v[i].fd, &st) == 0)
                 memory += (uint64_t)st.st_size;
         }
-        /* Its files are read with its rights: those that have to be opened still may be named by what it wrote. */
+        /* Its files are read with its rights, root's with nobody's: those that have to be opened still may be named by
+         * what it wrote. */
         if (confine_child(parent, keep, kept, memory, w->timeout_ms / 1000 + 1) < 0 ||
-            (geteuid() == 0 && confine_user(l->facts.uid[1], l->facts.gid[1]) < 0) || confine_to_parent(parent) < 0 ||
+            confine_user(l->facts.uid[1], l->facts.gid[1]) < 0 || confine_to_parent(parent) < 0 ||
             confine_calls() < 0)
             _exit(2);
         unwind_all(l, w->results);
@@ -202,8 +209,12 @@ static void write_files(struct work *w, const struct look *l)
     struct report r = {
         .look = l, .results = w->results, .wishes = &w->wishes, .summary = &w->summary, .time_ns = w->cause.time_ns};
     struct buf text = BUF_INIT;
+    rlim_t max = w->wishes.become ? TEXT_GUEST_MAX : TEXT_MAX;
     int rc = 0;
 
+    if (setrlimit(RLIMIT_FSIZE, &(struct rlimit){max, max}) < 0) {
+        /* A lower one holds. */
+    }
     if (w->wishes.backtrace) {
         report_text(&r, &text);
         rc = write_all(w->files[FILE_TEXT], text.p, text.len);
@@ -257,6 +268,8 @@ static void work(struct work *w)
     int rc = w->wishes.become ? w->wishes.become(w->wishes.ctx) : 0, done = -1;
     pid_t unwinding = 0;
 
+    if (rc == 0 && w->wishes.become)
+        rc = confine_to_parent(w->parent); /* which the change of the user has undone */
     if (rc < 0) {
         fail(w, rc);
         explain(w, "the rights of the process could not be taken: %s", strerror(-rc));
@@ -276,6 +289,12 @@ static void work(struct work *w)
     l.notes = w->wishes.notes;
     l.notes_size = w->wishes.notes_size;
     look_stop(&l);
+    if (w->wishes.still && w->wishes.still(w->wishes.ctx) < 0) { /* the number is another's, or it has executed something */
+        look_finish(&l);
+        fail(w, -ESRCH);
+        explain(w, "it had died before it could be looked at");
+        return;
+    }
     if (l.error == -ETIMEDOUT) {
         explain(w, "not all threads could be stopped");
     } else if (l.error < 0) {
@@ -355,7 +374,7 @@ static void remove_files(int dir, bool all)
 
 static void run_worker(struct work *w, int parent)
 {
-    int keep[FILES + 2];
+    int keep[FILES + 3];
     size_t n = 0;
 
     for (int i = 0; i < FILES; i++)
@@ -364,6 +383,8 @@ static void run_worker(struct work *w, int parent)
     keep[n++] = w->tell;
     if (w->wishes.notes)
         keep[n++] = w->wishes.kernel_core;
+    keep[n++] = w->wishes.keep_fd;
+    w->parent = parent;
     prctl(PR_SET_NAME, "scope-crash");
     if (confine_child(parent, keep, n, MEMORY, w->timeout_ms / 1000 + 2) < 0)
         _exit(2);
@@ -482,21 +503,22 @@ enum crash_step crash_step(struct crash_job *job, struct crash_summary *ret)
     }
     if (job->worker) {
         uint64_t now = now_ns();
+        bool gone;
 
         if (!job->killed && (now > job->over_by || (job->step == CRASH_BUSY && now > job->let_go_by))) {
             job->killed = true;
-            job->killed_at = now;
+            job->killed_ns = now;
             kill(job->worker, SIGKILL);
         }
         pid = waitpid(job->worker, &status, WNOHANG | __WALL);
-        if (pid == job->worker || (pid < 0 && errno == ECHILD)) {
+        gone = pid == job->worker || (pid < 0 && errno == ECHILD);
+        if (gone || (job->killed && now - job->killed_ns > KILLED_NS)) {
             while (read(job->fd, &m, sizeof(m)) == (ssize_t)sizeof(m)) { /* its last word, said meanwhile */
                 take_summary(job, &m.summary);
                 job->complete |= m.step == CRASH_OVER;
             }
-            finish(job, pid < 0 ? 0 : status);
-        } else if (job->killed && now > job->killed_at + LEAVE_NS) {
-            finish(job, 0); /* a file system that doesn't answer holds it: nobody can do more */
+            job->left = gone ? 0 : job->worker;
+            finish(job, pid == job->worker ? status : 0);
         }
     }
     if (job->step == CRASH_OVER)
@@ -504,14 +526,16 @@ enum crash_step crash_step(struct crash_job *job, struct crash_summary *ret)
     return job->step;
 }
 
-void crash_free(struct crash_job *job)
+pid_t crash_free(struct crash_job *job)
 {
+    pid_t left;
+
     if (!job)
-        return;
+        return 0;
+    left = job->left;
     if (job->worker > 0) {
-        kill(job->worker, SIGKILL);
-        while (waitpid(job->worker, NULL, __WALL) < 0 && errno == EINTR)
-            ;
+        left = job->worker;
+        kill(left, SIGKILL);
         remove_files(job->dir, false);
     }
     if (job->fd >= 0)
@@ -519,12 +543,14 @@ void crash_free(struct crash_job *job)
     if (job->dir >= 0)
         close(job->dir);
     free(job);
+    return left;
 }
 
 int crash_take(const struct crash_cause *cause, const struct crash_wishes *wishes, int dir, unsigned timeout_ms,
                struct crash_summary *ret)
 {
     struct crash_job *job = crash_begin(cause, wishes, dir, geteuid(), getegid(), timeout_ms);
+    pid_t left;
 
     if (!job)
         return -errno;
@@ -534,6 +560,8 @@ int crash_take(const struct crash_cause *cause, const struct crash_wishes *wishe
         if (poll(&pfd, 1, WAIT_MS) > 0 && pfd.revents & POLLHUP)
             poll(NULL, 0, 1); /* it ends just now */
     }
-    crash_free(job);
+    left = crash_free(job);
+    for (int i = 0; left && i < GONE_LOOKS && waitpid(left, NULL, WNOHANG | __WALL) == 0; i++)
+        poll(NULL, 0, 1);
     return ret->backtrace_error;
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/nsfs.h>
 #include <linux/types.h>
 #include <netinet/in.h>
@@ -581,6 +582,11 @@ static bool has_socket(pid_t pid, int fd, uint64_t ino)
 /* proc_pid_maps(5). Whether it is a memfd's inode: nothing else has that name and a number between blanks. */
 bool pi_maps(pid_t pid, uint64_t ino)
 {
+    return pi_maps_within(pid, ino, ULONG_MAX);
+}
+
+bool pi_maps_within(pid_t pid, uint64_t ino, unsigned long lines)
+{
     char path[40], want[40], *line = NULL;
     bool yes = false;
     size_t size = 0;
@@ -589,7 +595,7 @@ bool pi_maps(pid_t pid, uint64_t ino)
     snprintf(path, sizeof(path), "/proc/%d/maps", pid);
     snprintf(want, sizeof(want), " %llu ", (unsigned long long)ino);
     f = fopen(path, "re");
-    while (f && !yes && getline(&line, &size, f) > 0)
+    while (f && !yes && lines-- && getline(&line, &size, f) > 0)
         yes = strstr(line, "/memfd:" SEG_NAME) && strstr(line, want);
     free(line);
     if (f)

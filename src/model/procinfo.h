@@ -92,6 +92,8 @@ char *pi_exe(pid_t pid);
 pid_t pi_find_socket(pid_t first, int fd, uint64_t ino, uint64_t mapped);
 /* Whether a process has the memory with this inode (a memfd) mapped. Takes as long as its /proc/PID/maps is. */
 bool pi_maps(pid_t pid, uint64_t ino);
+/* ... among the first lines of that. */
+bool pi_maps_within(pid_t pid, uint64_t ino, unsigned long lines);
 /* Whether any process that we can see has the memory with this inode (a memfd) mapped, other than ourselves. */
 bool pi_any_maps(uint64_t ino);
 /* A copy of a process's descriptor (pidfd_getfd(2)), if that is the socket `ino`: or -errno. */

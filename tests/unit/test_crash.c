@@ -10,12 +10,16 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "crash/confine.h"
 #include "crash/crash.h"
 #include "crash/demangle.h"
 #include "crash/facts.h"
@@ -455,6 +459,110 @@ static void bed_clear(struct bed *b)
     assert_int_equal(rmdir(b->path), 0); /* there was nothing else in it */
 }
 
+/* In the worker: another process traces it, so that killing it doesn't end it for its parent until that lets go of it. */
+static int is_held(void *ctx)
+{
+    int ready[2], *until = ctx;
+    char byte;
+
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+    prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+    if (pipe(ready) < 0)
+        return -errno;
+    if (fork() == 0) {
+        prctl(PR_SET_PDEATHSIG, 0);
+        if (ptrace(PTRACE_SEIZE, getppid(), NULL, NULL) < 0 || write(ready[1], "", 1) != 1)
+            _exit(1);
+        _exit((int)read(*until, &byte, 1));
+    }
+    close(ready[1]);
+    if (read(ready[0], &byte, 1) != 1)
+        return -EPERM;
+    for (;;)
+        pause();
+}
+
+/* One that SIGKILL doesn't end: nobody waits for it. */
+static void held(void **state)
+{
+    int ends[2];
+    struct crash_wishes wishes = {.backtrace = true, .become = is_held};
+    struct crash_summary s = {0};
+    struct crash_cause cause;
+    struct crash_job *job;
+    struct bed b;
+    pid_t left;
+
+    (void)state;
+    bed_make(&b);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    wishes.ctx = &ends[0];
+    wishes.keep_fd = ends[0];
+    cause = (struct crash_cause){.pid = b.child};
+    job = crash_begin(&cause, &wishes, b.dir, geteuid(), getegid(), 4000);
+    assert_non_null(job);
+    for (int i = 0; i < 20000 && crash_step(job, &s) != CRASH_OVER; i++)
+        usleep(1000);
+    assert_int_equal(crash_step(job, &s), CRASH_OVER);
+    if (s.backtrace_error != -EPERM) { /* nobody may be traced here */
+        assert_int_equal(s.backtrace_error, -ETIMEDOUT);
+        left = crash_free(job);
+        assert_true(left > 0);
+        assert_int_equal(waitpid(left, NULL, WNOHANG), 0);
+        close(ends[1]);
+        assert_int_equal(waitpid(left, NULL, 0), left);
+    } else {
+        crash_free(job);
+        close(ends[1]);
+    }
+    close(ends[0]);
+    bed_clear(&b);
+}
+
+static unsigned long long own_capabilities(void)
+{
+    unsigned long long effective = ~0ull, permitted = ~0ull;
+    char line[256];
+    FILE *f = fopen("/proc/thread-self/status", "re");
+
+    while (f && fgets(line, sizeof(line), f)) {
+        if (strncmp(line, "CapPrm:", 7) == 0)
+            permitted = strtoull(line + 7, NULL, 16);
+        if (strncmp(line, "CapEff:", 7) == 0)
+            effective = strtoull(line + 7, NULL, 16);
+    }
+    if (f)
+        fclose(f);
+    return permitted | effective;
+}
+
+/* Who reads a process's files has no right of root's, though the process may be root's. */
+static void confined(void **state)
+{
+    int status, parent = getpid();
+    pid_t pid = fork();
+
+    (void)state;
+    if (pid == 0) {
+        bool root = geteuid() == 0;
+        struct rlimit core, size;
+
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, RLIM_INFINITY});
+        if (confine_child(parent, NULL, 0, UINT64_C(1) << 30, 10) < 0 || confine_user(0, 0) < 0)
+            _exit(1);
+        if (getrlimit(RLIMIT_CORE, &core) < 0 || getrlimit(RLIMIT_FSIZE, &size) < 0 || size.rlim_max != 0)
+            _exit(2);
+        if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0 || (root && core.rlim_cur != 1))
+            _exit(3);
+        if (own_capabilities() != 0)
+            _exit(4);
+        _exit(root && geteuid() != 65534 ? 5 : 0);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 static void workers(void **state)
 {
     struct crash_wishes wishes = {.backtrace = true};
@@ -513,7 +621,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses), cmocka_unit_test(signals),  cmocka_unit_test(secrets),  cmocka_unit_test(perf_map),
         cmocka_unit_test(users),     cmocka_unit_test(calls),    cmocka_unit_test(go_table), cmocka_unit_test(names),
-        cmocka_unit_test(rebuilt),   cmocka_unit_test(believed), cmocka_unit_test(workers),
+        cmocka_unit_test(rebuilt),   cmocka_unit_test(believed), cmocka_unit_test(workers), cmocka_unit_test(held), cmocka_unit_test(confined),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,7 @@
 #include "collector_bed.h"
 #include "collector/crashes.h"
 #include "crash/crash.h"
+#include "model/procinfo.h"
 
 /* --- in place of src/crash --- */
 
@@ -35,7 +36,28 @@ static struct {
     enum crash_step step;           /* of all */
     unsigned busy;                  /* for so many questions more they are busy */
     struct crash_summary sum;
+    off_t text, core;               /* bytes of the files that it leaves */
+    pid_t left;                     /* a worker that the next one leaves */
+    bool forks;                     /* of each job two workers, which ask whether it is the process still, each ... */
+    pid_t workers[2];
+    int ask[2];                     /* ... when a byte is written there */
 } fake;
+
+static void fork_workers(const struct crash_wishes *wishes)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        int ends[2];
+        char byte;
+
+        assert_int_equal(pipe(ends), 0);
+        fake.workers[i] = fork();
+        if (fake.workers[i] == 0)
+            _exit(read(ends[0], &byte, 1) == 1 ? -wishes->still(wishes->ctx) : 77);
+        assert_true(fake.workers[i] > 0);
+        close(ends[0]);
+        fake.ask[i] = ends[1];
+    }
+}
 
 struct crash_job *crash_begin(const struct crash_cause *cause, const struct crash_wishes *wishes, int dir, uid_t owner,
                               gid_t group, unsigned timeout_ms)
@@ -47,12 +69,21 @@ struct crash_job *crash_begin(const struct crash_cause *cause, const struct cras
     assert_int_equal(group, getegid());
     job->fd = openat(dir, "backtrace.txt", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     assert_true(job->fd >= 0);
+    assert_int_equal(ftruncate(job->fd, fake.text), 0);
     close(job->fd);
+    if (wishes->core) {
+        job->fd = openat(dir, "core", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        assert_true(job->fd >= 0);
+        assert_int_equal(posix_fallocate(job->fd, 0, fake.core), 0);
+        close(job->fd);
+    }
     job->fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
     assert_true(job->fd >= 0);
     fake.begun++;
     fake.cause = *cause;
     fake.wishes = *wishes;
+    if (fake.forks)
+        fork_workers(wishes);
     return job;
 }
 
@@ -79,11 +110,15 @@ enum crash_step crash_step(struct crash_job *job, struct crash_summary *ret)
     return fake.step;
 }
 
-void crash_free(struct crash_job *job)
+pid_t crash_free(struct crash_job *job)
 {
+    pid_t left = fake.left;
+
+    fake.left = 0;
     fake.ended++;
     close(job->fd);
     free(job);
+    return left;
 }
 
 /* --- a collector with a session, and a process --- */
@@ -516,12 +551,236 @@ static void test_end(void **state)
     }
 }
 
+/* A worker that is left is nobody's to wait for: not when the session ends either. */
+static void test_left(void **state)
+{
+    struct writer w;
+    pid_t pid = child_with(&w);
+
+    (void)state;
+    attach(&w);
+    say(&w, 0, pid);
+    one_turn();
+    assert_int_equal(fake.begun, 1);
+    fake.left = child_new();
+    fake.step = CRASH_OVER;
+    turns();
+    assert_int_equal(fake.left, 0);
+    assert_false(crashes_busy(c.crashes));
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), 0); /* it was ended and reaped; the process wasn't */
+    assert_int_equal(kill(pid, 0), 0);
+    child_end(pid);
+    writer_free(&w);
+}
+
+/* Guests are looked for with pauses in between. */
+static void guest_turns(const struct seg_crash *at)
+{
+    for (int i = 0; i < 20000 && at->state == CRASH_TOLD; i++) {
+        one_turn();
+        usleep(1000);
+    }
+    turns();
+}
+
+static struct segment *guest_of(struct writer *w)
+{
+    struct proc *p = attach(w);
+
+    assert_non_null(p);
+    p->seg->guest = true;
+    p->seg->map.info.euid = geteuid();
+    p->seg->map.info.egid = getegid();
+    return p->seg;
+}
+
+/* A guest's process must be its user's still. The worker becomes who it was when the segment came. */
+static void test_guest_user(void **state)
+{
+    struct writer w, other;
+    pid_t pid = child_with(&w), changed = child_with(&other);
+    struct seg_crash *at;
+
+    (void)state;
+    fake.step = CRASH_OVER;
+    guest_of(&w);
+    guest_turns(say(&w, 0, pid));
+    assert_int_equal(fake.begun, 1);
+    assert_true(fake.wishes.keep_fd > 2);
+    assert_int_equal(fake.wishes.become != NULL, geteuid() == 0);
+    guest_of(&other)->map.info.euid = 12345; /* so it has executed a set-user-ID program since */
+    at = say(&other, 0, changed);
+    guest_turns(at);
+    assert_true(is_let_go(at));
+    assert_int_equal(fake.begun, geteuid() == 0 ? 1 : 2);
+    child_end(pid);
+    child_end(changed);
+    writer_free(&w);
+    writer_free(&other);
+}
+
+/* The worker asks again when the threads stand. */
+static void test_still(void **state)
+{
+    struct writer w;
+    pid_t pid = child_with(&w), worker;
+    int status;
+
+    (void)state;
+    attach(&w);
+    say(&w, 0, pid);
+    fake.forks = true;
+    one_turn();
+    assert_int_equal(fake.begun, 1);
+    for (int dead = 0; dead < 2; dead++) {
+        worker = fake.workers[dead];
+        if (dead)
+            child_end(pid);
+        assert_int_equal(write(fake.ask[dead], "", 1), 1);
+        assert_int_equal(waitpid(worker, &status, 0), worker);
+        assert_int_equal(status, W_EXITCODE(dead ? ESRCH : 0, 0));
+        close(fake.ask[dead]);
+    }
+    fake.step = CRASH_OVER;
+    turns();
+    writer_free(&w);
+}
+
+/* Who says so and goes on isn't believed again. */
+static void test_liar(void **state)
+{
+    struct writer w;
+    pid_t pid = child_with(&w);
+    struct seg_crash *at;
+
+    (void)state;
+    fake.step = CRASH_OVER;
+    guest_of(&w);
+    guest_turns(say(&w, 0, pid));
+    assert_int_equal(fake.begun, 1);
+    at = say(&w, 0, pid); /* its place isn't free */
+    guest_turns(at);
+    assert_int_equal(at->state, CRASH_DONE);
+    assert_int_equal(fake.begun, 1);
+    usleep(1100000);
+    at = say(&w, 1, pid);
+    guest_turns(at);
+    assert_true(is_let_go(at));
+    assert_int_equal(fake.begun, 1);
+    child_end(pid);
+    writer_free(&w);
+}
+
+static void guest_crashes(bool core)
+{
+    struct writer w;
+    pid_t pid = child_with(&w);
+
+    guest_of(&w);
+    guest_turns(say(&w, 0, pid));
+    assert_true(is_let_go(&w.h->crash[0]));
+    assert_true(!core || fake.wishes.core);
+    child_end(pid);
+    writer_free(&w);
+}
+
+/* Guests can't fill the disk: neither with texts nor with cores, whatever their workers say of these. */
+static void test_room(void **state)
+{
+    struct writer w;
+    pid_t pid;
+
+    (void)state;
+    config_set(options.config, "libscope.snapshot.coredump", "true", "test", NULL, NULL);
+    config_set(options.config, "libscope.snapshot.coremax", "65536", "test", NULL, NULL);
+    fake.step = CRASH_OVER;
+    fake.core = CRASH_GUEST_CORES_MAX * 65536;
+    guest_crashes(true);
+    assert_int_equal(fake.begun, 1);
+    fake.text = (off_t)CRASH_GUEST_TEXT_MAX;
+    guest_crashes(false);
+    assert_int_equal(fake.begun, 2);
+    assert_false(fake.wishes.core);
+    guest_crashes(false);
+    assert_int_equal(fake.begun, 2);
+    pid = child_with(&w); /* that is no matter of others */
+    attach(&w);
+    say(&w, 0, pid);
+    turns();
+    assert_int_equal(fake.begun, 3);
+    assert_true(fake.wishes.core);
+    child_end(pid);
+    writer_free(&w);
+}
+
+#define STRANGER 12345
+
+/* Another user's. */
+static pid_t stranger_with(struct writer *w)
+{
+    pid_t pid;
+
+    *w = prog(NOBODY);
+    pid = fork();
+    if (pid == 0) {
+        if (setresuid(STRANGER, STRANGER, STRANGER))
+            _exit(1);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;)
+            pause();
+    }
+    assert_true(pid > 0);
+    while (kill(pid, 0) == 0 && pi_euid(pid) != STRANGER)
+        usleep(1000);
+    w->h->pid = w->owner = w->pid = (uint32_t)pid;
+    return pid;
+}
+
+/* One of the two workers is for another user, if one waits. */
+static void test_users(void **state)
+{
+    struct writer w[CRASH_WORKERS + 3];
+    pid_t pid[CRASH_WORKERS + 3];
+    const unsigned last = CRASH_WORKERS + 2;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    for (unsigned i = 0; i <= last; i++) {
+        pid[i] = i < last ? child_with(&w[i]) : stranger_with(&w[i]);
+        if (i < CRASH_WORKERS)
+            attach(&w[i]);
+        else
+            guest_of(&w[i])->map.info.euid = i < last ? 0 : STRANGER;
+    }
+    for (unsigned i = 0; i <= last; i++) {
+        struct seg_crash *at = say(&w[i], 0, pid[i]);
+
+        while (at->state == CRASH_TOLD) {
+            one_turn();
+            usleep(1000);
+        }
+    }
+    assert_int_equal(fake.begun, CRASH_WORKERS);
+    fake.step = CRASH_OVER;
+    one_turn();
+    assert_int_equal(fake.begun, CRASH_WORKERS + 2);
+    assert_int_equal(fake.cause.pid, pid[last]);
+    turns();
+    assert_int_equal(fake.begun, CRASH_WORKERS + 3);
+    for (unsigned i = 0; i <= last; i++) {
+        child_end(pid[i]);
+        writer_free(&w[i]);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_crashes, teardown_crashes)
     const struct CMUnitTest tests[] = {
         TEST(test_crash), TEST(test_abort), TEST(test_forged), TEST(test_storm), TEST(test_many), TEST(test_exit),
-        TEST(test_untold), TEST(test_place_again), TEST(test_off), TEST(test_end),
+        TEST(test_untold), TEST(test_place_again), TEST(test_off), TEST(test_end), TEST(test_guest_user), TEST(test_still),
+        TEST(test_liar), TEST(test_left), TEST(test_room), TEST(test_users),
     };
 
     strcpy(template, dir);
