@@ -190,6 +190,7 @@ static struct seg_crash *place_take(struct segment_header *s)
                                         __ATOMIC_RELAXED))
             return &s->crash[i];
     }
+    __atomic_fetch_add(&s->crashes_refused, 1, __ATOMIC_RELAXED);
     return NULL;
 }
 

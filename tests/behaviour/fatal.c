@@ -94,7 +94,7 @@ static void wait_for(pid_t pid)
 {
     int status;
 
-    MUST(waitpid(pid, &status, 0) == pid);
+    MUST(waitpid(pid, &status, 0) > 0);
     printf("status %d\n", status & ~0x80); /* whether there is a core is a matter of the host's core_pattern */
 }
 
@@ -627,6 +627,23 @@ static int visited(int argc, char **argv)
     return 0;
 }
 
+/* crowd N: so many children die together. */
+static int crowd(int argc, char **argv)
+{
+    int n = argc > 2 ? atoi(argv[2]) : 1;
+    char b[1];
+
+    printf("ready\n");
+    MUST(read(0, b, 1) == 1);
+    fflush(stdout);
+    for (int i = 0; i < n; i++)
+        if (fork() == 0)
+            perish("fault", SIGSEGV);
+    for (int i = 0; i < n; i++)
+        wait_for(-1);
+    return 0;
+}
+
 #define JOBS 512
 
 /* each N: runs itself with the words of each line of the input, N at a time, each in a directory of its own; says at
@@ -727,6 +744,7 @@ int main(int argc, char **argv)
     static const struct behave_case cases[] = {
         {"actions", actions}, {"altstack", altstack}, {"die", die},       {"own", own}, {"each", each},
         {"waits", waits},     {"keeps", keeps},       {"status", status}, {"later", later}, {"visited", visited},
+        {"crowd", crowd},
         {NULL, NULL},
     };
 

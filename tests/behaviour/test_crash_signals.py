@@ -247,6 +247,18 @@ def two(ctx):
     in_time(attempt)
 
 
+@test("crash/told/crowd")
+def crowd(ctx):
+    """More die together than have a place: of those that had none it is said."""
+    before = set(ctx.sessions())
+    with told_by(ctx, [program(ctx, "fatal", "glibc-O2"), "crowd", "24"], 8) as (process, _, _began):
+        equal(ended(ctx, process), 0, "how it ended")
+        session = Session(ctx, (set(ctx.sessions()) - before).pop())
+    session.wait_end()
+    crashes = session.events("process", "proc.crash")
+    check([e for e in crashes if "too many crashed at once" in str(e)], "not told", *crashes[-3:])
+
+
 def go_exit(ctx, variant, what, env, kind, sig, status):
     """A Go program that panics waits with its exit; one that aborts tells of a signal."""
     with told_by(ctx, [ctx.go_build("crash", variant), what, "wait"], env=env) as (process, places, _):
