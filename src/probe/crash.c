@@ -454,8 +454,8 @@ HIDDEN void crash_start(void)
     install();
 }
 
-/* Of a visitor that enters a sandbox: it gets what the program has set, and so dies without us. Only the kernel is told:
- * what is remembered belongs to the process whose memory this is. */
+/* The kernel gets what the program has set. Enough for a visitor that enters a sandbox: what is remembered belongs to the
+ * process whose memory this is. */
 static void handlers_leave(void)
 {
     struct sigaction a;
@@ -595,7 +595,8 @@ static void action_done(struct regs *r, bool entered)
         return;
     if (!given)
         once = believed.once[sig & 31];
-    if (ret != 0 && ret != -EFAULT) { /* EFAULT: nothing was set; or the old one could not be told, but the new was set */
+    /* EFAULT: nothing was set; or the old one could not be told, but the new was set. */
+    if (ret != 0 && ret != -EFAULT) {
         if (given && !others)
             believed.once[sig & 31] = once;
         return;
@@ -663,7 +664,7 @@ HIDDEN void crash_exit(enum op_id op, struct regs *r, bool entered)
             stack_done(r);
     } else if (believed.on) {
         action_done(r, entered);
-    } else if (give_back(r, &theirs, &once) && (int64_t)r->result == 0) { /* another thread has ended it (crash_leave()) */
+    } else if (give_back(r, &theirs, &once) && (int64_t)r->result == 0) { /* crash_leave() came in between */
         action((int)r->arg0, &theirs, NULL);
     }
 }
