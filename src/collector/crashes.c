@@ -780,6 +780,15 @@ void crashes_reached(struct crashes *cs, struct crash *crash)
     tell(crash, p);
 }
 
+/* Whether one of those that found no place isn't told yet. Which one it was they could not say. */
+static bool found_no_place(struct segment *seg)
+{
+    if (segment_crashes_refused(&seg->map) == seg->refused_seen)
+        return false;
+    seg->refused_seen++;
+    return true;
+}
+
 void crashes_ended(struct proc *p, int status, uint64_t time_ns)
 {
     struct report_crash r = {.missing = p->crash_missed};
@@ -790,6 +799,7 @@ void crashes_ended(struct proc *p, int status, uint64_t time_ns)
     if (!r.missing)
         r.missing = p->sandboxed ? "no trace: it had entered seccomp, where nothing of ours may act"
                     : !p->seg    ? "no trace: the program wasn't observed any more"
+                    : found_no_place(p->seg) ? "no trace: too many crashed at once"
                                  : "no trace: it has died without being able to say so";
     report_crash(p, &r, time_ns);
 }

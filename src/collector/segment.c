@@ -155,6 +155,15 @@ const struct segment_header *segment_numbers(const struct segment_map *m)
     return &numbers;
 }
 
+uint32_t segment_crashes_refused(const struct segment_map *m)
+{
+    uint32_t n;
+
+    if (m->base)
+        return __atomic_load_n(&segment_hdr(m)->crashes_refused, __ATOMIC_RELAXED);
+    return copy_out(m, offsetof(struct segment_header, crashes_refused), &n, sizeof(n)) ? n : 0;
+}
+
 bool segment_crashes(const struct segment_map *m)
 {
     struct seg_crash crash[SEG_CRASHES];

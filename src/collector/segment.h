@@ -92,6 +92,8 @@ struct segment_header *segment_hdr(const struct segment_map *m);
 const struct segment_header *segment_numbers(const struct segment_map *m);
 /* Whether a thread may have something to say in segment_header.crash: true if it is mapped, where that can be seen. */
 bool segment_crashes(const struct segment_map *m);
+/* How many found no place there so far. */
+uint32_t segment_crashes_refused(const struct segment_map *m);
 /* Tells the probe its mode. */
 void segment_set_mode(struct segment_map *m, uint32_t mode);
 

@@ -151,6 +151,12 @@ static __attribute__((noinline)) void exit_any(struct regs *r, const struct plan
     s = p->segment;
     if (unlikely(!s) && !(s = process_forked(0)))
         return;
+    if (unlikely(probe.mode & SEG_M_CRASH) && unlikely(crash_lent(r))) {
+        if ((slot->flags & (PLAN_F_NR_UNKNOWN | PLAN_F_NR_KEPT)) == PLAN_F_NR_UNKNOWN && (t = thread_get(p)))
+            call_pop(t, r->sp, &began);
+        crash_exit(OP_rt_sigaction, r, true);
+        return;
+    }
     if (unlikely(dispatching) && dispatched(slot))
         return;
     if (slot->flags & PLAN_F_NR_UNKNOWN) {
@@ -195,7 +201,7 @@ static __attribute__((noinline)) void exit_any(struct regs *r, const struct plan
         return;
     }
     c.mode = __atomic_load_n(&s->mode, __ATOMIC_RELAXED);
-    if (!(c.mode & SEG_M_ON))
+    if (!(c.mode & SEG_M_ON) && !crash_needs(op))
         return;
     if (unlikely(p->slow & SLOW_BORROWED))
         s = process_borrow(s);
@@ -318,8 +324,11 @@ HIDDEN __attribute__((used)) void scope_hook_exit(struct regs *r, const struct p
     if (likely(s && (int64_t)r->result >= 0 && !(slot->flags & PLAN_F_NR_UNKNOWN) && !(p->slow | p->vforks | dispatching))) {
         uint32_t mode = __atomic_load_n(&s->mode, __ATOMIC_RELAXED);
 
-        if (unlikely(!(mode & SEG_M_ON)))
+        if (unlikely(!(mode & SEG_M_ON))) {
+            if (probe.mode & SEG_M_CRASH)
+                exit_any(r, slot);
             return;
+        }
         if (only_counted(op, mode)) {
             add64(&s->op[op].calls, 1);
             return;
@@ -473,7 +482,8 @@ static __attribute__((noinline)) void enter_any(struct regs *r, const struct pla
         crash_enter(op, r);
         return;
     }
-    if (!(op_table[op].flags & SCF_ENTER) || !(__atomic_load_n(&s->mode, __ATOMIC_RELAXED) & SEG_M_ON))
+    if (!(op_table[op].flags & SCF_ENTER) ||
+        (!(__atomic_load_n(&s->mode, __ATOMIC_RELAXED) & SEG_M_ON) && !crash_needs(op)))
         return;
     if (!t)
         t = thread_get(p);

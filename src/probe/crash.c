@@ -73,6 +73,7 @@ static struct {
     uint64_t sp;  /* 0: free */
     uint64_t was; /* the program's own argument */
     struct sigaction theirs, given;
+    struct sigaction once; /* believed.once as it was */
 } calls[CALLS];
 
 static long action(int sig, const struct sigaction *new_, struct sigaction *old)
@@ -112,7 +113,15 @@ static bool is_visitor(void)
 {
     const struct thread *t = process->vforks || process->slow & SLOW_FOREIGN ? thread_left() : NULL;
 
+    if (process->slow & SLOW_FOREIGN && !probe.sandboxed) /* who may have its parent's thread pointer */
+        return (uint32_t)SYS1(__NR_getpid, 0) != process->pid;
     return t && t->child_pid;
+}
+
+/* Whether the caller is one that has entered a sandbox, which its parent hasn't. */
+static bool is_visitor_in_sandbox(void)
+{
+    return probe.sandboxed && !believed.sandbox && is_visitor();
 }
 
 /* ---- a thread dies ---- */
@@ -181,6 +190,7 @@ static struct seg_crash *place_take(struct segment_header *s)
                                         __ATOMIC_RELAXED))
             return &s->crash[i];
     }
+    __atomic_fetch_add(&s->crashes_refused, 1, __ATOMIC_RELAXED);
     return NULL;
 }
 
@@ -248,18 +258,45 @@ static void die_in_sandbox(int sig, siginfo_t *info, void *uc)
     }
 }
 
-/* Makes the signal end the process as soon as the handler returns. */
-static void die(int sig, siginfo_t *info, void *uc)
+/* How often the same thread has died of the same signal at the same instruction: more than once, if what should have
+ * ended it did not. Another thread may overwrite it; then this is found out a turn later. */
+static unsigned deaths(int sig, void *uc)
+{
+    static struct death {
+        uint64_t pc, sp;
+        uint32_t who;
+        int sig;
+        unsigned count;
+    } seen[16];
+    const struct thread *t = thread_left();
+    uint64_t pc = (uint64_t)arch_uc_pc(uc), sp = arch_uc_sp(uc);
+    uint32_t who = !believed.sandbox     ? (uint32_t)SYS1(__NR_getpid, 0)
+                   : t && t->child_pid ? t->child_pid
+                                       : process->pid;
+    struct death *d = &seen[(sp >> 12 ^ (uint64_t)sig) % (sizeof(seen) / sizeof(seen[0]))];
+
+    if (d->pc != pc || d->sp != sp || d->who != who || d->sig != sig)
+        *d = (struct death){pc, sp, who, sig, 0};
+    return ++d->count;
+}
+
+#define DEATHS 8 /* in a sandbox strangers in our memory (clone(CLONE_VM)) can't be told from each other */
+
+/* Makes the signal end the process as soon as the handler returns. Doing so once must be enough; but whatever is wrong,
+ * a fault without end is worse than what a forbidden call does. */
+static void die(int sig, siginfo_t *info, void *uc, unsigned count)
 {
     static const struct sigaction dfl;
     const char *fault = arch_fault(sig);
     long pid, tid;
 
-    if (probe.sandboxed) {
+    if (believed.sandbox && count <= DEATHS) {
         die_in_sandbox(sig, info, uc);
         return;
     }
     action(sig, &dfl, NULL);
+    if (count > DEATHS + 1)
+        SYS2(__NR_kill, SYS1(__NR_getpid, 0), SIGKILL);
     if (happens_again(sig, info, uc))
         return;
     pid = SYS1(__NR_getpid, 0);
@@ -276,11 +313,13 @@ static void on_fatal(int sig, siginfo_t *info, void *uc)
     struct segment_header *s = listener();
     struct seg_crash *c;
     bool sent = info->si_code <= 0;
+    unsigned count;
 
     if (sent && !probe.sandboxed &&
         SYS1(__NR_getpid, 0) == 1) /* the first process of a namespace: ignored (pid_namespaces(7)) */
         return;
-    c = s ? place_take(s) : NULL;
+    count = deaths(sig, uc);
+    c = s && count == 1 ? place_take(s) : NULL;
     if (c) {
         c->kind = CRASH_SIGNAL;
         c->signo = sig;
@@ -293,7 +332,7 @@ static void on_fatal(int sig, siginfo_t *info, void *uc)
         c->context = (uint64_t)uc;
         place_tell(s, c);
     }
-    die(sig, info, uc);
+    die(sig, info, uc, count);
 }
 
 HIDDEN void crash_go_exit(struct segment_header *s, int status)
@@ -415,13 +454,33 @@ HIDDEN void crash_start(void)
     install();
 }
 
+/* The kernel gets what the program has set. Enough for a visitor that enters a sandbox: what is remembered belongs to the
+ * process whose memory this is. */
+static void handlers_leave(void)
+{
+    struct sigaction a;
+
+    for (int sig = 1; sig <= 31; sig++)
+        if (is_fatal((uint64_t)sig) && action(sig, NULL, &a) == 0 && (is_ours(&a) || is_once(&a)))
+            action(sig, is_ours(&a) ? &believed.dfl[sig] : &believed.once[sig], NULL);
+}
+
+static void handlers_return(void)
+{
+    struct sigaction a;
+
+    for (int sig = 1; sig <= 31; sig++)
+        if (is_fatal((uint64_t)sig) && action(sig, NULL, &a) == 0 && a.sa_handler == SIG_DFL)
+            action(sig, &ours, NULL);
+}
+
 static bool may_read(uint64_t at, size_t n)
 {
     return probe.sandboxed ? mem_plausible((const void *)at) : mem_readable((const void *)at, n);
 }
 
 /* The program's argument is another one from now on, until give_back(). */
-static void give(struct regs *r, const struct sigaction *theirs, const struct sigaction *given)
+static bool give(struct regs *r, const struct sigaction *theirs, const struct sigaction *given)
 {
     unsigned at = CALLS;
 
@@ -435,15 +494,17 @@ static void give(struct regs *r, const struct sigaction *theirs, const struct si
             at = i;
     }
     if (at == CALLS)
-        return;
+        return false;
     calls[at].was = r->arg1;
+    calls[at].once = believed.once[r->arg0 & 31];
     calls[at].theirs = *theirs;
     calls[at].given = *given;
     r->arg1 = (uint64_t)&calls[at].given;
+    return true;
 }
 
 /* False if it was not. */
-static bool give_back(struct regs *r, struct sigaction *theirs)
+static bool give_back(struct regs *r, struct sigaction *theirs, struct sigaction *once)
 {
     for (unsigned i = 0; i < CALLS; i++) {
         if (calls[i].sp != r->sp)
@@ -452,19 +513,40 @@ static bool give_back(struct regs *r, struct sigaction *theirs)
             return false;
         r->arg1 = calls[i].was;
         *theirs = calls[i].theirs;
+        *once = calls[i].once;
         __atomic_store_n(&calls[i].sp, 0, __ATOMIC_RELEASE);
         return true;
     }
     return false;
 }
 
+/* As the kernel would keep it. */
+static void keep(struct sigaction *place, unsigned sig, struct sigaction a)
+{
+    struct sigaction now_;
+
+    a.sa_mask &= ~UNMASKABLE;
+    if (a.sa_flags & ~(unsigned long)SA_KNOWN && action((int)sig, NULL, &now_) == 0 &&
+        !(now_.sa_flags & SA_UNSUPPORTED))
+        a.sa_flags &= SA_KNOWN;
+    *place = a;
+}
+
+HIDDEN bool crash_lent(const struct regs *r)
+{
+    uint64_t at = r->arg1 - (uint64_t)calls;
+
+    return at < sizeof(calls) && calls[at / sizeof(calls[0])].sp == r->sp;
+}
+
 HIDDEN void crash_enter(enum op_id op, struct regs *r)
 {
     uint64_t sig = (uint32_t)r->arg0;
     struct sigaction a, given;
+    bool once;
 
     if (op != OP_rt_sigaction || !believed.on || !r->arg1 || r->arg3 != sizeof(sigset_t) || sig < 1 || sig > 64 ||
-        UNMASKABLE & BIT(sig) || !may_read(r->arg1, sizeof(a)))
+        UNMASKABLE & BIT(sig) || is_visitor_in_sandbox() || !may_read(r->arg1, sizeof(a)))
         return;
     a = *(const struct sigaction *)r->arg1;
     if (a.sa_handler == SIG_DFL && is_told(sig)) {
@@ -476,14 +558,14 @@ HIDDEN void crash_enter(enum op_id op, struct regs *r)
     given = a;
     if (!believed.own_stack)
         given.sa_flags &= ~(unsigned long)SA_ONSTACK;
-    if (a.sa_flags & SA_RESETHAND && is_fatal(sig) && !believed.sandbox) {
+    /* There is one place for what it is to call, and a visitor isn't it. */
+    once = a.sa_flags & SA_RESETHAND && is_fatal(sig) && !believed.sandbox && !is_visitor();
+    if (once) {
         given.sa_handler = (__sighandler_t)(uint64_t)scope_once;
         given.sa_flags &= ~(unsigned long)SA_RESETHAND;
-        if (!is_visitor())
-            believed.once[sig] = a; /* it may be called before we hear of it */
     }
-    if (given.sa_flags != a.sa_flags)
-        give(r, &a, &given);
+    if (given.sa_flags != a.sa_flags && give(r, &a, &given) && once)
+        keep(&believed.once[sig], (unsigned)sig, a); /* it may be called before we hear of it */
 }
 
 /* The program's handler that is to be called, and that was to be called once only. */
@@ -501,34 +583,28 @@ HIDDEN __attribute__((used)) uint64_t crash_once(int sig)
     return handler;
 }
 
-/* As the kernel would keep it. */
-static void keep(struct sigaction *place, unsigned sig, struct sigaction a)
-{
-    struct sigaction now_;
-
-    a.sa_mask &= ~UNMASKABLE;
-    if (a.sa_flags & ~(unsigned long)SA_KNOWN && action((int)sig, NULL, &now_) == 0 &&
-        !(now_.sa_flags & SA_UNSUPPORTED))
-        a.sa_flags &= SA_KNOWN;
-    *place = a;
-}
-
 static void action_done(struct regs *r, bool entered)
 {
     unsigned sig = (uint32_t)r->arg0;
     bool sets = r->arg1 != 0, given, others = is_visitor();
     int64_t ret = (int64_t)r->result;
-    struct sigaction theirs, *old = ret == 0 ? (struct sigaction *)r->arg2 : NULL;
+    struct sigaction theirs, once, *old = ret == 0 ? (struct sigaction *)r->arg2 : NULL;
 
-    given = give_back(r, &theirs);
-    if (ret != 0 && ret != -EFAULT) /* EFAULT: nothing was set; or the old one could not be told, but the new was set */
-        return;
+    given = give_back(r, &theirs, &once);
     if (sig < 1 || sig > 64)
         return;
+    if (!given)
+        once = believed.once[sig & 31];
+    /* EFAULT: nothing was set; or the old one could not be told, but the new was set. */
+    if (ret != 0 && ret != -EFAULT) {
+        if (given && !others)
+            believed.once[sig & 31] = once;
+        return;
+    }
     if (old && is_ours(old))
         *old = believed.dfl[sig & 31];
     else if (old && is_once(old))
-        *old = believed.once[sig & 31];
+        *old = once;
     else if (old && has_handler(old) && believed.onstack & BIT(sig))
         old->sa_flags |= SA_ONSTACK;
     if (!sets || others) /* a vfork child has handlers of its own, in the memory of its parent */
@@ -542,14 +618,17 @@ static void action_done(struct regs *r, bool entered)
     __atomic_fetch_and(&believed.onstack, ~BIT(sig), __ATOMIC_SEQ_CST);
     if (given && theirs.sa_handler == SIG_DFL)
         keep(&believed.dfl[sig], sig, theirs);
-    else if (given && is_fatal(sig))
-        keep(&believed.once[sig], sig, theirs);
-    else if (!entered && is_told(sig) && !probe.sandboxed && action((int)sig, NULL, &theirs) == 0 &&
+    else if (!given && !entered && is_told(sig) && !probe.sandboxed && action((int)sig, NULL, &theirs) == 0 &&
              theirs.sa_handler == SIG_DFL) {
         believed.dfl[sig] = theirs;
         action((int)sig, &ours, NULL);
     }
 }
+
+static struct {
+    uint64_t onstack;
+    bool own_stack;
+} before; /* what was, before the process asked for a sandbox */
 
 static void stack_done(const struct regs *r)
 {
@@ -560,6 +639,8 @@ static void stack_done(const struct regs *r)
         return;
     if (old && is_our_stack(old))
         *old = none;
+    if (r->arg0 && believed.sandbox && !(((const stack_t *)r->arg0)->ss_flags & SS_DISABLE) && !is_visitor())
+        before.own_stack = true;
     if (!r->arg0 || believed.own_stack || probe.sandboxed || is_visitor() || SYS2(__NR_sigaltstack, 0, &st) < 0 ||
         is_our_stack(&st))
         return;
@@ -576,25 +657,28 @@ static void stack_done(const struct regs *r)
 
 HIDDEN void crash_exit(enum op_id op, struct regs *r, bool entered)
 {
-    if (!believed.on)
-        return;
-    if (op == OP_rt_sigaction)
+    struct sigaction theirs, once;
+
+    if (op != OP_rt_sigaction) {
+        if (believed.on)
+            stack_done(r);
+    } else if (believed.on) {
         action_done(r, entered);
-    else
-        stack_done(r);
+    } else if (give_back(r, &theirs, &once) && (int64_t)r->result == 0) { /* crash_leave() came in between */
+        action((int)r->arg0, &theirs, NULL);
+    }
 }
 
 /* ---- rights ---- */
-
-static struct {
-    uint64_t onstack;
-    bool own_stack;
-} before; /* the process asked for a sandbox */
 
 HIDDEN void crash_sandbox(void)
 {
     if (!believed.on || believed.sandbox)
         return;
+    if (is_visitor()) {
+        handlers_leave();
+        return;
+    }
     /* No flag can be told later, when the program sets a stack. The thread keeps ours: where a signal frame finds no
      * room the kernel would change the signal. */
     before.own_stack = believed.own_stack;
@@ -610,27 +694,31 @@ HIDDEN void crash_sandbox(void)
 
 HIDDEN void crash_no_sandbox(void)
 {
-    if (!believed.on || !believed.sandbox)
+    if (believed.on && is_visitor() && !believed.sandbox)
+        handlers_return();
+    if (!believed.on || !believed.sandbox || is_visitor())
         return;
     believed.sandbox = false;
     ours.sa_flags &= ~(unsigned long)SA_RESETHAND;
     install();
-    believed.own_stack = before.own_stack;
+    if (before.own_stack) /* then, or by another thread meanwhile */
+        return;
+    believed.own_stack = false;
     __atomic_fetch_or(&believed.onstack, before.onstack, __ATOMIC_SEQ_CST);
     onstack_set(before.onstack, false);
 }
 
 HIDDEN void crash_leave(void)
 {
-    struct sigaction a;
-
     if (!believed.on)
         return;
+    if (is_visitor()) {
+        handlers_leave();
+        return;
+    }
     believed.own_stack = true;
     onstack_tell();
     crash_thread_end();
     believed.on = false;
-    for (int sig = 1; sig <= 31; sig++)
-        if (is_fatal((uint64_t)sig) && action(sig, NULL, &a) == 0 && (is_ours(&a) || is_once(&a)))
-            action(sig, is_ours(&a) ? &believed.dfl[sig] : &believed.once[sig], NULL);
+    handlers_leave();
 }

@@ -50,6 +50,16 @@ void crash_start(void);
 /* Before and after rt_sigaction(2) and sigaltstack(2). entered: the site has a hook before the call. */
 void crash_enter(enum op_id op, struct regs *r);
 void crash_exit(enum op_id op, struct regs *r, bool entered);
+/* Whether crash_enter() has given this call another argument. Then crash_exit() has to follow, whatever has become of
+ * the collector, of the thread's slot or of the feature. */
+bool crash_lent(const struct regs *r);
+/* Whether the hooks of a call are needed although nobody listens any more: our handlers stay, so it must be known who
+ * runs in whose memory, and in which sandbox. */
+static inline bool crash_needs(enum op_id op)
+{
+    return probe.mode & SEG_M_CRASH &&
+           (op_table[op].shape == SHP_CLONE || op_table[op].shape == SHP_PRCTL || op == OP_exit);
+}
 
 /* Gives the calling thread, whose slot is t, an alternate stack if it has none. */
 void crash_thread(const struct thread *t);

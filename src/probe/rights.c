@@ -22,6 +22,59 @@ HIDDEN __attribute__((noinline)) bool dispatched(const struct plan_slot *slot)
     return (slot->site_pc - d->lo < d->len) == d->inclusive;
 }
 
+/* A vfork child gives up what its parent keeps, but what we remember of it lies in the memory of both. So this is put
+ * back when the parent goes on: what there was before the first child did so, or has become of the process meanwhile. */
+static struct {
+    uint32_t count; /* threads whose children have given up something */
+    uint32_t wakes;
+    uint8_t sandboxed, no_ticks;
+} kept;
+
+/* The slot on which a vfork child runs, if the caller is one. */
+static struct thread *visited(void)
+{
+    struct thread *t = process->vforks ? thread_left() : NULL;
+
+    return t && t->child_pid ? t : NULL;
+}
+
+/* Before the caller gives up something. */
+static void rights_keep(const struct segment_header *s)
+{
+    struct thread *t = visited();
+
+    if (!t || t->rights)
+        return;
+    t->rights = true;
+    if (__atomic_fetch_add(&kept.count, 1, __ATOMIC_SEQ_CST))
+        return;
+    kept.wakes = s->wakes;
+    kept.sandboxed = probe.sandboxed;
+    kept.no_ticks = probe_no_ticks;
+}
+
+/* After the process itself has done so while a child of it had. */
+static void rights_given(const struct segment_header *s)
+{
+    if (likely(!kept.count) || visited())
+        return;
+    kept.wakes = s->wakes;
+    kept.sandboxed = probe.sandboxed;
+    kept.no_ticks = probe_no_ticks;
+}
+
+HIDDEN void rights_back(struct segment_header *s, struct thread *t)
+{
+    if (likely(!t->rights))
+        return;
+    t->rights = false;
+    if (__atomic_sub_fetch(&kept.count, 1, __ATOMIC_SEQ_CST))
+        return;
+    probe.sandboxed = kept.sandboxed;
+    probe_no_ticks = kept.no_ticks;
+    s->wakes = kept.wakes;
+}
+
 static bool was_timed; /* before a call that may forbid reading the time stamp counter */
 
 HIDDEN void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
@@ -32,15 +85,21 @@ HIDDEN void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
     bool dispatch = op == OP_prctl && what == PR_SET_SYSCALL_USER_DISPATCH_ && r->arg1;
     bool filter = op == OP_prctl ? what == PR_SET_SECCOMP && r->arg1 == SECCOMP_MODE_FILTER
                                  : what == SECCOMP_SET_MODE_FILTER;
+    uint8_t sandboxed = kept.count && !visited() ? kept.sandboxed : probe.sandboxed;
 
     /* Calls of ours would come to the program as SIGSYS. */
     if (dispatch)
         filter = true;
+    if (op == OP_prctl && what == PR_SET_TSC)
+        rights_keep(s);
     if (op == OP_prctl && what == PR_SET_TSC && (int)r->arg1 == PR_TSC_SIGSEGV)
         probe_no_ticks = 1;
     if (op == OP_prctl && what == PR_SET_TSC && (int)r->arg1 == PR_TSC_ENABLE && probe.clock == SEG_CLOCK_TSC)
         probe_no_ticks = 0;
-    if ((strict || filter) && (!probe.sandboxed || (probe.sandboxed == SANDBOX_DISPATCH && !dispatch))) {
+    if (op == OP_prctl && what == PR_SET_TSC)
+        rights_given(s);
+    if ((strict || filter) && (!sandboxed || (sandboxed == SANDBOX_DISPATCH && !dispatch))) {
+        rights_keep(s);
         for (int fd = 0; !probe.sandboxed && fd < SANDBOX_FDS && !foreign(); fd++) { /* the last chance to learn this */
             struct fd_entry *e = fd_entry(s, fd);
 
@@ -53,7 +112,7 @@ HIDDEN void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
 
             guest_fds[fd] = (uint8_t)(kind | (e.state & FDS_READS ? GUEST_READS : 0));
         }
-        if (unlikely(probe.mode & SEG_M_CRASH) && !probe.sandboxed) {
+        if (unlikely(probe.mode & SEG_M_CRASH) && !sandboxed) {
             if (dispatch)
                 crash_leave();
             else
@@ -73,7 +132,7 @@ HIDDEN void leave_dispatch(struct segment_header *s, struct thread *t, const str
 {
     bool on = (int64_t)r->result >= 0 && r->arg1;
 
-    if ((int64_t)r->result >= 0 && t) {
+    if ((int64_t)r->result >= 0 && t && !t->child_pid) { /* it is the thread's, not that of who runs on its slot */
         dispatching += (uint32_t)on - (uint32_t)t->dispatch.on;
         t->dispatch = (struct dispatch){on, r->arg1 == PR_SYS_DISPATCH_INCLUSIVE_ON_, r->arg2, r->arg3,
                                         (const volatile uint8_t *)r->arg4};
@@ -85,6 +144,7 @@ HIDDEN void leave_dispatch(struct segment_header *s, struct thread *t, const str
     else
         return;
     s->wakes = !probe.sandboxed;
+    rights_given(s);
     if (on)
         ring_note(s, NOTE_DISPATCH, NULL, 0);
 }
@@ -96,10 +156,12 @@ HIDDEN void leave_prctl(struct segment_header *s, int64_t ret)
         if (was_timed)
             probe_no_ticks = 0;
         s->wakes = !probe.sandboxed;
+        rights_given(s);
         if (unlikely(probe.mode & SEG_M_CRASH) && !probe.sandboxed)
             crash_no_sandbox();
         return;
     }
+    rights_given(s);
     ring_note(s, NOTE_SECCOMP, NULL, 0);
     if (uring_count)
         ring_note(s, NOTE_IO_URING, NULL, 0);

@@ -21,5 +21,7 @@ void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r);
 void leave_dispatch(struct segment_header *s, struct thread *t, const struct regs *r);
 /* The result of giving the rights up. Many ask only what the kernel knows, by calls that must fail (libseccomp). */
 void leave_prctl(struct segment_header *s, int64_t ret);
+/* A vfork child on the slot t is gone or has exec'ed: what it has given up its parent still has. */
+void rights_back(struct segment_header *s, struct thread *t);
 
 #endif

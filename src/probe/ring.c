@@ -28,7 +28,7 @@ static bool ring_wait(struct segment_header *s, struct patience *w)
     struct process *p = process;
     uint64_t tail = __atomic_load_n(&s->ring_tail, __ATOMIC_RELAXED);
 
-    if (!(__atomic_load_n(&s->mode, __ATOMIC_RELAXED) & SEG_M_LOSSLESS))
+    if (~__atomic_load_n(&s->mode, __ATOMIC_RELAXED) & (SEG_M_ON | SEG_M_LOSSLESS)) /* or nobody reads any more */
         return false;
     if (p->gave_up) {
         if (p->gave_up_tail == tail)

@@ -78,6 +78,7 @@ struct thread {
         uint64_t lo, len;
         const volatile uint8_t *selector; /* NULL: always */
     } dispatch;
+    bool rights;                    /* the vfork child has given up something: rights_back() */
     int traced;                     /* join_trace()'s descriptor + 1 while an exec is under way; 0: none */
     /* Calls between enter and exit hook. key is one store, sp << 16 | nr + 1: a handler that interrupts
      * anywhere can't tear it. time belongs to it but a wrong one does no harm. */

@@ -5,6 +5,7 @@
 
 #include "descriptors.h"
 #include "exec.h"
+#include "rights.h"
 
 #define HIDDEN __attribute__((visibility("hidden")))
 #define DESCRIPTOR_SIZE 2048 /* of the C library's thread descriptor, at the thread pointer: no more of it than that */
@@ -72,6 +73,7 @@ HIDDEN void after_clone(struct call *c, struct thread *t, bool constant)
     if ((flags & (CLONE_VM | CLONE_VFORK)) == (CLONE_VM | CLONE_VFORK)) { /* the child is gone or has exec'ed */
         if (t) {
             t->child_pid = 0;
+            rights_back(c->s, t); /* first: it says whether we may make calls */
             call_drop_child(t);
             if (t->traced && (flags & CLONE_FILES)) /* the exec gave the child a table of its own */
                 own_close(t->traced - 1);

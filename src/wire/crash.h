@@ -10,7 +10,8 @@
  *               which is about to die, is gone
  *
  * The thread waits CRASH_SEEN_MS for CRASH_SEEN, and then CRASH_WAIT_MS for CRASH_DONE; then it dies, whatever the
- * collector does. If no place is free it dies at once. Both sides check what they read: the program can write here.
+ * collector does. If no place is free it counts itself (crashes_refused) and dies at once. Both sides check what they
+ * read: the program can write here.
  * Other threads, which nobody has stopped yet, may crash, too, and take a place each; the first to be let go ends the
  * process. In a sandbox (seccomp(2)) no call can be made: nobody is woken (the collector stays awake there:
  * segment_header.wakes), the times may be rough, and pid and tid missing.

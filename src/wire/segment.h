@@ -219,6 +219,7 @@ struct segment_header {
     uint64_t mail;            /* JOIN_MAIL (wire/join.h), 0 when the collector has come for it */
     uint32_t forks;           /* how many have begun, of the owner and those who borrow: each has a number */
     uint32_t wakes;           /* 1: writers look at `asleep`; 0: they may make no system calls (seccomp) */
+    uint32_t crashes_refused; /* threads that found no place in `crash` */
     struct op_counter op[OP_MAX] __attribute__((aligned(64)));
 
     /* --- written once by the probe, long and mostly empty: untouched pages cost nothing --- */

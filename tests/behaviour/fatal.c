@@ -94,7 +94,7 @@ static void wait_for(pid_t pid)
 {
     int status;
 
-    MUST(waitpid(pid, &status, 0) == pid);
+    MUST(waitpid(pid, &status, 0) > 0);
     printf("status %d\n", status & ~0x80); /* whether there is a core is a matter of the host's core_pattern */
 }
 
@@ -105,6 +105,7 @@ static void each_way(int sig)
     set(sig, SIG_DFL, SA_ONSTACK | SA_RESETHAND | 0x20000000 | 0x400, ~UINT64_C(0));
     set(sig, some_handler, SA_ONSTACK | SA_SIGINFO, 0x1000);
     set(sig, other_handler, SA_RESETHAND | SA_ONSTACK, 1);
+    set(sig, other_handler, SA_RESETHAND | SA_ONSTACK | 0x20000000, ~UINT64_C(0));
     set(sig, some_handler, 0x400 | 0x20000000, 3);
     set(sig, SIG_IGN, SA_ONSTACK | SA_NODEFER, 0xff);
     set(sig, some_handler, SA_ONSTACK | SA_RESTART, 0);
@@ -280,6 +281,26 @@ static int trap_filter(int nr)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0;
 }
 
+/* A vfork child gives up rights that its parent keeps, and execs. */
+static void visit(const char *what)
+{
+    pid_t pid = vfork();
+
+    if (pid == 0) {
+        if (!strcmp(what, "filter"))
+            MUST(trap_filter(SYS_getppid));
+        else if (!strcmp(what, "dispatch"))
+            MUST(prctl(59 /* PR_SET_SYSCALL_USER_DISPATCH */, 1, 0, ~0UL >> 1, NULL) == 0);
+        else if (!strcmp(what, "refused"))
+            MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL) < 0);
+        else
+            MUST(prctl(PR_SET_TSC, PR_TSC_SIGSEGV) == 0);
+        execlp("true", "true", NULL);
+        _exit(96);
+    }
+    wait_for(pid);
+}
+
 static volatile int depth = 1 << 30;
 
 static __attribute__((noinline)) int deep(int n)
@@ -380,6 +401,12 @@ static void *perish_together(void *unused)
     return unused;
 }
 
+static void leaves(int unused)
+{
+    (void)unused;
+    _exit(42);
+}
+
 /* die HOW WHERE SIGNAL */
 static int die(int argc, char **argv)
 {
@@ -425,6 +452,32 @@ static int die(int argc, char **argv)
         sigprocmask(SIG_UNBLOCK, &s, NULL);
     } else if (!strcmp(at, "sandbox")) {
         MUST(trap_filter(SYS_getppid));
+        perish(job.how, job.sig);
+    } else if (!strncmp(at, "visited-", 8)) {
+        visit(at + 8);
+        show_all(NULL);
+        perish(job.how, job.sig);
+    } else if (!strcmp(at, "visitor")) { /* a vfork child in a sandbox */
+        pid = vfork();
+        if (pid == 0) {
+            MUST(trap_filter(SYS_getppid));
+            perish(job.how, job.sig);
+            _exit(0);
+        }
+        wait_for(pid);
+        show_all(NULL);
+        perish(job.how, job.sig);
+    } else if (!strcmp(at, "once-visitor")) { /* a vfork child that has a handler for once */
+        struct sigaction sa = {.sa_handler = leaves, .sa_flags = SA_RESETHAND};
+
+        pid = vfork();
+        if (pid == 0) {
+            MUST(sigaction(job.sig, &sa, NULL) == 0);
+            perish(job.how, job.sig);
+            _exit(0);
+        }
+        wait_for(pid);
+        show_all(NULL);
         perish(job.how, job.sig);
     } else if (!strcmp(at, "strict")) {
         fflush(stdout);
@@ -526,6 +579,71 @@ static int waits(int argc, char **argv)
     return die(argc, argv);
 }
 
+/* What is in the register of an argument after the call, made where its number can be seen. */
+static void kept(int sig, void (*handler)(int), unsigned long flags)
+{
+    struct action a = {handler, flags | 0x04000000, restorer, 0};
+    const void *at = &a;
+    long ret;
+    register long size __asm__("r10") = 8;
+
+    __asm__ volatile("mov $13, %%eax; syscall"
+                     : "=&a"(ret), "+S"(at)
+                     : "D"((long)sig), "d"(0L), "r"(size)
+                     : "rcx", "r11", "memory");
+    printf("%ld, its argument is %s\n", ret, at == &a ? "kept" : "CHANGED");
+}
+
+/* Sees and sets handlers when it is told to, and dies. */
+static int later(int argc, char **argv)
+{
+    struct sigaction sa = {.sa_handler = some_handler}, old;
+    char b[1];
+
+    printf("ready\n");
+    MUST(read(0, b, 1) == 1);
+    show_all(NULL);
+    for (unsigned i = 0; i < FATAL; i++) {
+        MUST(sigaction(fatal[i], &sa, &old) == 0);
+        printf("was %s", name_of(old.sa_handler));
+        MUST(signal(fatal[i], SIG_DFL) == some_handler && sigaction(fatal[i], NULL, &old) == 0);
+        printf(", is %s\n", name_of(old.sa_handler));
+        kept(fatal[i], SIG_DFL, 0);
+        kept(fatal[i], some_handler, SA_ONSTACK | SA_RESETHAND);
+        each_way(fatal[i]);
+    }
+    visit("filter");
+    show_all(NULL);
+    argv[1] = "die";
+    return die(argc, argv);
+}
+
+/* Runs a program after a vfork child has given up rights. */
+static int visited(int argc, char **argv)
+{
+    (void)argc;
+    visit(argv[2]);
+    printf("system %d\n", system("expr 1 + 1"));
+    return 0;
+}
+
+/* crowd N: so many children die together. */
+static int crowd(int argc, char **argv)
+{
+    int n = argc > 2 ? atoi(argv[2]) : 1;
+    char b[1];
+
+    printf("ready\n");
+    MUST(read(0, b, 1) == 1);
+    fflush(stdout);
+    for (int i = 0; i < n; i++)
+        if (fork() == 0)
+            perish("fault", SIGSEGV);
+    for (int i = 0; i < n; i++)
+        wait_for(-1);
+    return 0;
+}
+
 #define JOBS 512
 
 /* each N: runs itself with the words of each line of the input, N at a time, each in a directory of its own; says at
@@ -625,7 +743,9 @@ int main(int argc, char **argv)
 {
     static const struct behave_case cases[] = {
         {"actions", actions}, {"altstack", altstack}, {"die", die},       {"own", own}, {"each", each},
-        {"waits", waits},     {"keeps", keeps},       {"status", status}, {NULL, NULL},
+        {"waits", waits},     {"keeps", keeps},       {"status", status}, {"later", later}, {"visited", visited},
+        {"crowd", crowd},
+        {NULL, NULL},
     };
 
     const struct rlimit none = {0, 0};

@@ -51,6 +51,13 @@ def ways():
         whats = ("once", "once-onstack", "jumps", "then-default", "raises", "passes-on", "ignores")
         yield f"own {whats[i]} fault {sig}"
         yield f"own {whats[(i + 2) % 7]} raise {sig}"
+        visits = ("filter", "dispatch", "refused")
+        yield f"die fault visited-{visits[i % 3]} {sig}"
+        yield f"die raise visited-{visits[(i + 1) % 3]} {sig}"
+        yield f"die fault once-visitor {sig}"
+        yield f"die raise once-visitor {sig}"
+    for how in ("fault", "raise"):
+        yield f"die {how} visitor 11"
     for where in ("thread", "fork", "vfork", "two"):
         yield f"die fault {where} 11"
         yield f"die abort {where} 6"
@@ -96,6 +103,20 @@ def on(ctx):
     caught = sum(1 << (s - 1) for s in SIGNALS)
     equal([line for line in seen if not line.startswith(b"SigCgt")], [line for line in bare if not line.startswith(b"SigCgt")], "the rest")
     equal([int(line.split()[1], 16) for line in seen if line.startswith(b"SigCgt")], [caught], "caught signals")
+
+
+def visited(ctx, what, env):
+    """What a vfork child gives up its parent still has: what that starts then is observed."""
+    result = ctx.scoped([program(ctx, "fatal", "glibc-O2"), "visited", what], env=ctx.env(**env), check_code=0)
+    equal(result.out, b"status 0\n2\nsystem 0\n", "output")
+    result.session.wait_end()
+    started = [b["proc"] for b in result.session.events("process", "proc.start")]
+    check("expr" in started, "what the parent has started isn't observed", started)
+
+
+for _what in ("filter", "dispatch", "refused", "tsc"):
+    for _name, _env in (("on", ON), ("off", {})):
+        add_test("behaviour", f"crash/visited/{_what}/{_name}", lambda ctx, w=_what, e=_env: visited(ctx, w, e))
 
 
 @test("crash/quiet")
@@ -226,6 +247,18 @@ def two(ctx):
     in_time(attempt)
 
 
+@test("crash/told/crowd")
+def crowd(ctx):
+    """More die together than have a place: of those that had none it is said."""
+    before = set(ctx.sessions())
+    with told_by(ctx, [program(ctx, "fatal", "glibc-O2"), "crowd", "24"], 8) as (process, _, _began):
+        equal(ended(ctx, process), 0, "how it ended")
+        session = Session(ctx, (set(ctx.sessions()) - before).pop())
+    session.wait_end()
+    crashes = session.events("process", "proc.crash")
+    check([e for e in crashes if "too many crashed at once" in str(e)], "not told", *crashes[-3:])
+
+
 def go_exit(ctx, variant, what, env, kind, sig, status):
     """A Go program that panics waits with its exit; one that aborts tells of a signal."""
     with told_by(ctx, [ctx.go_build("crash", variant), what, "wait"], env=env) as (process, places, _):
@@ -306,6 +339,29 @@ def killed(ctx):
     os.kill(ctx.wait_for(ctx.session().collector_pid, "the collector runs"), signal.SIGKILL)
     out, err = process.communicate(b"x", timeout=ctx.left())
     equal((out, err, process.returncode), (b"begins\n", b"", -6), "output and status")
+
+
+def alone(ctx, variant, words):
+    """The collector has ended: what the program sees of its handlers, and how it ends, is still as bare."""
+    argv = [program(ctx, "fatal", variant), "later", *words.split()]
+    bare = begin(ctx, argv, ctx.env())
+    out = bare.communicate(b"x", timeout=ctx.left())
+    before = set(ctx.sessions())
+    process = begin(ctx, ctx.scope_argv(argv), ctx.env(**ON))
+    session = Session(ctx, (set(ctx.sessions()) - before).pop())
+    os.kill(ctx.wait_for(session.collector_pid, "the collector runs"), signal.SIGTERM)
+    session.wait_end()
+    seen = process.communicate(b"x", timeout=ctx.left())
+    for name, a, b in zip(("output", "messages"), seen, out):
+        pairs = zip(a.splitlines(), b.splitlines())
+        check(a == b, f"{name} differs", *[f"  bare {y!r}\n  obs. {x!r}" for x, y in pairs if x != y][:10], f"{a[-200:]!r} {b[-200:]!r}")
+    equal((process.returncode < 0, process.returncode), (True, bare.returncode), "how it ended")
+
+
+for _variant in ("glibc-O2", "musl", "static"):
+    for _words in ("fault main 11", "raise sandbox 8", "fault visitor 7"):
+        add_test("behaviour", f"crash/alone/{_words.replace(' ', '-')}/{_variant}",
+                 lambda ctx, v=_variant, w=_words: alone(ctx, v, w))
 
 
 # --- languages ---

@@ -139,6 +139,7 @@ static inline const char *arch_fault(int sig)
 }
 
 /* Registers of the interrupted thread, in what the kernel hands to a handler (struct ucontext). */
+#define ARCH_UC_SP 160
 #define ARCH_UC_PC 168
 #define ARCH_UC_TRAP 200
 static inline uint64_t *arch_uc(void *uc, unsigned at)
@@ -146,6 +147,7 @@ static inline uint64_t *arch_uc(void *uc, unsigned at)
     return (uint64_t *)(void *)((char *)uc + at);
 }
 static inline const char *arch_uc_pc(void *uc) { return (const char *)*arch_uc(uc, ARCH_UC_PC); }
+static inline uint64_t arch_uc_sp(void *uc) { return *arch_uc(uc, ARCH_UC_SP); }
 static inline void arch_uc_jump(void *uc, const char *pc) { *arch_uc(uc, ARCH_UC_PC) = (uint64_t)pc; }
 
 /* With si_code SI_KERNEL: whether the CPU has reported a fault (#SS, #GP), not the kernel that it can't go on. */
