@@ -329,6 +329,12 @@ static void count_files(struct crash *crash)
 
 /* --- steps --- */
 
+/* Nobody has looked: whoever else could keep this crash (scope daemon) sees it by this. */
+static void not_seen(struct segment *seg, unsigned i)
+{
+    __atomic_store_n(&place_of(seg, i)->kind, 0, __ATOMIC_RELAXED);
+}
+
 static void let_go(struct crash *crash)
 {
     if (crash->let_go)
@@ -343,6 +349,8 @@ static void give_up(struct crash *crash, const char *why, int err)
 {
     crash->why = why;
     crash->why_errno = err;
+    if (!crash->let_go)
+        not_seen(crash->seg, crash->place);
     let_go(crash);
     drop_dir(crash);
     crash->stage = IS_OVER;
@@ -391,6 +399,8 @@ static void advance(struct crash *crash)
 
     if (step == CRASH_BUSY)
         return;
+    if (step == CRASH_OVER && !crash->let_go && crash->sum.backtrace_error)
+        not_seen(crash->seg, crash->place);
     let_go(crash);
     if (step != CRASH_OVER)
         return;
@@ -497,6 +507,7 @@ static void refuse(struct crashes *cs, struct segment *seg, unsigned i, uint32_t
 {
     if (!seg->crashes->of[i].tid || !thread_lives(seg->crashes->of[i].tid)) /* else it still has the place */
         seg->crashes->of[i].pid = seg->crashes->of[i].tid = 0;
+    not_seen(seg, i);
     set_state(seg, i, CRASH_DONE);
     remember(seg, pid, why);
     if (door_says(&cs->lines))

@@ -6,7 +6,8 @@
  *   thread      takes a place: compare-and-swap CRASH_FREE -> CRASH_FILLING; fills it in; stores CRASH_TOLD (release);
  *               wakes the collector as a writer of the ring does; waits on `state` (futex(2), shared)
  *   collector   CRASH_TOLD -> CRASH_SEEN when it has read the place, stores CRASH_DONE (release) when it has read the
- *               process, wakes the futex both times; a place that was CRASH_DONE becomes CRASH_FREE when its owner,
+ *               process, wakes the futex both times; before that it stores 0 as the kind if nobody has looked, so that
+ *               others who could (scope daemon) know. A place that was CRASH_DONE becomes CRASH_FREE when its owner,
  *               which is about to die, is gone
  *
  * The thread waits CRASH_SEEN_MS for CRASH_SEEN, and then CRASH_WAIT_MS for CRASH_DONE; then it dies, whatever the
