@@ -88,7 +88,8 @@ int confine_child(int parent, int *keep, size_t keep_count, uint64_t more_bytes,
             signal(sig, sig == SIGPIPE || sig == SIGXFSZ ? SIG_IGN : SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    qsort(keep, keep_count, sizeof(*keep), ascending);
+    if (keep_count)
+        qsort(keep, keep_count, sizeof(*keep), ascending);
     for (size_t i = 0; i < keep_count; i++) {
         if (keep[i] < (int)from)
             continue;

@@ -770,6 +770,7 @@ bool series_news(const struct series_set *s)
 
 void series_target(struct series_set *s, const char *name, const char *value)
 {
+    const char *known;
     struct buf clean = BUF_INIT, found = BUF_INIT;
 
     if (!*name || (*name >= '0' && *name <= '9'))
@@ -779,12 +780,13 @@ void series_target(struct series_set *s, const char *name, const char *value)
                                  (*name >= '0' && *name <= '9')
                              ? *name
                              : '_'));
-    while (clean.len >= 2 && clean.p[0] == '_' && clean.p[1] == '_') /* those are Prometheus's own */
-        memmove(clean.p, clean.p + 1, --clean.len);
-    buf_printf(&found, ",%s=\"", buf_cstr(&clean));
+    known = buf_cstr(&clean);
+    while (known[0] == '_' && known[1] == '_') /* those are Prometheus's own */
+        known++;
+    buf_printf(&found, ",%s=\"", known);
     if (!strstr(buf_cstr(&s->target), buf_cstr(&found)) &&
         strncmp(s->target.p, found.p + 1, found.len - 1) != 0)
-        label(&s->target, clean.p, value, strlen(value));
+        label(&s->target, known, value, strlen(value));
     buf_free(&clean);
     buf_free(&found);
 }

@@ -114,13 +114,15 @@ def of_c(variant, stack, flags=("-g",), gdb=True, eu_stack=True):
         with Standing(ctx, [program, 3, stack]) as s:
             snapshot = Snapshot(ctx, s.pid)
             equal(len(snapshot.threads()), 4, "threads")
-            equal(snapshot.frames(C), MAIN, "the main thread")
+            # Below a signal's handler, frames of musl are guesses: whatever was left on the stack may mislead them.
+            certain = 2 if "musl" in variant else len(MAIN)
+            equal(snapshot.frames(C)[:certain], MAIN[:certain], "the main thread")
             got = sorted(snapshot.frames(C, tid) for tid in snapshot.threads() if tid != s.pid)
             equal(got, sorted([WAITS, WAITS, POLLS]), "the others")
             first = snapshot.json["threads"][0]["frames"]
             check("musl" in variant or not any(f.get("guessed") for f in first), "nothing is guessed", first)
             came = [i for i, f in enumerate(first) if f.get("signal")]
-            equal(len(came), 1, "signals")
+            check(len(came) == 1 or (came and "musl" in variant), "signals", first)
             equal(first[came[0] - 1]["function"], "handler", "below the signal")
             if gdb:
                 for tid, frames in by_gdb(ctx, s.pid, C).items():
