@@ -555,19 +555,21 @@ static void test_end(void **state)
 static void test_left(void **state)
 {
     struct writer w;
-    pid_t pid = child_with(&w);
+    pid_t pid = child_with(&w), left;
 
     (void)state;
     attach(&w);
     say(&w, 0, pid);
     one_turn();
     assert_int_equal(fake.begun, 1);
-    fake.left = child_new();
+    fake.left = left = child_new();
     fake.step = CRASH_OVER;
     turns();
     assert_int_equal(fake.left, 0);
     assert_false(crashes_busy(c.crashes));
-    assert_int_equal(waitpid(-1, NULL, WNOHANG), 0); /* it was ended and reaped; the process wasn't */
+    assert_int_equal(kill(left, 0), -1); /* it was ended and reaped; the process wasn't */
+    assert_int_equal(errno, ESRCH);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), 0);
     assert_int_equal(kill(pid, 0), 0);
     child_end(pid);
     writer_free(&w);
