@@ -17,7 +17,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum cfg_transport_type { CFG_UDP, CFG_TCP, CFG_UNIX, CFG_FILE, CFG_EDGE, CFG_JOURNAL, CFG_PROMETHEUS };
+enum cfg_transport_type { CFG_UDP, CFG_TCP, CFG_UNIX, CFG_FILE, CFG_EDGE, CFG_JOURNAL, CFG_PROMETHEUS, CFG_OTLP };
 #define PROMETHEUS_PORT "9109" /* unless another one is configured */
 enum cfg_buffering { CFG_BUFFER_LINE, CFG_BUFFER_FULL };
 enum cfg_format { CFG_STATSD, CFG_NDJSON };
@@ -27,6 +27,7 @@ struct cfg_tls {
     bool enable;
     bool validateserver;
     char *cacertpath;          /* NULL: system bundle */
+    char *certpath, *keypath;  /* of the client, PEM; NULL: it has none. otlp only */
 };
 
 struct cfg_transport {
@@ -63,6 +64,33 @@ struct cfg_protocol {
 
 struct cfg_tag {
     char *name, *value;
+};
+
+/* OpenTelemetry's protocol: destinations beside those of events and metrics (docs/otlp.md). */
+enum cfg_otlp_signal { CFG_OTLP_TRACES, CFG_OTLP_METRICS, CFG_OTLP_LOGS, CFG_OTLP_MAX };
+enum cfg_otlp_protocol { CFG_OTLP_HTTP, CFG_OTLP_GRPC }; /* http/protobuf, grpc */
+struct cfg_otlp_to {
+    bool enable;
+    enum cfg_otlp_protocol protocol;
+    struct cfg_transport transport; /* CFG_OTLP: host, port, tls; never NULL while enable is true */
+    char *path;                /* http: of the URL, with its query: "/v1/traces"; never NULL while enable is true */
+    struct cfg_tag *headers;   /* of each request */
+    size_t header_count;
+    bool gzip;
+    unsigned timeout_ms;       /* of one request */
+};
+struct cfg_otlp {
+    struct cfg_otlp_to to[CFG_OTLP_MAX];
+    char *service_name;        /* of all processes; NULL: a process's OTEL_SERVICE_NAME, else its name */
+    struct cfg_tag *resource;  /* attributes of all processes' resources */
+    size_t resource_count;
+    unsigned interval_ms;      /* of metrics */
+    bool delta;                /* temporality of sums and histograms; false: cumulative */
+    bool exponential;          /* histograms have exponential buckets */
+    double ratio;              /* of traces that are told, 0 to 1 */
+    bool parent_based;         /* what the parent says counts before ratio */
+    bool processes;            /* a span for each process */
+    bool log_events[CFG_EW_MAX]; /* event sources that are told as logs */
 };
 
 struct config {
@@ -126,6 +154,7 @@ struct config {
         struct cfg_transport transport;
         char *authtoken;        /* NULL if none */
     } cribl;
+    struct cfg_otlp otlp;      /* new since 1.4 */
     struct cfg_tag *tags;
     size_t tag_count;
     struct cfg_protocol *protocols;

@@ -69,6 +69,7 @@ static void transport(struct buf *b, const char *path, const struct cfg_transpor
         text(b, "path", t->path);
         break;
     case CFG_EDGE:
+    case CFG_OTLP:
         break;
     }
     buf_char(b, '}');

@@ -18,6 +18,7 @@ bool transport_uses(enum cfg_transport_type type, const char *member)
     case CFG_PROMETHEUS:
         return !strcmp(member, "host") || !strcmp(member, "port");
     case CFG_TCP:
+    case CFG_OTLP:
         return !strcmp(member, "host") || !strcmp(member, "port") || !strcmp(member, "tls");
     case CFG_UNIX:
     case CFG_JOURNAL:
@@ -238,9 +239,11 @@ char *cfg_transport_url(const struct cfg_transport *t)
     case CFG_UDP:
     case CFG_TCP:
     case CFG_PROMETHEUS:
+    case CFG_OTLP:
         return xasprintf("%s://%s%s%s:%s",
                          t->type == CFG_UDP          ? "udp"
                          : t->type == CFG_PROMETHEUS ? "prometheus"
+                         : t->type == CFG_OTLP       ? t->tls.enable ? "https" : "http"
                          : t->tls.enable             ? "tls"
                                                      : "tcp",
                          v6 ? "[" : "", host, v6 ? "]" : "", port);

@@ -70,6 +70,7 @@ struct tm_event {
     uint64_t channel;               /* 0: "none" */
     const struct tm_field *fields;  /* members of data, in order */
     size_t field_count;
+    const struct tm_context *trace; /* the span that it happened in; NULL: none, or not known */
 };
 
 enum tm_metric {
@@ -84,6 +85,31 @@ enum tm_metric {
     TM_METRIC_MAX
 };
 
+struct tm_str {
+    const char *p;                  /* any bytes; NULL: not known */
+    size_t len;
+};
+
+/* W3C Trace Context: which span something belongs to. */
+struct tm_context {
+    uint8_t trace_id[16], span_id[8];
+    uint8_t flags;                  /* trace-flags; 1: sampled */
+};
+
+/* A request and its response, or a DNS query and its answer. Nothing of it is a tag of the metrics that records tell. */
+struct tm_exchange {
+    struct tm_str method;          /* HTTP */
+    struct tm_str scheme;
+    struct tm_str server;          /* host that the request names, without port, else the address of the server's end */
+    unsigned server_port;           /* 0: not known */
+    struct tm_str version;         /* network.protocol.version: "1.1", "2" */
+    unsigned status;                /* HTTP; 0: there was no response */
+    struct tm_str rpc_method;      /* SERVICE/METHOD of a gRPC call; NULL: it is none */
+    int rpc_status;                 /* -1: not known */
+    struct tm_str error;           /* error.type beyond what the status says ("timeout"), or a DNS response code; NULL: none */
+    const struct tm_context *trace; /* its span; NULL: it has none, or that isn't sampled */
+};
+
 struct tm_sample {
     enum tm_metric metric;
     int64_t value;                  /* TM_PROC_CPU_PERC: hundredths of a percent; TM_HTTP_DURATION_*, TM_DNS_DURATION:
@@ -95,10 +121,7 @@ struct tm_sample {
                                      * too, which there is one of for each combination of their values. Their names are
                                      * constants: known by their addresses */
     size_t field_count;
-    /* TM_HTTP_DURATION_*: of the exchange, for histograms; of no tag */
-    const char *method;
-    size_t method_len;
-    unsigned status;
+    const struct tm_exchange *exchange; /* TM_HTTP_DURATION_*, TM_DNS_DURATION: what it was, for histograms; NULL: not known */
     bool summary_only;              /* value sums up many operations: may only be aggregated */
 };
 
@@ -111,6 +134,24 @@ struct tm_captured {
     const struct tm_field *fields;  /* its dimensions, in order */
     size_t field_count;
 };
+
+/* An operation with a beginning and an end. Names of attributes are those of OpenTelemetry's semantic conventions. */
+enum tm_span_kind { TM_SPAN_INTERNAL = 1, TM_SPAN_SERVER, TM_SPAN_CLIENT, TM_SPAN_PRODUCER, TM_SPAN_CONSUMER }; /* as in OTLP */
+enum tm_span_status { TM_SPAN_UNSET, TM_SPAN_OK, TM_SPAN_ERROR };                                               /* as in OTLP */
+struct tm_span {
+    enum tm_span_kind kind;
+    struct tm_str name;
+    struct tm_context id;
+    uint8_t parent_id[8];           /* all 0: it is a root */
+    bool has_remote, remote;        /* whether the parent is known to be another process's, or not */
+    struct tm_str state;           /* tracestate as it was passed on */
+    uint64_t start_ns, end_ns;
+    enum tm_span_status status;
+    struct tm_str status_text;
+    const struct tm_field *fields;  /* attributes */
+    size_t field_count;
+};
+
 /* --- as it leaves: filtered, limited, with the tags that it is to have --- */
 
 enum ev_kind {
@@ -138,6 +179,7 @@ struct ev_record {
     uint64_t channel;               /* 0: "none" */
     const char *text;
     size_t text_len;
+    const struct tm_context *trace; /* NULL: none */
     /* EV_METRIC */
     const char *name, *type;        /* "fs.open"; "counter", "gauge", "timer", "histogram", or what StatsD has besides */
     struct tm_field value;          /* TM_INT, TM_HUNDREDTHS, TM_NUM; TM_STR: a set's. Has no name. */

@@ -260,28 +260,60 @@ static bool is_unruly(const char *type, size_t len)
     return false;
 }
 
-/* Whether one of them is mounted where we see it; looked at once a second. */
-static bool all_obey(uint64_t now)
+/* Which of them are mounted where we see it; looked at once a second. */
+static struct {
+    uint64_t until;
+    bool owners;  /* all give a file's owner without asking */
+    bool handles; /* ... and let a file be opened by one of its descriptors: NFS asks its server (d_weak_revalidate) */
+} obey;
+
+static void look_at_mounts(uint64_t now)
 {
-    static uint64_t until;
-    static bool obey;
     char *line = NULL, *type;
     size_t size = 0;
     FILE *f;
 
-    if (now < until)
-        return obey;
-    until = now + 1000 * MS;
+    if (now < obey.until)
+        return;
+    obey.until = now + 1000 * MS;
     f = fopen("/proc/self/mountinfo", "re");
-    obey = f != NULL;
-    while (f && obey && getline(&line, &size, f) > 0) { /* proc_pid_mountinfo(5): the type comes behind the hyphen */
+    obey.owners = obey.handles = f != NULL;
+    while (f && getline(&line, &size, f) > 0) { /* proc_pid_mountinfo(5): the type comes behind the hyphen */
         type = strstr(line, " - ");
-        obey = !type || !is_unruly(type + 3, strcspn(type + 3, " "));
+        if (type && is_unruly(type + 3, strcspn(type + 3, " ")))
+            obey.owners = obey.handles = false;
+        if (type && !strncmp(type + 3, "nfs", 3))
+            obey.handles = false;
     }
     free(line);
     if (f)
         fclose(f);
-    return obey;
+}
+
+static bool owners_obey(uint64_t now)
+{
+    look_at_mounts(now);
+    return obey.owners;
+}
+
+static bool handles_obey(uint64_t now)
+{
+    look_at_mounts(now);
+    return obey.handles;
+}
+
+/* fd: of a name only (O_PATH); is closed, of which no file system hears. 0 or -EAGAIN. */
+static int stat_path_fd(int fd, struct stat *ret)
+{
+    struct statx stx;
+    int rc = statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS & ~(unsigned)STATX_BLOCKS, &stx) ? -EAGAIN : 0;
+
+    close(fd);
+    if (!rc)
+        *ret = (struct stat){.st_mode = stx.stx_mode, .st_uid = stx.stx_uid, .st_gid = stx.stx_gid, .st_ino = stx.stx_ino,
+                             .st_dev = makedev(stx.stx_dev_major, stx.stx_dev_minor),
+                             .st_rdev = makedev(stx.stx_rdev_major, stx.stx_rdev_minor)};
+    return rc;
 }
 
 /* The answer if the kernel has it in memory, and gives it without asking anybody: 0, -errno; -EAGAIN: it would have to
@@ -290,16 +322,10 @@ static int stat_cached(int root, const char *path, struct stat *ret)
 {
     struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_CACHED | (root >= 0 ? RESOLVE_IN_ROOT : 0)};
     int fd = (int)syscall(SYS_openat2, root >= 0 ? root : AT_FDCWD, path, &how, sizeof(how));
-    struct statx stx;
-    int rc;
 
     if (fd < 0)
         return errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == ENAMETOOLONG ? -errno : -EAGAIN;
-    rc = statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS & ~(unsigned)STATX_BLOCKS, &stx) ? -EAGAIN : 0;
-    close(fd); /* of a name only: no file system hears of it */
-    *ret = (struct stat){.st_mode = stx.stx_mode, .st_uid = stx.stx_uid, .st_gid = stx.stx_gid, .st_ino = stx.stx_ino,
-                         .st_dev = makedev(stx.stx_dev_major, stx.stx_dev_minor)};
-    return rc;
+    return stat_path_fd(fd, ret);
 }
 
 /* File systems of the kernel's own are never in its cache for good, and always answer. The links in them lead elsewhere:
@@ -352,6 +378,19 @@ int ask_stat(struct proc *p, const char *path, struct stat *ret)
     return w->x->rc;
 }
 
+int ask_stat_fd(struct proc *p, int fd, struct stat *ret)
+{
+    char link[48];
+    int named = -1;
+
+    snprintf(link, sizeof(link), "/proc/%d/fd/%d", (int)p->host_pid, fd);
+    if (handles_obey(clock_now_mono()))
+        named = open(link, O_PATH | O_CLOEXEC); /* no name is walked: the link is the file */
+    if (named >= 0 && !stat_path_fd(named, ret))
+        return 0;
+    return ask_stat(p, link, ret);
+}
+
 int ask_stat_in(struct proc *p, bool own, const char *path, struct stat *ret)
 {
     char text[ASK_NAME];
@@ -364,7 +403,7 @@ int ask_stat_in(struct proc *p, bool own, const char *path, struct stat *ret)
             return -errno;
     }
     rc = own ? -EAGAIN : stat_kernel(p, path, ret);
-    if (rc == -EAGAIN && all_obey(clock_now_mono()))
+    if (rc == -EAGAIN && owners_obey(clock_now_mono()))
         rc = stat_cached(root, path, ret);
     if (root >= 0)
         close(root);

@@ -32,6 +32,9 @@ struct proc;
 
 /* stat(2) of a name that p knows. 0 or -errno; -ETIMEDOUT: not known, and counted. */
 int ask_stat(struct proc *p, const char *path, struct stat *ret);
+/* stat(2) of what p's descriptor fd refers to; asked about only where a file system could keep us waiting. Times and sizes
+ * stay 0. Otherwise as ask_stat(). */
+int ask_stat_fd(struct proc *p, int fd, struct stat *ret);
 /* stat(2) of a name in p's root directory (PATH_MAX at most, absolute), ours if own is false. What the kernel has in
  * memory isn't asked about. Otherwise as ask_stat(). */
 int ask_stat_in(struct proc *p, bool own, const char *path, struct stat *ret);

@@ -311,13 +311,8 @@ static struct file *file_from_proc(struct proc *p, int fd, uint32_t gen)
     int n = still(p, fd, gen) ? pi_fd_link(p->host_pid, fd, text, sizeof(text), &st) : -ESRCH;
     struct file *f;
 
-    if (n > 0 && !st.st_mode) {
-        char link[48];
-
-        snprintf(link, sizeof(link), "/proc/%d/fd/%d", (int)p->host_pid, fd);
-        if (ask_stat(p, link, &st))
-            st = (struct stat){0};
-    }
+    if (n > 0 && !st.st_mode && ask_stat_fd(p, fd, &st))
+        st = (struct stat){0};
     if (n < 0 || !still(p, fd, gen)) {
         st.st_mode = 0;
         f = file_new(p->m, FDK_UNKNOWN, "", 0);

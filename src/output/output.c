@@ -304,6 +304,7 @@ static bool same_transport(const struct cfg_transport *a, const struct cfg_trans
     switch (a->type) {
     case CFG_UDP:
     case CFG_TCP:
+    case CFG_OTLP:
         return same_text(a->host, b->host) && same_text(a->port, b->port) && a->tls.enable == b->tls.enable &&
                (!a->tls.enable || (a->tls.validateserver == b->tls.validateserver &&
                                    same_text(a->tls.cacertpath, b->tls.cacertpath)));

@@ -54,11 +54,11 @@ void report_sample(struct proc *p, enum tm_metric m, int64_t value, uint64_t num
     telemetry_sample(p->pl->tm, &p->tm, &s);
 }
 
-void report_exchange(struct proc *p, enum tm_metric m, int64_t value, const char *method, size_t method_len,
-                     unsigned status, const struct fields *f, uint64_t time_ns)
+void report_exchange(struct proc *p, enum tm_metric m, int64_t value, const struct tm_exchange *x, const struct fields *f,
+                     uint64_t time_ns)
 {
     struct tm_sample s = {.metric = m, .value = value, .numops = 1, .time_ns = time_ns, .fields = f->f, .field_count = f->n,
-                          .method = method, .method_len = method_len, .status = status};
+                          .exchange = x};
 
     telemetry_sample(p->pl->tm, &p->tm, &s);
 }

@@ -16,9 +16,9 @@ void report_event(struct proc *p, enum cfg_event_watch watch, const char *source
 /* numops: operations that value stands for; f: tags (may be NULL); summary_only: value sums up many. */
 void report_sample(struct proc *p, enum tm_metric m, int64_t value, uint64_t numops, const char *class_,
                    const struct fields *f, bool summary_only, uint64_t time_ns);
-/* A request that has its response: TM_HTTP_DURATION_*, in microseconds. method: NULL if it isn't known. */
-void report_exchange(struct proc *p, enum tm_metric m, int64_t value, const char *method, size_t method_len,
-                     unsigned status, const struct fields *f, uint64_t time_ns);
+/* A request that has its response: TM_HTTP_DURATION_*, TM_DNS_DURATION, in microseconds. */
+void report_exchange(struct proc *p, enum tm_metric m, int64_t value, const struct tm_exchange *x, const struct fields *f,
+                     uint64_t time_ns);
 /* net_transport and addresses; the texts belong to t. */
 struct address_texts {
     char peer[INET6_ADDRSTRLEN], local[INET6_ADDRSTRLEN], client[INET6_ADDRSTRLEN];

@@ -495,10 +495,12 @@ static uint32_t exchange_of(const struct tm_sample *sample)
 {
     uint32_t method = 0;
 
-    for (uint32_t i = 1; sample->method && i < METHODS && !method; i++)
-        if (strlen(methods[i]) == sample->method_len && memcmp(methods[i], sample->method, sample->method_len) == 0)
+    const struct tm_exchange *x = sample->exchange;
+
+    for (uint32_t i = 1; x && x->method.p && i < METHODS && !method; i++)
+        if (strlen(methods[i]) == x->method.len && memcmp(methods[i], x->method.p, x->method.len) == 0)
             method = i;
-    return method << 16 | (sample->status >= 100 && sample->status <= 599 ? sample->status : 0);
+    return method << 16 | (x && x->status >= 100 && x->status <= 599 ? x->status : 0);
 }
 
 static uint32_t key_of(struct series_set *s, enum family f, uint32_t key, const struct tm_sample *sample)

@@ -4,7 +4,7 @@
 
 #include "sink/internal.h"
 
-struct sink *sink_for_events(const struct sink_user *user, const struct config *cfg)
+static struct sink *main_events(const struct sink_user *user, const struct config *cfg)
 {
     if (cfg->cribl.enable)
         return ndjson_sink_new(user, &cfg->cribl.transport, cfg, true);
@@ -13,7 +13,7 @@ struct sink *sink_for_events(const struct sink_user *user, const struct config *
     return ndjson_sink_new(user, &cfg->event.transport, cfg, true);
 }
 
-struct sink *sink_for_metrics(const struct sink_user *user, const struct config *cfg)
+static struct sink *main_metrics(const struct sink_user *user, const struct config *cfg)
 {
     if (cfg->cribl.enable)
         return ndjson_sink_new(user, &cfg->cribl.transport, cfg, false);
@@ -24,6 +24,23 @@ struct sink *sink_for_metrics(const struct sink_user *user, const struct config 
     if (cfg->metric.format == CFG_NDJSON)
         return ndjson_sink_new(user, &cfg->metric.transport, cfg, false);
     return statsd_sink_new(user, &cfg->metric.transport, cfg);
+}
+
+size_t sinks_for_events(const struct sink_user *user, const struct config *cfg, struct sink *ret[SINKS_MAX])
+{
+    ret[0] = main_events(user, cfg);
+    return 1;
+}
+
+size_t sinks_for_metrics(const struct sink_user *user, const struct config *cfg, struct sink *ret[SINKS_MAX])
+{
+    ret[0] = main_metrics(user, cfg);
+    return 1;
+}
+
+size_t sinks_for_traces(const struct sink_user *user, const struct config *cfg, struct sink *ret[SINKS_MAX])
+{
+    return 0; /* no format tells them */
 }
 
 static struct output *output_of(const struct sink *s)

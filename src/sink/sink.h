@@ -49,6 +49,8 @@ struct sink_format {
     /* NULL: it gets records of metrics. Else samples, and of metrics only those records that no sample stands for:
      * losses, and metrics that the program itself has sent. */
     void (*sample)(struct sink *s, const struct tm_process *who, const struct tm_sample *sample);
+    /* A span that has ended; takes a copy. NULL: for a sink of other things. */
+    enum sink_result (*span)(struct sink *s, const struct tm_process *who, const struct tm_span *span);
     /* Takes a copy. */
     enum sink_result (*write)(struct sink *s, const struct ev_record *r);
     /* Hands everything to the destination now; true if nothing is left. */
@@ -86,7 +88,11 @@ struct sink_user {
 
 /* As the configuration says (copied where needed). Never fails: destinations that can't be reached are tried again.
  * Freed by format->free(). */
-struct sink *sink_for_events(const struct sink_user *user, const struct config *cfg);
-struct sink *sink_for_metrics(const struct sink_user *user, const struct config *cfg);
+#define SINKS_MAX 4
+/* ... to ret; returns how many. */
+size_t sinks_for_events(const struct sink_user *user, const struct config *cfg, struct sink *ret[SINKS_MAX]);
+size_t sinks_for_metrics(const struct sink_user *user, const struct config *cfg, struct sink *ret[SINKS_MAX]);
+/* May be none. All of them have `span`. */
+size_t sinks_for_traces(const struct sink_user *user, const struct config *cfg, struct sink *ret[SINKS_MAX]);
 
 #endif

@@ -119,7 +119,7 @@ void event_send(struct telemetry *t, struct tm_process *who, const struct tm_eve
     struct ev_record r;
 
     if (passes_filters(t, who, e, &r) && passes_limit(t, who, e->time_ns))
-        telemetry_write(t, &t->events, who, &r, false);
+        telemetry_write(t, &t->to[TO_EVENTS], who, &r, false);
 }
 
 void event_send_notice(struct telemetry *t, struct tm_process *who, struct tm_rule *rule, const struct tm_event *e)
@@ -130,7 +130,7 @@ void event_send_notice(struct telemetry *t, struct tm_process *who, struct tm_ru
         return;
     rule->limit.rate = t->notices.maxperrule;
     if (limit_take(&rule->limit, e->time_ns) && limit_take(&t->notices.limit, e->time_ns))
-        telemetry_write(t, &t->events, who, &r, false);
+        telemetry_write(t, &t->to[TO_EVENTS], who, &r, false);
     else
         telemetry_hold_notice(t, process_of(t, who), rule);
 }
@@ -145,7 +145,7 @@ bool event_notices_held(struct telemetry *t, struct process *p, uint64_t time_ns
                           .field_count = sizeof(f) / sizeof(*f), .sourcetype = t->watch[CFG_EW_NOTICE].sourcetype,
                           .source = "notice.held"};
 
-    return telemetry_write(t, &t->events, p->who, &r, true);
+    return telemetry_write(t, &t->to[TO_EVENTS], p->who, &r, true);
 }
 
 void event_message(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
@@ -161,7 +161,7 @@ void event_message(struct telemetry *t, struct process *p, enum cfg_event_watch 
         return;
     }
     if (passes_limit(t, p->who, time_ns))
-        telemetry_write(t, &t->events, p->who, &r, false);
+        telemetry_write(t, &t->to[TO_EVENTS], p->who, &r, false);
 }
 
 bool event_notice(struct telemetry *t, struct process *p, uint64_t time_ns, const char *text)
@@ -170,7 +170,7 @@ bool event_notice(struct telemetry *t, struct process *p, uint64_t time_ns, cons
                           .sourcetype = t->watch[CFG_EW_METRIC].sourcetype, .source = "notice", .text = text,
                           .text_len = strlen(text)};
 
-    return telemetry_write(t, &t->events, p->who, &r, true);
+    return telemetry_write(t, &t->to[TO_EVENTS], p->who, &r, true);
 }
 
 void event_metric(struct telemetry *t, struct process *p, const char *metric, const char *type,
@@ -191,5 +191,5 @@ void event_metric(struct telemetry *t, struct process *p, const char *metric, co
         return;
     r.fields = t->each;
     r.field_count = filter_matches_all(w->field) ? count : select_fields(w, t->each, count, FIXED);
-    telemetry_write(t, &t->events, p->who, &r, false);
+    telemetry_write(t, &t->to[TO_EVENTS], p->who, &r, false);
 }

@@ -112,8 +112,8 @@ struct shape {
     } field[SHAPE_MAX];
 };
 
-#define SINKS_MAX 4
-struct route { /* of events, or of metrics */
+enum { TO_EVENTS, TO_METRICS, TO_TRACES, ROUTES };
+struct route { /* of events, of metrics, or of spans */
     struct sink *sink[SINKS_MAX];
     size_t count;
     const char *lost_queue, *lost_destination; /* kinds of losses */
@@ -132,7 +132,7 @@ struct telemetry {
     struct event_base *base;
     struct event *timer;        /* partial lines and notices */
     bool timer_set, finished;
-    bool events_on, metrics_on;
+    bool events_on, metrics_on, spans_on;
     struct watch watch[CFG_EW_MAX];
     unsigned verbosity;
     bool metric_watch[CFG_MW_MAX];
@@ -141,7 +141,7 @@ struct telemetry {
     struct tag_name names[TAG_NAMES]; /* met of late */
     struct shape shapes[TM_METRIC_MAX];
     char *auth_token;           /* only for the destination that asks for it */
-    struct route events, metrics;
+    struct route to[ROUTES];
     struct limit limit;
     uint64_t held_pending, held_since; /* not yet told; monotonic ms */
     struct process *held_by;

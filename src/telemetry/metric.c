@@ -255,8 +255,8 @@ static bool hand_over(struct telemetry *t, struct process *p, const struct tm_sa
 {
     size_t taken = 0;
 
-    for (size_t i = 0; i < t->metrics.count; i++) {
-        struct sink *sink = t->metrics.sink[i];
+    for (size_t i = 0; i < t->to[TO_METRICS].count; i++) {
+        struct sink *sink = t->to[TO_METRICS].sink[i];
 
         if (sink->format->sample) {
             sink->format->sample(sink, p->who, s);
@@ -264,7 +264,7 @@ static bool hand_over(struct telemetry *t, struct process *p, const struct tm_sa
         }
     }
     t->stats.metrics += taken;
-    return taken && taken == t->metrics.count;
+    return taken && taken == t->to[TO_METRICS].count;
 }
 
 /* --- values --- */
@@ -290,7 +290,7 @@ static bool emit(struct telemetry *t, struct process *p, const struct what *w, s
     gather(t, &tags, p->who, w);
     select_tags(t, &tags);
     r.field_count = tags.count;
-    return telemetry_write(t, &t->metrics, p->who, &r, notice);
+    return telemetry_write(t, &t->to[TO_METRICS], p->who, &r, notice);
 }
 
 /* Name of a type that a StatsD line has; letters that are none are told as they are. */
@@ -337,7 +337,7 @@ void metric_captured(struct telemetry *t, struct process *p, const struct tm_cap
         r.value = (struct tm_field){.type = TM_STR, .v.str = {m->text, strlen(m->text)}};
     else
         r.value = (struct tm_field){.type = TM_NUM, .v.num = m->value};
-    telemetry_write(t, &t->metrics, p->who, &r, false);
+    telemetry_write(t, &t->to[TO_METRICS], p->who, &r, false);
 }
 
 /* --- samples --- */

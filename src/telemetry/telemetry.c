@@ -168,17 +168,16 @@ static void tell_held_notices(struct telemetry *t)
 /* Records that went missing behind our back, at the destinations. */
 static void claim_losses(struct telemetry *t)
 {
-    const struct route *routes[] = {&t->events, &t->metrics};
 
-    for (int i = 0; i < 2; i++)
-        for (size_t k = 0; k < routes[i]->count; k++) {
-            struct sink *s = routes[i]->sink[k];
+    for (size_t i = 0; i < ROUTES; i++)
+        for (size_t k = 0; k < t->to[i].count; k++) {
+            struct sink *s = t->to[i].sink[k];
             uint64_t n = s->format->claim_lost(s);
 
             if (!n)
                 continue;
             t->stats.lost_destination += n;
-            telemetry_lost(t, NULL, routes[i]->lost_destination, n);
+            telemetry_lost(t, NULL, t->to[i].lost_destination, n);
         }
 }
 
@@ -229,13 +228,13 @@ static struct process *process_new(struct telemetry *t, struct tm_process *who)
 
 static void process_free(struct process *p)
 {
-    const struct route *routes[] = {&p->t->events, &p->t->metrics};
+    const struct route *to = p->t->to;
 
     lines_flush(p->t, p, UINT64_MAX, true);
     metric_forget(p);
-    for (int i = 0; i < 2; i++)
-        for (size_t k = 0; k < routes[i]->count; k++)
-            routes[i]->sink[k]->format->end(routes[i]->sink[k], p->who);
+    for (size_t i = 0; i < ROUTES; i++)
+        for (size_t k = 0; k < to[i].count; k++)
+            to[i].sink[k]->format->end(to[i].sink[k], p->who);
     p->who->aggregate = NULL;
     free(p);
 }
@@ -266,17 +265,16 @@ static void on_anew(void *ctx, struct sink *s)
     struct telemetry *t = ctx;
 
     for (struct process *p = t->first; p; p = p->next)
-        announce(t, p, &t->events, s); /* nobody is announced to a destination of metrics */
+        announce(t, p, &t->to[TO_EVENTS], s); /* nobody is announced to a destination of metrics */
 }
 
 void telemetry_process_start(struct telemetry *t, struct tm_process *who)
 {
-    const struct route *routes[] = {&t->events, &t->metrics};
     struct process *p = process_of(t, who);
 
-    for (int i = 0; i < 2; i++)
-        for (size_t k = 0; k < routes[i]->count; k++)
-            announce(t, p, routes[i], routes[i]->sink[k]);
+    for (size_t i = 0; i < ROUTES; i++)
+        for (size_t k = 0; k < t->to[i].count; k++)
+            announce(t, p, &t->to[i], t->to[i].sink[k]);
 }
 
 void telemetry_process_end(struct telemetry *t, struct tm_process *who, uint64_t time_ns)
@@ -360,15 +358,15 @@ struct telemetry *telemetry_new(struct event_base *base, const struct config *cf
     if (cfg->cribl.enable && cfg->cribl.transport.type != CFG_FILE)
         t->auth_token = xstrdup(cfg->cribl.authtoken);
     if (t->events_on)
-        t->events.sink[t->events.count++] = sink_for_events(&user, cfg);
+        t->to[TO_EVENTS].count = sinks_for_events(&user, cfg, t->to[TO_EVENTS].sink);
     if (t->metrics_on)
-        t->metrics.sink[t->metrics.count++] = sink_for_metrics(&user, cfg);
+        t->to[TO_METRICS].count = sinks_for_metrics(&user, cfg, t->to[TO_METRICS].sink);
+    t->to[TO_TRACES].count = sinks_for_traces(&user, cfg, t->to[TO_TRACES].sink);
     return t;
 }
 
 bool telemetry_finish(struct telemetry *t, unsigned wait_ms)
 {
-    const struct route *routes[] = {&t->events, &t->metrics};
     uint64_t end = now_ms() + wait_ms, now;
     bool done = true;
 
@@ -378,10 +376,10 @@ bool telemetry_finish(struct telemetry *t, unsigned wait_ms)
         telemetry_process_end(t, t->first->who, now_realtime_ns());
     claim_losses(t);
     tell(t, true);
-    for (int i = 0; i < 2; i++)
-        for (size_t k = 0; k < routes[i]->count; k++) {
+    for (size_t i = 0; i < ROUTES; i++)
+        for (size_t k = 0; k < t->to[i].count; k++) {
             now = now_ms();
-            if (!routes[i]->sink[k]->format->wait(routes[i]->sink[k], now < end ? (unsigned)(end - now) : 0))
+            if (!t->to[i].sink[k]->format->wait(t->to[i].sink[k], now < end ? (unsigned)(end - now) : 0))
                 done = false;
         }
     claim_losses(t);
@@ -389,9 +387,9 @@ bool telemetry_finish(struct telemetry *t, unsigned wait_ms)
         telemetry_flush(t);
     else
         done = telemetry_flush(t);
-    for (int i = 0; i < 2; i++)
-        for (size_t k = 0; k < routes[i]->count; k++)
-            routes[i]->sink[k]->format->abandon(routes[i]->sink[k]);
+    for (size_t i = 0; i < ROUTES; i++)
+        for (size_t k = 0; k < t->to[i].count; k++)
+            t->to[i].sink[k]->format->abandon(t->to[i].sink[k]);
     claim_losses(t);
     t->finished = true;
     return done;
@@ -414,8 +412,8 @@ void telemetry_free(struct telemetry *t, unsigned wait_ms)
         telemetry_finish(t, wait_ms);
     if (t->self)
         process_free(t->self);
-    free_sinks(&t->events);
-    free_sinks(&t->metrics);
+    for (size_t i = 0; i < ROUTES; i++)
+        free_sinks(&t->to[i]);
     if (t->timer)
         event_free(t->timer);
     free((char *)t->self_who.host);
@@ -489,6 +487,25 @@ void telemetry_sample(struct telemetry *t, struct tm_process *who, const struct 
         metric_sample(t, process_of(t, who), s);
 }
 
+bool telemetry_wants_spans(const struct telemetry *t)
+{
+    return t->spans_on;
+}
+
+void telemetry_span(struct telemetry *t, struct tm_process *who, const struct tm_span *span)
+{
+    const struct route *to = &t->to[TO_TRACES];
+
+    for (size_t i = 0; i < to->count; i++) {
+        if (to->sink[i]->format->span(to->sink[i], who, span) == SINK_TAKEN) {
+            t->stats.spans++;
+        } else {
+            t->stats.lost_queue++;
+            telemetry_lost(t, process_of(t, who), to->lost_queue, 1);
+        }
+    }
+}
+
 void telemetry_captured(struct telemetry *t, struct tm_process *who, const struct tm_captured *m)
 {
     if (t->metrics_on && t->metric_watch[CFG_MW_STATSD])
@@ -520,12 +537,11 @@ void telemetry_stats(const struct telemetry *t, struct tm_stats *ret)
 
 bool telemetry_flush(struct telemetry *t)
 {
-    const struct route *routes[] = {&t->events, &t->metrics};
     bool done = true;
 
-    for (int i = 0; i < 2; i++)
-        for (size_t k = 0; k < routes[i]->count; k++)
-            done = routes[i]->sink[k]->format->flush(routes[i]->sink[k]) && done;
+    for (size_t i = 0; i < ROUTES; i++)
+        for (size_t k = 0; k < t->to[i].count; k++)
+            done = t->to[i].sink[k]->format->flush(t->to[i].sink[k]) && done;
     claim_losses(t);
     return done;
 }
@@ -540,31 +556,31 @@ static const struct sink *at_place(const struct route *r, const void *place)
 
 void telemetry_describe(const struct telemetry *t, struct buf *b)
 {
-    for (size_t i = 0; i < t->events.count; i++) {
-        const struct sink *s = t->events.sink[i];
+    for (size_t i = 0; i < t->to[TO_EVENTS].count; i++) {
+        const struct sink *s = t->to[TO_EVENTS].sink[i];
 
-        s->format->describe(s, at_place(&t->metrics, s->place) ? "events,metrics" : "events", b);
+        s->format->describe(s, at_place(&t->to[TO_METRICS], s->place) ? "events,metrics" : "events", b);
     }
-    for (size_t i = 0; i < t->metrics.count; i++) {
-        const struct sink *s = t->metrics.sink[i];
+    for (size_t i = 0; i < t->to[TO_METRICS].count; i++) {
+        const struct sink *s = t->to[TO_METRICS].sink[i];
 
-        if (!at_place(&t->events, s->place))
+        if (!at_place(&t->to[TO_EVENTS], s->place))
             s->format->describe(s, "metrics", b);
     }
 }
 
 const char *telemetry_metric_url(const struct telemetry *t)
 {
-    for (size_t i = 0; i < t->metrics.count; i++)
-        if (t->metrics.sink[i]->format->url)
-            return t->metrics.sink[i]->format->url(t->metrics.sink[i]);
+    for (size_t i = 0; i < t->to[TO_METRICS].count; i++)
+        if (t->to[TO_METRICS].sink[i]->format->url)
+            return t->to[TO_METRICS].sink[i]->format->url(t->to[TO_METRICS].sink[i]);
     return NULL;
 }
 
 bool telemetry_awaited(const struct telemetry *t, uint64_t since_ms)
 {
-    for (size_t i = 0; i < t->metrics.count; i++)
-        if (t->metrics.sink[i]->format->awaited && t->metrics.sink[i]->format->awaited(t->metrics.sink[i], since_ms))
+    for (size_t i = 0; i < t->to[TO_METRICS].count; i++)
+        if (t->to[TO_METRICS].sink[i]->format->awaited && t->to[TO_METRICS].sink[i]->format->awaited(t->to[TO_METRICS].sink[i], since_ms))
             return true;
     return false;
 }

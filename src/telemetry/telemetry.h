@@ -71,6 +71,9 @@ enum tm_text {
 enum tm_text telemetry_message(struct telemetry *, struct tm_process *, enum cfg_event_watch watch, const char *source,
                        uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more);
 void telemetry_sample(struct telemetry *, struct tm_process *, const struct tm_sample *);
+/* Whether anybody takes spans; and one that has ended. Neither filters nor the limit of events apply. */
+bool telemetry_wants_spans(const struct telemetry *);
+void telemetry_span(struct telemetry *, struct tm_process *, const struct tm_span *);
 void telemetry_captured(struct telemetry *, struct tm_process *, const struct tm_captured *);
 
 /* End of a summary period for one process: emits its aggregates. */
@@ -81,7 +84,7 @@ void telemetry_summarise(struct telemetry *, struct tm_process *, uint64_t time_
 void telemetry_loss(struct telemetry *, struct tm_process *, const char *kind, uint64_t count, uint64_t time_ns);
 
 struct tm_stats {
-    uint64_t events, metrics;       /* delivered to the outputs' queues */
+    uint64_t events, metrics, spans; /* delivered to the outputs' queues */
     uint64_t held_back;             /* by the rate limiter */
     uint64_t filtered;
     uint64_t lost_queue, lost_destination; /* records dropped behind the filters */

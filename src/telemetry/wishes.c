@@ -38,27 +38,29 @@ struct telemetry *telemetry_new_wishes(const struct config *cfg)
 
     t->events_on = cfg->event.enable;
     t->metrics_on = cfg->metric.enable;
+    t->spans_on = cfg->otlp.to[CFG_OTLP_TRACES].enable;
     t->verbosity = cfg->metric.verbosity < 9 ? cfg->metric.verbosity : 9;
     if (cfg->metric.transport.type == CFG_PROMETHEUS)
         t->verbosity = 0; /* its labels are always the same: nobody needs single operations */
     memcpy(t->metric_watch, cfg->metric.watch, sizeof(t->metric_watch));
     set_watches(t, cfg);
-    t->events.lost_queue = "event_queue";
-    t->events.lost_destination = "event_destination";
-    t->events.taken = &t->stats.events;
-    t->metrics.lost_queue = "metric_queue";
-    t->metrics.lost_destination = "metric_destination";
-    t->metrics.taken = &t->stats.metrics;
+    t->to[TO_EVENTS].lost_queue = "event_queue";
+    t->to[TO_EVENTS].lost_destination = "event_destination";
+    t->to[TO_EVENTS].taken = &t->stats.events;
+    t->to[TO_METRICS].lost_queue = "metric_queue";
+    t->to[TO_METRICS].lost_destination = "metric_destination";
+    t->to[TO_METRICS].taken = &t->stats.metrics;
+    t->to[TO_TRACES].lost_queue = "span_queue";
+    t->to[TO_TRACES].lost_destination = "span_destination";
+    t->to[TO_TRACES].taken = &t->stats.spans;
     return t;
 }
 
 bool telemetry_stuck(const struct telemetry *t)
 {
-    const struct route *routes[] = {&t->events, &t->metrics};
-
-    for (int i = 0; i < 2; i++)
-        for (size_t k = 0; k < routes[i]->count; k++) {
-            const struct sink *sink = routes[i]->sink[k];
+    for (size_t i = 0; i < ROUTES; i++)
+        for (size_t k = 0; k < t->to[i].count; k++) {
+            const struct sink *sink = t->to[i].sink[k];
             struct sink_stats s;
 
             sink->format->stats(sink, &s);

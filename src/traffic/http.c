@@ -588,12 +588,13 @@ static void response_metrics(struct stream *s, const struct http_head *head, con
 {
     struct proc *p = s->p;
     struct slice method = method_of(k);
+    struct tm_exchange x = {.method = {method.p, method.len}, .status = head->status, .rpc_status = -1};
     uint64_t time = head->first_ns;
 
     FIELDS(f, 2);
     add_mem(&f, "http_target", 4, k->target, k->target_len);
     report_exchange(p, k->dir == PROTO_RX ? TM_HTTP_DURATION_SERVER : TM_HTTP_DURATION_CLIENT,
-                    (int64_t)(duration_ns / 1000), method.p, method.len, head->status, &f, time);
+                    (int64_t)(duration_ns / 1000), &x, &f, time);
     if (k->length > 0)
         report_sample(p, TM_HTTP_REQ_LENGTH, k->length, 1, NULL, &f, false, time);
     if (head->content_length > 0)

@@ -34,7 +34,7 @@ static void exchange(struct series_set *s, const struct tm_process *who, const c
                      int64_t microseconds)
 {
     series_sample(s, who, &(struct tm_sample){.metric = TM_HTTP_DURATION_SERVER, .value = microseconds, .numops = 1,
-                                              .method = method, .method_len = strlen(method), .status = status});
+                                              .exchange = &(struct tm_exchange){.method = {method, strlen(method)}, .status = status}});
 }
 
 static char *scrape(struct series_set *s, bool openmetrics, uint64_t now_ms, bool seen)
