@@ -43,14 +43,14 @@ static bool is_crash(const struct ev_record *r)
     return r->kind == EV_EVENT && strcmp(r->source, "proc.crash") == 0;
 }
 
-bool otlp_log_wanted(const bool sources[CFG_EW_MAX], const struct ev_record *r)
+bool otlp_log_wanted(const struct cfg_otlp *cfg, const struct ev_record *r)
 {
     enum cfg_event_watch watch;
 
     if (r->kind == EV_METRIC)
         return false;
     watch = watch_of(r);
-    return sources[watch] || (watch == CFG_EW_PROCESS && sources[CFG_EW_NOTICE] && is_crash(r));
+    return cfg->log_events[watch] || (watch == CFG_EW_PROCESS && cfg->log_crashes && is_crash(r));
 }
 
 /* --- attributes of events --- */

@@ -10,9 +10,9 @@
 #include "config/config.h"
 #include "event/event.h"
 
-/* Whether an event is among the sources that are told as logs. Notices about losses count as CFG_EW_NOTICE; so do crashes,
- * besides CFG_EW_PROCESS. */
-bool otlp_log_wanted(const bool sources[CFG_EW_MAX], const struct ev_record *r);
+/* Whether an event is among the sources that are told as logs (cfg->log_events, log_crashes). Notices about losses count as
+ * CFG_EW_NOTICE. */
+bool otlp_log_wanted(const struct cfg_otlp *cfg, const struct ev_record *r);
 
 /* Appends a LogRecord for an EV_EVENT or EV_NOTICE as an item of a batch. observed_ns: now. Allocates nothing but room in b. */
 void otlp_log(struct buf *b, const struct ev_record *r, uint64_t observed_ns);
