@@ -10,6 +10,11 @@ void otlp_batch_begin(struct otlp_batch *t, const struct otlp_common *common, co
 {
     buf_reset(&t->resource);
     otlp_resource(common, who, &t->resource);
+    otlp_batch_reset(t);
+}
+
+void otlp_batch_reset(struct otlp_batch *t)
+{
     buf_reset(&t->b);
     t->room = sizeof(t->count) + 1 + LENGTH_MAX + t->resource.len + 1 + LENGTH_MAX;
     buf_room(&t->b, t->room);
@@ -43,10 +48,4 @@ const char *otlp_batch_record(struct otlp_batch *t, size_t *ret_len)
     pb_put_varint(p, scope);
     *ret_len = (size_t)(t->b.p + t->b.len - begin);
     return begin;
-}
-
-void otlp_batch_reset(struct otlp_batch *t)
-{
-    t->b.len = t->items;
-    t->count = 0;
 }
