@@ -193,13 +193,14 @@ static const char *why_not(const struct key *k, const struct pair *p)
     return k->secret ? check_header(p) : check_attribute(p);
 }
 
-/* Entries that can't be used are left out; the first of them is complained about, without its value. */
+/* Entries that can't be used are left out; the first of them is complained about, without its value, which may be a
+ * secret. */
 char *pairs_check(const struct key *k, const char *text, char **ret_why)
 {
     const char *unused = k->secret ? "this header isn't sent" : "this attribute isn't used";
     struct buf b = BUF_INIT;
     struct pair p;
-    size_t count = 0;
+    size_t count = 0, more = 0;
     char *ret;
 
     *ret_why = NULL;
@@ -215,7 +216,15 @@ char *pairs_check(const struct key *k, const char *text, char **ret_why)
             *ret_why = p.name && (p.value || p.undecoded)
                            ? xasprintf("\"%.100s\" %s; %s", p.name, why, unused)
                            : xasprintf("an entry %s; %s", why, unused);
+        } else {
+            more++;
         }
+    }
+    if (more) {
+        char *first = *ret_why;
+
+        *ret_why = xasprintf("%s, nor are %zu more", first, more);
+        free(first);
     }
     ret = xstrdup(buf_cstr(&b));
     buf_free(&b);
