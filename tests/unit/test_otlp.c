@@ -294,11 +294,11 @@ static void resource_has_each_key_once(void **state)
     struct buf b = BUF_INIT;
     struct pb_msg m;
 
-    who.resource_attributes = "a=env, service.name = inside ,b=1%2C2%3d%e2%82%ac,service.version=,b=2,";
+    who.resource_attributes = "a=env, service.name = inside ,b=2,b=1%2C2%3d%e2%82%ac,service.version=,";
     m = resource(&cfg, &who, &b);
     assert_text(m, "service.name", "inside");
     assert_text(m, "a", "tag");
-    assert_text(m, "b", "1,2=\xe2\x82\xac");
+    assert_text(m, "b", "1,2=\xe2\x82\xac"); /* the last one */
     assert_text(m, "service.version", "");
     assert_text(m, "team", "blue");
     assert_text(m, "host.name", "h2");
