@@ -1,20 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "otlp/pb.h"
 
-/* So many of the first bytes are ASCII, or a few more. */
-static size_t ascii(const char *s, size_t len)
+#include <stdbool.h>
+
+static inline uint64_t eight(const char *s)
 {
     uint64_t x;
-    size_t i = 0;
 
-    for (; len - i >= sizeof(x); i += sizeof(x)) {
-        memcpy(&x, s + i, sizeof(x));
-        if (x & UINT64_C(0x8080808080808080))
-            return i;
+    memcpy(&x, s, sizeof(x));
+    return x;
+}
+
+/* Nearly all texts are. Pieces may overlap. */
+static inline bool is_ascii(const char *s, size_t len)
+{
+    uint32_t first, last;
+    uint64_t any = 0;
+
+    if (len >= 8) {
+        for (size_t i = 0; i + 8 < len; i += 8)
+            any |= eight(s + i);
+        any |= eight(s + len - 8);
+    } else if (len >= 4) {
+        memcpy(&first, s, 4);
+        memcpy(&last, s + len - 4, 4);
+        any = first | last;
+    } else if (len) {
+        any = (uint8_t)s[0] | (uint8_t)s[len / 2] | (uint8_t)s[len - 1];
     }
-    while (i < len && !(s[i] & 0x80))
-        i++;
-    return i;
+    return !(any & UINT64_C(0x8080808080808080));
 }
 
 static size_t valid(const char *s, size_t len, size_t i)
@@ -26,11 +40,9 @@ static size_t valid(const char *s, size_t len, size_t i)
 
 void pb_string(struct buf *b, unsigned field, const char *s, size_t len)
 {
-    size_t at = ascii(s, len), begin;
+    size_t at, begin;
 
-    if (at < len)
-        at = valid(s, len, at);
-    if (at == len) {
+    if (is_ascii(s, len) || valid(s, len, 0) == len) {
         pb_bytes(b, field, s, len);
         return;
     }
