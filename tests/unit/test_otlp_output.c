@@ -1109,6 +1109,562 @@ static void output_wait_sends_several_requests(void **state)
     output_put(o);
 }
 
+/* --- gRPC --- */
+
+/* A receiver in this process, over libnghttp2's server session. */
+struct server {
+    int fd;
+    nghttp2_session *session;
+    int32_t stream;          /* of the call that is complete, 0: none yet */
+    int calls;
+    struct buf headers;      /* "name: value\n" */
+    struct buf body;         /* with its prefix */
+    const char *answer;      /* what is left to be sent */
+    size_t answer_len;
+    const char *const *trailers; /* "name", "value", ..., NULL */
+    bool stalled;            /* reads nothing */
+};
+
+static int on_request_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
+                             const uint8_t *value, size_t len, uint8_t flags, void *ctx)
+{
+    struct server *s = ctx;
+
+    buf_printf(&s->headers, "%.*s: %.*s\n", (int)name_len, name, (int)len, value);
+    return 0;
+}
+
+static int on_request_data(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *p, size_t n, void *ctx)
+{
+    buf_add(&((struct server *)ctx)->body, p, n);
+    return 0;
+}
+
+static int on_request_frame(nghttp2_session *session, const nghttp2_frame *frame, void *ctx)
+{
+    struct server *s = ctx;
+
+    if (frame->hd.type == NGHTTP2_HEADERS)
+        s->calls++;
+    if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM && frame->hd.stream_id)
+        s->stream = frame->hd.stream_id;
+    return 0;
+}
+
+static struct server *serve(int fd)
+{
+    struct server *s = xcalloc(1, sizeof(*s));
+    nghttp2_session_callbacks *c;
+
+    s->fd = fd;
+    nghttp2_session_callbacks_new(&c);
+    nghttp2_session_callbacks_set_on_header_callback(c, on_request_header);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, on_request_data);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(c, on_request_frame);
+    assert_int_equal(nghttp2_session_server_new(&s->session, c, s), 0);
+    nghttp2_session_callbacks_del(c);
+    nghttp2_submit_settings(s->session, 0, NULL, 0);
+    return s;
+}
+
+static void hang_up(struct server *s)
+{
+    close(s->fd);
+    nghttp2_session_del(s->session);
+    buf_free(&s->headers);
+    buf_free(&s->body);
+    free(s);
+}
+
+/* What is to be read and written; then the loop runs for a moment. */
+static void serve_some(struct server *s)
+{
+    uint8_t bytes[65536];
+    const uint8_t *p;
+    ssize_t n;
+
+    if (!s->stalled && (n = read(s->fd, bytes, sizeof(bytes))) > 0)
+        assert_int_equal(nghttp2_session_mem_recv(s->session, bytes, (size_t)n), n);
+    while ((n = nghttp2_session_mem_send(s->session, &p)) > 0)
+        while (n > 0) {
+            ssize_t k = send(s->fd, p, (size_t)n, MSG_NOSIGNAL);
+
+            if (k < 0 && errno != EAGAIN)
+                return;
+            p += k > 0 ? k : 0;
+            n -= k > 0 ? k : 0;
+            if (n)
+                run_ms(1);
+        }
+    run_ms(2);
+}
+
+/* Until a call has come completely. */
+static void take_call(struct server *s)
+{
+    s->stream = 0;
+    buf_reset(&s->headers);
+    buf_reset(&s->body);
+    for (int i = 0; i < PATIENCE && !s->stream; i++)
+        serve_some(s);
+    assert_int_not_equal(s->stream, 0);
+    buf_cstr(&s->headers);
+}
+
+static void serve_until_settled(struct server *s, struct output *o, uint64_t items)
+{
+    for (int i = 0; i < PATIENCE; i++) {
+        if (stats_of(o).records + stats_of(o).lost_destination >= items)
+            return;
+        serve_some(s);
+    }
+    fail_msg("%s", stats_of(o).failure);
+}
+
+static size_t to_nv(const char *const *pairs, nghttp2_nv *nv)
+{
+    size_t n = 0;
+
+    for (; pairs[2 * n]; n++)
+        nv[n] = (nghttp2_nv){.name = (uint8_t *)pairs[2 * n], .namelen = strlen(pairs[2 * n]),
+                             .value = (uint8_t *)pairs[2 * n + 1], .valuelen = strlen(pairs[2 * n + 1])};
+    return n;
+}
+
+static ssize_t read_answer(nghttp2_session *session, int32_t stream, uint8_t *to, size_t room, uint32_t *flags,
+                           nghttp2_data_source *source, void *ctx)
+{
+    struct server *s = ctx;
+    size_t n = s->answer_len < room ? s->answer_len : room;
+    nghttp2_nv nv[8];
+
+    memcpy(to, s->answer, n);
+    s->answer += n;
+    s->answer_len -= n;
+    if (!s->answer_len) {
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+        if (s->trailers) {
+            *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+            nghttp2_submit_trailer(session, stream, nv, to_nv(s->trailers, nv));
+        }
+    }
+    return (ssize_t)n;
+}
+
+/* Answers the call; without a body the headers end it. */
+static void reply(struct server *s, const char *const *headers, const char *body, size_t len, const char *const *trailers)
+{
+    nghttp2_data_provider data = {.read_callback = read_answer};
+    nghttp2_nv nv[8];
+
+    s->answer = body;
+    s->answer_len = len;
+    s->trailers = trailers;
+    assert_int_equal(nghttp2_submit_response(s->session, s->stream, nv, to_nv(headers, nv), body ? &data : NULL), 0);
+}
+
+static const char *const grpc_headers[] = {":status", "200", "content-type", "application/grpc", NULL};
+static const char *const fine_trailers[] = {"grpc-status", "0", "grpc-message", "", NULL};
+
+static void reply_fine(struct server *s)
+{
+    reply(s, grpc_headers, "\0\0\0\0\0", 5, fine_trailers);
+}
+
+static void calls_are_what_grpc_says(void **state)
+{
+    struct cfg_tag headers[] = {{(char *)"X-Tenant", (char *)"a"}, {(char *)"grpc-timeout", (char *)"1S"}};
+
+    for (int gzip = 0; gzip < 2; gzip++) {
+        struct cfg_otlp_to cfg = plain(CFG_OTLP_GRPC);
+        struct buf expected = BUF_INIT, got = BUF_INIT;
+        struct server *s;
+        struct output *o;
+
+        cfg.headers = headers;
+        cfg.header_count = 2;
+        cfg.gzip = gzip;
+        o = output_get_otlp(base, &cfg, gzip ? CFG_OTLP_LOGS : CFG_OTLP_TRACES);
+        s = serve(accept_one());
+        for (uint64_t i = 1; i <= 3; i++) { /* over one connection, also what is larger than windows are */
+            put(o, 7, 200000 * (size_t)i, 'a', &expected);
+            output_flush(o);
+            take_call(s);
+            if (i == 1) {
+                assert_non_null(strstr(s->headers.p, gzip ? ":path: /opentelemetry.proto.collector.logs.v1.LogsService/Export\n"
+                                                  : ":path: /opentelemetry.proto.collector.trace.v1.TraceService/Export\n"));
+                assert_memory_equal(s->headers.p, ":method: POST\n:scheme: http\n", 28);
+                assert_non_null(strstr(s->headers.p, ":authority: 127.0.0.1:"));
+                assert_non_null(strstr(s->headers.p, "\nte: trailers\n"));
+                assert_non_null(strstr(s->headers.p, "\ncontent-type: application/grpc\n"));
+                assert_non_null(strstr(s->headers.p, "\ngrpc-timeout: 30000m\n"));
+                assert_non_null(strstr(s->headers.p, "OTel-OTLP-Exporter-C/"));
+                assert_non_null(strstr(s->headers.p, "\nx-tenant: a\n"));
+                assert_int_equal(strstr(s->headers.p, "\ngrpc-encoding: gzip\n") != NULL, gzip);
+            }
+            assert_true(s->body.len > 5);
+            assert_int_equal(s->body.p[0], gzip);
+            assert_int_equal((unsigned char)s->body.p[2] << 16 | (unsigned char)s->body.p[3] << 8 |
+                             (unsigned char)s->body.p[4], s->body.len - 5);
+            if (gzip)
+                unzip(s->body.p + 5, s->body.len - 5, &got);
+            else
+                buf_add(&got, s->body.p + 5, s->body.len - 5);
+            reply_fine(s);
+            serve_until_settled(s, o, 7 * i);
+        }
+        assert_int_equal(s->calls, 3);
+        assert_int_equal(got.len, expected.len);
+        assert_memory_equal(got.p, expected.p, got.len);
+        assert_int_equal(stats_of(o).records, 21);
+        assert_null(stats_of(o).failure);
+        assert_non_null(strstr(output_url(o), gzip ? " (grpc, logs)" : " (grpc, traces)"));
+        output_put(o);
+        hang_up(s);
+        buf_free(&got);
+        buf_free(&expected);
+    }
+}
+
+#define LOST  true
+#define AGAIN false
+
+static void what_statuses_mean(void **state)
+{
+    static const struct {
+        const char *http, *type, *grpc, *message;
+        bool details;        /* a RetryInfo of 1.1 s */
+        bool lost;           /* else it is sent again */
+        const char *failure;
+    } rows[] = {
+        {"200", "application/grpc", "1", NULL, false, AGAIN, "CANCELLED"},
+        {"200", "application/grpc", "2", "what%3F %", false, LOST, "refused for good: UNKNOWN: what? %"},
+        {"200", "application/grpc", "3", "", false, LOST, "refused for good: INVALID_ARGUMENT"},
+        {"200", "application/grpc", "4", NULL, false, AGAIN, "DEADLINE_EXCEEDED"},
+        {"200", "application/grpc+proto", "5", NULL, false, LOST, "refused for good: NOT_FOUND"},
+        {"200", "application/grpc", "8", "quota", false, LOST, "refused for good: RESOURCE_EXHAUSTED: quota"},
+        {"200", "application/grpc", "8", "quota", true, AGAIN, "RESOURCE_EXHAUSTED: quota"},
+        {"200", "application/grpc", "10", NULL, false, AGAIN, "ABORTED"},
+        {"200", "application/grpc", "11", NULL, false, AGAIN, "OUT_OF_RANGE"},
+        {"200", "application/grpc", "12", NULL, false, LOST, "refused for good: UNIMPLEMENTED"},
+        {"200", "application/grpc", "13", NULL, false, LOST, "refused for good: INTERNAL"},
+        {"200", "application/grpc", "14", NULL, true, AGAIN, "UNAVAILABLE"},
+        {"200", "application/grpc", "15", NULL, false, AGAIN, "DATA_LOSS"},
+        {"200", "application/grpc", "16", NULL, false, LOST, "refused for good: UNAUTHENTICATED"},
+        {"200", "application/grpc", "17", NULL, false, LOST, "refused for good: UNKNOWN"},
+        {"200", "application/grpc", "x", NULL, false, LOST, "refused for good: UNKNOWN"},
+        {"503", "text/html", NULL, NULL, false, AGAIN, "the receiver answers with 503 and no grpc-status (UNAVAILABLE)"},
+        {"429", "text/html", NULL, NULL, false, AGAIN, "the receiver answers with 429 and no grpc-status (UNAVAILABLE)"},
+        {"404", "text/html", NULL, NULL, false, LOST,
+         "refused for good: the receiver answers with 404 and no grpc-status (UNIMPLEMENTED)"},
+        {"200", "text/html", NULL, NULL, false, LOST,
+         "refused for good: the receiver answers with 200 and no grpc-status (UNKNOWN)"},
+        {"200", "text/html", "0", NULL, false, LOST, "refused for good: the answer isn't gRPC"},
+    };
+    char details[200];
+    struct buf status = BUF_INIT;
+
+    make_status(&status, "quota", 1, 100);
+    EVP_EncodeBlock((unsigned char *)details, (unsigned char *)status.p, (int)status.len);
+    buf_free(&status);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+        for (int trailers_only = 0; trailers_only < (rows[i].grpc ? 2 : 1); trailers_only++) {
+            struct cfg_otlp_to cfg = plain(CFG_OTLP_GRPC);
+            const char *headers[12] = {":status", rows[i].http, "content-type", rows[i].type}, *trailers[8] = {NULL};
+            const char **to = trailers_only ? headers + 4 : trailers;
+            struct output *o = get(&cfg);
+            struct server *s = serve(accept_one());
+            uint64_t before;
+
+            if (rows[i].grpc) {
+                *to++ = "grpc-status";
+                *to++ = rows[i].grpc;
+            }
+            if (rows[i].message) {
+                *to++ = "grpc-message";
+                *to++ = rows[i].message;
+            }
+            if (rows[i].details) {
+                *to++ = "grpc-status-details-bin";
+                *to++ = details;
+            }
+            put(o, 10, 100, 'a', NULL);
+            output_flush(o);
+            take_call(s);
+            before = monotonic_ms();
+            reply(s, headers, rows[i].grpc && !trailers_only ? "" : NULL, 0, trailers[0] ? trailers : NULL);
+            for (int k = 0; k < PATIENCE && !stats_of(o).failure; k++)
+                serve_some(s);
+            assert_non_null(stats_of(o).failure);
+            if (strncmp(stats_of(o).failure, rows[i].failure, strlen(rows[i].failure)) != 0)
+                fail_msg("row %zu: %s", i, stats_of(o).failure);
+            assert_int_equal(stats_of(o).lost_destination, rows[i].lost ? 10 : 0);
+            assert_int_equal(stats_of(o).connected, rows[i].lost);
+            if (!rows[i].lost) {
+                hang_up(s);
+                s = serve(accept_one());
+                assert_true(!rows[i].details || monotonic_ms() - before >= 1100);
+            } else {
+                put(o, 10, 100, 'b', NULL);
+                output_flush(o);
+            }
+            take_call(s);
+            assert_int_equal(s->body.len, 5 + 102);
+            reply_fine(s);
+            serve_until_settled(s, o, rows[i].lost ? 20 : 10);
+            assert_int_equal(stats_of(o).records, 10);
+            assert_null(stats_of(o).failure);
+            output_put(o);
+            hang_up(s);
+        }
+}
+
+static void partial_success_over_grpc(void **state)
+{
+    static const char compressed[] = "\1\0\0\0\5\x0a\3\x08\4\x12";
+    struct cfg_otlp_to cfg = plain(CFG_OTLP_GRPC);
+    struct output *o = get(&cfg);
+    struct server *s = serve(accept_one());
+
+    put(o, 10, 100, 'a', NULL);
+    output_flush(o);
+    take_call(s);
+    reply(s, grpc_headers, "\0\0\0\0\7\x0a\5\x08\4\x12\1x", 12, fine_trailers);
+    serve_until_settled(s, o, 10);
+    assert_int_equal(stats_of(o).lost_destination, 4);
+    assert_string_equal(stats_of(o).failure, "the receiver has rejected a part: x");
+    put(o, 10, 100, 'a', NULL);
+    output_flush(o);
+    take_call(s);
+    reply(s, grpc_headers, compressed, 10, fine_trailers); /* was not asked for */
+    serve_until_settled(s, o, 20);
+    put(o, 10, 100, 'a', NULL);
+    output_flush(o);
+    take_call(s);
+    reply(s, grpc_headers, "\0\0\0\1\0x", 6, fine_trailers); /* its length is wrong */
+    serve_until_settled(s, o, 30);
+    assert_int_equal(stats_of(o).lost_destination, 4);
+    assert_int_equal(stats_of(o).records, 26);
+    output_put(o);
+    hang_up(s);
+}
+
+/* GOAWAY: what it says was not processed is sent again, what was gets its answer; idle, it is no failure. */
+static void goaway(void **state)
+{
+    struct cfg_otlp_to cfg = plain(CFG_OTLP_GRPC);
+    struct output *o = get(&cfg);
+    struct server *s = serve(accept_one());
+
+    put(o, 10, 100, 'a', NULL);
+    output_flush(o);
+    take_call(s);
+    reply_fine(s);
+    serve_until_settled(s, o, 10);
+
+    put(o, 10, 100000, 'b', NULL); /* processed to its end */
+    output_flush(o);
+    for (int i = 0; i < PATIENCE && s->calls < 2; i++)
+        serve_some(s);
+    nghttp2_submit_goaway(s->session, 0, 3, NGHTTP2_NO_ERROR, NULL, 0);
+    take_call(s);
+    reply_fine(s);
+    serve_until_settled(s, o, 20);
+    until_closed(s->fd);
+    hang_up(s);
+    assert_true(nobody_connects());
+
+    put(o, 10, 100, 'c', NULL);
+    s = serve(accept_one());
+    take_call(s);
+    reply_fine(s);
+    serve_until_settled(s, o, 30);
+
+    put(o, 10, 100000, 'd', NULL); /* not processed */
+    output_flush(o);
+    for (int i = 0; i < PATIENCE && s->calls < 2; i++)
+        serve_some(s);
+    nghttp2_submit_goaway(s->session, 0, 1, NGHTTP2_NO_ERROR, NULL, 0);
+    for (int i = 0; i < 10; i++)
+        serve_some(s);
+    hang_up(s);
+    s = serve(accept_one());
+    assert_null(stats_of(o).failure); /* at once */
+    take_call(s);
+    assert_int_equal(s->body.len, 5 + 100004);
+    reply_fine(s);
+    serve_until_settled(s, o, 40);
+
+    nghttp2_submit_goaway(s->session, 0, 1, NGHTTP2_NO_ERROR, NULL, 0); /* idle */
+    serve_some(s);
+    until_closed(s->fd);
+    hang_up(s);
+    assert_true(nobody_connects());
+    assert_true(stats_of(o).connected);
+    assert_null(stats_of(o).failure);
+    assert_int_equal(stats_of(o).records, 40);
+    assert_int_equal(stats_of(o).lost_destination, 0);
+    output_put(o);
+}
+
+static void resets(void **state)
+{
+    static const struct {
+        uint32_t error;
+        bool lost;
+        const char *failure;
+    } rows[] = {
+        {NGHTTP2_REFUSED_STREAM, AGAIN, "the receiver resets the call (REFUSED_STREAM)"},
+        {NGHTTP2_ENHANCE_YOUR_CALM, AGAIN, "the receiver resets the call (ENHANCE_YOUR_CALM)"},
+        {NGHTTP2_CANCEL, AGAIN, "the receiver resets the call (CANCEL)"},
+        {NGHTTP2_INTERNAL_ERROR, LOST, "refused for good: the receiver resets the call (INTERNAL_ERROR)"},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct cfg_otlp_to cfg = plain(CFG_OTLP_GRPC);
+        struct output *o = get(&cfg);
+        struct server *s = serve(accept_one());
+
+        put(o, 10, 100, 'a', NULL);
+        output_flush(o);
+        take_call(s);
+        nghttp2_submit_rst_stream(s->session, 0, s->stream, rows[i].error);
+        for (int k = 0; k < PATIENCE && !stats_of(o).failure; k++)
+            serve_some(s);
+        assert_string_equal(stats_of(o).failure, rows[i].failure);
+        assert_int_equal(stats_of(o).lost_destination, rows[i].lost ? 10 : 0);
+        if (!rows[i].lost) {
+            hang_up(s);
+            s = serve(accept_one());
+            take_call(s);
+            reply_fine(s);
+            serve_until_settled(s, o, 10);
+            assert_int_equal(stats_of(o).records, 10);
+        }
+        output_put(o);
+        hang_up(s);
+    }
+}
+
+/* It may answer without having read all of the message. */
+static void answered_before_the_message_was_sent(void **state)
+{
+    static const char *const denied[] = {":status", "200", "content-type", "application/grpc", "grpc-status", "7", NULL};
+    struct cfg_otlp_to cfg = plain(CFG_OTLP_GRPC);
+    struct output *o = get(&cfg);
+    struct server *s = serve(accept_one());
+
+    nghttp2_session_set_local_window_size(s->session, 0, 1, 65535);
+    put(o, 10, 900000, 'a', NULL);
+    output_flush(o);
+    for (int i = 0; i < PATIENCE && !s->calls; i++)
+        serve_some(s);
+    s->stream = 1;
+    reply(s, denied, NULL, 0, NULL);
+    serve_until_settled(s, o, 10);
+    assert_string_equal(stats_of(o).failure, "refused for good: PERMISSION_DENIED");
+    put(o, 1, 10, 'b', NULL);
+    output_flush(o);
+    for (int i = 0; i < PATIENCE && s->stream != 3; i++)
+        serve_some(s);
+    reply_fine(s);
+    serve_until_settled(s, o, 11);
+    assert_int_equal(stats_of(o).records, 1);
+    assert_int_equal(stats_of(o).lost_destination, 10);
+    output_put(o);
+    hang_up(s);
+}
+
+static void answer_of_100_mb_over_grpc(void **state)
+{
+    struct cfg_otlp_to cfg = plain(CFG_OTLP_GRPC);
+    struct output *o = get(&cfg);
+    struct server *s = serve(accept_one());
+    char *text = xcalloc(1, 100000000);
+
+    put(o, 10, 100, 'a', NULL);
+    output_flush(o);
+    take_call(s);
+    reply(s, grpc_headers, text, 100000000, fine_trailers);
+    serve_until_settled(s, o, 10);
+    assert_string_equal(stats_of(o).failure, "refused for good: the answer is longer than 64 KiB");
+    assert_int_equal(stats_of(o).lost_destination, 10);
+    until_closed(s->fd);
+    hang_up(s);
+    put(o, 1, 100, 'a', NULL);
+    s = serve(accept_one());
+    take_call(s);
+    reply_fine(s);
+    serve_until_settled(s, o, 11);
+    assert_int_equal(stats_of(o).records, 1);
+    output_put(o);
+    hang_up(s);
+    free(text);
+}
+
+static void http1_receiver_on_the_grpc_port(void **state)
+{
+    static const char *const answers[] = {
+        "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        "<!DOCTYPE HTML PUBLIC>\n<html>",
+    };
+
+    for (size_t i = 0; i < 2; i++) {
+        struct cfg_otlp_to cfg = plain(CFG_OTLP_GRPC);
+        struct output *o = get(&cfg);
+        int fd = accept_one();
+
+        put(o, 10, 100, 'a', NULL);
+        output_flush(o);
+        say(fd, answers[i]);
+        until_failure(o, "the receiver doesn't speak HTTP/2: is that the http/protobuf port (4318)?");
+        assert_false(stats_of(o).connected);
+        assert_int_equal(stats_of(o).queued, 10);
+        close(fd);
+        fd = accept_one(); /* it may be another one one day */
+        output_abandon(o);
+        output_put(o);
+        close(fd);
+    }
+}
+
+/* Frames that nobody should send. */
+static void hostile_frames(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+    } rows[] = {
+        {"\0\0\0\4\0\0\0\0\0" "\0\0\1\0\0\0\0\0\7x", 19},                           /* DATA of a stream that isn't */
+        {"\0\0\0\4\0\0\0\0\0" "\xff\xff\xff\0\0\0\0\0\1", 18},                      /* a frame of 16 MiB */
+        {"\0\0\0\4\0\0\0\0\0" "\0\0\4\1\4\0\0\0\1\xff\xff\xff\xff", 22},            /* broken HPACK */
+        {"\0\0\6\4\0\0\0\0\0\0\4\xff\xff\xff\xff", 15},                             /* a window that is too large */
+        {"\0\0\0\4\0\0\0\0\0" "\0\0\4\5\4\0\0\0\1\0\0\0\2", 22},                    /* PUSH_PROMISE */
+        {"\0\0\0\4\0\0\0\0\0" "\0\0\4\x08\0\0\0\0\0\0\0\0\0", 22},                  /* WINDOW_UPDATE by nothing */
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct cfg_otlp_to cfg = plain(CFG_OTLP_GRPC);
+        struct output *o = get(&cfg);
+        int fd = accept_one();
+        struct server *s;
+
+        put(o, 10, 100, 'a', NULL);
+        output_flush(o);
+        assert_int_equal(write(fd, rows[i].bytes, rows[i].n), rows[i].n);
+        until_failure(o, "");
+        assert_int_equal(stats_of(o).lost_destination, 0);
+        close(fd);
+        s = serve(accept_one());
+        take_call(s);
+        reply_fine(s);
+        serve_until_settled(s, o, 10);
+        assert_int_equal(stats_of(o).records, 10);
+        output_put(o);
+        hang_up(s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1133,6 +1689,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(too_large_requests_become_smaller, set_up, tear_down),
         cmocka_unit_test_setup_teardown(outputs_are_shared, set_up, tear_down),
         cmocka_unit_test_setup_teardown(output_wait_sends_several_requests, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(calls_are_what_grpc_says, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_statuses_mean, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(partial_success_over_grpc, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(goaway, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(resets, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(answered_before_the_message_was_sent, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(answer_of_100_mb_over_grpc, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(http1_receiver_on_the_grpc_port, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(hostile_frames, set_up, tear_down),
     };
 
     log_setup(stderr, LOGL_NONE, "test_otlp_output");
