@@ -29,6 +29,7 @@ struct tm_process {
     char uuid[37];
     char id[512];                   /* HOST-PROC-CMD as docs/data-model.md says */
     const char *k8s_pod;            /* value of CRIBL_K8S_POD, or NULL */
+    const char *service_name, *resource_attributes; /* its OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, or NULL */
     void *aggregate;                /* private to telemetry */
 };
 
