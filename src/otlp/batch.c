@@ -6,10 +6,9 @@
 enum { REQUEST_RESOURCE = 1, RESOURCE_SCOPE = 2 };
 #define LENGTH_MAX 5 /* bytes of a length */
 
-void otlp_batch_begin(struct otlp_batch *t, const struct otlp_common *common, const struct tm_process *who)
+/* Room for the resource, which is known. */
+static void lay_out(struct otlp_batch *t)
 {
-    buf_reset(&t->resource);
-    otlp_resource(common, who, &t->resource);
     buf_reset(&t->b);
     t->room = sizeof(t->count) + 1 + LENGTH_MAX + t->resource.len + 1 + LENGTH_MAX;
     buf_room(&t->b, t->room);
@@ -17,6 +16,20 @@ void otlp_batch_begin(struct otlp_batch *t, const struct otlp_common *common, co
     otlp_scope(&t->b);
     t->items = t->b.len;
     t->count = 0;
+}
+
+void otlp_batch_begin(struct otlp_batch *t, const struct otlp_common *common, const struct tm_process *who)
+{
+    buf_reset(&t->resource);
+    otlp_resource(common, who, &t->resource);
+    lay_out(t);
+}
+
+void otlp_batch_begin_as(struct otlp_batch *t, const struct buf *resource)
+{
+    buf_reset(&t->resource);
+    buf_add(&t->resource, resource->p, resource->len);
+    lay_out(t);
 }
 
 void otlp_batch_release(struct otlp_batch *t)

@@ -21,6 +21,8 @@ struct otlp_batch {
 /* For a process that is new or executes something else: with items of the old program it must be empty. Zeroed before the
  * first time. */
 void otlp_batch_begin(struct otlp_batch *t, const struct otlp_common *common, const struct tm_process *who);
+/* The same with a resource as otlp_resource() has written it. */
+void otlp_batch_begin_as(struct otlp_batch *t, const struct buf *resource);
 void otlp_batch_release(struct otlp_batch *t);
 /* Items are appended to t->b as messages of field OTLP_ITEM, and counted in t->count. Bytes that they are: */
 static inline size_t otlp_batch_bytes(const struct otlp_batch *t) { return t->b.len - t->items; }
