@@ -14,9 +14,8 @@
 #include "otlp/batch.h"
 #include "otlp/metrics_series.h"
 #include "otlp/metrics_table.h"
+#include "otlp/texts.h"
 
-#define SLOTS_LEAST    16u   /* of hash tables, powers of two */
-#define TEXT_MAX       255u  /* bytes of an attribute: longer ones are cut */
 #define ATTRIBUTES_MAX 8192u /* bytes of all those that the program has given a metric of its own */
 #define CAPTURED_FIELDS 160  /* so many attributes; what has more has no series of its own */
 #define TYPE_OWN       OTLP_FAMILIES
@@ -48,197 +47,31 @@ struct group {
     size_t captured_count;
 };
 
-struct table {
-    void **slot;
-    size_t slots, count;
-};
-
 struct otlp_metrics {
     struct otlp_metrics_user user;
-    size_t limit, bytes;        /* of series and what they are made of */
-    uint64_t seed, random;
-    struct table texts, series, groups; /* series: of all groups, by group and key */
+    size_t limit, bytes;        /* of series and what they are made of, but for their texts */
+    uint64_t random;
+    struct texts texts;         /* of attributes, as they are told */
+    struct table series, groups; /* series: of all groups, by group and key */
     struct group *first, *last, *recent, *own;
     struct otlp_batch batch;
     struct series *pending[OTLP_RECORD_POINTS]; /* in the record that is being made */
     size_t pending_count;
-    struct buf scratch;
+    struct buf scratch;         /* attributes of a captured metric */
     uint64_t alive, overflowed, overflow_told, lost;
     bool news;
 };
 
-/* --- hash tables: the first member of what is in them is the next one in the same slot --- */
-
-struct entry {
-    struct entry *same_slot;
-};
-
-static void table_grow(struct table *t, uint64_t (*hash_of)(const void *entry))
-{
-    size_t slots = t->slots ? t->slots * 2 : SLOTS_LEAST;
-    void **slot = xcalloc(slots, sizeof(*slot));
-
-    for (size_t i = 0; i < t->slots; i++)
-        for (struct entry *e = t->slot[i], *next; e; e = next) {
-            void **at = &slot[hash_of(e) & (slots - 1)];
-
-            next = e->same_slot;
-            e->same_slot = *at;
-            *at = e;
-        }
-    free(t->slot);
-    t->slot = slot;
-    t->slots = slots;
-}
-
-static void table_add(struct table *t, void *entry, uint64_t (*hash_of)(const void *entry))
-{
-    struct entry *e = entry;
-    void **at;
-
-    if (t->count >= t->slots)
-        table_grow(t, hash_of);
-    at = &t->slot[hash_of(e) & (t->slots - 1)];
-    e->same_slot = *at;
-    *at = e;
-    t->count++;
-}
-
-static void table_remove(struct table *t, void *entry, uint64_t hash)
-{
-    struct entry *e = entry, *before = t->slot[hash & (t->slots - 1)];
-
-    if (before == e) {
-        t->slot[hash & (t->slots - 1)] = e->same_slot;
-    } else {
-        while (before->same_slot != e)
-            before = before->same_slot;
-        before->same_slot = e->same_slot;
-    }
-    t->count--;
-}
-
-static void *table_first(const struct table *t, uint64_t hash)
-{
-    return t->slots ? t->slot[hash & (t->slots - 1)] : NULL;
-}
-
-/* --- texts --- */
-
-static uint64_t hash_text(const void *text)
-{
-    return ((const struct text *)text)->hash;
-}
-
-/* With a seed, as peers choose some of them. */
-static uint64_t hash_seeded(uint64_t seed, const char *p, size_t len)
-{
-    uint64_t h = hash_mix(seed, len);
-
-    for (; len > 8; len -= 8, p += 8)
-        h = hash_mix(h, hash_load(p, 8) ^ seed);
-    return hash_mix(h, hash_load(p, len) ^ seed);
-}
-
-static struct text *text_find(const struct otlp_metrics *m, const char *p, size_t len, uint64_t hash)
-{
-    struct text *t = table_first(&m->texts, hash);
-
-    while (t && (t->hash != hash || t->len != len || memcmp(t->p, p, len) != 0))
-        t = t->same_slot;
-    return t;
-}
-
-static struct text *text_add(struct otlp_metrics *m, const char *p, size_t len, uint64_t hash)
-{
-    struct text *t = xmalloc(sizeof(*t) + len);
-
-    t->hash = hash;
-    t->refs = 0;
-    t->len = (uint32_t)len;
-    memcpy(t->p, p, len);
-    table_add(&m->texts, t, hash_text);
-    m->bytes += sizeof(*t) + len;
-    return t;
-}
-
-static void text_drop(struct otlp_metrics *m, const struct text *text)
-{
-    struct text *t = (struct text *)text;
-
-    if (!t || t->refs)
-        return;
-    table_remove(&m->texts, t, t->hash);
-    m->bytes -= sizeof(*t) + t->len;
-    free(t);
-}
-
-static void text_ref(const struct text *text)
-{
-    if (text)
-        ((struct text *)text)->refs++;
-}
-
-static void text_put(struct otlp_metrics *m, const struct text *text)
-{
-    if (text && !--((struct text *)text)->refs)
-        text_drop(m, text);
-}
-
-/* Valid UTF-8 of at most TEXT_MAX bytes. */
-static void clean(struct buf *b, const char *p, size_t len)
-{
-    buf_reset(b);
-    for (size_t i = 0; i < len;) {
-        unsigned n = utf8_sequence(p + i, len - i);
-
-        if (b->len + (n ? n : 3) > TEXT_MAX)
-            return;
-        if (n)
-            buf_add(b, p + i, n);
-        else
-            buf_str(b, "\xef\xbf\xbd"); /* U+FFFD */
-        i += n ? n : 1;
-    }
-}
-
-static bool is_clean(const char *p, size_t len)
-{
-    unsigned n;
-
-    for (size_t i = 0; i < len; i += n) {
-        n = (unsigned char)p[i] < 0x80 ? 1 : utf8_sequence(p + i, len - i);
-        if (!n)
-            return false;
-    }
-    return len <= TEXT_MAX;
-}
-
-/* A text of attributes, as it is told: so different bytes never look the same there. NULL: none is given, or it is new
- * and none shall be made. */
-static const struct text *text_of(struct otlp_metrics *m, const char *p, size_t len, bool make, bool *ret_missing)
-{
-    uint64_t hash;
-    struct text *t;
-
-    if (!p)
-        return NULL;
-    hash = hash_seeded(m->seed, p, len);
-    t = text_find(m, p, len, hash);
-    if (!t && !is_clean(p, len)) {
-        clean(&m->scratch, p, len);
-        p = m->scratch.p ? m->scratch.p : "";
-        len = m->scratch.len;
-        hash = hash_seeded(m->seed, p, len);
-        t = text_find(m, p, len, hash);
-    }
-    if (!t && make)
-        t = text_add(m, p, len, hash);
-    *ret_missing |= !t;
-    return t;
-}
-
 /* --- series --- */
+
+/* A text of a key; NULL: none is given, or it is new and none shall be made. */
+static const struct text *key_text(struct otlp_metrics *m, const char *p, size_t len, bool make, bool *ret_missing)
+{
+    const struct text *t = p ? text_cleaned(&m->texts, p, len, make) : NULL;
+
+    *ret_missing |= p && !t;
+    return t;
+}
 
 static uint64_t hash_series(const void *series)
 {
@@ -247,7 +80,7 @@ static uint64_t hash_series(const void *series)
 
 static uint64_t hash_key(const struct otlp_metrics *m, const struct group *g, const struct key *k)
 {
-    uint64_t word[sizeof(*k) / sizeof(uint64_t)], h = m->seed ^ (uintptr_t)g;
+    uint64_t word[sizeof(*k) / sizeof(uint64_t)], h = m->texts.seed ^ (uintptr_t)g;
 
     memcpy(word, k, sizeof(*k));
     for (size_t i = 0; i < sizeof(word) / sizeof(*word); i++)
@@ -303,17 +136,22 @@ static void series_remove(struct otlp_metrics *m, struct set *set, struct series
         m->bytes -= histogram_bytes(s->histogram, s->metric->counts);
         histogram_free(s->histogram);
     }
-    text_put(m, s->key.name);
-    text_put(m, s->key.server);
-    text_put(m, s->key.error);
+    text_put(&m->texts, s->key.name);
+    text_put(&m->texts, s->key.server);
+    text_put(&m->texts, s->key.error);
     m->bytes -= sizeof(*s);
     free(s);
+}
+
+static bool has_memory(const struct otlp_metrics *m)
+{
+    return m->bytes + m->texts.bytes < m->limit;
 }
 
 /* One is kept for the overflow. */
 static bool has_room(const struct otlp_metrics *m, const struct set *set)
 {
-    return set->count + !set->overflow < OTLP_SERIES_MAX && m->bytes < m->limit;
+    return set->count + !set->overflow < OTLP_SERIES_MAX && has_memory(m);
 }
 
 /* For what has no series of its own; NULL: what it is now can't be told together with others. */
@@ -340,9 +178,9 @@ static struct series *series_of(struct otlp_metrics *m, struct group *g, struct 
     if (s)
         return s;
     s = has_room(m, set) && !missing ? series_add(m, g, set, metric, k, hash) : overflow_of(m, g, set, metric, k);
-    text_drop(m, k->name); /* if it has been made in vain */
-    text_drop(m, k->server);
-    text_drop(m, k->error);
+    text_drop(&m->texts, k->name); /* if it has been made in vain */
+    text_drop(&m->texts, k->server);
+    text_drop(&m->texts, k->error);
     return s;
 }
 
@@ -410,7 +248,7 @@ static void group_clear(struct otlp_metrics *m, struct group *g)
         g->captured = c->next;
         m->bytes -= sizeof(*c);
         free((char *)c->metric.name);
-        text_put(m, c->name);
+        text_put(&m->texts, c->name);
         free(c);
     }
     g->captured_count = 0;
@@ -489,7 +327,7 @@ static unsigned exchange_key(struct otlp_metrics *m, struct group *g, const stru
     if (rpc) {
         enum { UNKNOWN = 2 }; /* what a client takes codes for that it doesn't know */
 
-        k->name = text_of(m, x->rpc_method.p, x->rpc_method.len, make, ret_missing);
+        k->name = key_text(m, x->rpc_method.p, x->rpc_method.len, make, ret_missing);
         if (x->rpc_status >= 0)
             k->status = (uint16_t)(x->rpc_status < OTLP_RPC_CODES ? x->rpc_status + 1 : UNKNOWN + 1);
     } else {
@@ -498,10 +336,10 @@ static unsigned exchange_key(struct otlp_metrics *m, struct group *g, const stru
         k->scheme = (uint8_t)series_scheme(&x->scheme);
         k->version = (uint8_t)series_version(&x->version);
     }
-    k->error = text_of(m, x->error.p, x->error.len, make, ret_missing);
+    k->error = key_text(m, x->error.p, x->error.len, make, ret_missing);
     if (server) /* names that peers call it are theirs to choose */
         return family;
-    k->server = text_of(m, x->server.p, x->server.len, make, ret_missing);
+    k->server = key_text(m, x->server.p, x->server.len, make, ret_missing);
     k->port = x->server_port;
     return family;
 }
@@ -512,9 +350,9 @@ static void dns_key(struct otlp_metrics *m, struct group *g, const struct tm_sam
 
     for (size_t i = 0; i < sample->field_count; i++)
         if (sample->fields[i].type == TM_STR && strcmp(sample->fields[i].name, "domain") == 0)
-            k->name = text_of(m, sample->fields[i].v.str.p, sample->fields[i].v.str.len, make, ret_missing);
+            k->name = key_text(m, sample->fields[i].v.str.p, sample->fields[i].v.str.len, make, ret_missing);
     if (sample->exchange)
-        k->error = text_of(m, sample->exchange->error.p, sample->exchange->error.len, make, ret_missing);
+        k->error = key_text(m, sample->exchange->error.p, sample->exchange->error.len, make, ret_missing);
 }
 
 /* Operations by class. */
@@ -524,7 +362,7 @@ static void class_key(struct otlp_metrics *m, struct group *g, unsigned family, 
     enum otlp_labels labels = otlp_metrics_table[family].labels;
 
     if ((labels == OTLP_CLASS || labels == OTLP_NET_WAY_CLASS) && sample->class_)
-        k->name = text_of(m, sample->class_, strlen(sample->class_), has_room(m, &g->sets[family]), ret_missing);
+        k->name = key_text(m, sample->class_, strlen(sample->class_), has_room(m, &g->sets[family]), ret_missing);
 }
 
 static void add_value(struct otlp_metrics *m, struct group *g, unsigned family, unsigned word, const struct tm_sample *sample,
@@ -611,7 +449,7 @@ static struct captured *captured_of(struct otlp_metrics *m, struct group *g, con
 
     if (!captured_kind(r, &metric, &unit))
         return NULL;
-    name = text_of(m, r->name, strlen(r->name), g->captured_count < OTLP_NAMES_MAX && m->bytes < m->limit, &missing);
+    name = key_text(m, r->name, strlen(r->name), g->captured_count < OTLP_NAMES_MAX && has_memory(m), &missing);
     if (missing)
         return NULL;
     for (c = g->captured; c && c->name != name; c = c->next)
@@ -624,8 +462,8 @@ static struct captured *captured_of(struct otlp_metrics *m, struct group *g, con
         }
         return c->metric.kind == metric.kind && strcmp(c->metric.unit, unit) == 0 ? c : NULL;
     }
-    if (g->captured_count == OTLP_NAMES_MAX || m->bytes >= m->limit || is_ours(r->name)) {
-        text_drop(m, name);
+    if (g->captured_count == OTLP_NAMES_MAX || !has_memory(m) || is_ours(r->name)) {
+        text_drop(&m->texts, name);
         return NULL;
     }
     c = xcalloc(1, sizeof(*c));
@@ -657,9 +495,8 @@ static const struct text *captured_attributes(struct otlp_metrics *m, const stru
     const struct tm_field *sorted[CAPTURED_FIELDS];
     unsigned field = series_attributes_field(&c->metric, m->user.exponential);
     struct buf *b = &m->scratch;
-    struct text *t;
+    const struct text *t;
     size_t count = 0;
-    uint64_t hash;
 
     for (size_t i = 0; i < r->field_count && count < CAPTURED_FIELDS; i++) {
         const struct tm_field *f = &r->fields[i];
@@ -677,10 +514,7 @@ static const struct text *captured_attributes(struct otlp_metrics *m, const stru
     buf_reset(b);
     for (size_t i = 0; i < count; i++)
         otlp_attr_field(b, field, sorted[i]->name, sorted[i]);
-    hash = hash_seeded(m->seed, b->p, b->len);
-    t = text_find(m, b->p, b->len, hash);
-    if (!t && make && b->len <= ATTRIBUTES_MAX && count < CAPTURED_FIELDS)
-        t = text_add(m, b->p, b->len, hash);
+    t = text_of(&m->texts, b->p, b->len, make && b->len <= ATTRIBUTES_MAX && count < CAPTURED_FIELDS);
     *ret_missing |= !t;
     return t;
 }
@@ -857,7 +691,7 @@ void otlp_metrics_lost(struct otlp_metrics *m, const char *kind, size_t len, uin
     struct key k = {.word = 0};
     bool missing = false;
 
-    k.name = text_of(m, kind, len, has_room(m, &m->own->sets[OTLP_LOST]), &missing);
+    k.name = key_text(m, kind, len, has_room(m, &m->own->sets[OTLP_LOST]), &missing);
     add_number(m, m->own, OTLP_LOST, &k, count, missing);
     m->news = true;
 }
@@ -905,9 +739,9 @@ struct otlp_metrics *otlp_metrics_new(const struct otlp_metrics_user *user, size
 
     m->user = *user;
     m->limit = bytes;
-    if (getrandom(&m->seed, sizeof(m->seed), GRND_NONBLOCK) != sizeof(m->seed))
-        m->seed = hash_mix(now_ns, (uintptr_t)m);
-    m->random = m->seed | 1;
+    if (getrandom(&m->texts.seed, sizeof(m->texts.seed), GRND_NONBLOCK) != sizeof(m->texts.seed))
+        m->texts.seed = hash_mix(now_ns, (uintptr_t)m);
+    m->random = m->texts.seed | 1;
     m->own = group_new(m, user->self, now_ns);
     return m;
 }
@@ -918,8 +752,8 @@ void otlp_metrics_free(struct otlp_metrics *m)
         group_free(m, m->first);
     otlp_batch_release(&m->batch);
     buf_free(&m->scratch);
-    free(m->texts.slot);
-    free(m->series.slot);
-    free(m->groups.slot);
+    texts_free(&m->texts);
+    table_free(&m->series);
+    table_free(&m->groups);
     free(m);
 }

@@ -7,20 +7,12 @@
 #include "otlp/conventions.h"
 #include "otlp/exponential.h"
 #include "otlp/metrics_table.h"
+#include "otlp/texts.h"
 
 #define SIZE_BOUNDS   12
 #define OWN_BOUNDS    15
 #define BOUNDS_MAX    OWN_BOUNDS
 #define EXEMPLARS_MAX (BOUNDS_MAX + 1) /* one for each bucket; of exponential histograms a sample of that many */
-
-/* A text of attributes, kept once. */
-struct text {
-    struct text *same_slot;
-    uint64_t hash;
-    uint32_t refs; /* series */
-    uint32_t len;
-    char p[];      /* UTF-8; or attributes of a captured metric */
-};
 
 /* Which series it is. No padding: compared as bytes. */
 struct key {
