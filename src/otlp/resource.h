@@ -11,8 +11,9 @@
 #include "config/config.h"
 #include "event/event.h"
 
-/* Semantic conventions that the names of all signals follow. */
-#define OTLP_SCHEMA_URL "https://opentelemetry.io/schemas/1.41.0"
+/* Semantic conventions that the names of all signals follow. Since this version the names of rpc.* are stable; the status of
+ * a call is rpc.status_code (rpc.response.status_code before). */
+#define OTLP_SCHEMA_URL "https://opentelemetry.io/schemas/1.45.0"
 
 /* What the resources of all processes have in common. */
 struct otlp_common;
