@@ -30,7 +30,7 @@ TEST_PACKAGES="musl-tools gcc-multilib libcmocka-dev python3-jsonschema clang cl
   nginx-light|nginx apache2 apache2-utils redis-server redis-tools haproxy postgresql
   openssh-server openssh-client nodejs default-jdk-headless golang-go wrk rustc
   bubblewrap runc sudo nghttp2-client nghttp2-server tshark libnss3-tools python3-pycurl python3-requests
-  prometheus python3-prometheus-client victoria-metrics prometheus-pushgateway rsyslog"
+  prometheus python3-prometheus-client python3-yaml victoria-metrics prometheus-pushgateway rsyslog"
 
 # Comes with Node.js where that is not Debian's own.
 command -v npm >/dev/null 2>&1 || TEST_PACKAGES="$TEST_PACKAGES npm"

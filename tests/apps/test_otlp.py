@@ -3,10 +3,8 @@
 many spans there are, what they say and how long they took is what the peers have logged; metrics sum up to the same.
 """
 
-import http.client
 import os
 import re
-import signal
 import statistics
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ from pathlib import Path
 from otlp import Receiver
 from scopetest import add_test, check, equal, free_port, test
 from traffic import PYTHON, nothing_lost, running
+from web import Nginx
 
 HERE = Path(__file__).parent
 RPC = HERE.parent / "traffic/rpc.py"
@@ -28,39 +27,9 @@ def parent(n):
     return f"00-{trace}-{span}-01", trace, span
 
 
-class Nginx:
-    """An nginx that logs what it was asked, and how long that took: as seconds with three digits."""
-
-    def __init__(self, ctx, more=""):
-        self.ctx, self.port, self.dir = ctx, free_port(), ctx.fresh("nginx")
-        (self.dir / "root").mkdir()
-        (self.dir / "root" / "small").write_bytes(b"x" * 100)
-        user = "user root;" if os.geteuid() == 0 else ""
-        temp = "".join(f"{k}_temp_path {self.dir}/t-{k};" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        (self.dir / "nginx.conf").write_text(f"""{user} worker_processes 2; daemon off;
-            pid {self.dir}/pid; error_log {self.dir}/error.log;
-            events {{ worker_connections 256; }}
-            http {{ log_format own '$request_method $request_uri $status $request_time $msec';
-                    access_log {self.dir}/access.log own; {temp} keepalive_requests 1000000;
-                    server {{ listen 127.0.0.1:{self.port}; root {self.dir}/root; {more} }} }}""")
-        self.argv = [ctx.tool("nginx"), "-c", self.dir / "nginx.conf", "-p", self.dir]
-
-    def running(self, env, flags=("--lossless",)):
-        return running(self.ctx, self.argv, self.port, flags, signal.SIGQUIT, env)
-
-    def log(self):
-        """(method, target, status, seconds, time of the end) of each request."""
-        lines = (self.dir / "access.log").read_text().splitlines()
-        return [(m, t, int(s), float(d), float(at)) for m, t, s, d, at in (line.split() for line in lines)]
-
-    def ask(self, numbers):
-        """One connection; each third request is part of a trace of its own."""
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=100)
-        for n in numbers:
-            method, path = ("HEAD", "/small") if n % 10 == 1 else ("GET", "/missing" if n % 10 == 2 else "/small")
-            c.request(method, f"{path}?n={n}", headers={"traceparent": parent(n)[0]} if n % 3 == 0 else {})
-            c.getresponse().read()
-        c.close()
+def traced(n):
+    """Each third request is part of a trace of its own."""
+    return {"traceparent": parent(n)[0]} if n % 3 == 0 else {}
 
 
 def ours(span):
@@ -85,7 +54,7 @@ def with_nginx(ctx, protocol):
     web, receiver = Nginx(ctx), Receiver(ctx, protocol)
     with web.running(receiver.env(OTEL_SERVICE_NAME="shop", OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=te%2Cst")) as session:
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda k: web.ask(range(k * 100, k * 100 + 100)), range(4)))
+            list(pool.map(lambda k: web.ask(range(k * 100, k * 100 + 100), traced), range(4)))
         receiver.wait("all spans, while nginx runs", lambda r: len(r.spans("server")) >= 400)
     logged = {int(t.split("n=")[1]): (m, t, s, d, at) for m, t, s, d, at in web.log()}
     equal(len(logged), 400, "requests that nginx has logged")
