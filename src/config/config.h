@@ -81,16 +81,21 @@ struct cfg_otlp_to {
 };
 struct cfg_otlp {
     struct cfg_otlp_to to[CFG_OTLP_MAX];
-    char *service_name;        /* of all processes; NULL: a process's OTEL_SERVICE_NAME, else its name */
-    struct cfg_tag *resource;  /* attributes of all processes' resources */
+    char *service_name;        /* of all processes, by a key; NULL: each has its own (tm_process.service_name) */
+    struct cfg_tag *resource;  /* attributes of all processes' resources, by keys, without service.name */
     size_t resource_count;
+    /* OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES of scope's own environment, for processes that have none; or NULL.
+     * Who fills in tm_process has looked at them. */
+    char *default_service, *default_resource;
     unsigned interval_ms;      /* of metrics */
-    bool delta;                /* temporality of sums and histograms; false: cumulative */
+    bool delta;                /* temporality of counts and histograms; false: cumulative */
+    bool lowmemory;            /* with delta: what is read as a sum, such as CPU time, is cumulative all the same */
     bool exponential;          /* histograms have exponential buckets */
     double ratio;              /* of traces that are told, 0 to 1 */
     bool parent_based;         /* what the parent says counts before ratio */
     bool processes;            /* a span for each process */
     bool log_events[CFG_EW_MAX]; /* event sources that are told as logs */
+    bool log_crashes;          /* those of CFG_EW_PROCESS that tell a crash, too */
 };
 
 struct config {
