@@ -11,7 +11,7 @@
 // answers   what the requests get, one after the other, and the last one all that follow. Default: "ok"
 //   ok, slow:MS        takes it, at once or MS milliseconds later
 //   partial:N          takes all but N items
-//   NUMBER[:SECONDS]   refuses it with that HTTP or gRPC status; SECONDS: of Retry-After or RetryInfo
+//   NUMBER[:SECONDS]   that HTTP or gRPC status, which refuses it but for 2xx; SECONDS: of Retry-After or RetryInfo
 //   close              reads a piece of the body and closes the connection
 //   truncated          begins an answer that says it was taken, and closes in the middle
 //   huge               an answer of 100 MB
@@ -164,7 +164,7 @@ function receiveHttp(request, reply) {
         const status = Number(answer.what);
         if (answer.what === 'hang')
             return;
-        if (status) {
+        if (status >= 300) {
             reply.writeHead(status, answer.number ? { 'Retry-After': answer.number } : {}).end('try again');
             return;
         }
@@ -176,7 +176,7 @@ function receiveHttp(request, reply) {
             setTimeout(() => request.socket.destroy(), 50);
             return;
         }
-        setTimeout(() => reply.writeHead(200, head).end(content), answer.what === 'slow' ? answer.number : 0);
+        setTimeout(() => reply.writeHead(status || 200, head).end(content), answer.what === 'slow' ? answer.number : 0);
     });
 }
 

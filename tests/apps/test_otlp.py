@@ -239,7 +239,7 @@ FAULTS = {
     "slow": ("http", ["slow:2000"] * 3 + ["ok"]),
     "refused": ("http", ["503:1", "ok", "429", "502", "504:1", "ok"]),
     "broken": ("http", ["close", "ok", "truncated", "ok"]),
-    "answers": ("http", ["huge", "garbage", "ok"]),
+    "answers": ("http", ["201", "huge", "garbage", "ok"]),
     "grpc-slow": ("grpc", ["slow:2000"] * 3 + ["ok"]),
     "grpc-refused": ("grpc", ["14:1", "ok", "14", "4", "10", "8:1", "ok"]),
     "grpc-goaway": ("http2", ["ok", "goaway", "ok", "goaway", "close", "ok"]),

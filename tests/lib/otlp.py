@@ -9,7 +9,8 @@ from scopetest import SLACK, TESTS, TOP, Failure, check, equal, free_port
 
 KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 PROTOCOLS = {"http": "http/protobuf", "grpc": "grpc", "http2": "grpc"}
-SERVER, CLIENT = "server", "client"
+# Answers that say that a request was taken.
+TAKEN = ("ok", "slow", "partial", "garbage", "huge", "201")
 
 
 def number(text):
@@ -89,7 +90,7 @@ class Receiver:
 
     def taken(self, signal):
         """Requests that were answered as taken."""
-        return [r for r in self.requests(signal) if r["answer"] in ("ok", "slow", "partial", "garbage", "huge")]
+        return [r for r in self.requests(signal) if r["answer"] in TAKEN]
 
     def items(self, signal, lists):
         for r in self.taken(signal):
