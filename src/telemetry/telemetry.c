@@ -474,11 +474,12 @@ void telemetry_notice(struct telemetry *t, struct tm_process *who, struct tm_rul
 }
 
 enum tm_text telemetry_message(struct telemetry *t, struct tm_process *who, enum cfg_event_watch watch, const char *source,
-                       uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more)
+                       uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more,
+                       const struct tm_context *trace)
 {
     if (!len || !telemetry_wants_event(t, watch, source, strlen(source)))
         return TM_LINES;
-    return lines_add(t, process_of(t, who), watch, source, time_ns, channel, text, len, more);
+    return lines_add(t, process_of(t, who), watch, source, time_ns, channel, text, len, more, trace);
 }
 
 void telemetry_sample(struct telemetry *t, struct tm_process *who, const struct tm_sample *s)
