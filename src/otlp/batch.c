@@ -6,8 +6,14 @@
 enum { REQUEST_RESOURCE = 1, RESOURCE_SCOPE = 2 };
 #define LENGTH_MAX 5 /* bytes of a length */
 
-/* Room for the resource, which is known. */
-static void lay_out(struct otlp_batch *t)
+void otlp_batch_begin(struct otlp_batch *t, const struct otlp_common *common, const struct tm_process *who)
+{
+    buf_reset(&t->resource);
+    otlp_resource(common, who, &t->resource);
+    otlp_batch_reset(t);
+}
+
+void otlp_batch_reset(struct otlp_batch *t)
 {
     buf_reset(&t->b);
     t->room = sizeof(t->count) + 1 + LENGTH_MAX + t->resource.len + 1 + LENGTH_MAX;
@@ -16,20 +22,6 @@ static void lay_out(struct otlp_batch *t)
     otlp_scope(&t->b);
     t->items = t->b.len;
     t->count = 0;
-}
-
-void otlp_batch_begin(struct otlp_batch *t, const struct otlp_common *common, const struct tm_process *who)
-{
-    buf_reset(&t->resource);
-    otlp_resource(common, who, &t->resource);
-    lay_out(t);
-}
-
-void otlp_batch_begin_as(struct otlp_batch *t, const struct buf *resource)
-{
-    buf_reset(&t->resource);
-    buf_add(&t->resource, resource->p, resource->len);
-    lay_out(t);
 }
 
 void otlp_batch_release(struct otlp_batch *t)
@@ -56,10 +48,4 @@ const char *otlp_batch_record(struct otlp_batch *t, size_t *ret_len)
     pb_put_varint(p, scope);
     *ret_len = (size_t)(t->b.p + t->b.len - begin);
     return begin;
-}
-
-void otlp_batch_reset(struct otlp_batch *t)
-{
-    t->b.len = t->items;
-    t->count = 0;
 }

@@ -18,17 +18,15 @@ struct otlp_batch {
     uint32_t count;      /* of what counts: spans, log records, data points */
 };
 
-/* For a process that is new or executes something else: with items of the old program it must be empty. Zeroed before the
- * first time. */
+/* For a process that is new or executes something else; there must be no items of the old program. Zeroed before the first
+ * time. */
 void otlp_batch_begin(struct otlp_batch *t, const struct otlp_common *common, const struct tm_process *who);
-/* The same with a resource as otlp_resource() has written it. */
-void otlp_batch_begin_as(struct otlp_batch *t, const struct buf *resource);
 void otlp_batch_release(struct otlp_batch *t);
+/* Empties it; t->b may be another buffer than before. */
+void otlp_batch_reset(struct otlp_batch *t);
 /* Items are appended to t->b as messages of field OTLP_ITEM, and counted in t->count. Bytes that they are: */
 static inline size_t otlp_batch_bytes(const struct otlp_batch *t) { return t->b.len - t->items; }
 /* The record: four bytes with the count in the machine's order, field 1 of the request. Valid until the next change. */
 const char *otlp_batch_record(struct otlp_batch *t, size_t *ret_len);
-/* Its items have left. */
-void otlp_batch_reset(struct otlp_batch *t);
 
 #endif

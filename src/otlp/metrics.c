@@ -52,7 +52,7 @@ struct otlp_metrics {
     size_t limit, bytes;        /* of series and what they are made of, but for their texts */
     uint64_t random;
     struct texts texts;         /* of attributes, as they are told */
-    struct table series, groups; /* series: of all groups, by group and key */
+    struct slots series, groups; /* series: of all groups, by group and key */
     struct group *first, *last, *recent, *own;
     struct otlp_batch batch;
     struct series *pending[OTLP_RECORD_POINTS]; /* in the record that is being made */
@@ -90,7 +90,7 @@ static uint64_t hash_key(const struct otlp_metrics *m, const struct group *g, co
 
 static struct series *series_find(const struct otlp_metrics *m, const struct group *g, const struct key *k, uint64_t hash)
 {
-    struct series *s = table_first(&m->series, hash);
+    struct series *s = slots_first(&m->series, hash);
 
     while (s && (s->hash != hash || s->group != g || memcmp(&s->key, k, sizeof(*k)) != 0))
         s = s->same_slot;
@@ -112,7 +112,7 @@ static struct series *series_add(struct otlp_metrics *m, struct group *g, struct
     text_ref(k->name);
     text_ref(k->server);
     text_ref(k->error);
-    table_add(&m->series, s, hash_series);
+    slots_add(&m->series, s, hash_series);
     *(set->last ? &set->last->next : &set->first) = s;
     set->last = s;
     set->count++;
@@ -131,7 +131,7 @@ static void series_remove(struct otlp_metrics *m, struct set *set, struct series
     if (set->overflow == s)
         set->overflow = NULL;
     set->count--;
-    table_remove(&m->series, s, s->hash);
+    slots_remove(&m->series, s, s->hash);
     if (s->metric->kind == OTLP_HISTOGRAM) {
         m->bytes -= histogram_bytes(s->histogram, s->metric->counts);
         histogram_free(s->histogram);
@@ -202,7 +202,7 @@ static struct group *group_find(struct otlp_metrics *m, const struct tm_process 
 
     if (g && g->who == who)
         return g;
-    for (g = table_first(&m->groups, hash_who(who)); g; g = g->same_slot)
+    for (g = slots_first(&m->groups, hash_who(who)); g; g = g->same_slot)
         if (g->who == who)
             return m->recent = g;
     return NULL;
@@ -215,7 +215,7 @@ static struct group *group_new(struct otlp_metrics *m, const struct tm_process *
     g->who = who;
     g->start_ns = g->told_ns = now_ns;
     otlp_resource(m->user.common, who, &g->resource);
-    table_add(&m->groups, g, hash_group);
+    slots_add(&m->groups, g, hash_group);
     g->prev = m->last;
     *(m->last ? &m->last->next : &m->first) = g;
     m->last = g;
@@ -257,7 +257,7 @@ static void group_clear(struct otlp_metrics *m, struct group *g)
 static void group_free(struct otlp_metrics *m, struct group *g)
 {
     group_clear(m, g);
-    table_remove(&m->groups, g, hash_group(g));
+    slots_remove(&m->groups, g, hash_group(g));
     *(g->prev ? &g->prev->next : &m->first) = g->next;
     *(g->next ? &g->next->prev : &m->last) = g->prev;
     if (m->recent == g)
@@ -555,7 +555,9 @@ bool otlp_metrics_captured(struct otlp_metrics *m, const struct ev_record *r)
 
 static bool is_delta(const struct otlp_metrics *m, const struct otlp_metric *metric)
 {
-    return m->user.delta && (metric->kind == OTLP_SUM || metric->kind == OTLP_HISTOGRAM);
+    bool is_read = metric == &otlp_metrics_table[OTLP_PROCESS_CPU]; /* as a sum, from the kernel */
+
+    return m->user.delta && (metric->kind == OTLP_SUM || metric->kind == OTLP_HISTOGRAM) && !(m->user.lowmemory && is_read);
 }
 
 /* A series has been told up to then. */
@@ -605,13 +607,13 @@ static void export_point(struct otlp_metrics *m, const struct group *g, struct s
 static bool export_set(struct otlp_metrics *m, const struct group *g, struct set *set, const struct otlp_metric *metric,
                        uint64_t time_ns, bool last)
 {
-    bool exponential = m->user.exponential, delta = m->user.delta, open = false, all = true;
+    bool exponential = m->user.exponential, delta = is_delta(m, metric), open = false, all = true;
     struct series *before = NULL;
     size_t begin = 0, data = 0;
 
     for (struct series *s = set->first, *next; s; s = next) {
         next = s->next;
-        if (is_delta(m, metric) && !s->touched) { /* nobody waits for what hasn't changed */
+        if (delta && !s->touched) { /* nobody waits for what hasn't changed */
             series_remove(m, set, s, before);
             continue;
         }
@@ -637,7 +639,9 @@ static bool export_group(struct otlp_metrics *m, struct group *g, uint64_t now_n
     uint64_t time_ns = now_ns > g->told_ns ? now_ns : g->told_ns + 1;
     bool all = true;
 
-    otlp_batch_begin_as(&m->batch, &g->resource);
+    buf_reset(&m->batch.resource);
+    buf_add(&m->batch.resource, g->resource.p, g->resource.len);
+    otlp_batch_reset(&m->batch);
     for (unsigned f = 0; f < OTLP_FAMILIES; f++)
         if (g->sets[f].first)
             all = export_set(m, g, &g->sets[f], &otlp_metrics_table[f], time_ns, last) && all;
@@ -752,8 +756,8 @@ void otlp_metrics_free(struct otlp_metrics *m)
         group_free(m, m->first);
     otlp_batch_release(&m->batch);
     buf_free(&m->scratch);
-    texts_free(&m->texts);
-    table_free(&m->series);
-    table_free(&m->groups);
+    texts_release(&m->texts);
+    slots_free(&m->series);
+    slots_free(&m->groups);
     free(m);
 }

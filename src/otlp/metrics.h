@@ -42,7 +42,7 @@ struct otlp_metrics;
 struct otlp_metrics_user {
     const struct otlp_common *common; /* lives as long */
     const struct tm_process *self;    /* the collector: numbers of its own are told as this process's; copied as its resource */
-    bool delta, exponential;          /* as in struct cfg_otlp */
+    bool delta, lowmemory, exponential; /* as in struct cfg_otlp */
     /* Takes a copy; false: there is no room. */
     bool (*record)(void *ctx, const char *record, size_t len);
     void *ctx;

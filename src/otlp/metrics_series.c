@@ -192,7 +192,7 @@ static void rpc_attributes(struct buf *b, unsigned field, const struct key *k, b
 
     word(b, field, "rpc.system.name", "grpc");
     text(b, field, "rpc.method", k->name);
-    word(b, field, "rpc.response.status_code", code);
+    word(b, field, "rpc.status_code", code);
     if (k->error)
         text(b, field, "error.type", k->error);
     else if (code && otlp_rpc_failed(k->status - 1u, server))
@@ -367,7 +367,7 @@ size_t metric_begin(struct buf *b, const struct otlp_metric *metric, bool expone
 void metric_end(struct buf *b, const struct otlp_metric *metric, bool delta, size_t begin, size_t data)
 {
     if (metric->kind != OTLP_GAUGE)
-        pb_uint(b, TEMPORALITY, delta && metric->kind != OTLP_UPDOWN ? DELTA : CUMULATIVE);
+        pb_uint(b, TEMPORALITY, delta ? DELTA : CUMULATIVE);
     if (metric->kind == OTLP_SUM)
         pb_uint(b, MONOTONIC, 1);
     pb_end(b, data);

@@ -15,7 +15,7 @@ struct entry {
     struct entry *same_slot;
 };
 
-static void table_grow(struct table *t, uint64_t (*hash_of)(const void *entry))
+static void slots_grow(struct slots *t, uint64_t (*hash_of)(const void *entry))
 {
     size_t slots = t->slots ? t->slots * 2 : SLOTS_LEAST;
     void **slot = xcalloc(slots, sizeof(*slot));
@@ -33,20 +33,20 @@ static void table_grow(struct table *t, uint64_t (*hash_of)(const void *entry))
     t->slots = slots;
 }
 
-void table_add(struct table *t, void *entry, uint64_t (*hash_of)(const void *entry))
+void slots_add(struct slots *t, void *entry, uint64_t (*hash_of)(const void *entry))
 {
     struct entry *e = entry;
     void **at;
 
     if (t->count >= t->slots)
-        table_grow(t, hash_of);
+        slots_grow(t, hash_of);
     at = &t->slot[hash_of(e) & (t->slots - 1)];
     e->same_slot = *at;
     *at = e;
     t->count++;
 }
 
-void table_remove(struct table *t, void *entry, uint64_t hash)
+void slots_remove(struct slots *t, void *entry, uint64_t hash)
 {
     struct entry *e = entry, *before = t->slot[hash & (t->slots - 1)];
 
@@ -60,7 +60,7 @@ void table_remove(struct table *t, void *entry, uint64_t hash)
     t->count--;
 }
 
-void table_free(struct table *t)
+void slots_free(struct slots *t)
 {
     free(t->slot);
 }
@@ -84,7 +84,7 @@ static uint64_t hash_seeded(uint64_t seed, const char *p, size_t len)
 
 static const struct text *find(const struct texts *t, const char *p, size_t len, uint64_t hash)
 {
-    const struct text *text = table_first(&t->table, hash);
+    const struct text *text = slots_first(&t->table, hash);
 
     while (text && (text->hash != hash || text->len != len || memcmp(text->p, p, len) != 0))
         text = text->same_slot;
@@ -99,7 +99,7 @@ static const struct text *add(struct texts *t, const char *p, size_t len, uint64
     text->refs = 0;
     text->len = (uint32_t)len;
     memcpy(text->p, p, len);
-    table_add(&t->table, text, hash_text);
+    slots_add(&t->table, text, hash_text);
     t->bytes += sizeof(*text) + len;
     return text;
 }
@@ -130,14 +130,14 @@ void text_drop(struct texts *t, const struct text *text)
 {
     if (!text || text->refs)
         return;
-    table_remove(&t->table, (struct text *)text, text->hash);
+    slots_remove(&t->table, (struct text *)text, text->hash);
     t->bytes -= sizeof(*text) + text->len;
     free((struct text *)text);
 }
 
-void texts_free(struct texts *t)
+void texts_release(struct texts *t)
 {
-    table_free(&t->table);
+    slots_free(&t->table);
     buf_free(&t->scratch);
 }
 

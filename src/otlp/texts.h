@@ -10,22 +10,22 @@
 #include "base/buf.h"
 
 /* The first member of what is in a table is a pointer to the next one in the same slot. */
-struct table {
+struct slots {
     void **slot;
     size_t slots, count; /* slots: 0 or a power of two */
 };
 
-static inline void *table_first(const struct table *t, uint64_t hash)
+static inline void *slots_first(const struct slots *t, uint64_t hash)
 {
     return t->slots ? t->slot[hash & (t->slots - 1)] : NULL;
 }
 
 /* hash_of: for when the table grows. */
-void table_add(struct table *t, void *entry, uint64_t (*hash_of)(const void *entry));
+void slots_add(struct slots *t, void *entry, uint64_t (*hash_of)(const void *entry));
 /* It must be there. */
-void table_remove(struct table *t, void *entry, uint64_t hash);
+void slots_remove(struct slots *t, void *entry, uint64_t hash);
 /* Not what is in it. */
-void table_free(struct table *t);
+void slots_free(struct slots *t);
 
 #define TEXT_MAX 255u /* bytes of a cleaned text */
 
@@ -38,14 +38,14 @@ struct text {
 };
 
 struct texts {
-    struct table table;
+    struct slots table;
     uint64_t seed;    /* nobody who chooses texts may know it */
     size_t bytes;     /* memory of all */
     struct buf scratch;
 };
 
 /* All texts must have been dropped. */
-void texts_free(struct texts *t);
+void texts_release(struct texts *t);
 /* Any bytes; NULL if it is new and none shall be made. One that is made has no references. */
 const struct text *text_of(struct texts *t, const char *p, size_t len, bool make);
 /* The same as valid UTF-8 of at most TEXT_MAX bytes: what isn't is replaced by U+FFFD, the rest cut off. So texts that look

@@ -16,60 +16,20 @@
 #include "otlp/exponential.h"
 #include "otlp/metrics.h"
 #include "otlp/metrics_table.h"
+#include "pb_read.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 #define S UINT64_C(1000000000)
 
 /* --- a reader of what is written --- */
 
-struct view {
-    const uint8_t *p, *end;
-};
-
-struct item {
-    unsigned number, type;
-    uint64_t v;      /* varint, fixed */
-    struct view in;  /* LEN */
-};
-
-static uint64_t varint(struct view *v)
+/* What isn't a field ends the test. */
+static bool next(struct pb_msg *m, struct pb_field *ret)
 {
-    uint64_t n = 0;
-
-    for (unsigned shift = 0; shift < 70; shift += 7) {
-        assert_true(v->p < v->end);
-        n |= (uint64_t)(*v->p & 0x7f) << shift;
-        if (!(*v->p++ & 0x80))
-            return n;
-    }
-    fail_msg("a varint of more than ten bytes");
-    return 0;
-}
-
-static bool next(struct view *v, struct item *ret)
-{
-    uint64_t tag;
-
-    if (v->p == v->end)
-        return false;
-    tag = varint(v);
-    *ret = (struct item){.number = (unsigned)(tag >> 3), .type = tag & 7};
-    switch (ret->type) {
-    case 0: ret->v = varint(v); break;
-    case 1:
-        assert_true(v->end - v->p >= 8);
-        memcpy(&ret->v, v->p, 8);
-        v->p += 8;
-        break;
-    case 2:
-        ret->v = varint(v);
-        assert_true((uint64_t)(v->end - v->p) >= ret->v);
-        ret->in = (struct view){v->p, v->p + ret->v};
-        v->p += ret->v;
-        break;
-    default: fail_msg("wire type %u", ret->type);
-    }
-    return true;
+    if (pb_read(m, ret))
+        return true;
+    assert_ptr_equal(m->p, m->end);
+    return false;
 }
 
 static double number(uint64_t bits)
@@ -85,7 +45,7 @@ static int64_t zigzag(uint64_t v)
     return (int64_t)(v >> 1) ^ -(int64_t)(v & 1);
 }
 
-static char *text_in(struct view v)
+static char *text_in(struct pb_msg v)
 {
     for (const uint8_t *p = v.p; p < v.end;) {
         unsigned n = utf8_sequence((const char *)p, (size_t)(v.end - p));
@@ -129,124 +89,124 @@ struct told {
     uint64_t refused; /* points */
 };
 
-static void read_attribute(struct view v, struct buf *b)
+static void read_attribute(struct pb_msg v, struct buf *b)
 {
-    struct item i, value;
+    struct pb_field i, value;
     char *s;
 
     while (next(&v, &i)) {
         if (i.number == 1) {
-            s = text_in(i.in);
+            s = text_in(i.bytes);
             buf_printf(b, " %s=", s);
             free(s);
             continue;
         }
         assert_int_equal(i.number, 2);
-        while (next(&i.in, &value))
+        while (next(&i.bytes, &value))
             switch (value.number) {
             case 1:
-                s = text_in(value.in);
+                s = text_in(value.bytes);
                 buf_str(b, s);
                 free(s);
                 break;
-            case 2: buf_str(b, value.v ? "true" : "false"); break;
-            case 3: buf_printf(b, "%" PRId64, (int64_t)value.v); break;
-            case 4: buf_printf(b, "%g", number(value.v)); break;
+            case 2: buf_str(b, value.n ? "true" : "false"); break;
+            case 3: buf_printf(b, "%" PRId64, (int64_t)value.n); break;
+            case 4: buf_printf(b, "%g", number(value.n)); break;
             default: fail_msg("AnyValue %u", value.number);
             }
     }
 }
 
-static void read_exemplar(struct view v, struct point *p)
+static void read_exemplar(struct pb_msg v, struct point *p)
 {
     size_t n = p->exemplars++;
-    struct item i;
+    struct pb_field i;
 
     assert_true(n < 64);
     while (next(&v, &i))
         switch (i.number) {
-        case 2: p->exemplar_time[n] = i.v; break;
-        case 3: p->exemplar[n] = number(i.v); break;
+        case 2: p->exemplar_time[n] = i.n; break;
+        case 3: p->exemplar[n] = number(i.n); break;
         case 4:
-            assert_int_equal(i.v, 8);
-            memcpy(p->span_id[n], i.in.p, 8);
+            assert_int_equal(i.n, 8);
+            memcpy(p->span_id[n], i.bytes.p, 8);
             break;
         case 5:
-            assert_int_equal(i.v, 16);
-            memcpy(p->trace_id[n], i.in.p, 16);
+            assert_int_equal(i.n, 16);
+            memcpy(p->trace_id[n], i.bytes.p, 16);
             break;
         default: fail_msg("Exemplar %u", i.number);
         }
 }
 
-static void read_fixed(struct view v, uint64_t *ret, size_t *ret_count)
+static void read_fixed(struct pb_msg v, uint64_t *ret, size_t *ret_count)
 {
     *ret_count = (size_t)(v.end - v.p) / 8;
     assert_true(*ret_count <= BUCKETS && (v.end - v.p) % 8 == 0);
     memcpy(ret, v.p, (size_t)(v.end - v.p));
 }
 
-static void read_buckets(struct view v, struct point *p)
+static void read_buckets(struct pb_msg v, struct point *p)
 {
-    struct item i;
+    struct pb_field i;
 
     while (next(&v, &i)) {
         if (i.number == 1) {
-            p->offset = zigzag(i.v);
+            p->offset = zigzag(i.n);
             continue;
         }
         assert_int_equal(i.number, 2);
-        while (i.in.p < i.in.end) {
+        while (i.bytes.p < i.bytes.end) {
             assert_true(p->buckets < BUCKETS);
-            p->bucket[p->buckets++] = varint(&i.in);
+            assert_true(pb_read_varint(&i.bytes, &p->bucket[p->buckets++]));
         }
     }
 }
 
-static void read_point(struct view v, struct point *p)
+static void read_point(struct pb_msg v, struct point *p)
 {
     struct buf attributes = BUF_INIT;
-    struct item i;
+    struct pb_field i;
     bool number_point = p->data == GAUGE || p->data == SUM, exponential = p->data == EXPONENTIAL;
     unsigned attribute = number_point ? 7 : exponential ? 1 : 9;
 
     while (next(&v, &i)) {
         if (i.number == attribute) {
-            read_attribute(i.in, &attributes);
+            read_attribute(i.bytes, &attributes);
         } else if (i.number == 2) {
-            p->start = i.v;
+            p->start = i.n;
             p->has_start = true;
         } else if (i.number == 3) {
-            p->time = i.v;
+            p->time = i.n;
         } else if (number_point) {
             p->is_double = i.number == 4;
             if (i.number == 4)
-                p->d = number(i.v);
+                p->d = number(i.n);
             else if (i.number == 6)
-                p->i = (int64_t)i.v;
+                p->i = (int64_t)i.n;
             else
                 fail_msg("NumberDataPoint %u", i.number);
         } else if (i.number == 4) {
-            p->count = i.v;
+            p->count = i.n;
         } else if (i.number == 5) {
-            p->d = number(i.v);
+            p->d = number(i.n);
         } else if (exponential) {
             switch (i.number) {
-            case 6: p->scale = zigzag(i.v); break;
-            case 7: p->zero = i.v; break;
-            case 8: read_buckets(i.in, p); break;
-            case 11: read_exemplar(i.in, p); break;
-            case 12: p->min = number(i.v); break;
-            case 13: p->max = number(i.v); break;
+            case 6: p->scale = zigzag(i.n); break;
+            case 7: p->zero = i.n; break;
+            case 8: read_buckets(i.bytes, p); break;
+            case 11: read_exemplar(i.bytes, p); break;
+            case 12: p->min = number(i.n); break;
+            case 13: p->max = number(i.n); break;
             default: fail_msg("ExponentialHistogramDataPoint %u", i.number);
             }
         } else {
             switch (i.number) {
-            case 6: read_fixed(i.in, p->bucket, &p->buckets); break;
-            case 7: read_fixed(i.in, (uint64_t *)p->bound, &p->bounds); break;
-            case 8: read_exemplar(i.in, p); break;
-            case 11: p->min = number(i.v); break;
-            case 12: p->max = number(i.v); break;
+            case 6: read_fixed(i.bytes, p->bucket, &p->buckets); break;
+            case 7: read_fixed(i.bytes, (uint64_t *)p->bound, &p->bounds); break;
+            case 8: read_exemplar(i.bytes, p); break;
+            case 11: p->min = number(i.n); break;
+            case 12: p->max = number(i.n); break;
             default: fail_msg("HistogramDataPoint %u", i.number);
             }
         }
@@ -255,34 +215,34 @@ static void read_point(struct view v, struct point *p)
     buf_free(&attributes);
 }
 
-static void read_metric(struct view v, const char *resource, struct told *t)
+static void read_metric(struct pb_msg v, const char *resource, struct told *t)
 {
     char *name = NULL, *unit = NULL;
     size_t first = t->count;
     unsigned temporality = 0;
     bool monotonic = false;
-    struct item i, in;
+    struct pb_field i, in;
 
     while (next(&v, &i)) {
         if (i.number == 1) {
-            name = text_in(i.in);
+            name = text_in(i.bytes);
         } else if (i.number == 2) {
-            free(text_in(i.in));
+            free(text_in(i.bytes));
         } else if (i.number == 3) {
-            unit = text_in(i.in);
+            unit = text_in(i.bytes);
         } else {
             assert_true(i.number == GAUGE || i.number == SUM || i.number == HISTOGRAM || i.number == EXPONENTIAL);
-            while (next(&i.in, &in)) {
+            while (next(&i.bytes, &in)) {
                 if (in.number == 1) {
                     t->p = xrealloc(t->p, t->count + 1, sizeof(*t->p));
                     memset(&t->p[t->count], 0, sizeof(*t->p));
                     t->p[t->count].data = i.number;
-                    read_point(in.in, &t->p[t->count++]);
+                    read_point(in.bytes, &t->p[t->count++]);
                 } else if (in.number == 2) {
-                    temporality = (unsigned)in.v;
+                    temporality = (unsigned)in.n;
                 } else {
                     assert_true(in.number == 3 && i.number == SUM);
-                    monotonic = in.v;
+                    monotonic = in.n;
                 }
             }
         }
@@ -300,20 +260,20 @@ static void read_metric(struct view v, const char *resource, struct told *t)
     free(unit);
 }
 
-static void read_resource_metrics(struct view v, struct told *t)
+static void read_resource_metrics(struct pb_msg v, struct told *t)
 {
     struct buf resource = BUF_INIT;
-    struct item i, in;
+    struct pb_field i, in;
 
     while (next(&v, &i)) {
         if (i.number == 1) {
-            while (next(&i.in, &in))
+            while (next(&i.bytes, &in))
                 if (in.number == 1)
-                    read_attribute(in.in, &resource);
+                    read_attribute(in.bytes, &resource);
         } else if (i.number == 2) {
-            while (next(&i.in, &in))
+            while (next(&i.bytes, &in))
                 if (in.number == 2)
-                    read_metric(in.in, buf_cstr(&resource), t);
+                    read_metric(in.bytes, buf_cstr(&resource), t);
         } else {
             assert_int_equal(i.number, 3);
         }
@@ -326,8 +286,8 @@ static bool take(void *ctx, const char *record, size_t len)
     struct told *t = ctx;
     size_t before = t->count;
     uint32_t items;
-    struct view v = {(const uint8_t *)record + 4, (const uint8_t *)record + len};
-    struct item i;
+    struct pb_msg v = {(const uint8_t *)record + 4, (const uint8_t *)record + len};
+    struct pb_field i;
 
     assert_true(len <= 65536);
     memcpy(&items, record, sizeof(items));
@@ -338,7 +298,7 @@ static bool take(void *ctx, const char *record, size_t len)
     t->records++;
     while (next(&v, &i)) {
         assert_int_equal(i.number, 1);
-        read_resource_metrics(i.in, t);
+        read_resource_metrics(i.bytes, t);
     }
     assert_int_equal(t->count - before, items);
     return true;
@@ -584,11 +544,11 @@ static void calls_and_lookups_have_names(void **state)
 
 #define CALL " rpc.system.name=grpc rpc.method=pkg.Service/Call"
 #define PEER " server.address=10.0.0.1 server.port=50051"
-    assert_string_equal(get("rpc.server.call.duration", CALL " rpc.response.status_code=OK")->unit, "s");
-    get("rpc.server.call.duration", CALL " rpc.response.status_code=NOT_FOUND");
-    get("rpc.client.call.duration", CALL " rpc.response.status_code=NOT_FOUND error.type=NOT_FOUND" PEER);
-    get("rpc.server.call.duration", CALL " rpc.response.status_code=UNAVAILABLE error.type=UNAVAILABLE");
-    get("rpc.client.call.duration", CALL " rpc.response.status_code=UNKNOWN error.type=UNKNOWN" PEER);
+    assert_string_equal(get("rpc.server.call.duration", CALL " rpc.status_code=OK")->unit, "s");
+    get("rpc.server.call.duration", CALL " rpc.status_code=NOT_FOUND");
+    get("rpc.client.call.duration", CALL " rpc.status_code=NOT_FOUND error.type=NOT_FOUND" PEER);
+    get("rpc.server.call.duration", CALL " rpc.status_code=UNAVAILABLE error.type=UNAVAILABLE");
+    get("rpc.client.call.duration", CALL " rpc.status_code=UNKNOWN error.type=UNKNOWN" PEER);
     get("rpc.client.call.duration", CALL PEER);
     assert_null(find("http.server.request.duration", NULL));
     assert_true(get("dns.lookup.duration", " dns.question.name=a.example")->d == 0.001234);
