@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests/run does with tests that fail."""
+"""What tests/run and tests/all do with tests that fail."""
 
+import importlib.machinery
+import importlib.util
 import types
 
 import scopetest
@@ -64,3 +66,27 @@ def order(ctx):
     _, lines = ran(ctx, [["ok"]] * 8, jobs=1)
     equal([line.split()[1] for line in lines if line.startswith("ok ")],
           [f"made/{n}" for n in (6, 4, 2, 0, 1, 3, 5, 7)], "order")
+
+
+@test("runner/units")
+def units(ctx):
+    """Unit tests that have failed are run once more if they are few; nothing that meson says is lost."""
+    def counted(first, second=None, status=1):
+        loader = importlib.machinery.SourceFileLoader("scope_tests_all", str(TESTS / "all"))
+        everything = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+        loader.exec_module(everything)
+        asked = []
+
+        def run(build, names=()):
+            asked.append(sorted(names))
+            return (second if names else first), status
+        return *everything.unit_tests("/b/build", run=run), asked[1:], everything.unsteady
+
+    equal(counted({"a": True, "b": True}, status=0), (2, 0, [], []), "all pass")
+    equal(counted({"a": True, "b": True}), (2, 1, [], []), "meson fails though all pass")
+    equal(counted(None), (0, 1, [], []), "no log")
+    equal(counted({"a": True, "b": False, "c": False}, {"b": True, "c": False}),
+          (2, 1, [["b", "c"]], ["unsteady (failed beside others, passed alone): build/b"]), "two fail, one of them again")
+    equal(counted({"a": True, "b": False}, None), (1, 1, [["b"]], []), "no log the second time")
+    equal(counted({"a": True, "b": False, "c": False, "d": False}), (1, 3, [], []), "three fail")
+    equal(counted({"a": False}, {"a": True}), (0, 1, [], []), "it was alone")
