@@ -1277,9 +1277,9 @@ static unsigned cost_of_vforks(unsigned n)
     opens = 0;
     for (unsigned i = 0; i < n; i++) {
         guest.pid = NOBODY + 1 + i;
-        writer_put(&w, REC_ENTER, OP_vfork, 0, NULL, 0, NULL);
-        writer_put(&guest, REC_ENTER, OP_exit_group, 0, ARGS(3), REC_F_VFORK, NULL);
-        writer_put(&w, REC_CALL, OP_vfork, guest.pid, NULL, 0, NULL);
+        assert_true(writer_put(&w, REC_ENTER, OP_vfork, 0, NULL, 0, NULL));
+        assert_true(writer_put(&guest, REC_ENTER, OP_exit_group, 0, ARGS(3), REC_F_VFORK, NULL));
+        assert_true(writer_put(&w, REC_CALL, OP_vfork, guest.pid, NULL, 0, NULL));
         if (i % 100 == 0) { /* the ring is small */
             segments_drain(&c, true);
             core_process(&c, UINT64_MAX);
@@ -1682,8 +1682,11 @@ static void test_scribble(void **state)
                 proc_died(q);
         (void)p;
         c.stopping = true;
-        for (int i = 0; i < 5 && c.model.proc_count > 1; i++)
+        for (int i = 0; i < 1000 && c.model.proc_count > 1; i++) {
+            if (i > 5)
+                usleep(10000);
             run();
+        }
         c.stopping = false;
         assert_int_equal(c.model.proc_count, 1);
         broken += (unsigned)c.model.lost[LK_SEGMENT];
