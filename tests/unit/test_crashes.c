@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "collector_bed.h"
+#include "collector/crash_files.h"
 #include "collector/crashes.h"
 #include "crash/crash.h"
 #include "model/procinfo.h"
