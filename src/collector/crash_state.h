@@ -40,7 +40,8 @@ struct crash {
     struct segment *seg; /* referenced */
     unsigned place;
     bool let_go;
-    uint64_t since; /* CLOCK_MONOTONIC ns: when it was seen; of FLUSHES and FLIGHT, when that began */
+    uint64_t sequence; /* among all that were seen */
+    uint64_t since;    /* CLOCK_MONOTONIC ns: when it was seen; of FLUSHES and FLIGHT, when that began */
     enum crash_kind kind;
     struct crash_cause cause;
     struct crash_wishes wishes;
@@ -77,6 +78,7 @@ struct crashes {
     bool looks_wait;        /* one waits for that */
     uint64_t budget[2];     /* of all, of guests: CLOCK_MONOTONIC ns, passes() */
     uint64_t sweep;         /* CLOCK_MONOTONIC ns: when to look for free places */
+    uint64_t sequence;      /* of the last crash */
     uint64_t number;        /* of the last directory */
     uint64_t core_bytes[2]; /* of the cores so far: guests' in [1] */
     int dir;                /* "crash" in the session's directory; -1: not made yet */

@@ -120,8 +120,7 @@ static size_t list_files(const struct crash *crash, const char *ret[4])
     return n;
 }
 
-/* For the log. */
-static const char *crash_name(const struct crash *crash, char buf[24])
+const char *crash_cause_name(const struct crash *crash, char buf[24])
 {
     const char *name = sigabbrev_np(crash->cause.signo);
 
@@ -178,7 +177,7 @@ void crash_tell(struct crash *crash, struct proc *p)
     r.file_count = list_files(crash, files);
     r.missing = missing_text(crash, missing, sizeof(missing));
     report_crash(p, &r, crash->cause.time_ns);
-    log_warning("%s[%u] has crashed: %s%s%s%s%s", p->tm.proc ? p->tm.proc : "?", crash->pid, crash_name(crash, name),
+    log_warning("%s[%u] has crashed: %s%s%s%s%s", p->tm.proc ? p->tm.proc : "?", crash->pid, crash_cause_name(crash, name),
                 r.frame_count ? " in " : "", r.frame_count ? frames[r.at] : "", r.missing ? ": " : "",
                 r.missing ? r.missing : "");
 }

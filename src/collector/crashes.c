@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector/crash_files.h"
@@ -320,7 +321,7 @@ static void take(struct crashes *cs, struct segment *seg, unsigned i, const stru
     seg->crashes->of[i].tid = tid;
     seg->crashes->of[i].done_ns = 0;
     crash = xcalloc(1, sizeof(*crash));
-    *crash = (struct crash){.all = cs, .stage = WAITS, .seg = seg, .place = i, .since = now, .kind = told->kind,
+    *crash = (struct crash){.all = cs, .sequence = ++cs->sequence, .stage = WAITS, .seg = seg, .place = i, .since = now, .kind = told->kind,
                             .pid = told->pid, .tid = told->tid, .guest = seg->guest, .who = who, .dir = -1};
     crash->cause = (struct crash_cause){.pid = pid, .tid = tid, .code = told->code, .err = told->err, .addr = told->addr,
                                         .sender = told->sender, .sender_uid = told->sender_uid, .context = told->context,
@@ -520,6 +521,32 @@ bool crashes_hold(const struct crashes *cs, const struct proc *p)
         if (crash->stage < FLUSHES && p->host_pid > 0 && crash->cause.pid == p->host_pid)
             return true;
     return false;
+}
+
+static const char *state_name(const struct crash *crash)
+{
+    return crash->stage == WAITS ? "waits" : crash->stage > RUNS ? "ends" : crash->let_go ? "names" : "stands";
+}
+
+void crashes_describe(const struct crashes *cs, struct buf *to)
+{
+    const char *separator = "";
+
+    buf_char(to, '[');
+    for (const struct crash *crash = cs ? cs->list : NULL; crash; crash = crash->next, separator = ",") {
+        const struct proc *p = process_of(crash);
+        char signal[24];
+
+        buf_printf(to, "%s{\"number\":%llu,\"pid\":%u,", separator, (unsigned long long)crash->sequence, crash->pid);
+        if ((uint32_t)crash->cause.pid != crash->pid)
+            buf_printf(to, "\"hostPid\":%d,", (int)crash->cause.pid);
+        buf_str(to, "\"proc\":");
+        buf_json_str(to, p && p->tm.proc ? p->tm.proc : crash->thread);
+        if (crash->cause.signo)
+            buf_printf(to, ",\"signal\":\"%s\"", crash_cause_name(crash, signal));
+        buf_printf(to, ",\"time\":%.6f,\"state\":\"%s\"}", (double)crash->cause.time_ns / 1e9, state_name(crash));
+    }
+    buf_char(to, ']');
 }
 
 /* --- the end --- */

@@ -33,6 +33,7 @@
 #define CRASH_GUEST_BURST   64u
 #define CRASH_GUEST_NS      UINT64_C(200000000)
 
+struct buf;
 struct collector;
 struct crash;
 struct crashes;
@@ -49,6 +50,14 @@ bool crashes_busy(const struct crashes *cs);
 bool crashes_wait(const struct crashes *cs);
 /* The end of this process must not be told yet: its crash is to be told first. */
 bool crashes_hold(const struct crashes *cs, const struct proc *p);
+/*
+ * Appends a JSON array of what isn't told, or not complete on disk, oldest first: {"number":7,"pid":5439,"hostPid":6001,
+ * "proc":"shop","signal":"SIGSEGV","time":1796.25,"state":"names"}. number: rises from crash to crash; hostPid: as we see
+ * it, where that is another number; without a signal it may be the exit of a Go program, of which it isn't known yet
+ * whether it has panicked; time: seconds, CLOCK_REALTIME. state: "waits" (for a worker), "stands" (its threads do),
+ * "names" (they are let go: names are found), "ends" (it is being told, or what it did last written). NULL is allowed.
+ */
+void crashes_describe(const struct crashes *cs, struct buf *to);
 /* An entry of the backlog (BL_CRASH) has come up: all that was recorded before is told. */
 void crashes_reached(struct crashes *cs, struct crash *crash);
 /* The session ends: waits for the workers, CRASH_END_MS at most, and lets go of all others. */
