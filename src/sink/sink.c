@@ -38,8 +38,12 @@ size_t sinks_for_events(const struct sink_user *user, const struct config *cfg, 
 
 size_t sinks_for_metrics(const struct sink_user *user, const struct config *cfg, struct sink *ret[SINKS_MAX])
 {
-    ret[0] = main_metrics(user, cfg);
-    return 1;
+    size_t n = 0;
+
+    ret[n++] = main_metrics(user, cfg);
+    if (cfg->otlp.to[CFG_OTLP_METRICS].enable)
+        ret[n++] = otlp_metrics_sink_new(user, cfg);
+    return n;
 }
 
 size_t sinks_for_traces(const struct sink_user *user, const struct config *cfg, struct sink *ret[SINKS_MAX])
