@@ -177,7 +177,9 @@ static bool pod_uid(const char *cgroup, char ret[37])
         size_t i = 0;
 
         while (shape[i] && (shape[i] == 'x' ? hex(p[3 + i]) >= 0 : p[3 + i] == '-' || p[3 + i] == '_')) {
-            ret[i] = p[3 + i] == '_' ? '-' : p[3 + i];
+            ret[i] = p[3 + i];
+            if (ret[i] == '_')
+                ret[i] = '-';
             i++;
         }
         ret[i] = 0;

@@ -371,6 +371,7 @@ static bool in_brackets(const struct line *l, size_t i, size_t end)
 
 static bool at_head(const struct line *l, size_t i)
 {
+    static const char ruby_letters[] = {'D', 'I', 'W', 'E', 'F', 'A'};
     bool behind = false, separated = false; /* something that logs begin with; its last part was a separator */
 
     for (unsigned n = 0; n < TOKENS_MAX; n++) {
@@ -412,7 +413,7 @@ static bool at_head(const struct line *l, size_t i)
         if (separator(l->s + i, end - i)) {
             separated = true;
         } else {
-            bool ruby = end - i == 2 && l->s[i + 1] == ',' && memchr("DIWEFA", l->s[i], 6);
+            bool ruby = end - i == 2 && l->s[i + 1] == ',' && memchr(ruby_letters, l->s[i], sizeof(ruby_letters));
             bool logger = (separated || apart) && behind && /* its name, between separators */
                           (apart_behind || separator(l->s + next, token_end(l, next) - next));
 
@@ -428,10 +429,11 @@ static bool at_head(const struct line *l, size_t i)
 
 bool otlp_severity(const char *line, size_t len, unsigned *ret_number, struct tm_str *ret_text)
 {
-    struct line l = {line, len, ret_number, ret_text};
+    struct line l = {.s = line, .len = len, .text = ret_text};
     bool apart;
     size_t i = gap(&l, 0, &apart);
 
+    l.number = ret_number;
     if (i >= len)
         return false;
     if (line[i] == '{') {
