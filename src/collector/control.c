@@ -150,7 +150,7 @@ static struct config_sources *copy_sources(struct proc *p)
     FILE *f = open_memstream(&text, &len);
 
     if (f) {
-        config_print_yaml(from, f, false);
+        config_print_whole(from, f);
         fclose(f);
     }
     config_add_text(s, "the configuration so far", text ? text : "", len, NULL, NULL);
