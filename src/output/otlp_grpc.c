@@ -388,7 +388,7 @@ static int judge(struct output *o)
 static int judge_reset(struct output *o)
 {
     struct grpc *g = o->otlp->grpc;
-    char what[128];
+    char what[256];
 
     snprintf(what, sizeof(what), "the receiver resets the call (%s)%s%s", nghttp2_http2_strerror(g->error),
              g->problem[0] ? ": " : "", g->problem);
@@ -435,10 +435,10 @@ static bool begins_well(struct grpc *g, const char *p, size_t n)
 static int lost(struct output *o, const char *why)
 {
     struct grpc *g = o->otlp->grpc;
-    char text[160];
+    char text[256];
 
     if (o->otlp->busy) {
-        snprintf(text, sizeof(text), "%s%s", why,
+        snprintf(text, sizeof(text), "%.*s%s", (int)sizeof(o->failure), why,
                  g->first_len ? "" : " before it said anything: is that a grpc port (4317)?");
         return otlp_broken(o, text);
     }
