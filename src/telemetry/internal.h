@@ -119,7 +119,7 @@ struct route { /* of events, of metrics, or of spans */
     struct sink *sink[SINKS_MAX];
     size_t count;
     const char *lost_queue, *lost_destination; /* kinds of losses */
-    uint64_t *taken;            /* records that all sinks have taken */
+    uint64_t *taken;            /* records that at least one of them has taken */
 };
 
 struct loss {
