@@ -532,8 +532,9 @@ char *cfg_otlp_url(const struct cfg_otlp_to *to)
 static char *base_of(const struct cfg_otlp_to *to, int s)
 {
     char *url = url_of(to), *usual = xasprintf("/v1/%s", signal_names[s]);
-    size_t len = strlen(url), tail = strlen(usual);
+    size_t len = strcspn(url, "?"), tail = strlen(usual);
 
+    url[len] = 0;
     if (to->protocol == CFG_OTLP_HTTP && len > tail && !strcmp(url + len - tail, usual))
         url[len - tail] = 0;
     free(usual);
