@@ -141,16 +141,18 @@ char *cfg_endpoint_shown(const char *text)
 int cfg_endpoint_check(const char *url, bool *ret_http, const char **ret_error)
 {
     struct endpoint e;
-    int rc = endpoint_parse(url, &e, ret_error);
+    int rc;
 
+    if (!strstr(url, "://")) {
+        *ret_error = "the scheme is missing; expected http://HOST:PORT, https://HOST:PORT, grpc://HOST:PORT or "
+                     "grpcs://HOST:PORT";
+        return -EINVAL;
+    }
+    rc = endpoint_parse(url, &e, ret_error);
     if (rc < 0)
         return rc;
     *ret_http = e.scheme == SCHEME_HTTP || e.scheme == SCHEME_HTTPS;
-    if (e.scheme == SCHEME_NONE) {
-        rc = -EINVAL;
-        *ret_error = "the scheme is missing; expected http://HOST:PORT, https://HOST:PORT, grpc://HOST:PORT or "
-                     "grpcs://HOST:PORT";
-    } else if (!*ret_http && *e.path && strcmp(e.path, "/") != 0) {
+    if (!*ret_http && *e.path && strcmp(e.path, "/") != 0) {
         rc = -EINVAL;
         *ret_error = "gRPC has no path; expected grpc://HOST:PORT or grpcs://HOST:PORT";
     }
