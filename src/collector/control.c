@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/safe_path.h"
+#include "collector/crashes.h"
 #include "collector/life.h"
 #include "collector/segments.h"
 #include "collector/state.h"
@@ -126,6 +127,18 @@ int control_inspect(struct collector *c, pid_t pid)
     }
     buf_char(&b, ']');
     fd = any ? memfd_of(&b) : -ESRCH;
+    buf_free(&b);
+    return fd;
+}
+
+int control_crashes(struct collector *c)
+{
+    struct buf b = BUF_INIT;
+    int fd;
+
+    crashes_turn(c->crashes); /* who says so now was there before it was asked */
+    crashes_describe(c->crashes, &b);
+    fd = memfd_of(&b);
     buf_free(&b);
     return fd;
 }

@@ -20,6 +20,7 @@ enum output_state {
 };
 
 struct output;
+struct otlp;
 
 /*
  * A transport moves bytes from the queue to the kernel. It sets o->fd and
@@ -31,10 +32,12 @@ struct transport {
     int (*open)(struct output *o);
     /* fd became ready while not yet up; events is 0 when it took too long. Returns as open(). */
     int (*ready)(struct output *o, short events);
-    /* fd became ready for reading while up: 0, or -errno when the connection is gone. */
+    /* fd became ready for reading while up: 0, or -errno when the connection is gone; -ESTALE: it has done what it was
+     * for, and another one is made when there is something to send. */
     int (*input)(struct output *o);
     /* Sends the preamble, then the queue. 0: all sent; -EAGAIN: wait for o->want, or for a while if that is 0;
-     * -ESTALE: connect anew at once; else -errno: the connection is gone. */
+     * -ESTALE: connect anew at once; else -errno: the connection is gone. o->retry_ms, if it sets that: call it again
+     * after so long in any case. */
     int (*send)(struct output *o);
     /* Waits until what send() has begun is done, for send() to be called again: true; false: nothing is under way. NULL:
      * nothing ever is. */
@@ -60,6 +63,8 @@ struct output {
     const struct transport *transport;
 
     struct queue queue;
+    struct otlp *otlp;               /* otlp.h; NULL for other transports */
+    uint64_t items;                  /* otlp: in the records that wait */
     struct buf preamble;             /* what goes before the queue on this connection */
     size_t preamble_sent;
     uint64_t preamble_records;
@@ -76,6 +81,8 @@ struct output {
     bool blocked;                    /* send() said -EAGAIN */
     unsigned retry_ms;               /* ... and is to be called again after that, where no descriptor tells */
     bool ever_up, said_failure;
+    bool in_doubt;                   /* otlp: a request has failed, so that being connected is no success yet */
+    unsigned pause_ms;               /* otlp: wait at least so long before the next attempt */
     uint64_t claimed;                /* of stats.lost_destination */
     mode_t file_mode;                /* of the file that was open last, 0: none yet */
     char failure[160];
@@ -84,10 +91,13 @@ struct output {
     void *priv;                      /* of the transport */
 };
 
-extern const struct transport transport_file, transport_stream, transport_datagram;
+extern const struct transport transport_file, transport_stream, transport_datagram, transport_otlp_http,
+    transport_otlp_grpc;
 
 /* Keeps the reason for `scope ps` and logs. */
 void output_failed(struct output *o, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* There is a connection, or an answer that says that all is well: the next failure is a new one. */
+void output_recovered(struct output *o);
 /* n bytes of the queue were taken by the kernel. */
 void output_sent(struct output *o, size_t n);
 /* Records that the kernel refused for good: dropped from the head of the queue and counted. */
@@ -117,13 +127,29 @@ int resolve_read(int fd, struct address *out, const char **ret_text);
 /* Ends the child and closes both descriptors. */
 void resolve_end(int fd, int pidfd);
 
+/* socket.c: for transports that are a protocol over a stream. */
+int socket_open(struct output *o);
+int socket_ready(struct output *o, short events);
+void socket_close(struct output *o);
+/* Sends what the kernel takes (with TLS of part[0] only): bytes, or -EAGAIN with o->want set, or -errno. */
+ssize_t socket_put(struct output *o, struct iovec *part, int parts);
+/* Bytes, 0: closed; -EAGAIN; else -errno with a text for people in err. */
+ssize_t socket_get(struct output *o, char *p, size_t len, char *err, size_t err_size);
+/* True if TLS is used and both sides have agreed on this protocol. */
+bool socket_speaks(struct output *o, const char *alpn);
+
 /* tls.c */
 struct output_tls;
-struct output_tls *output_tls_new(int fd, const struct cfg_tls *cfg, const char *host, char *err, size_t err_size);
+/* alpn: the protocol to be offered (RFC 7301), NULL for none. */
+struct output_tls *output_tls_new(int fd, const struct cfg_tls *cfg, const char *host, const char *alpn, char *err,
+                                  size_t err_size);
 /* 0: done; -EAGAIN with *ret_want; else -errno with text in err. */
 int output_tls_handshake(struct output_tls *t, short *ret_want, char *err, size_t err_size);
 /* Bytes taken, or -EAGAIN with *ret_want, or -errno. */
 long output_tls_write(struct output_tls *t, const char *p, size_t len, short *ret_want);
+/* Bytes read, 0: closed by the peer; -EAGAIN with *ret_want; else -errno with text in err. */
+long output_tls_read(struct output_tls *t, char *p, size_t len, short *ret_want, char *err, size_t err_size);
+bool output_tls_speaks(struct output_tls *t, const char *alpn);
 /* Throws away what arrives. 0 or -errno when the connection is gone. */
 int output_tls_discard(struct output_tls *t);
 void output_tls_free(struct output_tls *t);

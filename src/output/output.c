@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "output/internal.h"
+#include "output/otlp.h"
 
 #define QUEUE_BYTES     ((size_t)16 * 1024 * 1024)
 #define QUEUE_RECORDS   ((size_t)256 * 1024)
@@ -24,6 +25,7 @@
 #define DELAY_SOCKET_MS 2u
 #define DELAY_LINE_MS   10u
 #define DELAY_FULL_MS   2000u
+#define DELAY_OTLP_MS   100u                  /* each request costs both sides much more than a line */
 
 static struct output *outputs;
 static size_t limit_bytes = QUEUE_BYTES, limit_records = QUEUE_RECORDS;
@@ -71,6 +73,24 @@ void output_drop(struct output *o, size_t bytes, uint64_t records)
 static bool preamble_done(const struct output *o)
 {
     return o->preamble_sent == o->preamble.len;
+}
+
+/* What a record counts for. */
+static uint64_t weight(const struct output *o, const char *record, size_t len)
+{
+    uint32_t items;
+
+    if (!o->otlp)
+        return 1;
+    if (len < sizeof(items))
+        return 0;
+    memcpy(&items, record, sizeof(items));
+    return items;
+}
+
+static uint64_t waiting(const struct output *o)
+{
+    return o->otlp ? o->items : queue_waiting(&o->queue);
 }
 
 static bool idle(const struct output *o)
@@ -155,6 +175,9 @@ static void go_down(struct output *o)
 
     disconnect(o);
     wait = next_backoff(o);
+    if (wait < o->pause_ms)
+        wait = o->pause_ms;
+    o->pause_ms = 0;
     if (!o->said_failure)
         log_warning("%s: %s; trying again, first in %u ms", o->url, o->failure, wait);
     o->said_failure = true;
@@ -163,20 +186,39 @@ static void go_down(struct output *o)
 
 static void attempt(struct output *o);
 
+/* A connection that has done what it was for: the next one is made when it is needed. */
+static bool resting(const struct output *o)
+{
+    return o->otlp && o->state == OUTPUT_DOWN && !o->timer_at;
+}
+
+static void rest(struct output *o)
+{
+    stop_timer(o);
+    disconnect(o);
+    o->stats.connected = true;
+    if (!idle(o))
+        attempt(o);
+}
+
 static void pump(struct output *o)
 {
     int rc;
 
-    if (idle(o) && !o->blocked && o->queue.first == o->queue.next)
-        return;
     stop_timer(o);
-    o->retry_ms = FULL_DISK_MS;
+    if (idle(o) && !o->blocked && !(o->want & POLLOUT) && o->queue.first == o->queue.next)
+        return;
+    o->retry_ms = 0;
     rc = o->transport->send(o);
     if (rc == -EAGAIN) {
         o->blocked = true;
-        if (!(o->want & POLLOUT) || !o->io_pollable)
-            set_timer(o, o->retry_ms);
+        if (o->retry_ms || !(o->want & POLLOUT) || !o->io_pollable)
+            set_timer(o, o->retry_ms ? o->retry_ms : FULL_DISK_MS);
     } else if (rc == -ESTALE) {
+        if (o->otlp) {
+            rest(o);
+            return;
+        }
         disconnect(o);
         attempt(o);
         return;
@@ -202,19 +244,26 @@ static void settle(struct output *o)
         pump(o);
 }
 
-static void go_up(struct output *o)
+void output_recovered(struct output *o)
 {
     if (o->said_failure)
         log_info("%s: connected after %u attempts", o->url, o->stats.attempts);
-    o->state = OUTPUT_UP;
-    o->blocked = false;
     o->said_failure = false;
+    o->in_doubt = false;
     o->failure[0] = 0;
     o->backoff_ms = 0;
     o->stats.attempts = 0;
+}
+
+static void go_up(struct output *o)
+{
+    if (!o->in_doubt)
+        output_recovered(o);
+    o->state = OUTPUT_UP;
+    o->blocked = false;
     o->stats.connected = true;
     stop_timer(o);
-    if (o->ever_up && o->cfg.type != CFG_UDP) {
+    if (o->ever_up && o->cfg.type != CFG_UDP && !o->otlp) {
         o->in_preamble = true;
         for (struct connected *c = o->connected; c; c = c->next)
             c->fn(c->ctx, o);
@@ -257,9 +306,16 @@ static void handle_ready(struct output *o, short events)
         step(o, events);
         return;
     }
-    if (events & (POLLIN | POLLERR | POLLHUP) && o->want & POLLIN && o->transport->input(o) < 0) {
-        go_down(o);
-        return;
+    if (events & (POLLIN | POLLERR | POLLHUP) && o->want & POLLIN) {
+        int rc = o->transport->input(o);
+
+        if (rc < 0) {
+            if (rc == -ESTALE)
+                rest(o);
+            else
+                go_down(o);
+            return;
+        }
     }
     if (events & POLLOUT || (o->blocked && !(o->want & POLLOUT))) {
         o->blocked = false;
@@ -307,7 +363,9 @@ static bool same_transport(const struct cfg_transport *a, const struct cfg_trans
     case CFG_OTLP:
         return same_text(a->host, b->host) && same_text(a->port, b->port) && a->tls.enable == b->tls.enable &&
                (!a->tls.enable || (a->tls.validateserver == b->tls.validateserver &&
-                                   same_text(a->tls.cacertpath, b->tls.cacertpath)));
+                                   same_text(a->tls.cacertpath, b->tls.cacertpath) &&
+                                   same_text(a->tls.certpath, b->tls.certpath) &&
+                                   same_text(a->tls.keypath, b->tls.keypath)));
     case CFG_UNIX:
     case CFG_FILE:
         return same_text(a->path, b->path);
@@ -320,8 +378,9 @@ static bool same_transport(const struct cfg_transport *a, const struct cfg_trans
     return false;
 }
 
+/* otlp becomes the output's own. */
 static struct output *output_new(struct event_base *base, const struct cfg_transport *cfg, size_t datagram_max,
-                                 bool own)
+                                 bool own, struct otlp *otlp)
 {
     static bool prepared;
     struct output *o;
@@ -342,7 +401,10 @@ static struct output *output_new(struct event_base *base, const struct cfg_trans
     o->cfg.port = xstrdup(cfg->port);
     o->cfg.path = xstrdup(cfg->path);
     o->cfg.tls.cacertpath = xstrdup(cfg->tls.cacertpath);
-    o->url = cfg_transport_url(cfg);
+    o->cfg.tls.certpath = xstrdup(cfg->tls.certpath);
+    o->cfg.tls.keypath = xstrdup(cfg->tls.keypath);
+    o->otlp = otlp;
+    o->url = otlp ? otlp_url(otlp, cfg) : cfg_transport_url(cfg);
     o->fd = -1;
     o->io_pollable = true;
     queue_init(&o->queue, limit_bytes, limit_records);
@@ -350,8 +412,10 @@ static struct output *output_new(struct event_base *base, const struct cfg_trans
     o->timer = event_new(base, -1, 0, on_timer, o);
     if (!o->io || !o->timer)
         abort(); /* out of memory */
-    o->transport = cfg->type == CFG_FILE ? &transport_file : cfg->type == CFG_UDP ? &transport_datagram
-                                                                                  : &transport_stream;
+    o->transport = otlp                    ? otlp_transport(otlp)
+                   : cfg->type == CFG_FILE ? &transport_file
+                   : cfg->type == CFG_UDP  ? &transport_datagram
+                                           : &transport_stream;
     o->next = outputs;
     outputs = o;
     attempt(o);
@@ -363,17 +427,29 @@ struct output *output_get(struct event_base *base, const struct cfg_transport *c
     if (cfg->type != CFG_UDP)
         datagram_max = 0;
     for (struct output *o = outputs; o; o = o->next)
-        if (!o->own && o->base == base && o->datagram_max == datagram_max && same_transport(&o->cfg, cfg)) {
+        if (!o->own && !o->otlp && o->base == base && o->datagram_max == datagram_max && same_transport(&o->cfg, cfg)) {
             o->refs++;
             o->users++;
             return o;
         }
-    return output_new(base, cfg, datagram_max, false);
+    return output_new(base, cfg, datagram_max, false, NULL);
 }
 
 struct output *output_get_own(struct event_base *base, const struct cfg_transport *cfg)
 {
-    return output_new(base, cfg, 0, true);
+    return output_new(base, cfg, 0, true, NULL);
+}
+
+struct output *output_get_otlp(struct event_base *base, const struct cfg_otlp_to *cfg, enum cfg_otlp_signal signal)
+{
+    for (struct output *o = outputs; o; o = o->next)
+        if (o->otlp && o->base == base && same_transport(&o->cfg, &cfg->transport) &&
+            otlp_same(o->otlp, cfg, signal)) {
+            o->refs++;
+            o->users++;
+            return o;
+        }
+    return output_new(base, &cfg->transport, 0, false, otlp_new(cfg, signal));
 }
 
 void output_put(struct output *o)
@@ -386,7 +462,8 @@ void output_put(struct output *o)
     o->users = 1;
     left = output_abandon(o);
     if (left)
-        log_warning("%s: %llu records could not be delivered", o->url, (unsigned long long)left);
+        log_warning("%s: %llu %s could not be delivered", o->url, (unsigned long long)left,
+                    o->otlp ? otlp_items(o->otlp) : "records");
     for (struct output **link = &outputs; *link; link = &(*link)->next)
         if (*link == o) {
             *link = o->next;
@@ -404,10 +481,13 @@ void output_put(struct output *o)
     }
     queue_free(&o->queue);
     buf_free(&o->preamble);
+    otlp_free(o->otlp);
     free(o->cfg.host);
     free(o->cfg.port);
     free(o->cfg.path);
     free(o->cfg.tls.cacertpath);
+    free(o->cfg.tls.certpath);
+    free(o->cfg.tls.keypath);
     free(o->url);
     free(o);
 }
@@ -419,11 +499,16 @@ uint64_t output_abandon(struct output *o)
     if (o->users && --o->users)
         return 0;
     settle(o);
-    left = queue_waiting(&o->queue);
+    left = waiting(o);
     if (left && o->cfg.type == CFG_FILE && queue_inside(&o->queue))
         disconnect(o); /* takes the part of a line away from the end of the file */
-    if (left)
+    if (o->otlp && !idle(o)) {
+        stop_timer(o);
+        disconnect(o); /* the answer to the request that is under way is not waited for */
+    }
+    if (!idle(o))
         output_drop(o, (size_t)(o->queue.end - o->queue.next), left);
+    o->items = 0;
     queue_release(&o->queue, 0);
     o->blocked = false;
     return left;
@@ -470,16 +555,20 @@ bool output_write(struct output *o, const char *record, size_t len)
         else if (o->state == OUTPUT_UP && o->transport->settle && o->transport->settle(o))
             pump(o); /* a disk is waited for, as by any writer */
         if (!queue_put(q, record, len)) {
-            o->stats.lost_queue++;
+            o->stats.lost_queue += weight(o, record, len);
             return false;
         }
     }
+    o->items += weight(o, record, len);
+    if (resting(o))
+        set_timer(o, DELAY_OTLP_MS);
     if (o->state != OUTPUT_UP || o->blocked)
         return true;
     if (q->end - q->next >= BATCH)
         pump(o);
     else if (!o->timer_at)
-        set_timer(o, o->cfg.type != CFG_FILE                      ? DELAY_SOCKET_MS
+        set_timer(o, o->otlp                               ? DELAY_OTLP_MS
+                     : o->cfg.type != CFG_FILE             ? DELAY_SOCKET_MS
                      : o->cfg.buffering == CFG_BUFFER_LINE ? DELAY_LINE_MS
                                                            : DELAY_FULL_MS);
     return true;
@@ -489,6 +578,8 @@ bool output_flush(struct output *o)
 {
     if (o->state == OUTPUT_UP)
         pump(o);
+    else if (resting(o) && !idle(o))
+        attempt(o);
     settle(o);
     return idle(o);
 }
@@ -517,7 +608,7 @@ bool output_wait(struct output *o, unsigned ms)
 void output_stats(const struct output *o, struct output_stats *ret)
 {
     *ret = o->stats;
-    ret->queued = queue_waiting(&o->queue) + o->preamble_records;
+    ret->queued = waiting(o) + o->preamble_records;
     ret->failure = o->failure[0] ? o->failure : NULL;
 }
 

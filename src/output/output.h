@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A destination: a bounded queue in front of a transport (file, udp, tcp, unix).
- * Records are complete: an ndjson line with its newline, a StatsD line, or a
- * piece of captured traffic with its header.
+ * A destination: a bounded queue in front of a transport (file, udp, tcp, unix,
+ * or OTLP over HTTP or gRPC).
+ * Records are complete: an ndjson line with its newline, a StatsD line, a
+ * piece of captured traffic with its header, or a part of an OTLP request.
  * Nothing blocks; connecting, reconnecting (exponential back-off with jitter)
  * and name resolution run in the event loop. Single-threaded.
  *
- * Delivered means: taken by the kernel of this machine (files, udp, unix) or
- * acknowledged by that of the receiver (tcp). What a broken tcp connection had
+ * Delivered means: taken by the kernel of this machine (files, udp, unix),
+ * acknowledged by that of the receiver (tcp), or accepted by the receiver itself
+ * (OTLP). What a broken tcp connection had
  * not acknowledged is sent again on the next one, from the start of a line, so
  * in rare cases a line arrives twice; a unix stream or TLS resends a line that
  * it has sent in part.
@@ -44,6 +46,22 @@ struct output *output_get(struct event_base *, const struct cfg_transport *, siz
 /* The same without sharing: the connection carries something else than those of equal configuration. Not udp, not file.
  */
 struct output *output_get_own(struct event_base *, const struct cfg_transport *);
+/*
+ * A receiver of OpenTelemetry's protocol (OTLP 1.x, http/protobuf or grpc): cfg is one signal's, with enable set.
+ * Outputs with equal configuration and signal are shared. A record that is written to it is
+ *
+ *     uint32_t   number of items: spans, data points or log records; in the order of this machine
+ *     bytes      one or more complete fields resource_spans, resource_metrics or resource_logs (number 1, LEN) of an
+ *                ExportTraceServiceRequest, ExportMetricsServiceRequest or ExportLogsServiceRequest
+ *
+ * A request is the fields of several records, one behind the other: 1 MiB at most, or one record that is larger. What
+ * is written within 100 ms, or while the answer to the request before is awaited, goes together. All numbers of
+ * output_stats, output_abandon() and output_claim_lost() are items. Lost at the destination are those of a request that
+ * the receiver refuses for good, those that it says it has rejected (partial success), and what is given up at the end.
+ * A request that broke off, had no answer in time, or is to be sent again by OTLP's rules, is: with the same queue
+ * behind it, and so in rare cases twice. output_on_connect() has no effect.
+ */
+struct output *output_get_otlp(struct event_base *, const struct cfg_otlp_to *cfg, enum cfg_otlp_signal);
 /* The last one tries once more to write what is queued; what stays is lost. */
 void output_put(struct output *);
 

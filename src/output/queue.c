@@ -98,11 +98,17 @@ bool queue_put(struct queue *q, const char *record, size_t n)
 int queue_peek(const struct queue *q, size_t limit, struct iovec part[2])
 {
     uint64_t waiting = q->end - q->next;
-    size_t n = waiting < limit ? (size_t)waiting : limit, at, head;
+
+    return queue_peek_at(q, 0, waiting < limit ? (size_t)waiting : limit, part);
+}
+
+int queue_peek_at(const struct queue *q, uint64_t offset, size_t n, struct iovec part[2])
+{
+    size_t at, head;
 
     if (!n)
         return 0;
-    at = q->next & (q->cap - 1);
+    at = (q->next + offset) & (q->cap - 1);
     head = q->cap - at < n ? q->cap - at : n;
     part[0] = (struct iovec){.iov_base = q->bytes + at, .iov_len = head};
     part[1] = (struct iovec){.iov_base = q->bytes, .iov_len = n - head};

@@ -39,6 +39,13 @@ static inline uint64_t queue_waiting(const struct queue *q) { return q->rec_end 
 static inline bool queue_inside(const struct queue *q) { return q->next != q->next_start; }
 /* The bytes to be sent next, at most `limit`; returns the number of parts used (0..2). */
 int queue_peek(const struct queue *q, size_t limit, struct iovec part[2]);
+/* The n bytes that lie `offset` behind the next one to be sent: as queue_peek(). All of them wait. */
+int queue_peek_at(const struct queue *q, uint64_t offset, size_t n, struct iovec part[2]);
+/* Length of the waiting record number `index`. */
+static inline size_t queue_length(const struct queue *q, size_t index)
+{
+    return q->len[(q->rec_next + index) & (q->len_cap - 1)];
+}
 /* The longest run of whole records that is not longer than `limit`, or the next record alone.
  * Returns its length, 0 if nothing waits; *ret_records says how many. Not for use inside a record. */
 size_t queue_peek_records(const struct queue *q, size_t limit, size_t *ret_records);

@@ -8,6 +8,7 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -17,6 +18,7 @@
 
 #include "base/mem.h"
 #include "output/internal.h"
+#include "output/otlp.h"
 
 #define LOOK_UP_MS     300000u         /* udp to a name: nobody tells when its address changes */
 #define DATAGRAM_BYTES ((size_t)65507) /* largest payload of a UDP datagram over IPv4 (RFC 768, RFC 791) */
@@ -48,7 +50,7 @@ static void drop_fd(struct output *o)
     o->fd = -1;
 }
 
-static void socket_close(struct output *o)
+void socket_close(struct output *o)
 {
     struct link *l = o->priv;
     int unacknowledged;
@@ -71,9 +73,9 @@ static int start_handshake(struct output *o)
     struct link *l = o->priv;
     char err[120];
 
-    if (o->cfg.type != CFG_TCP || !o->cfg.tls.enable)
+    if ((o->cfg.type != CFG_TCP && o->cfg.type != CFG_OTLP) || !o->cfg.tls.enable)
         return 0;
-    l->tls = output_tls_new(o->fd, &o->cfg.tls, o->cfg.host, err, sizeof(err));
+    l->tls = output_tls_new(o->fd, &o->cfg.tls, o->cfg.host, o->otlp ? otlp_alpn(o->otlp) : NULL, err, sizeof(err));
     if (!l->tls) {
         output_failed(o, "TLS: %s", err);
         return -EPROTO;
@@ -198,7 +200,7 @@ static int open_edge(struct output *o)
     return rc;
 }
 
-static int socket_open(struct output *o)
+int socket_open(struct output *o)
 {
     struct link *l = xcalloc(1, sizeof(*l));
 
@@ -213,7 +215,7 @@ static int socket_open(struct output *o)
     }
 }
 
-static int socket_ready(struct output *o, short events)
+int socket_ready(struct output *o, short events)
 {
     struct link *l = o->priv;
     const char *text;
@@ -286,7 +288,35 @@ static int stream_input(struct output *o)
     return -EPIPE;
 }
 
-static ssize_t stream_put(struct output *o, struct iovec *part, int parts)
+ssize_t socket_get(struct output *o, char *p, size_t len, char *err, size_t err_size)
+{
+    struct link *l = o->priv;
+    short want = 0;
+    ssize_t n;
+
+    if (l->tls) {
+        n = output_tls_read(l->tls, p, len, &want, err, err_size);
+        if (want & POLLOUT)
+            o->want |= POLLOUT;
+        return n;
+    }
+    do
+        n = recv(o->fd, p, len, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n >= 0)
+        return n;
+    snprintf(err, err_size, "%s", strerror(errno));
+    return -errno;
+}
+
+bool socket_speaks(struct output *o, const char *alpn)
+{
+    struct link *l = o->priv;
+
+    return l->tls && output_tls_speaks(l->tls, alpn);
+}
+
+ssize_t socket_put(struct output *o, struct iovec *part, int parts)
 {
     struct link *l = o->priv;
     struct msghdr m = {.msg_iov = part, .msg_iovlen = (size_t)parts};
@@ -328,7 +358,7 @@ static int stream_send(struct output *o)
         }
         if (!parts)
             break;
-        n = stream_put(o, part, parts);
+        n = socket_put(o, part, parts);
         if (n == -EAGAIN || n == -ENOBUFS || n == -ENOMEM)
             return -EAGAIN;
         if (n < 0) {

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -44,9 +45,46 @@ static const char *bundle(const struct cfg_tls *cfg)
     return NULL;
 }
 
-static bool set_up(struct output_tls *t, int fd, const struct cfg_tls *cfg, const char *host, char *err,
-                   size_t err_size)
+/* The files that a client shows who it is with. */
+static bool set_identity(SSL_CTX *ctx, const struct cfg_tls *cfg, char *err, size_t err_size)
 {
+    const char *cert = cfg->certpath, *key = cfg->keypath && cfg->keypath[0] ? cfg->keypath : cert, *reason;
+    const char *what = NULL, *file = cert, *name = "certpath";
+
+    if (!cert || !cert[0]) {
+        if (!key || !key[0])
+            return true;
+        snprintf(err, err_size, "%s (tls.keypath) is of no use without a client certificate (tls.certpath)", key);
+        return false;
+    }
+    if (SSL_CTX_use_certificate_chain_file(ctx, cert) != 1) {
+        what = "can't load the client certificate from";
+    } else if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1) {
+        what = "can't load the client key from";
+        file = key;
+        name = key == cert ? "certpath" : "keypath";
+    } else if (SSL_CTX_check_private_key(ctx) != 1) {
+        what = "the client certificate doesn't belong to the key in";
+        file = key;
+        name = key == cert ? "certpath" : "keypath";
+    }
+    if (!what)
+        return true;
+    reason = ERR_reason_error_string(ERR_peek_error());
+    snprintf(err, err_size, "%s %s (tls.%s)%s%s", what, file, name, reason ? ": " : "", reason ? reason : "");
+    ERR_clear_error();
+    return false;
+}
+
+static int no_passphrase(char *buf, int size, int writing, void *ctx)
+{
+    return 0; /* OpenSSL would ask on the terminal */
+}
+
+static bool set_up(struct output_tls *t, int fd, const struct cfg_tls *cfg, const char *host, const char *alpn,
+                   char *err, size_t err_size)
+{
+    unsigned char protocols[32];
     unsigned char numeric[16];
     bool is_address = inet_pton(AF_INET, host, numeric) == 1 || inet_pton(AF_INET6, host, numeric) == 1;
     const char *ca = bundle(cfg);
@@ -57,6 +95,9 @@ static bool set_up(struct output_tls *t, int fd, const struct cfg_tls *cfg, cons
         return false;
     }
     SSL_CTX_set_mode(t->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_default_passwd_cb(t->ctx, no_passphrase);
+    if (!set_identity(t->ctx, cfg, err, err_size))
+        return false;
     if (cfg->validateserver) {
         if (!ca || !SSL_CTX_load_verify_locations(t->ctx, ca, NULL)) {
             snprintf(err, err_size, "can't load CA certificates from %s (tls.cacertpath)",
@@ -76,16 +117,25 @@ static bool set_up(struct output_tls *t, int fd, const struct cfg_tls *cfg, cons
         explain(err, err_size, "can't check the server's name");
         return false;
     }
+    if (alpn) {
+        protocols[0] = (unsigned char)strlen(alpn);
+        memcpy(protocols + 1, alpn, protocols[0]);
+        if (SSL_set_alpn_protos(t->ssl, protocols, protocols[0] + 1u) != 0) {
+            explain(err, err_size, "can't offer a protocol");
+            return false;
+        }
+    }
     SSL_set_connect_state(t->ssl);
     return true;
 }
 
-struct output_tls *output_tls_new(int fd, const struct cfg_tls *cfg, const char *host, char *err, size_t err_size)
+struct output_tls *output_tls_new(int fd, const struct cfg_tls *cfg, const char *host, const char *alpn, char *err,
+                                  size_t err_size)
 {
     struct output_tls *t = xcalloc(1, sizeof(*t));
 
     ERR_clear_error();
-    if (set_up(t, fd, cfg, host, err, err_size))
+    if (set_up(t, fd, cfg, host, alpn, err, err_size))
         return t;
     output_tls_free(t);
     return NULL;
@@ -127,6 +177,36 @@ long output_tls_write(struct output_tls *t, const char *p, size_t len, short *re
         return -EAGAIN;
     }
     return -EPIPE;
+}
+
+long output_tls_read(struct output_tls *t, char *p, size_t len, short *ret_want, char *err, size_t err_size)
+{
+    size_t n = 0;
+    int why;
+
+    *ret_want = 0;
+    ERR_clear_error();
+    if (SSL_read_ex(t->ssl, p, len, &n))
+        return (long)n;
+    why = SSL_get_error(t->ssl, 0);
+    if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) {
+        *ret_want = why == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT;
+        return -EAGAIN;
+    }
+    if (why == SSL_ERROR_ZERO_RETURN || (why == SSL_ERROR_SYSCALL && !ERR_peek_error()) ||
+        ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+        return 0;
+    explain(err, err_size, "TLS");
+    return -EPROTO;
+}
+
+bool output_tls_speaks(struct output_tls *t, const char *alpn)
+{
+    const unsigned char *name;
+    unsigned len;
+
+    SSL_get0_alpn_selected(t->ssl, &name, &len);
+    return len == strlen(alpn) && memcmp(name, alpn, len) == 0;
 }
 
 int output_tls_discard(struct output_tls *t)
