@@ -269,10 +269,10 @@ const char *cfg_otlp_name(enum cfg_otlp_signal); /* "traces" */
  * *ret_error set to static text. */
 int cfg_endpoint_check(const char *url, bool *ret_http, const char **ret_error);
 /* An endpoint without user, password and query, for messages; malloc'ed. It may be wrong. */
-char *cfg_endpoint_shown(const char *url);
+char *cfg_endpoint_shown(const char *text);
 /* Value of a name in NAME=value,NAME=value with percent-encoding (OTEL_RESOURCE_ATTRIBUTES), malloc'ed. NULL if it isn't
  * there, is empty or no text, or if anything in the list can't be decoded. */
-char *cfg_pair_of(const char *list, const char *name);
+char *cfg_pair_of(const char *text, const char *name);
 
 /* The next item of a list of the configuration (texts with commas between them): malloc'ed, NULL at the end. *at is the
  * list at first, and moved on; NULL is an empty one. */

@@ -196,10 +196,11 @@ static void add_sampler(struct otel *o)
         return;
     }
     if (value)
-        complain(o, variable, true,
-                 "\"%.200s\" can't be used; expected one of always_on, always_off, traceidratio, parentbased_always_on, "
-                 "parentbased_always_off, parentbased_traceidratio; parentbased_always_on is used instead",
-                 value);
+        complain(
+            o, variable, true,
+            "\"%.200s\" can't be used; expected one of always_on, always_off, traceidratio, parentbased_always_on, "
+            "parentbased_always_off, parentbased_traceidratio; parentbased_always_on is used instead",
+            value);
 }
 
 static void add_metrics(struct otel *o)
@@ -235,8 +236,9 @@ static void check_resource(struct otel *o)
     char *why, *used;
 
     if (value && (strlen(value) > 1024 || !valid_text(value, false)))
-        complain(o, name, true, "the value is longer than 1024 bytes, has control characters or isn't UTF-8; it counts as "
-                                "not set");
+        complain(o, name, true,
+                 "the value is longer than 1024 bytes, has control characters or isn't UTF-8; it counts as "
+                 "not set");
     value = get(o, attributes);
     if (!value)
         return;
@@ -269,8 +271,8 @@ void otel_add(struct config_sources *s, const char *const *envp, struct reporter
     if (disabled && !strcasecmp(disabled, "true"))
         set(&o, "OTEL_SDK_DISABLED", "otlp.enable", "false");
     else if (disabled && strcasecmp(disabled, "false") != 0)
-        complain(&o, "OTEL_SDK_DISABLED", true, "\"%.200s\" can't be used; expected true or false; false is used instead",
-                 disabled);
+        complain(&o, "OTEL_SDK_DISABLED", true,
+                 "\"%.200s\" can't be used; expected true or false; false is used instead", disabled);
     merge(s, NULL, false, &m);
     wanted = otlp_wanted(m.cfg);
     merged_clear(&m);

@@ -134,8 +134,8 @@ char *cfg_endpoint_shown(const char *text)
     len = query ? (size_t)(query - rest) : strlen(rest);
     for (size_t i = 0; i < len && !good; i++) /* in a good one it can only stand in the path */
         at = rest[i] == '@' ? rest + i : at;
-    return xasprintf("%.*s%s%.*s%s", (int)(rest - text), text, at ? MASK : "", (int)(at ? rest + len - at : (ptrdiff_t)len),
-                     at ? at : rest, query ? "?" MASK : "");
+    return xasprintf("%.*s%s%.*s%s", (int)(rest - text), text, at ? MASK : "",
+                     (int)(at ? rest + len - at : (ptrdiff_t)len), at ? at : rest, query ? "?" MASK : "");
 }
 
 int cfg_endpoint_check(const char *url, bool *ret_http, const char **ret_error)
@@ -325,7 +325,8 @@ static void resolve_tls(struct resolver *r, const char *section, const struct cf
     tls->validateserver = is_true(PICK(validateserver));
     tls->cacertpath = xstrdup(PICK(cacertpath));
     if (!cert != !key) {
-        note(r, section, cert ? !one->certpath : !one->keypath, cert ? "tls.certpath" : "tls.keypath", CERTIFICATE_ALONE);
+        note(r, section, cert ? !one->certpath : !one->keypath, cert ? "tls.certpath" : "tls.keypath",
+             CERTIFICATE_ALONE);
         return;
     }
     tls->certpath = xstrdup(cert);
@@ -352,8 +353,8 @@ static void resolve_signal(struct resolver *r, enum cfg_otlp_signal s, struct cf
         return;
     }
     grpc = grpc || e.scheme == SCHEME_GRPC || e.scheme == SCHEME_GRPCS;
-    secure = e.scheme == SCHEME_HTTPS || e.scheme == SCHEME_GRPCS ||
-             (e.scheme == SCHEME_NONE && !is_true(PICK(insecure)));
+    secure =
+        e.scheme == SCHEME_HTTPS || e.scheme == SCHEME_GRPCS || (e.scheme == SCHEME_NONE && !is_true(PICK(insecure)));
     if (grpc && *e.path && strcmp(e.path, "/") != 0)
         note(r, section, general, "endpoint", GRPC_HAS_NO_PATH);
     to->enable = true;
@@ -431,9 +432,10 @@ int otlp_log_source(const char *word)
         const char *name;
         int source;
     } sources[] = {
-        {"console", CFG_EW_CONSOLE}, {"file", CFG_EW_FILE}, {"notice", CFG_EW_NOTICE}, {"crash", OTLP_LOG_CRASHES},
-        {"process", CFG_EW_PROCESS}, {"fs", CFG_EW_FS},     {"net", CFG_EW_NET},       {"http", CFG_EW_HTTP},
-        {"dns", CFG_EW_DNS},         {"syscall", CFG_EW_SYSCALL},
+        {"console", CFG_EW_CONSOLE}, {"file", CFG_EW_FILE},       {"notice", CFG_EW_NOTICE},
+        {"crash", OTLP_LOG_CRASHES}, {"process", CFG_EW_PROCESS}, {"fs", CFG_EW_FS},
+        {"net", CFG_EW_NET},         {"http", CFG_EW_HTTP},       {"dns", CFG_EW_DNS},
+        {"syscall", CFG_EW_SYSCALL},
     };
 
     for (size_t i = 0; i < sizeof(sources) / sizeof(*sources); i++)
@@ -490,8 +492,8 @@ void otlp_check(const struct merged *m, struct reporter *r, const char *prefix)
         switch (found.problem[i].what) {
         case ENDPOINT_NEEDS_SCHEME:
             report(r, line, shown, true,
-                   "\"%.200s\": the scheme is missing; expected http:// or https:// (only grpc takes HOST:PORT); %s", text,
-                   all ? "signals that have no endpoint of their own are off" : "this signal is off");
+                   "\"%.200s\": the scheme is missing; expected http:// or https:// (only grpc takes HOST:PORT); %s",
+                   text, all ? "signals that have no endpoint of their own are off" : "this signal is off");
             break;
         case GRPC_HAS_NO_PATH:
             report(r, line, shown, false, "\"%.200s\": gRPC has no path; it is left out", text);

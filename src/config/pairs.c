@@ -12,7 +12,10 @@
 
 static int hex(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 /* malloc'ed, or NULL if a % isn't followed by two digits, or these stand for a NUL. */
@@ -146,8 +149,8 @@ static bool is_token(const char *s)
 static bool is_ours(const char *name)
 {
     static const char *const names[] = {
-        "connection", "content-encoding", "content-length", "content-type", "host",       "keep-alive",
-        "te",         "trailer",          "transfer-encoding", "upgrade",   "user-agent", "proxy-connection",
+        "connection", "content-encoding", "content-length",    "content-type", "host",       "keep-alive",
+        "te",         "trailer",          "transfer-encoding", "upgrade",      "user-agent", "proxy-connection",
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
@@ -212,9 +215,8 @@ char *pairs_check(const struct key *k, const char *text, char **ret_why)
             pairs_add(&b, p.name, p.value);
             count++;
         } else if (!*ret_why) {
-            *ret_why = p.name && (p.value || p.undecoded)
-                           ? xasprintf("\"%.100s\" %s", p.name, why)
-                           : xasprintf("an entry %s", why);
+            *ret_why = p.name && (p.value || p.undecoded) ? xasprintf("\"%.100s\" %s", p.name, why)
+                                                          : xasprintf("an entry %s", why);
         } else {
             more++;
         }

@@ -317,11 +317,10 @@ static int store_pairs(const struct key *k, void *at, const char *text, struct c
 
 static int store_ratio(const struct key *k, void *at, const char *text, struct complaint *c)
 {
-    size_t len = strspn(text, "0123456789.");
     char *end;
     double n = strtod(text, &end); /* the locale is "C" in all of scope's processes */
 
-    if (!len || text[len] || *end || n > 1)
+    if (!*text || *text == '-' || text[strspn(text, "0123456789.eE-+")] || *end || !(n >= 0 && n <= 1))
         return refuse(k, text, c);
     if (at)
         store_string(at, xstrdup(text));

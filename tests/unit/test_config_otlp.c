@@ -13,10 +13,10 @@
 #include "base/mem.h"
 #include "config/schema.h"
 
-#define ENV(...)                                                                                                       \
-    (const char *const[])                                                                                              \
-    {                                                                                                                  \
-        __VA_ARGS__, NULL                                                                                              \
+#define ENV(...) \
+    (const char *const[]) \
+    { \
+        __VA_ARGS__, NULL \
     }
 #define E "OTEL_EXPORTER_OTLP_"
 
@@ -26,7 +26,8 @@ static void collect(void *ctx, const struct cfg_problem *p)
 }
 
 /* In the order in which scope run does it: flags, a file, the environment. */
-static struct config_sources *sources_of(const char *const *flags, const char *file, const char *const *env, struct buf *said)
+static struct config_sources *sources_of(const char *const *flags, const char *file, const char *const *env,
+                                         struct buf *said)
 {
     struct config_sources *s = config_sources_new();
 
@@ -104,7 +105,8 @@ static void test_endpoint_rule(void **state)
         {{E "ENDPOINT=http://h:4318//"}, ALL("http://h:4318")},
         {{E "ENDPOINT=http://h:4318/base"}, ALL("http://h:4318/base")},
         {{E "ENDPOINT=http://h:4318/base/"}, ALL("http://h:4318/base")},
-        {{E "ENDPOINT=http://h/b?k=v"}, "http://h:80/b/v1/traces?k=v http://h:80/b/v1/metrics?k=v http://h:80/b/v1/logs?k=v"},
+        {{E "ENDPOINT=http://h/b?k=v"},
+         "http://h:80/b/v1/traces?k=v http://h:80/b/v1/metrics?k=v http://h:80/b/v1/logs?k=v"},
         {{E "ENDPOINT=http://h"}, ALL("http://h:80")},
         {{E "ENDPOINT=http://h:"}, ALL("http://h:80")},
         {{E "ENDPOINT=HTTPS://h"}, ALL("https://h:443")},
@@ -114,15 +116,18 @@ static void test_endpoint_rule(void **state)
         {{E "TRACES_ENDPOINT=http://h:1"}, "http://h:1/ off off"},
         {{E "TRACES_ENDPOINT=http://h:1?a=b"}, "http://h:1/?a=b off off"},
         {{E "METRICS_ENDPOINT=http://h:1/v1/metrics/"}, "off http://h:1/v1/metrics/ off"},
-        {{E "LOGS_ENDPOINT=http://h:1", E "ENDPOINT=http://g:2"}, "http://g:2/v1/traces http://g:2/v1/metrics http://h:1/"},
+        {{E "LOGS_ENDPOINT=http://h:1", E "ENDPOINT=http://g:2"},
+         "http://g:2/v1/traces http://g:2/v1/metrics http://h:1/"},
         {{E "ENDPOINT=http://h:1/x", E "PROTOCOL=grpc"}, "grpc+http://h:1/ grpc+http://h:1/ grpc+http://h:1/"},
-        {{E "ENDPOINT=https://h", E "PROTOCOL=GRPC", E "INSECURE=true"}, "grpc+https://h:443/ grpc+https://h:443/ grpc+https://h:443/"},
+        {{E "ENDPOINT=https://h", E "PROTOCOL=GRPC", E "INSECURE=true"},
+         "grpc+https://h:443/ grpc+https://h:443/ grpc+https://h:443/"},
         {{E "TRACES_ENDPOINT=h:4317", E "PROTOCOL=grpc"}, "grpc+https://h:4317/ off off"},
         {{E "TRACES_ENDPOINT=h", E "TRACES_PROTOCOL=grpc", E "INSECURE=TRUE"}, "grpc+http://h:4317/ off off"},
         {{E "TRACES_ENDPOINT=[::1]:5", E "PROTOCOL=grpc", E "TRACES_INSECURE=true"}, "grpc+http://[::1]:5/ off off"},
         {{E "LOGS_ENDPOINT=grpc://h"}, "off off grpc+http://h:4317/"},
         {{E "LOGS_ENDPOINT=grpcs://h:9/", E "INSECURE=true"}, "off off grpc+https://h:9/"},
-        {{E "ENDPOINT=http://h:4318", E "METRICS_PROTOCOL=grpc"}, "http://h:4318/v1/traces grpc+http://h:4318/ http://h:4318/v1/logs"},
+        {{E "ENDPOINT=http://h:4318", E "METRICS_PROTOCOL=grpc"},
+         "http://h:4318/v1/traces grpc+http://h:4318/ http://h:4318/v1/logs"},
         {{"SCOPE_OTLP_ENABLE=true"}, ALL("http://localhost:4318")},
         {{"SCOPE_OTLP_ENABLE=true", E "PROTOCOL=grpc"},
          "grpc+http://localhost:4317/ grpc+http://localhost:4317/ grpc+http://localhost:4317/"},
@@ -154,15 +159,21 @@ static void test_precedence(void **state)
         /* flags > SCOPE_* > file > OTEL_* */
         {{0}, "otlp: {endpoint: 'http://file:1'}", {E "ENDPOINT=http://otel:1"}, ALL("http://file:1")},
         {{0}, "otlp: {endpoint: 'http://file:1'}", {"SCOPE_OTLP_ENDPOINT=http://env:1"}, ALL("http://env:1")},
-        {{"otlp.endpoint", "http://flag:1"}, "otlp: {endpoint: 'http://file:1'}", {"SCOPE_OTLP_ENDPOINT=http://env:1"},
+        {{"otlp.endpoint", "http://flag:1"},
+         "otlp: {endpoint: 'http://file:1'}",
+         {"SCOPE_OTLP_ENDPOINT=http://env:1"},
          ALL("http://flag:1")},
         /* One signal before all, of one source ... */
-        {{0}, "otlp: {endpoint: 'http://a:1', logs: {endpoint: 'http://b:1/l'}}", {0},
+        {{0},
+         "otlp: {endpoint: 'http://a:1', logs: {endpoint: 'http://b:1/l'}}",
+         {0},
          "http://a:1/v1/traces http://a:1/v1/metrics http://b:1/l"},
         /* ... but not where a stronger one names the place for all. */
         {{"otlp.endpoint", "http://flag:1"}, NULL, {E "TRACES_ENDPOINT=http://otel:1"}, ALL("http://flag:1")},
         {{0}, "otlp: {logs: {endpoint: 'http://b:1/l'}}", {"SCOPE_OTLP_ENDPOINT=http://env:1"}, ALL("http://env:1")},
-        {{0}, "otlp: {endpoint: 'http://b:1'}", {"SCOPE_OTLP_LOGS_ENDPOINT=http://env:1"},
+        {{0},
+         "otlp: {endpoint: 'http://b:1'}",
+         {"SCOPE_OTLP_LOGS_ENDPOINT=http://env:1"},
          "http://b:1/v1/traces http://b:1/v1/metrics http://env:1/"},
         /* Who names an endpoint switches on, above what weaker sources say ... */
         {{"otlp.endpoint", "http://flag:1"}, "otlp: {enable: false}", {0}, ALL("http://flag:1")},
@@ -173,9 +184,13 @@ static void test_precedence(void **state)
         {{0}, "otlp: {traces: {enable: true}}", {"SCOPE_OTLP_ENABLE=false"}, "off off off"},
         {{0}, "otlp: {enable: false, traces: {enable: true}}", {0}, "http://localhost:4318/v1/traces off off"},
         /* ... but what is off for one signal stays off when all are switched on. */
-        {{"otlp.enable", "true"}, "otlp: {logs: {enable: false}}", {0},
+        {{"otlp.enable", "true"},
+         "otlp: {logs: {enable: false}}",
+         {0},
          "http://localhost:4318/v1/traces http://localhost:4318/v1/metrics off"},
-        {{"otlp.enable", "true"}, NULL, {"OTEL_LOGS_EXPORTER=none"},
+        {{"otlp.enable", "true"},
+         NULL,
+         {"OTEL_LOGS_EXPORTER=none"},
          "http://localhost:4318/v1/traces http://localhost:4318/v1/metrics off"},
         {{"otlp.enable", "true"}, "otlp: {enable: false}", {E "ENDPOINT=http://otel:1"}, ALL("http://otel:1")},
         /* OTEL_* that switch off */
@@ -183,13 +198,25 @@ static void test_precedence(void **state)
         {{0}, NULL, {E "TRACES_ENDPOINT=http://h:1", "OTEL_SDK_DISABLED=true"}, "off off off"},
         {{0}, NULL, {E "ENDPOINT=http://h:1", "OTEL_SDK_DISABLED=false"}, ALL("http://h:1")},
         {{"otlp.enable", "true"}, NULL, {E "ENDPOINT=http://h:1", "OTEL_SDK_DISABLED=true"}, ALL("http://h:1")},
-        {{0}, NULL, {E "ENDPOINT=http://h:1", "OTEL_TRACES_EXPORTER=none"}, "off http://h:1/v1/metrics http://h:1/v1/logs"},
-        {{0}, NULL, {E "ENDPOINT=http://h:1", "OTEL_METRICS_EXPORTER=prometheus"}, "http://h:1/v1/traces off http://h:1/v1/logs"},
+        {{0},
+         NULL,
+         {E "ENDPOINT=http://h:1", "OTEL_TRACES_EXPORTER=none"},
+         "off http://h:1/v1/metrics http://h:1/v1/logs"},
+        {{0},
+         NULL,
+         {E "ENDPOINT=http://h:1", "OTEL_METRICS_EXPORTER=prometheus"},
+         "http://h:1/v1/traces off http://h:1/v1/logs"},
         {{0}, NULL, {E "ENDPOINT=http://h:1", "OTEL_LOGS_EXPORTER=console, otlp"}, ALL("http://h:1")},
         {{0}, NULL, {"OTEL_TRACES_EXPORTER=otlp"}, "off off off"},
         /* Other keys are settled alike. */
-        {{"otlp.protocol", "http/protobuf"}, NULL, {E "ENDPOINT=http://h:1", E "TRACES_PROTOCOL=grpc"}, ALL("http://h:1")},
-        {{"otlp.endpoint", "grpc://h:1"}, NULL, {E "PROTOCOL=http/protobuf"}, "grpc+http://h:1/ grpc+http://h:1/ grpc+http://h:1/"},
+        {{"otlp.protocol", "http/protobuf"},
+         NULL,
+         {E "ENDPOINT=http://h:1", E "TRACES_PROTOCOL=grpc"},
+         ALL("http://h:1")},
+        {{"otlp.endpoint", "grpc://h:1"},
+         NULL,
+         {E "PROTOCOL=http/protobuf"},
+         "grpc+http://h:1/ grpc+http://h:1/ grpc+http://h:1/"},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -204,9 +231,10 @@ static void test_precedence(void **state)
 
 static void test_custom(void **state)
 {
-    static const char file[] = "otlp: {endpoint: 'http://a:1'}\n"
-                               "custom:\n  web: {filter: {procname: web}, config: {otlp: {logs: {endpoint: 'http://b:1/l'}}}}\n"
-                               "  off: {filter: {procname: off}, config: {otlp: {enable: false}}}\n";
+    static const char file[] =
+        "otlp: {endpoint: 'http://a:1'}\n"
+        "custom:\n  web: {filter: {procname: web}, config: {otlp: {logs: {endpoint: 'http://b:1/l'}}}}\n"
+        "  off: {filter: {procname: off}, config: {otlp: {enable: false}}}\n";
     const struct cfg_process web = {.procname = "web"}, off = {.procname = "off"};
     struct buf said = BUF_INIT;
     struct config_sources *s = sources_of(NULL, file, NULL, &said);
@@ -255,9 +283,9 @@ static void test_values(void **state)
     struct buf said = BUF_INIT;
     struct config_sources *s = sources_of(
         NULL, NULL,
-        ENV(E "ENDPOINT=https://h", E "COMPRESSION=gzip", E "LOGS_COMPRESSION=none", E "TIMEOUT=5000", E "TRACES_TIMEOUT=1",
-            E "CERTIFICATE=/ca", E "METRICS_CERTIFICATE=/mca", E "CLIENT_KEY=/key", E "CLIENT_CERTIFICATE=/cert",
-            "OTEL_METRIC_EXPORT_INTERVAL=1000", E "METRICS_TEMPORALITY_PREFERENCE=Delta",
+        ENV(E "ENDPOINT=https://h", E "COMPRESSION=gzip", E "LOGS_COMPRESSION=none", E "TIMEOUT=5000",
+            E "TRACES_TIMEOUT=1", E "CERTIFICATE=/ca", E "METRICS_CERTIFICATE=/mca", E "CLIENT_KEY=/key",
+            E "CLIENT_CERTIFICATE=/cert", "OTEL_METRIC_EXPORT_INTERVAL=1000", E "METRICS_TEMPORALITY_PREFERENCE=Delta",
             E "METRICS_DEFAULT_HISTOGRAM_AGGREGATION=base2_exponential_bucket_histogram"),
         &said);
     struct config *c = config_for(s, NULL);
@@ -279,12 +307,13 @@ static void test_values(void **state)
     config_free(c);
     config_sources_free(s);
 
-    s = sources_of(NULL,
-                   "otlp:\n  enable: true\n  servicename: shop\n  resource: {team: 'a, b=c', service.name: other, 'ü': '%'}\n"
-                   "  headers: {Authorization: 'Bearer $T, %x', x-b: ''}\n  tls: {validateserver: no, cacertpath: ca}\n"
-                   "  traces: {ratio: 0.25, parentbased: no, processes: yes}\n  metrics: {temporality: lowmemory}\n"
-                   "  logs: {events: [default, process, dns], headers: {x-c: d}}\n",
-                   ENV("T=s,e%c=", "OTEL_TRACES_SAMPLER=always_off"), &said);
+    s = sources_of(
+        NULL,
+        "otlp:\n  enable: true\n  servicename: shop\n  resource: {team: 'a, b=c', service.name: other, 'ü': '%'}\n"
+        "  headers: {Authorization: 'Bearer $T, %x', x-b: ''}\n  tls: {validateserver: no, cacertpath: ca}\n"
+        "  traces: {ratio: 0.25, parentbased: no, processes: yes}\n  metrics: {temporality: lowmemory}\n"
+        "  logs: {events: [default, process, dns], headers: {x-c: d}}\n",
+        ENV("T=s,e%c=", "OTEL_TRACES_SAMPLER=always_off"), &said);
     config_sources_start_at(s, "/here");
     c = config_for(s, NULL);
     o = &c->otlp;
@@ -304,7 +333,8 @@ static void test_values(void **state)
     assert_string_equal(o->to[0].transport.tls.cacertpath, "/here/ca");
     assert_true(o->ratio > 0.2499 && o->ratio < 0.2501 && !o->parent_based && o->processes);
     assert_true(o->delta && o->lowmemory);
-    assert_true(o->log_crashes && o->log_events[CFG_EW_PROCESS] && o->log_events[CFG_EW_DNS] && o->log_events[CFG_EW_FILE]);
+    assert_true(o->log_crashes && o->log_events[CFG_EW_PROCESS] && o->log_events[CFG_EW_DNS] &&
+                o->log_events[CFG_EW_FILE]);
     config_free(c);
     config_sources_free(s);
 
@@ -331,16 +361,19 @@ static void test_samplers(void **state)
         {"traceidratio", NULL, 1, false, NULL},
         {"parentbased_always_on", NULL, 1, true, NULL},
         {"parentbased_always_off", NULL, 0, true, NULL},
-        {"PARENTBASED_TRACEIDRATIO", "1e-3", 1, true, "SAMPLER_ARG: \"1e-3\" can't be used; expected a number from 0 to 1"},
+        {"PARENTBASED_TRACEIDRATIO", "1e-3", 0.001, true, NULL},
         {"parentbased_traceidratio", "0.001", 0.001, true, NULL},
-        {"traceidratio", "1.5", 1, false, "SAMPLER_ARG: \"1.5\""},
+        {"traceidratio", "1.5", 1, false, "SAMPLER_ARG: \"1.5\" can't be used; expected a number from 0 to 1"},
+        {"traceidratio", "1e", 1, false, "SAMPLER_ARG"},
+        {"traceidratio", "inf", 1, false, "SAMPLER_ARG"},
         {"traceidratio", "-0.5", 1, false, "SAMPLER_ARG: \"-0.5\""},
         {"traceidratio", "half", 1, false, "1 is used instead"},
         {"traceidratio", "0x1", 1, false, "SAMPLER_ARG"},
         {"traceidratio", "0.1.2", 1, false, "SAMPLER_ARG"},
         {"traceidratio", ".", 1, false, "SAMPLER_ARG"},
         {"traceidratio", "nan", 1, false, "SAMPLER_ARG"},
-        {"jaeger_remote", NULL, 1, true, "OTEL_TRACES_SAMPLER: \"jaeger_remote\" can't be used; expected one of always_on"},
+        {"jaeger_remote", NULL, 1, true,
+         "OTEL_TRACES_SAMPLER: \"jaeger_remote\" can't be used; expected one of always_on"},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -381,7 +414,9 @@ static void test_mistakes(void **state)
         /* An endpoint that can't be used sends nothing anywhere. */
         {{E "ENDPOINT=http://u:pw@h"}, "ENDPOINT: \"http://***@h\": a user name or password", "off off off"},
         {{E "ENDPOINT=u:pw@h", E "PROTOCOL=grpc"}, "\"***@h\": a user name or password", "off off off"},
-        {{E "ENDPOINT=ftp://h"}, "unknown scheme; expected http://, https://, grpc:// or grpcs://; signals that", "off off off"},
+        {{E "ENDPOINT=ftp://h"},
+         "unknown scheme; expected http://, https://, grpc:// or grpcs://; signals that",
+         "off off off"},
         {{E "ENDPOINT=http://h:99999"}, "the port is not a number", "off off off"},
         {{E "ENDPOINT=http://h:0"}, "the port is not a number", "off off off"},
         {{E "ENDPOINT=http://h:otlp"}, "the port is not a number", "off off off"},
@@ -396,42 +431,67 @@ static void test_mistakes(void **state)
         {{E "ENDPOINT=http://h/\xc3\xbc"}, "blanks", "off off off"},
         {{E "ENDPOINT=http://h/#x"}, "behind #", "off off off"},
         {{E "ENDPOINT=h:4318"}, "the scheme is missing; expected http:// or https://", "off off off"},
-        {{E "ENDPOINT=http://h:1", E "LOGS_ENDPOINT=bad"}, E "LOGS_ENDPOINT: \"bad\": the scheme is missing",
+        {{E "ENDPOINT=http://h:1", E "LOGS_ENDPOINT=bad"},
+         E "LOGS_ENDPOINT: \"bad\": the scheme is missing",
          "http://h:1/v1/traces http://h:1/v1/metrics off"},
-        {{E "ENDPOINT=bad://h", E "LOGS_ENDPOINT=http://h:1"}, E "ENDPOINT: \"bad://h\": unknown scheme", "off off http://h:1/"},
-        {{"SCOPE_OTLP_ENDPOINT=bad://h", E "ENDPOINT=http://h:1"}, "SCOPE_OTLP_ENDPOINT: \"bad://h\": unknown scheme", "off off off"},
-        {{E "ENDPOINT=http://h:1/x", E "PROTOCOL=grpc"}, "gRPC has no path; it is left out",
+        {{E "ENDPOINT=bad://h", E "LOGS_ENDPOINT=http://h:1"},
+         E "ENDPOINT: \"bad://h\": unknown scheme",
+         "off off http://h:1/"},
+        {{"SCOPE_OTLP_ENDPOINT=bad://h", E "ENDPOINT=http://h:1"},
+         "SCOPE_OTLP_ENDPOINT: \"bad://h\": unknown scheme",
+         "off off off"},
+        {{E "ENDPOINT=http://h:1/x", E "PROTOCOL=grpc"},
+         "gRPC has no path; it is left out",
          "grpc+http://h:1/ grpc+http://h:1/ grpc+http://h:1/"},
         /* Others are as if they weren't set. */
         {{E "ENDPOINT=http://h:1", E "PROTOCOL=http/json"},
-         E "PROTOCOL: http/json is not built; http/protobuf is used instead", ALL("http://h:1")},
-        {{E "ENDPOINT=http://h:1", E "PROTOCOL=grpc", E "LOGS_PROTOCOL=HTTP/JSON"}, "http/json is not built",
+         E "PROTOCOL: http/json is not built; http/protobuf is used instead",
+         ALL("http://h:1")},
+        {{E "ENDPOINT=http://h:1", E "PROTOCOL=grpc", E "LOGS_PROTOCOL=HTTP/JSON"},
+         "http/json is not built",
          "grpc+http://h:1/ grpc+http://h:1/ http://h:1/v1/logs"},
-        {{E "ENDPOINT=http://h:1", E "PROTOCOL=thrift"}, "expected one of http/protobuf, grpc; http/protobuf is used instead",
+        {{E "ENDPOINT=http://h:1", E "PROTOCOL=thrift"},
+         "expected one of http/protobuf, grpc; http/protobuf is used instead",
          ALL("http://h:1")},
-        {{E "ENDPOINT=http://h:1", E "LOGS_PROTOCOL=thrift", E "PROTOCOL=grpc"}, "what counts for all signals is used instead",
+        {{E "ENDPOINT=http://h:1", E "LOGS_PROTOCOL=thrift", E "PROTOCOL=grpc"},
+         "what counts for all signals is used instead",
          "grpc+http://h:1/ grpc+http://h:1/ grpc+http://h:1/"},
-        {{E "ENDPOINT=http://h:1", E "COMPRESSION=zstd"}, "COMPRESSION: \"zstd\" can't be used; expected one of none, gzip; none",
+        {{E "ENDPOINT=http://h:1", E "COMPRESSION=zstd"},
+         "COMPRESSION: \"zstd\" can't be used; expected one of none, gzip; none",
          ALL("http://h:1")},
-        {{E "ENDPOINT=http://h:1", E "TIMEOUT=0"}, "expected a number from 1 to 3600000; 10000 is used instead", ALL("http://h:1")},
+        {{E "ENDPOINT=http://h:1", E "TIMEOUT=0"},
+         "expected a number from 1 to 3600000; 10000 is used instead",
+         ALL("http://h:1")},
         {{E "ENDPOINT=http://h:1", E "TIMEOUT=10s"}, E "TIMEOUT: \"10s\" can't be used", ALL("http://h:1")},
-        {{E "ENDPOINT=http://h:1", "OTEL_METRIC_EXPORT_INTERVAL=-1"}, "expected a number from 100 to 86400000; 60000 is used",
+        {{E "ENDPOINT=http://h:1", "OTEL_METRIC_EXPORT_INTERVAL=-1"},
+         "expected a number from 100 to 86400000; 60000 is used",
          ALL("http://h:1")},
-        {{E "ENDPOINT=http://h:1", E "INSECURE=yes"}, E "INSECURE: \"yes\" can't be used; expected true or false; false",
+        {{E "ENDPOINT=http://h:1", E "INSECURE=yes"},
+         E "INSECURE: \"yes\" can't be used; expected true or false; false",
          ALL("http://h:1")},
         {{E "ENDPOINT=http://h:1", "OTEL_SDK_DISABLED=1"}, "OTEL_SDK_DISABLED: \"1\" can't be used", ALL("http://h:1")},
-        {{E "ENDPOINT=http://h:1", E "METRICS_TEMPORALITY_PREFERENCE=x"}, "cumulative, delta, lowmemory; cumulative is used",
+        {{E "ENDPOINT=http://h:1", E "METRICS_TEMPORALITY_PREFERENCE=x"},
+         "cumulative, delta, lowmemory; cumulative is used",
          ALL("http://h:1")},
-        {{E "ENDPOINT=http://h:1", E "METRICS_DEFAULT_HISTOGRAM_AGGREGATION=x"}, "the former is used instead", ALL("http://h:1")},
-        {{E "ENDPOINT=http://h:1", "OTEL_TRACES_EXPORTER=zipkin"}, "remark: environment:0: OTEL_TRACES_EXPORTER: \"zipkin\"",
+        {{E "ENDPOINT=http://h:1", E "METRICS_DEFAULT_HISTOGRAM_AGGREGATION=x"},
+         "the former is used instead",
+         ALL("http://h:1")},
+        {{E "ENDPOINT=http://h:1", "OTEL_TRACES_EXPORTER=zipkin"},
+         "remark: environment:0: OTEL_TRACES_EXPORTER: \"zipkin\"",
          "off http://h:1/v1/metrics http://h:1/v1/logs"},
-        {{E "ENDPOINT=https://h:1", E "CLIENT_CERTIFICATE=/c"}, "CLIENT_CERTIFICATE: a client's certificate needs its key",
+        {{E "ENDPOINT=https://h:1", E "CLIENT_CERTIFICATE=/c"},
+         "CLIENT_CERTIFICATE: a client's certificate needs its key",
          ALL("https://h:1")},
-        {{E "ENDPOINT=https://h:1", E "LOGS_CLIENT_KEY=/c"}, "LOGS_CLIENT_KEY: a client's certificate needs its key",
+        {{E "ENDPOINT=https://h:1", E "LOGS_CLIENT_KEY=/c"},
+         "LOGS_CLIENT_KEY: a client's certificate needs its key",
          ALL("https://h:1")},
-        {{E "ENDPOINT=http://h:1", "OTEL_RESOURCE_ATTRIBUTES=a=b,c"}, "OTEL_RESOURCE_ATTRIBUTES: an entry has no =; expected NAME=VALUE,NAME=VALUE; none of them", ALL("http://h:1")},
+        {{E "ENDPOINT=http://h:1", "OTEL_RESOURCE_ATTRIBUTES=a=b,c"},
+         "OTEL_RESOURCE_ATTRIBUTES: an entry has no =; expected NAME=VALUE,NAME=VALUE; none of them",
+         ALL("http://h:1")},
         {{E "ENDPOINT=http://h:1", "OTEL_RESOURCE_ATTRIBUTES=a=%g0"}, "\"a\" has a % that", ALL("http://h:1")},
-        {{E "ENDPOINT=http://h:1", "OTEL_SERVICE_NAME=a\nb"}, "OTEL_SERVICE_NAME: the value is longer than", ALL("http://h:1")},
+        {{E "ENDPOINT=http://h:1", "OTEL_SERVICE_NAME=a\nb"},
+         "OTEL_SERVICE_NAME: the value is longer than",
+         ALL("http://h:1")},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -453,7 +513,8 @@ static void test_silent_while_off(void **state)
 {
     struct buf said = BUF_INIT;
     struct config_sources *s = sources_of(
-        NULL, NULL, ENV(E "PROTOCOL=http/json", E "TIMEOUT=soon", "OTEL_TRACES_SAMPLER=xray", "OTEL_RESOURCE_ATTRIBUTES=,x"),
+        NULL, NULL,
+        ENV(E "PROTOCOL=http/json", E "TIMEOUT=soon", "OTEL_TRACES_SAMPLER=xray", "OTEL_RESOURCE_ATTRIBUTES=,x"),
         &said);
 
     assert_int_equal(said.len, 0);
@@ -552,8 +613,9 @@ static void test_bounds(void **state)
 static void test_secrets(void **state)
 {
     struct buf said = BUF_INIT;
-    struct config_sources *s = sources_of(NULL, "otlp: {traces: {headers: {x-t: sesame2}}}",
-                                          ENV(E "ENDPOINT=https://h/x?key=sesame1", E "HEADERS=authorization=sesame3"), &said);
+    struct config_sources *s =
+        sources_of(NULL, "otlp: {traces: {headers: {x-t: sesame2}}}",
+                   ENV(E "ENDPOINT=https://h/x?key=sesame1", E "HEADERS=authorization=sesame3"), &said);
     struct config *c = config_for(s, NULL);
     char *text = NULL, *json = config_to_json(c), *line = cfg_otlp_text(&c->otlp);
     size_t len = 0;
@@ -616,7 +678,8 @@ static void test_text(void **state)
         const char *expected;
     } rows[] = {
         {{E "ENDPOINT=http://h:1/b"}, "traces, metrics, logs to http://h:1/b"},
-        {{E "ENDPOINT=http://h:1", E "METRICS_ENDPOINT=grpcs://m:2"}, "traces, logs to http://h:1; metrics to grpcs://m:2"},
+        {{E "ENDPOINT=http://h:1", E "METRICS_ENDPOINT=grpcs://m:2"},
+         "traces, logs to http://h:1; metrics to grpcs://m:2"},
         {{E "LOGS_ENDPOINT=http://h:1/own"}, "logs to http://h:1/own"},
     };
 
@@ -669,9 +732,9 @@ static void test_flag_urls(void **state)
         int rc;
         bool http;
     } rows[] = {
-        {"http://h", 0, true},   {"https://h:1/x", 0, true}, {"grpc://h:4317", 0, false}, {"grpcs://[::1]", 0, false},
-        {"grpc://h/", 0, false}, {"grpc://h/x", -EINVAL, 0}, {"h:4317", -EINVAL, 0},      {"", -EINVAL, 0},
-        {"tcp://h:1", -EINVAL, 0},
+        {"http://h", 0, true},       {"https://h:1/x", 0, true}, {"grpc://h:4317", 0, false},
+        {"grpcs://[::1]", 0, false}, {"grpc://h/", 0, false},    {"grpc://h/x", -EINVAL, 0},
+        {"h:4317", -EINVAL, 0},      {"", -EINVAL, 0},           {"tcp://h:1", -EINVAL, 0},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -689,21 +752,11 @@ static void test_flag_urls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_endpoint_rule),
-        cmocka_unit_test(test_precedence),
-        cmocka_unit_test(test_custom),
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_samplers),
-        cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_silent_while_off),
-        cmocka_unit_test(test_headers),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_secrets),
-        cmocka_unit_test(test_shown),
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_pair_of),
-        cmocka_unit_test(test_flag_urls),
+        cmocka_unit_test(test_endpoint_rule), cmocka_unit_test(test_precedence),       cmocka_unit_test(test_custom),
+        cmocka_unit_test(test_rows),          cmocka_unit_test(test_values),           cmocka_unit_test(test_samplers),
+        cmocka_unit_test(test_mistakes),      cmocka_unit_test(test_silent_while_off), cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_bounds),        cmocka_unit_test(test_secrets),          cmocka_unit_test(test_shown),
+        cmocka_unit_test(test_text),          cmocka_unit_test(test_pair_of),          cmocka_unit_test(test_flag_urls),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,8 +68,12 @@ static void end(pid_t pid)
 static void look(struct proc *p, pid_t pid)
 {
     char none[] = "", argv[] = "sleep";
-    const struct segment_info info = {.pid = (uint32_t)pid, .ppid = (uint32_t)getpid(), .exe = none, .cwd = none,
-                                      .argv = argv, .argv_len = sizeof(argv)};
+    const struct segment_info info = {.pid = (uint32_t)pid,
+                                      .ppid = (uint32_t)getpid(),
+                                      .exe = none,
+                                      .cwd = none,
+                                      .argv = argv,
+                                      .argv_len = sizeof(argv)};
 
     free(identify(p, &info));
 }
@@ -90,9 +94,16 @@ static void test_service(void **state)
         const char *name, *attributes;
     } rows[] = {
         {{(char *)"OTEL_SERVICE_NAME=shop"}, "outer", "a=b", "shop", "a=b"},
-        {{(char *)"OTEL_SERVICE_NAME=shop", (char *)"OTEL_RESOURCE_ATTRIBUTES=service.name=other,x=y"}, NULL, NULL, "shop",
+        {{(char *)"OTEL_SERVICE_NAME=shop", (char *)"OTEL_RESOURCE_ATTRIBUTES=service.name=other,x=y"},
+         NULL,
+         NULL,
+         "shop",
          "service.name=other,x=y"},
-        {{(char *)"OTEL_RESOURCE_ATTRIBUTES=service.name=sh%6Fp,x=y"}, "outer", NULL, "shop", "service.name=sh%6Fp,x=y"},
+        {{(char *)"OTEL_RESOURCE_ATTRIBUTES=service.name=sh%6Fp,x=y"},
+         "outer",
+         NULL,
+         "shop",
+         "service.name=sh%6Fp,x=y"},
         {{(char *)"OTEL_RESOURCE_ATTRIBUTES=x=y"}, NULL, "service.name=outer", NULL, "x=y"},
         {{(char *)"OTEL_SERVICE_NAME="}, NULL, NULL, NULL, NULL},
         {{(char *)"A=b"}, "outer", "service.name=other", "outer", "service.name=other"},
