@@ -1333,7 +1333,7 @@ static void what_statuses_mean(void **state)
 {
     static const struct {
         const char *http, *type, *grpc, *message;
-        bool details;        /* a RetryInfo of 1.1 s */
+        bool details;        /* a RetryInfo of 300 ms */
         bool lost;           /* else it is sent again */
         const char *failure;
     } rows[] = {
@@ -1364,7 +1364,7 @@ static void what_statuses_mean(void **state)
     char details[200];
     struct buf status = BUF_INIT;
 
-    make_status(&status, "quota", 1, 100);
+    make_status(&status, "quota", 0, 300);
     EVP_EncodeBlock((unsigned char *)details, (unsigned char *)status.p, (int)status.len);
     buf_free(&status);
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
@@ -1403,7 +1403,7 @@ static void what_statuses_mean(void **state)
             if (!rows[i].lost) {
                 hang_up(s);
                 s = serve(accept_one());
-                assert_true(!rows[i].details || monotonic_ms() - before >= 1100);
+                assert_true(!rows[i].details || monotonic_ms() - before >= 300);
             } else {
                 put(o, 10, 100, 'b', NULL);
                 output_flush(o);
@@ -1639,7 +1639,7 @@ static void hostile_frames(void **state)
         {"\0\0\0\4\0\0\0\0\0" "\xff\xff\xff\0\0\0\0\0\1", 18},                      /* a frame of 16 MiB */
         {"\0\0\0\4\0\0\0\0\0" "\0\0\4\1\4\0\0\0\1\xff\xff\xff\xff", 22},            /* broken HPACK */
         {"\0\0\6\4\0\0\0\0\0\0\4\xff\xff\xff\xff", 15},                             /* a window that is too large */
-        {"\0\0\0\4\0\0\0\0\0" "\0\0\4\5\4\0\0\0\1\0\0\0\2", 22},                    /* PUSH_PROMISE */
+        {"\0\0\0\4\0\0\0\0\0" "\0\0\4\5\4\0\0\0\1\0\0\0\1", 22},                    /* PUSH_PROMISE of a call */
         {"\0\0\0\4\0\0\0\0\0" "\0\0\4\x08\0\0\0\0\0\0\0\0\0", 22},                  /* WINDOW_UPDATE by nothing */
     };
 
@@ -1653,6 +1653,7 @@ static void hostile_frames(void **state)
         output_flush(o);
         assert_int_equal(write(fd, rows[i].bytes, rows[i].n), rows[i].n);
         until_failure(o, "");
+        assert_non_null(strstr(stats_of(o).failure, "_ERROR"));
         assert_int_equal(stats_of(o).lost_destination, 0);
         close(fd);
         s = serve(accept_one());
