@@ -30,13 +30,13 @@ TEST_PACKAGES="musl-tools gcc-multilib libcmocka-dev python3-jsonschema clang cl
   nginx-light|nginx apache2 apache2-utils redis-server redis-tools haproxy postgresql
   openssh-server openssh-client nodejs default-jdk-headless golang-go wrk rustc
   bubblewrap runc sudo nghttp2-client nghttp2-server tshark libnss3-tools python3-pycurl python3-requests
-  prometheus python3-prometheus-client"
+  prometheus python3-prometheus-client python3-yaml victoria-metrics prometheus-pushgateway rsyslog"
 
 # Comes with Node.js where that is not Debian's own.
 command -v npm >/dev/null 2>&1 || TEST_PACKAGES="$TEST_PACKAGES npm"
 
 # Servers among them, by the name of their service.
-SERVICES="nginx apache2 redis-server haproxy postgresql ssh prometheus"
+SERVICES="nginx apache2 redis-server haproxy postgresql ssh prometheus victoria-metrics prometheus-pushgateway rsyslog"
 
 die()
 {
@@ -95,6 +95,7 @@ fetch_programs()
         ) || {
             [ $? = 2 ] && die "$package isn't what it was (SHA-512), or came damaged" || die "can't fetch $package by npm"
         }
+        mkdir -p "$(dirname "$programs/$name")"
         mv "$programs/new" "$programs/$name"
     done
 }

@@ -181,6 +181,13 @@ static int add_value(struct args *a, const struct cli_option *o, const char *val
     return 0;
 }
 
+/* What follows an option whose value may be left out is its value if it is a URL and the option takes one: no program is
+ * called like that. */
+static bool is_url_for(const struct cli_option *o, const char *next)
+{
+    return !strcmp(o->arg, "URL") && *next != '/' && *next != '.' && strstr(next, "://");
+}
+
 /* Words are kept in order; options may stand among them unless the command stops at the first. */
 int args_parse(struct args *a, const struct cli_command *c, int argc, char **argv)
 {
@@ -216,7 +223,7 @@ int args_parse(struct args *a, const struct cli_command *c, int argc, char **arg
             } else if (eq) {
                 rc = add_value(a, o, eq + 1);
             } else if (o->optional) {
-                rc = add_value(a, o, NULL);
+                rc = add_value(a, o, i + 1 < argc && is_url_for(o, argv[i + 1]) ? argv[++i] : NULL);
             } else if (i + 1 < argc) {
                 rc = add_value(a, o, argv[++i]);
             } else {

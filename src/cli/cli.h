@@ -32,7 +32,7 @@ struct cli_option {
     const char *help;  /* one sentence without full stop */
     const char *words; /* allowed values separated by '|', NULL for any */
     char letter;       /* short form or 0 */
-    bool optional;     /* the value may be left out (--color); then it has to be given with '=' */
+    bool optional;     /* the value may be left out (--color); then it has to be given with '=', but for a "URL" */
     bool hidden;
 };
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,10 +13,13 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/safe_path.h"
+#include "cli/pending.h"
 #include "cli/records.h"
 
 #define FILE_MAX_BYTES ((size_t)64 << 20)
 #define READ_BYTES 65536u
+#define REFRESH_MS 2000u
+#define SAME_S 0.001 /* an event has its time as a number of seconds */
 
 static const struct cli_option options[] = {
     {"list", NULL, "All crashes: of the session of --id, or of all sessions", NULL, 'l', false, false},
@@ -260,9 +264,90 @@ static void list_json(const struct session *s, const struct crash *c)
     json_decref(o);
 }
 
+/* Whether it is among those that were told, which it may have been since we asked. */
+static bool is_told(const json_t *pending, const struct crashes *told)
+{
+    double at = json_number_value(json_object_get(pending, "time"));
+
+    for (size_t i = 0; i < told->count; i++)
+        if (pid_of(&told->list[i], "pid") == (long long)json_integer_value(json_object_get(pending, "pid")) &&
+            fabs(time_of(&told->list[i]) - at) < SAME_S)
+            return true;
+    return false;
+}
+
+/* One of which not everything is known yet. */
+static void list_pending(struct table *t, const struct session *s, const json_t *pending)
+{
+    const char *proc = json_string_value(json_object_get(pending, "proc"));
+    const char *signal = json_string_value(json_object_get(pending, "signal"));
+    char buf[64], *line;
+    json_t *o;
+
+    if (t) {
+        table_uint(t, s->id);
+        table_cell(t, text_time((uint64_t)(json_number_value(json_object_get(pending, "time")) * 1e9), buf));
+        table_cellf(t, "%lld", (long long)json_integer_value(json_object_get(pending, "pid")));
+        table_cell(t, proc ? proc : "?");
+        table_cell(t, signal ? signal : "?");
+        table_cell(t, "(is being looked at)");
+        return;
+    }
+    o = json_pack("{s:O, s:O, s:O, s:I, s:O}", "_time", json_object_get(pending, "time"), "pid", json_object_get(pending, "pid"),
+                  "proc", json_object_get(pending, "proc"), "session", (json_int_t)s->id, "pending",
+                  json_object_get(pending, "state"));
+    if (o && signal)
+        json_object_set_new(o, "data", json_pack("{s:s}", "signal", signal));
+    line = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    if (line) {
+        text_json(line, strlen(line), stdout);
+        putchar('\n');
+    }
+    free(line);
+    json_decref(o);
+}
+
 /* --- the command --- */
 
-static int list_all(const struct args *a, const struct session *sessions, size_t count, uint32_t pid)
+/* Those of one session: told ones, and then those that aren't yet. Whether there are any; *ret_rc. */
+static bool list_session(struct table *t, struct session *s, uint32_t pid, int *ret_rc)
+{
+    struct crashes found;
+    json_t *pending = pending_crashes(s), *one; /* before the session is read: none is in neither */
+    char *path;
+    size_t i;
+    bool any = false;
+
+    cli_refresh(s, REFRESH_MS);
+    path = cli_path_of(s->event_dest); /* others went elsewhere */
+    if (s->event_dest && !path) {
+        json_decref(pending);
+        return false;
+    }
+    free(path);
+    if (load(s, pid, &found) < 0)
+        *ret_rc = EXIT_FAILED;
+    for (i = 0; i < found.count; i++) {
+        any = true;
+        if (t)
+            list_one(t, s, &found.list[i]);
+        else
+            list_json(s, &found.list[i]);
+    }
+    json_array_foreach(pending, i, one)
+    {
+        if (is_told(one, &found) || (pid && json_integer_value(json_object_get(one, "pid")) != (json_int_t)pid &&
+                                     json_integer_value(json_object_get(one, "hostPid")) != (json_int_t)pid))
+            continue;
+        any = true;
+        list_pending(t, s, one);
+    }
+    json_decref(pending);
+    clear(&found);
+    return any;
+}
+
+static int list_all(const struct args *a, struct session *sessions, size_t count, uint32_t pid)
 {
     static const struct table_column columns[] = {{"SESSION", 0, 0, false}, {"TIME", 2, 0, false}, {"PID", 0, 0, false},
                                                   {"PROGRAM", 0, 0, false}, {"SIGNAL", 0, 0, false}, {"AT", 1, 24, false}};
@@ -270,24 +355,8 @@ static int list_all(const struct args *a, const struct session *sessions, size_t
     struct table *t = json ? NULL : table_new(columns, sizeof(columns) / sizeof(*columns));
     int rc = 0;
 
-    for (size_t i = 0; i < count; i++) {
-        struct crashes found;
-        char *path = cli_path_of(sessions[i].event_dest); /* others went elsewhere */
-
-        if (sessions[i].event_dest && !path)
-            continue;
-        free(path);
-        if (load(&sessions[i], pid, &found) < 0)
-            rc = EXIT_FAILED;
-        for (size_t k = 0; k < found.count; k++) {
-            any = true;
-            if (json)
-                list_json(&sessions[i], &found.list[k]);
-            else
-                list_one(t, &sessions[i], &found.list[k]);
-        }
-        clear(&found);
-    }
+    for (size_t i = 0; i < count; i++)
+        any |= list_session(t, &sessions[i], pid, &rc);
     if (t && any)
         table_print(t, stdout);
     else if (t)
@@ -304,14 +373,17 @@ static int print_last(const struct args *a, struct session *sessions, size_t cou
     for (int pass = number ? 0 : 1; pass < 2; pass++) {
         for (size_t i = count; i-- > 0;) {
             struct crashes found;
-            char *path = cli_path_of(sessions[i].event_dest);
             uint32_t pid = pass == 0 ? (uint32_t)number : 0;
+            char *path;
             int rc;
 
-            if ((sessions[i].event_dest && !path) || (pass == 1 && number && sessions[i].id != number)) {
-                free(path);
+            if (pass == 1 && number && sessions[i].id != number)
                 continue;
-            }
+            if (pending_wait(&sessions[i], pid) < 0)
+                return EXIT_FAILED;
+            path = cli_path_of(sessions[i].event_dest);
+            if (sessions[i].event_dest && !path)
+                continue;
             free(path);
             if (load(&sessions[i], pid, &found) < 0)
                 continue; /* which was told */
@@ -360,8 +432,6 @@ static int run(struct args *a)
             free(base);
             rc = EXIT_FAILED;
         }
-        for (size_t i = 0; rc == 0 && i < count; i++)
-            cli_refresh(&sessions[i], 2000);
     }
     cli_color(a);
     if (rc == 0 && args_has(a, "list"))
@@ -382,7 +452,7 @@ const struct cli_command command_crash = {
         "Prints the trace of the last crash: of all sessions, or that of --id. With a number: the last crash of the process "
         "with that pid; if there is none, of the session with that number. What there is to see is kept if the program was "
         "started with --backtrace or --coredump (libscope.snapshot in scope.yml): the stacks of all threads, registers, "
-        "open files, and what the process did last.",
+        "open files, and what the process did last. One that is still being looked at is waited for; --list only names it.",
     .options = options,
     .examples = examples,
     .min_args = 0,

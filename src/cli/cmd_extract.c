@@ -88,7 +88,7 @@ static int write_self(int at)
 static int run(struct args *a)
 {
     static const char *const dests[] = {"cribldest",  "metricformat", "metricprefix",
-                                        "metricdest", "eventdest",    "authtoken"};
+                                        "metricdest", "eventdest",    "authtoken",    "otlp"};
     struct config_sources *c = config_sources_new();
     const char *dir = a->words[0];
     bool own = false;

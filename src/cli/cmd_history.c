@@ -127,6 +127,8 @@ static void print_json(const struct session *s)
     buf_json_str(&b, s->metric_dest ? s->metric_dest : "");
     buf_str(&b, ",\"metric_format\":");
     buf_json_str(&b, s->metric_format ? s->metric_format : "");
+    buf_str(&b, ",\"otlp_dest\":");
+    buf_json_str(&b, s->otlp_dest ? s->otlp_dest : "");
     buf_str(&b, ",\"dir\":");
     buf_json_str(&b, s->dir);
     buf_str(&b, "}\n");
@@ -179,6 +181,8 @@ static void print_one(const struct session *s)
     free(path);
     table_pair(stdout, 0, "Events", s->event_dest ? s->event_dest : "-");
     table_pair(stdout, 0, "Metrics", s->metric_dest ? s->metric_dest : "-");
+    if (s->otlp_dest)
+        table_pair(stdout, 0, "OTLP", s->otlp_dest);
     path = xasprintf("%s/scope.log", s->dir);
     table_pair(stdout, 0, "LogPath", path);
     free(path);

@@ -62,6 +62,10 @@ const struct cli_option cli_run_options[] = {
      "unix://@NAME, file:///PATH, prometheus://HOST:PORT",
      NULL, 'm', false, false},
     {"eventdest", "DEST", "Where events go, in the same forms", NULL, 'e', false, false},
+    {"otlp", "URL",
+     "Send traces, metrics and logs by OpenTelemetry's protocol, too: http://HOST:PORT[/PATH], https://, grpc://HOST:PORT or "
+     "grpcs://; without a URL to where OTEL_EXPORTER_OTLP_ENDPOINT or scope.yml says, else to this host",
+     NULL, 0, true, false},
     {"nobreaker", NULL, "Ask Cribl not to break events (SCOPE_CRIBL_NO_BREAKER=true)", NULL, 'n', false, false},
     {"authtoken", "TOKEN", "Token for Cribl", NULL, 'a', false, false},
     {0},
@@ -73,6 +77,7 @@ const struct cli_option cli_dest_options[] = {
     {"metricprefix", "TEXT", "Put before the name of every StatsD metric", NULL, 0, false, false},
     {"metricdest", "DEST", "Where metrics go", NULL, 'm', false, false},
     {"eventdest", "DEST", "Where events go", NULL, 'e', false, false},
+    {"otlp", "URL", "Send traces, metrics and logs by OpenTelemetry's protocol, too", NULL, 0, true, false},
     {"nobreaker", NULL, "Ask Cribl not to break events", NULL, 'n', false, false},
     {"authtoken", "TOKEN", "Token for Cribl", NULL, 'a', false, false},
     {0},
@@ -153,11 +158,36 @@ static int set_dest(const struct args *a, struct config_sources *config, const c
     return rc;
 }
 
+/* --otlp, and what its URL says by its scheme: that the environment wants the other protocol was meant for another
+ * place. */
+static int set_otlp(const struct args *a, struct config_sources *config)
+{
+    const char *url = args_get(a, "otlp"), *why = "";
+    bool http = false;
+    int rc;
+
+    if (!args_has(a, "otlp"))
+        return 0;
+    if (url && cfg_endpoint_check(url, &http, &why) < 0) {
+        char *shown = cfg_endpoint_shown(url);
+
+        rc = cli_usage(a->command, "--otlp %s: %s", shown, why);
+        free(shown);
+        return rc;
+    }
+    rc = set_flag(a, config, "otlp", "otlp.enable", "true");
+    if (rc == 0 && url)
+        rc = set_flag(a, config, "otlp", "otlp.endpoint", url);
+    if (rc == 0 && url)
+        rc = set_flag(a, config, "otlp", "otlp.protocol", http ? "http/protobuf" : "grpc");
+    return rc;
+}
+
 /* What a scope.yml that is named says alone. */
 static const char *const configuring[] = {"metricformat", "metricprefix", "metricdest", "eventdest", "nobreaker",
                                           "authtoken",    "verbosity",    "payloads",   "loglevel",  "backtrace",
                                           "coredump",     "cribldest",    "syscalls",   "lossless",  "notices",
-                                          NULL};
+                                          "otlp",         NULL};
 
 int cli_apply_flags(const struct args *a, struct config_sources *config)
 {
@@ -186,6 +216,7 @@ int cli_apply_flags(const struct args *a, struct config_sources *config)
         (rc = set_flag(a, config, "metricprefix", "metric.format.statsdprefix", NULL)) ||
         (rc = set_dest(a, config, "metricdest", "metric.transport")) ||
         (rc = set_dest(a, config, "eventdest", "event.transport")) ||
+        (rc = set_otlp(a, config)) ||
         (rc = set_flag(a, config, "cribldest", "cribl.enable", "true")) ||
         (rc = set_dest(a, config, "cribldest", "cribl.transport")) ||
         (rc = set_flag(a, config, "authtoken", "cribl.authtoken", NULL)))
@@ -243,9 +274,9 @@ static int session_defaults(struct config_sources *config, const char *dir)
     return fatal ? -EILSEQ : 0;
 }
 
-/* Which of both has a destination of its own, before session_defaults(). */
+/* Which of both has a destination of its own, before session_defaults(), or goes somewhere by OTLP. */
 struct elsewhere {
-    bool events, metrics;
+    bool events, metrics, otlp;
 };
 
 static struct elsewhere elsewhere_of(const struct config_sources *config, bool user_config)
@@ -257,6 +288,9 @@ static struct elsewhere elsewhere_of(const struct config_sources *config, bool u
         .metrics = c->metric.enable && (all || config_sets(config, "metric.transport")),
     };
 
+    for (int i = 0; i < CFG_OTLP_MAX; i++)
+        e.otlp |= c->otlp.to[i].enable;
+
     config_free(c);
     return e;
 }
@@ -264,17 +298,22 @@ static struct elsewhere elsewhere_of(const struct config_sources *config, bool u
 /* Where no session can be stored: what goes elsewhere needs none. False if nothing does. */
 static bool do_without_session(struct config_sources *config, bool user_config, struct elsewhere e)
 {
-    if (!e.events && !e.metrics)
+    if (!e.events && !e.metrics && !e.otlp)
         return false;
     if (!user_config)
         session_defaults(config, NULL);
+    /* What OTLP tells has to be made all the same. */
     if (!e.events)
-        config_set(config, "event.enable", "false", "no session", NULL, NULL);
+        config_set(config, e.otlp ? "event.transport" : "event.enable", e.otlp ? "file:///dev/null" : "false",
+                   "no session", NULL, NULL);
     if (!e.metrics)
-        config_set(config, "metric.enable", "false", "no session", NULL, NULL);
-    cli_error("what has a destination of its own is told there all the same%s", !e.events    ? "; events are not kept"
-                                                                                : !e.metrics ? "; metrics are not kept"
-                                                                                             : "");
+        config_set(config, e.otlp ? "metric.transport" : "metric.enable", e.otlp ? "file:///dev/null" : "false",
+                   "no session", NULL, NULL);
+    cli_error("what has a destination of its own is told there all the same%s",
+              !e.events && !e.metrics ? "; nothing else is kept"
+              : !e.events             ? "; events are not kept"
+              : !e.metrics            ? "; metrics are not kept"
+                                      : "");
     return true;
 }
 
@@ -765,6 +804,7 @@ static int save_session(struct session *s, struct config_sources *config, const 
     s->metric_format = xstrdup(c->metric.transport.type == CFG_PROMETHEUS ? "prometheus"
                                : c->metric.format == CFG_STATSD && c->metric.transport.type != CFG_JOURNAL ? "statsd"
                                                                                                           : "ndjson");
+    s->otlp_dest = cfg_otlp_text(&c->otlp);
     s->payload_dir = xstrdup(c->payload.dir);
     config_free(c);
     if (rc == 0 && (rc = session_save(s, -1)) < 0)

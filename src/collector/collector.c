@@ -317,7 +317,7 @@ static void serve_control(struct loop *l, const struct client *cl, const struct 
     if (req->type == JOIN_UPDATE)
         ret = fd < 0 ? -EBADF : control_update(&l->c, (pid_t)req->tid, fd, req->path);
     else
-        ret = found = control_inspect(&l->c, (pid_t)req->tid);
+        ret = found = req->type == JOIN_CRASHES ? control_crashes(&l->c) : control_inspect(&l->c, (pid_t)req->tid);
     planner_reply(cl->fd, ret < 0 ? ret : 0, found);
     if (found >= 0)
         close(found);
@@ -413,6 +413,7 @@ static bool serve(struct client *cl)
         return true;
     case JOIN_INSPECT:
     case JOIN_UPDATE:
+    case JOIN_CRASHES:
         req.path[sizeof(req.path) - 1] = '\0';
         serve_control(l, cl, &req, fd);
         break;

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/safe_path.h"
+#include "collector/crashes.h"
 #include "collector/life.h"
 #include "collector/segments.h"
 #include "collector/state.h"
@@ -130,6 +131,18 @@ int control_inspect(struct collector *c, pid_t pid)
     return fd;
 }
 
+int control_crashes(struct collector *c)
+{
+    struct buf b = BUF_INIT;
+    int fd;
+
+    crashes_turn(c->crashes); /* who says so now was there before it was asked */
+    crashes_describe(c->crashes, &b);
+    fd = memfd_of(&b);
+    buf_free(&b);
+    return fd;
+}
+
 /* --- changing --- */
 
 static void on_problem(void *ctx, const struct cfg_problem *pr)
@@ -150,7 +163,7 @@ static struct config_sources *copy_sources(struct proc *p)
     FILE *f = open_memstream(&text, &len);
 
     if (f) {
-        config_print_yaml(from, f, false);
+        config_print_whole(from, f);
         fclose(f);
     }
     config_add_text(s, "the configuration so far", text ? text : "", len, NULL, NULL);

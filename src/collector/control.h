@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Looking into and changing what runs: INSPECT and UPDATE requests (wire/join.h)
+ * Looking into and changing what runs: INSPECT, CRASHES and UPDATE requests (wire/join.h)
  * and command files. Single-threaded, called from the event loop.
  */
 #ifndef SCOPE_COLLECTOR_CONTROL_H
@@ -14,6 +14,9 @@ struct proc;
 /* A JSON array with an object for each process that is observed: the one with this pid in our namespace, or all (0).
  * Returns a memfd, offset 0, the caller's; -ESRCH if there is none, or -errno. */
 int control_inspect(struct collector *c, pid_t pid);
+
+/* Likewise of the crashes that aren't told yet (crashes.h), however few. */
+int control_crashes(struct collector *c);
 
 /* Lays a scope.yml, read from fd (at most 1 MiB), over the configuration of a process and of the children that it will
  * have. Relative paths in it start at cwd, or where ours do if that isn't absolute. 0; -ESRCH; -EINVAL if it isn't YAML

@@ -11,6 +11,7 @@
  * crashes as the budgets below allow. A crash beyond that is let go at once and
  * told without a trace. A guest that said so and goes on isn't believed again
  * while it does.
+ * Bounds of what is kept on disk: crash_files.h.
  */
 #ifndef SCOPE_COLLECTOR_CRASHES_H
 #define SCOPE_COLLECTOR_CRASHES_H
@@ -24,13 +25,6 @@
 #define CRASH_TIMEOUT_MS    40000u  /* of a worker; it lets go of the process after a quarter of that */
 #define CRASH_END_MS        5000u   /* a session that is ended waits for its workers so long at most */
 #define CRASH_FLIGHT_MS     5000u   /* ... and the flight record may take so long */
-#define CRASH_WRITERS       2u      /* of flight records at a time; others wait CRASH_QUEUE_MS */
-#define CRASH_GUEST_WRITERS 1u
-#define CRASH_DIRS_MAX      1000u   /* crashes that a session keeps */
-#define CRASH_GUEST_DIRS_MAX (CRASH_DIRS_MAX / 4)
-#define CRASH_GUEST_TEXT_MAX (UINT64_C(256) << 20) /* bytes of guests' files other than cores, beyond which no more begin */
-#define CRASH_GUEST_CORES_MAX 2u    /* as CRASH_CORES_MAX, of guests alone */
-#define CRASH_CORES_MAX     8u      /* cores of a session: as many times libscope.snapshot.coremax bytes in all */
 /* So many at once, and then one more each time these have passed: of a segment, of the session, of all guests together. */
 #define CRASH_EACH_BURST    8u
 #define CRASH_EACH_NS       UINT64_C(1000000000)
@@ -39,9 +33,9 @@
 #define CRASH_GUEST_BURST   64u
 #define CRASH_GUEST_NS      UINT64_C(200000000)
 
+struct buf;
 struct collector;
 struct crash;
-struct crash_places;
 struct crashes;
 struct proc;
 
@@ -56,10 +50,16 @@ bool crashes_busy(const struct crashes *cs);
 bool crashes_wait(const struct crashes *cs);
 /* The end of this process must not be told yet: its crash is to be told first. */
 bool crashes_hold(const struct crashes *cs, const struct proc *p);
+/*
+ * Appends a JSON array of what isn't told, or not complete on disk, oldest first: {"number":7,"pid":5439,"hostPid":6001,
+ * "proc":"shop","signal":"SIGSEGV","time":1796.25,"state":"names"}. number: rises from crash to crash; hostPid: as we see
+ * it, where that is another number; without a signal it may be the exit of a Go program, of which it isn't known yet
+ * whether it has panicked; time: seconds, CLOCK_REALTIME. state: "waits" (for a worker), "stands" (its threads do),
+ * "names" (they are let go: names are found), "ends" (it is being told, or what it did last written). NULL is allowed.
+ */
+void crashes_describe(const struct crashes *cs, struct buf *to);
 /* An entry of the backlog (BL_CRASH) has come up: all that was recorded before is told. */
 void crashes_reached(struct crashes *cs, struct crash *crash);
-/* A process has ended with this wait status: tells a crash that nothing was told of. */
-void crashes_ended(struct proc *p, int wait_status, uint64_t time_ns);
 /* The session ends: waits for the workers, CRASH_END_MS at most, and lets go of all others. */
 void crashes_finish(struct crashes *cs);
 /* Everything is told and in the journal: writes the flight records that are missing, and waits for them. */

@@ -27,6 +27,7 @@ static const unsigned table[] = {
     [JOIN_UPDATE] = OWNER | ORDER,         /* another configuration, which names files to write */
     [JOIN_ATTACH] = OWNER | ORDER,         /* here is what another process does */
     [JOIN_LEAVE] = OWNER | ORDER,          /* forget a process */
+    [JOIN_CRASHES] = OWNER,                /* which crashes aren't told yet? */
 };
 
 /* In a time that doesn't tell where they differ. */

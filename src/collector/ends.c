@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "collector/crash_tell.h"
 #include "collector/crashes.h"
 #include "collector/guests.h"
 #include "collector/life.h"
@@ -143,7 +144,7 @@ bool ends_tell(struct proc *p, bool force)
         passed_end(p, true);
         tls_objects_end(p, true, time);
         if (known)
-            crashes_ended(p, status, time);
+            crash_tell_end(p, status, time);
         report_exit(p, known, status, time);
         life_finish(p, time);
     }

@@ -9,11 +9,14 @@
 #include "base/mem.h"
 #include "base/progname.h"
 #include "collector/segment.h"
+#include "config/config.h"
 #include "model/clock.h"
 #include "model/process.h"
 #include "model/procinfo.h"
 
 #define ID_CMD 32
+#define SERVICE_MAX 1024      /* bytes of a service's name */
+#define ATTRIBUTES_MAX 16384  /* bytes of OTEL_RESOURCE_ATTRIBUTES */
 
 static void uuid_text(const uint8_t u[16], char text[37])
 {
@@ -68,10 +71,10 @@ static const char *environ_get(char **env, const char *name)
     return NULL;
 }
 
-/* The control group, and the container that it tells. Of a process that has ended meanwhile it can't be read any more,
+/* The control group, and the container that it tells; returns whether the process lives. Of a process that has ended meanwhile it can't be read any more,
  * or only in part (zombies are at the top of hierarchies of version 1): then it is where the image before it was,
  * `last`, or its parent. */
-static void locate(struct proc *p, const struct tm_process *last)
+static bool locate(struct proc *p, const struct tm_process *last)
 {
     struct pi_stat st;
     bool lives = p->host_pid > 0 && pi_stat(p->host_pid, &st) == 0 && st.state != 'Z' && st.state != 'X';
@@ -84,6 +87,42 @@ static void locate(struct proc *p, const struct tm_process *last)
         p->tm.cgroup = xstrdup(last->cgroup);
         memcpy(p->tm.container, last->container, sizeof(p->tm.container));
     }
+    return lives;
+}
+
+/* NULL for what is empty, which counts as not set, and for what is too long to be meant. */
+static const char *bounded(const char *text, size_t max)
+{
+    return text && *text && strnlen(text, max + 1) <= max ? text : NULL;
+}
+
+/* Which service of OpenTelemetry it is, if it says so itself or the environment of who observes it does. Of a process that
+ * has ended meanwhile it is what is known of the image before it, or of its parent. */
+static void name_service(struct proc *p, char **env, const struct tm_process *last)
+{
+    struct tm_process *tm = &p->tm;
+    const char *attributes;
+    char *name = NULL;
+
+    if (!env && (last->proc || p->parent)) {
+        const struct tm_process *known = last->proc ? last : &p->parent->tm;
+
+        tm->service_name = xstrdup(known->service_name);
+        tm->resource_attributes = xstrdup(known->resource_attributes);
+        return;
+    }
+    attributes = bounded(environ_get(env, "OTEL_RESOURCE_ATTRIBUTES"), ATTRIBUTES_MAX);
+    name = xstrdup(bounded(environ_get(env, "OTEL_SERVICE_NAME"), SERVICE_MAX));
+    if (!name)
+        name = cfg_pair_of(attributes, "service.name");
+    if (!attributes)
+        attributes = bounded(getenv("OTEL_RESOURCE_ATTRIBUTES"), ATTRIBUTES_MAX);
+    if (!name)
+        name = xstrdup(bounded(getenv("OTEL_SERVICE_NAME"), SERVICE_MAX));
+    if (!name)
+        name = cfg_pair_of(attributes, "service.name");
+    tm->service_name = name;
+    tm->resource_attributes = xstrdup(attributes);
 }
 
 /* The kernel may know only its next program by now. */
@@ -101,10 +140,10 @@ char **identify(struct proc *p, const struct segment_info *info)
     struct tm_process *tm = &p->tm;
     char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
     struct tm_process last = *tm;
+    bool lives;
 
     *tm = (struct tm_process){0};
-    locate(p, &last);
-    tm_clear(&last);
+    lives = locate(p, &last);
     tm->pid = info->pid;
     tm->ppid = info->ppid;
     tm->uid = info->uid;
@@ -118,6 +157,8 @@ char **identify(struct proc *p, const struct segment_info *info)
     tm->proc = name_of(p, info);
     tm->cmd = command_line(info);
     tm->k8s_pod = xstrdup(environ_get(env, "CRIBL_K8S_POD"));
+    name_service(p, lives ? env : NULL, &last);
+    tm_clear(&last);
     uuid_text(info->uuid, tm->uuid);
     make_id(tm);
     return env;
@@ -137,6 +178,8 @@ void identify_child(struct proc *p, const struct proc *parent)
     tm->cmd = xstrdup(from->cmd);
     tm->cgroup = xstrdup(from->cgroup);
     tm->k8s_pod = xstrdup(from->k8s_pod);
+    tm->service_name = xstrdup(from->service_name);
+    tm->resource_attributes = xstrdup(from->resource_attributes);
     tm->aggregate = NULL;
     uuid_random(tm->uuid);
 }

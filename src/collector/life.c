@@ -17,6 +17,7 @@
 #include "model/procinfo.h"
 #include "report/notices.h"
 #include "report/report.h"
+#include "report/spans.h"
 #include "traffic/tls_objects.h"
 
 #define MS UINT64_C(1000000)
@@ -315,6 +316,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         p->tls_unread_ns = 0;
         life_leave_segment(p);
         proc_unborrow(p);
+        span_process_exec(p, time);
         life_finish(p, time);
         while (p->forks)
             fork_drop(p, p->forks);

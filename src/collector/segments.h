@@ -58,7 +58,7 @@ struct segment {
     uint64_t busy_ns;         /* CLOCK_MONOTONIC: when something was last found in its ring */
     uint64_t words_look;      /* collector.now_mono when it was last read for one that has died */
     uint64_t shared_look;     /* CLOCK_MONOTONIC ns: when it was last asked whether anybody still has it mapped */
-    struct crash_places *crashes; /* crashes.h; freed with it; NULL: nothing crashes */
+    struct crash_places *crashes; /* crash_places.h; freed with it; NULL: nothing crashes */
     uint32_t refused_seen;        /* of segment_crashes_refused(): those that are told */
     uint64_t loss_seen[LOSS_MAX], torn_seen;
     uint64_t op_seen[OP_MAX], failed_seen[OP_MAX];

@@ -9,6 +9,7 @@
 #include "model/fds.h"
 #include "model/names.h"
 #include "report/notices.h"
+#include "report/spans.h"
 #include "traffic/tls_objects.h"
 
 #define SAMPLE_FROM (4 * (int64_t)FD_SAMPLE) /* writes of binary data from this size on need not be captured whole */
@@ -173,7 +174,7 @@ static void do_traffic(struct told *x, struct desc *d)
         .tls = r->arg[3] == DATA_TLS_TX || r->arg[3] == DATA_TLS_RX, .object = r->arg[4],
         .placed = r->arg[2] < TRAFFIC_MAX && r->arg[1] < TRAFFIC_MAX && r->ret >= 0 && r->ret < TRAFFIC_MAX,
         .position = r->arg[2], .offset = r->arg[1], .bytes = r->ret > 0 ? (uint64_t)r->ret : 0,
-        .data = x->in.data, .len = x->in.data_len, .name = x->in.addr, .name_len = x->in.addr_len, .time_ns = x->time,
+        .data = x->in.data, .len = x->in.data_len, .name = x->in.addr, .name_len = x->in.addr_len, .time_ns = x->time, .tid = r->tid,
     };
 
     t.life = t.tls ? (uint32_t)r->arg[2] : 0;
@@ -216,6 +217,7 @@ void transfers_data(struct told *x)
     const char *name;
     char source[NAME_BYTES + 1];
     uint64_t more;
+    const struct span *inside = x->p->pl->spans ? span_inside(x->p, x->r->tid) : NULL;
     enum tm_text kind;
     size_t len;
 
@@ -247,7 +249,7 @@ void transfers_data(struct told *x)
     more = x->r->flags & REC_F_CUT && x->r->ret > 0 ? (uint64_t)x->r->ret : 0;
     more = more > x->r->arg[1] + x->in.data_len ? more - x->r->arg[1] - x->in.data_len : 0;
     kind = telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_STREAM ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
-                               d->channel, x->in.data, x->in.data_len, more);
+                               d->channel, x->in.data, x->in.data_len, more, inside ? &inside->id : NULL);
     if (kind == TM_LINES && more)
         model_loss(&x->c->model, x->p, LK_DATA, more);
     if (x->r->arg[3] == DATA_FILE)

@@ -11,6 +11,7 @@
 #include "collector/transfers.h"
 #include "report/notices.h"
 #include "report/report.h"
+#include "report/spans.h"
 #include "traffic/payloads.h"
 #include "traffic/stream.h"
 #include "traffic/tls_objects.h"
@@ -135,6 +136,7 @@ static void proc_end(struct proc *p)
     tls_objects_end(p, false, clock_now_real());
     passed_end(p, false);
     stream_forget(p);
+    spans_forget(p);
 }
 
 const struct model_watch watch_model = {

@@ -5,7 +5,7 @@
  * is generated from the schema in schema.c.
  *
  * Precedence, highest first: command-line flags, environment, custom sections
- * of the file, the file, built-in defaults. With several files each is laid,
+ * of the file, the file, OpenTelemetry's variables (OTEL_*), built-in defaults. With several files each is laid,
  * its custom sections included, over those before it. While cribl.enable is
  * true, the cribl transport takes the place of those of events and metrics.
  */
@@ -81,16 +81,24 @@ struct cfg_otlp_to {
 };
 struct cfg_otlp {
     struct cfg_otlp_to to[CFG_OTLP_MAX];
-    char *service_name;        /* of all processes; NULL: a process's OTEL_SERVICE_NAME, else its name */
-    struct cfg_tag *resource;  /* attributes of all processes' resources */
+    char *service_name;        /* of all processes, by a key; NULL: each has its own (tm_process.service_name) */
+    struct cfg_tag *resource;  /* attributes of all processes' resources, by keys, without service.name */
     size_t resource_count;
     unsigned interval_ms;      /* of metrics */
-    bool delta;                /* temporality of sums and histograms; false: cumulative */
+    bool delta;                /* temporality of counts and histograms; false: cumulative */
+    bool lowmemory;            /* with delta: what is read as a sum, such as CPU time, is cumulative all the same */
     bool exponential;          /* histograms have exponential buckets */
     double ratio;              /* of traces that are told, 0 to 1 */
     bool parent_based;         /* what the parent says counts before ratio */
     bool processes;            /* a span for each process */
     bool log_events[CFG_EW_MAX]; /* event sources that are told as logs */
+    bool log_crashes;          /* crashes (proc.crash of CFG_EW_PROCESS) are; true if all of those events are */
+};
+
+/* The keys of otlp as they were set, NULL if they weren't: config_for() makes struct cfg_otlp of them. */
+struct cfg_otlp_keys {
+    char *enable, *endpoint, *protocol, *headers, *compression, *timeout, *insecure, *validateserver, *cacertpath,
+        *certpath, *keypath;
 };
 
 struct config {
@@ -155,6 +163,10 @@ struct config {
         char *authtoken;        /* NULL if none */
     } cribl;
     struct cfg_otlp otlp;      /* new since 1.4 */
+    struct {
+        struct cfg_otlp_keys all, to[CFG_OTLP_MAX];
+        char *servicename, *resource, *interval, *temporality, *histogram, *ratio, *parentbased, *processes, *events;
+    } otlp_keys;
     struct cfg_tag *tags;
     size_t tag_count;
     struct cfg_protocol *protocols;
@@ -200,7 +212,7 @@ int config_add_file(struct config_sources *, const char *path, cfg_problem_fn fn
 int config_add_text(struct config_sources *, const char *name, const char *text, size_t len, cfg_problem_fn fn,
                     void *ctx);
 
-/* Takes the SCOPE_* variables of an environment, and all of it for $NAME in values. Values of files added before
+/* Takes the SCOPE_* and OTEL_* variables of an environment, and all of it for $NAME in values. Values of files added before
  * that needed it are checked now. Later files and flags may follow in any order: precedence is fixed. */
 void config_add_environ(struct config_sources *, const char *const *envp, cfg_problem_fn fn, void *ctx);
 
@@ -233,6 +245,8 @@ bool config_equal(const struct config *, const struct config *);
 /* Prints what is in effect as scope.yml, custom sections included; with origins each line gets a comment that says
  * where its value came from. Loading the output gives the same again, but for the secrets, which are masked. */
 void config_print_yaml(const struct config_sources *, FILE *, bool origins);
+/* The same without origins and with the secrets: not for files. */
+void config_print_whole(const struct config_sources *, FILE *);
 /* The object info.configuration.current of the start message (docs/data-model.md); secrets are masked.
  * malloc'ed compact JSON. */
 char *config_to_json(const struct config *);
@@ -244,6 +258,21 @@ int cfg_transport_parse(const char *url, bool flag_syntax, struct cfg_transport 
 void cfg_transport_clear(struct cfg_transport *);
 /* malloc'ed URL form, for people. */
 char *cfg_transport_url(const struct cfg_transport *);
+
+/* Where OTLP goes, in one line for people: "traces, metrics to http://localhost:4318; logs to grpc://h:4317", malloc'ed;
+ * NULL if it is off. Never with a query, which may be a secret. */
+char *cfg_otlp_text(const struct cfg_otlp *);
+/* malloc'ed URL of one signal, in the forms that flags take, for people. */
+char *cfg_otlp_url(const struct cfg_otlp_to *);
+const char *cfg_otlp_name(enum cfg_otlp_signal); /* "traces" */
+/* Checks the URL of a flag: http://, https://, grpc:// or grpcs://. Returns 0 with *ret_http, or -EINVAL with
+ * *ret_error set to static text. */
+int cfg_endpoint_check(const char *url, bool *ret_http, const char **ret_error);
+/* An endpoint without user, password and query, for messages; malloc'ed. It may be wrong. */
+char *cfg_endpoint_shown(const char *url);
+/* Value of a name in NAME=value,NAME=value with percent-encoding (OTEL_RESOURCE_ATTRIBUTES), malloc'ed. NULL if it isn't
+ * there, is empty or no text, or if anything in the list can't be decoded. */
+char *cfg_pair_of(const char *list, const char *name);
 
 /* The next item of a list of the configuration (texts with commas between them): malloc'ed, NULL at the end. *at is the
  * list at first, and moved on; NULL is an empty one. */

@@ -167,6 +167,11 @@ static void default_section(FILE *to, unsigned indent, const char *path)
             describe(to, indent, k);
             default_list(to, indent, k);
             break;
+        case KEY_PAIRS:
+            describe(to, indent, k);
+            fprintf(to, "%*s#%s: {%s}\n", (int)indent, "", key_name(k),
+                    k->secret ? "authorization: 'Bearer $TOKEN'" : "deployment.environment.name: production");
+            break;
         default:
             describe(to, indent, k);
             fprintf(to, "%*s%s%s: ", (int)indent, "", k->def ? "" : "#", key_name(k));

@@ -189,6 +189,14 @@ static void keep_environ(struct config_sources *s, const char *const *envp)
         s->environ_[i] = xstrdup(envp[i]);
 }
 
+static bool names_otlp(const struct layer *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (!strncmp(l->v[i].key->path, "otlp.", 5))
+            return true;
+    return false;
+}
+
 void config_add_environ(struct config_sources *s, const char *const *envp, cfg_problem_fn fn, void *ctx)
 {
     struct reporter r = {.fn = fn, .ctx = ctx, .file = "environment"};
@@ -198,6 +206,7 @@ void config_add_environ(struct config_sources *s, const char *const *envp, cfg_p
     keep_environ(s, envp);
     for (size_t i = 0; i < s->file_count; i++)
         check_file(s, s->files[i], fn, ctx);
+    otel_add(s, envp, &r);
     add_cribl(s, envp, &r);
     for (size_t i = 0; i < schema_count; i++) {
         const struct key *k = &schema[i];
@@ -218,6 +227,8 @@ void config_add_environ(struct config_sources *s, const char *const *envp, cfg_p
     guess_unknown(envp, &r);
     added = (struct layer){.v = s->env.n > first ? s->env.v + first : NULL, .n = s->env.n - first};
     check_merged(s, &added, NULL, &r, "");
+    if (s->otel.n && !names_otlp(&added))
+        check_merged(s, &s->otel, NULL, &r, "");
     report_end(&r);
 }
 

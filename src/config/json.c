@@ -259,6 +259,87 @@ static void notice(struct buf *b, const struct config *c)
     buf_str(b, "}}");
 }
 
+static void otlp(struct buf *b, const struct config *c)
+{
+    const struct cfg_otlp *o = &c->otlp;
+    bool first = true;
+
+    buf_str(b, ",\"otlp\":{");
+    for (int s = 0; s < CFG_OTLP_MAX; s++) {
+        const struct cfg_otlp_to *to = &o->to[s];
+        char *url;
+
+        if (s)
+            buf_char(b, ',');
+        name(b, cfg_otlp_name((enum cfg_otlp_signal)s));
+        buf_char(b, '{');
+        boolean(b, "enable", to->enable);
+        if (!to->enable) {
+            buf_char(b, '}');
+            continue;
+        }
+        buf_char(b, ',');
+        url = cfg_otlp_url(to);
+        text(b, "endpoint", url);
+        free(url);
+        buf_char(b, ',');
+        text(b, "protocol", to->protocol == CFG_OTLP_GRPC ? "grpc" : "http/protobuf");
+        buf_str(b, ",\"headers\":{");
+        for (size_t i = 0; i < to->header_count; i++) {
+            if (i)
+                buf_char(b, ',');
+            text(b, to->headers[i].name, MASK);
+        }
+        buf_str(b, "},");
+        text(b, "compression", to->gzip ? "gzip" : "none");
+        buf_char(b, ',');
+        number(b, "timeout", to->timeout_ms);
+        if (to->transport.tls.enable) {
+            buf_str(b, ",\"tls\":{");
+            boolean(b, "validateserver", to->transport.tls.validateserver);
+            buf_char(b, ',');
+            text(b, "cacertpath", to->transport.tls.cacertpath);
+            buf_char(b, ',');
+            text(b, "certpath", to->transport.tls.certpath);
+            buf_char(b, ',');
+            text(b, "keypath", to->transport.tls.keypath);
+            buf_char(b, '}');
+        }
+        if (s == CFG_OTLP_TRACES) {
+            buf_char(b, ',');
+            text(b, "ratio", c->otlp_keys.ratio);
+            buf_char(b, ',');
+            boolean(b, "parentbased", o->parent_based);
+            buf_char(b, ',');
+            boolean(b, "processes", o->processes);
+        } else if (s == CFG_OTLP_METRICS) {
+            buf_char(b, ',');
+            number(b, "interval", o->interval_ms);
+            buf_char(b, ',');
+            text(b, "temporality", c->otlp_keys.temporality);
+            buf_char(b, ',');
+            text(b, "histogram", c->otlp_keys.histogram);
+        } else {
+            buf_char(b, ',');
+            list(b, "events", c->otlp_keys.events);
+        }
+        buf_char(b, '}');
+        first = false;
+    }
+    if (!first) {
+        buf_char(b, ',');
+        text(b, "servicename", o->service_name);
+        buf_str(b, ",\"resource\":{");
+        for (size_t i = 0; i < o->resource_count; i++) {
+            if (i)
+                buf_char(b, ',');
+            text(b, o->resource[i].name, o->resource[i].value);
+        }
+        buf_char(b, '}');
+    }
+    buf_char(b, '}');
+}
+
 static void lists(struct buf *b, const struct config *c)
 {
     buf_str(b, ",\"tags\":{");
@@ -303,6 +384,7 @@ char *config_to_json(const struct config *c)
     buf_char(&b, '}');
     collector(&b, c);
     notice(&b, c);
+    otlp(&b, c);
     lists(&b, c);
     buf_str(&b, ",\"cribl\":{");
     boolean(&b, "enable", c->cribl.enable);

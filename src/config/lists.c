@@ -190,6 +190,10 @@ char *list_check_item(const struct key *k, const char *item)
     case LIST_TYPES:
         why = check_type(item);
         break;
+    case LIST_LOGS:
+        if (otlp_log_source(item) < 0)
+            why = "expected console, file, notice, crash, process, fs, net, http, dns or syscall";
+        break;
     }
     return why ? xasprintf("\"%.200s\": %s; this entry isn't used", item, why) : NULL;
 }

@@ -100,7 +100,7 @@ static int clean_list(struct setting *t, const char *text, struct complaint *c)
     char **at = (char **)((char *)&cfg + t->key->offset);
     int ret = key_store(t->key, &cfg, text, c);
 
-    if (ret == 0) {
+    if (ret == 0 && *at) {
         free(t->text);
         t->text = *at;
         t->literal = t->clean = true;
@@ -159,7 +159,8 @@ int check_setting(struct config_sources *s, struct setting *t, struct reporter *
         break;
     }
     case SET_VALUE:
-        ret = t->key->kind == KEY_LIST ? clean_list(t, text, &c) : key_store(t->key, NULL, text, &c);
+        ret = t->key->kind == KEY_LIST || t->key->kind == KEY_PAIRS ? clean_list(t, text, &c)
+                                                                    : key_store(t->key, NULL, text, &c);
         if (c.text)
             report(r, t->from.line, shown, c.fatal, "%s", c.text);
         if (ret == 0)
@@ -241,6 +242,8 @@ void check_merged(struct config_sources *s, const struct layer *added, const str
     for (size_t i = 0; i < schema_count; i++)
         if (schema[i].kind == KEY_TRANSPORT && touches(added, &schema[i]))
             check_transport(&schema[i], &m, r, prefix);
+    if (touches(added, key_find("otlp")))
+        otlp_check(&m, r, prefix);
     merged_clear(&m);
 }
 
@@ -396,6 +399,42 @@ static void load_list(struct loader *l, const struct key *k, const struct node *
         else if (!node_is_null(item))
             list_add(&list, item->text);
         free(why);
+    }
+    t = layer_add(to, k, SET_VALUE, buf_cstr(&list), at_line(l, n->line));
+    if (check_setting(l->s, t, &l->r, shown) < 0) {
+        free(t->text);
+        to->n--;
+    }
+    buf_free(&list);
+}
+
+/* A map of the file, or a text as variables have it, becomes one text. */
+static void load_pairs(struct loader *l, const struct key *k, const struct node *n, struct layer *to, const char *shown)
+{
+    struct buf list = BUF_INIT;
+    struct setting *t;
+
+    if (n->kind != NODE_MAP) {
+        if (n->kind == NODE_SEQ)
+            wrong_kind(l, n, k, shown);
+        else
+            load_scalar(l, k, n, to, shown);
+        return;
+    }
+    for (size_t i = 0; i + 1 < n->n; i += 2) {
+        const char *name = map_key(l, n, i, shown);
+        const struct node *value = n->items[i + 1];
+        char *child;
+
+        if (!name)
+            continue;
+        child = join(shown, name);
+        if (value->kind != NODE_SCALAR || strlen(value->text) != value->len)
+            report(&l->r, value->line, child, true, "has %s; expected a text",
+                   value->kind == NODE_SCALAR ? "a NUL byte" : node_kind_name(value));
+        else
+            pairs_add(&list, name, node_is_null(value) ? "" : value->text);
+        free(child);
     }
     t = layer_add(to, k, SET_VALUE, buf_cstr(&list), at_line(l, n->line));
     if (check_setting(l->s, t, &l->r, shown) < 0) {
@@ -838,6 +877,9 @@ static void load_key(struct loader *l, const struct key *k, const struct node *n
         break;
     case KEY_LIST:
         load_list(l, k, n, l->layer, shown);
+        break;
+    case KEY_PAIRS:
+        load_pairs(l, k, n, l->layer, shown);
         break;
     default:
         load_scalar(l, k, n, l->layer, shown);

@@ -103,6 +103,7 @@ void config_sources_free(struct config_sources *s)
         free(f);
     }
     free(s->files);
+    layer_clear(&s->otel);
     layer_clear(&s->env);
     layer_clear(&s->flags);
     for (char **p = s->environ_; p && *p; p++)
@@ -135,7 +136,9 @@ static char *expand_for(const struct config_sources *s, const struct cfg_process
 {
     struct lookup l = {s, proc};
 
-    return t->literal ? xstrdup(text) : expand(text, look_up, &l);
+    if (t->literal)
+        return xstrdup(text);
+    return t->key && t->key->kind == KEY_PAIRS ? pairs_expand(text, look_up, &l) : expand(text, look_up, &l);
 }
 
 char *setting_text(const struct config_sources *s, const struct setting *t)
@@ -444,6 +447,13 @@ static void finish_paths(const struct config_sources *s, struct config *cfg)
             make_absolute(s, &t->path);
         make_absolute(s, &t->tls.cacertpath);
     }
+    for (int i = 0; i <= CFG_OTLP_MAX; i++) {
+        struct cfg_otlp_keys *k = i == CFG_OTLP_MAX ? &cfg->otlp_keys.all : &cfg->otlp_keys.to[i];
+
+        make_absolute(s, &k->cacertpath);
+        make_absolute(s, &k->certpath);
+        make_absolute(s, &k->keypath);
+    }
     make_absolute(s, &cfg->payload.dir);
     make_absolute(s, &cfg->libscope.commanddir);
 }
@@ -524,6 +534,7 @@ static void apply_sources(struct state *st)
 {
     const struct config_sources *s = st->s;
 
+    apply_layer(st, &s->otel);
     for (size_t i = 0; i < s->file_count; i++) {
         const struct source_file *f = s->files[i];
 
@@ -541,6 +552,7 @@ static void end(struct state *st)
     free_protocol(&st->protocol);
     set_prometheus_port(st->m);
     finish_paths(st->s, st->m->cfg);
+    otlp_resolve(st->m->cfg);
 }
 
 void merge(const struct config_sources *s, const struct cfg_process *proc, bool cribl, struct merged *ret)
@@ -549,6 +561,7 @@ void merge(const struct config_sources *s, const struct cfg_process *proc, bool 
 
     begin(&st, s, proc, ret);
     apply_sources(&st);
+    otlp_settle(ret);
     end(&st);
     if (cribl && ret->cfg->cribl.enable)
         force_cribl(ret);
@@ -564,6 +577,7 @@ void merge_layer(const struct config_sources *s, const struct layer *l, bool onl
     if (!only) {
         apply_sources(&st);
         apply_layer(&st, l);
+        otlp_settle(ret);
         end(&st);
         return;
     }
@@ -575,6 +589,7 @@ void merge_layer(const struct config_sources *s, const struct layer *l, bool onl
     tags = ret->cfg->tag_count;
     apply_layer(&st, &s->env);
     apply_layer(&st, &s->flags);
+    otlp_settle(ret);
     for (size_t i = 0; i < schema_count; i++)
         if (!set[i])
             ret->key_from[i] = NULL;
@@ -634,6 +649,8 @@ bool config_sets(const struct config_sources *s, const char *key)
 
 static bool holds_string(const struct key *k)
 {
+    if (k->text)
+        return k->base == BASE_CONFIG;
     switch (k->kind) {
     case KEY_STRING:
     case KEY_PREFIX:
@@ -642,6 +659,9 @@ static bool holds_string(const struct key *k)
     case KEY_PORT:
     case KEY_REGEX:
     case KEY_LIST:
+    case KEY_RATIO:
+    case KEY_PAIRS:
+    case KEY_ENDPOINT:
         return k->base == BASE_CONFIG;
     default:
         return false;
@@ -660,6 +680,7 @@ void config_free(struct config *cfg)
             free(p);
         }
     }
+    otlp_clear(&cfg->otlp);
     clear_patterns(&cfg->event.watch[CFG_EW_HTTP].headers);
     for (size_t i = 0; i < cfg->tag_count; i++) {
         free(cfg->tags[i].name);

@@ -12,6 +12,7 @@ struct printer {
     FILE *to;
     const struct merged *m;
     bool origins;
+    bool secrets;    /* as they are: the text is for nobody but us */
     bool partial;    /* only what the layer set (custom entries) */
     unsigned indent; /* columns */
 };
@@ -33,7 +34,7 @@ static void print_origin(const struct printer *p, const struct origin *o)
     else if (o->kind == FROM_FILE)
         fprintf(p->to, "%s:%u", o->name, o->line);
     else
-        fprintf(p->to, "%s %s", o->kind == FROM_ENV ? "environment" : "flag", o->name);
+        fprintf(p->to, "%s %s", o->kind == FROM_FLAG ? "flag" : "environment", o->name);
 }
 
 /* Words that a YAML reader would not take as the text that they are. */
@@ -153,7 +154,13 @@ static void print_value(const struct printer *p, const struct key *k, unsigned m
         text = xstrdup("");
     pad(p, more);
     fprintf(p->to, "%s: ", key_name(k));
-    if (k->secret && *text) {
+    if (k->kind == KEY_ENDPOINT && !p->secrets) {
+        char *shown = cfg_endpoint_shown(text);
+
+        free(text);
+        text = shown;
+    }
+    if (k->secret && *text && !p->secrets) {
         fputs("'" MASK "'", p->to);
     } else {
         safe = k->kind == KEY_REGEX ? xstrdup(text) : expand_protect(text);
@@ -201,6 +208,28 @@ static void print_list(const struct printer *p, const struct key *k)
     putc(']', p->to);
     print_origin(p, p->m->key_from[key_index(k)]);
     putc('\n', p->to);
+    free(text);
+}
+
+static void print_pairs(const struct printer *p, const struct key *k)
+{
+    char *text = key_text(k, p->m->cfg);
+    struct pair one;
+
+    pad(p, 0);
+    fprintf(p->to, "%s:%s", key_name(k), text && *text ? "" : " {}");
+    print_origin(p, p->m->key_from[key_index(k)]);
+    putc('\n', p->to);
+    for (const char *at = text; pairs_next(&at, &one); pair_clear(&one)) {
+        char *value = k->secret && !p->secrets ? xstrdup(MASK) : expand_protect(one.value);
+
+        pad(p, 2);
+        print_text(p->to, one.name);
+        fputs(": ", p->to);
+        print_text(p->to, value);
+        putc('\n', p->to);
+        free(value);
+    }
     free(text);
 }
 
@@ -331,6 +360,10 @@ static void print_section(struct printer *p, const char *path)
             if (present(p, k))
                 print_list(p, k);
             break;
+        case KEY_PAIRS:
+            if (present(p, k))
+                print_pairs(p, k);
+            break;
         default:
             if (present(p, k))
                 print_value(p, k, 0);
@@ -378,9 +411,8 @@ static void print_custom(const struct config_sources *s, struct printer *p, cons
     }
 }
 
-void config_print_yaml(const struct config_sources *s, FILE *to, bool origins)
+static void print_all(const struct config_sources *s, struct printer p)
 {
-    struct printer p = {.to = to, .origins = origins};
     struct merged m;
     bool first = true;
 
@@ -390,4 +422,14 @@ void config_print_yaml(const struct config_sources *s, FILE *to, bool origins)
     for (size_t i = 0; i < s->file_count; i++)
         print_custom(s, &p, s->files[i], &first);
     merged_clear(&m);
+}
+
+void config_print_yaml(const struct config_sources *s, FILE *to, bool origins)
+{
+    print_all(s, (struct printer){.to = to, .origins = origins});
+}
+
+void config_print_whole(const struct config_sources *s, FILE *to)
+{
+    print_all(s, (struct printer){.to = to, .secrets = true});
 }

@@ -24,6 +24,10 @@ static const char *const words_level[] = {[CFG_LOG_TRACE] = "trace", [CFG_LOG_DE
                                           [CFG_LOG_INFO] = "info",   [CFG_LOG_WARNING] = "warning",
                                           [CFG_LOG_ERROR] = "error", [CFG_LOG_NONE] = "none",
                                           NULL};
+static const char *const words_protocol[] = {[CFG_OTLP_HTTP] = "http/protobuf", [CFG_OTLP_GRPC] = "grpc", NULL};
+static const char *const words_compression[] = {"none", "gzip", NULL};
+static const char *const words_temporality[] = {"cumulative", "delta", "lowmemory", NULL};
+static const char *const words_histogram[] = {"explicit", "exponential", NULL};
 _Static_assert(sizeof(enum cfg_transport_type) == sizeof(int) && sizeof(enum cfg_buffering) == sizeof(int) &&
                    sizeof(enum cfg_format) == sizeof(int) && sizeof(enum cfg_loglevel) == sizeof(int),
                "words are stored as int");
@@ -94,6 +98,44 @@ _Static_assert(sizeof(enum cfg_transport_type) == sizeof(int) && sizeof(enum cfg
 #define SYSTEM_DIRECTORIES "/bin,/boot,/etc,/lib,/lib32,/lib64,/libx32,/sbin,/usr"
 #define RECORD_TYPES                                                                                                   \
     "A,AAAA,CNAME,DNAME,PTR,MX,NS,SOA,SRV,TXT,NAPTR,CAA,SVCB,HTTPS,DS,DNSKEY,RRSIG,NSEC,NSEC3,NSEC3PARAM,TLSA,SSHFP"
+
+/* Where OTLP goes: all signals, or one of them, whose keys have no defaults of their own. Endpoints and what switches on
+ * are said for each by itself. */
+#define SAME(TEXT)    TEXT
+#define NOTHING(TEXT) NULL
+#define OTLP_TO(PATH, MEMBER, ENV, DEF, OF)                                                                            \
+    {.path = PATH ".protocol", .kind = KEY_WORD, AT(MEMBER.protocol), .words = words_protocol, .text = true,           \
+     .optional = !DEF("x"), .def = DEF("http/protobuf"), .env = ENV "_PROTOCOL",                                       \
+     .help = "How it is sent" OF ". A URL with grpc:// or grpcs:// says it by itself."},                               \
+    {.path = PATH ".headers", .kind = KEY_PAIRS, AT(MEMBER.headers), .optional = true, .secret = true,                 \
+     .env = ENV "_HEADERS",                                                                                            \
+     .help = "Headers of each request" OF ", as a map. The variable has NAME=value,NAME=value, with percent-encoding. " \
+             "Values are printed as ***."},                                                                            \
+    {.path = PATH ".compression", .kind = KEY_WORD, AT(MEMBER.compression), .words = words_compression, .text = true,  \
+     .optional = !DEF("x"), .def = DEF("none"), .env = ENV "_COMPRESSION", .help = "Of the requests" OF "."},          \
+    {.path = PATH ".timeout", .kind = KEY_UINT, AT(MEMBER.timeout), .min = 1, .max = 3600000, .text = true,            \
+     .optional = !DEF("x"), .def = DEF("10000"), .env = ENV "_TIMEOUT",                                                \
+     .help = "Milliseconds after which a request" OF " that nobody answers is given up."},                             \
+    {.path = PATH ".tls", .kind = KEY_SECTION, .help = "Encryption" OF ", where the endpoint has https:// or grpcs://."}, \
+    {.path = PATH ".tls.insecure", .kind = KEY_BOOL, AT(MEMBER.insecure), .text = true, .optional = !DEF("x"),         \
+     .def = DEF("false"), .env = ENV "_TLS_INSECURE",                                                                  \
+     .help = "No TLS where the endpoint" OF " has no scheme, which only grpc takes."},                                 \
+    {.path = PATH ".tls.validateserver", .kind = KEY_BOOL, AT(MEMBER.validateserver), .text = true,                    \
+     .optional = !DEF("x"), .def = DEF("true"), .env = ENV "_TLS_VALIDATE_SERVER",                                     \
+     .help = "Refuse a server whose certificate can't be verified."},                                                  \
+    {.path = PATH ".tls.cacertpath", .kind = KEY_PATH, AT(MEMBER.cacertpath), .optional = true,                        \
+     .env = ENV "_TLS_CA_CERT_PATH", .help = "PEM file of trusted certificates. Not set: those of the system."},       \
+    {.path = PATH ".tls.certpath", .kind = KEY_PATH, AT(MEMBER.certpath), .optional = true,                            \
+     .env = ENV "_TLS_CERT_PATH", .help = "PEM file of the client's certificate, for servers that ask for one."},      \
+    {.path = PATH ".tls.keypath", .kind = KEY_PATH, AT(MEMBER.keypath), .optional = true, .env = ENV "_TLS_KEY_PATH",  \
+     .help = "PEM file of its private key."}
+#define OTLP_SIGNAL(NAME, INDEX, ENV, WHAT)                                                                            \
+    {.path = "otlp." NAME, .kind = KEY_SECTION, .help = WHAT " What isn't set here is as for all signals."},           \
+    {.path = "otlp." NAME ".enable", .kind = KEY_BOOL, AT(otlp_keys.to[INDEX].enable), .text = true, .optional = true, \
+     .env = ENV "_ENABLE", .help = "Send " NAME ". Not set: if the endpoint below is set, or otlp.enable says so."},   \
+    {.path = "otlp." NAME ".endpoint", .kind = KEY_ENDPOINT, AT(otlp_keys.to[INDEX].endpoint), .optional = true,       \
+     .env = ENV "_ENDPOINT", .help = "Where " NAME " go. Nothing is put behind this URL."},                            \
+    OTLP_TO("otlp." NAME, otlp_keys.to[INDEX], ENV, NOTHING, " with " NAME)
 
 #define JOURNAL_URL  ", journal://PATH"
 #define JOURNAL_KIND " journal: a file as sessions have it, for events and metrics alike (docs/journal.md)."
@@ -287,6 +329,48 @@ const struct key schema[] = {
     TRANSPORT("cribl.transport", cribl.transport, ALL_BUT_FILE_AND_UDP, "edge", "127.0.0.1", "10090", NULL,
               "SCOPE_CRIBL", "SCOPE_CRIBL", "events, metrics and payloads", "", "", "", ""),
 
+    {.path = "otlp", .kind = KEY_SECTION,
+     .help = "Traces, metrics and logs over OpenTelemetry's protocol, beside the destinations of events and metrics "
+             "(docs/otlp.md). OpenTelemetry's variables (OTEL_*) are read, too, and stand below this file."},
+    {.path = "otlp.enable", .kind = KEY_BOOL, AT(otlp_keys.all.enable), .text = true, .optional = true,
+     .env = "SCOPE_OTLP_ENABLE",
+     .help = "Send all three signals. Not set: if an endpoint is set, here or by OTEL_EXPORTER_OTLP_ENDPOINT."},
+    {.path = "otlp.endpoint", .kind = KEY_ENDPOINT, AT(otlp_keys.all.endpoint), .optional = true,
+     .env = "SCOPE_OTLP_ENDPOINT",
+     .help = "Where all signals go: http://HOST:PORT/PATH, https://, grpc://HOST:PORT, grpcs://, or HOST:PORT for grpc. "
+             "For http/protobuf, /v1/traces, /v1/metrics and /v1/logs are put behind it. Not set: port 4318 of this host, "
+             "4317 for grpc."},
+    OTLP_TO("otlp", otlp_keys.all, "SCOPE_OTLP", SAME, ""),
+    {.path = "otlp.servicename", .kind = KEY_STRING, AT(otlp_keys.servicename), .optional = true,
+     .env = "SCOPE_OTLP_SERVICENAME",
+     .help = "service.name of all processes. Not set: what OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES of the process "
+             "says, else the name of the program."},
+    {.path = "otlp.resource", .kind = KEY_PAIRS, AT(otlp_keys.resource), .optional = true, .env = "SCOPE_OTLP_RESOURCE",
+     .help = "Attributes of the resources of all processes, as a map. They stand above those that the process has in "
+             "OTEL_RESOURCE_ATTRIBUTES, in whose form the variable is."},
+    OTLP_SIGNAL("traces", CFG_OTLP_TRACES, "SCOPE_OTLP_TRACES", "Spans of exchanges, DNS queries and processes."),
+    {.path = "otlp.traces.ratio", .kind = KEY_RATIO, AT(otlp_keys.ratio), .def = "1", .env = "SCOPE_OTLP_TRACES_RATIO",
+     .help = "Part of the traces that is sent, by their ids: 1 is all, 0 none."},
+    {.path = "otlp.traces.parentbased", .kind = KEY_BOOL, AT(otlp_keys.parentbased), .text = true, .def = "true",
+     .env = "SCOPE_OTLP_TRACES_PARENTBASED",
+     .help = "Where a request says whether its trace is sampled, that counts, and not ratio."},
+    {.path = "otlp.traces.processes", .kind = KEY_BOOL, AT(otlp_keys.processes), .text = true, .def = "false",
+     .env = "SCOPE_OTLP_TRACES_PROCESSES", .help = "A span for each process, too, below that of who started it."},
+    OTLP_SIGNAL("metrics", CFG_OTLP_METRICS, "SCOPE_OTLP_METRICS", "Counts, histograms and what processes use."),
+    {.path = "otlp.metrics.interval", .kind = KEY_UINT, AT(otlp_keys.interval), .min = 100, .max = 86400000,
+     .text = true, .def = "60000", .env = "SCOPE_OTLP_METRICS_INTERVAL", .help = "Milliseconds between two exports."},
+    {.path = "otlp.metrics.temporality", .kind = KEY_WORD, AT(otlp_keys.temporality), .words = words_temporality,
+     .text = true, .def = "cumulative", .env = "SCOPE_OTLP_METRICS_TEMPORALITY",
+     .help = "cumulative: values since the process began; delta: since the last export; lowmemory: delta for what is "
+             "counted, cumulative for what is read as a sum, such as CPU time."},
+    {.path = "otlp.metrics.histogram", .kind = KEY_WORD, AT(otlp_keys.histogram), .words = words_histogram,
+     .text = true, .def = "explicit", .env = "SCOPE_OTLP_METRICS_HISTOGRAM",
+     .help = "explicit: the buckets that OpenTelemetry recommends; exponential: buckets that follow the values."},
+    OTLP_SIGNAL("logs", CFG_OTLP_LOGS, "SCOPE_OTLP_LOGS", "Lines and events as log records."),
+    LIST("otlp.logs.events", otlp_keys.events, LIST_LOGS, "console,file,notice,crash", "SCOPE_OTLP_LOGS_EVENTS",
+         "Which events are told as logs, if event.watch or notice.enable has them at all: console, file, notice, crash, "
+         "process, fs, net, http, dns, syscall."),
+
     {.path = "tags", .kind = KEY_TAGS, .base = BASE_NONE, .env = "SCOPE_TAG_<name>",
      .help = "Names and values that are added to every event and metric. Names that events and metrics use "
              "themselves, such as host or pid, are refused."},
@@ -404,7 +488,14 @@ char *key_expected(const struct key *k)
     case KEY_LIST:
         return xstrdup(k->items == LIST_PATHS   ? "a list of paths"
                        : k->items == LIST_PEERS ? "a list of addresses, networks and names"
+                       : k->items == LIST_LOGS  ? "a list of kinds of events"
                                                 : "a list of types of DNS records");
+    case KEY_RATIO:
+        return xstrdup("a number from 0 to 1, such as 0.25");
+    case KEY_PAIRS:
+        return xstrdup("a map of names and values");
+    case KEY_ENDPOINT:
+        return xstrdup("a URL");
     case KEY_WATCH:
         return xstrdup("a list of maps, each with a type");
     case KEY_PROTOCOLS:

@@ -33,6 +33,9 @@ enum key_kind {
     KEY_REGEX,     /* PCRE2; no $VAR substitution */
     KEY_PATTERNS,  /* list of PCRE2 patterns */
     KEY_LIST,      /* list of `items`, stored as one text (lists.c) */
+    KEY_RATIO,     /* number from 0 to 1, stored as text */
+    KEY_PAIRS,     /* map of names and values, stored as one text (pairs.c); secret: headers of requests */
+    KEY_ENDPOINT,  /* URL that OTLP goes to (otlp.c) */
     KEY_TRANSPORT, /* section that environment and flags set as one URL */
     KEY_WATCH,     /* list of maps, each with a type that names a child of this key */
     KEY_TAGS,
@@ -44,6 +47,7 @@ enum list_items {
     LIST_PATHS, /* names of files and directories, with wildcards */
     LIST_PEERS, /* addresses, networks, names of hosts */
     LIST_TYPES, /* of DNS records */
+    LIST_LOGS,  /* what OTLP tells as logs */
 };
 
 enum key_base { BASE_NONE, BASE_CONFIG, BASE_PROTOCOL, BASE_FILTER };
@@ -64,6 +68,7 @@ struct key {
     enum list_items items;    /* KEY_LIST */
     bool clamp;               /* KEY_UINT: larger values become max, with a remark */
     bool optional;            /* '' and an empty value mean: not set */
+    bool text;                /* KEY_BOOL, KEY_UINT, KEY_WORD: stored as text, NULL if it isn't set */
     bool secret;
     const char *def; /* NULL: not set */
     const char *env;
@@ -125,6 +130,41 @@ void list_add(struct buf *list, const char *item);
 char *list_expand(const struct key *k, const char *text);
 /* NULL or a complaint; malloc'ed. */
 char *list_check_item(const struct key *k, const char *item);
+#define MAX_PAIRS (64 * 1024) /* bytes of a list of pairs */
+#define MAX_PAIR_COUNT 128
+/* An entry of a list of names and values; both malloc'ed and decoded. NULL: there is none, or (undecoded) it can't be
+ * decoded. */
+struct pair {
+    char *name, *value;
+    bool undecoded;
+    const char *raw;
+    size_t raw_len;
+};
+/* The next one that isn't empty; *at is the list at first, and moved on. */
+bool pairs_next(const char **at, struct pair *ret);
+void pair_clear(struct pair *p);
+/* Appends one, encoded. */
+void pairs_add(struct buf *list, const char *name, const char *value);
+/* What a list is stored as: the entries that can be used; malloc'ed. *ret_why is NULL or malloc'ed: what is wrong with
+ * the first of the others. */
+char *pairs_check(const struct key *k, const char *text, char **ret_why);
+/* Of equal names the last value; lower: names in lower case. */
+void pairs_store(const char *text, bool lower, struct cfg_tag **ret, size_t *ret_count);
+
+enum endpoint_scheme { SCHEME_NONE, SCHEME_HTTP, SCHEME_HTTPS, SCHEME_GRPC, SCHEME_GRPCS };
+struct endpoint {
+    enum endpoint_scheme scheme;
+    char *host, *port; /* port is NULL if there is none */
+    char *path;        /* with its query; "" if there is none */
+};
+/* Returns 0, or -EINVAL with *ret_error set to static text. */
+int endpoint_parse(const char *text, struct endpoint *ret, const char **ret_error);
+/* What an endpoint is stored as, malloc'ed; *c is filled, if c isn't NULL, where it can't be used. */
+char *endpoint_check(const struct key *k, const char *text, struct complaint *c);
+/* An event source, OTLP_LOG_CRASHES, or -1 for other words. */
+#define OTLP_LOG_CRASHES CFG_EW_MAX
+int otlp_log_source(const char *word);
+
 /* NULL or a complaint; malloc'ed. */
 char *check_regex(const char *pattern);
 char *check_tag_name(const char *name);
@@ -138,6 +178,8 @@ bool valid_pattern(const char *s);
  * much. */
 typedef const char *(*lookup_fn)(void *ctx, const char *name, size_t len);
 char *expand(const char *text, lookup_fn fn, void *ctx);
+/* The same in each value of a list of pairs; NULL if that becomes longer than MAX_PAIRS. */
+char *pairs_expand(const char *text, lookup_fn fn, void *ctx);
 /* The reverse: backslashes where expand() would change the text. malloc'ed. */
 char *expand_protect(const char *text);
 bool expand_needed(const char *text);
@@ -146,7 +188,8 @@ const char *environ_get(const char *const *envp, const char *name, size_t len);
 
 /* Layers -------------------------------------------------------------- */
 
-enum origin_kind { FROM_DEFAULT, FROM_FILE, FROM_ENV, FROM_FLAG, FROM_CRIBL };
+/* Weakest first. */
+enum origin_kind { FROM_DEFAULT, FROM_OTEL, FROM_FILE, FROM_ENV, FROM_FLAG, FROM_CRIBL };
 
 struct origin {
     enum origin_kind kind;
@@ -172,7 +215,7 @@ struct setting {
     enum setting_op op;
     bool literal;   /* no $VAR in text */
     bool unchecked; /* has $VAR and the environment isn't known yet */
-    bool clean;     /* KEY_LIST: text is what is stored: it is merged for each process, and may be long */
+    bool clean;     /* KEY_LIST, KEY_PAIRS: text is what is stored: it is merged for each process, and may be long */
     char *name;     /* SET_TAG */
     char *text;
     struct origin from;
@@ -205,7 +248,7 @@ struct config_sources {
     struct source_file **files;
     size_t file_count;
     char **environ_; /* copy of the whole environment, or NULL: for $VAR */
-    struct layer env, flags;
+    struct layer otel, env, flags; /* otel: of OTEL_* variables */
     char **names; /* of variables and flags, owned */
     size_t name_count;
 };
@@ -257,5 +300,19 @@ bool transport_uses(enum cfg_transport_type type, const char *member);
 const char *transport_remark(const struct cfg_transport *t);
 bool transport_equal(const struct cfg_transport *a, const struct cfg_transport *b);
 #define MASK "***" /* what stands for a secret */
+
+/* OTLP ----------------------------------------------------------------- */
+
+/* Takes away what stands below a stronger source's value. */
+void otlp_settle(struct merged *m);
+/* Makes cfg->otlp of cfg->otlp_keys. */
+void otlp_resolve(struct config *cfg);
+void otlp_clear(struct cfg_otlp *o);
+/* Whether a signal is switched on, wherever it goes. */
+bool otlp_wanted(const struct config *cfg);
+/* Reports what only several keys together show. */
+void otlp_check(const struct merged *m, struct reporter *r, const char *prefix);
+/* The OTEL_* variables of an environment as settings. */
+void otel_add(struct config_sources *s, const char *const *envp, struct reporter *r);
 
 #endif

@@ -49,7 +49,8 @@ bool transport_equal(const struct cfg_transport *a, const struct cfg_transport *
     if (transport_uses(a->type, "tls") && a->tls.enable != b->tls.enable)
         return false;
     if (transport_uses(a->type, "tls") && a->tls.enable)
-        return a->tls.validateserver == b->tls.validateserver && same(a->tls.cacertpath, b->tls.cacertpath);
+        return a->tls.validateserver == b->tls.validateserver && same(a->tls.cacertpath, b->tls.cacertpath) &&
+               same(a->tls.certpath, b->tls.certpath) && same(a->tls.keypath, b->tls.keypath);
     return true;
 }
 
@@ -227,6 +228,8 @@ void cfg_transport_clear(struct cfg_transport *t)
     free(t->port);
     free(t->path);
     free(t->tls.cacertpath);
+    free(t->tls.certpath);
+    free(t->tls.keypath);
     memset(t, 0, sizeof(*t));
 }
 

@@ -297,6 +297,72 @@ void key_store_list(const struct key *k, void *obj, const char *text)
     store_string((char *)obj + k->offset, xstrdup(text));
 }
 
+/* Entries that can't be used are left out, as in lists. */
+static int store_pairs(const struct key *k, void *at, const char *text, struct complaint *c)
+{
+    char *all, *why;
+
+    if (strlen(text) > MAX_PAIRS)
+        return complain(c, true, xasprintf("the list is longer than %d bytes", MAX_PAIRS));
+    all = pairs_check(k, text, &why);
+    if (why)
+        complain(c, true, why);
+    if (at)
+        store_string(at, xstrdup(*text ? all : NULL));
+    free(all);
+    return 0;
+}
+
+static int store_ratio(const struct key *k, void *at, const char *text, struct complaint *c)
+{
+    size_t len = strspn(text, "0123456789.");
+    char *end;
+    double n = strtod(text, &end); /* the locale is "C" in all of scope's processes */
+
+    if (!len || text[len] || *end || n > 1)
+        return refuse(k, text, c);
+    if (at)
+        store_string(at, xstrdup(text));
+    return 0;
+}
+
+/* A key whose type is checked here, and whose text is kept. */
+static int store_text(const struct key *k, void *at, const char *text, struct complaint *c)
+{
+    struct key typed = *k;
+    union {
+        bool b;
+        unsigned u;
+        int i;
+    } value = {0};
+    char *stored;
+    int ret;
+
+    if (!*text && k->optional) {
+        if (at)
+            store_string(at, NULL);
+        return 0;
+    }
+    if (!strcmp(key_name(k), "protocol") && !strcmp(text, "http/json")) {
+        complain(c, true, xstrdup("http/json is not built; http/protobuf is used instead, which receivers take at the "
+                                  "same place"));
+        if (at)
+            store_string(at, xstrdup("http/protobuf"));
+        return 0;
+    }
+    typed.text = false;
+    typed.offset = 0;
+    ret = key_store(&typed, &value, text, c);
+    if (ret < 0)
+        return ret;
+    stored = key_text(&typed, &value);
+    if (at)
+        store_string(at, stored);
+    else
+        free(stored);
+    return 0;
+}
+
 int key_store(const struct key *k, void *obj, const char *text, struct complaint *c)
 {
     void *at = obj && k->base != BASE_NONE ? (char *)obj + k->offset : NULL;
@@ -306,6 +372,19 @@ int key_store(const struct key *k, void *obj, const char *text, struct complaint
 
     if (k->kind == KEY_LIST)
         return store_list(k, at, text, c);
+    if (k->kind == KEY_PAIRS)
+        return store_pairs(k, at, text, c);
+    if (k->kind == KEY_ENDPOINT) {
+        char *kept = *text ? endpoint_check(k, text, c) : NULL;
+
+        if (at)
+            store_string(at, kept);
+        else
+            free(kept);
+        return 0;
+    }
+    if (k->text)
+        return store_text(k, at, text, c);
     if (strlen(text) > (is_regex ? 2 * MAX_VALUE : MAX_VALUE))
         return complain(c, true, xasprintf("the value is longer than %d bytes", is_regex ? 2 * MAX_VALUE : MAX_VALUE));
     if (is_regex && !valid_pattern(text))
@@ -334,6 +413,8 @@ int key_store(const struct key *k, void *obj, const char *text, struct complaint
             return 0;
         }
         return refuse(k, text, c);
+    case KEY_RATIO:
+        return store_ratio(k, at, text, c);
     case KEY_REGEX:
         why = c ? check_regex(text) : NULL;
         if (why)
@@ -382,6 +463,10 @@ char *key_text(const struct key *k, const void *obj)
 
     if (k->base == BASE_NONE)
         return k->def ? xstrdup(k->def) : NULL;
+    if (k->text) {
+        memcpy(&s, at, sizeof(s));
+        return xstrdup(s);
+    }
     switch (k->kind) {
     case KEY_BOOL:
         memcpy(&b, at, sizeof(b));
@@ -405,6 +490,9 @@ char *key_text(const struct key *k, const void *obj)
     case KEY_PORT:
     case KEY_REGEX:
     case KEY_LIST:
+    case KEY_RATIO:
+    case KEY_PAIRS:
+    case KEY_ENDPOINT:
         memcpy(&s, at, sizeof(s));
         return xstrdup(s);
     default:

@@ -29,6 +29,7 @@ struct tm_process {
     char uuid[37];
     char id[512];                   /* HOST-PROC-CMD as docs/data-model.md says */
     const char *k8s_pod;            /* value of CRIBL_K8S_POD, or NULL */
+    const char *service_name, *resource_attributes; /* its OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, or NULL */
     void *aggregate;                /* private to telemetry */
 };
 
@@ -108,6 +109,7 @@ struct tm_exchange {
     int rpc_status;                 /* -1: not known */
     struct tm_str error;           /* error.type beyond what the status says ("timeout"), or a DNS response code; NULL: none */
     const struct tm_context *trace; /* its span; NULL: it has none, or that isn't sampled */
+    bool is_server;                 /* HTTP: the process has received the request */
 };
 
 struct tm_sample {
@@ -121,7 +123,8 @@ struct tm_sample {
                                      * too, which there is one of for each combination of their values. Their names are
                                      * constants: known by their addresses */
     size_t field_count;
-    const struct tm_exchange *exchange; /* TM_HTTP_DURATION_*, TM_DNS_DURATION: what it was, for histograms; NULL: not known */
+    const struct tm_exchange *exchange; /* TM_HTTP_DURATION_*, TM_HTTP_*_LENGTH, TM_DNS_DURATION: what it was, for
+                                     * histograms; NULL: not known */
     bool summary_only;              /* value sums up many operations: may only be aggregated */
 };
 

@@ -633,7 +633,7 @@ static bool wants_traffic(const struct config *c, const struct telemetry *tm)
         {CFG_EW_HTTP, "http.req"}, {CFG_EW_HTTP, "http.resp"}, {CFG_EW_HTTP, "http.note"},
         {CFG_EW_DNS, "dns.req"},   {CFG_EW_DNS, "dns.resp"},   {CFG_EW_NET, "net.app"},
     };
-    bool any = c->payload.enable || (c->metric.enable && c->metric.watch[CFG_MW_STATSD]) ||
+    bool any = c->payload.enable || telemetry_wants_spans(tm) || (c->metric.enable && c->metric.watch[CFG_MW_STATSD]) ||
                wants_metrics(tm, TM_HTTP_REQ, TM_HTTP_RESP_LENGTH) || wants_metrics(tm, TM_DNS_REQ, TM_DNS_DURATION);
 
     for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++)

@@ -235,8 +235,8 @@ static bool signal_waits(const struct trace *t, pid_t tid)
     return (pending & ~blocked) != 0;
 }
 
-/* True for a thread that has ended but is still listed. */
-static bool has_ended(const struct trace *t, pid_t tid)
+/* proc_pid_stat(5), "state"; 'X' for a thread that is gone. */
+static char state_of(const struct trace *t, pid_t tid)
 {
     char path[64], text[512], *p;
     size_t n;
@@ -245,12 +245,18 @@ static bool has_ended(const struct trace *t, pid_t tid)
     snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", (int)t->pid, (int)tid);
     f = fopen(path, "re");
     if (!f)
-        return true;
+        return 'X';
     n = fread(text, 1, sizeof(text) - 1, f);
     fclose(f);
     text[n] = '\0';
     p = strrchr(text, ')');
-    return !p || !p[1] || strchr("ZXx", p[2]);
+    return p && p[1] && p[2] ? p[2] : 'X';
+}
+
+/* True for a thread that has ended but is still listed. */
+static bool has_ended(const struct trace *t, pid_t tid)
+{
+    return strchr("ZXx", state_of(t, tid)) != NULL;
 }
 
 static struct trace_thread *find(struct trace_thread *threads, size_t count, pid_t tid)
@@ -403,18 +409,35 @@ static size_t standing_first(struct trace_thread *threads, size_t *count)
     return standing;
 }
 
+/* Whether waiting for those that don't stand yet is worth more time: one that has left its sleep and only waits for a CPU
+ * will stand as soon as it gets one. Where none stands, waiting holds nobody up. */
+static bool worth_waiting(const struct trace *t, const struct trace_thread *threads, size_t count, bool patient)
+{
+    bool any_stands = false;
+
+    for (size_t i = 0; i < count; i++) {
+        if (threads[i].tid > 0 && !threads[i].stands && state_of(t, threads[i].tid) == 'R')
+            return true;
+        any_stands |= threads[i].tid > 0 && threads[i].stands;
+    }
+    return patient && !any_stands;
+}
+
 /* patient: it is no error that some can't be stopped. */
 static int stop(struct trace *t, unsigned wait_ms, bool patient, struct trace_thread **ret_threads,
                 size_t *ret_standing, size_t *ret_count)
 {
     struct trace_thread *threads = NULL;
-    uint64_t end = t->deadline;
+    uint64_t end = t->deadline, last = now_ns() + TRACE_BUSY_MS * NS_PER_MS;
     size_t count = 0, standing = 0;
     int ret;
 
-    t->deadline = now_ns() + wait_ms * NS_PER_MS;
-    while ((ret = seize_new(t, &threads, &count)) > 0 && (ret = await_all(t, threads, count)) == 0)
-        ;
+    do {
+        t->deadline = now_ns() + wait_ms * NS_PER_MS;
+        ret = await_all(t, threads, count);
+        while (ret == 0 && (ret = seize_new(t, &threads, &count)) > 0)
+            ret = await_all(t, threads, count);
+    } while (ret == -ETIMEDOUT && now_ns() < last && worth_waiting(t, threads, count, patient));
     t->deadline = end;
     if (ret == -ETIMEDOUT && patient)
         ret = 0;

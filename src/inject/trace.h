@@ -52,6 +52,8 @@ struct trace {
     bool unfiltered;          /* seccomp filters shall not apply to calls made for us: needs CAP_SYS_ADMIN */
 };
 
+#define TRACE_BUSY_MS 1000u /* threads that only wait for a CPU may take so long to stop, whatever wait_ms is */
+
 #define TRACE_CHECK __attribute__((warn_unused_result))
 
 /* Prepares the calling process, whose only children and tracees are from now on those of t: SIGCHLD is blocked but
@@ -73,14 +75,15 @@ TRACE_CHECK int trace_until_exec(struct trace *t, struct trace_thread *th, int s
  * the stop alone has made fail with EINTR (no signal is pending) is made again when the thread goes on; the kernel itself
  * sees to all others. A process that is stopped by job control (signal(7)) stays so. -EPERM: not allowed, or traced by
  * another; -EAGAIN: it exec'ed meanwhile; -ETIMEDOUT: a thread can't be stopped (it waits for a device, or for a vfork
- * child) within wait_ms; after any error the caller must end, which lets go of all. Undo: trace_let_go().
+ * child) within wait_ms, or hasn't got a CPU in TRACE_BUSY_MS; after any error the caller must end, which lets go of all.
+ * Undo: trace_let_go().
  */
 TRACE_CHECK int trace_stop_all(struct trace *t, unsigned wait_ms, struct trace_thread **ret_threads, size_t *ret_count);
 /* All of them run on, untraced. Frees the array. */
 void trace_let_go(struct trace_thread *threads, size_t count);
 /*
  * The same for looking only: threads that can't be stopped in that time are left out, as long as there is one that
- * stands. They come last in the array, behind *ret_standing others, and will be stopped as soon as they can; so the
+ * stands; for the first one it waits as for a CPU. They come last in the array, behind *ret_standing others, and will be stopped as soon as they can; so the
  * caller shows patience at the end. Undo: trace_let_go_those().
  */
 TRACE_CHECK int trace_stop_those(struct trace *t, unsigned wait_ms, struct trace_thread **ret_threads,

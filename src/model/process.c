@@ -74,6 +74,8 @@ void tm_clear(struct tm_process *tm)
     free((char *)tm->cgroup);
     free((char *)tm->exe);
     free((char *)tm->k8s_pod);
+    free((char *)tm->service_name);
+    free((char *)tm->resource_attributes);
     *tm = (struct tm_process){.pid = tm->pid, .ppid = tm->ppid, .host_pid = tm->host_pid};
 }
 

@@ -21,6 +21,7 @@ struct event;
 struct images;
 struct model;
 struct pipeline;
+struct proc_spans;
 struct segment;
 struct stream_wait;
 struct tls_objects;
@@ -123,6 +124,8 @@ struct proc {
     uint64_t exit_ns;                 /* ... of its exit record */
     bool leader_exit;
     int leader_code;
+    struct proc_spans *spans;         /* others': report/spans.h; NULL: none */
+    bool go;                          /* it runs Go code, whose goroutines go from thread to thread */
     bool crash_told;                  /* others': what it dies of is told */
     const char *crash_missed;         /* others': why that it crashes can't be told; NULL: it could. Static. */
     bool waited;

@@ -71,6 +71,7 @@ struct http_totals {
     uint64_t request_body, response_body; /* bytes as they passed, without chunk or frame headers */
     unsigned status;            /* of the final response; 0: none */
     bool complete;              /* both messages ended as they should */
+    bool answered;              /* the final response did */
     bool gap;                   /* bytes that the decoder needed weren't captured; of bodies it needs the number only */
     uint32_t odd;               /* enum http_oddity of both messages, bodies included */
     uint32_t late_odd;          /* ... of them, those that no head has told */

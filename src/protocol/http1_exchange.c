@@ -174,6 +174,7 @@ void http1_message_over(struct http1 *h, struct side *s, uint64_t now)
     if (carries_responses(h, s)) {
         s->state = START;
         x->answered = true;
+        x->totals.answered = !s->faulty;
         x->totals.end_ns = now;
         refused(h, x);
         /* One request, its response, and nothing else on the way: from here on the order counts again. */

@@ -157,6 +157,7 @@ static void stream_done(struct http2 *h, struct stream *s, uint64_t now)
 {
     if (!s->ended[RESPONSE])
         s->totals.end_ns = now;
+    s->totals.answered = s->ended[RESPONSE] && s->told[RESPONSE];
     s->totals.complete = s->ended[REQUEST] && s->ended[RESPONSE] && s->told[REQUEST] && s->told[RESPONSE];
     if (h->sink->done)
         h->sink->done(h->owner, s->kept, &s->totals);

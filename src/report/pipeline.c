@@ -57,6 +57,8 @@ struct pipeline *pipeline_for(struct pipelines *all, const struct config_sources
     pl->ev_http_note = wants(pl, CFG_EW_HTTP, "http.note");
     pl->ev_dns_req = wants(pl, CFG_EW_DNS, "dns.req");
     pl->ev_dns_resp = wants(pl, CFG_EW_DNS, "dns.resp");
+    pl->spans = telemetry_wants_spans(pl->tm);
+    pl->exchanges = cfg->otlp.to[CFG_OTLP_METRICS].enable;
     all->prepare(all->ctx, pl);
     pl->mode = launch_mode_for(cfg, pl->tm);
     pl->next = all->first;

@@ -28,6 +28,8 @@ struct pipeline {
     bool ev_fs_open, ev_fs_close, ev_fs_delete, ev_fs_rename, ev_fs_create, ev_fs_change, ev_net_open, ev_net_close,
         ev_proc_start, ev_proc_exit, ev_proc_crash, ev_proc_note, ev_net_app, ev_http_req, ev_http_resp, ev_http_note, ev_dns_req, ev_dns_resp;
     uint32_t protocols;                 /* those of which something is wanted: a bit for each of traffic/protocols.h */
+    bool spans;                         /* somebody takes them */
+    bool exchanges;                     /* somebody wants to know all of struct tm_exchange */
     struct notices *notices;            /* of notices.c; NULL: they are off */
     bool payloads;                      /* of all connections, or of some protocol */
     struct detect_rules *detect;

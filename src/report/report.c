@@ -20,6 +20,7 @@
 #include "model/procinfo.h"
 #include "report/fields.h"
 #include "report/pipeline.h"
+#include "report/spans.h"
 
 const char *err_name(int err)
 {
@@ -78,6 +79,7 @@ void report_start(struct proc *p, const struct report_args *args, const char *st
 {
     FIELDS(f, TM_MAX_FIELDS);
 
+    span_process_begin(p, start, time_ns);
     if (p->pl->ev_proc_start) {
         const char *list[512];
         size_t n = arg_list(args, list, 512);
@@ -123,6 +125,7 @@ void report_exit(struct proc *p, bool known, int status, uint64_t time_ns)
     const char *name = NULL;
     char text[24];
 
+    span_process_end(p, known, status, time_ns);
     if (!p->pl->ev_proc_exit)
         return;
     if (known && WIFEXITED(status)) {

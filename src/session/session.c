@@ -382,6 +382,7 @@ char *session_text(const struct session *s)
     set_uint(o, "end_ns", s->end_ns);
     json_object_set_new(o, "event_dest", text_json(s->event_dest));
     json_object_set_new(o, "metric_dest", text_json(s->metric_dest));
+    json_object_set_new(o, "otlp_dest", text_json(s->otlp_dest));
     json_object_set_new(o, "metric_format", text_json(s->metric_format));
     json_object_set_new(o, "payload_dir", text_json(s->payload_dir));
     set_uint(o, "events", s->events);
@@ -505,6 +506,7 @@ static int load_dir(uint64_t id, char *dir, struct session *ret)
     ret->end_ns = get_uint(o, "end_ns");
     ret->event_dest = get_text(o, "event_dest");
     ret->metric_dest = get_text(o, "metric_dest");
+    ret->otlp_dest = get_text(o, "otlp_dest");
     ret->metric_format = get_text(o, "metric_format");
     ret->payload_dir = get_text(o, "payload_dir");
     ret->events = get_uint(o, "events");
@@ -628,6 +630,7 @@ void session_clear(struct session *s)
     free(s->socket);
     free(s->event_dest);
     free(s->metric_dest);
+    free(s->otlp_dest);
     free(s->metric_format);
     free(s->payload_dir);
     for (size_t i = 0; i < s->lost_count; i++)

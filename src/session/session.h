@@ -41,6 +41,7 @@ struct session {
     uint64_t start_ns;              /* CLOCK_REALTIME */
     uint64_t end_ns;                /* 0 while running */
     char *event_dest, *metric_dest; /* URLs */
+    char *otlp_dest;                /* which signals go where by OTLP, for people; NULL: none */
     char *metric_format;
     char *payload_dir; /* where captured traffic is; NULL: payloads/ */
     uint64_t events, metrics, processes; /* so far; updated about once a second and at the end */

@@ -31,6 +31,10 @@ enum sink_result line_write(struct line_sink *l);
 struct sink *ndjson_sink_new(const struct sink_user *user, const struct cfg_transport *to, const struct config *cfg,
                              bool start);
 struct sink *journal_sink_new(const struct sink_user *user, const struct cfg_transport *to);
+/* The signal of cfg->otlp.to[] must be enabled. */
+struct sink *otlp_traces_sink_new(const struct sink_user *user, const struct config *cfg);
+struct sink *otlp_logs_sink_new(const struct sink_user *user, const struct config *cfg);
+struct sink *otlp_metrics_sink_new(const struct sink_user *user, const struct config *cfg);
 struct sink *prometheus_sink_new(const struct sink_user *user, const struct cfg_transport *at, const struct config *cfg);
 struct sink *statsd_sink_new(const struct sink_user *user, const struct cfg_transport *to, const struct config *cfg);
 

@@ -5,16 +5,15 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "otlp/conventions.h"
 #include "version.h"
 
 #define SLOTS       4096u /* of hash tables, a power of two */
 #define CLASSES_MAX 32u   /* different class_ strings; further ones are one */
 #define LOST_MAX    64u   /* kinds of losses, the same */
-#define BOUNDS      14u
+#define BOUNDS      OTLP_BOUNDS
 
-/* Microseconds: what OpenTelemetry's semantic conventions recommend for durations of HTTP and DNS, in seconds. */
-static const uint64_t bounds[BOUNDS] = {5000,   10000,  25000,  50000,   75000,   100000,  250000,
-                                        500000, 750000, 1000000, 2500000, 5000000, 7500000, 10000000};
+static const uint64_t bounds[BOUNDS] = OTLP_DURATION_BOUNDS; /* microseconds */
 static const char *const bound_names[BOUNDS + 1] = {"0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25", "0.5",
                                                     "0.75",  "1.0",  "2.5",   "5.0",  "7.5",   "10.0", "+Inf"};
 
@@ -95,10 +94,6 @@ static const char *const operations[] = {"open",   "close",  "read",   "write", 
 static const char *const directions[] = {"read", "write"};
 static const char *const ways[] = {"receive", "transmit"};
 static const char *const sockets[] = {"tcp", "udp", "other"};
-/* RFC 9110 and RFC 5789; the rest is one, as OpenTelemetry has it. */
-static const char *const methods[] = {"_OTHER",  "GET",     "HEAD",  "POST", "PUT",
-                                      "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"};
-#define METHODS (sizeof(methods) / sizeof(*methods))
 
 /* Where a sample goes: its value, and how many operations that stands for. FAMILIES: nowhere. */
 struct target {
@@ -493,13 +488,9 @@ static uint32_t class_of(struct series_set *s, const char *class_)
 /* What isn't a method that is known, or a status at all (RFC 9110, 15), would let a peer make up any number of series. */
 static uint32_t exchange_of(const struct tm_sample *sample)
 {
-    uint32_t method = 0;
-
     const struct tm_exchange *x = sample->exchange;
+    uint32_t method = x && x->method.p ? otlp_method(x->method.p, x->method.len) : 0;
 
-    for (uint32_t i = 1; x && x->method.p && i < METHODS && !method; i++)
-        if (strlen(methods[i]) == x->method.len && memcmp(methods[i], x->method.p, x->method.len) == 0)
-            method = i;
     return method << 16 | (x && x->status >= 100 && x->status <= 599 ? x->status : 0);
 }
 
@@ -634,7 +625,7 @@ static void key_labels(const struct series_set *s, enum labels labels, uint32_t 
         word(b, ",class=\"", class_name(s, key & 0xffff));
         break;
     case EXCHANGE:
-        word(b, ",http_request_method=\"", methods[key >> 16]);
+        word(b, ",http_request_method=\"", otlp_methods[key >> 16]);
         buf_str(b, ",http_response_status_code=\"");
         if (key & 0xffff)
             buf_uint(b, key & 0xffff);

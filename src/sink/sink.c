@@ -28,19 +28,30 @@ static struct sink *main_metrics(const struct sink_user *user, const struct conf
 
 size_t sinks_for_events(const struct sink_user *user, const struct config *cfg, struct sink *ret[SINKS_MAX])
 {
-    ret[0] = main_events(user, cfg);
-    return 1;
+    size_t n = 0;
+
+    ret[n++] = main_events(user, cfg);
+    if (cfg->otlp.to[CFG_OTLP_LOGS].enable)
+        ret[n++] = otlp_logs_sink_new(user, cfg);
+    return n;
 }
 
 size_t sinks_for_metrics(const struct sink_user *user, const struct config *cfg, struct sink *ret[SINKS_MAX])
 {
-    ret[0] = main_metrics(user, cfg);
-    return 1;
+    size_t n = 0;
+
+    ret[n++] = main_metrics(user, cfg);
+    if (cfg->otlp.to[CFG_OTLP_METRICS].enable)
+        ret[n++] = otlp_metrics_sink_new(user, cfg);
+    return n;
 }
 
 size_t sinks_for_traces(const struct sink_user *user, const struct config *cfg, struct sink *ret[SINKS_MAX])
 {
-    return 0; /* no format tells them */
+    if (!cfg->otlp.to[CFG_OTLP_TRACES].enable)
+        return 0;
+    ret[0] = otlp_traces_sink_new(user, cfg);
+    return 1;
 }
 
 static struct output *output_of(const struct sink *s)

@@ -39,6 +39,7 @@ enum sink_result {
     SINK_TAKEN,
     SINK_FULL,  /* no room in its queue: the record is lost */
     SINK_UNFIT, /* can't be told in this format, however often it is tried */
+    SINK_OTHER, /* not what this destination gets: another one may */
 };
 
 struct sink_format {

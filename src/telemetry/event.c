@@ -100,6 +100,7 @@ static inline __attribute__((always_inline)) bool passes_filters(struct telemetr
     r->channel = e->channel;
     r->text = NULL;
     r->text_len = 0;
+    r->trace = e->trace;
     if (w->all)
         return true;
     if (!filter_match_name(w->name, e->source, strlen(e->source))) {
@@ -149,12 +150,12 @@ bool event_notices_held(struct telemetry *t, struct process *p, uint64_t time_ns
 }
 
 void event_message(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
-                   uint64_t time_ns, uint64_t channel, const char *text, size_t len)
+                   uint64_t time_ns, uint64_t channel, const char *text, size_t len, const struct tm_context *trace)
 {
     struct tm_field message = {.name = "message", .name_len = 7, .type = TM_STR, .v.str = {text, len}};
     struct ev_record r = {.kind = EV_EVENT, .time_ns = time_ns, .tags = t->tags, .tag_count = t->tag_count,
                           .fields = &message, .field_count = 1, .sourcetype = t->watch[watch].sourcetype,
-                          .source = source, .channel = channel};
+                          .source = source, .channel = channel, .trace = trace};
 
     if (!filter_match(t->watch[watch].value, text, len)) {
         t->stats.filtered++;

@@ -61,6 +61,8 @@ struct line { /* output of one descriptor that waits for its newline */
     char *source;
     struct buf text;
     uint64_t time_ns;   /* of the first write */
+    struct tm_context trace; /* ... the span that it was made in, if it was in one: */
+    bool traced;
     uint64_t arrived;   /* monotonic ms */
     bool binary;        /* the last write was binary and was replaced */
     uint64_t burst;     /* bytes of binary data that weren't told yet; time_ns and arrived are those of the first */
@@ -117,7 +119,7 @@ struct route { /* of events, of metrics, or of spans */
     struct sink *sink[SINKS_MAX];
     size_t count;
     const char *lost_queue, *lost_destination; /* kinds of losses */
-    uint64_t *taken;            /* records that all sinks have taken */
+    uint64_t *taken;            /* records that at least one of them has taken */
 };
 
 struct loss {
@@ -177,7 +179,7 @@ void event_send_notice(struct telemetry *t, struct tm_process *who, struct tm_ru
 bool event_notices_held(struct telemetry *t, struct process *p, uint64_t time_ns, const struct tm_rule *rule);
 /* data is {"message": text}. */
 void event_message(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
-                   uint64_t time_ns, uint64_t channel, const char *text, size_t len);
+                   uint64_t time_ns, uint64_t channel, const char *text, size_t len, const struct tm_context *trace);
 /* source `notice`, data is text; not limited, not filtered. False if the queue was full. */
 bool event_notice(struct telemetry *t, struct process *p, uint64_t time_ns, const char *text);
 /* A raw metric event. */
@@ -196,7 +198,8 @@ bool metric_lost(struct telemetry *t, struct process *p, const char *kind, uint6
 
 /* lines.c */
 enum tm_text lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
-               uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more);
+               uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more,
+               const struct tm_context *trace);
 /* Sends the unfinished lines that have waited for `ms` or longer, frees them if `done`. True if some still wait. */
 bool lines_flush(struct telemetry *t, struct process *p, uint64_t ms, bool done);
 

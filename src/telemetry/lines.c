@@ -50,15 +50,29 @@ static size_t piece(const char *text, size_t len)
 }
 
 static void send_line(struct telemetry *t, struct process *p, const struct line *l, uint64_t time_ns, const char *text,
-                      size_t len)
+                      size_t len, const struct tm_context *trace)
 {
     do {
         size_t n = piece(text, len);
 
-        event_message(t, p, l->watch, l->source, time_ns, l->channel, text, n);
+        event_message(t, p, l->watch, l->source, time_ns, l->channel, text, n, trace);
         text += n;
         len -= n;
     } while (len);
+}
+
+/* The first write of what waits. */
+static void begins(struct line *l, uint64_t time_ns, const struct tm_context *trace)
+{
+    l->time_ns = time_ns;
+    l->traced = trace != NULL;
+    if (trace)
+        l->trace = *trace;
+}
+
+static const struct tm_context *trace_of(const struct line *l)
+{
+    return l->traced ? &l->trace : NULL;
 }
 
 static void send_rest(struct telemetry *t, struct process *p, struct line *l)
@@ -66,10 +80,11 @@ static void send_rest(struct telemetry *t, struct process *p, struct line *l)
     char text[64];
 
     if (l->text.len)
-        send_line(t, p, l, l->time_ns, l->text.p, l->text.len);
+        send_line(t, p, l, l->time_ns, l->text.p, l->text.len, trace_of(l));
     buf_free(&l->text);
     if (l->burst)
-        send_line(t, p, l, l->time_ns, text, (size_t)snprintf(text, sizeof(text), BURST_TEXT, (unsigned long long)l->burst));
+        send_line(t, p, l, l->time_ns, text, (size_t)snprintf(text, sizeof(text), BURST_TEXT, (unsigned long long)l->burst),
+                  trace_of(l));
     l->burst = 0;
 }
 
@@ -134,17 +149,18 @@ static bool is_data(const struct line *l, const char *text, size_t len)
     return odd * 16 > len && (odd > 4 || odd * 2 > len) && len >= 16;
 }
 
-static void add_text(struct telemetry *t, struct process *p, struct line *l, uint64_t time_ns, const char *text, size_t len)
+static void add_text(struct telemetry *t, struct process *p, struct line *l, uint64_t time_ns, const char *text, size_t len,
+                     const struct tm_context *trace)
 {
     while (len) {
         const char *newline = memchr(text, '\n', len);
         size_t n = newline ? (size_t)(newline - text) : len;
 
         if (newline && !l->text.len) { /* a whole line: no copy */
-            send_line(t, p, l, time_ns, text, n);
+            send_line(t, p, l, time_ns, text, n, trace);
         } else {
             if (!l->text.len) {
-                l->time_ns = time_ns;
+                begins(l, time_ns, trace);
                 l->arrived = now_ms();
             }
             buf_add(&l->text, text, n);
@@ -152,10 +168,11 @@ static void add_text(struct telemetry *t, struct process *p, struct line *l, uin
                 send_rest(t, p, l);
             for (size_t cut; l->text.len > LINE_MAX_BYTES;) {
                 cut = piece(l->text.p, l->text.len);
-                event_message(t, p, l->watch, l->source, l->time_ns, l->channel, l->text.p, cut);
+                event_message(t, p, l->watch, l->source, l->time_ns, l->channel, l->text.p, cut,
+                              trace_of(l));
                 memmove(l->text.p, l->text.p + cut, l->text.len - cut);
                 l->text.len -= cut;
-                l->time_ns = time_ns;
+                begins(l, time_ns, trace);
             }
         }
         n += newline ? 1 : 0;
@@ -165,19 +182,21 @@ static void add_text(struct telemetry *t, struct process *p, struct line *l, uin
 }
 
 /* Binary data aren't lines: a burst of them, up to the next text, is one event that says how many bytes they were. */
-static void add_data(struct telemetry *t, struct process *p, struct line *l, uint64_t time_ns, size_t len)
+static void add_data(struct telemetry *t, struct process *p, struct line *l, uint64_t time_ns, size_t len,
+                     const struct tm_context *trace)
 {
     if (l->text.len)
         send_rest(t, p, l);
     if (!l->burst) {
-        l->time_ns = time_ns;
+        begins(l, time_ns, trace);
         l->arrived = now_ms();
     }
     l->burst += len;
 }
 
 enum tm_text lines_add(struct telemetry *t, struct process *p, enum cfg_event_watch watch, const char *source,
-               uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more)
+               uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more,
+               const struct tm_context *trace)
 {
     struct line *l = find(p, watch, source, channel);
 
@@ -189,12 +208,12 @@ enum tm_text lines_add(struct telemetry *t, struct process *p, enum cfg_event_wa
             l->missing = 0;
             send_rest(t, p, l);
             if (!was)
-                send_line(t, p, l, time_ns, BINARY_TEXT, sizeof(BINARY_TEXT) - 1);
+                send_line(t, p, l, time_ns, BINARY_TEXT, sizeof(BINARY_TEXT) - 1, trace);
             return TM_DATA;
         }
-        add_text(t, p, l, time_ns, text, len);
+        add_text(t, p, l, time_ns, text, len, trace);
     } else if (more && l->binary && !is_data(l, text, len)) {
-        add_data(t, p, l, time_ns, len + more);
+        add_data(t, p, l, time_ns, len + more, trace);
         telemetry_wake(t);
         return TM_UNSURE;
     } else {
@@ -202,12 +221,12 @@ enum tm_text lines_add(struct telemetry *t, struct process *p, enum cfg_event_wa
             n = len < WINDOW ? len : WINDOW;
             l->binary = is_data(l, text, n);
             if (l->binary) {
-                add_data(t, p, l, time_ns, n);
+                add_data(t, p, l, time_ns, n, trace);
                 continue;
             }
             if (l->burst)
                 send_rest(t, p, l);
-            add_text(t, p, l, time_ns, text, n);
+            add_text(t, p, l, time_ns, text, n, trace);
         }
         if (l->binary)
             l->burst += more;

@@ -47,6 +47,7 @@ void telemetry_wake(struct telemetry *t)
 bool telemetry_write(struct telemetry *t, const struct route *to, struct tm_process *who, struct ev_record *r, bool notice)
 {
     size_t full = 0;
+    bool taken = false;
 
     r->who = who;
     for (size_t i = 0; i < to->count; i++) {
@@ -54,19 +55,20 @@ bool telemetry_write(struct telemetry *t, const struct route *to, struct tm_proc
         enum sink_result result = s->format->write(s, r);
 
         if (result == SINK_TAKEN) {
-            ++*to->taken;
+            taken = true;
         } else if (result == SINK_FULL) {
             full++;
-        } else { /* trying again wouldn't help */
+        } else if (result == SINK_UNFIT) { /* trying again wouldn't help */
             t->stats.lost_queue++;
             telemetry_lost(t, NULL, "metric_length", 1);
         }
     }
+    *to->taken += taken;
     if (full && !notice) {
         t->stats.lost_queue += full;
         telemetry_lost(t, process_of(t, who), to->lost_queue, full);
     }
-    return !full || full < to->count;
+    return taken || !full;
 }
 
 /* Found or made; never moves. */
@@ -474,11 +476,12 @@ void telemetry_notice(struct telemetry *t, struct tm_process *who, struct tm_rul
 }
 
 enum tm_text telemetry_message(struct telemetry *t, struct tm_process *who, enum cfg_event_watch watch, const char *source,
-                       uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more)
+                       uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more,
+                       const struct tm_context *trace)
 {
     if (!len || !telemetry_wants_event(t, watch, source, strlen(source)))
         return TM_LINES;
-    return lines_add(t, process_of(t, who), watch, source, time_ns, channel, text, len, more);
+    return lines_add(t, process_of(t, who), watch, source, time_ns, channel, text, len, more, trace);
 }
 
 void telemetry_sample(struct telemetry *t, struct tm_process *who, const struct tm_sample *s)
@@ -567,6 +570,8 @@ void telemetry_describe(const struct telemetry *t, struct buf *b)
         if (!at_place(&t->to[TO_EVENTS], s->place))
             s->format->describe(s, "metrics", b);
     }
+    for (size_t i = 0; i < t->to[TO_TRACES].count; i++)
+        t->to[TO_TRACES].sink[i]->format->describe(t->to[TO_TRACES].sink[i], "traces", b);
 }
 
 const char *telemetry_metric_url(const struct telemetry *t)

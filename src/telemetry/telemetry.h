@@ -62,14 +62,16 @@ struct tm_rule {
  * no notice. What is held back is told by rule as an event of source notice.held, at most once a second. */
 void telemetry_notice(struct telemetry *, struct tm_process *, struct tm_rule *, const struct tm_event *);
 /* Text written to a console or log file; `data` of the event is {"message": ...}. more: bytes that were written behind it
- * and that nobody has seen: of binary data, of which only the length is told, they are counted, too. */
+ * and that nobody has seen: of binary data, of which only the length is told, they are counted, too. trace: the span that it was written in, NULL: none;
+ * of a line that is written in pieces that of the first one counts. */
 enum tm_text {
     TM_LINES,
     TM_DATA,
     TM_UNSURE, /* data before, and what was seen of this looks like text: it was counted as data, the next shall be seen whole */
 };
 enum tm_text telemetry_message(struct telemetry *, struct tm_process *, enum cfg_event_watch watch, const char *source,
-                       uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more);
+                       uint64_t time_ns, uint64_t channel, const char *text, size_t len, uint64_t more,
+                       const struct tm_context *trace);
 void telemetry_sample(struct telemetry *, struct tm_process *, const struct tm_sample *);
 /* Whether anybody takes spans; and one that has ended. Neither filters nor the limit of events apply. */
 bool telemetry_wants_spans(const struct telemetry *);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From DNS messages to events and metrics: docs/data-model.md, "DNS". */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "protocol/dns.h"
 #include "report/notices.h"
+#include "report/spans.h"
 #include "traffic/protocols.h"
 
 /* How long an answer is waited for: longer than resolvers wait before they ask again or refuse (resolv.conf(5): 5 s;
@@ -36,6 +38,8 @@ struct asked {
     bool typed;  /* it has a question */
     uint16_t type;
     union address from; /* as stream_peer.from */
+    bool spanned;       /* it has a span */
+    struct span span;
     size_t domain_len;
     char domain[];
 };
@@ -45,6 +49,17 @@ static struct slice domain_of(const struct dns_message *m)
     if (m->question_count)
         return m->questions[0].name;
     return m->answer_count ? m->answers[0].name : (struct slice){"", 0};
+}
+
+/* Who asks while it serves a request asks for that. */
+static void begin_span(struct asked *a, const struct stream *s)
+{
+    const struct span *inside = a->client ? span_inside(s->p, s->tid) : NULL;
+
+    span_begin(&a->span, s->p->pl, inside ? &(struct span_parent){.id = &inside->id, .decided = true} : NULL);
+    a->spanned = true;
+    if (!a->client)
+        span_enter(&a->span, s->p, s->tid);
 }
 
 static struct asked *keep(const struct stream *s, const struct dns_message *m, const struct dns_transit *way)
@@ -65,7 +80,16 @@ static struct asked *keep(const struct stream *s, const struct dns_message *m, c
     if (from)
         a->from = *from;
     memcpy(a->domain, domain.p, domain.len);
+    if (s->p->pl->spans)
+        begin_span(a, s);
     return a;
+}
+
+static void drop(struct asked *a)
+{
+    if (a && a->spanned)
+        span_leave(&a->span);
+    free(a);
 }
 
 /* Room for what stream_net_fields() adds. */
@@ -125,6 +149,84 @@ static void collect(struct addrs *a, const struct dns_message *m)
     }
 }
 
+/* Who was asked: text is that of its address. */
+static struct tm_str server_of(const struct stream *s, const struct asked *a, char text[INET6_ADDRSTRLEN], unsigned *ret_port)
+{
+    const union address *end = !s->sock ? NULL : !a->client ? &s->sock->local : a->from.family ? &a->from : &s->sock->peer;
+    size_t len = end ? report_address(end, text, ret_port) : 0;
+
+    return (struct tm_str){len ? text : NULL, len};
+}
+
+/* There are no conventions for spans of DNS, but names of attributes. m NULL: it wasn't answered. */
+static void tell_span(const struct stream *s, const struct asked *a, const struct dns_message *m, uint64_t end_ns,
+                      const char *error)
+{
+    struct tm_span t = {.kind = a->client ? TM_SPAN_CLIENT : TM_SPAN_SERVER, .start_ns = a->time_ns, .end_ns = end_ns};
+    const union address *peer = !s->sock ? NULL : a->from.family ? &a->from : &s->sock->peer;
+    char name[4 + DNS_WORD], word[DNS_WORD], server[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN];
+    struct tm_str address;
+    struct addrs addrs;
+    unsigned port = 0;
+    size_t len;
+
+    FIELDS(f, 11);
+    if (!a->spanned || !span_sampled(&a->span))
+        return;
+    snprintf(name, sizeof(name), "DNS%s%s", a->typed ? " " : "", a->typed ? dns_type_text(a->type, word) : "");
+    t.name = (struct tm_str){name, strlen(name)};
+    add_mem(&f, "dns.question.name", 0, a->domain, a->domain_len);
+    if (m && m->answer_count) {
+        collect(&addrs, m);
+        if (addrs.count)
+            add_list(&f, "dns.answers", addrs.list, addrs.count);
+    }
+    address = server_of(s, a, server, &port);
+    if (address.len) {
+        add_mem(&f, "server.address", 0, address.p, address.len);
+        add_uint(&f, "server.port", 0, port);
+    }
+    if (peer && (len = report_address(peer, text, &port))) {
+        if (!a->client)
+            add_mem(&f, "client.address", 0, text, len);
+        add_mem(&f, "network.peer.address", 0, text, len);
+        add_uint(&f, "network.peer.port", 0, port);
+    }
+    add_str(&f, "network.protocol.name", 0, "dns");
+    if (s->sock && s->sock->domain)
+        add_str(&f, "network.transport", 0, s->sock->domain == AF_UNIX ? "unix" : s->datagrams ? "udp" : "tcp");
+    if (error) {
+        add_str(&f, "error.type", 0, error);
+        t.status = TM_SPAN_ERROR;
+    }
+    t.fields = f.f;
+    t.field_count = f.n;
+    span_tell(s->p, &a->span, &t);
+}
+
+/* A name that doesn't exist is no fault of who says so. */
+#define SERVFAIL 2u
+static const char *error_of(const struct asked *a, const struct dns_message *m, char word[DNS_WORD])
+{
+    return m->rcode && (a->client || m->rcode == SERVFAIL) ? dns_rcode_text(m->rcode, word) : NULL;
+}
+
+static void tell_duration(struct stream *s, const struct asked *a, const struct fields *f, uint64_t ns, const char *error,
+                          uint64_t time_ns)
+{
+    struct tm_exchange x = {.rpc_status = -1};
+    char text[INET6_ADDRSTRLEN];
+
+    if (a && s->p->pl->exchanges) {
+        x.server = server_of(s, a, text, &x.server_port);
+        if (error)
+            x.error = (struct tm_str){error, strlen(error)};
+        if (a->spanned && span_sampled(&a->span))
+            x.trace = &a->span.id;
+    }
+    report_exchange(s->p, TM_DNS_DURATION, (int64_t)(ns / 1000), &x, f, time_ns);
+}
+
 static void response(void *owner, const struct dns_message *m, const struct dns_transit *way,
                      const struct dns_exchange *exchange)
 {
@@ -134,19 +236,24 @@ static void response(void *owner, const struct dns_message *m, const struct dns_
     char word[DNS_WORD], code[DNS_WORD];
     struct address_texts t;
     struct addrs addrs;
+    struct asked *a = exchange ? exchange->kept : NULL;
+    const char *error = a ? error_of(a, m, code) : NULL;
 
     FIELDS(f, TM_MAX_FIELDS);
-    if (exchange)
-        free(exchange->kept);
-    if (!p)
+    if (!p) {
+        drop(a);
         return;
+    }
     if (p->pl->notices)
         notice(s, m, way);
     if (exchange && m->rcode && way->dir == PROTO_RX)
         report_dns_error(p, domain.p, domain.len, way->time_ns);
     add_mem(&f, "domain", 5, domain.p, domain.len);
     if (exchange)
-        report_sample(p, TM_DNS_DURATION, (int64_t)(exchange->duration_ns / 1000), 1, NULL, &f, false, way->time_ns);
+        tell_duration(s, a, &f, exchange->duration_ns, error, way->time_ns);
+    if (a)
+        tell_span(s, a, m, way->time_ns, error);
+    drop(a);
     if (!p->pl->ev_dns_resp)
         return;
     if (exchange)
@@ -176,7 +283,7 @@ static void unanswered(void *owner, const struct dns_exchange *exchange, enum dn
     if (p && why == DNS_END_FORGOTTEN)
         model_loss(p->m, p, LK_MESSAGE, 1); /* its answer may come */
     if (!p || !a || why == DNS_END_FORGOTTEN || why == DNS_END_EARLY) {
-        free(a);
+        drop(a);
         return;
     }
     now = a->time_ns + exchange->duration_ns;
@@ -190,7 +297,8 @@ static void unanswered(void *owner, const struct dns_exchange *exchange, enum dn
         stream_net_fields_of(&f, s, &a->from, &t);
         report_event(p, CFG_EW_DNS, "dns.resp", s->channel, now, &f);
     }
-    free(a);
+    tell_span(s, a, NULL, now, why == DNS_END_TIMEOUT ? "timeout" : "closed");
+    drop(a);
 }
 
 static void note(void *owner, enum dns_note what, uint64_t count)
@@ -282,7 +390,7 @@ static const enum tm_metric metrics[] = {TM_DNS_REQ, TM_DNS_DURATION};
 
 static bool wanted(const struct pipeline *pl)
 {
-    return notices_want_dns(pl) || pl->metric[TM_DNS_REQ] || pl->per_op[TM_DNS_REQ] || pl->metric[TM_DNS_DURATION] ||
+    return pl->spans || notices_want_dns(pl) || pl->metric[TM_DNS_REQ] || pl->per_op[TM_DNS_REQ] || pl->metric[TM_DNS_DURATION] ||
            pl->per_op[TM_DNS_DURATION] || pl->ev_dns_req || pl->ev_dns_resp;
 }
 

@@ -11,6 +11,7 @@
 #include "protocol/http2.h"
 #include "protocol/http_name.h"
 #include "telemetry/filter.h"
+#include "traffic/http_span.h"
 #include "traffic/protocols.h"
 
 #define ROOM (HTTP_FIELDS_MAX * 2 + 42) /* fields of an event: those of both messages, and ours */
@@ -42,11 +43,22 @@ struct early {
 };
 #define EARLY_TEXTS 4096u /* bytes of its header that are kept */
 
+/* The head of a response, for metrics. */
+struct answer {
+    uint64_t first_ns, duration_ns;
+    int64_t length; /* as stated; -1: it isn't */
+    unsigned status;
+};
+
 /* What the response has to know of its request. Owned by the decoder between request and done. */
 struct kept {
     struct early *early; /* instead of all else: its request isn't known yet */
     bool grpc;           /* it is a call */
+    bool unmeasured;     /* ... of whose response metrics are told when its outcome is known: `answer` */
+    struct answer answer;
     struct held *held;   /* its response, NULL: none, or it was told */
+    struct http_span *span; /* in the same memory; NULL: none */
+    const char *version;
     enum proto_dir dir;  /* from client to server */
     uint64_t first_ns;
     size_t size;       /* bytes of it; 0: that isn't known, it isn't used again */
@@ -108,7 +120,8 @@ static bool is(const struct slice *name, const char *word)
 /* Names that what is told of a header field has, where it has one of ours. No header field is told under such a name
  * (told_otherwise()), so they are known by their addresses. */
 static const char client_ip[] = "http_client_ip", user_agent[] = "http_user_agent", x_appscope[] = "x-appscope",
-                  trace_id[] = "trace_id", parent_id[] = "parent_id";
+                  trace_id[] = "trace_id", parent_id[] = "parent_id", http_method[] = "http_method",
+                  http_target[] = "http_target", http_scheme[] = "http_scheme", http_host[] = "http_host";
 
 static bool said(const struct fields *f, const char *name)
 {
@@ -259,6 +272,12 @@ static const char *flavor(const struct http_head *head)
     return head->major >= 2 ? "2.0" : one[head->minor < 10 ? head->minor : 9];
 }
 
+/* network.protocol.version */
+static const char *version(const struct http_head *head)
+{
+    return head->major >= 2 ? "2" : flavor(head);
+}
+
 /* Stated lengths of 0 are not told with HTTP/1, as ever. */
 static bool has_length(const struct http_head *head)
 {
@@ -353,6 +372,8 @@ static struct kept *get_kept(size_t size)
 
 static void put_kept(struct kept *k)
 {
+    if (k && k->span)
+        span_leave(&k->span->span);
     if (!k || !k->size || k->size > SPARE_MOST || (spare && spare->size >= k->size)) {
         free(k);
         return;
@@ -361,10 +382,18 @@ static void put_kept(struct kept *k)
     spare = k;
 }
 
-static struct kept *keep(const struct http_head *head, const struct fields *f, const struct buf *names)
+/* Bytes of a span, with its tracestate, that keep what follows aligned. */
+static size_t span_size(const struct http_span *span)
+{
+    return span ? (sizeof(*span) + span->state_len + 7) & ~(size_t)7 : 0;
+}
+
+/* span: NULL: there is none; else its tracestate is `state`. */
+static struct kept *keep(const struct http_head *head, const struct fields *f, const struct buf *names,
+                         const struct http_span *span, const char *state)
 {
     struct slice target = target_of_metrics(head->target);
-    struct kept *k = get_kept(sizeof(*k) + f->n * sizeof(*k->fields) + target.len + text_size(f, names));
+    struct kept *k = get_kept(sizeof(*k) + f->n * sizeof(*k->fields) + span_size(span) + target.len + text_size(f, names));
     char *to;
 
     /* A server pushes what its client would have asked for, and answers it. */
@@ -375,6 +404,12 @@ static struct kept *keep(const struct http_head *head, const struct fields *f, c
                        .count = f->n,
                        .target_len = target.len};
     to = (char *)(k->fields + f->n);
+    if (span) {
+        k->span = (struct http_span *)(void *)to;
+        *k->span = *span;
+        memcpy(k->span + 1, state, span->state_len);
+        to += span_size(span);
+    }
     k->target = to;
     if (target.len)
         to = mempcpy(to, target.p, target.len);
@@ -456,11 +491,72 @@ static void add_outcome(struct fields *f, int status)
 
 /* --- what the decoders tell --- */
 
-/* status: of the call, -1: not known. */
-static void tell_held(struct stream *s, struct kept *k, int status)
+static struct http_asked asked_of(const struct kept *k)
+{
+    struct http_asked a = {.server = k->dir == PROTO_RX, .grpc = k->grpc, .version = k->version};
+
+    for (size_t i = 0; i < k->count; i++) {
+        const struct tm_field *f = &k->fields[i];
+        struct slice *to = f->name == http_method ? &a.method : f->name == http_target ? &a.target :
+                           f->name == http_scheme ? &a.scheme : f->name == http_host   ? &a.host :
+                           f->name == user_agent  ? &a.agent  : f->name == client_ip   ? &a.client : NULL;
+
+        if (to)
+            *to = (struct slice){f->v.str.p, f->v.str.len};
+    }
+    return a;
+}
+
+static struct slice method_of(const struct kept *k)
+{
+    const struct tm_field *f = k->count ? k->fields : NULL;
+
+    return f && f->name == http_method ? (struct slice){f->v.str.p, f->v.str.len} : (struct slice){0};
+}
+
+/* rpc_status: of a call, -1: not known. error: what became of it instead, or NULL. */
+static void tell_metrics(struct stream *s, const struct kept *k, const struct answer *a, int rpc_status, const char *error)
+{
+    struct proc *p = s->p;
+    struct tm_exchange x = {.status = a->status, .rpc_status = rpc_status};
+    char address[INET6_ADDRSTRLEN];
+    uint64_t time = a->first_ns;
+    struct http_asked asked;
+
+    FIELDS(f, 2);
+    if (p->pl->exchanges) {
+        asked = asked_of(k);
+        http_exchange(&x, s, &asked, address);
+        if (k->span && span_sampled(&k->span->span))
+            x.trace = &k->span->span.id;
+        if (error)
+            x.error = (struct tm_str){error, strlen(error)};
+    } else {
+        struct slice method = method_of(k);
+
+        x.method = (struct tm_str){method.p, method.len};
+    }
+    add_mem(&f, "http_target", 4, k->target, k->target_len);
+    report_exchange(p, k->dir == PROTO_RX ? TM_HTTP_DURATION_SERVER : TM_HTTP_DURATION_CLIENT,
+                    (int64_t)(a->duration_ns / 1000), &x, &f, time);
+    if (k->length > 0)
+        report_sample(p, TM_HTTP_REQ_LENGTH, k->length, 1, NULL, &f, false, time);
+    if (a->length > 0)
+        report_sample(p, TM_HTTP_RESP_LENGTH, a->length, 1, NULL, &f, false, time);
+    add_uint(&f, "http_status_code", 1, a->status);
+    report_sample(p, TM_HTTP_REQ, 1, 1, NULL, &f, false, time);
+}
+
+/* What waits for the outcome of a call. status: -1: it isn't known, and never will be; error: why. */
+static void tell_held(struct stream *s, struct kept *k, int status, const char *error)
 {
     FIELDS(f, ROOM);
-    if (!k || !k->held)
+    if (!k)
+        return;
+    if (k->unmeasured && s->p)
+        tell_metrics(s, k, &k->answer, status, status < 0 ? error : NULL);
+    k->unmeasured = false;
+    if (!k->held)
         return;
     for (size_t i = 0; i < k->held->count; i++)
         add_field(&f, &k->held->fields[i]);
@@ -480,7 +576,7 @@ static struct kept *answer(struct stream *s, struct kept *k, struct kept *early,
 
     e->head.request_odd = request_odd;
     k = on_response(s, &e->head, k, 0);
-    tell_held(s, e->outcome >= 0 ? k : NULL, e->outcome);
+    tell_held(s, e->outcome >= 0 ? k : NULL, e->outcome, NULL);
     free(e);
     free(early);
     return k;
@@ -494,7 +590,8 @@ static void *on_request(void *stream, const struct http_head *head, void *early)
     struct buf names = BUF_INIT, line = BUF_INIT;
     struct slice scheme = head->scheme;
     const char *odd[ODDITIES];
-    char client[INET6_ADDRSTRLEN];
+    char client[INET6_ADDRSTRLEN], state[TRACE_STATE_MAX];
+    struct http_span span;
     struct kept *k;
     size_t first;
     bool grpc;
@@ -505,19 +602,24 @@ static void *on_request(void *stream, const struct http_head *head, void *early)
     make_room(&names, p->pl, head);
     if (!scheme.p && head->major < 2)
         scheme = s->tls ? (struct slice){"https", 5} : (struct slice){"http", 4};
-    add_given(&f, "http_method", head->method);
-    add_given(&f, "http_target", head->target);
-    add_given(&f, "http_scheme", scheme);
+    add_given(&f, http_method, head->method);
+    add_given(&f, http_target, head->target);
+    add_given(&f, http_scheme, scheme);
     first = f.n;
     add_str(&f, "http_flavor", 0, flavor(head));
-    add_given(&f, "http_host", head->host);
+    add_given(&f, http_host, head->host);
     add_headers(&f, p->pl, head, &names, &line);
     add_client(&f, s, client);
     if (has_length(head))
         add_int(&f, "http_request_content_length", 0, head->content_length);
     grpc = add_call(&f, head);
-    k = keep(head, &f, &names);
+    if (p->pl->spans)
+        http_span_begin(&span, state, s, head, (head->dir == PROTO_RX) != head->pushed);
+    k = keep(head, &f, &names, p->pl->spans ? &span : NULL, state);
     k->grpc = grpc;
+    k->version = version(head);
+    if (k->span && k->dir == PROTO_RX)
+        span_enter(&k->span->span, p, s->tid);
     /* the response has a flavor of its own */
     memmove(k->fields + first, k->fields + first + 1, (k->count - first - 1) * sizeof(*k->fields));
     k->count--;
@@ -577,36 +679,11 @@ static void response_event(struct stream *s, const struct http_head *head, struc
     buf_free(&line);
 }
 
-static struct slice method_of(const struct kept *k)
-{
-    const struct tm_field *f = k->count ? k->fields : NULL;
-
-    return f && strcmp(f->name, "http_method") == 0 ? (struct slice){f->v.str.p, f->v.str.len} : (struct slice){0};
-}
-
-static void response_metrics(struct stream *s, const struct http_head *head, const struct kept *k, uint64_t duration_ns)
-{
-    struct proc *p = s->p;
-    struct slice method = method_of(k);
-    struct tm_exchange x = {.method = {method.p, method.len}, .status = head->status, .rpc_status = -1};
-    uint64_t time = head->first_ns;
-
-    FIELDS(f, 2);
-    add_mem(&f, "http_target", 4, k->target, k->target_len);
-    report_exchange(p, k->dir == PROTO_RX ? TM_HTTP_DURATION_SERVER : TM_HTTP_DURATION_CLIENT,
-                    (int64_t)(duration_ns / 1000), &x, &f, time);
-    if (k->length > 0)
-        report_sample(p, TM_HTTP_REQ_LENGTH, k->length, 1, NULL, &f, false, time);
-    if (head->content_length > 0)
-        report_sample(p, TM_HTTP_RESP_LENGTH, head->content_length, 1, NULL, &f, false, time);
-    add_uint(&f, "http_status_code", 1, head->status);
-    report_sample(p, TM_HTTP_REQ, 1, 1, NULL, &f, false, time);
-}
-
 static void *on_response(void *stream, const struct http_head *head, void *kept, uint64_t duration_ns)
 {
     struct stream *s = stream;
     struct kept *k = kept;
+    int outcome;
 
     if (!s->p || head->interim)
         return k;
@@ -616,8 +693,13 @@ static void *on_response(void *stream, const struct http_head *head, void *kept,
         response_event(s, head, k, duration_ns);
     if (!k)
         return NULL;
-    response_metrics(s, head, k, duration_ns);
-    if (k->held || head->status == 101) /* an upgrade to HTTP/2 goes on with the request */
+    k->answer = (struct answer){head->first_ns, duration_ns, head->content_length, head->status};
+    outcome = k->grpc ? grpc_status(head->fields, head->field_count) : -1;
+    if (k->grpc && outcome < 0)
+        k->unmeasured = true;
+    else
+        tell_metrics(s, k, &k->answer, outcome, NULL);
+    if (k->held || k->unmeasured || k->span || head->status == 101) /* an upgrade to HTTP/2 goes on with the request */
         return k;
     put_kept(k);
     return NULL;
@@ -630,7 +712,7 @@ static void on_trailers(void *stream, void *kept, bool response, const struct ht
     if (response && k && k->early)
         k->early->outcome = grpc_status(fields, count);
     else if (response)
-        tell_held(stream, k, grpc_status(fields, count));
+        tell_held(stream, k, grpc_status(fields, count), HTTP_NO_STATUS);
 }
 
 /* Chunks, of which only their sizes say that they are odd: their messages have been told. */
@@ -656,7 +738,12 @@ static void on_done(void *stream, void *kept, const struct http_totals *totals)
         on_response(stream, &k->early->head, NULL, 0);
         free(k->early);
     } else {
-        tell_held(stream, k, -1); /* it was given up */
+        tell_held(stream, k, -1, totals->answered ? HTTP_NO_STATUS : HTTP_INCOMPLETE); /* it was given up */
+        if (k && k->span && s->p) {
+            struct http_asked asked = asked_of(k);
+
+            http_span_end(k->span, s, &asked, k->length, totals);
+        }
     }
     if (totals->late_odd && s->p && s->p->pl->ev_http_note)
         note_ambiguities(s, totals);
@@ -712,7 +799,7 @@ static const char *const events[] = {"http.req", "http.resp", "http.note", NULL}
 static const enum tm_metric metrics[] = {TM_HTTP_REQ, TM_HTTP_DURATION_SERVER, TM_HTTP_DURATION_CLIENT,
                                          TM_HTTP_REQ_LENGTH, TM_HTTP_RESP_LENGTH};
 #define TELLS                                                                                                          \
-    .watch = CFG_EW_HTTP, .events = events, .metrics = metrics, .metric_count = sizeof(metrics) / sizeof(*metrics),    \
+    .watch = CFG_EW_HTTP, .spans = true, .events = events, .metrics = metrics, .metric_count = sizeof(metrics) / sizeof(*metrics),    \
     .marks = SOCKF_HTTP
 
 static void *new1(struct stream *s, const struct protocol_start *how)

@@ -39,7 +39,8 @@ struct protocol {
     const char *const *events; /* sources; NULL at the end */
     const enum tm_metric *metrics;
     size_t metric_count;
-    bool (*wanted)(const struct pipeline *pl); /* instead of these */
+    bool spans;                                /* it makes spans */
+    bool (*wanted)(const struct pipeline *pl); /* instead of all these */
 
     bool front;     /* it stands in front of what the connection is made for, and comes to an end */
     bool encrypts;  /* its payload isn't wanted: the plaintext is another stream */
@@ -121,6 +122,7 @@ struct stream {
     /* Whose bytes are being fed; NULL, -1 while nobody's are. */
     struct proc *p;
     int64_t fd;
+    uint32_t tid;             /* thread that has moved the last of it; 0: not known, or nobody has */
     struct stream_start *start; /* NULL: nothing of it */
     struct stream_peer *peer; /* NULL: no datagrams */
     struct stream_flow *flows; /* payloads.c */

@@ -30,7 +30,7 @@ static void bad_rule(void *ctx, size_t rule, const char *text)
 
 static bool is_wanted(const struct pipeline *pl, const struct protocol *what)
 {
-    bool any = !what->events && !what->metric_count;
+    bool any = (!what->events && !what->metric_count) || (what->spans && pl->spans);
 
     if (what->wanted)
         return what->wanted(pl);

@@ -68,6 +68,8 @@ static void tell_skip(struct proc *p, int64_t fd, struct desc *d, const struct s
             continue;
         if (file_shared(d->file) || s->flows || (dir == PROTO_TX && report_is_console(p, d)))
             n = 0;
+        if (n && n != UINT64_MAX && p->pl->spans)
+            n--; /* the last byte tells when its message ends */
         if (n > SKIP_MAX - 1)
             n = SKIP_MAX - 1;
         to = n >= SKIP_LEAST ? d->pos[dir] + n : 0;
@@ -190,6 +192,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     if (t->tls || t->object)
         sock->flags |= SOCKF_PLAIN;
     with(s, p, fd);
+    s->tid = t->tid;
     if (t->object && !t->tls &&
         (s->speaks == &protocol_nothing || (s->speaks == &protocol_undecided && s->joined)) &&
         !recognise_hello(s, t->offset ? NULL : t->data, t->len))
@@ -273,6 +276,7 @@ struct stream *stream_of_object(struct proc *p, bool joined)
 void stream_feed(struct stream *s, struct proc *p, const struct traffic *t)
 {
     with(s, p, -1);
+    s->tid = t->tid;
     recognise_pass(s, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns, false);
     with(s, NULL, -1);
     tell_done(p, s, t);

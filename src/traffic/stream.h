@@ -30,6 +30,7 @@ struct traffic {
     const void *name;         /* struct sockaddr of the other side, NULL: not told */
     uint32_t name_len;
     uint64_t time_ns;         /* CLOCK_REALTIME */
+    uint32_t tid;             /* who has made the call */
 };
 
 /* Compiles what the configuration says about protocols; sets what of them is wanted. */

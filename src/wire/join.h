@@ -41,6 +41,8 @@
  * UPDATE  cli -> collector, tid likewise (not 0), one descriptor: a scope.yml, open for reading.
  *         It takes the place of the process's configuration, and of that of the children that it
  *         will have. -EINVAL: not YAML or a value that can't be; nothing was changed.
+ * CRASHES cli -> collector, from root or its own user. The answer comes with a memfd that holds a JSON array, an object
+ *         for each crash that isn't told yet, or not complete on disk (collector/crashes.h); oldest first.
  * SYNC    cli -> collector, from root or its own user. Answer: join_reply, sent once everything recorded
  *         before the request has been written to its destinations (or could
  *         not be, which the loss counters tell).
@@ -72,7 +74,7 @@
 #define JOIN_WAIT_MS  1000u       /* the probe waits at most this long for an answer */
 
 enum join_type { JOIN_SEGMENT = 1, JOIN_PLAN = 2, JOIN_SYNC = 3, JOIN_TRACE = 4, JOIN_INSPECT = 5, JOIN_UPDATE = 6,
-                 JOIN_ATTACH = 7, JOIN_LEAVE = 8 };
+                 JOIN_ATTACH = 7, JOIN_LEAVE = 8, JOIN_CRASHES = 9 };
 
 enum join_flags {
     JOIN_F_TELL = 1,          /* the asker has no segment for a NOTE_EXEC_STATIC: the collector's log tells */

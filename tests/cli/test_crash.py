@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import stat
+import subprocess
+import time
 
 import users
 from scopetest import TESTS, TOP, Session, Skip, check, equal, test
@@ -120,6 +122,77 @@ def crash_keys(ctx):
     equal((data["signal"], data["sender_pid"]), ("SIGABRT", event["pid"]))
     check(data["code"].startswith("SI_TKILL"), data["code"])
     check(data["core_bytes"] <= 64 << 10 and "missing" in data, data)
+
+
+def children(pid):
+    """None: it has ended."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+            return [int(word) for word in f.read().split()]
+    except FileNotFoundError:
+        return None
+
+
+def stopped_worker(session, victim):
+    """Kills a process of a session, and stops who looks at it; None if that was over before."""
+    collector = session.collector_pid()
+    before = children(collector)
+    victim.send_signal(signal.SIGSEGV)
+    while (now := children(collector)) is not None:
+        for worker in set(now) - set(before):
+            tell(worker, signal.SIGSTOP)
+            return worker
+    return None
+
+
+def tell(pid, sig):
+    """Somebody who may just have ended, or been ended because it took too long."""
+    try:
+        os.kill(pid, sig)
+    except ProcessLookupError:
+        pass
+
+
+@test("crash-pending", timeout=200)
+def crash_pending(ctx):
+    """Who asks for a crash that is still being looked at waits for it, and is told why; a list names it."""
+    big = ctx.compile("cli/crashes.c", variant="glibc-O0", flags=["-g", "-pthread"])
+    caught = False
+    for _ in range(20):
+        victim = ctx.start(ctx.scope_argv([big, "big", 48], ["--coredump"]), stdout=subprocess.PIPE)
+        equal(victim.stdout.readline(), b"ready\n")
+        session = Session(ctx, max(ctx.sessions(), key=lambda s: int(os.path.basename(s))))
+        worker = stopped_worker(session, victim)
+        if not worker:
+            continue
+        try:
+            listed = text(ctx, "crash", "-i", str(session.id), "--list")
+            caught = "(is being looked at)" in listed
+            if caught:
+                check(re.search(rf"^{session.id} .* {victim.pid} .*SIGSEGV ", listed, re.M), listed)
+                one = json.loads(text(ctx, "crash", "-i", str(session.id), "--list", "-j"))
+                equal((one["pid"], one["data"]["signal"], one["session"]), (victim.pid, "SIGSEGV", session.id))
+                check(one["pending"] in ("stands", "names"), one)
+                shows = [ctx.start([ctx.scope, "crash", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                         for words in ([], [str(victim.pid)], ["-D"])]
+                # One of another process doesn't wait.
+                check("no crash" in ctx.tool_run("crash", str(2**31 - 1), check_code=1).err.decode(), "another process")
+                time.sleep(1)  # for what they say; whether they wait doesn't depend on it
+                check(all(show.poll() is None for show in shows), "they wait")
+        finally:
+            tell(worker, signal.SIGCONT)
+        equal(victim.wait(60), -signal.SIGSEGV)
+        if caught:
+            break
+    check(caught, "none could be stopped in time")
+    ends = [(show.communicate(timeout=90), show.returncode) for show in shows]
+    (event,) = crashes(session)
+    for (out, err), code in ends:
+        equal(code, 0, err)
+        check(f"(process {victim.pid}) has crashed and is being looked at" in err.decode(), err)
+        check(event["data"]["dir"] in out.decode() or "SIGSEGV" in out.decode(), out)
+    equal(ends[0][0][0], ends[1][0][0], "by its number, and the last one")
+    check("being looked at" not in text(ctx, "crash", "--list"), "the list")
 
 
 @test("crash-untold")

@@ -7,6 +7,7 @@ path of the tool, and helpers that run programs bare and observed. It fails by
 raising; Skip is only for tests that need files outside the repository.
 """
 
+import collections
 import contextlib
 import errno
 import fcntl
@@ -36,6 +37,8 @@ MACHINE = os.uname().machine
 TOO_LATE = ("no patch plan in time", "did not answer in time")
 # Timeouts are for what hangs, and are given as they suit an idle machine: a busy one may take this many times as long.
 SLACK = 4
+# So many failures may be others' doing, who want the same CPUs: more are the program's.
+SECOND_CHANCES = 3
 MUSL_KERNEL = ["-idirafter", "/usr/include", "-idirafter", f"/usr/include/{MACHINE}-linux-gnu"]
 
 
@@ -514,13 +517,23 @@ def collect():
 
 
 class Runner:
-    def __init__(self, options):
+    """Runs tests. options: work, jobs, keep, no_second_chance, and what a Context needs. say: takes a line."""
+
+    def __init__(self, options, say=None):
         self.options = options
-        self.passed = self.failed = self.skipped = 0
+        self.say = say or (lambda line: print(line, flush=True))
+        self.passed = self.skipped = 0
+        self.failures = []  # tests, with the first line of why
+        self.unsteady = []  # the same: failed beside others, passed alone
         self.times = {}  # of the areas: seconds, tests
         self.lock = threading.Lock()
 
+    @property
+    def failed(self):
+        return len(self.failures)
+
     def one(self, t, again=False):
+        """Runs a test, says and counts how it has ended: "ok", "FAIL", "skip"."""
         ctx = Context(self.options, t.name, t.timeout)
         began = time.monotonic()
         word, why = "ok", ""
@@ -540,9 +553,8 @@ class Runner:
         # A program that starts waits for its plan, or for being traced, for a second, which may not be enough on a busy
         # machine: the log says so. The plan is there the next time.
         if word == "FAIL" and not again and any(self.said(ctx, why, what) for what in TOO_LATE):
-            print(f"     {t.name}: once more: scope said that it was too slow for a program\n{why[:1000]}", flush=True)
-            self.one(t, again=True)
-            return
+            self.say(f"     {t.name}: once more: scope said that it was too slow for a program\n{why[:1000]}")
+            return self.one(t, again=True)
         if word == "FAIL" and NO_FSGSBASE and self.said(ctx, why, "FSGSBASE"):
             word, why = "skip", "this CPU or kernel has no FSGSBASE, and scope said so"
         took = time.monotonic() - began
@@ -551,22 +563,29 @@ class Runner:
             area[0] += took
             area[1] += 1
             first, _, rest = why.partition("\n")
-            print(f"{word:4} {t.name} ({took:.1f} s){': ' + first if first else ''}", flush=True)
+            self.say(f"{word:4} {t.name} ({took:.1f} s){': ' + first if first else ''}")
             if word == "FAIL":
-                self.failed += 1
+                self.failures.append((t, first))
                 for line in rest.splitlines()[:60]:
-                    print(f"       {line}", flush=True)
-                print(f"       files: {ctx.dir}", flush=True)
+                    self.say(f"       {line}")
+                self.say(f"       files: {ctx.dir}")
             else:
                 self.passed += word == "ok"
                 self.skipped += word == "skip"
                 if not self.options.keep:
                     shutil.rmtree(ctx.dir, ignore_errors=True)
+        return word
 
-    def print_times(self):
-        """Where the time goes: tests of several areas, and several of one, run at a time."""
+    def print_sums(self):
+        """Where the time goes (tests of several areas, and several of one, run at a time), which tests were unsteady, the
+        total."""
         for area, (seconds, tests) in sorted(self.times.items(), key=lambda row: -row[1][0]):
-            print(f"     {area}: {tests} tests, {seconds:.0f} s together")
+            self.say(f"     {area}: {tests} tests, {seconds:.0f} s together")
+        for t, why in self.unsteady:
+            self.say(f"unsteady (failed beside others, passed alone): {t.name}: {why}")
+        if self.skipped:
+            self.say(f"{self.skipped} skipped")
+        self.say(f"{self.passed} passed, {self.failed} failed")
 
     @staticmethod
     def said(ctx, why, what):
@@ -575,11 +594,38 @@ class Runner:
         return any(what in p.read_text(errors="replace") for p in ctx.files("scope.log"))
 
     def run(self, tests):
+        # From the one that may take longest down: none of those shall be left when everything else is over. Every other
+        # worker begins at the other end: long ones are busy, short ones wait, and so they suit each other.
+        beside = collections.deque(sorted((t for t in tests if not t.serial), key=lambda t: -t.timeout))
+
+        def work(take):
+            while True:
+                try:
+                    t = take()
+                except IndexError:
+                    return
+                self.one(t)
+
         with ThreadPoolExecutor(self.options.jobs) as pool:
-            list(pool.map(self.one, [t for t in tests if not t.serial]))
+            list(pool.map(work, [beside.pop if i % 2 else beside.popleft for i in range(self.options.jobs)]))
         for t in tests:
             if t.serial:
                 self.one(t)
+        if len(tests) > 1 and not self.options.no_second_chance:
+            self.second_chance()
+
+    def second_chance(self):
+        """Runs those that have failed once more, alone, if they are few."""
+        if self.failed > SECOND_CHANCES:
+            return
+        failures, self.failures = self.failures, []
+        for t, why in failures:
+            self.say(f"     {t.name}: once more, with nothing beside it")
+            word = self.one(t)
+            if word == "ok":
+                self.unsteady.append((t, why))
+            elif word == "skip":  # which explains no failure
+                self.failures.append((t, why))
 
 
 def select(tests, patterns):

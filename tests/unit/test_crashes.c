@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "collector_bed.h"
+#include "collector/crash_files.h"
 #include "collector/crashes.h"
 #include "crash/crash.h"
 #include "model/procinfo.h"
@@ -311,6 +312,49 @@ static void test_crash(void **state)
     }
     assert_int_equal(fake.ended, 1);
     assert_false(crashes_busy(c.crashes));
+    writer_free(&w);
+}
+
+static void expect_pending(const char *text)
+{
+    struct buf b = BUF_INIT;
+
+    crashes_describe(c.crashes, &b);
+    buf_char(&b, '\0');
+    if (text && !strstr(b.p, text))
+        fail_msg("'%s' isn't in %s", text, b.p);
+    if (!text)
+        assert_string_equal(b.p, "[]");
+    buf_free(&b);
+}
+
+/* Who asks is told of it as soon as it was said, and until all is written. */
+static void test_pending(void **state)
+{
+    struct writer w;
+    pid_t pid = child_with(&w);
+    char text[64];
+
+    (void)state;
+    attach(&w);
+    expect_pending(NULL);
+    say(&w, 0, pid);
+    one_turn();
+    snprintf(text, sizeof(text), "[{\"number\":1,\"pid\":%d,\"proc\":\"", (int)pid);
+    expect_pending(text);
+    expect_pending("\"signal\":\"SIGSEGV\",\"time\":");
+    expect_pending("\"state\":\"stands\"}]");
+    fake.step = CRASH_LET_GO;
+    one_turn();
+    expect_pending("\"state\":\"names\"}]");
+    fake.step = CRASH_OVER;
+    one_turn();
+    assert_int_equal(count("proc.crash", NULL), 0);
+    expect_pending("\"state\":\"ends\"}]");
+    turns();
+    assert_int_equal(count("proc.crash", NULL), 1);
+    expect_pending(NULL);
+    child_end(pid);
     writer_free(&w);
 }
 
@@ -780,7 +824,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_crashes, teardown_crashes)
     const struct CMUnitTest tests[] = {
-        TEST(test_crash), TEST(test_abort), TEST(test_forged), TEST(test_storm), TEST(test_many), TEST(test_exit),
+        TEST(test_crash), TEST(test_pending), TEST(test_abort), TEST(test_forged), TEST(test_storm), TEST(test_many), TEST(test_exit),
         TEST(test_untold), TEST(test_place_again), TEST(test_off), TEST(test_end), TEST(test_guest_user), TEST(test_still),
         TEST(test_liar), TEST(test_left), TEST(test_room), TEST(test_users),
     };

@@ -544,7 +544,7 @@ static void limiter_holds_back_and_tells(void **state)
     for (int i = 0; i < 200; i++)
         send_event(b, CFG_EW_FS, "fs.open", T0, 0, NULL, 0);
     for (int i = 0; i < 50; i++) /* console lines count, too */
-        telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 1, "x\n", 2, 0);
+        telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 1, "x\n", 2, 0, NULL);
     text = events(b);
     assert_int_equal(count(text, "\n"), 100);
     free(text);
@@ -668,7 +668,7 @@ static void notices_pass_filters(void **state)
 
 static void message(struct bed *b, uint64_t time_ns, uint64_t channel, const char *text)
 {
-    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", time_ns, channel, text, strlen(text), 0);
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", time_ns, channel, text, strlen(text), 0, NULL);
 }
 
 #define LINE(time, channel, text) \
@@ -723,14 +723,14 @@ static void long_lines_are_cut_between_characters(void **state)
     for (int way = 0; way < 3; way++) {
         buf_char(&text, '\n');
         if (way == 0) { /* in one piece */
-            telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p, text.len, 0);
+            telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p, text.len, 0, NULL);
         } else if (way == 1) { /* without the newline at first */
-            telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p, text.len - 1, 0);
+            telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p, text.len - 1, 0, NULL);
             message(b, T0, 5, "\n");
         } else {
             for (size_t i = 0; i < text.len; i += 1000)
                 telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text.p + i,
-                                  text.len - i < 1000 ? text.len - i : 1000, 0);
+                                  text.len - i < 1000 ? text.len - i : 1000, 0, NULL);
         }
         text.len--;
         p = out = events(b);
@@ -773,7 +773,7 @@ static void binary_output_becomes_one_placeholder(void **state)
     expect_events(b, LINE("1700000000.000000", "5",
                           "gr\xc3\xbc\xc3\x9f dich \xf0\x9f\x98\x80 \\u001b[1mbold\\u001b[0m\\t\\b\\u0007\\r"));
     message(b, T0, 5, "half");
-    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, "\x7f" "ELF\0", 5, 0);
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, "\x7f" "ELF\0", 5, 0, NULL);
     message(b, T0, 5, "\x01\x02\n");
     message(b, T0, 5, "\xff\n");
     expect_events(b, LINE("1700000000.000000", "5", "half")
@@ -797,14 +797,14 @@ static void binary_output_is_kept_when_allowed(void **state)
 {
     struct bed *b = BED("event.watch", "[console]");
 
-    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, "a\0\xff\n", 4, 0);
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, "a\0\xff\n", 4, 0, NULL);
     expect_events(b, LINE("1700000000.000000", "5", "a\\u0000\xef\xbf\xbd"));
     close_bed(b);
 }
 
 static void data(struct bed *b, const char *p, size_t len)
 {
-    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, p, len, 0);
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, p, len, 0, NULL);
 }
 
 /* One event for all of them, whatever they are divided into and however many newlines there are. */
@@ -839,10 +839,10 @@ static void binary_streams_are_bursts(void **state)
     expect_events(b, LINE("1700000000.000000", "5", "\\u001b[2J\\u001b[1;1H\\u001b[31mred\\u001b[0m\\b\\b\\r"));
     /* The end comes without text. */
     data(b, random, 4096 * 3);
-    assert_int_equal(telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, random, 512, 1000), TM_DATA);
+    assert_int_equal(telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, random, 512, 1000, NULL), TM_DATA);
     /* A sample that looks like text: it is counted, and asks for the whole of the next. */
     memset(text, 'x', sizeof(text));
-    assert_int_equal(telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text, 512, 1000), TM_UNSURE);
+    assert_int_equal(telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 5, text, 512, 1000, NULL), TM_UNSURE);
     telemetry_process_end(b->t, &b->p, T0);
     expect_events(b, LINE("1700000000.000000", "5", "-- 15312 bytes of binary data --"));
     close_bed(b);
@@ -856,8 +856,8 @@ static void file_lines_have_the_path_as_source(void **state)
     assert_true(telemetry_wants_event(b->t, CFG_EW_FILE, "/home/a/x.log", 13));
     assert_true(telemetry_wants_event(b->t, CFG_EW_FILE, "/home/a/x.log.1", 15));
     assert_false(telemetry_wants_event(b->t, CFG_EW_FILE, "/home/a/x.c", 11));
-    telemetry_message(b->t, &b->p, CFG_EW_FILE, "/home/a/x.c", T0, 5, "no\n", 3, 0);
-    telemetry_message(b->t, &b->p, CFG_EW_FILE, "/home/a/x.log", T0, 5, "yes\n", 4, 0);
+    telemetry_message(b->t, &b->p, CFG_EW_FILE, "/home/a/x.c", T0, 5, "no\n", 3, 0, NULL);
+    telemetry_message(b->t, &b->p, CFG_EW_FILE, "/home/a/x.log", T0, 5, "yes\n", 4, 0, NULL);
     expect_events(b, ENVELOPE("file", "1700000000.000000", "/home/a/x.log", "5") ",\"data\":{\"message\":\"yes\"}}}\n");
     close_bed(b);
 }
@@ -1552,7 +1552,7 @@ static void tell_all(struct bed *b)
     b->cfg->tag_count = 0;
     send_event(b, CFG_EW_FS, "fs.open", T0 + 123456789, UINT64_MAX, f, COUNT(f));
     send_event(b, CFG_EW_NET, "net.close", T0 + 5, 0, NULL, 0);
-    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 7, "a line\nand \xc3\xa4\n", 15, 0);
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 7, "a line\nand \xc3\xa4\n", 15, 0, NULL);
     sample(b, TM_FS_READ, 17, NULL, 3, false, f + 1, 1);
     sample(b, TM_PROC_CPU_PERC, -1234, NULL, 0, false, NULL, 0);
     sample(b, TM_HTTP_REQ, 1, NULL, 1, false, status, 2);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -192,6 +194,89 @@ static void test_refused(void **state)
     assert_int_equal(trace_seize(&th, 0x7fffffff), -ESRCH);
 }
 
+#define HELD_MS 400 /* longer than the stop may take of a thread that has a CPU, or can't be stopped */
+#define WAIT_MS 50
+
+/* A process on that CPU that leaves it to nobody else for HELD_MS. Returns once it has begun; 0: not allowed. */
+static pid_t hold(int cpu)
+{
+    struct sched_param first = {.sched_priority = 1};
+    struct timespec now, until;
+    cpu_set_t one;
+    int fds[2];
+    char byte;
+    pid_t pid;
+
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    pid = fork();
+    if (pid == 0) {
+        close(fds[0]);
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        if (sched_setaffinity(0, sizeof(one), &one) || sched_setscheduler(0, SCHED_FIFO, &first) || write(fds[1], "", 1) != 1)
+            _exit(1);
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += HELD_MS * 1000000L;
+        do
+            clock_gettime(CLOCK_MONOTONIC, &now);
+        while ((now.tv_sec - until.tv_sec) * 1000000000L + now.tv_nsec < until.tv_nsec);
+        _exit(0);
+    }
+    close(fds[1]);
+    if (read(fds[0], &byte, 1) != 1) {
+        waitpid(pid, NULL, 0);
+        pid = 0;
+    }
+    close(fds[0]);
+    return pid;
+}
+
+/* Whoever only waits for a CPU will stop, so it is no reason to give up. */
+static void test_a_stop_on_a_busy_machine(void **state)
+{
+    struct trace_thread *threads;
+    cpu_set_t all, one, others;
+    size_t standing, count;
+    struct trace t;
+    pid_t held, pid;
+    int cpu = 0, go;
+
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+    while (!CPU_ISSET(cpu, &all))
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    CPU_XOR(&others, &all, &one);
+    pid = begin(&go);
+    assert_int_equal(sched_setaffinity(pid, sizeof(one), &one), 0);
+    if (CPU_COUNT(&others))
+        assert_int_equal(sched_setaffinity(0, sizeof(others), &others), 0);
+    held = hold(cpu);
+    if (held) {
+        pid_t tracer = fork();
+
+        if (tracer == 0) {
+            trace_init(&t, pid, 10000);
+            if (trace_stop_those(&t, WAIT_MS, &threads, &standing, &count) || standing != 1 || count != 1)
+                _exit(1);
+            trace_let_go(threads, count);
+            trace_init(&t, pid, 10000);
+            if (trace_stop_all(&t, WAIT_MS, &threads, &count) || count != 1)
+                _exit(2);
+            trace_let_go(threads, count);
+            _exit(STATUS);
+        }
+        assert_ends_well(tracer);
+        waitpid(held, NULL, 0);
+    }
+    assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+    close(go);
+    assert_ends_well(pid);
+    if (!held)
+        skip();
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -199,6 +284,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_tracer_ends),
         cmocka_unit_test(test_no_exec),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_a_stop_on_a_busy_machine),
     };
 
     if (argc == 1 && strcmp(argv[0], CHILD) == 0)

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "otlp/attribute.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* KeyValue */
+enum { KEY = 1, VALUE = 2 };
+/* AnyValue */
+enum { STRING = 1, BOOL, INT, DOUBLE, ARRAY };
+#define ARRAY_VALUES 1 /* ArrayValue.values */
+
+static size_t cut(const char *s, size_t len)
+{
+    size_t n = OTLP_VALUE_MAX;
+
+    if (len <= n)
+        return len;
+    for (unsigned back = 0; back < 3 && ((unsigned char)s[n] & 0xc0) == 0x80; back++)
+        n--;
+    return ((unsigned char)s[n] & 0xc0) == 0x80 ? OTLP_VALUE_MAX : n;
+}
+
+void otlp_text(struct buf *b, unsigned field, const char *s, size_t len)
+{
+    size_t value = pb_begin(b, field);
+
+    pb_string(b, STRING, s, len);
+    pb_end(b, value);
+}
+
+static size_t begin(struct buf *b, unsigned field, const char *key)
+{
+    size_t at = pb_begin(b, field);
+
+    pb_str(b, KEY, key);
+    return at;
+}
+
+void otlp_attr_text(struct buf *b, unsigned field, const char *key, const char *s, size_t len)
+{
+    size_t at = begin(b, field, key);
+
+    otlp_text(b, VALUE, s, cut(s, len));
+    pb_end(b, at);
+}
+
+void otlp_attr_int(struct buf *b, unsigned field, const char *key, int64_t v)
+{
+    size_t at = begin(b, field, key), value = pb_begin(b, VALUE);
+
+    pb_uint(b, INT, (uint64_t)v);
+    pb_end(b, value);
+    pb_end(b, at);
+}
+
+void otlp_attr_double(struct buf *b, unsigned field, const char *key, double v)
+{
+    size_t at = begin(b, field, key), value = pb_begin(b, VALUE);
+
+    pb_double(b, DOUBLE, v);
+    pb_end(b, value);
+    pb_end(b, at);
+}
+
+void otlp_attr_bool(struct buf *b, unsigned field, const char *key, bool v)
+{
+    size_t at = begin(b, field, key), value = pb_begin(b, VALUE);
+
+    pb_uint(b, BOOL, v);
+    pb_end(b, value);
+    pb_end(b, at);
+}
+
+static void list(struct buf *b, unsigned field, const char *key, const struct tm_field *f)
+{
+    size_t at = begin(b, field, key), value = pb_begin(b, VALUE), array = pb_begin(b, ARRAY);
+
+    for (size_t i = 0; i < f->v.list.count; i++)
+        if (f->v.list.p[i])
+            otlp_text(b, ARRAY_VALUES, f->v.list.p[i], cut(f->v.list.p[i], strlen(f->v.list.p[i])));
+    pb_end(b, array);
+    pb_end(b, value);
+    pb_end(b, at);
+}
+
+void otlp_attr_field(struct buf *b, unsigned field, const char *key, const struct tm_field *f)
+{
+    char digits[24];
+
+    switch (f->type) {
+    case TM_STR:
+        otlp_attr_text(b, field, key, f->v.str.p, f->v.str.p ? f->v.str.len : 0);
+        break;
+    case TM_INT:
+        otlp_attr_int(b, field, key, f->v.i);
+        break;
+    case TM_UINT:
+        if (f->v.u <= INT64_MAX)
+            otlp_attr_int(b, field, key, (int64_t)f->v.u);
+        else
+            otlp_attr_text(b, field, key, digits, (size_t)snprintf(digits, sizeof(digits), "%" PRIu64, f->v.u));
+        break;
+    case TM_NUM:
+        otlp_attr_double(b, field, key, f->v.num);
+        break;
+    case TM_HUNDREDTHS:
+        otlp_attr_double(b, field, key, (double)f->v.i / 100);
+        break;
+    case TM_BOOL:
+        otlp_attr_bool(b, field, key, f->v.b);
+        break;
+    case TM_STRLIST:
+        list(b, field, key, f);
+        break;
+    case TM_WHO:
+    case TM_OWNER:
+        break;
+    }
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "report/spans.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+
+#include "base/mem.h"
+#include "base/pool.h"
+#include "model/clock.h"
+#include "report/fields.h"
+#include "report/pipeline.h"
+
+/* --- ids --- */
+
+/* Where the kernel has nothing (as long as it has just booted): unlikely to be the same twice, and no more than that. */
+static void guess(uint8_t *to, size_t len)
+{
+    static uint64_t state;
+
+    for (size_t i = 0; i < len; i++) {
+        uint64_t z = state += clock_now_mono() | 1; /* SplitMix64 */
+
+        z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+        z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+        to[i] = (uint8_t)(z ^ z >> 31);
+    }
+}
+
+void span_random(uint8_t *to, size_t len)
+{
+    static uint8_t pool[256]; /* getrandom(2): so many come at once, whatever happens */
+    static size_t left;
+    uint8_t any = 0;
+
+    do {
+        if (left < len) {
+            if (getrandom(pool, sizeof(pool), GRND_NONBLOCK) != (ssize_t)sizeof(pool))
+                guess(pool, sizeof(pool));
+            left = sizeof(pool);
+        }
+        left -= len;
+        memcpy(to, pool + left, len);
+        for (size_t i = 0; i < len; i++)
+            any |= to[i];
+    } while (!any);
+}
+
+/* Whoever samples less of the same traces takes some of ours, and no others: what counts are the last 8 bytes of the
+ * id, as in most SDKs. */
+static bool in_ratio(const uint8_t trace_id[16], double ratio)
+{
+    uint64_t n = 0;
+
+    if (ratio >= 1)
+        return true;
+    for (int i = 8; i < 16; i++)
+        n = n << 8 | trace_id[i];
+    return (double)n < ratio * 0x1p64;
+}
+
+void span_begin(struct span *s, const struct pipeline *pl, const struct span_parent *parent)
+{
+    bool sampled;
+
+    *s = (struct span){0};
+    if (parent) {
+        memcpy(s->id.trace_id, parent->id->trace_id, sizeof(s->id.trace_id));
+        memcpy(s->parent_id, parent->id->span_id, sizeof(s->parent_id));
+        s->id.flags = parent->id->flags;
+        s->has_remote = true;
+        s->remote = parent->remote;
+    } else {
+        span_random(s->id.trace_id, sizeof(s->id.trace_id));
+    }
+    span_random(s->id.span_id, sizeof(s->id.span_id));
+    sampled = parent && parent->decided && pl->cfg->otlp.parent_based ? parent->id->flags & 1
+                                                                      : in_ratio(s->id.trace_id, pl->cfg->otlp.ratio);
+    s->id.flags = (uint8_t)((s->id.flags & ~1) | sampled);
+}
+
+void span_tell(struct proc *p, const struct span *s, struct tm_span *t)
+{
+    t->id = s->id;
+    memcpy(t->parent_id, s->parent_id, sizeof(t->parent_id));
+    t->has_remote = s->has_remote;
+    t->remote = s->remote;
+    if (t->end_ns < t->start_ns)
+        t->end_ns = t->start_ns;
+    telemetry_span(p->pl->tm, &p->tm, t);
+}
+
+/* --- threads --- */
+
+#define THREADS 64u        /* lists of a process's; a power of two */
+#define ANY_THREAD UINT32_MAX
+
+/* One that serves requests. */
+struct span_thread {
+    struct span_thread *next, **at; /* of its process; at NULL: that is gone */
+    uint32_t tid;
+    unsigned open;                  /* requests that it serves */
+    bool mixed;                     /* there were several at once: nobody knows which of them it is busy with */
+    const struct span *first;       /* of them */
+};
+
+struct proc_spans {
+    struct span process;            /* of its image; begun: start_ns isn't 0 */
+    uint64_t start_ns;
+    bool forked;                    /* it is a copy of its parent's, which may be on the way to another program */
+    struct span_thread *threads[THREADS];
+};
+
+static struct pool threads = POOL(struct span_thread);
+
+static struct proc_spans *spans_of(struct proc *p)
+{
+    if (!p->spans)
+        p->spans = xcalloc(1, sizeof(*p->spans));
+    return p->spans;
+}
+
+static struct span_thread *find_thread(struct proc_spans *all, uint32_t tid)
+{
+    struct span_thread *t = all->threads[tid % THREADS];
+
+    while (t && t->tid != tid)
+        t = t->next;
+    return t;
+}
+
+void span_enter(struct span *s, struct proc *p, uint32_t tid)
+{
+    struct proc_spans *all;
+    struct span_thread *t;
+
+    if (p->go)
+        tid = ANY_THREAD;
+    if (!tid)
+        return;
+    all = spans_of(p);
+    t = find_thread(all, tid);
+    if (!t) {
+        t = pool_get(&threads);
+        t->tid = tid;
+        t->at = &all->threads[tid % THREADS];
+        t->next = *t->at;
+        if (t->next)
+            t->next->at = &t->next;
+        *t->at = t;
+        t->first = s;
+    }
+    t->mixed |= t->open++ > 0;
+    s->thread = t;
+}
+
+static void unlist(struct span_thread *t)
+{
+    if (!t->at)
+        return;
+    *t->at = t->next;
+    if (t->next)
+        t->next->at = t->at;
+    t->at = NULL;
+}
+
+void span_leave(struct span *s)
+{
+    struct span_thread *t = s->thread;
+
+    s->thread = NULL;
+    if (!t || --t->open)
+        return;
+    unlist(t);
+    pool_put(&threads, t);
+}
+
+const struct span *span_inside(const struct proc *p, uint32_t tid)
+{
+    const struct span_thread *t;
+
+    if (!p->spans)
+        return NULL;
+    t = find_thread(p->spans, p->go ? ANY_THREAD : tid);
+    return t && !t->mixed ? t->first : NULL;
+}
+
+void spans_forget(struct proc *p)
+{
+    if (!p->spans)
+        return;
+    for (unsigned i = 0; i < THREADS; i++)
+        while (p->spans->threads[i])
+            unlist(p->spans->threads[i]);
+    free(p->spans);
+    p->spans = NULL;
+}
+
+/* --- processes --- */
+
+static void begin(struct proc *p, const struct span *parent, uint64_t time_ns)
+{
+    struct proc_spans *all = spans_of(p);
+    struct span_parent of = {.id = parent ? &parent->id : NULL, .decided = true, .remote = true};
+
+    span_begin(&all->process, p->pl, parent ? &of : NULL);
+    all->start_ns = time_ns;
+}
+
+void span_process_begin(struct proc *p, const char *start, uint64_t time_ns)
+{
+    const struct proc_spans *parent = p->parent ? p->parent->spans : NULL;
+
+    if (!p->pl->spans || !p->pl->cfg->otlp.processes)
+        return;
+    begin(p, parent && parent->start_ns ? &parent->process : NULL, time_ns);
+    p->spans->forked = !strcmp(start, "fork");
+}
+
+static void tell_process(struct proc *p, const struct span *s, uint64_t start_ns, uint64_t end_ns, int code,
+                         const char *error)
+{
+    struct tm_span t = {.kind = TM_SPAN_INTERNAL, .name = {p->tm.proc, p->tm.proc ? strlen(p->tm.proc) : 0},
+                        .start_ns = start_ns, .end_ns = end_ns};
+
+    FIELDS(f, 8);
+    if (p->tm.proc)
+        add_str(&f, "process.executable.name", 0, p->tm.proc);
+    if (p->tm.exe)
+        add_str(&f, "process.executable.path", 0, p->tm.exe);
+    add_uint(&f, "process.pid", 0, p->tm.pid);
+    add_uint(&f, "process.parent_pid", 0, p->tm.ppid);
+    if (code >= 0)
+        add_int(&f, "process.exit.code", 0, code);
+    if (error) {
+        add_str(&f, "error.type", 0, error);
+        t.status = TM_SPAN_ERROR;
+    }
+    t.fields = f.f;
+    t.field_count = f.n;
+    span_tell(p, s, &t);
+}
+
+void span_process_end(struct proc *p, bool known, int status, uint64_t time_ns)
+{
+    const struct proc_spans *all = p->spans;
+    const char *name, *error = NULL;
+    int code = known && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    char text[24];
+
+    if (!all || !all->start_ns || !span_sampled(&all->process))
+        return;
+    if (code > 0) {
+        snprintf(text, sizeof(text), "%d", code);
+        error = text;
+    } else if (known && WIFSIGNALED(status)) {
+        name = sigabbrev_np(WTERMSIG(status));
+        if (name)
+            snprintf(text, sizeof(text), "SIG%s", name);
+        else
+            snprintf(text, sizeof(text), "SIG%d", WTERMSIG(status));
+        error = text;
+    }
+    tell_process(p, &all->process, all->start_ns, time_ns, code, error);
+}
+
+void span_process_exec(struct proc *p, uint64_t time_ns)
+{
+    struct proc_spans *all = p->spans;
+
+    if (!all || !all->start_ns)
+        return;
+    if (!all->forked && span_sampled(&all->process))
+        tell_process(p, &all->process, all->start_ns, time_ns, -1, NULL);
+}

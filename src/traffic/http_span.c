@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* OpenTelemetry's semantic conventions 1.41.0 for HTTP and RPC (gRPC). */
+#include "traffic/http_span.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "protocol/grpc.h"
+#include "protocol/url.h"
+
+/* --- ids --- */
+
+/* A proxy that hands on a header as it came has made no span of its own: what it asks for belongs to the request that it
+ * serves. */
+static bool passed_on(const struct span *inside, const struct trace_parent *from)
+{
+    return inside && inside->has_remote && !memcmp(inside->id.trace_id, from->trace_id, sizeof(from->trace_id)) &&
+           !memcmp(inside->parent_id, from->span_id, sizeof(from->span_id));
+}
+
+void http_span_begin(struct http_span *hs, char state[TRACE_STATE_MAX], const struct stream *s, const struct http_head *head,
+                     bool server)
+{
+    const struct span *inside = server || head->pushed ? NULL : span_inside(s->p, s->tid);
+    struct trace_parent said;
+    struct span_parent parent = {.decided = true};
+    struct tm_context from = {0};
+
+    hs->state_len = 0;
+    if (!head->pushed && trace_parent(head->fields, head->field_count, &said)) {
+        memcpy(from.trace_id, said.trace_id, sizeof(from.trace_id));
+        memcpy(from.span_id, said.span_id, sizeof(from.span_id));
+        from.flags = said.flags;
+        parent = (struct span_parent){.id = &from, .decided = said.decided, .remote = server};
+        if (passed_on(inside, &said))
+            parent = (struct span_parent){.id = &inside->id, .decided = true};
+        if (said.w3c)
+            hs->state_len = (uint16_t)trace_state(head->fields, head->field_count, state);
+    } else if (inside) {
+        parent.id = &inside->id;
+    }
+    span_begin(&hs->span, s->p->pl, parent.id ? &parent : NULL);
+}
+
+/* --- what both tell --- */
+
+static struct tm_str str(struct slice s)
+{
+    return (struct tm_str){s.p, s.len};
+}
+
+static bool is_https(struct slice scheme)
+{
+    return scheme.len == 5 && !memcmp(scheme.p, "https", 5);
+}
+
+/* The end of the connection that serves. */
+static const union address *server_end(const struct stream *s, bool server)
+{
+    return !s->sock ? NULL : server ? &s->sock->local : &s->sock->peer;
+}
+
+/* Whom the request names, else who serves. port 0: not known. */
+static struct slice server_of(const struct stream *s, const struct http_asked *asked, const struct url_target *url,
+                              unsigned *ret_port, char text[INET6_ADDRSTRLEN])
+{
+    const union address *end = server_end(s, asked->server);
+    struct slice authority = url->authority.len ? url->authority : asked->host, host = {0};
+
+    *ret_port = 0;
+    if (authority.len)
+        url_authority(authority, &host, ret_port);
+    if (host.len) {
+        if (!*ret_port && !(s->sock && s->sock->domain == AF_UNIX))
+            *ret_port = is_https(url->scheme.len ? url->scheme : asked->scheme) ? 443 : 80;
+        return host;
+    }
+    host = (struct slice){text, end ? report_address(end, text, ret_port) : 0};
+    return host.len ? host : (struct slice){0};
+}
+
+/* Methods that the conventions know; others can be anything. Case counts (RFC 9110, section 9.1). */
+static bool is_known(struct slice method)
+{
+    static const char *const known[] = {"GET",     "POST",  "PUT",   "HEAD",  "DELETE",
+                                        "OPTIONS", "PATCH", "TRACE", "QUERY", "CONNECT"};
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+        if (strlen(known[i]) == method.len && !memcmp(known[i], method.p, method.len))
+            return true;
+    return false;
+}
+
+static bool is_connect(struct slice method)
+{
+    return method.len == 7 && !memcmp(method.p, "CONNECT", 7);
+}
+
+/* "SERVICE/METHOD" of a target that grpc_call() has found good. */
+static struct slice rpc_method(struct slice target)
+{
+    return (struct slice){target.p + 1, target.len - 1};
+}
+
+void http_exchange(struct tm_exchange *x, const struct stream *s, const struct http_asked *asked,
+                   char text[INET6_ADDRSTRLEN])
+{
+    struct url_target url;
+
+    url_target(asked->target, is_connect(asked->method), &url);
+    x->method = str(asked->method);
+    x->scheme = str(asked->scheme);
+    x->server = str(server_of(s, asked, &url, &x->server_port, text));
+    x->version = (struct tm_str){asked->version, strlen(asked->version)};
+    if (asked->grpc)
+        x->rpc_method = str(rpc_method(asked->target));
+}
+
+/* --- spans --- */
+
+static void add_slice(struct fields *f, const char *name, struct slice s)
+{
+    if (s.len)
+        add_mem(f, name, 0, s.p, s.len);
+}
+
+/* Of a list of proxies the first one's client. */
+static struct slice first_of(struct slice list)
+{
+    const char *comma = list.len ? memchr(list.p, ',', list.len) : NULL;
+
+    if (comma)
+        list.len = (size_t)(comma - list.p);
+    while (list.len && list.p[list.len - 1] == ' ')
+        list.len--;
+    return list;
+}
+
+/* Who is asked and who asks, as the connection has it. */
+static void add_network(struct fields *f, const struct stream *s, const struct http_asked *asked, struct address_texts *t)
+{
+    struct slice client = first_of(asked->client);
+    size_t len = s->sock ? report_address(&s->sock->peer, t->peer, &t->peer_port) : 0;
+
+    if (!client.len && asked->server)
+        client = (struct slice){t->peer, len};
+    if (asked->server)
+        add_slice(f, "client.address", client);
+    if (len) {
+        add_mem(f, "network.peer.address", 0, t->peer, len);
+        add_uint(f, "network.peer.port", 0, t->peer_port);
+    }
+    add_str(f, "network.protocol.name", 0, "http");
+    add_str(f, "network.protocol.version", 0, asked->version);
+    if (s->sock && s->sock->domain)
+        add_str(f, "network.transport", 0, s->sock->domain == AF_UNIX ? "unix" : "tcp");
+}
+
+/* url.full: nobody gets to see who may use it. */
+static void add_full_url(struct fields *f, const struct http_asked *asked, const struct url_target *url, struct slice query)
+{
+    static struct buf text; /* grows to the longest target that there was */
+    struct slice scheme = url->scheme.len ? url->scheme : asked->scheme,
+                 authority = url->authority.len ? url->authority : asked->host;
+    const char *at = authority.len ? memrchr(authority.p, '@', authority.len) : NULL;
+
+    if (!scheme.len || !authority.len)
+        return;
+    buf_reset(&text);
+    buf_add(&text, scheme.p, scheme.len);
+    buf_str(&text, "://");
+    if (at) {
+        buf_str(&text, URL_STRUCK ":" URL_STRUCK "@");
+        authority.len -= (size_t)(at + 1 - authority.p);
+        authority.p = at + 1;
+    }
+    buf_add(&text, authority.p, authority.len);
+    if (url->path.len && url->path.p[0] == '/')
+        buf_add(&text, url->path.p, url->path.len);
+    if (query.p) {
+        buf_char(&text, '?');
+        buf_add(&text, query.p, query.len);
+    }
+    add_mem(f, "url.full", 0, text.p, text.len);
+}
+
+static void add_url(struct fields *f, const struct http_asked *asked, const struct url_target *url)
+{
+    static struct buf struck;
+    struct slice query = url->query.p ? url_strike(url->query, &struck) : url->query;
+
+    add_slice(f, "url.scheme", url->scheme.len ? url->scheme : asked->scheme);
+    add_slice(f, "url.path", url->path);
+    add_slice(f, "url.query", query);
+    if (!asked->server && !is_connect(asked->method))
+        add_full_url(f, asked, url, query);
+}
+
+/* As far as HTTP can tell; word: room for a number. NULL: all went well, or nobody knows. */
+static const char *error_of(const struct http_totals *t, bool server, char word[12])
+{
+    if (!t->status)
+        return t->gap ? NULL : HTTP_NO_RESPONSE;
+    if (t->status >= (server ? 500u : 400u)) {
+        snprintf(word, 12, "%u", t->status);
+        return word;
+    }
+    return t->answered || t->gap ? NULL : HTTP_INCOMPLETE;
+}
+
+/* Codes that are the server's fault, as the conventions for gRPC have them. */
+#define SERVER_FAULTS (1u << 2 | 1u << 4 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 15)
+
+static const char *add_rpc(struct fields *f, const struct http_asked *asked, const struct http_totals *t, char word[12])
+{
+    const char *text = grpc_status_text(t->grpc_status), *error;
+
+    add_str(f, "rpc.system.name", 0, "grpc");
+    add_slice(f, "rpc.method", rpc_method(asked->target));
+    if (t->grpc_status < 0) {
+        error = error_of(t, asked->server, word);
+        return error || t->gap ? error : HTTP_NO_STATUS;
+    }
+    if (!text) {
+        snprintf(word, 12, "%d", t->grpc_status);
+        text = word;
+    }
+    add_str(f, "rpc.response.status_code", 0, text);
+    if (!t->grpc_status || (asked->server && (t->grpc_status > 15 || !(SERVER_FAULTS & 1u << t->grpc_status))))
+        return NULL;
+    return text;
+}
+
+static const char *add_http(struct fields *f, const struct http_asked *asked, const struct url_target *url, int64_t length,
+                            const struct http_totals *t, char word[12])
+{
+    if (is_known(asked->method)) {
+        add_slice(f, "http.request.method", asked->method);
+    } else {
+        add_str(f, "http.request.method", 0, "_OTHER");
+        add_slice(f, "http.request.method_original", asked->method);
+    }
+    add_url(f, asked, url);
+    if (t->status)
+        add_uint(f, "http.response.status_code", 0, t->status);
+    if (t->request_body || length >= 0)
+        add_uint(f, "http.request.body.size", 0, t->request_body ? t->request_body : (uint64_t)length);
+    if (t->status && t->answered)
+        add_uint(f, "http.response.body.size", 0, t->response_body);
+    return error_of(t, asked->server, word);
+}
+
+void http_span_end(const struct http_span *hs, struct stream *s, const struct http_asked *asked, int64_t length,
+                   const struct http_totals *totals)
+{
+    struct tm_span t = {.kind = asked->server ? TM_SPAN_SERVER : TM_SPAN_CLIENT,
+                        .state = {(const char *)(hs + 1), hs->state_len},
+                        .start_ns = totals->request_first_ns, .end_ns = totals->end_ns};
+    char host[INET6_ADDRSTRLEN], word[12];
+    struct address_texts texts;
+    struct url_target url;
+    struct slice server;
+    const char *error;
+    unsigned port;
+
+    FIELDS(f, 24);
+    if (!span_sampled(&hs->span))
+        return;
+    url_target(asked->target, is_connect(asked->method), &url);
+    server = server_of(s, asked, &url, &port, host);
+    if (asked->grpc) {
+        t.name = str(rpc_method(asked->target));
+        error = add_rpc(&f, asked, totals, word);
+    } else {
+        t.name = is_known(asked->method) ? str(asked->method) : (struct tm_str){"HTTP", 4};
+        error = add_http(&f, asked, &url, length, totals, word);
+    }
+    add_slice(&f, "server.address", server);
+    if (port)
+        add_uint(&f, "server.port", 0, port);
+    add_network(&f, s, asked, &texts);
+    add_slice(&f, "user_agent.original", asked->agent);
+    if (error) {
+        add_str(&f, "error.type", 0, error);
+        t.status = TM_SPAN_ERROR;
+    }
+    t.fields = f.f;
+    t.field_count = f.n;
+    span_tell(s->p, &hs->span, &t);
+}

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests/run and tests/all do with tests that fail."""
+
+import importlib.machinery
+import importlib.util
+import types
+
+import scopetest
+from scopetest import TESTS, Failure, Skip, check, equal, test
+
+
+def tests_that(ends):
+    """A test for each list: how it ends the first time, the second time, ..."""
+    def one(number, words):
+        words = iter(words)
+
+        def function(_):
+            word = next(words)
+            if word != "ok":
+                raise {"fail": Failure, "skip": Skip}[word](f"{word} of {number}\ndetails of {number}")
+        return scopetest.Test(function, f"made/{number}", timeout=number, serial=number % 2 == 1)
+    return [one(number, words) for number, words in enumerate(ends)]
+
+
+def ran(ctx, ends, **options):
+    """Runs such tests; returns the runner and the lines that it has said."""
+    lines = []
+    given = {"work": ctx.dir, "scope": ctx.scope, "jobs": 2, "keep": False, "no_second_chance": False, **options}
+    runner = scopetest.Runner(types.SimpleNamespace(**given), lines.append)
+    runner.run(tests_that(ends))
+    runner.print_sums()
+    return runner, lines
+
+
+def named(lines):
+    return [line for line in lines if line.startswith("unsteady")]
+
+
+@test("runner/second-chance")
+def second_chance(ctx):
+    """Of three that have failed, one passes alone: it counts as passed, is named, and why it had failed is to be read."""
+    runner, lines = ran(ctx, [["ok"], ["fail", "fail"], ["fail", "ok"], ["fail", "skip"], ["ok"], ["skip"]])
+    equal((runner.passed, runner.failed), (3, 2), "\n".join(lines))
+    equal(lines[-1], "3 passed, 2 failed", "the last line")
+    equal(named(lines), ["unsteady (failed beside others, passed alone): made/2: fail of 2"], "unsteady ones")
+    equal(named(lines[-3:]), named(lines), "where they are named")
+    for what in ("FAIL made/2 (0.0 s): fail of 2", "       details of 2", "ok   made/2 (0.0 s)"):
+        equal(lines.count(what), 1, what)
+    check(len([line for line in lines if line.startswith("       files: ")]) == 4, "files of those that failed", *lines)
+
+
+@test("runner/no-second-chance")
+def no_second_chance(ctx):
+    """None for many, none for one that had nothing beside it, none for who doesn't want it."""
+    twice = ["fail", "ok"]
+    for ends, options in (([twice] * 4, {}), ([twice], {}), ([twice, ["ok"]], {"no_second_chance": True})):
+        runner, lines = ran(ctx, ends, **options)
+        equal((runner.failed, named(lines)), (ends.count(twice), []), f"failures of {ends} with {options}")
+    runner, lines = ran(ctx, [twice] * 3)
+    equal((runner.passed, runner.failed, len(named(lines))), (3, 0, 3), "three")
+
+
+@test("runner/order")
+def order(ctx):
+    """Those that may take longest don't come last; serial ones have nothing beside them."""
+    _, lines = ran(ctx, [["ok"]] * 8, jobs=1)
+    equal([line.split()[1] for line in lines if line.startswith("ok ")],
+          [f"made/{n}" for n in (6, 4, 2, 0, 1, 3, 5, 7)], "order")
+
+
+@test("runner/units")
+def units(ctx):
+    """Unit tests that have failed are run once more if they are few; nothing that meson says is lost."""
+    def counted(first, second=None, status=1):
+        loader = importlib.machinery.SourceFileLoader("scope_tests_all", str(TESTS / "all"))
+        everything = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+        loader.exec_module(everything)
+        asked = []
+
+        def run(build, names=()):
+            asked.append(sorted(names))
+            return (second if names else first), status
+        return *everything.unit_tests("/b/build", run=run), asked[1:], everything.unsteady
+
+    equal(counted({"a": True, "b": True}, status=0), (2, 0, [], []), "all pass")
+    equal(counted({"a": True, "b": True}), (2, 1, [], []), "meson fails though all pass")
+    equal(counted(None), (0, 1, [], []), "no log")
+    equal(counted({"a": True, "b": False, "c": False}, {"b": True, "c": False}),
+          (2, 1, [["b", "c"]], ["unsteady (failed beside others, passed alone): build/b"]), "two fail, one of them again")
+    equal(counted({"a": True, "b": False}, None), (1, 1, [["b"]], []), "no log the second time")
+    equal(counted({"a": True, "b": False, "c": False, "d": False}), (1, 3, [], []), "three fail")
+    equal(counted({"a": False}, {"a": True}), (0, 1, [], []), "it was alone")
