@@ -824,6 +824,7 @@ static void image_seen(const struct told *x)
         len = strlen(exe);
     }
     images_add(&x->p->images, name, len, in->sites);
+    x->p->go |= in->sites->sites.go > 0;
     tell_hidden(x, name, len);
     log_debug("%s[%u]: %.*s: %u sites observed, %u left alone", x->p->tm.proc, x->p->pid, (int)in->path_len,
               in->path ? in->path : "", plan_sites_patched(&in->sites->sites), plan_sites_refused(&in->sites->sites));

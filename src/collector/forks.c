@@ -145,6 +145,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     else
         proc_set_inner(p, same_ns && (parent->new_pids || (f && f->new_pids)));
     p->images = images_ref(parent->images);
+    p->go = parent->go;
     p->birth_ns = time_ns;
     p->cpu_at_ns = life_mono_of(time_ns);
     identify_child(p, parent);

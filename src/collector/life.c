@@ -203,6 +203,7 @@ static void adopt(struct collector *c, struct proc *p, pid_t ppid)
     p->tls = f->tls;
     f->tls = NULL;
     p->images = images_ref(parent->images);
+    p->go = parent->go;
     p->birth_ns = f->time_ns;
     p->origin = parent->seg ? parent->seg->id : 0;
 }
@@ -328,6 +329,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
     if (info->start != SEG_START_FORK) { /* records in its ring tell of the new ones */
         images_unref(p->images);
         p->images = NULL;
+        p->go = false;
     }
     p->exec_op = 0;
     executed = p->pending_exec;

@@ -317,6 +317,7 @@ struct plan_sites {
     uint32_t patched[PLAN_METHODS];    /* by enum plan_method; [PLAN_NONE] is 0 */
     uint32_t refused[PLAN_REASON_MAX]; /* by enum plan_reason; [PLAN_OK] and [PLAN_R_UNINTERESTING] are 0 */
     uint32_t partly;                   /* of those patched: without the enter hook that was wanted */
+    uint32_t go;                       /* ... in Go code */
     uint32_t functions, hooked;        /* of TLS libraries, which tell plaintext: all, wanted or not; those patched */
 };
 
@@ -360,6 +361,7 @@ static inline void plan_count_sites(const struct plan_header *h, int functions, 
             ret->hooked += plan_site_reads_tls(&s[i]);
             ret->patched[s[i].method]++;
             ret->partly += reason != PLAN_OK;
+            ret->go += s[i].flags & PLAN_F_GO ? 1 : 0;
         }
     }
 }
