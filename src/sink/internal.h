@@ -33,8 +33,8 @@ struct sink *ndjson_sink_new(const struct sink_user *user, const struct cfg_tran
 struct sink *journal_sink_new(const struct sink_user *user, const struct cfg_transport *to);
 /* The signal of cfg->otlp.to[] must be enabled. */
 struct sink *otlp_traces_sink_new(const struct sink_user *user, const struct config *cfg);
-struct sink *otlp_logs_sink_new(const struct sink_user *user, const struct config *cfg);
 struct sink *otlp_metrics_sink_new(const struct sink_user *user, const struct config *cfg);
+struct sink *otlp_logs_sink_new(const struct sink_user *user, const struct config *cfg);
 struct sink *prometheus_sink_new(const struct sink_user *user, const struct cfg_transport *at, const struct config *cfg);
 struct sink *statsd_sink_new(const struct sink_user *user, const struct cfg_transport *to, const struct config *cfg);
 

@@ -518,7 +518,7 @@ static struct slice method_of(const struct kept *k)
 static void tell_metrics(struct stream *s, const struct kept *k, const struct answer *a, int rpc_status, const char *error)
 {
     struct proc *p = s->p;
-    struct tm_exchange x = {.status = a->status, .rpc_status = rpc_status};
+    struct tm_exchange x = {.status = a->status, .rpc_status = rpc_status, .is_server = k->dir == PROTO_RX};
     char address[INET6_ADDRSTRLEN];
     uint64_t time = a->first_ns;
     struct http_asked asked;
@@ -537,12 +537,12 @@ static void tell_metrics(struct stream *s, const struct kept *k, const struct an
         x.method = (struct tm_str){method.p, method.len};
     }
     add_mem(&f, "http_target", 4, k->target, k->target_len);
-    report_exchange(p, k->dir == PROTO_RX ? TM_HTTP_DURATION_SERVER : TM_HTTP_DURATION_CLIENT,
+    report_exchange(p, x.is_server ? TM_HTTP_DURATION_SERVER : TM_HTTP_DURATION_CLIENT,
                     (int64_t)(a->duration_ns / 1000), &x, &f, time);
     if (k->length > 0)
-        report_sample(p, TM_HTTP_REQ_LENGTH, k->length, 1, NULL, &f, false, time);
+        report_exchange(p, TM_HTTP_REQ_LENGTH, k->length, &x, &f, time);
     if (a->length > 0)
-        report_sample(p, TM_HTTP_RESP_LENGTH, a->length, 1, NULL, &f, false, time);
+        report_exchange(p, TM_HTTP_RESP_LENGTH, a->length, &x, &f, time);
     add_uint(&f, "http_status_code", 1, a->status);
     report_sample(p, TM_HTTP_REQ, 1, 1, NULL, &f, false, time);
 }
