@@ -63,7 +63,7 @@ void otlp_common_free(struct otlp_common *c)
     free(c);
 }
 
-/* --- a list in which each key comes once: the first one stays --- */
+/* --- a list in which each key comes once --- */
 
 struct list {
     struct {
@@ -74,19 +74,28 @@ struct list {
     unsigned dropped;
 };
 
-static void add(struct list *l, const char *key, struct tm_field value)
+/* from: what was added from there on gives way. */
+static void add_over(struct list *l, size_t from, const char *key, struct tm_field value)
 {
     if (!*key)
         return;
     for (size_t i = 0; i < l->count; i++)
-        if (strcmp(l->item[i].key, key) == 0)
+        if (strcmp(l->item[i].key, key) == 0) {
+            if (i >= from)
+                l->item[i].value = value;
             return;
+        }
     if (l->count == OTLP_ATTRIBUTES_MAX) {
         l->dropped++;
         return;
     }
     l->item[l->count].key = key;
     l->item[l->count++].value = value;
+}
+
+static void add(struct list *l, const char *key, struct tm_field value)
+{
+    add_over(l, SIZE_MAX, key, value);
 }
 
 static void add_text(struct list *l, const char *key, const char *text)
@@ -134,8 +143,8 @@ static char *decode(char *from, char *to)
     return text;
 }
 
-/* text is changed and must live as long as the list. With an error in it all of it is left out, as the specification
- * asks. */
+/* text is changed and must live as long as the list. Of a key that comes twice the last one counts. With an error in it all
+ * of it is left out, as the specification asks. */
 static void add_environment(struct list *l, char *text)
 {
     const char *end = text + strlen(text);
@@ -156,7 +165,7 @@ static void add_environment(struct list *l, char *text)
         key = decode(p, equals);
         good = key && *key && value;
         if (good)
-            add(l, key, (struct tm_field){.type = TM_STR, .v.str = {value, strlen(value)}});
+            add_over(l, count, key, (struct tm_field){.type = TM_STR, .v.str = {value, strlen(value)}});
     }
     if (!good) {
         l->count = count;
