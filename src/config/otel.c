@@ -242,7 +242,7 @@ static void check_resource(struct otel *o)
         return;
     used = pairs_check(key_find("otlp.resource"), value, &why);
     if (why)
-        complain(o, attributes, true, "%s", why);
+        complain(o, attributes, true, "%s; none of them is used", why);
     free(used);
     free(why);
 }

@@ -112,6 +112,8 @@ int endpoint_parse(const char *text, struct endpoint *ret, const char **ret_erro
         return endpoint_error(ret, ret_error, "what stands behind # is never sent");
     if (strstr(path, MASK))
         return endpoint_error(ret, ret_error, MASK " is what is printed in place of a secret, not the secret itself");
+    if (ret->scheme == SCHEME_NONE && *path && strcmp(path, "/") != 0)
+        return endpoint_error(ret, ret_error, "the scheme is missing; expected http:// or https://");
     why = parse_authority(rest, (size_t)(path - rest), ret);
     if (why)
         return endpoint_error(ret, ret_error, why);
@@ -532,8 +534,9 @@ char *cfg_otlp_url(const struct cfg_otlp_to *to)
 static char *base_of(const struct cfg_otlp_to *to, int s)
 {
     char *url = url_of(to), *usual = xasprintf("/v1/%s", signal_names[s]);
-    size_t len = strlen(url), tail = strlen(usual);
+    size_t len = strcspn(url, "?"), tail = strlen(usual);
 
+    url[len] = 0;
     if (to->protocol == CFG_OTLP_HTTP && len > tail && !strcmp(url + len - tail, usual))
         url[len - tail] = 0;
     free(usual);

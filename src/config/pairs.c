@@ -197,7 +197,6 @@ static const char *why_not(const struct key *k, const struct pair *p)
  * secret. */
 char *pairs_check(const struct key *k, const char *text, char **ret_why)
 {
-    const char *unused = k->secret ? "this header isn't sent" : "this attribute isn't used";
     struct buf b = BUF_INIT;
     struct pair p;
     size_t count = 0, more = 0;
@@ -214,8 +213,8 @@ char *pairs_check(const struct key *k, const char *text, char **ret_why)
             count++;
         } else if (!*ret_why) {
             *ret_why = p.name && (p.value || p.undecoded)
-                           ? xasprintf("\"%.100s\" %s; %s", p.name, why, unused)
-                           : xasprintf("an entry %s; %s", why, unused);
+                           ? xasprintf("\"%.100s\" %s", p.name, why)
+                           : xasprintf("an entry %s", why);
         } else {
             more++;
         }
@@ -223,7 +222,7 @@ char *pairs_check(const struct key *k, const char *text, char **ret_why)
     if (more) {
         char *first = *ret_why;
 
-        *ret_why = xasprintf("%s, nor are %zu more", first, more);
+        *ret_why = xasprintf("%s, and %zu more can't be used", first, more);
         free(first);
     }
     ret = xstrdup(buf_cstr(&b));

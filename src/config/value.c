@@ -305,10 +305,12 @@ static int store_pairs(const struct key *k, void *at, const char *text, struct c
     if (strlen(text) > MAX_PAIRS)
         return complain(c, true, xasprintf("the list is longer than %d bytes", MAX_PAIRS));
     all = pairs_check(k, text, &why);
-    if (why)
-        complain(c, true, why);
+    if (why) {
+        complain(c, true, xasprintf("%s; %s", why, k->secret ? "such headers aren't sent" : "such attributes aren't used"));
+        free(why);
+    }
     if (at)
-        store_string(at, xstrdup(*text ? all : NULL));
+        store_string(at, xstrdup(*all ? all : NULL));
     free(all);
     return 0;
 }

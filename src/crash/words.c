@@ -244,7 +244,7 @@ bool words_is_secret(const char *name, size_t len)
 {
     static const char *const words[] = {"TOKEN",   "SECRET",     "PASSW",      "PASSPHRASE", "PWD_",
                                         "_PWD",    "KEY",        "CREDENTIAL", "AUTH",       "COOKIE",
-                                        "PRIVATE", "SESSION_ID", "SIGNATURE",  "DSN"};
+                                        "PRIVATE", "SESSION_ID", "SIGNATURE",  "DSN",        "HEADERS"};
 
     if ((len == 3 && strncmp(name, "PWD", 3) == 0) || (len == 6 && strncmp(name, "OLDPWD", 6) == 0))
         return false;

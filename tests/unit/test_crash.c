@@ -116,7 +116,8 @@ static void signals(void **state)
 static void secrets(void **state)
 {
     static const char *const are[] = {"GITHUB_TOKEN", "token",  "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "MYSQL_PWD_FILE",
-                                      "DB_PASSWD",    "ApiKey", "SSH_AUTH_SOCK",         "SENTRY_DSN", "CREDENTIALS"};
+                                      "DB_PASSWD",    "ApiKey", "SSH_AUTH_SOCK",         "SENTRY_DSN", "CREDENTIALS",
+                                      "OTEL_EXPORTER_OTLP_HEADERS"};
     static const char *const are_not[] = {"PATH", "PWD", "OLDPWD", "HOME", "LANG", "TERM", "LS_COLORS"};
     size_t at, n;
 
