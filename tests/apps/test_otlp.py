@@ -96,6 +96,7 @@ SLOW = """
 import http.server, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     def do_GET(self):
         began = time.monotonic()
         wait = int(self.path.split("/")[1])
