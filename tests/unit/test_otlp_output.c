@@ -1318,7 +1318,7 @@ static void calls_are_what_grpc_says(void **state)
         assert_memory_equal(got.p, expected.p, got.len);
         assert_int_equal(stats_of(o).records, 21);
         assert_null(stats_of(o).failure);
-        assert_non_null(strstr(output_url(o), gzip ? " (grpc, logs)" : " (grpc, traces)"));
+        assert_non_null(strstr(output_url(o), gzip ? " (logs)" : " (traces)"));
         output_put(o);
         hang_up(s);
         buf_free(&got);
