@@ -455,7 +455,7 @@ static bool begins_well(struct grpc *g, const char *p, size_t n)
 static int lost(struct output *o, const char *why)
 {
     struct grpc *g = o->otlp->grpc;
-    char text[400];
+    char text[512];
 
     if (o->otlp->busy) {
         snprintf(text, sizeof(text), "%.*s%s%s%s", (int)sizeof(o->failure), why, g->problem[0] ? ": " : "", g->problem,

@@ -378,9 +378,9 @@ static bool same_transport(const struct cfg_transport *a, const struct cfg_trans
     return false;
 }
 
-/* otlp becomes the output's own. */
+/* url and otlp become the output's own. */
 static struct output *output_new(struct event_base *base, const struct cfg_transport *cfg, size_t datagram_max,
-                                 bool own, struct otlp *otlp)
+                                 bool own, char *url, struct otlp *otlp)
 {
     static bool prepared;
     struct output *o;
@@ -404,7 +404,7 @@ static struct output *output_new(struct event_base *base, const struct cfg_trans
     o->cfg.tls.certpath = xstrdup(cfg->tls.certpath);
     o->cfg.tls.keypath = xstrdup(cfg->tls.keypath);
     o->otlp = otlp;
-    o->url = otlp ? otlp_url(otlp, cfg) : cfg_transport_url(cfg);
+    o->url = url;
     o->fd = -1;
     o->io_pollable = true;
     queue_init(&o->queue, limit_bytes, limit_records);
@@ -432,16 +432,18 @@ struct output *output_get(struct event_base *base, const struct cfg_transport *c
             o->users++;
             return o;
         }
-    return output_new(base, cfg, datagram_max, false, NULL);
+    return output_new(base, cfg, datagram_max, false, cfg_transport_url(cfg), NULL);
 }
 
 struct output *output_get_own(struct event_base *base, const struct cfg_transport *cfg)
 {
-    return output_new(base, cfg, 0, true, NULL);
+    return output_new(base, cfg, 0, true, cfg_transport_url(cfg), NULL);
 }
 
 struct output *output_get_otlp(struct event_base *base, const struct cfg_otlp_to *cfg, enum cfg_otlp_signal signal)
 {
+    struct otlp *otlp;
+
     for (struct output *o = outputs; o; o = o->next)
         if (o->otlp && o->base == base && same_transport(&o->cfg, &cfg->transport) &&
             otlp_same(o->otlp, cfg, signal)) {
@@ -449,7 +451,8 @@ struct output *output_get_otlp(struct event_base *base, const struct cfg_otlp_to
             o->users++;
             return o;
         }
-    return output_new(base, &cfg->transport, 0, false, otlp_new(cfg, signal));
+    otlp = otlp_new(cfg, signal);
+    return output_new(base, &cfg->transport, 0, false, otlp_url(otlp, cfg), otlp);
 }
 
 void output_put(struct output *o)

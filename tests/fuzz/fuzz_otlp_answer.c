@@ -57,6 +57,8 @@ static void read_texts(const char *bytes, size_t size)
     free(copy);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct http_answer whole = {0}, pieces = {0};
