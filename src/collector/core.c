@@ -18,6 +18,7 @@
 #include "model/setup.h"
 #include "report/notices.h"
 #include "report/report.h"
+#include "traffic/both_ends.h"
 #include "traffic/payloads.h"
 #include "traffic/stream.h"
 #include "traffic/tls.h"
@@ -186,6 +187,7 @@ void core_turn(struct collector *c)
         else
             proc_died(p);
     }
+    both_ends_sweep(now);
     for (struct proc *p = c->model.procs; p; p = p->next)
         if (p->asking)
             stream_sweep(p, clock_now_real());

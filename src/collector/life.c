@@ -85,6 +85,7 @@ void life_finish(struct proc *p, uint64_t time_ns)
     if (!p->pl)
         return;
     report_period(p, time_ns, true);
+    spans_flush(p);
     telemetry_process_end(p->pl->tm, &p->tm, time_ns);
     p->tm.aggregate = NULL;
 }

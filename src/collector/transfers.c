@@ -218,6 +218,7 @@ void transfers_data(struct told *x)
     char source[NAME_BYTES + 1];
     uint64_t more;
     const struct span *inside = x->p->pl->spans ? span_inside(x->p, x->r->tid) : NULL;
+    struct tm_context id;
     enum tm_text kind;
     size_t len;
 
@@ -248,8 +249,10 @@ void transfers_data(struct told *x)
     source[len] = 0;
     more = x->r->flags & REC_F_CUT && x->r->ret > 0 ? (uint64_t)x->r->ret : 0;
     more = more > x->r->arg[1] + x->in.data_len ? more - x->r->arg[1] - x->in.data_len : 0;
+    if (inside)
+        id = span_context(inside);
     kind = telemetry_message(x->p->pl->tm, &x->p->tm, d->flags & DF_STREAM ? CFG_EW_CONSOLE : CFG_EW_FILE, source, x->time,
-                               d->channel, x->in.data, x->in.data_len, more, inside ? &inside->id : NULL);
+                               d->channel, x->in.data, x->in.data_len, more, inside ? &id : NULL);
     if (kind == TM_LINES && more)
         model_loss(&x->c->model, x->p, LK_DATA, more);
     if (x->r->arg[3] == DATA_FILE)

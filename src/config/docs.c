@@ -186,8 +186,9 @@ void config_print_default_yaml(FILE *to)
     fputs("# Configuration of scope: every key with its default. A key that is left out has its default.\n"
           "#\n"
           "# Where a value comes from, strongest first: command-line flags, environment variables, the custom\n"
-          "# section of this file, the rest of this file, the defaults. $NAME in a value is replaced by that\n"
-          "# environment variable (not in patterns); write \\$NAME to keep it.\n"
+          "# section of this file, the rest of this file, OpenTelemetry's variables (OTEL_*, for otlp), the\n"
+          "# defaults. $NAME in a value is replaced by that environment variable (not in patterns); write\n"
+          "# \\$NAME to keep it.\n"
           "#\n"
           "# scope config check FILE finds mistakes; scope config show prints what is in effect and why.\n"
           "# This file is generated from the schema in src/config/schema.c. Reference: docs/config.md.\n",

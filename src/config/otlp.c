@@ -141,16 +141,18 @@ char *cfg_endpoint_shown(const char *text)
 int cfg_endpoint_check(const char *url, bool *ret_http, const char **ret_error)
 {
     struct endpoint e;
-    int rc = endpoint_parse(url, &e, ret_error);
+    int rc;
 
+    if (!strstr(url, "://")) {
+        *ret_error = "the scheme is missing; expected http://HOST:PORT, https://HOST:PORT, grpc://HOST:PORT or "
+                     "grpcs://HOST:PORT";
+        return -EINVAL;
+    }
+    rc = endpoint_parse(url, &e, ret_error);
     if (rc < 0)
         return rc;
     *ret_http = e.scheme == SCHEME_HTTP || e.scheme == SCHEME_HTTPS;
-    if (e.scheme == SCHEME_NONE) {
-        rc = -EINVAL;
-        *ret_error = "the scheme is missing; expected http://HOST:PORT, https://HOST:PORT, grpc://HOST:PORT or "
-                     "grpcs://HOST:PORT";
-    } else if (!*ret_http && *e.path && strcmp(e.path, "/") != 0) {
+    if (!*ret_http && *e.path && strcmp(e.path, "/") != 0) {
         rc = -EINVAL;
         *ret_error = "gRPC has no path; expected grpc://HOST:PORT or grpcs://HOST:PORT";
     }
@@ -185,12 +187,20 @@ char *endpoint_check(const struct key *k, const char *text, struct complaint *c)
 
 /* --- which of several sources counts --- */
 
-static const struct key *key_at(const char *section, const char *name)
+/* Rows of the schema that all signals and each one have, in this order; those between them and the last are settled by
+ * their values alone. */
+enum { ROW_ENABLE, ROW_ENDPOINT, ROW_LAST = 11 };
+
+/* Where the rows of a signal begin, or of all. */
+static const struct key *rows_of(int s)
 {
-    return key_find_child(key_find(section), name);
+    static const char *const first[CFG_OTLP_MAX + 1] = {"otlp.traces.enable", "otlp.metrics.enable", "otlp.logs.enable",
+                                                        "otlp.enable"};
+
+    return key_find(first[s]);
 }
 
-static char **text_at(struct merged *m, const struct key *k)
+static char **text_at(const struct merged *m, const struct key *k)
 {
     return (char **)((char *)m->cfg + k->offset);
 }
@@ -199,7 +209,7 @@ static enum origin_kind rank(const struct merged *m, const struct key *k)
 {
     const struct origin *o = m->key_from[key_index(k)];
 
-    return *text_at((struct merged *)m, k) && o ? o->kind : FROM_DEFAULT;
+    return *text_at(m, k) && o ? o->kind : FROM_DEFAULT;
 }
 
 static void put(struct merged *m, const struct key *k, const char *text, const struct key *like)
@@ -218,47 +228,37 @@ static bool is_true(const char *text)
     return text && parse_bool(text, &b) && b;
 }
 
-/* Who names an endpoint wants something sent there: what a weaker source says against it doesn't count. */
-static void settle_switch(struct merged *m, const char *section)
+static bool says_no(const struct merged *m, const struct key *k)
 {
-    const struct key *enable = key_at(section, "enable"), *endpoint = key_at(section, "endpoint"), *all;
-    bool off = *text_at(m, enable) && !is_true(*text_at(m, enable));
+    const char *text = *text_at(m, k);
 
-    if (!strcmp(section, "otlp")) {
-        if (off && rank(m, endpoint) > rank(m, enable))
-            put(m, enable, "true", endpoint);
-        return;
-    }
-    all = key_find("otlp.enable");
-    if (*text_at(m, all) && !is_true(*text_at(m, all)) && rank(m, all) > rank(m, enable) && *text_at(m, enable)) {
+    return text && !is_true(text);
+}
+
+/* Who names an endpoint wants something sent there: what a weaker source says against it doesn't count. */
+static void settle_switch(struct merged *m, const struct key *one, const struct key *all)
+{
+    const struct key *enable = one + ROW_ENABLE, *endpoint = one + ROW_ENDPOINT, *master = all + ROW_ENABLE;
+
+    if (says_no(m, master) && *text_at(m, enable) && rank(m, master) > rank(m, enable))
         put(m, enable, NULL, NULL);
-        off = false;
-    }
-    if (rank(m, endpoint) > rank(m, enable) && rank(m, endpoint) > rank(m, all) &&
-        (off || (*text_at(m, all) && !is_true(*text_at(m, all)))))
+    if (rank(m, endpoint) > rank(m, enable) && rank(m, endpoint) > rank(m, master) &&
+        (says_no(m, enable) || says_no(m, master)))
         put(m, enable, "true", endpoint);
 }
 
-/* What a source says for all signals stands above what a weaker one says for one of them. Afterwards a key of a signal
- * that is set counts, whatever their sources are. */
 void otlp_settle(struct merged *m)
 {
-    static const char *const names[] = {"endpoint",           "protocol",           "headers",      "compression",
-                                        "timeout",            "tls.insecure",       "tls.validateserver",
-                                        "tls.cacertpath",     "tls.certpath",       "tls.keypath"};
+    const struct key *all = rows_of(CFG_OTLP_MAX);
 
-    settle_switch(m, "otlp");
-    for (size_t s = 0; s < CFG_OTLP_MAX; s++) {
-        char section[32];
+    settle_switch(m, all, all);
+    for (int s = 0; s < CFG_OTLP_MAX; s++) {
+        const struct key *one = rows_of(s);
 
-        snprintf(section, sizeof(section), "otlp.%s", signal_names[s]);
-        settle_switch(m, section);
-        for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-            const struct key *one = key_at(section, names[i]), *all = key_at("otlp", names[i]);
-
-            if (*text_at(m, one) && rank(m, all) > rank(m, one))
-                put(m, one, NULL, NULL);
-        }
+        settle_switch(m, one, all);
+        for (int i = ROW_ENDPOINT; i <= ROW_LAST; i++)
+            if (one[i].kind != KEY_SECTION && *text_at(m, one + i) && rank(m, all + i) > rank(m, one + i))
+                put(m, one + i, NULL, NULL);
     }
 }
 
@@ -277,7 +277,7 @@ struct resolver {
 
 static void note(struct resolver *r, const char *section, bool general, const char *name, int what)
 {
-    const struct key *k = key_at(general ? "otlp" : section, name);
+    const struct key *k = key_find_child(key_find(general ? "otlp" : section), name);
 
     for (size_t i = 0; i < r->problem_count; i++)
         if (r->problem[i].key == k)
@@ -483,7 +483,7 @@ void otlp_check(const struct merged *m, struct reporter *r, const char *prefix)
         const struct key *k = found.problem[i].key;
         const struct origin *from = m->key_from[key_index(k)];
         bool variable = from && (from->kind == FROM_ENV || from->kind == FROM_OTEL), all = key_is_child(k, "otlp");
-        char *text = cfg_endpoint_shown(*text_at((struct merged *)m, k));
+        char *text = cfg_endpoint_shown(*text_at(m, k));
         char *shown = variable ? xstrdup(from->name) : xasprintf("%s%s", prefix, k->path);
         unsigned line = from && from->kind == FROM_FILE ? from->line : 0;
 

@@ -99,8 +99,8 @@ _Static_assert(sizeof(enum cfg_transport_type) == sizeof(int) && sizeof(enum cfg
 #define RECORD_TYPES                                                                                                   \
     "A,AAAA,CNAME,DNAME,PTR,MX,NS,SOA,SRV,TXT,NAPTR,CAA,SVCB,HTTPS,DS,DNSKEY,RRSIG,NSEC,NSEC3,NSEC3PARAM,TLSA,SSHFP"
 
-/* Where OTLP goes: all signals, or one of them, whose keys have no defaults of their own. Endpoints and what switches on
- * are said for each by itself. */
+/* Where OTLP goes: all signals, or one of them, whose keys have no defaults of their own. Before these rows stand enable
+ * and endpoint: otlp.c relies on the order. */
 #define SAME(TEXT)    TEXT
 #define NOTHING(TEXT) NULL
 #define OTLP_TO(PATH, MEMBER, ENV, DEF, OF)                                                                            \

@@ -303,7 +303,8 @@ bool transport_equal(const struct cfg_transport *a, const struct cfg_transport *
 
 /* OTLP ----------------------------------------------------------------- */
 
-/* Takes away what stands below a stronger source's value. */
+/* What a source says for all signals stands above what a weaker one says for one of them. Afterwards a key of a signal
+ * that is set counts, whatever their sources are. */
 void otlp_settle(struct merged *m);
 /* Makes cfg->otlp of cfg->otlp_keys. */
 void otlp_resolve(struct config *cfg);

@@ -16,7 +16,7 @@ void report_event(struct proc *p, enum cfg_event_watch watch, const char *source
 /* numops: operations that value stands for; f: tags (may be NULL); summary_only: value sums up many. */
 void report_sample(struct proc *p, enum tm_metric m, int64_t value, uint64_t numops, const char *class_,
                    const struct fields *f, bool summary_only, uint64_t time_ns);
-/* A request that has its response: TM_HTTP_DURATION_*, TM_DNS_DURATION, in microseconds. */
+/* A request that has its response: TM_HTTP_DURATION_*, TM_DNS_DURATION, in microseconds; TM_HTTP_*_LENGTH. */
 void report_exchange(struct proc *p, enum tm_metric m, int64_t value, const struct tm_exchange *x, const struct fields *f,
                      uint64_t time_ns);
 /* net_transport and addresses; the texts belong to t. */

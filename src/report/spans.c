@@ -73,6 +73,7 @@ void span_begin(struct span *s, const struct pipeline *pl, const struct span_par
         s->id.flags = parent->id->flags;
         s->has_remote = true;
         s->remote = parent->remote;
+        s->link = span_link_ref(parent->link);
     } else {
         span_random(s->id.trace_id, sizeof(s->id.trace_id));
     }
@@ -82,15 +83,253 @@ void span_begin(struct span *s, const struct pipeline *pl, const struct span_par
     s->id.flags = (uint8_t)((s->id.flags & ~1) | sampled);
 }
 
-void span_tell(struct proc *p, const struct span *s, struct tm_span *t)
+/* --- traces that aren't certain yet --- */
+
+struct span_link {
+    struct span_link *next, **at; /* of those that wait to be met; at NULL: it doesn't */
+    struct span_link *up;         /* of the client's span, whose trace counts; NULL: ours does */
+    unsigned refs;
+    bool met;
+    uint8_t trace_id[16], flags;
+    uint8_t server[8], client[8]; /* their spans */
+    uint64_t since, tag;          /* CLOCK_MONOTONIC */
+};
+
+/* One that has ended, and waits. */
+struct pending {
+    struct pending *next;
+    struct proc *p;
+    struct span span;
+    struct tm_span told;
+    struct tm_field fields[]; /* behind them the texts */
+};
+
+static struct pool links = POOL(struct span_link);
+static struct span_link *waiting, **waiting_end = &waiting;
+static struct pending *pending, **pending_end = &pending;
+static unsigned pending_count;
+
+struct span_link *span_link_ref(struct span_link *l)
 {
-    t->id = s->id;
+    if (l)
+        l->refs++;
+    return l;
+}
+
+static void settle(struct span_link *l)
+{
+    if (!l->at)
+        return;
+    *l->at = l->next;
+    *(l->next ? &l->next->at : &waiting_end) = l->at;
+    l->at = NULL;
+}
+
+void span_link_unref(struct span_link *l)
+{
+    while (l && !--l->refs) {
+        struct span_link *up = l->up;
+
+        settle(l);
+        pool_put(&links, l);
+        l = up;
+    }
+}
+
+/* The one whose trace counts. */
+static const struct span_link *top(const struct span_link *l)
+{
+    while (l->up)
+        l = l->up;
+    return l;
+}
+
+/* Whether that is certain. */
+static bool certain(const struct span_link *l)
+{
+    for (; l; l = l->up)
+        if (l->at)
+            return false;
+    return true;
+}
+
+struct span_link *span_link_new(struct span *s, uint64_t tag)
+{
+    struct span_link *l = pool_get(&links);
+
+    l->refs = 2;
+    l->since = clock_now_mono();
+    l->tag = tag;
+    memcpy(l->trace_id, s->id.trace_id, sizeof(l->trace_id));
+    memcpy(l->server, s->id.span_id, sizeof(l->server));
+    l->flags = s->id.flags;
+    l->at = waiting_end;
+    *waiting_end = l;
+    waiting_end = &l->next;
+    s->link = l;
+    return l;
+}
+
+void span_link_meet(struct span_link *l, struct span *client)
+{
+    const struct span_link *up = client->link;
+
+    if (!l->at)
+        return;
+    for (; up; up = up->up)
+        if (up == l) /* it can't be its own cause */
+            return;
+    if (client->has_remote) {
+        memcpy(l->trace_id, client->id.trace_id, sizeof(l->trace_id));
+        l->flags = client->id.flags;
+        l->up = span_link_ref(client->link);
+    } else {
+        memcpy(client->id.trace_id, l->trace_id, sizeof(l->trace_id));
+        client->id.flags = l->flags;
+    }
+    memcpy(l->client, client->id.span_id, sizeof(l->client));
+    l->met = true;
+    settle(l);
+}
+
+struct tm_context span_context(const struct span *s)
+{
+    struct tm_context id = s->id;
+
+    if (s->link) {
+        const struct span_link *l = top(s->link);
+
+        memcpy(id.trace_id, l->trace_id, sizeof(id.trace_id));
+        id.flags = l->flags;
+    }
+    return id;
+}
+
+static void tell(struct proc *p, const struct span *s, struct tm_span *t)
+{
+    const struct span_link *l = s->link;
+
+    t->id = span_context(s);
     memcpy(t->parent_id, s->parent_id, sizeof(t->parent_id));
     t->has_remote = s->has_remote;
     t->remote = s->remote;
+    if (l && l->met && !memcmp(s->id.span_id, l->server, sizeof(l->server))) {
+        memcpy(t->parent_id, l->client, sizeof(t->parent_id));
+        t->has_remote = t->remote = true;
+    }
     if (t->end_ns < t->start_ns)
         t->end_ns = t->start_ns;
-    telemetry_span(p->pl->tm, &p->tm, t);
+    if (t->id.flags & 1)
+        telemetry_span(p->pl->tm, &p->tm, t);
+}
+
+static size_t text_size(const struct tm_span *t)
+{
+    size_t size = t->name.len + t->state.len;
+
+    for (size_t i = 0; i < t->field_count; i++) {
+        const struct tm_field *f = &t->fields[i];
+
+        size += f->type == TM_STR ? f->v.str.len : 0;
+        for (size_t k = 0; f->type == TM_STRLIST && k < f->v.list.count; k++)
+            size += strlen(f->v.list.p[k]) + 1;
+        size += f->type == TM_STRLIST ? (f->v.list.count + 1) * sizeof(char *) : 0;
+    }
+    return size;
+}
+
+static struct tm_str copy_text(char **to, const char *p, size_t len)
+{
+    char *copy = *to;
+
+    if (len)
+        memcpy(copy, p, len);
+    *to += len;
+    return (struct tm_str){copy, len};
+}
+
+/* A list, and its texts behind it. */
+static void copy_list(struct tm_field *f, char **to)
+{
+    const char **list = (const char **)(void *)(((uintptr_t)*to + sizeof(char *) - 1) & ~(sizeof(char *) - 1));
+
+    *to = (char *)(list + f->v.list.count);
+    for (size_t k = 0; k < f->v.list.count; k++)
+        list[k] = copy_text(to, f->v.list.p[k], strlen(f->v.list.p[k]) + 1).p;
+    f->v.list.p = list;
+}
+
+static void keep(struct proc *p, const struct span *s, const struct tm_span *t)
+{
+    struct pending *k = xmalloc(sizeof(*k) + t->field_count * sizeof(*k->fields) + text_size(t));
+    char *to = (char *)(k->fields + t->field_count);
+
+    k->next = NULL;
+    k->p = p;
+    k->span = *s;
+    span_link_ref(s->link);
+    k->told = *t;
+    k->told.fields = k->fields;
+    k->told.name = copy_text(&to, t->name.p, t->name.len);
+    k->told.state = copy_text(&to, t->state.p, t->state.len);
+    for (size_t i = 0; i < t->field_count; i++) {
+        struct tm_field *f = &k->fields[i];
+
+        *f = t->fields[i];
+        if (f->type == TM_STR)
+            f->v.str.p = copy_text(&to, f->v.str.p, f->v.str.len).p;
+        else if (f->type == TM_STRLIST)
+            copy_list(f, &to);
+    }
+    *pending_end = k;
+    pending_end = &k->next;
+    pending_count++;
+}
+
+/* Tells those that are certain; of p (not NULL) all. */
+static void tell_pending(const struct proc *p)
+{
+    struct pending **at = &pending, *k;
+
+    while ((k = *at)) {
+        if (k->p != p && !certain(k->span.link)) {
+            at = &k->next;
+            continue;
+        }
+        *at = k->next;
+        pending_count--;
+        tell(k->p, &k->span, &k->told);
+        span_link_unref(k->span.link);
+        free(k);
+    }
+    pending_end = at;
+}
+
+void span_links_sweep(uint64_t now, void (*alone)(uint64_t tag))
+{
+    uint64_t wait = pending_count > LINK_PENDING_MAX / 2 ? LINK_WAIT_NS / 10 : LINK_WAIT_NS;
+    struct span_link *l;
+
+    while ((l = waiting) && now - l->since >= wait) {
+        alone(l->tag);
+        settle(l);
+    }
+    if (pending)
+        tell_pending(NULL);
+}
+
+void spans_flush(struct proc *p)
+{
+    if (pending)
+        tell_pending(p);
+}
+
+void span_tell(struct proc *p, const struct span *s, struct tm_span *t)
+{
+    if (!s->link || certain(s->link) || pending_count >= LINK_PENDING_MAX)
+        tell(p, s, t);
+    else
+        keep(p, s, t);
 }
 
 /* --- threads --- */
@@ -172,6 +411,8 @@ void span_leave(struct span *s)
     struct span_thread *t = s->thread;
 
     s->thread = NULL;
+    span_link_unref(s->link);
+    s->link = NULL;
     if (!t || --t->open)
         return;
     unlist(t);

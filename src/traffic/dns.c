@@ -56,7 +56,8 @@ static void begin_span(struct asked *a, const struct stream *s)
 {
     const struct span *inside = a->client ? span_inside(s->p, s->tid) : NULL;
 
-    span_begin(&a->span, s->p->pl, inside ? &(struct span_parent){.id = &inside->id, .decided = true} : NULL);
+    span_begin(&a->span, s->p->pl, inside ? &(struct span_parent){.id = &inside->id, .decided = true, .link = inside->link}
+                                            : NULL);
     a->spanned = true;
     if (!a->client)
         span_enter(&a->span, s->p, s->tid);
@@ -216,13 +217,16 @@ static void tell_duration(struct stream *s, const struct asked *a, const struct 
 {
     struct tm_exchange x = {.rpc_status = -1};
     char text[INET6_ADDRSTRLEN];
+    struct tm_context id;
 
     if (a && s->p->pl->exchanges) {
         x.server = server_of(s, a, text, &x.server_port);
         if (error)
             x.error = (struct tm_str){error, strlen(error)};
-        if (a->spanned && span_sampled(&a->span))
-            x.trace = &a->span.id;
+        if (a->spanned) {
+            id = span_context(&a->span);
+            x.trace = id.flags & 1 ? &id : NULL;
+        }
     }
     report_exchange(s->p, TM_DNS_DURATION, (int64_t)(ns / 1000), &x, f, time_ns);
 }

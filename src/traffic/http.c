@@ -522,13 +522,16 @@ static void tell_metrics(struct stream *s, const struct kept *k, const struct an
     char address[INET6_ADDRSTRLEN];
     uint64_t time = a->first_ns;
     struct http_asked asked;
+    struct tm_context id;
 
     FIELDS(f, 2);
     if (p->pl->exchanges) {
         asked = asked_of(k);
         http_exchange(&x, s, &asked, address);
-        if (k->span && span_sampled(&k->span->span))
-            x.trace = &k->span->span.id;
+        if (k->span) {
+            id = span_context(&k->span->span);
+            x.trace = id.flags & 1 ? &id : NULL;
+        }
         if (error)
             x.error = (struct tm_str){error, strlen(error)};
     } else {
@@ -779,6 +782,7 @@ static void on_rest(void *stream, enum proto_dir dir, const uint8_t *data, uint6
 
 static void on_note(void *stream, enum http_note note, uint64_t count)
 {
+    ((struct stream *)stream)->uncounted = true;
     switch (note) {
     case HTTP_NOTE_JOINED: break;
     case HTTP_NOTE_LOST: stream_lost(stream, LK_TRAFFIC, count); break;

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "protocol/grpc.h"
 #include "protocol/url.h"
+#include "traffic/both_ends.h"
 
 /* --- ids --- */
 
@@ -19,28 +20,32 @@ static bool passed_on(const struct span *inside, const struct trace_parent *from
            !memcmp(inside->parent_id, from->span_id, sizeof(from->span_id));
 }
 
-void http_span_begin(struct http_span *hs, char state[TRACE_STATE_MAX], const struct stream *s, const struct http_head *head,
+void http_span_begin(struct http_span *hs, char state[TRACE_STATE_MAX], struct stream *s, const struct http_head *head,
                      bool server)
 {
     const struct span *inside = server || head->pushed ? NULL : span_inside(s->p, s->tid);
     struct trace_parent said;
     struct span_parent parent = {.decided = true};
     struct tm_context from = {0};
+    bool named = false;
 
     hs->state_len = 0;
     if (!head->pushed && trace_parent(head->fields, head->field_count, &said)) {
+        named = true;
         memcpy(from.trace_id, said.trace_id, sizeof(from.trace_id));
         memcpy(from.span_id, said.span_id, sizeof(from.span_id));
         from.flags = said.flags;
         parent = (struct span_parent){.id = &from, .decided = said.decided, .remote = server};
         if (passed_on(inside, &said))
-            parent = (struct span_parent){.id = &inside->id, .decided = true};
+            parent = (struct span_parent){.id = &inside->id, .decided = true, .link = inside->link};
         if (said.w3c)
             hs->state_len = (uint16_t)trace_state(head->fields, head->field_count, state);
     } else if (inside) {
         parent.id = &inside->id;
+        parent.link = inside->link;
     }
     span_begin(&hs->span, s->p->pl, parent.id ? &parent : NULL);
+    both_ends_request(named ? NULL : &hs->span, s, head, server);
 }
 
 /* --- what both tell --- */

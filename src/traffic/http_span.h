@@ -30,7 +30,7 @@ struct http_asked {
 };
 
 /* The span of a request begins; its ids, and where they come from. state: room for its tracestate. */
-void http_span_begin(struct http_span *hs, char state[TRACE_STATE_MAX], const struct stream *s, const struct http_head *head,
+void http_span_begin(struct http_span *hs, char state[TRACE_STATE_MAX], struct stream *s, const struct http_head *head,
                      bool server);
 /* The exchange is over: told, if it is sampled. length: of the request's body, as stated; -1: it wasn't. */
 void http_span_end(const struct http_span *hs, struct stream *s, const struct http_asked *asked, int64_t length,

@@ -73,13 +73,25 @@ static void check_strings(const struct config *c)
     if (!c->metric.statsdprefix || !c->payload.dir || !c->libscope.commanddir || !c->libscope.summaryperiod ||
         !c->metric.statsdmaxlen || c->metric.verbosity > 9)
         abort();
+    for (int s = 0; s < CFG_OTLP_MAX; s++) {
+        const struct cfg_otlp_to *to = &c->otlp.to[s];
+
+        if (to->enable && (!to->transport.host || !to->transport.port || !to->path || *to->path != '/' ||
+                           strpbrk(to->path, " \r\n") || !to->timeout_ms))
+            abort();
+        for (size_t i = 0; i < to->header_count; i++)
+            if (strpbrk(to->headers[i].name, ": \r\n") || strpbrk(to->headers[i].value, "\r\n"))
+                abort();
+    }
+    if (!(c->otlp.ratio >= 0 && c->otlp.ratio <= 1) || !c->otlp.interval_ms)
+        abort();
 }
 
-static void check_round_trip(const struct config_sources *s)
+/* What is printed for people can be loaded, whatever has been masked. */
+static void check_printed(const struct config_sources *s)
 {
     struct config_sources *again = config_sources_new();
-    struct config *a = config_for(s, NULL), *b;
-    char *text = NULL, *json;
+    char *text = NULL;
     size_t len = 0;
     unsigned fatal = 0;
     FILE *f = open_memstream(&text, &len);
@@ -90,13 +102,35 @@ static void check_round_trip(const struct config_sources *s)
         fputs(text, stderr);
         abort();
     }
+    free(text);
+    config_sources_free(again);
+}
+
+/* Tags keep their $NAME: they are read with the same environment, without our own variables. */
+static void check_round_trip(const struct config_sources *s, const char *const *envp)
+{
+    const char *plain[MAX_ENV + 1] = {0};
+    size_t n = 0;
+    struct config_sources *again = config_sources_new();
+    struct config *a = config_for(s, NULL), *b;
+    char *text = NULL, *json;
+    size_t len = 0;
+    unsigned fatal = 0;
+    FILE *f = open_memstream(&text, &len);
+
+    for (; *envp; envp++)
+        if (strncmp(*envp, "SCOPE_", 6) != 0 && strncmp(*envp, "OTEL_", 5) != 0)
+            plain[n++] = *envp;
+    config_add_environ(again, plain, NULL, NULL);
+    config_print_whole(s, f);
+    fclose(f);
+    if (config_add_text(again, "printed", text, len, use_problem, &fatal) < 0) {
+        fputs(text, stderr);
+        abort();
+    }
     b = config_for(again, NULL);
     check_strings(a);
     json = config_to_json(a);
-    /* Secrets are printed masked. */
-    free(a->cribl.authtoken);
-    free(b->cribl.authtoken);
-    a->cribl.authtoken = b->cribl.authtoken = NULL;
     if (!config_equal(a, b)) {
         fprintf(stderr, "%s\n%s\n", text, json);
         abort();
@@ -143,7 +177,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (urls)
         parse_urls(urls);
-    check_round_trip(s);
+    check_printed(s);
+    check_round_trip(s, envp);
     config_free(config_for(s, &proc));
     config_sources_free(s);
     free(text);

@@ -226,6 +226,27 @@ static void test_custom(void **state)
     buf_free(&said);
 }
 
+/* Rows of signals stand in the order of those of all: otlp_settle() goes by it. */
+static void test_rows(void **state)
+{
+    const struct key *all = key_find("otlp.enable");
+    static const char *const signals[] = {"traces", "metrics", "logs"};
+
+    for (size_t s = 0; s < 3; s++) {
+        char *first = xasprintf("otlp.%s.enable", signals[s]);
+        const struct key *one = key_find(first);
+
+        for (int i = 0; i < 12; i++) {
+            char *path = xasprintf("otlp.%s.%s", signals[s], all[i].path + 5);
+
+            assert_string_equal(one[i].path, path);
+            free(path);
+        }
+        free(first);
+    }
+    assert_string_equal(all[11].path, "otlp.tls.keypath");
+}
+
 /* --- the other keys --- */
 
 static void test_values(void **state)
@@ -671,6 +692,7 @@ int main(void)
         cmocka_unit_test(test_endpoint_rule),
         cmocka_unit_test(test_precedence),
         cmocka_unit_test(test_custom),
+        cmocka_unit_test(test_rows),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_samplers),
         cmocka_unit_test(test_mistakes),

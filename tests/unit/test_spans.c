@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "report/spans.h"
+#include "traffic/both_ends.h"
 #include "traffic/stream.h"
 
 #define TRACE  "0af7651916cd43dd8448eb211c80319c"
@@ -18,9 +19,13 @@
 #define ANSWER(status, length) "HTTP/1.1 " status " Text\r\nContent-Length: " length "\r\n\r\n"
 #define TRACEPARENT(flags) "Traceparent: 00-" TRACE "-" PARENT "-" flags "\r\n"
 
+/* Others for each test: which connections have nobody at their other end is remembered. */
+static uint16_t ports = 3000;
+
 static int setup_spans(void **state)
 {
     fake_spans = true;
+    ports = (uint16_t)(ports + 10);
     fake_otlp = (struct cfg_otlp){.ratio = 1, .parent_based = true};
     return setup(state);
 }
@@ -57,7 +62,11 @@ static struct sockaddr_in address(uint16_t port)
 static void put_accept(struct writer *w, int fd, uint16_t port)
 {
     struct sockaddr_in peer = address(port), local = address(8080);
+
     uint32_t gen = ++writer_fd(w, (unsigned)fd)->gen;
+
+    if (port < 2000) /* of another host */
+        peer.sin_addr.s_addr = htonl(0xc0000201);
 
     assert_true(writer_put(w, REC_CALL, OP_accept4, fd, ARGS(3, 0, 0, 0, 0, gen), 0,
                            ITEMS({ITEM_ADDR, &peer, sizeof(peer)}, {ITEM_LOCAL, &local, sizeof(local)})));
@@ -114,9 +123,9 @@ static void is_root(const char *part)
     assert_string_equal(value_of(part, " remote="), "none");
 }
 
-static void kill_process(void)
+static void kill_process_of(pid_t pid)
 {
-    struct proc *p = proc_by_host_pid(&c.model, NOBODY);
+    struct proc *p = proc_by_host_pid(&c.model, pid);
 
     p->waited = true;
     p->wait_status = SIGKILL;
@@ -140,7 +149,7 @@ static void test_server(void **state)
     assert_int_equal(count("span ", NULL), 1);
     expect("span GET pid=4100000 kind=2 status=0 ", " flags=1 remote=none state= http.request.method=GET url.scheme=http "
            "url.path=/a url.query=b=c&token=REDACTED http.response.status_code=200 http.response.body.size=3 "
-           "server.address=h.test server.port=8080 client.address=192.0.2.7 network.peer.address=127.0.0.1 "
+           "server.address=h.test server.port=8080 client.address=192.0.2.7 network.peer.address=192.0.2.1 "
            "network.peer.port=1004 network.protocol.name=http network.protocol.version=1.1 network.transport=tcp "
            "user_agent.original=curl/8");
     is_root("url.path=/a");
@@ -158,7 +167,7 @@ static void test_server(void **state)
     assert_string_equal(value_of("url.path=/5", " error.type="), "503");
     expect("span HTTP pid=4100000 kind=2 status=0 ", "http.request.method=_OTHER http.request.method_original=fOO url.scheme=http "
            "url.path=/4 http.response.status_code=404 http.request.body.size=2 http.response.body.size=0 "
-           "server.address=127.0.0.1 server.port=8080 client.address=127.0.0.1");
+           "server.address=127.0.0.1 server.port=8080 client.address=192.0.2.1");
     assert_int_equal(count("span ", "error.type"), 1);
     assert_string_not_equal(value_of("url.path=/5", " trace="), value_of("url.path=/4", " trace="));
     writer_free(&w);
@@ -214,7 +223,7 @@ static void test_broken(void **state)
     /* a process that is killed */
     put_text(&w, 1, 7, DATA_TX, GET("/killed", ""));
     run();
-    kill_process();
+    kill_process_of(NOBODY);
     assert_string_equal(value_of("url.path=/killed", " error.type="), "no_response");
     writer_free(&w);
 }
@@ -376,6 +385,201 @@ static void test_lines(void **state)
     expect_not("message file /var/log/a.log pid=4100000 beside", " span=");
     expect("message file ", "beside");
     writer_free(&w);
+}
+
+/* --- both ends of a connection --- */
+
+#define SERVED(path) "url.path=" path " http.response"
+#define ASKED(path)  "url.path=" path " url.full"
+
+/* A client with two connections to the server, on descriptors 4, 5. */
+static struct writer asking(uint32_t pid)
+{
+    struct writer w = prog(pid);
+
+    assert_non_null(attach(&w));
+    put_connect(&w, 4, 8080, ports);
+    put_connect(&w, 5, 8080, (uint16_t)(ports + 1));
+    return w;
+}
+
+/* A server with connections from that port and the next on descriptors 4, 5; 7 leads to another one. */
+static struct writer answering(uint32_t pid, uint16_t port)
+{
+    struct writer w = prog(pid);
+
+    assert_non_null(attach(&w));
+    put_accept(&w, 4, port);
+    put_accept(&w, 5, (uint16_t)(port + 1));
+    put_connect(&w, 7, 8080, (uint16_t)(ports + 5));
+    return w;
+}
+
+static void ask(struct writer *w, int fd, const char *request)
+{
+    put_text(w, 1, fd, DATA_TX, request);
+    put_text(w, 1, fd, DATA_RX, ANSWER("200", "0"));
+    run();
+}
+
+static void serve(struct writer *w, int fd, const char *request)
+{
+    put_text(w, 1, fd, DATA_RX, request);
+    put_text(w, 1, fd, DATA_TX, ANSWER("200", "0"));
+    run();
+}
+
+static void test_client_first(void **state)
+{
+    struct writer client = asking(NOBODY), server = answering(NOBODY + 1, ports);
+
+    (void)state;
+    ask(&client, 4, GET("/1", ""));
+    ask(&client, 4, GET("/2", ""));
+    serve(&server, 4, GET("/1", ""));
+    serve(&server, 4, GET("/2", ""));
+    is_child(SERVED("/1"), ASKED("/1"));
+    is_child(SERVED("/2"), ASKED("/2"));
+    assert_string_equal(value_of(SERVED("/1"), " remote="), "yes");
+    assert_string_not_equal(value_of(SERVED("/1"), " trace="), value_of(SERVED("/2"), " trace="));
+    is_root(ASKED("/1"));
+    /* what isn't the same request, or names its parent */
+    ask(&client, 4, GET("/3", ""));
+    serve(&server, 4, GET("/other", ""));
+    ask(&client, 5, GET("/4", TRACEPARENT("01")));
+    serve(&server, 5, GET("/4", TRACEPARENT("01")));
+    put_close(&server, 4);
+    run();
+    assert_int_equal(count("span GET pid=4100001 ", SERVED("/other")), 0);
+    assert_string_equal(value_of(SERVED("/4"), " parent="), PARENT);
+    both_ends_sweep(clock_now_mono() + LINK_WAIT_NS);
+    is_root(SERVED("/other"));
+    writer_free(&client);
+    writer_free(&server);
+}
+
+static void test_server_first(void **state)
+{
+    struct writer client = asking(NOBODY), server = answering(NOBODY + 1, ports);
+
+    (void)state;
+    serve(&server, 4, GET("/1", ""));
+    expect_not("span ", NULL); /* it may be a child of somebody's */
+    ask(&client, 4, GET("/1", ""));
+    is_child(SERVED("/1"), ASKED("/1"));
+    is_root(ASKED("/1"));
+    writer_free(&client);
+    writer_free(&server);
+}
+
+/* A server in the middle whose server is read first, and so is that one's: all belong to the trace that came in. */
+static void test_chain_backwards(void **state)
+{
+    struct writer last = answering(NOBODY + 2, (uint16_t)(ports + 5)), middle = answering(NOBODY + 1, ports), client = asking(NOBODY);
+
+    (void)state;
+    put_text(&last, 1, 4, DATA_RX, GET("/last", ""));
+    put_text(&last, 1, 7, DATA_TX, GET("/beyond", "")); /* to somebody who isn't observed */
+    put_text(&last, 1, 7, DATA_RX, ANSWER("200", "0"));
+    put_text(&last, 1, 4, DATA_TX, ANSWER("200", "0"));
+    run();
+    expect_not("span ", NULL);
+    put_text(&middle, 1, 4, DATA_RX, GET("/middle", ""));
+    put_text(&middle, 1, 7, DATA_TX, GET("/last", ""));
+    put_text(&middle, 1, 7, DATA_RX, ANSWER("200", "0"));
+    put_text(&middle, 1, 4, DATA_TX, ANSWER("200", "0"));
+    run();
+    expect_not("span ", NULL);
+    ask(&client, 4, GET("/middle", ""));
+    assert_int_equal(count("span ", NULL), 5);
+    is_root(ASKED("/middle"));
+    is_child(SERVED("/middle"), ASKED("/middle"));
+    is_child(ASKED("/last"), SERVED("/middle"));
+    is_child(SERVED("/last"), ASKED("/last"));
+    is_child(ASKED("/beyond"), SERVED("/last"));
+    writer_free(&client);
+    writer_free(&middle);
+    writer_free(&last);
+}
+
+/* The other end isn't observed: nothing is waited for more than once. */
+static void test_alone(void **state)
+{
+    struct writer server = answering(NOBODY + 1, ports);
+
+    (void)state;
+    serve(&server, 4, GET("/1", ""));
+    expect_not("span ", NULL);
+    both_ends_sweep(clock_now_mono() + LINK_WAIT_NS);
+    is_root(SERVED("/1"));
+    serve(&server, 4, GET("/2", ""));
+    is_root(SERVED("/2"));
+    /* nor longer than there is somebody to tell it of */
+    serve(&server, 5, GET("/3", ""));
+    assert_int_equal(count("span ", NULL), 2);
+    kill_process_of(NOBODY + 1);
+    is_root(SERVED("/3"));
+    writer_free(&server);
+}
+
+/* --- processes --- */
+
+static int setup_processes(void **state)
+{
+    setup_spans(state);
+    fake_otlp.processes = true;
+    return 0;
+}
+
+static void test_processes(void **state)
+{
+    struct writer w = prog(NOBODY), other = prog(NOBODY), child = writer_new(NOBODY + 1, SEG_START_EXEC, "child", 6);
+    struct proc *p, *q;
+
+    (void)state;
+    p = attach(&w);
+    assert_non_null(p);
+    q = attach(&child);
+    assert_non_null(q);
+    proc_set_parent(q, p);
+    span_process_begin(q, "exec", clock_now_real());
+    kill_process_of(NOBODY + 1);
+    expect("span child pid=4100001 kind=1 status=2 ", " remote=yes state= process.executable.name=child "
+           "process.executable.path=/usr/bin/child process.pid=4100001 process.parent_pid=1 error.type=SIGKILL");
+    expect_not("span ", "exit.code");
+    /* another program in its place, then its end */
+    assert_non_null(attach(&other));
+    assert_int_equal(count("span prog ", NULL), 1);
+    is_child("process.pid=4100001", "process.pid=4100000");
+    is_root("process.pid=4100000");
+    p->waited = true;
+    p->wait_status = 3 << 8;
+    proc_died(p);
+    run();
+    assert_int_equal(count("span prog pid=4100000 kind=1 status=0 ", NULL), 1);
+    expect("span prog pid=4100000 kind=1 status=2 ", "process.exit.code=3 error.type=3");
+    writer_free(&w);
+    writer_free(&other);
+    writer_free(&child);
+}
+
+/* The copy that a fork makes, on the way to another program, is none. */
+static void test_forked_process(void **state)
+{
+    struct writer w = prog(NOBODY), other = prog(NOBODY);
+    struct proc *p = attach(&w);
+
+    (void)state;
+    span_process_begin(p, "fork", clock_now_real());
+    assert_non_null(attach(&other));
+    expect_not("span ", NULL);
+    p->waited = true;
+    proc_died(p);
+    run();
+    assert_int_equal(count("span prog pid=4100000 kind=1 status=0 ", "process.exit.code=0"), 1);
+    assert_int_equal(count("span ", NULL), 1);
+    writer_free(&w);
+    writer_free(&other);
 }
 
 /* --- gRPC --- */
@@ -586,6 +790,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_server),      T(test_client),         T(test_broken),     T(test_last_byte), T(test_parent_from_header),
         T(test_parent_of_thread), T(test_several_at_once), T(test_go),   T(test_lines),     T(test_grpc),
+        T(test_client_first), T(test_server_first),   T(test_chain_backwards), T(test_alone),
+        cmocka_unit_test_setup_teardown(test_processes, setup_processes, teardown_spans),
+        cmocka_unit_test_setup_teardown(test_forked_process, setup_processes, teardown_spans),
         T(test_parent_decides), T(test_ratio),       T(test_long_state), T(test_many_threads), T(test_off),
     };
 
