@@ -14,14 +14,6 @@ enum { ATTRIBUTES = 1, DROPPED = 2 };             /* Resource */
 enum { SCOPE_NAME = 1, SCOPE_VERSION_FIELD = 2 };      /* InstrumentationScope */
 #define OURS "appscope"
 
-#if defined(__x86_64__)
-#define ARCH "amd64"
-#elif defined(__aarch64__)
-#define ARCH "arm64"
-#else
-#error "host.arch"
-#endif
-
 struct otlp_common {
     char *service_name;
     struct pair {
@@ -208,7 +200,7 @@ static void add_observed(struct list *l, const struct tm_process *who, char pod[
     add_text(l, "service.instance.id", who->uuid);
     add_text(l, "host.name", who->host);
     add_text(l, "host.id", who->machine_id);
-    add_text(l, "host.arch", ARCH);
+    add_text(l, "host.arch", OTLP_HOST_ARCH);
     add_text(l, "os.type", "linux");
     if (tm_two_pids(who)) {
         add_number(l, "process.pid", who->host_pid);
