@@ -136,6 +136,11 @@ const char *otlp_items(const struct otlp *e)
     return e->signal == CFG_OTLP_TRACES ? "spans" : e->signal == CFG_OTLP_METRICS ? "data points" : "log records";
 }
 
+bool otlp_is_busy(const struct otlp *e)
+{
+    return e->busy;
+}
+
 const char *otlp_alpn(const struct otlp *e)
 {
     return e->protocol == CFG_OTLP_GRPC ? "h2" : "http/1.1";

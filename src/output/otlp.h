@@ -18,6 +18,8 @@ bool otlp_same(const struct otlp *, const struct cfg_otlp_to *cfg, enum cfg_otlp
 /* malloc'ed, for people: without what may be secret. cfg is that of otlp_new(). */
 char *otlp_url(const struct otlp *, const struct cfg_otlp_to *cfg);
 const char *otlp_items(const struct otlp *); /* "spans" */
+/* An answer is awaited. */
+bool otlp_is_busy(const struct otlp *);
 const char *otlp_alpn(const struct otlp *);
 const struct transport *otlp_transport(const struct otlp *);
 

@@ -1094,8 +1094,10 @@ static void output_wait_sends_several_requests(void **state)
 {
     struct cfg_otlp_to cfg = plain(CFG_OTLP_HTTP);
     pid_t pid = receiver(5);
-    struct output *o = get(&cfg); /* the event loop doesn't run */
+    struct output *o; /* the event loop doesn't run */
 
+    cfg.timeout_ms = 2000;
+    o = get(&cfg);
     for (int i = 0; i < 100; i++)
         put(o, 3, 60000, 'a', NULL);
     assert_true(output_wait(o, 30000));
@@ -1973,6 +1975,32 @@ static void servers_that_are_no_receivers(void **state)
     }
 }
 
+/* At the end requests that are under way are waited for, also those of other outputs. */
+static void output_wait_waits_for_answers(void **state)
+{
+    struct cfg_otlp_to cfg = plain(CFG_OTLP_HTTP);
+    pid_t pid = receiver(300), second = receiver(300);
+    struct output *o = get(&cfg), *other = output_get_otlp(base, &cfg, CFG_OTLP_LOGS);
+
+    for (int i = 0; i < 30; i++) { /* two requests each */
+        put(o, 1, 60000, 'a', NULL);
+        put(other, 1, 60000, 'b', NULL);
+    }
+    output_wait(o, 30000); /* connects */
+    assert_int_equal(stats_of(o).records, 30);
+    put(o, 1, 10, 'a', NULL);
+    put(other, 1, 10, 'b', NULL);
+    assert_true(output_wait(o, 1));
+    assert_true(output_wait(other, 1));
+    assert_int_equal(stats_of(o).records + stats_of(other).records, 62);
+    kill(pid, SIGKILL);
+    kill(second, SIGKILL);
+    waitpid(pid, NULL, 0);
+    waitpid(second, NULL, 0);
+    output_put(o);
+    output_put(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1997,6 +2025,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(too_large_requests_become_smaller, set_up, tear_down),
         cmocka_unit_test_setup_teardown(outputs_are_shared, set_up, tear_down),
         cmocka_unit_test_setup_teardown(output_wait_sends_several_requests, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(output_wait_waits_for_answers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(calls_are_what_grpc_says, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_statuses_mean, set_up, tear_down),
         cmocka_unit_test_setup_teardown(partial_success_over_grpc, set_up, tear_down),
