@@ -259,8 +259,8 @@ int http_answer_end(struct http_answer *a)
 {
     if (a->state == UNTIL_END || a->state == DONE)
         return finished(a);
-    return wrong(a, a->begun ? "it closed the connection in the middle of an answer"
-                             : "it closed the connection without an answer");
+    return wrong(a, a->begun ? "the receiver closed the connection in the middle of an answer"
+                             : "the receiver closed the connection without an answer");
 }
 
 /* "Sun, 06 Nov 1994 08:49:37 GMT": seconds since 1970, or -1. */

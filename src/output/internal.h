@@ -85,7 +85,7 @@ struct output {
     unsigned pause_ms;               /* otlp: wait at least so long before the next attempt */
     uint64_t claimed;                /* of stats.lost_destination */
     mode_t file_mode;                /* of the file that was open last, 0: none yet */
-    char failure[160];
+    char failure[256];
     struct output_stats stats;
     struct connected *connected;
     void *priv;                      /* of the transport */

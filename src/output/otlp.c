@@ -120,23 +120,25 @@ bool otlp_same(const struct otlp *e, const struct cfg_otlp_to *cfg, enum cfg_otl
            same_headers(e, cfg);
 }
 
-char *otlp_url(const struct otlp *e, const struct cfg_transport *cfg)
+char *otlp_url(const struct otlp *e, const struct cfg_otlp_to *cfg)
 {
-    char *base = cfg_transport_url(cfg), *url;
+    char *shown = cfg_otlp_url(cfg), *url;
 
-    if (e->protocol == CFG_OTLP_GRPC)
-        url = xasprintf("%s (grpc, %s)", base, e->signal == CFG_OTLP_TRACES    ? "traces"
-                                               : e->signal == CFG_OTLP_METRICS ? "metrics"
-                                                                               : "logs");
-    else
-        url = xasprintf("%s%s%.*s", base, e->path[0] == '/' ? "" : "/", (int)strcspn(e->path, "?"), e->path);
-    free(base);
+    if (e->protocol != CFG_OTLP_GRPC)
+        return shown;
+    url = xasprintf("%s (%s)", shown, cfg_otlp_name(e->signal));
+    free(shown);
     return url;
 }
 
 const char *otlp_items(const struct otlp *e)
 {
     return e->signal == CFG_OTLP_TRACES ? "spans" : e->signal == CFG_OTLP_METRICS ? "data points" : "log records";
+}
+
+bool otlp_is_busy(const struct otlp *e)
+{
+    return e->busy;
 }
 
 const char *otlp_alpn(const struct otlp *e)

@@ -15,9 +15,11 @@ struct otlp *otlp_new(const struct cfg_otlp_to *cfg, enum cfg_otlp_signal signal
 void otlp_free(struct otlp *); /* or NULL */
 /* Everything but cfg->transport is compared. */
 bool otlp_same(const struct otlp *, const struct cfg_otlp_to *cfg, enum cfg_otlp_signal signal);
-/* malloc'ed, for people: without a query, which may have a secret. */
-char *otlp_url(const struct otlp *, const struct cfg_transport *);
+/* malloc'ed, for people: without what may be secret. cfg is that of otlp_new(). */
+char *otlp_url(const struct otlp *, const struct cfg_otlp_to *cfg);
 const char *otlp_items(const struct otlp *); /* "spans" */
+/* An answer is awaited. */
+bool otlp_is_busy(const struct otlp *);
 const char *otlp_alpn(const struct otlp *);
 const struct transport *otlp_transport(const struct otlp *);
 

@@ -144,12 +144,31 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, cons
     return 0;
 }
 
+static void note_goaway(struct grpc *g, const char *who, const nghttp2_goaway *frame)
+{
+    size_t len = frame->opaque_data_len < 60 ? frame->opaque_data_len : 60;
+
+    if (frame->error_code != NGHTTP2_NO_ERROR)
+        snprintf(g->problem, sizeof(g->problem), "%s %s%s%.*s", who, nghttp2_http2_strerror(frame->error_code),
+                 len ? ": " : "", (int)len, len ? (const char *)frame->opaque_data : "");
+}
+
+/* The session ends the connection because of what it got. */
+static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *ctx)
+{
+    if (frame->hd.type == NGHTTP2_GOAWAY)
+        note_goaway(ctx, "HTTP/2:", &frame->goaway);
+    return 0;
+}
+
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *ctx)
 {
     struct grpc *g = ctx;
 
-    if (frame->hd.type == NGHTTP2_GOAWAY)
+    if (frame->hd.type == NGHTTP2_GOAWAY) {
         g->goaway = true;
+        note_goaway(g, "it says GOAWAY", &frame->goaway);
+    }
     if (frame->hd.stream_id == g->stream && frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
         (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA))
         g->answered = true;
@@ -212,6 +231,7 @@ static struct grpc *get_session(struct output *o)
     nghttp2_session_callbacks_set_on_header_callback(c, on_header);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, on_data);
     nghttp2_session_callbacks_set_on_frame_recv_callback(c, on_frame);
+    nghttp2_session_callbacks_set_on_frame_send_callback(c, on_sent);
     nghttp2_session_callbacks_set_on_stream_close_callback(c, on_close);
     nghttp2_session_callbacks_set_error_callback2(c, on_error);
     if (nghttp2_session_client_new(&g->session, c, g) != 0 ||
@@ -435,10 +455,10 @@ static bool begins_well(struct grpc *g, const char *p, size_t n)
 static int lost(struct output *o, const char *why)
 {
     struct grpc *g = o->otlp->grpc;
-    char text[256];
+    char text[512];
 
     if (o->otlp->busy) {
-        snprintf(text, sizeof(text), "%.*s%s", (int)sizeof(o->failure), why,
+        snprintf(text, sizeof(text), "%.*s%s%s%s", (int)sizeof(o->failure), why, g->problem[0] ? ": " : "", g->problem,
                  g->first_len ? "" : " before it said anything: is that a grpc port (4317)?");
         return otlp_broken(o, text);
     }
@@ -481,12 +501,8 @@ static int grpc_input(struct output *o)
     rc = flush(o);
     if (rc < 0 && rc != -EAGAIN)
         return lost(o, "connection lost");
-    if (!nghttp2_session_want_read(g->session) && !nghttp2_session_want_write(g->session)) {
-        char text[140];
-
-        snprintf(text, sizeof(text), "HTTP/2: %s", g->problem[0] ? g->problem : "the session ended");
-        return lost(o, text);
-    }
+    if (!nghttp2_session_want_read(g->session) && !nghttp2_session_want_write(g->session))
+        return lost(o, "the session ended");
     return g->goaway && !e->busy ? -ESTALE : 0;
 }
 

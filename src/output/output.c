@@ -25,6 +25,8 @@
 #define DELAY_SOCKET_MS 2u
 #define DELAY_LINE_MS   10u
 #define DELAY_FULL_MS   2000u
+#define WAIT_MAX        16
+#define LAST_REQUEST_MS 10000u                /* output_wait() waits so long for an answer that is under way */
 #define DELAY_OTLP_MS   100u                  /* each request costs both sides much more than a line */
 
 static struct output *outputs;
@@ -378,9 +380,9 @@ static bool same_transport(const struct cfg_transport *a, const struct cfg_trans
     return false;
 }
 
-/* otlp becomes the output's own. */
+/* url and otlp become the output's own. */
 static struct output *output_new(struct event_base *base, const struct cfg_transport *cfg, size_t datagram_max,
-                                 bool own, struct otlp *otlp)
+                                 bool own, char *url, struct otlp *otlp)
 {
     static bool prepared;
     struct output *o;
@@ -404,7 +406,7 @@ static struct output *output_new(struct event_base *base, const struct cfg_trans
     o->cfg.tls.certpath = xstrdup(cfg->tls.certpath);
     o->cfg.tls.keypath = xstrdup(cfg->tls.keypath);
     o->otlp = otlp;
-    o->url = otlp ? otlp_url(otlp, cfg) : cfg_transport_url(cfg);
+    o->url = url;
     o->fd = -1;
     o->io_pollable = true;
     queue_init(&o->queue, limit_bytes, limit_records);
@@ -432,16 +434,18 @@ struct output *output_get(struct event_base *base, const struct cfg_transport *c
             o->users++;
             return o;
         }
-    return output_new(base, cfg, datagram_max, false, NULL);
+    return output_new(base, cfg, datagram_max, false, cfg_transport_url(cfg), NULL);
 }
 
 struct output *output_get_own(struct event_base *base, const struct cfg_transport *cfg)
 {
-    return output_new(base, cfg, 0, true, NULL);
+    return output_new(base, cfg, 0, true, cfg_transport_url(cfg), NULL);
 }
 
 struct output *output_get_otlp(struct event_base *base, const struct cfg_otlp_to *cfg, enum cfg_otlp_signal signal)
 {
+    struct otlp *otlp;
+
     for (struct output *o = outputs; o; o = o->next)
         if (o->otlp && o->base == base && same_transport(&o->cfg, &cfg->transport) &&
             otlp_same(o->otlp, cfg, signal)) {
@@ -449,7 +453,8 @@ struct output *output_get_otlp(struct event_base *base, const struct cfg_otlp_to
             o->users++;
             return o;
         }
-    return output_new(base, &cfg->transport, 0, false, otlp_new(cfg, signal));
+    otlp = otlp_new(cfg, signal);
+    return output_new(base, &cfg->transport, 0, false, otlp_url(otlp, cfg), otlp);
 }
 
 void output_put(struct output *o)
@@ -584,23 +589,48 @@ bool output_flush(struct output *o)
     return idle(o);
 }
 
+/* The output itself, and for one of OTLP the others of its kind: they are waited for one after the other, but receivers
+ * are slow enough to be asked at the same time. */
+static size_t those_that_go_on(struct output *o, struct output *list[WAIT_MAX])
+{
+    size_t n = 1;
+
+    list[0] = o;
+    for (struct output *other = outputs; o->otlp && other && n < WAIT_MAX; other = other->next)
+        if (other != o && other->otlp && other->base == o->base)
+            list[n++] = other;
+    return n;
+}
+
 bool output_wait(struct output *o, unsigned ms)
 {
-    uint64_t now = monotonic_ms(), end = now + ms;
+    uint64_t now = monotonic_ms(), end = now + ms, late = now + (ms > LAST_REQUEST_MS ? ms : LAST_REQUEST_MS), last;
+    struct output *list[WAIT_MAX];
+    size_t n = those_that_go_on(o, list);
 
-    while (!output_flush(o) && now < end) {
-        uint64_t until = o->timer_at && o->timer_at < end ? o->timer_at : end;
-        struct pollfd p = {.fd = o->io_pollable ? o->fd : -1, .events = o->want};
+    for (size_t i = 1; i < n; i++)
+        output_flush(list[i]);
+    while (!output_flush(o) && now < (last = o->otlp && otlp_is_busy(o->otlp) ? late : end)) {
+        struct pollfd p[WAIT_MAX];
+        uint64_t until = last;
 
-        if (p.fd < 0 && (!o->timer_at || o->timer_at >= end))
-            break; /* nothing can happen until then */
-        if (poll(&p, 1, until > now ? (int)(until - now) : 0) > 0)
-            handle_ready(o, p.revents);
-        now = monotonic_ms();
-        if (o->timer_at && o->timer_at <= now) {
-            stop_timer(o);
-            handle_timer(o);
+        for (size_t i = 0; i < n; i++) {
+            p[i] = (struct pollfd){.fd = list[i]->io_pollable ? list[i]->fd : -1, .events = list[i]->want};
+            if (list[i]->timer_at && list[i]->timer_at < until)
+                until = list[i]->timer_at;
         }
+        if (p[0].fd < 0 && (!o->timer_at || o->timer_at >= last))
+            break; /* nothing can happen until then */
+        if (poll(p, n, until > now ? (int)(until - now) : 0) > 0)
+            for (size_t i = 0; i < n; i++)
+                if (p[i].revents)
+                    handle_ready(list[i], p[i].revents);
+        now = monotonic_ms();
+        for (size_t i = 0; i < n; i++)
+            if (list[i]->timer_at && list[i]->timer_at <= now) {
+                stop_timer(list[i]);
+                handle_timer(list[i]);
+            }
     }
     return idle(o);
 }

@@ -77,7 +77,9 @@ void output_forget(struct output *, void *ctx);
 bool output_write(struct output *, const char *record, size_t len);
 /* Tries to write everything queued now. True if the queue is empty afterwards. */
 bool output_flush(struct output *);
-/* The same, waiting at most ms milliseconds; connects and reconnects meanwhile. Does not run the event loop. */
+/* The same, waiting at most ms milliseconds; connects and reconnects meanwhile. Does not run the event loop. With OTLP
+ * requests are waited for that are under way then, and those behind them, 10 s in all; and other outputs of OTLP go on
+ * meanwhile. */
 bool output_wait(struct output *, unsigned ms);
 /* Each user says once that it will write no more. At the last one's what is still queued is given up and counted as
  * lost_destination; returns its number. */

@@ -71,7 +71,7 @@ void socket_close(struct output *o)
 static int start_handshake(struct output *o)
 {
     struct link *l = o->priv;
-    char err[120];
+    char err[sizeof(o->failure)];
 
     if ((o->cfg.type != CFG_TCP && o->cfg.type != CFG_OTLP) || !o->cfg.tls.enable)
         return 0;

@@ -26,10 +26,16 @@ static const char *const bundles[] = {
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
 };
 
+static const char *reason_of(unsigned long code)
+{
+    if (!code)
+        return NULL;
+    return ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
+}
+
 static void explain(char *err, size_t size, const char *what)
 {
-    unsigned long code = ERR_peek_error();
-    const char *reason = code ? ERR_reason_error_string(code) : NULL;
+    const char *reason = reason_of(ERR_peek_error());
 
     snprintf(err, size, "%s%s%s", what, reason ? ": " : "", reason ? reason : "");
     ERR_clear_error();
@@ -70,7 +76,7 @@ static bool set_identity(SSL_CTX *ctx, const struct cfg_tls *cfg, char *err, siz
     }
     if (!what)
         return true;
-    reason = ERR_reason_error_string(ERR_peek_error());
+    reason = reason_of(ERR_peek_error());
     snprintf(err, err_size, "%s %s (tls.%s)%s%s", what, file, name, reason ? ": " : "", reason ? reason : "");
     ERR_clear_error();
     return false;

@@ -234,7 +234,7 @@ function serveHttp2() {
             pieces.push(piece);
             if (answer.what === 'close') {
                 write(name, answer, headers);
-                stream.session.socket.destroy();
+                stream.session.destroy();
             }
         });
         stream.on('end', () => {

@@ -55,7 +55,7 @@ def with_nginx(ctx, protocol):
     with web.running(receiver.env(OTEL_SERVICE_NAME="shop", OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=te%2Cst")) as session:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda k: web.ask(range(k * 100, k * 100 + 100), traced), range(4)))
-        receiver.wait("all spans, while nginx runs", lambda r: len(r.spans("server")) >= 400)
+        receiver.wait("all spans, while nginx runs", lambda r: len(r.spans("server")) >= 400, 20)
     logged = {int(t.split("n=")[1]): (m, t, s, d, at) for m, t, s, d, at in web.log()}
     equal(len(logged), 400, "requests that nginx has logged")
     spans = receiver.spans("server")
@@ -96,6 +96,7 @@ SLOW = """
 import http.server, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     def do_GET(self):
         began = time.monotonic()
         wait = int(self.path.split("/")[1])
