@@ -37,10 +37,34 @@ static size_t begin(struct buf *b, unsigned field, const char *key)
     return at;
 }
 
+/* As otlp_attr_text() does; all lengths have one byte. */
+static void short_text(struct buf *b, unsigned field, const char *key, size_t key_len, const char *s, size_t len)
+{
+    char *begin = buf_room(b, PB_VARINT_MAX + 128), *p = begin + pb_put_varint(begin, field << 3 | PB_LEN);
+
+    *p++ = (char)(2 + key_len + 4 + len);
+    *p++ = KEY << 3 | PB_LEN;
+    *p++ = (char)key_len;
+    memcpy(p, key, key_len);
+    p += key_len;
+    *p++ = VALUE << 3 | PB_LEN;
+    *p++ = (char)(2 + len);
+    *p++ = STRING << 3 | PB_LEN;
+    *p++ = (char)len;
+    if (len)
+        memcpy(p, s, len);
+    b->len += (size_t)(p - begin) + len;
+}
+
 void otlp_attr_text(struct buf *b, unsigned field, const char *key, const char *s, size_t len)
 {
-    size_t at = begin(b, field, key);
+    size_t key_len = strlen(key), at;
 
+    if (key_len + len < 120 && pb_ascii(key, key_len) && pb_ascii(s, len)) {
+        short_text(b, field, key, key_len, s, len);
+        return;
+    }
+    at = begin(b, field, key);
     otlp_text(b, VALUE, s, cut(s, len));
     pb_end(b, at);
 }

@@ -10,6 +10,7 @@
 #include "otlp/batch.h"
 #include "otlp/pb.h"
 #include "otlp/severity.h"
+#include "protocol/url.h"
 
 /* LogRecord */
 enum {
@@ -203,13 +204,23 @@ static void method(struct record *w, const char *key, const char *s, size_t len)
     text(w, "http.request.method_original", s, len);
 }
 
+/* Without what nobody must get to see. */
 static void target(struct record *w, const char *key, const char *s, size_t len)
 {
-    const char *query = len && *s == '/' ? memchr(s, '?', len) : NULL;
+    const struct tm_field *asked = field_of(w->r, "http_method");
+    struct buf struck = BUF_INIT;
+    struct url_target url;
+    struct slice query;
 
-    text(w, key, s, query ? (size_t)(query - s) : len);
-    if (query)
-        text(w, "url.query", query + 1, len - (size_t)(query + 1 - s));
+    url_target((struct slice){s, len}, asked && asked->type == TM_STR && asked->v.str.len == 7 && memcmp(asked->v.str.p, "CONNECT", 7) == 0,
+               &url);
+    if (url.path.p)
+        text(w, key, url.path.p, url.path.len);
+    if (url.query.p) {
+        query = url_strike(url.query, &struck);
+        text(w, "url.query", query.p, query.len);
+    }
+    buf_free(&struck);
 }
 
 static void rpc_method(struct record *w, const char *key, const char *s, size_t len)

@@ -1,22 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "otlp/pb.h"
 
-/* So many of the first bytes are ASCII, or a few more. */
-static size_t ascii(const char *s, size_t len)
-{
-    uint64_t x;
-    size_t i = 0;
-
-    for (; len - i >= sizeof(x); i += sizeof(x)) {
-        memcpy(&x, s + i, sizeof(x));
-        if (x & UINT64_C(0x8080808080808080))
-            return i;
-    }
-    while (i < len && !(s[i] & 0x80))
-        i++;
-    return i;
-}
-
 static size_t valid(const char *s, size_t len, size_t i)
 {
     for (unsigned n; i < len && (n = utf8_sequence(s + i, len - i)); i += n)
@@ -26,11 +10,9 @@ static size_t valid(const char *s, size_t len, size_t i)
 
 void pb_string(struct buf *b, unsigned field, const char *s, size_t len)
 {
-    size_t at = ascii(s, len), begin;
+    size_t at, begin;
 
-    if (at < len)
-        at = valid(s, len, at);
-    if (at == len) {
+    if (pb_ascii(s, len) || valid(s, len, 0) == len) {
         pb_bytes(b, field, s, len);
         return;
     }

@@ -8,6 +8,7 @@
 #ifndef SCOPE_OTLP_PB_H
 #define SCOPE_OTLP_PB_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -83,6 +84,34 @@ static inline void pb_bytes(struct buf *b, unsigned field, const void *p, size_t
     pb_tag(b, field, PB_LEN);
     pb_varint(b, len);
     buf_add(b, p, len);
+}
+
+static inline uint64_t pb_eight(const char *s)
+{
+    uint64_t x;
+
+    memcpy(&x, s, sizeof(x));
+    return x;
+}
+
+/* Nearly all texts are ASCII. Pieces may overlap. */
+static inline bool pb_ascii(const char *s, size_t len)
+{
+    uint32_t first, last;
+    uint64_t any = 0;
+
+    if (len >= 8) {
+        for (size_t i = 0; i + 8 < len; i += 8)
+            any |= pb_eight(s + i);
+        any |= pb_eight(s + len - 8);
+    } else if (len >= 4) {
+        memcpy(&first, s, 4);
+        memcpy(&last, s + len - 4, 4);
+        any = first | last;
+    } else if (len) {
+        any = (uint8_t)s[0] | (uint8_t)s[len / 2] | (uint8_t)s[len - 1];
+    }
+    return !(any & UINT64_C(0x8080808080808080));
 }
 
 /* Any bytes; those that aren't valid UTF-8 become U+FFFD each, since a receiver refuses the whole request else. */

@@ -14,14 +14,6 @@ enum { ATTRIBUTES = 1, DROPPED = 2 };             /* Resource */
 enum { SCOPE_NAME = 1, SCOPE_VERSION_FIELD = 2 };      /* InstrumentationScope */
 #define OURS "appscope"
 
-#if defined(__x86_64__)
-#define ARCH "amd64"
-#elif defined(__aarch64__)
-#define ARCH "arm64"
-#else
-#error "host.arch"
-#endif
-
 struct otlp_common {
     char *service_name;
     struct pair {
@@ -63,7 +55,7 @@ void otlp_common_free(struct otlp_common *c)
     free(c);
 }
 
-/* --- a list in which each key comes once: the first one stays --- */
+/* --- a list in which each key comes once --- */
 
 struct list {
     struct {
@@ -74,19 +66,28 @@ struct list {
     unsigned dropped;
 };
 
-static void add(struct list *l, const char *key, struct tm_field value)
+/* from: what was added from there on gives way. */
+static void add_over(struct list *l, size_t from, const char *key, struct tm_field value)
 {
     if (!*key)
         return;
     for (size_t i = 0; i < l->count; i++)
-        if (strcmp(l->item[i].key, key) == 0)
+        if (strcmp(l->item[i].key, key) == 0) {
+            if (i >= from)
+                l->item[i].value = value;
             return;
+        }
     if (l->count == OTLP_ATTRIBUTES_MAX) {
         l->dropped++;
         return;
     }
     l->item[l->count].key = key;
     l->item[l->count++].value = value;
+}
+
+static void add(struct list *l, const char *key, struct tm_field value)
+{
+    add_over(l, SIZE_MAX, key, value);
 }
 
 static void add_text(struct list *l, const char *key, const char *text)
@@ -134,8 +135,8 @@ static char *decode(char *from, char *to)
     return text;
 }
 
-/* text is changed and must live as long as the list. With an error in it all of it is left out, as the specification
- * asks. */
+/* text is changed and must live as long as the list. Of a key that comes twice the last one counts. With an error in it all
+ * of it is left out, as the specification asks. */
 static void add_environment(struct list *l, char *text)
 {
     const char *end = text + strlen(text);
@@ -156,7 +157,7 @@ static void add_environment(struct list *l, char *text)
         key = decode(p, equals);
         good = key && *key && value;
         if (good)
-            add(l, key, (struct tm_field){.type = TM_STR, .v.str = {value, strlen(value)}});
+            add_over(l, count, key, (struct tm_field){.type = TM_STR, .v.str = {value, strlen(value)}});
     }
     if (!good) {
         l->count = count;
@@ -176,7 +177,9 @@ static bool pod_uid(const char *cgroup, char ret[37])
         size_t i = 0;
 
         while (shape[i] && (shape[i] == 'x' ? hex(p[3 + i]) >= 0 : p[3 + i] == '-' || p[3 + i] == '_')) {
-            ret[i] = p[3 + i] == '_' ? '-' : p[3 + i];
+            ret[i] = p[3 + i];
+            if (ret[i] == '_')
+                ret[i] = '-';
             i++;
         }
         ret[i] = 0;
@@ -199,7 +202,7 @@ static void add_observed(struct list *l, const struct tm_process *who, char pod[
     add_text(l, "service.instance.id", who->uuid);
     add_text(l, "host.name", who->host);
     add_text(l, "host.id", who->machine_id);
-    add_text(l, "host.arch", ARCH);
+    add_text(l, "host.arch", OTLP_HOST_ARCH);
     add_text(l, "os.type", "linux");
     if (tm_two_pids(who)) {
         add_number(l, "process.pid", who->host_pid);

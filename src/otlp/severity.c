@@ -33,10 +33,19 @@ static const struct level {
 #undef LEVEL
 };
 
-static bool letter(char c) { return (c | 32) >= 'a' && (c | 32) <= 'z'; }
-static bool digit(char c) { return c >= '0' && c <= '9'; }
-static bool blank(char c) { return c == ' ' || c == '\t'; }
-static bool one_of(char c, const char *set) { return c && strchr(set, c); }
+/* What characters may be part of. */
+enum { LETTER = 1, DIGIT = 2, BLANK = 4, STAMP = 8, KEY = 16, SEPARATOR = 32, NEXT = 64 /* ends a word */ };
+static const uint8_t classes[256] = {
+    ['a' ... 'z'] = LETTER, ['A' ... 'S'] = LETTER, ['U' ... 'Y'] = LETTER, ['T'] = LETTER | STAMP, ['Z'] = LETTER | STAMP,
+    ['0' ... '9'] = DIGIT | STAMP, [' '] = BLANK | NEXT, ['\t'] = BLANK | NEXT, ['|'] = NEXT, ['['] = NEXT, [0x1b] = NEXT,
+    ['-'] = STAMP | KEY | SEPARATOR, [':'] = STAMP | SEPARATOR, ['+'] = STAMP, ['.'] = STAMP | KEY, [','] = STAMP,
+    ['/'] = STAMP | KEY, ['#'] = STAMP, ['_'] = STAMP | KEY, ['@'] = KEY,
+};
+
+static bool is(char c, unsigned class) { return classes[(unsigned char)c] & class; }
+static bool letter(char c) { return is(c, LETTER); }
+static bool digit(char c) { return is(c, DIGIT); }
+static bool blank(char c) { return is(c, BLANK); }
 
 /* Number of letters that are upper case. */
 static size_t upper(const char *s, size_t len)
@@ -50,6 +59,8 @@ static size_t upper(const char *s, size_t len)
 
 static const struct level *level_of(const char *s, size_t len)
 {
+    if (len < 3 || len > 13)
+        return NULL;
     for (size_t i = 0; i < sizeof(levels) / sizeof(*levels); i++) {
         const struct level *l = &levels[i];
 
@@ -186,7 +197,7 @@ static bool logfmt(const struct line *l, size_t i)
     for (unsigned n = 0; n < TOKENS_MAX && i < l->len; n++) {
         size_t key = i, key_end, value, end;
 
-        while (i < l->len && (letter(l->s[i]) || digit(l->s[i]) || one_of(l->s[i], "_.-@/")))
+        while (i < l->len && is(l->s[i], LETTER | DIGIT | KEY))
             i++;
         key_end = i;
         if (i > key && i < l->len && l->s[i] == '=') {
@@ -272,7 +283,7 @@ static bool stamp(const char *s, size_t len)
 
     if (len && s[len - 1] == ',')
         len--;
-    for (size_t i = 0; len == 3 && i < sizeof(words) / sizeof(*words); i++)
+    for (size_t i = 0; len == 3 && letter(s[0]) && i < sizeof(words) / sizeof(*words); i++)
         if (memcmp(s, words[i], 3) == 0)
             return true;
     if (len >= 2 && s[len - 1] == 'M' && (s[len - 2] == 'A' || s[len - 2] == 'P')) {
@@ -280,9 +291,9 @@ static bool stamp(const char *s, size_t len)
         any = len == 0;
     }
     for (size_t i = 0; i < len; i++) {
-        any = any || digit(s[i]);
-        if (!digit(s[i]) && !one_of(s[i], "-+:.,/#TZ_"))
+        if (!is(s[i], STAMP))
             return false;
+        any = any || digit(s[i]);
     }
     return any;
 }
@@ -290,7 +301,7 @@ static bool stamp(const char *s, size_t len)
 static bool separator(const char *s, size_t len)
 {
     for (size_t i = 0; i < len; i++)
-        if (!one_of(s[i], "-:"))
+        if (!is(s[i], SEPARATOR))
             return false;
     return true;
 }
@@ -330,7 +341,7 @@ static size_t word_end(const struct line *l, size_t i)
 
 static size_t token_end(const struct line *l, size_t i)
 {
-    while (i < l->len && !blank(l->s[i]) && !one_of(l->s[i], "|[\x1b"))
+    while (i < l->len && !is(l->s[i], NEXT))
         i++;
     return i;
 }
@@ -344,7 +355,7 @@ static bool in_brackets(const struct line *l, size_t i, size_t end)
 
     for (i = gap(&in, i, &apart); i < end && stamp(l->s + i, token_end(&in, i) - i); i = gap(&in, token_end(&in, i), &apart))
         behind = true;
-    for (to = i; to < end && (letter(l->s[to]) || digit(l->s[to]) || one_of(l->s[to], "_-")); to++)
+    for (to = i; to < end && (letter(l->s[to]) || digit(l->s[to]) || l->s[to] == '_' || l->s[to] == '-'); to++)
         ;
     if (to > i && to < end && l->s[to] == ':') { /* a module of Apache's */
         i = to + 1;
@@ -360,6 +371,7 @@ static bool in_brackets(const struct line *l, size_t i, size_t end)
 
 static bool at_head(const struct line *l, size_t i)
 {
+    static const char ruby_letters[] = {'D', 'I', 'W', 'E', 'F', 'A'};
     bool behind = false, separated = false; /* something that logs begin with; its last part was a separator */
 
     for (unsigned n = 0; n < TOKENS_MAX; n++) {
@@ -401,7 +413,7 @@ static bool at_head(const struct line *l, size_t i)
         if (separator(l->s + i, end - i)) {
             separated = true;
         } else {
-            bool ruby = end - i == 2 && one_of(l->s[i], "DIWEFA") && l->s[i + 1] == ',';
+            bool ruby = end - i == 2 && l->s[i + 1] == ',' && memchr(ruby_letters, l->s[i], sizeof(ruby_letters));
             bool logger = (separated || apart) && behind && /* its name, between separators */
                           (apart_behind || separator(l->s + next, token_end(l, next) - next));
 
@@ -417,10 +429,11 @@ static bool at_head(const struct line *l, size_t i)
 
 bool otlp_severity(const char *line, size_t len, unsigned *ret_number, struct tm_str *ret_text)
 {
-    struct line l = {line, len, ret_number, ret_text};
+    struct line l = {.s = line, .len = len, .text = ret_text};
     bool apart;
     size_t i = gap(&l, 0, &apart);
 
+    l.number = ret_number;
     if (i >= len)
         return false;
     if (line[i] == '{') {
@@ -430,5 +443,5 @@ bool otlp_severity(const char *line, size_t len, unsigned *ret_number, struct tm
     l.len = len < HEAD_MAX ? len : HEAD_MAX;
     if (line[i] == '<' && syslog_priority(&l, i))
         return true;
-    return glog(&l, i) || logfmt(&l, i) || at_head(&l, i);
+    return glog(&l, i) || (memchr(line, '=', l.len) && logfmt(&l, i)) || at_head(&l, i);
 }

@@ -226,7 +226,7 @@ static const char *add_rpc(struct fields *f, const struct http_asked *asked, con
         snprintf(word, 12, "%d", t->grpc_status);
         text = word;
     }
-    add_str(f, "rpc.response.status_code", 0, text);
+    add_str(f, "rpc.status_code", 0, text);
     if (!t->grpc_status || (asked->server && (t->grpc_status > 15 || !(SERVER_FAULTS & 1u << t->grpc_status))))
         return NULL;
     return text;

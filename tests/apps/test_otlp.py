@@ -197,14 +197,14 @@ def with_rpc(ctx):
         for s in spans:
             equal((s["attributes"]["rpc.system.name"], s["name"]), ("grpc", s["attributes"]["rpc.method"]), "system and name")
         told = Counter((s["attributes"]["rpc.method"].removeprefix("test.v1.Greeter/"),
-                        s["attributes"].get("rpc.response.status_code")) for s in spans)
+                        s["attributes"].get("rpc.status_code")) for s in spans)
         equal(Counter({k: n for k, n in told.items() if k[0] != "Sleep"}), answered, f"{kind} spans")
         equal(sum(n for k, n in told.items() if k[0] == "Sleep"), 1, f"{kind} spans of the call that was given up")
         counts = Counter()
         for p in receiver.last(f"rpc.{kind}.call.duration"):
             equal((p["unit"], p["type"]), ("s", "histogram"), "the metric")
             counts[(p["attributes"]["rpc.method"].removeprefix("test.v1.Greeter/"),
-                    p["attributes"].get("rpc.response.status_code"))] += p["count"]
+                    p["attributes"].get("rpc.status_code"))] += p["count"]
         equal(Counter({k: n for k, n in counts.items() if k[0] != "Sleep"}), answered, f"rpc.{kind}.call.duration")
     nothing_lost(server)
     nothing_lost(result.session)

@@ -446,8 +446,8 @@ static void test_grpc(void **state)
     assert_int_equal(count("span pkg.Service/Do ", " trace=" TRACE), 5);
     assert_int_equal(count("span pkg.Service/Do ", " parent=" PARENT), 5);
     assert_int_equal(count("span pkg.Service/Do ", "rpc.system.name=grpc rpc.method=pkg.Service/Do"), 5);
-    expect("span pkg.Service/Do pid=4100000 kind=3 status=0 ", "rpc.response.status_code=OK server.address=h.test server.port=50051");
-    expect("span pkg.Service/Do pid=4100000 kind=2 status=0 ", "rpc.response.status_code=NOT_FOUND");
+    expect("span pkg.Service/Do pid=4100000 kind=3 status=0 ", "rpc.status_code=OK server.address=h.test server.port=50051");
+    expect("span pkg.Service/Do pid=4100000 kind=2 status=0 ", "rpc.status_code=NOT_FOUND");
     expect("span pkg.Service/Do pid=4100000 kind=2 status=2 ", "network.protocol.version=2 network.transport=tcp error.type=INTERNAL");
     expect("span pkg.Service/Do pid=4100000 kind=3 status=2 ", "error.type=NOT_FOUND");
     expect("span pkg.Service/Do pid=4100000 kind=3 status=2 ", "error.type=incomplete_response");

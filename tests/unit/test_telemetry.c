@@ -1454,6 +1454,33 @@ static void nothing_is_lost_when_the_disk_is_full_for_a_while(void **state)
     close_bed(b);
 }
 
+/* What goes to a receiver of OTLP besides is an event nonetheless, and one; of what doesn't reach it each item is lost. */
+static void records_with_several_destinations_count_once(void **state)
+{
+    static const struct tm_span span = {.kind = TM_SPAN_SERVER, .name = {"x", 1}, .start_ns = T0, .end_ns = T0 + 1};
+    struct bed *b = open_bed("event.watch", "[fs, console]", "metric.enable", "false", "otlp.enable", "true", "otlp.endpoint",
+                             "http://127.0.0.1:1", "otlp.logs.events", "console", NULL);
+    struct tm_stats stats;
+    struct buf text = BUF_INIT;
+
+    start(b);
+    send_event(b, CFG_EW_FS, "fs.open", T0, 0, NULL, 0);
+    telemetry_message(b->t, &b->p, CFG_EW_CONSOLE, "stdout", T0, 1, "a\nb\n", 4, 0, NULL);
+    for (int i = 0; i < 5; i++)
+        telemetry_span(b->t, &b->p, &span);
+    telemetry_describe(b->t, &text);
+    assert_non_null(strstr(buf_cstr(&text), "{\"name\":\"events\""));
+    assert_non_null(strstr(buf_cstr(&text), "{\"name\":\"logs\""));
+    assert_non_null(strstr(buf_cstr(&text), "{\"name\":\"traces\""));
+    buf_free(&text);
+    assert_false(telemetry_finish(b->t, 50));
+    telemetry_stats(b->t, &stats);
+    assert_int_equal(stats.spans, 5);
+    assert_int_equal(stats.events, 3);
+    assert_int_equal(stats.lost_destination, 7);
+    close_bed(b);
+}
+
 static void receiver_that_comes_late_learns_what_is_missing(void **state)
 {
     struct bed *b = open_bed("event.watch", "[fs]", "event.format.maxeventpersec", "0", "metric.format.type", "statsd",
@@ -1803,6 +1830,7 @@ int main(void)
         cmocka_unit_test(raw_metric_events),
         cmocka_unit_test(losses_are_told_per_kind),
         cmocka_unit_test(loss_is_told_within_a_second_or_two),
+        cmocka_unit_test(records_with_several_destinations_count_once),
         cmocka_unit_test(receiver_that_comes_late_learns_what_is_missing),
         cmocka_unit_test(nothing_is_lost_when_the_disk_is_full_for_a_while),
         cmocka_unit_test(journal_gives_the_lines_of_files),
