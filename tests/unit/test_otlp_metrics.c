@@ -83,7 +83,7 @@ enum { GAUGE = 5, SUM = 7, HISTOGRAM = 9, EXPONENTIAL = 10 };
 /* What has been told, one behind the other. */
 struct told {
     struct point *p;
-    size_t count, records;
+    size_t count, size, records;
     bool full;        /* there is no room */
     size_t room;      /* records that are taken until then; 0: all */
     uint64_t refused; /* points */
@@ -234,7 +234,10 @@ static void read_metric(struct pb_msg v, const char *resource, struct told *t)
             assert_true(i.number == GAUGE || i.number == SUM || i.number == HISTOGRAM || i.number == EXPONENTIAL);
             while (next(&i.bytes, &in)) {
                 if (in.number == 1) {
-                    t->p = xrealloc(t->p, t->count + 1, sizeof(*t->p));
+                    if (t->count == t->size) {
+                        t->size = t->size ? t->size * 2 : 64;
+                        t->p = xrealloc(t->p, t->size, sizeof(*t->p));
+                    }
                     memset(&t->p[t->count], 0, sizeof(*t->p));
                     t->p[t->count].data = i.number;
                     read_point(in.bytes, &t->p[t->count++]);
