@@ -249,7 +249,7 @@ def paths(command):
         url = words.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
         if url or general:
             want[signal] = urllib.parse.urlsplit(url).path if url else f"/v1/{signal}"
-    grpc = "grpc" in (words.get("OTEL_EXPORTER_OTLP_PROTOCOL"), words.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"))
+    grpc = "grpc://" in command or "grpc" in (words.get("OTEL_EXPORTER_OTLP_PROTOCOL"), words.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"))
     return want, grpc, words
 
 

@@ -635,6 +635,24 @@ static void totals_are_those_of_the_samples(void **state)
     }
 }
 
+static void low_memory_keeps_what_is_read_cumulative(void **state)
+{
+    struct otlp_metrics_user user = {.common = common, .self = &self, .delta = true, .lowmemory = true, .record = take,
+                                     .ctx = &told};
+    struct otlp_metrics *m = otlp_metrics_new(&user, OTLP_SERIES_BYTES, 1 * S);
+
+    otlp_metrics_begin(m, &nginx, 2 * S);
+    for (int i = 1; i <= 2; i++) {
+        sample(m, TM_PROC_CPU, 1000000, 0, NULL);
+        sample(m, TM_FS_OPEN, 1, 1, NULL);
+        assert_true(otlp_metrics_export(m, (uint64_t)i * 10 * S));
+    }
+    assert_true(get("process.cpu.time", "")->d == 2 && get("process.cpu.time", "")->temporality == 2);
+    assert_true(get("appscope.file.operations", NULL)->i == 1 && get("appscope.file.operations", NULL)->temporality == 1);
+    otlp_metrics_free(m);
+    forget(&told);
+}
+
 static void intervals_of_deltas_follow_each_other(void **state)
 {
     struct otlp_metrics *m = metrics_of(true, false, OTLP_SERIES_BYTES);
@@ -1104,6 +1122,50 @@ static void exponential_takes_the_widest_range(void **state)
     assert_int_equal(e.bucket[exponential_index(1, e.scale) - e.low], 4);
 }
 
+/* --- documentation --- */
+
+static char *read_file(const char *path)
+{
+    struct buf b = BUF_INIT;
+    FILE *f = fopen(path, "r");
+    size_t n;
+
+    assert_non_null(f);
+    do {
+        n = fread(buf_room(&b, 65536), 1, 65536, f);
+        b.len += n;
+    } while (n);
+    fclose(f);
+    return buf_cstr(&b);
+}
+
+static void documentation_lists_all_metrics(void **state)
+{
+    static const char *const instruments[] = {[OTLP_SUM] = "counter", [OTLP_UPDOWN] = "updowncounter",
+                                              [OTLP_GAUGE] = "gauge", [OTLP_HISTOGRAM] = "histogram"};
+    char *text = read_file(SOURCE_ROOT "/docs/otlp-metrics.md"), *registry = read_file(SOURCE_ROOT "/docs/otlp-registry.yaml");
+
+    for (int f = 0; f < OTLP_FAMILIES; f++) {
+        const struct otlp_metric *m = &otlp_metrics_table[f];
+        char *row = xasprintf("| `%s` | %s | `%s` | ", m->name, instruments[m->kind], m->unit);
+        char *end = xasprintf(" | %s |\n", m->help), *at = strstr(text, row);
+        char *entry = xasprintf("    metric_name: %s\n    stability: development\n    brief: %s\n    instrument: %s\n"
+                                "    unit: \"%s\"\n",
+                                m->name, m->help, instruments[m->kind], m->unit);
+        bool own = strncmp(m->name, "appscope.", 9) == 0;
+
+        if (!at || !strstr(at, end) || strstr(at, end) > strchr(at, '\n'))
+            fail_msg("docs/otlp-metrics.md has no row \"%s...%s\"", row, end);
+        if (!strstr(registry, entry) != !own)
+            fail_msg("docs/otlp-registry.yaml %s\n%s", own ? "hasn't" : "shouldn't have", entry);
+        free(row);
+        free(end);
+        free(entry);
+    }
+    free(text);
+    free(registry);
+}
+
 static int set_up(void **state)
 {
     struct config cfg;
@@ -1126,6 +1188,7 @@ int main(void)
         cmocka_unit_test(exchanges_have_histograms),
         cmocka_unit_test(calls_and_lookups_have_names),
         cmocka_unit_test(totals_are_those_of_the_samples),
+        cmocka_unit_test(low_memory_keeps_what_is_read_cumulative),
         cmocka_unit_test(intervals_of_deltas_follow_each_other),
         cmocka_unit_test(full_queues_lose_nothing_before_the_end),
         cmocka_unit_test(clocks_that_are_set_back_make_no_negative_intervals),
@@ -1141,6 +1204,7 @@ int main(void)
         cmocka_unit_test(exponential_bounds_are_exact),
         cmocka_unit_test(exponential_scale_adapts),
         cmocka_unit_test(exponential_takes_the_widest_range),
+        cmocka_unit_test(documentation_lists_all_metrics),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
