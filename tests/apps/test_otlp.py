@@ -174,7 +174,7 @@ def both_ends(ctx):
         s, c = server[f"/0/{n}"], client[f"/0/{n}"]
         equal((s["trace"], s["parent"]), (c["trace"], c["span"]), "the server's parent is the client's span")
         equal(c["parent"], "", "the client has none")
-        check(c["start"] <= s["start"] and s["end"] <= c["end"] + 50_000_000, "within it", c, s)
+        check(s["start"] <= c["end"], "times", c, s)
     # The id that the program sends is that of its own span; it is known to nobody else as ours
     equal({server["/0/4"]["trace"], client["/0/4"]["trace"]}, {parent(7)[1]}, "trace of a program that has spans of its own")
     check(server["/0/4"]["parent"] in (parent(7)[2], client["/0/4"]["span"]), "parent", server["/0/4"])
