@@ -130,7 +130,7 @@ def with_store(ctx, page, start):
         # what there was nothing of: clients, DNS, failures, summaries of what ended
         check(not any("scope_http_server" in q or "scope_process_" in q or "scope_build_info" in q for q in empty), "no values", empty)
         nothing_lost(session)
-        store.process.terminate()
+        store.process.kill()  # nothing of it is needed any more
         store.process.wait(60)
 
 
