@@ -297,6 +297,8 @@ def execs(ctx):
     program = ctx.compile("attach/execs.c", "static")
     done = 0
     for _ in range(8):
+        if done > 3:
+            break
         process = ctx.start([program, "500"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         result = ctx.run([ctx.scope, "attach", process.pid])
         check(result.code == 0 or b"no such process" in result.err or b"try again" in result.err, "another error",

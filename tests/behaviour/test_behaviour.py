@@ -304,7 +304,7 @@ def text_relocations(ctx):
 for _name in ("small-stack", "restart", "interrupted", "bombarded", "cancel-blocked", "fault-handler"):
     case("signals", _name, plain("signals", _name, code=0))
 for _name in ("cancel-deferred", "cancel-async"):
-    case("signals", _name, plain("signals", _name, code=0), ["glibc-O2", "musl", "static"], timeout=240, serial=True)
+    case("signals", _name, plain("signals", _name, code=0), ["glibc-O2", "musl", "static"], timeout=240)
 
 
 def jumps(ctx, variant):
@@ -591,8 +591,9 @@ for _how in ("fork", "raw", "vfork", "itself"):
 
 def after_quiet(ctx, variant, name, code):
     """The collector sleeps while nothing happens, and is awake in time for what comes then."""
-    both(ctx, [program(ctx, "sandbox", variant), name], code=code)
-    session = ctx.session()
+    result = ctx.scoped([program(ctx, "sandbox", variant), name])
+    equal((result.code, result.out, result.err), (code, b"alive\n", b""), "status and output")
+    session = result.session
     session.wait_end()
     equal(session.lost().get("record", 0), 0, "records that were lost")
 
