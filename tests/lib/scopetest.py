@@ -27,6 +27,7 @@ import tempfile
 import threading
 import time
 import traceback
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -396,7 +397,9 @@ class Context:
         """Compiles C sources (paths below tests/) once per run; returns the path of the program."""
         sources = [TESTS / s for s in ([sources] if isinstance(sources, (str, Path)) else sources)]
         name = name or sources[0].stem
-        out = Path(self.options.work) / "programs" / sources[0].parent.name / f"{name}.{variant}"
+        # The same source may be compiled with several flags.
+        how = zlib.crc32(repr((sources, list(map(str, flags)), shared)).encode())
+        out = Path(self.options.work) / "programs" / f"{sources[0].parent.name}-{how:08x}" / f"{name}.{variant}"
         with Context._compile_lock:
             lock = Context._compile_locks.setdefault(str(out), threading.Lock())
         with self.building(lock):
