@@ -250,7 +250,9 @@ static char state_of(const struct trace *t, pid_t tid)
     fclose(f);
     text[n] = '\0';
     p = strrchr(text, ')');
-    return p && p[1] && p[2] ? p[2] : 'X';
+    if (!p || !p[1] || !p[2])
+        return 'X';
+    return p[2];
 }
 
 /* True for a thread that has ended but is still listed. */

@@ -297,6 +297,8 @@ def execs(ctx):
     program = ctx.compile("attach/execs.c", "static")
     done = 0
     for _ in range(8):
+        if done > 3:
+            break
         process = ctx.start([program, "500"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         result = ctx.run([ctx.scope, "attach", process.pid])
         check(result.code == 0 or b"no such process" in result.err or b"try again" in result.err, "another error",
@@ -578,7 +580,7 @@ def nginx(ctx):
             while part := s.recv(65536):
                 answer += part
         check(b"200 OK" in answer and answer.endswith(b"small" * 100), "answer", answer[:200])
-    cycles(ctx, process.pid, request, 50, "--children")
+    cycles(ctx, process.pid, request, 30, "--children")
 
 
 @contextlib.contextmanager
@@ -601,8 +603,9 @@ def go_server(ctx, variant):
     check(process.returncode == 0 and not complaints, f"ended with {process.returncode}", complaints[-3000:].decode())
 
 
-def go(ctx, variant, count=20):
+def go(ctx, variant, count=12):
     """Each time, a connection that is made meanwhile is seen, and nothing is left."""
+    ctx.valid = False  # tens of thousands of equal events, which take longer than all else
     with go_server(ctx, variant) as (process, port):
         for _ in range(count):
             session = attach(ctx, process.pid, "--lossless").session
@@ -614,7 +617,9 @@ def go(ctx, variant, count=20):
             session.sync()
             detach(ctx, process.pid)
             session.wait_end()
-            seen = [b["source"] for b in session.events("net", sync=False) if b["data"].get("net_peer_port") == mine]
+            lines = ctx.tool_run("events", "-a", "-j", "-t", "net", "--id", session.id).out.splitlines()
+            told = [json.loads(line)["body"] for line in lines if line.startswith(b'{"type":"evt"')]
+            seen = [b["source"] for b in told if b["data"].get("net_peer_port") == mine]
             equal(sorted(seen), ["net.close", "net.open"], "events of a connection")
 
 

@@ -68,6 +68,16 @@ def order(ctx):
           [f"made/{n}" for n in (6, 4, 2, 0, 1, 3, 5, 7)], "order")
 
 
+@test("runner/compiles")
+def compiles(ctx):
+    """The same source with other flags is another program, of the same name."""
+    source = ctx.dir / "made.c"
+    source.write_text("int main(void) { return STATUS; }\n")
+    programs = [ctx.compile(source, flags=[f"-DSTATUS={status}"]) for status in (3, 4, 3)]
+    equal([ctx.run([p]).code for p in programs], [3, 4, 3], "statuses")
+    equal({p.name for p in programs}, {"made.glibc-O2"}, "names")
+
+
 @test("runner/units")
 def units(ctx):
     """Unit tests that have failed are run once more if they are few; nothing that meson says is lost."""
@@ -80,7 +90,7 @@ def units(ctx):
         def run(build, names=()):
             asked.append(sorted(names))
             return (second if names else first), status
-        return *everything.unit_tests("/b/build", run=run), asked[1:], everything.unsteady
+        return *everything.unit_tests("/b/build", run=run, say=lambda *_, **__: None), asked[1:], everything.unsteady
 
     equal(counted({"a": True, "b": True}, status=0), (2, 0, [], []), "all pass")
     equal(counted({"a": True, "b": True}), (2, 1, [], []), "meson fails though all pass")

@@ -27,6 +27,7 @@ import tempfile
 import threading
 import time
 import traceback
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -133,6 +134,16 @@ class Process(subprocess.Popen):
         return super().communicate(input, timeout if timeout is None else timeout * SLACK)
 
 
+def asked(ctx, argv, **how):
+    """Runs a command of the tool that has the collector write out what it has; on a busy machine that may take longer than
+    the tool waits, which it says."""
+    for _ in range(SLACK):
+        result = ctx.run([ctx.scope, *argv], **how)
+        if b"its collector does not answer" not in result.err:
+            break
+    return result
+
+
 def kept(ctx, directory, name):
     """Lines of NDJSON (bytes) of "events.json" or "metrics.json" from the journal of a session's directory."""
     words = {"events.json": ["events", "-a"], "metrics.json": ["metrics"]}[name]
@@ -143,14 +154,14 @@ def kept(ctx, directory, name):
         meta = json.loads((directory / "session.json").read_text())
         if not (meta["event_dest" if words[0] == "events" else "metric_dest"] or "").startswith("journal:"):
             return []  # it went elsewhere
-    command = [ctx.scope, *words, "-j", "--id", directory.name]
-    result = ctx.run(command, env=ctx.env(SCOPE_HOME=directory.parent.parent))
+    command = [*words, "-j", "--id", directory.name]
+    result = asked(ctx, command, env=ctx.env(SCOPE_HOME=directory.parent.parent))
     if result.code and b"symbolic link" in result.err:  # another user's, which root doesn't follow
         with tempfile.TemporaryDirectory(dir=ctx.options.work) as home:
             copy = Path(home) / "history" / directory.name
             copy.mkdir(parents=True)
             shutil.copy(directory / "journal", copy)
-            result = ctx.run(command, env=ctx.env(SCOPE_HOME=home))
+            result = asked(ctx, command, env=ctx.env(SCOPE_HOME=home))
     if result.code:
         raise Failure(f"the session in {directory} can't be read: {result.describe()}")
     return [line for line in result.out.split(b"\n") if line.startswith(b"{")]  # else they went elsewhere, it says
@@ -169,7 +180,7 @@ class Session:
 
     def sync(self):
         """Has everything recorded so far written out, as `scope events` does."""
-        self.ctx.tool_run("events", "--id", str(self.id), "-n", "1", "-j")
+        asked(self.ctx, ["events", "--id", str(self.id), "-n", "1", "-j"], check_code=0)
 
     def store(self, directory=None):
         """The file that holds its events."""
@@ -386,7 +397,9 @@ class Context:
         """Compiles C sources (paths below tests/) once per run; returns the path of the program."""
         sources = [TESTS / s for s in ([sources] if isinstance(sources, (str, Path)) else sources)]
         name = name or sources[0].stem
-        out = Path(self.options.work) / "programs" / sources[0].parent.name / f"{name}.{variant}"
+        # The same source may be compiled with several flags.
+        how = zlib.crc32(repr((sources, list(map(str, flags)), shared)).encode())
+        out = Path(self.options.work) / "programs" / f"{sources[0].parent.name}-{how:08x}" / f"{name}.{variant}"
         with Context._compile_lock:
             lock = Context._compile_locks.setdefault(str(out), threading.Lock())
         with self.building(lock):

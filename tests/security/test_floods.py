@@ -15,7 +15,7 @@ import time
 import users
 from scopetest import TOP, Failure, check, equal, test
 
-OPENS = 400000
+OPENS = 200000
 
 
 def attacker(ctx, user, how, count, seconds, name="/x"):
