@@ -51,6 +51,13 @@ static struct {
     struct sigaction once[32]; /* where scope_once is: what the program has set */
 } believed;
 
+/* Of address space: of the memory a page or two are used, if ever. Beside what a signal frame needs (AT_MINSIGSTKSZ),
+ * there is room for handlers of the program. Its lowest page can't be touched. */
+#define STACK_BYTES (256u << 10)
+
+/* By thread slot, and that of the first thread, which has none yet. They stay when a thread has ended. */
+static uint64_t stacks[THREADS + 1];
+
 _Static_assert(sizeof(struct probe_action) == sizeof(struct sigaction) &&
                    offsetof(struct probe_action, flags) == offsetof(struct sigaction, sa_flags) &&
                    offsetof(struct probe_action, mask) == offsetof(struct sigaction, sa_mask),
@@ -64,6 +71,9 @@ struct probe_crash crash_info = {
     .dfl = (struct probe_action *)(void *)believed.dfl,
     .once = (struct probe_action *)(void *)believed.once,
     .once_handler = (uint64_t)scope_once,
+    .stacks = stacks,
+    .stack_count = THREADS + 1,
+    .stack_size = STACK_BYTES,
 };
 
 /* Calls of rt_sigaction(2) that are given another action than the program's. A stack pointer belongs to one of them at
@@ -350,13 +360,6 @@ HIDDEN void crash_go_exit(struct segment_header *s, int status)
 }
 
 /* ---- alternate stacks ---- */
-
-/* Of address space: of the memory a page or two are used, if ever. Beside what a signal frame needs (AT_MINSIGSTKSZ),
- * there is room for handlers of the program. Its lowest page can't be touched. */
-#define STACK_BYTES (256u << 10)
-
-/* By thread slot, and that of the first thread, which has none yet. They stay when a thread has ended. */
-static uint64_t stacks[THREADS + 1];
 
 static stack_t own_stack_of(uint64_t at)
 {
