@@ -270,6 +270,13 @@ def go_exit(ctx, variant, what, env, kind, sig, status):
         equal(ended(ctx, process), -sig if sig else status, "how it ended")
 
 
+def go_exits(ctx, variant):
+    """One that ends by os.Exit(2) waits for nobody, although a panic has this status, too."""
+    with told_by(ctx, [ctx.go_build("crash", variant), "exit2", "wait"]) as (process, places, _):
+        equal(len(places), 0, "places that are taken")
+        equal(ended(ctx, process), 2, "how it ended")
+
+
 # --- attached to, and left ---
 
 def caught(process):
@@ -427,6 +434,8 @@ for _variant in ("static", "cgo", "pie"):
                  lambda ctx, v=_variant, w=_what, c=_code: language(ctx, [ctx.go_build("crash", v), w], c, lines=4))
     add_test("behaviour", f"crash/go/abort/{_variant}", timeout=300, function=
              lambda ctx, v=_variant: language(ctx, [ctx.go_build("crash", v), "panic"], -6, {"GOTRACEBACK": "crash"}, 4))
+for _variant in ("static", "cgo", "pie"):
+    add_test("behaviour", f"crash/told/go-exit/{_variant}", timeout=300, function=lambda ctx, v=_variant: go_exits(ctx, v))
 for _variant in ("static", "cgo"):
     add_test("behaviour", f"crash/told/go-panic/{_variant}", timeout=300, function=
              lambda ctx, v=_variant: go_exit(ctx, v, "panic", {}, "CRASH_EXIT", 0, 2))
