@@ -34,7 +34,8 @@ struct crash_cause {
     pid_t tid;          /* the thread that it is about, likewise; 0: none, a snapshot */
     int signo;          /* signal(7); 0: none (a snapshot, the exit of a Go program) */
     int code, err;      /* si_code, si_errno of sigaction(2) */
-    uint64_t addr;      /* si_addr, where that signal and code have one */
+    uint64_t addr;      /* si_addr, where that signal and code have one; of a Go program that exits: where its stack is, if
+                         * the thread stands on another; 0: it doesn't */
     pid_t sender;       /* si_pid and si_uid, where code says that somebody has sent it; as the process sees them */
     uid_t sender_uid;
     int status;         /* of a Go program that exits (signo is 0): its exit status */

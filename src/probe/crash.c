@@ -380,7 +380,8 @@ HIDDEN void crash_go_exit(struct segment_header *s, int status, uint64_t g, uint
     c->signo = c->code = c->err = c->sender = 0;
     c->sender_uid = 0;
     c->status = status;
-    c->addr = c->context = 0;
+    c->addr = sp;
+    c->context = 0;
     place_tell(s, c);
 }
 

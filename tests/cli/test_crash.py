@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import users
-from scopetest import TESTS, TOP, Session, Skip, check, equal, test
+from scopetest import TESTS, TOP, Session, Skip, add_test, check, equal, test
 
 LINE = next(n for n, line in enumerate((TESTS / "cli/crash.c").read_text().split("\n"), 1) if "/* LINE */" in line)
 
@@ -210,6 +210,22 @@ def crash_untold(ctx):
     shown = text(ctx, "crash")
     check("SIGSEGV" in shown and "no trace: " in shown, shown)
     check("there are no files" in ctx.tool_run("crash", "-D", check_code=1).err.decode(), "-D")
+
+
+def go_ends(ctx, variant, how, function):
+    """A Go program whose runtime gives up, wherever that happens: told with the function that was to blame."""
+    result = ctx.scoped([ctx.go_build("crash", variant), how], ["--backtrace"])
+    equal((result.code, result.out), (2, b"begins\n"), result.describe())
+    result.session.wait_end(60)
+    (event,) = crashes(result.session)
+    equal(event["data"].get("exit_code"), 2, event)
+    check(any(frame.startswith(function) for frame in event["data"]["frames"]), event)
+    check("missing" not in event["data"], event)
+
+
+for _variant, _how, _function in (("static", "panic", "main.main+"), ("static", "sent", "main.main+"), ("cgo", "c", "main._Cfunc_fall+")):
+    add_test("cli", f"crash-go/{_how}/{_variant}", timeout=300,
+             function=lambda ctx, v=_variant, h=_how, f=_function: go_ends(ctx, v, h, f))
 
 
 def each_is_told(session, count):
