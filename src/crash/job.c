@@ -165,17 +165,33 @@ static bool await_unwinding(const struct work *w, int done, uint64_t until, bool
     }
 }
 
+/* Reaps a child within so many ms, as one that waits for a file system isn't ended by SIGKILL either. */
+static bool await_end(pid_t pid, int *status, int looks)
+{
+    for (; looks > 0; looks--) {
+        pid_t ended = waitpid(pid, status, __WALL | WNOHANG);
+
+        if (ended > 0 || (ended < 0 && errno != EINTR))
+            return true;
+        usleep(1000);
+    }
+    return false;
+}
+
 static void end_unwinding(struct work *w, pid_t pid, int done)
 {
     bool in_time = await_unwinding(w, done, w->over_by - (w->over_by - now_ns()) / 8, false);
+    bool ended;
     int status = 0;
 
-    if (!in_time)
-        kill(pid, SIGKILL);
-    while (waitpid(pid, &status, __WALL) < 0 && errno == EINTR)
-        ;
+    if (in_time)
+        ended = await_end(pid, &status, INT_MAX);
+    else
+        ended = kill(pid, SIGKILL) == 0 && await_end(pid, &status, GONE_LOOKS);
     close(done);
-    if (!in_time)
+    if (!ended)
+        explain(w, "reading the program's files took too long, and doesn't end: a file system does not answer");
+    else if (!in_time)
         explain(w, "reading names took too long");
     else if (WIFSIGNALED(status))
         explain(w, "reading the program's files ended with signal %d", WTERMSIG(status));

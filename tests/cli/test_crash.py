@@ -8,6 +8,7 @@ import re
 import signal
 import stat
 import subprocess
+import sys
 import time
 
 import users
@@ -318,6 +319,38 @@ def crash_on_a_full_disk(ctx):
     events = [json.loads(line)["body"] for line in out.split("\n") if line.startswith('{"type":"evt"')]
     (event,) = [e for e in events if e["source"] == "proc.crash"]
     check("missing" in event["data"], event)
+
+
+@test("crash-silent-files", timeout=300)
+def crash_silent_files(ctx):
+    """The program lies on a file system in user space that answers no more (as one of its own may): it has died long before
+    somebody gives up reading its names, and the rest of the trace is there."""
+    if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise Skip("needs root and /dev/fuse")
+    where, padding, padded = ctx.fresh("fuse"), ctx.dir / "padding", ctx.dir / "padded"
+    padding.write_bytes(os.urandom(1 << 20) * 6)  # what a reader of the file's tables needs is behind it
+    ctx.run([ctx.tool("objcopy"), "--add-section", f"padding={padding}", program(ctx), padded], check_code=0)
+    server = ctx.start([sys.executable, TESTS / "lib/fuse.py", where, padded, str(3 << 20)], stdout=subprocess.PIPE)
+    if server.stdout.readline() != b"ready\n":
+        raise Skip("file systems can't be mounted here")
+    try:
+        victim = ctx.start(ctx.scope_argv([f"{where}/file", "wait"], ["--backtrace"]), stdout=subprocess.PIPE)
+        equal(victim.stdout.readline(), b"hello\n")
+        session = ctx.session()
+        server.send_signal(signal.SIGUSR1)
+        equal(server.stdout.readline(), b"silent\n")
+        victim.send_signal(signal.SIGSEGV)
+        equal(victim.wait(60), -signal.SIGSEGV)
+        ctx.wait_for(lambda: crashes(session), "the crash", seconds=150, interval=1)
+        (event,) = crashes(session)
+        check("a file system does not answer" in event["data"].get("missing", ""), event)
+        with open(f"{event['data']['dir']}/snapshot.json", encoding="utf-8") as f:
+            check(json.load(f)["threads"][0]["registers"]["rip"], "registers")
+    finally:
+        server.kill()
+        server.wait()
+        ctx.run([ctx.tool("umount"), "-l", where])
+    session.wait_end(60)
 
 
 @test("crash-without-collector", timeout=120)
