@@ -159,7 +159,7 @@ bool crash_flight_is_over(struct crash *crash, bool wait)
     if (crash->writer > 0 && waitpid(crash->writer, &status, WNOHANG) == 0) {
         if (wait)
             return false;
-        worker_end(&cs->kept, crash->writer);
+        worker_end(&cs->kept[crash->guest], crash->writer);
         why = "it took too long";
     } else if (crash->writer < 0) {
         why = "no process can be started to write it";

@@ -65,6 +65,7 @@ struct work {
     struct crash_summary summary;
     struct results *results;
     size_t threads; /* in results */
+    pid_t hanging;  /* who was to unwind, and can't be ended; 0: nobody */
 };
 
 static uint64_t now_ns(void)
@@ -189,6 +190,9 @@ static void end_unwinding(struct work *w, pid_t pid, int done)
     else
         ended = kill(pid, SIGKILL) == 0 && await_end(pid, &status, GONE_LOOKS);
     close(done);
+    if (!ended)
+        w->hanging = pid;
+    w->summary.hangs = !ended;
     if (!ended)
         explain(w, "reading the program's files took too long, and doesn't end: a file system does not answer");
     else if (!in_time)
@@ -406,6 +410,8 @@ static void run_worker(struct work *w, int parent)
         _exit(2);
     work(w);
     tell(w, CRASH_OVER);
+    if (w->hanging)
+        waitpid(w->hanging, NULL, __WALL);
     _exit(0);
 }
 
@@ -528,7 +534,7 @@ enum crash_step crash_step(struct crash_job *job, struct crash_summary *ret)
         }
         pid = waitpid(job->worker, &status, WNOHANG | __WALL);
         gone = pid == job->worker || (pid < 0 && errno == ECHILD);
-        if (gone || (job->killed && now - job->killed_ns > KILLED_NS)) {
+        if (gone || (job->complete && job->summary.hangs) || (job->killed && now - job->killed_ns > KILLED_NS)) {
             while (read(job->fd, &m, sizeof(m)) == (ssize_t)sizeof(m)) { /* its last word, said meanwhile */
                 take_summary(job, &m.summary);
                 job->complete |= m.step == CRASH_OVER;
