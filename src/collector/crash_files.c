@@ -153,12 +153,22 @@ bool crash_flight_may_start(const struct crash *crash)
 bool crash_flight_is_over(struct crash *crash, bool wait)
 {
     struct crashes *cs = crash->all;
+    const char *why = NULL;
+    int status = 0;
 
-    if (crash->writer > 0 && waitpid(crash->writer, NULL, WNOHANG) == 0) {
+    if (crash->writer > 0 && waitpid(crash->writer, &status, WNOHANG) == 0) {
         if (wait)
             return false;
-        worker_end(&cs->kept, crash->writer);
+        worker_end(&cs->kept[crash->guest], crash->writer);
+        why = "it took too long";
+    } else if (crash->writer < 0) {
+        why = "no process can be started to write it";
+    } else if (status) {
+        why = WIFEXITED(status) ? "what it is made from can't be read, or it can't be written"
+                                : "it took too much time or memory";
     }
+    if (why && door_says(&cs->lines))
+        log_warning("%s has no flight record, or none that is complete: %s", crash->name, why);
     cs->writers--;
     cs->guest_writers -= crash->guest;
     return true;

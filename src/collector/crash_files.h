@@ -37,7 +37,7 @@ void crash_files_done(struct crash *crash);
 bool crash_flight_may_start(const struct crash *crash);
 /* Begins to write; the stage is FLIGHT from now on. */
 void crash_flight_start(struct crash *crash);
-/* False: it writes on. wait: it still may; else it is ended. */
+/* False: it writes on. wait: it still may; else it is ended. What has gone wrong is told in the log. */
 bool crash_flight_is_over(struct crash *crash, bool wait);
 /* Its time was over before it was one's turn: says that there is none. */
 void crash_flight_skip(const struct crash *crash);

@@ -83,7 +83,7 @@ struct crashes {
     uint64_t core_bytes[2]; /* of the cores so far: guests' in [1] */
     int dir;                /* "crash" in the session's directory; -1: not made yet */
     struct door_log lines;  /* places that made no sense */
-    struct kept kept;
+    struct kept kept[2];    /* workers that can't be ended; guests' in [1] */
 };
 
 #endif

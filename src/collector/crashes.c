@@ -154,7 +154,7 @@ static void stop_job(struct crash *crash)
     crash->event = NULL;
     left = crash_free(crash->job);
     if (left > 0)
-        worker_end(&cs->kept, left);
+        (crash->sum.hangs ? worker_keep : worker_end)(&cs->kept[crash->guest], left);
     crash->job = NULL;
     crash_files_count(crash);
     cs->running--;
@@ -386,8 +386,8 @@ static bool another_is_first(const struct crashes *cs, const struct crash *crash
 
 static bool worker_is_free(struct crashes *cs, const struct crash *crash)
 {
-    return cs->running < CRASH_WORKERS && (!crash->guest || (cs->guests_running < CRASH_GUEST_WORKERS &&
-                                                             !another_is_first(cs, crash) && !worker_kept_max(&cs->kept)));
+    return cs->running < CRASH_WORKERS && !worker_kept_max(&cs->kept[crash->guest]) &&
+           (!crash->guest || (cs->guests_running < CRASH_GUEST_WORKERS && !another_is_first(cs, crash)));
 }
 
 /* All that it has recorded will come up before this entry of the backlog. */
@@ -449,7 +449,11 @@ static void go_on(struct crash *crash, uint64_t now)
         if (worker_is_free(cs, crash))
             start_job(crash);
         else if (now - crash->since > CRASH_QUEUE_MS * MS)
-            give_up(crash, "too many others have crashed at the same time", 0);
+            give_up(crash,
+                    worker_kept_max(&cs->kept[crash->guest])
+                        ? "the files of too many others can't be read: a file system does not answer"
+                        : "too many others have crashed at the same time",
+                    0);
         if (crash->stage == IS_OVER)
             queue(crash, now);
         return;
@@ -485,7 +489,8 @@ void crashes_turn(struct crashes *cs)
     sweep = now >= cs->sweep;
     if (sweep) {
         cs->sweep = now + SWEEP_NS;
-        worker_kept_max(&cs->kept);
+        worker_kept_max(&cs->kept[0]);
+        worker_kept_max(&cs->kept[1]);
     }
     cs->looks_wait = false;
     for (struct segment *seg = cs->c->segments; seg; seg = seg->next) {

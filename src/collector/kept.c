@@ -16,6 +16,11 @@ void worker_end(struct kept *k, pid_t pid)
             return;
         usleep(LOOK_US);
     }
+    worker_keep(k, pid);
+}
+
+void worker_keep(struct kept *k, pid_t pid)
+{
     for (unsigned i = 0; i < KEPT_MAX; i++)
         if (!k->pid[i]) {
             k->pid[i] = pid;

@@ -13,11 +13,13 @@
 #define KEPT_MAX 16u
 
 struct kept {
-    pid_t pid[KEPT_MAX]; /* killed, and not ended yet; 0: free */
+    pid_t pid[KEPT_MAX]; /* not ended yet; 0: free */
 };
 
 /* Kills a child process and waits some milliseconds for its end. */
 void worker_end(struct kept *k, pid_t pid);
+/* Remembers one that ends by itself, as soon as somebody does who can't be ended. */
+void worker_keep(struct kept *k, pid_t pid);
 /* Whether as many are left as there may be. Looks whether some have ended. */
 bool worker_kept_max(struct kept *k);
 

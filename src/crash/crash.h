@@ -34,7 +34,8 @@ struct crash_cause {
     pid_t tid;          /* the thread that it is about, likewise; 0: none, a snapshot */
     int signo;          /* signal(7); 0: none (a snapshot, the exit of a Go program) */
     int code, err;      /* si_code, si_errno of sigaction(2) */
-    uint64_t addr;      /* si_addr, where that signal and code have one */
+    uint64_t addr;      /* si_addr, where that signal and code have one; of a Go program that exits: where its stack is, if
+                         * the thread stands on another; 0: it doesn't */
     pid_t sender;       /* si_pid and si_uid, where code says that somebody has sent it; as the process sees them */
     uid_t sender_uid;
     int status;         /* of a Go program that exits (signo is 0): its exit status */
@@ -76,6 +77,7 @@ struct crash_frame {
 };
 
 struct crash_summary {
+    bool hangs;            /* reading the program's files doesn't end; the worker waits for that: see crash_free() */
     bool panicked;         /* false with if_panic: nothing was written */
     unsigned threads, frames_total;
     unsigned top_count;
@@ -111,7 +113,8 @@ pid_t crash_pid(const struct crash_job *job);
  * time is over, so it must be called now and then, too; it is over 100 ms after that whether the worker has ended or not. */
 enum crash_step crash_step(struct crash_job *job, struct crash_summary *ret);
 /* Kills the worker if it still runs: the process goes on. Doesn't wait for the worker's end, which a file system that
- * doesn't answer can put off for ever: returns its number if it wasn't reaped, which is then for the caller to do; or 0. */
+ * doesn't answer can put off for ever: returns its number if it wasn't reaped, which is then for the caller to do; or 0. A worker whose work is complete, but which waits for the end of who
+ * reads the program's files (summary.hangs), isn't killed: as long as it is there, so is that one. */
 pid_t crash_free(struct crash_job *job);
 /* All of the above at once, for the command line: 0 or -errno, *ret is filled in. */
 int crash_take(const struct crash_cause *cause, const struct crash_wishes *wishes, int dir, unsigned timeout_ms,

@@ -65,6 +65,7 @@ struct work {
     struct crash_summary summary;
     struct results *results;
     size_t threads; /* in results */
+    pid_t hanging;  /* who was to unwind, and can't be ended; 0: nobody */
 };
 
 static uint64_t now_ns(void)
@@ -165,17 +166,36 @@ static bool await_unwinding(const struct work *w, int done, uint64_t until, bool
     }
 }
 
+/* Reaps a child within so many ms, as one that waits for a file system isn't ended by SIGKILL either. */
+static bool await_end(pid_t pid, int *status, int looks)
+{
+    for (; looks > 0; looks--) {
+        pid_t ended = waitpid(pid, status, __WALL | WNOHANG);
+
+        if (ended > 0 || (ended < 0 && errno != EINTR))
+            return true;
+        usleep(1000);
+    }
+    return false;
+}
+
 static void end_unwinding(struct work *w, pid_t pid, int done)
 {
     bool in_time = await_unwinding(w, done, w->over_by - (w->over_by - now_ns()) / 8, false);
+    bool ended;
     int status = 0;
 
-    if (!in_time)
-        kill(pid, SIGKILL);
-    while (waitpid(pid, &status, __WALL) < 0 && errno == EINTR)
-        ;
+    if (in_time)
+        ended = await_end(pid, &status, INT_MAX);
+    else
+        ended = kill(pid, SIGKILL) == 0 && await_end(pid, &status, GONE_LOOKS);
     close(done);
-    if (!in_time)
+    if (!ended)
+        w->hanging = pid;
+    w->summary.hangs = !ended;
+    if (!ended)
+        explain(w, "reading the program's files took too long, and doesn't end: a file system does not answer");
+    else if (!in_time)
         explain(w, "reading names took too long");
     else if (WIFSIGNALED(status))
         explain(w, "reading the program's files ended with signal %d", WTERMSIG(status));
@@ -390,6 +410,8 @@ static void run_worker(struct work *w, int parent)
         _exit(2);
     work(w);
     tell(w, CRASH_OVER);
+    if (w->hanging)
+        waitpid(w->hanging, NULL, __WALL);
     _exit(0);
 }
 
@@ -512,7 +534,7 @@ enum crash_step crash_step(struct crash_job *job, struct crash_summary *ret)
         }
         pid = waitpid(job->worker, &status, WNOHANG | __WALL);
         gone = pid == job->worker || (pid < 0 && errno == ECHILD);
-        if (gone || (job->killed && now - job->killed_ns > KILLED_NS)) {
+        if (gone || (job->complete && job->summary.hangs) || (job->killed && now - job->killed_ns > KILLED_NS)) {
             while (read(job->fd, &m, sizeof(m)) == (ssize_t)sizeof(m)) { /* its last word, said meanwhile */
                 take_summary(job, &m.summary);
                 job->complete |= m.step == CRASH_OVER;

@@ -440,6 +440,8 @@ void look_stop(struct look *l)
         if (!th->stands)
             continue;
         copy_stacks(l, machine_sp(&th->regs));
+        if (i == 0 && l->view.cause->tid && !l->view.cause->signo && l->view.cause->addr)
+            copy_stacks(l, l->view.cause->addr);
         if (go || asked < GO_ASKED) {
             go |= copy_goroutine(l, th);
             asked++;

@@ -116,13 +116,24 @@ static void text_frame(const struct report *r, unsigned number, const struct res
     buf_char(to, '\n');
 }
 
+/* The first frame of a thread that is a guess, on which all that follow rest; SIZE_MAX: there is none. */
+static size_t first_guess(const struct report *r, size_t thread)
+{
+    struct result_frame f;
+
+    for (size_t n = 0; r->results && results_frame(r->results, thread, n, &f); n++)
+        if (f.flags & FRAME_GUESSED)
+            return n;
+    return SIZE_MAX;
+}
+
 static void text_thread(const struct report *r, size_t i, struct buf *to)
 {
     const struct crash_thread *th = &r->look->view.threads[i];
     const char *goroutine = r->results ? results_text(r->results, r->results->threads[i].goroutine) : "";
     uint32_t flags = r->results ? r->results->threads[i].flags : 0;
     struct result_frame f;
-    size_t n = 0;
+    size_t n = 0, guess = first_guess(r, i);
 
     buf_printf(to, "\nThread %zu: %d", i + 1, (int)th->tid);
     if (th->own_tid != th->tid)
@@ -145,6 +156,8 @@ static void text_thread(const struct report *r, size_t i, struct buf *to)
         buf_printf(to, "  (there are more than %u frames)\n", CRASH_FRAMES);
     else if (flags & THREAD_BROKEN)
         buf_str(to, "  (the way further up isn't known)\n");
+    if (guess < n)
+        buf_printf(to, "  (#%zu is a guess, as the code before it has no unwind information: all from there on may be wrong)\n", guess);
 }
 
 static void text_registers(const struct crash_thread *th, struct buf *to)
@@ -159,15 +172,22 @@ static void text_registers(const struct crash_thread *th, struct buf *to)
     buf_char(to, '\n');
 }
 
-static void text_time(uint64_t ns, struct buf *to)
+/* Seconds, in UTC; format: of strftime(3). */
+static void add_seconds(uint64_t ns, const char *format, struct buf *to)
 {
     time_t s = (time_t)(ns / 1000000000u);
     struct tm tm;
-    char text[64];
+    char text[64] = "?";
 
-    gmtime_r(&s, &tm);
-    strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm);
-    buf_printf(to, "%s.%03u UTC", text, (unsigned)(ns % 1000000000u / 1000000u));
+    if (gmtime_r(&s, &tm))
+        strftime(text, sizeof(text), format, &tm);
+    buf_str(to, text);
+}
+
+static void text_time(uint64_t ns, struct buf *to)
+{
+    add_seconds(ns, "%Y-%m-%d %H:%M:%S", to);
+    buf_printf(to, ".%03u UTC", (unsigned)(ns % 1000000000u / 1000000u));
 }
 
 static void text_words(const struct buf *words, struct buf *to)
@@ -422,6 +442,8 @@ static void json_thread(const struct report *r, size_t i, struct buf *to)
     for (size_t n = 0; r->results && results_frame(r->results, i, n, &f); n++)
         json_frame(r, &f, to);
     buf_char(to, ']');
+    if (first_guess(r, i) != SIZE_MAX)
+        number_member(to, "guessedFrom", (int64_t)first_guess(r, i));
     if (flags & (THREAD_CUT | THREAD_BROKEN))
         text_member(to, "incomplete",
                     flags & THREAD_CUT ? "more frames than are kept" : "the way further up isn't known");
@@ -476,14 +498,10 @@ static void json_cause(const struct report *r, struct buf *to)
 /* RFC 3339 */
 static void json_time(uint64_t ns, struct buf *to)
 {
-    time_t s = (time_t)(ns / 1000000000u);
-    struct tm tm;
-    char text[64];
-
-    gmtime_r(&s, &tm);
-    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
     key(to, "Time");
-    buf_printf(to, "\"%s.%06uZ\"", text, (unsigned)(ns % 1000000000u / 1000u));
+    buf_char(to, '"');
+    add_seconds(ns, "%Y-%m-%dT%H:%M:%S", to);
+    buf_printf(to, ".%06uZ\"", (unsigned)(ns % 1000000000u / 1000u));
 }
 
 void report_json(const struct report *r, struct buf *to)

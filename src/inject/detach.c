@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "inject/handlers.h"
+#include "inject/stacks.h"
 #include "inject/worker.h"
 #include "session/session.h"
 #include "wire/join.h"
@@ -34,6 +35,7 @@ struct job {
     struct trace_thread *threads, *th;
     size_t count;
     int mem;
+    struct stacks stacks;
 };
 
 static int prepare(struct job *j, const char *plan_dir, char **ret_why)
@@ -198,10 +200,11 @@ static int unmap_all(struct job *j)
     return rc;
 }
 
-static int work_stopped(struct job *j)
+static int work_with_all(struct job *j)
 {
+    const uint64_t vdso = process_auxv(j->pid, AT_SYSINFO_EHDR);
     struct process_maps now;
-    bool same, handlers = false;
+    bool same, handlers = false, used = false;
     int undo, rc = process_maps(j->pid, &now);
 
     if (rc < 0)
@@ -230,20 +233,33 @@ static int work_stopped(struct job *j)
     if (rc == 0)
         rc = worker_move_threads(&j->t, &j->maps, j->threads, j->count, j->texts.go, leaves_slot, j);
     if (rc == 0)
+        rc = stacks_read(&j->stacks, &j->t, &j->probe.info);
+    if (rc == 0)
         rc = handlers_are_set(&j->t, &j->probe.info, &handlers);
+    if (rc == 0)
+        rc = stacks_take(&j->stacks, &j->t, &j->maps, j->threads, j->count, j->texts.go, vdso, &used);
     if (rc < 0 || (j->result->kept && !handlers))
         return rc;
-    rc = worker_borrow(&j->t, j->threads, j->count, &j->maps, j->texts.go, process_auxv(j->pid, AT_SYSINFO_EHDR),
-                       &j->th);
+    rc = worker_borrow(&j->t, j->threads, j->count, &j->maps, j->texts.go, vdso, &j->th);
     if (rc == -EBUSY && j->result->kept) /* handlers of a probe that is switched off let the process die at once */
         return 0;
     if (rc < 0)
         return rc;
     rc = handlers ? handlers_restore(&j->t, j->th, &j->probe.info) : 0;
+    if (rc == 0 && !used && !j->result->kept)
+        rc = stacks_unmap(&j->stacks, &j->t, j->th);
     if (rc == 0 && !j->result->kept)
         rc = unmap_all(j);
     undo = trace_return(&j->t, j->th);
     return rc < 0 ? rc : undo;
+}
+
+static int work_stopped(struct job *j)
+{
+    int rc = work_with_all(j);
+
+    stacks_free(&j->stacks);
+    return rc;
 }
 
 static int work(void *arg)

@@ -192,6 +192,17 @@ int worker_borrow(struct trace *t, struct trace_thread *threads, size_t count, c
     return rc;
 }
 
+int worker_borrow_one(struct trace *t, struct trace_thread *th, const struct process_maps *m, bool go, uint64_t vdso)
+{
+    for (int where = 0; where < WHERE_END; where++) {
+        uint64_t sp = room_for_frame(t, m, go, th, (enum where)where);
+
+        if (sp)
+            return trace_borrow(t, th, vdso, sp);
+    }
+    return -EBUSY;
+}
+
 /* --- signal frames --- */
 
 static void add_context(struct worker_context **list, size_t *count, uint64_t at, uint64_t pc)

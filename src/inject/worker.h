@@ -34,6 +34,10 @@ TRACE_CHECK int worker_borrow(struct trace *t, struct trace_thread *threads, siz
 TRACE_CHECK int worker_can_borrow(const struct trace *t, const struct trace_thread *threads, size_t count,
                                   const struct process_maps *m, bool go);
 
+/* Borrows this thread: 0, -EBUSY: not now, or as trace_borrow(). */
+TRACE_CHECK int worker_borrow_one(struct trace *t, struct trace_thread *th, const struct process_maps *m, bool go,
+                                  uint64_t vdso);
+
 /* A program counter that a signal frame on a thread's stack holds: where it will go on when handlers return. */
 struct worker_context {
     uint64_t at; /* address of the saved value */

@@ -446,7 +446,7 @@ static void enter_exit(struct segment_header *s, enum op_id op, struct thread *t
         ring_write(s, &rec, NULL, 0);
     }
     if (unlikely(probe.mode & SEG_M_CRASH) && op == OP_exit_group && go && (int)r->arg0 == GO_PANICKED)
-        crash_go_exit(s, GO_PANICKED);
+        crash_go_exit(s, GO_PANICKED, r->go_g, r->sp);
     /* Not if the slot may be another task's too, which goes on. */
     if (op == OP_exit && t && !t->child_pid && !(process->slow & SLOW_FOREIGN)) {
         if (unlikely(probe.mode & SEG_M_CRASH))

@@ -51,6 +51,13 @@ static struct {
     struct sigaction once[32]; /* where scope_once is: what the program has set */
 } believed;
 
+/* Of address space: of the memory a page or two are used, if ever. Beside what a signal frame needs (AT_MINSIGSTKSZ),
+ * there is room for handlers of the program. Its lowest page can't be touched. */
+#define STACK_BYTES (256u << 10)
+
+/* By thread slot, and that of the first thread, which has none yet. They stay when a thread has ended. */
+static uint64_t stacks[THREADS + 1];
+
 _Static_assert(sizeof(struct probe_action) == sizeof(struct sigaction) &&
                    offsetof(struct probe_action, flags) == offsetof(struct sigaction, sa_flags) &&
                    offsetof(struct probe_action, mask) == offsetof(struct sigaction, sa_mask),
@@ -64,6 +71,9 @@ struct probe_crash crash_info = {
     .dfl = (struct probe_action *)(void *)believed.dfl,
     .once = (struct probe_action *)(void *)believed.once,
     .once_handler = (uint64_t)scope_once,
+    .stacks = stacks,
+    .stack_count = THREADS + 1,
+    .stack_size = STACK_BYTES,
 };
 
 /* Calls of rt_sigaction(2) that are given another action than the program's. A stack pointer belongs to one of them at
@@ -335,28 +345,47 @@ static void on_fatal(int sig, siginfo_t *info, void *uc)
     die(sig, info, uc, count);
 }
 
-HIDDEN void crash_go_exit(struct segment_header *s, int status)
-{
-    struct seg_crash *c = __atomic_load_n(&s->mode, __ATOMIC_RELAXED) & SEG_M_CRASH ? place_take(s) : NULL;
+/* The first members of the runtime's g and m, in words: src/runtime/runtime2.go, all releases that have the register. */
+enum { G_STACK_LO, G_STACK_HI, G_M = 6, G_WORDS, M_G0 = 0 };
 
+/* Whether a goroutine exits, beyond doubt. Go's runtime gives up elsewhere: on the thread's own stack (systemstack() in
+ * its src/runtime/panic.go), whose g its m knows as g0, or, after a signal, on the alternate one. */
+static bool on_goroutine(uint64_t g, uint64_t sp)
+{
+    const uint64_t *at = (const uint64_t *)g, *m, *g0;
+    stack_t st;
+
+    if (probe.sandboxed || g % sizeof(*at) || !mem_readable(at, G_WORDS * sizeof(*at)) || sp <= at[G_STACK_LO] ||
+        sp > at[G_STACK_HI])
+        return false;
+    m = (const uint64_t *)at[G_M];
+    if ((uint64_t)m % sizeof(*m) || !mem_readable(m, sizeof(*m)))
+        return false;
+    g0 = (const uint64_t *)m[M_G0];
+    if (g0 == at || (uint64_t)g0 % sizeof(*g0) || !mem_readable(g0, G_WORDS * sizeof(*g0)) || g0[G_M] != (uint64_t)m)
+        return false;
+    return SYS2(__NR_sigaltstack, 0, &st) == 0 && (st.ss_flags & SS_DISABLE || sp - (uint64_t)st.ss_sp > st.ss_size);
+}
+
+HIDDEN void crash_go_exit(struct segment_header *s, int status, uint64_t g, uint64_t sp)
+{
+    struct seg_crash *c;
+
+    if (!(__atomic_load_n(&s->mode, __ATOMIC_RELAXED) & SEG_M_CRASH) || on_goroutine(g, sp))
+        return;
+    c = place_take(s);
     if (!c)
         return;
     c->kind = CRASH_EXIT;
     c->signo = c->code = c->err = c->sender = 0;
     c->sender_uid = 0;
     c->status = status;
-    c->addr = c->context = 0;
+    c->addr = sp;
+    c->context = 0;
     place_tell(s, c);
 }
 
 /* ---- alternate stacks ---- */
-
-/* Of address space: of the memory a page or two are used, if ever. Beside what a signal frame needs (AT_MINSIGSTKSZ),
- * there is room for handlers of the program. Its lowest page can't be touched. */
-#define STACK_BYTES (256u << 10)
-
-/* By thread slot, and that of the first thread, which has none yet. They stay when a thread has ended. */
-static uint64_t stacks[THREADS + 1];
 
 static stack_t own_stack_of(uint64_t at)
 {

@@ -72,7 +72,8 @@ void crash_no_sandbox(void);
 /* Takes the handlers out for good: system calls may come to the program itself from now on. */
 void crash_leave(void);
 
-/* A Go program is about to exit with the status of a panic: waits until its stack has been read. */
-void crash_go_exit(struct segment_header *s, int status);
+/* A Go program is about to exit with the status of a panic: waits until its stack has been read, unless it is known that
+ * a goroutine exits (os.Exit). g: the register that holds the current goroutine since Go 1.17; sp: its stack pointer. */
+void crash_go_exit(struct segment_header *s, int status, uint64_t g, uint64_t sp);
 
 #endif

@@ -13,7 +13,7 @@
 #include "sink/ndjson.h"
 
 #define LINE_MAX_BYTES 160u /* of a short line */
-#define TEXT_BYTES     120u /* of one value in it */
+#define TEXT_BYTES 120u     /* of one value in it */
 
 /* The reader selects by either number: a process in another namespace may have the same. */
 static bool is_of(const struct flight *who, const struct ev_record *r)
@@ -70,16 +70,78 @@ static int write_all(int fd, const struct buf *b)
     return 0;
 }
 
+static bool is_wanted(const struct flight *who, const struct ev_record *r)
+{
+    return is_of(who, r) && strcmp(r->source, "proc.crash") != 0; /* the crash itself may be there, or not yet */
+}
+
+/*
+ * Moves to the first of the last FLIGHT_EVENTS wanted events, and returns how many there are. The reader selects by
+ * number; those of another process with the same, in another namespace, may come in between: then more are looked at,
+ * until they are found or there are no more within FLIGHT_LOOK.
+ */
+static unsigned go_to_last(struct journal_reader *r, const struct flight *who)
+{
+    uint64_t at[FLIGHT_EVENTS] = {0};
+
+    for (uint64_t look = FLIGHT_EVENTS + 1;; look *= 8) {
+        uint64_t seen = 0, wanted = 0;
+        struct ev_record record;
+
+        journal_last(r, look);
+        for (; journal_next(r, &record); seen++)
+            if (is_wanted(who, &record))
+                at[wanted++ % FLIGHT_EVENTS] = journal_position(r);
+        if (wanted < FLIGHT_EVENTS && seen >= look && look < FLIGHT_LOOK)
+            continue;
+        if (!wanted || !journal_seek(r, at[wanted > FLIGHT_EVENTS ? wanted % FLIGHT_EVENTS : 0]))
+            return 0;
+        return wanted < FLIGHT_EVENTS ? (unsigned)wanted : FLIGHT_EVENTS;
+    }
+}
+
+/* What is written of the events of a process. */
+struct writing {
+    struct buf all;             /* lines of JSON */
+    struct buf last;            /* short lines, of which the last FLIGHT_SHORT are wanted */
+    size_t start[FLIGHT_SHORT]; /* of these, in turns */
+    unsigned count, large;      /* large: that are only among the short ones */
+};
+
+static void take(struct writing *w, struct ndjson *n, const struct ev_record *r)
+{
+    size_t start = w->all.len;
+
+    w->start[w->count++ % FLIGHT_SHORT] = w->last.len;
+    add_short(&w->last, r);
+    ndjson_record(n, &w->all, r);
+    if (w->all.len - start > FLIGHT_EVENT_BYTES) {
+        w->all.len = start;
+        w->large++;
+    }
+}
+
+static void add_last(const struct writing *w, struct buf *to)
+{
+    size_t from = w->count > FLIGHT_SHORT ? w->start[w->count % FLIGHT_SHORT] : 0;
+
+    buf_printf(to, "\nLast events, UTC (events.json has %u", w->count - w->large);
+    if (w->large)
+        buf_printf(to, "; %u of more than %u KiB are left out there", w->large, FLIGHT_EVENT_BYTES >> 10);
+    buf_str(to, "):\n");
+    buf_add(to, w->last.p + from, w->last.len - from);
+}
+
 int flight_write(int journal, const struct flight *who, int lines, int text)
 {
     const uint32_t pids[] = {who->host_pid ? who->host_pid : who->pid};
     const struct journal_want want = {.kinds = 1u << EV_EVENT, .from_ns = who->from_ns, .pids = pids, .pid_count = 1};
-    int fd = fcntl(journal, F_DUPFD_CLOEXEC, 3), rc, count = 0;
-    struct buf all = BUF_INIT, last = BUF_INIT;
-    size_t start[FLIGHT_SHORT] = {0};
+    int fd = fcntl(journal, F_DUPFD_CLOEXEC, 3), rc;
+    struct writing w = {.all = BUF_INIT, .last = BUF_INIT};
     struct journal_reader *r;
     struct ndjson *n;
     struct ev_record record;
+    unsigned count;
 
     if (fd < 0)
         return -errno;
@@ -87,27 +149,21 @@ int flight_write(int journal, const struct flight *who, int lines, int text)
     if (!r)
         return -errno;
     n = ndjson_new();
-    journal_last(r, FLIGHT_EVENTS + 1); /* one of them may be the crash itself */
-    while (journal_next(r, &record)) {
-        if (!is_of(who, &record) || strcmp(record.source, "proc.crash") == 0)
-            continue;
-        start[(unsigned)count++ % FLIGHT_SHORT] = last.len;
-        ndjson_record(n, &all, &record);
-        add_short(&last, &record);
-    }
-    rc = write_all(lines, &all);
-    if (text >= 0 && rc == 0 && count) {
-        size_t from = (unsigned)count > FLIGHT_SHORT ? start[(unsigned)count % FLIGHT_SHORT] : 0;
+    count = go_to_last(r, who);
+    while (w.count < count && journal_next(r, &record))
+        if (is_wanted(who, &record))
+            take(&w, n, &record);
+    rc = write_all(lines, &w.all);
+    if (text >= 0 && rc == 0 && w.count) {
         struct buf b = BUF_INIT;
 
-        buf_printf(&b, "\nLast events, UTC (events.json has %d):\n", count);
-        buf_add(&b, last.p + from, last.len - from);
+        add_last(&w, &b);
         rc = write_all(text, &b);
         buf_free(&b);
     }
-    buf_free(&all);
-    buf_free(&last);
+    buf_free(&w.all);
+    buf_free(&w.last);
     ndjson_free(n);
     journal_reader_free(r);
-    return rc < 0 ? rc : count;
+    return rc < 0 ? rc : (int)w.count;
 }

@@ -41,7 +41,7 @@ struct seg_crash {
     int32_t status;       /* CRASH_EXIT: exit status */
     int32_t sender;       /* si_pid, si_uid where code says that somebody has sent it */
     uint32_t sender_uid;
-    uint64_t addr;        /* si_addr */
+    uint64_t addr;        /* si_addr; CRASH_EXIT: the stack pointer: the thread waits on a stack of the probe */
     uint64_t context;     /* address of the ucontext_t in the process; 0: the thread's registers as it waits (CRASH_EXIT) */
     uint64_t ticks;       /* the segment's clock, 0 if it has none */
 };

@@ -78,13 +78,16 @@ struct probe_crash {
     struct probe_action *ours;
     struct probe_action *dfl, *once;/* by signal up to 31: what the program has set, where `ours` or once_handler is */
     uint64_t once_handler;
+    uint64_t *stacks;               /* alternate stacks that threads were given: where each was mapped, 0: not yet */
+    uint32_t stack_count;
+    uint32_t stack_size;            /* of each, as mapped; the lowest page can't be touched */
 };
 
 /*
  * Where in the probe's image these are, once it is relocated. The 4 bytes before the image's entry point (e_entry) are
  * the distance from the entry point to this struct: the probe has no symbols.
  */
-#define PROBE_INFO_MAGIC UINT64_C(0x366f666e49706353) /* "ScpInfo6" */
+#define PROBE_INFO_MAGIC UINT64_C(0x376f666e49706353) /* "ScpInfo7" */
 struct probe_info {
     uint64_t magic;
     uint32_t probe_size, process_size; /* of the structs: a probe of another build may have others */

@@ -726,6 +726,80 @@ static int keeps(int argc, char **argv)
     return status(argc, argv);
 }
 
+#define RESTING 4
+static struct rest {
+    int wake[2], arrived[2];
+    unsigned number;
+} rests[RESTING];
+static _Thread_local struct rest *resting;
+
+static void rest(struct rest *r)
+{
+    char byte;
+    ssize_t n;
+
+    MUST(write(r->arrived[1], "x", 1) == 1);
+    do
+        n = read(r->wake[0], &byte, 1);
+    while (n < 0 && errno == EINTR);
+    MUST(n == 1);
+}
+
+static void rest_in_handler(int sig)
+{
+    (void)sig;
+    rest(resting);
+}
+
+/* Waits in a system call; in that of a handler; in that of one with SA_ONSTACK; in the second of two, one in the other. */
+static void *rests_somewhere(void *arg)
+{
+    static const int sig[RESTING] = {0, SIGUSR1, SIGUSR2, SIGCONT};
+    stack_t st;
+
+    resting = arg;
+    if (sig[resting->number])
+        MUST(pthread_kill(pthread_self(), sig[resting->number]) == 0);
+    else
+        rest(resting);
+    MUST(syscall(SYS_sigaltstack, NULL, &st) == 0);
+    printf("thread %u: stack %s\n", resting->number, st.ss_sp ? "FOREIGN" : "none");
+    if (resting->number == RESTING - 1)
+        deep(0);
+    return NULL;
+}
+
+static void goes_on(int sig)
+{
+    (void)sig;
+    MUST(pthread_kill(pthread_self(), SIGUSR2) == 0);
+}
+
+/* Threads that wait in all kinds of places until main is told to go on; the last one overflows its stack. */
+static int leaves_threads(int argc, char **argv)
+{
+    struct sigaction plain = {.sa_handler = rest_in_handler}, onstack = {.sa_handler = rest_in_handler, .sa_flags = SA_ONSTACK};
+    struct sigaction two = {.sa_handler = goes_on, .sa_flags = SA_ONSTACK};
+    pthread_t t[RESTING];
+    char byte;
+
+    (void)argc, (void)argv;
+    MUST(sigaction(SIGUSR1, &plain, NULL) == 0 && sigaction(SIGUSR2, &onstack, NULL) == 0 && sigaction(SIGCONT, &two, NULL) == 0);
+    for (unsigned i = 0; i < RESTING; i++) {
+        rests[i].number = i;
+        MUST(pipe(rests[i].wake) == 0 && pipe(rests[i].arrived) == 0);
+        MUST(pthread_create(&t[i], NULL, rests_somewhere, &rests[i]) == 0);
+        MUST(read(rests[i].arrived[0], &byte, 1) == 1);
+    }
+    printf("ready\n");
+    MUST(read(0, &byte, 1) == 1);
+    for (unsigned i = 0; i < RESTING; i++) {
+        MUST(write(rests[i].wake[1], "x", 1) == 1);
+        MUST(pthread_join(t[i], NULL) == 0);
+    }
+    return 0;
+}
+
 static int status(int argc, char **argv)
 {
     char line[256];
@@ -744,7 +818,7 @@ int main(int argc, char **argv)
     static const struct behave_case cases[] = {
         {"actions", actions}, {"altstack", altstack}, {"die", die},       {"own", own}, {"each", each},
         {"waits", waits},     {"keeps", keeps},       {"status", status}, {"later", later}, {"visited", visited},
-        {"crowd", crowd},
+        {"crowd", crowd},     {"leaves-threads", leaves_threads},
         {NULL, NULL},
     };
 

@@ -270,6 +270,13 @@ def go_exit(ctx, variant, what, env, kind, sig, status):
         equal(ended(ctx, process), -sig if sig else status, "how it ended")
 
 
+def go_exits(ctx, variant):
+    """One that ends by os.Exit(2) waits for nobody, although a panic has this status, too."""
+    with told_by(ctx, [ctx.go_build("crash", variant), "exit2", "wait"]) as (process, places, _):
+        equal(len(places), 0, "places that are taken")
+        equal(ended(ctx, process), 2, "how it ended")
+
+
 # --- attached to, and left ---
 
 def caught(process):
@@ -302,7 +309,7 @@ def attached(ctx):
 
 
 def left(ctx, variant, how):
-    """Detached from, a process has the handlers that it believes it has; but for the stack of a thread that has got one."""
+    """Detached from, a process has the handlers and stacks that it believes it has."""
     p = program(ctx, "fatal", variant)
     bare = begin(ctx, [p, "keeps"], ctx.env()).communicate(b"x", timeout=ctx.left())[0]
     process = begin(ctx, ctx.scope_argv([p, "keeps"]) if how == "run" else [p, "keeps"], ctx.env(**(ON if how == "run" else {})))
@@ -310,10 +317,49 @@ def left(ctx, variant, how):
         attaching.attach(ctx, process.pid, env=ctx.env(**ON))
     ctx.run([ctx.scope, "detach", process.pid], check_code=0)
     seen = process.communicate(b"x", timeout=ctx.left())[0]
-    equal(seen.replace(b"stack FOREIGN", b"stack none") if how == "run" else seen, bare, "what it sees")
+    equal(seen, bare, "what it sees")
+
+
+def given_stacks(process):
+    """Mappings as the probe makes them for alternate stacks: all but the lowest of 64 pages, nothing reserved."""
+    with open(f"/proc/{process.pid}/smaps", encoding="ascii", errors="replace") as f:
+        text = f.read()
+    maps = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) rw-p 00000000 00:00 0 *\n(?:[^\n]*\n)*?VmFlags:([^\n]*)\n", text, re.M)
+    return [m for m in maps if int(m[1], 16) - int(m[0], 16) == 63 * 4096 and "nr" in m[2].split()]
+
+
+def left_threads(ctx, variant):
+    """So do its threads, wherever they were: none has a stack of ours, not even when a handler returns. One that overflows
+    its own then dies as bare."""
+    p = program(ctx, "fatal", variant)
+    process = begin(ctx, [p, "leaves-threads"], ctx.env())
+    bare = process.communicate(b"x", timeout=ctx.left())
+    equal(process.returncode, -11, "how it ends bare")
+    seen = begin(ctx, ctx.scope_argv([p, "leaves-threads"]), ctx.env(**ON))
+    check(len(given_stacks(seen)) >= 5, "it has no stacks of ours")
+    ctx.run([ctx.scope, "detach", seen.pid], check_code=0)
+    equal(given_stacks(seen), [], "stacks that are left")
+    equal((seen.communicate(b"x", timeout=ctx.left()), seen.returncode), (bare, -11), "what it does")
+
+
+@test("crash/left/killed", timeout=240)
+def left_killed(ctx):
+    """The tool dies at some of its steps while it takes the stacks away: the program does and ends as bare, whichever of
+    them it still has."""
+    p = program(ctx, "fatal", "glibc-O2")
+    for step in range(3, 400, 18):
+        process = begin(ctx, ctx.scope_argv([p, "leaves-threads"]), ctx.env(**ON))
+        result = ctx.run([ctx.scope, "detach", process.pid], env=ctx.env(SCOPE_FAULT=step))
+        check(result.code == 0 or b"was killed" in result.err, "another error", result.describe())
+        out, err = process.communicate(b"x", timeout=ctx.left())
+        equal((out.count(b"thread"), err, process.returncode), (4, b"", -11), f"after step {step}")
+        if result.code == 0:
+            break
+    check(30 < step < 399, f"{step} steps")
 
 
 for _variant in ("glibc-O2", "musl", "static"):
+    add_test("behaviour", f"crash/left/threads/{_variant}", lambda ctx, v=_variant: left_threads(ctx, v))
     for _how in ("run", "attach"):
         add_test("behaviour", f"crash/left/{_how}/{_variant}", lambda ctx, v=_variant, h=_how: left(ctx, v, h))
 
@@ -388,6 +434,8 @@ for _variant in ("static", "cgo", "pie"):
                  lambda ctx, v=_variant, w=_what, c=_code: language(ctx, [ctx.go_build("crash", v), w], c, lines=4))
     add_test("behaviour", f"crash/go/abort/{_variant}", timeout=300, function=
              lambda ctx, v=_variant: language(ctx, [ctx.go_build("crash", v), "panic"], -6, {"GOTRACEBACK": "crash"}, 4))
+for _variant in ("static", "cgo", "pie"):
+    add_test("behaviour", f"crash/told/go-exit/{_variant}", timeout=300, function=lambda ctx, v=_variant: go_exits(ctx, v))
 for _variant in ("static", "cgo"):
     add_test("behaviour", f"crash/told/go-panic/{_variant}", timeout=300, function=
              lambda ctx, v=_variant: go_exit(ctx, v, "panic", {}, "CRASH_EXIT", 0, 2))

@@ -8,10 +8,11 @@ import re
 import signal
 import stat
 import subprocess
+import sys
 import time
 
 import users
-from scopetest import TESTS, TOP, Session, Skip, check, equal, test
+from scopetest import TESTS, TOP, Session, Skip, add_test, check, equal, test
 
 LINE = next(n for n, line in enumerate((TESTS / "cli/crash.c").read_text().split("\n"), 1) if "/* LINE */" in line)
 
@@ -212,6 +213,22 @@ def crash_untold(ctx):
     check("there are no files" in ctx.tool_run("crash", "-D", check_code=1).err.decode(), "-D")
 
 
+def go_ends(ctx, variant, how, function):
+    """A Go program whose runtime gives up, wherever that happens: told with the function that was to blame."""
+    result = ctx.scoped([ctx.go_build("crash", variant), how], ["--backtrace"])
+    equal((result.code, result.out), (2, b"begins\n"), result.describe())
+    result.session.wait_end(60)
+    (event,) = crashes(result.session)
+    equal(event["data"].get("exit_code"), 2, event)
+    check(any(frame.startswith(function) for frame in event["data"]["frames"]), event)
+    check("missing" not in event["data"], event)
+
+
+for _variant, _how, _function in (("static", "panic", "main.main+"), ("static", "sent", "main.main+"), ("cgo", "c", "main._Cfunc_fall+")):
+    add_test("cli", f"crash-go/{_how}/{_variant}", timeout=300,
+             function=lambda ctx, v=_variant, h=_how, f=_function: go_ends(ctx, v, h, f))
+
+
 def each_is_told(session, count):
     """So many crashes, each with its trace."""
     session.wait_end(200)
@@ -302,6 +319,38 @@ def crash_on_a_full_disk(ctx):
     events = [json.loads(line)["body"] for line in out.split("\n") if line.startswith('{"type":"evt"')]
     (event,) = [e for e in events if e["source"] == "proc.crash"]
     check("missing" in event["data"], event)
+
+
+@test("crash-silent-files", timeout=300)
+def crash_silent_files(ctx):
+    """The program lies on a file system in user space that answers no more (as one of its own may): it has died long before
+    somebody gives up reading its names, and the rest of the trace is there."""
+    if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise Skip("needs root and /dev/fuse")
+    where, padding, padded = ctx.fresh("fuse"), ctx.dir / "padding", ctx.dir / "padded"
+    padding.write_bytes(os.urandom(1 << 20) * 6)  # what a reader of the file's tables needs is behind it
+    ctx.run([ctx.tool("objcopy"), "--add-section", f"padding={padding}", program(ctx), padded], check_code=0)
+    server = ctx.start([sys.executable, TESTS / "lib/fuse.py", where, padded, str(3 << 20)], stdout=subprocess.PIPE)
+    if server.stdout.readline() != b"ready\n":
+        raise Skip("file systems can't be mounted here")
+    try:
+        victim = ctx.start(ctx.scope_argv([f"{where}/file", "wait"], ["--backtrace"]), stdout=subprocess.PIPE)
+        equal(victim.stdout.readline(), b"hello\n")
+        session = ctx.session()
+        server.send_signal(signal.SIGUSR1)
+        equal(server.stdout.readline(), b"silent\n")
+        victim.send_signal(signal.SIGSEGV)
+        equal(victim.wait(60), -signal.SIGSEGV)
+        ctx.wait_for(lambda: crashes(session), "the crash", seconds=150, interval=1)
+        (event,) = crashes(session)
+        check("a file system does not answer" in event["data"].get("missing", ""), event)
+        with open(f"{event['data']['dir']}/snapshot.json", encoding="utf-8") as f:
+            check(json.load(f)["threads"][0]["registers"]["rip"], "registers")
+    finally:
+        server.kill()
+        server.wait()
+        ctx.run([ctx.tool("umount"), "-l", where])
+    session.wait_end(60)
 
 
 @test("crash-without-collector", timeout=120)

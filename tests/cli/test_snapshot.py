@@ -120,7 +120,16 @@ def of_c(variant, stack, flags=("-g",), gdb=True, eu_stack=True):
             got = sorted(snapshot.frames(C, tid) for tid in snapshot.threads() if tid != s.pid)
             equal(got, sorted([WAITS, WAITS, POLLS]), "the others")
             first = snapshot.json["threads"][0]["frames"]
-            check("musl" in variant or not any(f.get("guessed") for f in first), "nothing is guessed", first)
+            guesses = [i for i, f in enumerate(first) if f.get("guessed")]
+            check("musl" in variant or not guesses, "nothing is guessed", first)
+            # Whatever is wrong is said to rest on a guess, and where that is.
+            right = snapshot.frames(C) == MAIN and len([f for f in first if f.get("signal")]) == 1
+            check(right or guesses, "wrong, and nothing says so", first)
+            for thread in snapshot.json["threads"]:
+                of_it = [i for i, f in enumerate(thread["frames"]) if f.get("guessed")]
+                equal(thread.get("guessedFrom"), of_it[0] if of_it else None, "guessedFrom")
+                section = re.search(rf"^Thread \d+: {thread['tid']}\b(.*?)(?:\n\n|\Z)", snapshot.text, re.M | re.S)[1]
+                equal(re.findall(r"^  \(#(\d+) is a guess", section, re.M), [str(i) for i in of_it[:1]], "the text")
             came = [i for i, f in enumerate(first) if f.get("signal")]
             check(len(came) == 1 or (came and "musl" in variant), "signals", first)
             equal(first[came[0] - 1]["function"], "handler", "below the signal")

@@ -21,6 +21,7 @@
 #include "collector_bed.h"
 #include "collector/crash_files.h"
 #include "collector/crashes.h"
+#include "collector/kept.h"
 #include "crash/crash.h"
 #include "model/procinfo.h"
 
@@ -824,13 +825,55 @@ static void test_users(void **state)
     }
 }
 
+/* Workers of whom somebody stays who can't be ended aren't killed, and no more are begun than there may be; a program of
+ * another user has its own number. */
+static void test_hanging(void **state)
+{
+    pid_t left[KEPT_MAX];
+    struct writer w;
+    pid_t pid;
+
+    (void)state;
+    fake.step = CRASH_OVER;
+    fake.sum.hangs = true;
+    for (unsigned i = 0; i <= KEPT_MAX; i++) {
+        pid = child_with(&w);
+        attach(&w);
+        if (i < KEPT_MAX)
+            fake.left = left[i] = child_new();
+        say(&w, 0, pid);
+        one_turn();
+        turns();
+        assert_int_equal(fake.begun, i < KEPT_MAX ? i + 1 : KEPT_MAX);
+        if (i < KEPT_MAX) {
+            assert_int_equal(count("proc.crash", NULL), i + 1);
+            assert_int_equal(kill(left[i], 0), 0);
+            assert_int_equal(waitpid(left[i], NULL, WNOHANG), 0);
+            child_end(pid);
+            writer_free(&w);
+        }
+    }
+    kill(left[0], SIGKILL); /* then there is room again */
+    for (int i = 0; i < 10000 && fake.begun == KEPT_MAX; i++) {
+        one_turn();
+        usleep(1000);
+    }
+    assert_int_equal(fake.begun, KEPT_MAX + 1);
+    fake.sum.hangs = false;
+    turns();
+    child_end(pid);
+    for (unsigned i = 1; i < KEPT_MAX; i++)
+        child_end(left[i]);
+    writer_free(&w);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_crashes, teardown_crashes)
     const struct CMUnitTest tests[] = {
         TEST(test_crash), TEST(test_pending), TEST(test_abort), TEST(test_forged), TEST(test_storm), TEST(test_many), TEST(test_exit),
         TEST(test_untold), TEST(test_place_again), TEST(test_off), TEST(test_end), TEST(test_guest_user), TEST(test_still),
-        TEST(test_liar), TEST(test_left), TEST(test_room), TEST(test_users),
+        TEST(test_liar), TEST(test_left), TEST(test_hanging), TEST(test_room), TEST(test_users),
     };
 
     strcpy(template, dir);

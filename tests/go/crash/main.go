@@ -10,6 +10,8 @@ import (
 	"syscall"
 )
 
+var fall func() // in C; nil: there is none
+
 func main() {
 	if len(os.Args) > 2 { // "wait": until it is told to go on
 		fmt.Println("ready")
@@ -25,6 +27,11 @@ func main() {
 	case "goroutine":
 		go func() { panic("in a goroutine") }()
 		select {}
+	case "sent": // its runtime gives up in the signal's handler, on another stack
+		syscall.Kill(syscall.Getpid(), syscall.SIGSEGV)
+		select {}
+	case "c":
+		fall()
 	case "exit2":
 		os.Exit(2)
 	case "exit3":

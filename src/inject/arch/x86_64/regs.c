@@ -251,6 +251,11 @@ int arch_context_alternate(const uint64_t *words, size_t at, uint64_t address, u
     return at >= BASE && sp - words[at - BASE] < words[at - SIZE] && address - words[at - BASE] < words[at - SIZE];
 }
 
+uint64_t arch_context_stack(uint64_t pc_at)
+{
+    return pc_at - offsetof(ucontext_t, uc_mcontext.gregs[REG_RIP]) + offsetof(ucontext_t, uc_stack);
+}
+
 int arch_status_shadow_stack(const char *name, const char *value)
 {
     static const char word[] = "shstk";

@@ -78,6 +78,10 @@ size_t arch_find_context(const uint64_t *words, size_t from, size_t count, uint6
  * too: it keeps what sigaltstack(2) was then. */
 int arch_context_alternate(const uint64_t *words, size_t at, uint64_t address, uint64_t sp);
 
+/* Address of what sigaltstack(2) was then (a stack_t), and will be again when the handler returns: of the frame whose
+ * program counter is saved at this one. */
+uint64_t arch_context_stack(uint64_t pc_at);
+
 /* Whether a line "name: value" of a /proc/PID/status says that the thread has a shadow stack
  * (Documentation/arch/x86/shstk.rst). */
 int arch_status_shadow_stack(const char *name, const char *value);

@@ -24,7 +24,7 @@ struct regs {
     uint64_t arg0, arg1, arg2, arg3, arg4, arg5;
     uint64_t slot;
     uint64_t sp;            /* stack pointer of the program */
-    uint64_t spare;
+    uint64_t go_g;          /* enter hooks of Go code: r14, the current goroutine since Go 1.17 */
     uint64_t stash_key;     /* stash_time ^ sp when valid; PLAN_F_NR_KEPT: r12, sp and number as CALL_KEY() has them */
     uint64_t stash_time;    /* PLAN_F_NR_KEPT: r13 */
 };

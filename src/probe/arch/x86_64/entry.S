@@ -296,6 +296,7 @@ scope_entry_go_enter:
 5:      xor     %r13d, %r13d
 6:      .cfi_remember_state
         take_stack 1f
+        mov     %r14, 72(%rsp)              /* go_g */
         call    scope_hook_enter
         give_stack
         mov     SLOT_SITE_PC(%r11), %rcx
