@@ -63,7 +63,7 @@ struct output {
     const struct transport *transport;
 
     struct queue queue;
-    struct otlp *otlp;               /* otlp.h; NULL for other transports */
+    struct otlp *otlp;               /* otlp.c; NULL for other transports */
     uint64_t items;                  /* otlp: in the records that wait */
     struct buf preamble;             /* what goes before the queue on this connection */
     size_t preamble_sent;
@@ -153,5 +153,21 @@ bool output_tls_speaks(struct output_tls *t, const char *alpn);
 /* Throws away what arrives. 0 or -errno when the connection is gone. */
 int output_tls_discard(struct output_tls *t);
 void output_tls_free(struct output_tls *t);
+
+/* otlp.c: what both transports of OTLP share: requests made of records of the queue, one at a time, and what becomes of
+ * their items. A request's records stay in the queue until there is an answer, so that they needn't be put back.
+ * (opentelemetry-proto, docs/specification.md) */
+struct otlp;
+struct otlp *otlp_new(const struct cfg_otlp_to *cfg, enum cfg_otlp_signal signal);
+void otlp_free(struct otlp *); /* or NULL */
+/* Everything but cfg->transport is compared. */
+bool otlp_same(const struct otlp *, const struct cfg_otlp_to *cfg, enum cfg_otlp_signal signal);
+/* malloc'ed, for people: without what may be secret. cfg is that of otlp_new(). */
+char *otlp_url(const struct otlp *, const struct cfg_otlp_to *cfg);
+const char *otlp_items(const struct otlp *); /* "spans" */
+/* An answer is awaited. */
+bool otlp_is_busy(const struct otlp *);
+const char *otlp_alpn(const struct otlp *);
+const struct transport *otlp_transport(const struct otlp *);
 
 #endif

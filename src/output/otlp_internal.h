@@ -6,7 +6,7 @@
 #include <zlib.h>
 
 #include "output/http_answer.h"
-#include "output/otlp.h"
+#include "output/internal.h"
 #include "output/otlp_answer.h"
 
 #define OTLP_TOLD      16u     /* kinds of messages that are told */

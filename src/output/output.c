@@ -13,7 +13,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "output/internal.h"
-#include "output/otlp.h"
 
 #define QUEUE_BYTES     ((size_t)16 * 1024 * 1024)
 #define QUEUE_RECORDS   ((size_t)256 * 1024)

@@ -18,7 +18,6 @@
 
 #include "base/mem.h"
 #include "output/internal.h"
-#include "output/otlp.h"
 
 #define LOOK_UP_MS     300000u         /* udp to a name: nobody tells when its address changes */
 #define DATAGRAM_BYTES ((size_t)65507) /* largest payload of a UDP datagram over IPv4 (RFC 768, RFC 791) */
