@@ -15,6 +15,8 @@
 #include "output/internal.h"
 
 #define QUEUE_BYTES     ((size_t)16 * 1024 * 1024)
+#define OTLP_BYTES      ((size_t)64 * 1024 * 1024) /* a receiver is another program, not this machine's kernel: it may stand
+                                                    * still for seconds, and each request has a span of some hundred bytes */
 #define QUEUE_RECORDS   ((size_t)256 * 1024)
 #define FIRST_RETRY_MS  1000u
 #define CONNECT_MS      10000u                /* for each step: name, connection, TLS handshake */
@@ -29,7 +31,7 @@
 #define DELAY_OTLP_MS   100u                  /* each request costs both sides much more than a line */
 
 static struct output *outputs;
-static size_t limit_bytes = QUEUE_BYTES, limit_records = QUEUE_RECORDS;
+static size_t limit_bytes = OUTPUT_OWN, limit_records = QUEUE_RECORDS;
 static unsigned first_retry_ms = FIRST_RETRY_MS;
 
 void output_set_limits(size_t queue_bytes, size_t queue_records, unsigned retry_ms)
@@ -408,7 +410,7 @@ static struct output *output_new(struct event_base *base, const struct cfg_trans
     o->url = url;
     o->fd = -1;
     o->io_pollable = true;
-    queue_init(&o->queue, limit_bytes, limit_records);
+    queue_init(&o->queue, limit_bytes != OUTPUT_OWN ? limit_bytes : otlp ? OTLP_BYTES : QUEUE_BYTES, limit_records);
     o->io = event_new(base, -1, 0, on_fd, o);
     o->timer = event_new(base, -1, 0, on_timer, o);
     if (!o->io || !o->timer)

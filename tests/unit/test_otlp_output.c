@@ -1001,6 +1001,39 @@ static void slow_receiver_bounded_queue_exact_count(void **state)
     free_request(&r);
 }
 
+/* 48 MiB wait for a receiver that stands still: that is 100,000 spans. All arrive, and their memory is given back. */
+static void backlog_of_a_receiver_that_stands_still(void **state)
+{
+    struct cfg_otlp_to cfg = plain(CFG_OTLP_HTTP);
+    struct request r = {0};
+    struct output *o;
+    uint64_t got = 0;
+    int fd;
+
+    output_set_limits(OUTPUT_OWN, 0, 0);
+    o = get(&cfg);
+    fd = accept_one();
+    for (int i = 0; i < 1024; i++)
+        assert_true(put(o, 100, 48 * 1024, 'a', NULL));
+    assert_int_equal(stats_of(o).queued, 102400);
+    while (another(o, fd)) {
+        read_request(fd, &r);
+        got += r.body_len;
+        say(fd, FINE);
+    }
+    assert_int_equal(stats_of(o).records, 102400);
+    assert_int_equal(stats_of(o).lost_queue + stats_of(o).lost_destination, 0);
+    assert_int_equal(got, 1024 * (4 + 48 * 1024));
+    assert_true(o->queue.cap <= 16 * 1024 * 1024);
+    put(o, 1, 10, 'a', NULL);
+    read_request(fd, &r);
+    say(fd, FINE);
+    until_settled(o, 102401);
+    output_put(o);
+    close(fd);
+    free_request(&r);
+}
+
 static void too_large_requests_become_smaller(void **state)
 {
     struct cfg_otlp_to cfg = plain(CFG_OTLP_HTTP);
@@ -2022,6 +2055,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(grpc_receiver_on_the_http_port, set_up, tear_down),
         cmocka_unit_test_setup_teardown(receiver_that_says_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(slow_receiver_bounded_queue_exact_count, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(backlog_of_a_receiver_that_stands_still, set_up, tear_down),
         cmocka_unit_test_setup_teardown(too_large_requests_become_smaller, set_up, tear_down),
         cmocka_unit_test_setup_teardown(outputs_are_shared, set_up, tear_down),
         cmocka_unit_test_setup_teardown(output_wait_sends_several_requests, set_up, tear_down),
