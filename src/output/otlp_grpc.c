@@ -458,8 +458,9 @@ static int lost(struct output *o, const char *why)
     char text[512];
 
     if (o->otlp->busy) {
-        snprintf(text, sizeof(text), "%.*s%s%s%s", (int)sizeof(o->failure), why, g->problem[0] ? ": " : "", g->problem,
-                 g->first_len ? "" : " before it said anything: is that a grpc port (4317)?");
+        snprintf(text, sizeof(text), "%.*s%s%s%s%s", (int)sizeof(o->failure), why, g->problem[0] ? ": " : "", g->problem,
+                 g->first_len ? "" : " before it said anything: is that a grpc port (4317)?",
+                 g->first_len || o->cfg.tls.enable ? "" : " Does it want TLS (grpcs://)?");
         return otlp_broken(o, text);
     }
     if (o->otlp->proven || g->goaway || g->first_len)

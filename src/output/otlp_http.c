@@ -105,6 +105,17 @@ static int not_http1(struct output *o, const char *p, size_t n)
     return otlp_again(o, 0, "the answer can't be read", e->answer.problem, strlen(e->answer.problem));
 }
 
+/* The receiver has closed the connection before its answer was complete. */
+static int closed(struct output *o)
+{
+    struct otlp *e = o->otlp;
+    char text[160];
+
+    snprintf(text, sizeof(text), "%s%s", e->answer.problem,
+             e->answer.begun || o->cfg.tls.enable ? "" : ": does it want TLS (https://)?");
+    return otlp_broken(o, text);
+}
+
 /* Something comes though nothing was asked. */
 static int unasked(struct output *o, const char *p, size_t n)
 {
@@ -142,7 +153,7 @@ static int http_input(struct output *o)
             return otlp_broken(o, text);
         }
         if (n == 0)
-            return http_answer_end(&e->answer) == 1 ? conclude(o, true) : otlp_broken(o, e->answer.problem);
+            return http_answer_end(&e->answer) == 1 ? conclude(o, true) : closed(o);
         if (!e->busy)
             return unasked(o, bytes, (size_t)n);
         rc = http_answer_feed(&e->answer, bytes, (size_t)n, &used);

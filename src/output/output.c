@@ -172,6 +172,46 @@ static void disconnect(struct output *o)
     o->blocked = false;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_transport(const struct cfg_transport *a, const struct cfg_transport *b)
+{
+    if (a->type != b->type)
+        return false;
+    switch (a->type) {
+    case CFG_UDP:
+    case CFG_TCP:
+    case CFG_OTLP:
+        return same_text(a->host, b->host) && same_text(a->port, b->port) && a->tls.enable == b->tls.enable &&
+               (!a->tls.enable || (a->tls.validateserver == b->tls.validateserver &&
+                                   same_text(a->tls.cacertpath, b->tls.cacertpath) &&
+                                   same_text(a->tls.certpath, b->tls.certpath) &&
+                                   same_text(a->tls.keypath, b->tls.keypath)));
+    case CFG_UNIX:
+    case CFG_FILE:
+        return same_text(a->path, b->path);
+    case CFG_EDGE:
+        return true;
+    case CFG_JOURNAL:
+    case CFG_PROMETHEUS:
+        break; /* no output: src/sink/journal.c, prometheus.c */
+    }
+    return false;
+}
+
+/* Signals of OTLP mostly have one receiver: what is wrong with it is told for the first of them. */
+static bool said_already(const struct output *o)
+{
+    for (const struct output *other = outputs; o->otlp && other; other = other->next)
+        if (other != o && other->otlp && other->said_failure && same_transport(&other->cfg, &o->cfg) &&
+            strcmp(other->failure, o->failure) == 0)
+            return true;
+    return false;
+}
+
 static void go_down(struct output *o)
 {
     unsigned wait;
@@ -181,9 +221,10 @@ static void go_down(struct output *o)
     if (wait < o->pause_ms)
         wait = o->pause_ms;
     o->pause_ms = 0;
-    if (!o->said_failure)
+    if (!o->said_failure && !said_already(o)) {
         log_warning("%s: %s; trying again, first in %u ms", o->url, o->failure, wait);
-    o->said_failure = true;
+        o->said_failure = true;
+    }
     set_timer(o, wait);
 }
 
@@ -350,36 +391,6 @@ static void on_timer(evutil_socket_t fd, short events, void *ctx)
 }
 
 /* --- interface --- */
-
-static bool same_text(const char *a, const char *b)
-{
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-static bool same_transport(const struct cfg_transport *a, const struct cfg_transport *b)
-{
-    if (a->type != b->type)
-        return false;
-    switch (a->type) {
-    case CFG_UDP:
-    case CFG_TCP:
-    case CFG_OTLP:
-        return same_text(a->host, b->host) && same_text(a->port, b->port) && a->tls.enable == b->tls.enable &&
-               (!a->tls.enable || (a->tls.validateserver == b->tls.validateserver &&
-                                   same_text(a->tls.cacertpath, b->tls.cacertpath) &&
-                                   same_text(a->tls.certpath, b->tls.certpath) &&
-                                   same_text(a->tls.keypath, b->tls.keypath)));
-    case CFG_UNIX:
-    case CFG_FILE:
-        return same_text(a->path, b->path);
-    case CFG_EDGE:
-        return true;
-    case CFG_JOURNAL:
-    case CFG_PROMETHEUS:
-        break; /* no output: src/sink/journal.c, prometheus.c */
-    }
-    return false;
-}
 
 /* url and otlp become the output's own. */
 static struct output *output_new(struct event_base *base, const struct cfg_transport *cfg, size_t datagram_max,

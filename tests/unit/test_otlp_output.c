@@ -1663,6 +1663,75 @@ static void http1_receiver_on_the_grpc_port(void **state)
     }
 }
 
+static unsigned free_port(void)
+{
+    unsigned n;
+
+    close(listen_anywhere(&n));
+    return n;
+}
+
+/* As servers that want TLS do with what is none. */
+static void receivers_that_close_at_once(void **state)
+{
+    static const char *const hints[] = {
+        [CFG_OTLP_HTTP] = "the receiver closed the connection without an answer: does it want TLS (https://)?",
+        [CFG_OTLP_GRPC] = "before it said anything: is that a grpc port (4317)? Does it want TLS (grpcs://)?",
+    };
+
+    for (int protocol = CFG_OTLP_HTTP; protocol <= CFG_OTLP_GRPC; protocol++) {
+        struct cfg_otlp_to cfg = plain((enum cfg_otlp_protocol)protocol);
+        struct output *o = get(&cfg);
+        char junk[4096];
+        int fd = accept_one();
+
+        put(o, 10, 100, 'a', NULL);
+        output_flush(o);
+        while (read(fd, junk, sizeof(junk)) < 0) /* else it is reset */
+            run_ms(5);
+        shutdown(fd, SHUT_WR);
+        until_failure(o, hints[protocol]);
+        close(fd);
+        output_abandon(o);
+        output_put(o);
+    }
+}
+
+/* What is wrong with a receiver is told for the first of its signals, and for the next one when that has gone. */
+static void what_signals_have_in_common_is_told_once(void **state)
+{
+    struct cfg_otlp_to cfg = plain(CFG_OTLP_HTTP);
+    struct output *o, *other;
+    char *text = NULL, own[16];
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+
+    snprintf(own, sizeof(own), "%u", free_port());
+    cfg.transport.port = own;
+    log_setup(f, LOGL_WARNING, "test");
+    o = get(&cfg);
+    other = output_get_otlp(base, &cfg, CFG_OTLP_LOGS);
+    put(o, 1, 10, 'a', NULL);
+    put(other, 1, 10, 'a', NULL);
+    for (int i = 0; i < PATIENCE && (stats_of(o).attempts < 3 || stats_of(other).attempts < 3); i++)
+        run_ms(5);
+    fflush(f);
+    assert_non_null(strstr(text, "Connection refused"));
+    assert_null(strstr(strstr(text, "Connection refused") + 1, "Connection refused"));
+    output_abandon(o);
+    output_put(o); /* nobody has told it of the other one now */
+    for (int i = 0; i < PATIENCE && !strstr(strstr(text, "Connection refused") + 1, "Connection refused"); i++) {
+        run_ms(5);
+        fflush(f);
+    }
+    assert_non_null(strstr(strstr(text, "Connection refused") + 1, "Connection refused"));
+    output_abandon(other);
+    output_put(other);
+    log_setup(stderr, LOGL_NONE, "test_otlp_output");
+    fclose(f);
+    free(text);
+}
+
 /* Frames that nobody should send. */
 static void hostile_frames(void **state)
 {
@@ -1837,8 +1906,10 @@ static void tls_with_identities(void **state)
         {CFG_OTLP_HTTP, true, "server.pem", "client.pem", "client.key", NULL},
         {CFG_OTLP_GRPC, true, "server.pem", "client.pem", "client.key", NULL},
         {CFG_OTLP_GRPC, false, "server.pem", NULL, NULL, NULL},
-        {CFG_OTLP_HTTP, false, "client.pem", NULL, NULL, "TLS: server validation failed: "},
-        {CFG_OTLP_GRPC, false, "client.pem", NULL, NULL, "TLS: server validation failed: "},
+        {CFG_OTLP_HTTP, false, "client.pem", NULL, NULL,
+         "TLS: server validation failed: self-signed certificate; tls.cacertpath names the file of those to trust"},
+        {CFG_OTLP_GRPC, false, "client.pem", NULL, NULL,
+         "TLS: server validation failed: self-signed certificate; tls.cacertpath names the file of those to trust"},
         {CFG_OTLP_HTTP, true, "server.pem", NULL, NULL, "certificate required"},
         {CFG_OTLP_GRPC, true, "server.pem", NULL, NULL, "certificate required"},
         {CFG_OTLP_HTTP, true, "server.pem", "server.pem", "server.key", /* not one that it knows */
@@ -1924,14 +1995,6 @@ static void tls_with_identities(void **state)
 }
 
 /* A port that nobody uses, for programs that can't choose one. */
-static unsigned free_port(void)
-{
-    unsigned n;
-
-    close(listen_anywhere(&n));
-    return n;
-}
-
 static void nginx_with_limits(void **state)
 {
     static const char conf[] = "daemon off; master_process off; pid nginx.pid; error_log stderr;\n"
@@ -2068,6 +2131,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(answered_before_the_message_was_sent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(answer_of_100_mb_over_grpc, set_up, tear_down),
         cmocka_unit_test_setup_teardown(http1_receiver_on_the_grpc_port, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(receivers_that_close_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_signals_have_in_common_is_told_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(hostile_frames, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tls_with_identities, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nginx_with_limits, set_up, tear_down),
