@@ -1770,6 +1770,49 @@ static void hostile_frames(void **state)
     }
 }
 
+/* Frames that may always come and mean nothing: while an answer is awaited, and when none is. */
+static void frames_without_end(void **state)
+{
+    enum { FRAME = 16384 };
+    char *frame = xcalloc(1, 9 + FRAME);
+
+    frame[1] = FRAME >> 8;
+    frame[3] = (char)0xfa; /* a type that nobody knows (RFC 9113, 4.1) */
+    for (int answered = 0; answered < 2; answered++) {
+        struct cfg_otlp_to cfg = plain(CFG_OTLP_GRPC);
+        struct output *o = get(&cfg);
+        struct server *s = serve(accept_one());
+        ssize_t n = 0, sent = 0;
+
+        put(o, 10, 100, 'a', NULL);
+        output_flush(o);
+        take_call(s);
+        if (answered) {
+            reply_fine(s);
+            serve_until_settled(s, o, 10);
+        }
+        for (int i = 0; i < PATIENCE && (n >= 0 || errno == EAGAIN); i++) {
+            n = send(s->fd, frame + sent % (9 + FRAME), (size_t)(9 + FRAME - sent % (9 + FRAME)), MSG_NOSIGNAL);
+            sent += n > 0 ? n : 0;
+            run_ms(1);
+        }
+        assert_true(n < 0 && errno != EAGAIN);
+        if (!answered)
+            until_failure(o, "the receiver sends much that nobody has asked for");
+        assert_int_equal(stats_of(o).records, answered ? 10 : 0);
+        assert_int_equal(stats_of(o).lost_destination, 0);
+        hang_up(s);
+        put(o, 1, 100, 'a', NULL);
+        s = serve(accept_one());
+        take_call(s);
+        reply_fine(s);
+        serve_until_settled(s, o, 11);
+        output_put(o);
+        hang_up(s);
+    }
+    free(frame);
+}
+
 /* --- TLS, and servers that others wrote --- */
 
 static EVP_PKEY *make_key(const char *name)
@@ -2134,6 +2177,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(receivers_that_close_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_signals_have_in_common_is_told_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(hostile_frames, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(frames_without_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tls_with_identities, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nginx_with_limits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(servers_that_are_no_receivers, set_up, tear_down),
