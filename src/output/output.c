@@ -15,8 +15,7 @@
 #include "output/internal.h"
 
 #define QUEUE_BYTES     ((size_t)16 * 1024 * 1024)
-#define OTLP_BYTES      ((size_t)64 * 1024 * 1024) /* a receiver is another program, not this machine's kernel: it may stand
-                                                    * still for seconds, and each request has a span of some hundred bytes */
+#define OTLP_BYTES      ((size_t)64 * 1024 * 1024) /* receivers may stand still for seconds: 130,000 spans */
 #define QUEUE_RECORDS   ((size_t)256 * 1024)
 #define FIRST_RETRY_MS  1000u
 #define CONNECT_MS      10000u                /* for each step: name, connection, TLS handshake */
@@ -172,35 +171,7 @@ static void disconnect(struct output *o)
     o->blocked = false;
 }
 
-static bool same_text(const char *a, const char *b)
-{
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-static bool same_transport(const struct cfg_transport *a, const struct cfg_transport *b)
-{
-    if (a->type != b->type)
-        return false;
-    switch (a->type) {
-    case CFG_UDP:
-    case CFG_TCP:
-    case CFG_OTLP:
-        return same_text(a->host, b->host) && same_text(a->port, b->port) && a->tls.enable == b->tls.enable &&
-               (!a->tls.enable || (a->tls.validateserver == b->tls.validateserver &&
-                                   same_text(a->tls.cacertpath, b->tls.cacertpath) &&
-                                   same_text(a->tls.certpath, b->tls.certpath) &&
-                                   same_text(a->tls.keypath, b->tls.keypath)));
-    case CFG_UNIX:
-    case CFG_FILE:
-        return same_text(a->path, b->path);
-    case CFG_EDGE:
-        return true;
-    case CFG_JOURNAL:
-    case CFG_PROMETHEUS:
-        break; /* no output: src/sink/journal.c, prometheus.c */
-    }
-    return false;
-}
+static bool same_transport(const struct cfg_transport *a, const struct cfg_transport *b);
 
 /* Signals of OTLP mostly have one receiver: what is wrong with it is told for the first of them. */
 static bool said_already(const struct output *o)
@@ -391,6 +362,36 @@ static void on_timer(evutil_socket_t fd, short events, void *ctx)
 }
 
 /* --- interface --- */
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_transport(const struct cfg_transport *a, const struct cfg_transport *b)
+{
+    if (a->type != b->type)
+        return false;
+    switch (a->type) {
+    case CFG_UDP:
+    case CFG_TCP:
+    case CFG_OTLP:
+        return same_text(a->host, b->host) && same_text(a->port, b->port) && a->tls.enable == b->tls.enable &&
+               (!a->tls.enable || (a->tls.validateserver == b->tls.validateserver &&
+                                   same_text(a->tls.cacertpath, b->tls.cacertpath) &&
+                                   same_text(a->tls.certpath, b->tls.certpath) &&
+                                   same_text(a->tls.keypath, b->tls.keypath)));
+    case CFG_UNIX:
+    case CFG_FILE:
+        return same_text(a->path, b->path);
+    case CFG_EDGE:
+        return true;
+    case CFG_JOURNAL:
+    case CFG_PROMETHEUS:
+        break; /* no output: src/sink/journal.c, prometheus.c */
+    }
+    return false;
+}
 
 /* url and otlp become the output's own. */
 static struct output *output_new(struct event_base *base, const struct cfg_transport *cfg, size_t datagram_max,
