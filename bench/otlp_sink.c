@@ -259,12 +259,14 @@ int main(int argc, char **argv)
     static struct client clients[CLIENTS];
     socklen_t len = sizeof(at);
     int listener, opt;
-    char line[16];
+    char line[16], *colon;
 
     while ((opt = getopt(argc, argv, "s:l:")) != -1) {
-        if (opt == 's' && sscanf(optarg, "%llu:%ld", &stall_at, &stall_ms) == 2)
-            continue;
-        if (opt != 'l' || !(spans = fopen(optarg, "w"))) {
+        if (opt == 's' && (colon = strchr(optarg, ':'))) {
+            *colon = 0;
+            stall_at = (unsigned long long)number(optarg);
+            stall_ms = number(colon + 1);
+        } else if (opt != 'l' || !(spans = fopen(optarg, "w"))) {
             fprintf(stderr, "otlp_sink [-s SPANS:MS] [-l FILE]\n");
             return 2;
         }
