@@ -1671,6 +1671,38 @@ static unsigned free_port(void)
     return n;
 }
 
+/* Who sets the endpoint of one signal easily forgets its path. */
+static void path_that_a_receiver_does_not_know(void **state)
+{
+    static const struct {
+        const char *path, *failure;
+    } rows[] = {
+        {"/", "refused for good: 404 Not Found (the usual path for traces is /v1/traces)"},
+        {"/otlp/v1/traces", "refused for good: 404 Not Found"},
+    };
+
+    for (size_t i = 0; i < 2; i++) {
+        struct cfg_otlp_to cfg = plain(CFG_OTLP_HTTP);
+        struct request r = {0};
+        struct output *o;
+        int fd;
+
+        cfg.path = (char *)rows[i].path;
+        o = get(&cfg);
+        fd = accept_one();
+        put(o, 10, 100, 'a', NULL);
+        output_flush(o);
+        read_request(fd, &r);
+        say(fd, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+        until_settled(o, 10);
+        assert_int_equal(stats_of(o).lost_destination, 10);
+        assert_string_equal(stats_of(o).failure, rows[i].failure);
+        output_put(o);
+        close(fd);
+        free_request(&r);
+    }
+}
+
 /* As servers that want TLS do with what is none. */
 static void receivers_that_close_at_once(void **state)
 {
@@ -2174,6 +2206,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(answered_before_the_message_was_sent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(answer_of_100_mb_over_grpc, set_up, tear_down),
         cmocka_unit_test_setup_teardown(http1_receiver_on_the_grpc_port, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(path_that_a_receiver_does_not_know, set_up, tear_down),
         cmocka_unit_test_setup_teardown(receivers_that_close_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_signals_have_in_common_is_told_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(hostile_frames, set_up, tear_down),
