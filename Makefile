@@ -49,6 +49,7 @@ bench: all
 	@./install_build_tools.sh
 	@ninja -C $(BUILD) $(NINJAFLAGS) bench-programs
 	@rc=0; bench/run --scope $(BIN) --programs $(BUILD)/bench $(BENCHFLAGS) || rc=$$?; \
+	test -n "$(BENCHFLAGS)" || bench/otlp --scope $(BIN) --programs $(BUILD)/bench || rc=$$?; \
 	test -n "$(BENCHFLAGS)" || bench/marks --scope $(BIN) --programs $(BUILD)/bench $(if $(BEFORE),--before $(BEFORE)) || rc=$$?; \
 	exit $$rc
 

@@ -30,8 +30,10 @@ static double seconds(void)
 
 static void request(struct series_set *s, const struct tm_process *who, unsigned long i)
 {
+    struct tm_exchange x = {.method = {"GET", 3}, .status = i % 16 ? 200 : 404};
+
     series_sample(s, who, &(struct tm_sample){.metric = TM_HTTP_DURATION_SERVER, .value = (int64_t)(i * 7919 % 20000), .numops = 1,
-                                              .method = "GET", .method_len = 3, .status = i % 16 ? 200 : 404});
+                                              .exchange = &x});
 }
 
 static void fill(struct series_set *s, const struct tm_process *who)

@@ -108,7 +108,7 @@ int main(int argc, char **argv)
         if (samples) {
             exchange(t, &p, i, now);
         } else if (i % 5 == 4) {
-            telemetry_message(t, &p, CFG_EW_CONSOLE, "stdout", now, 77, line, sizeof(line) - 1, 0);
+            telemetry_message(t, &p, CFG_EW_CONSOLE, "stdout", now, 77, line, sizeof(line) - 1, 0, NULL);
         } else {
             struct tm_event e = kinds[i % 5];
 

@@ -115,7 +115,7 @@ _Static_assert(sizeof(enum cfg_transport_type) == sizeof(int) && sizeof(enum cfg
      .optional = !DEF("x"), .def = DEF("none"), .env = ENV "_COMPRESSION", .help = "Of the requests" OF "."},          \
     {.path = PATH ".timeout", .kind = KEY_UINT, AT(MEMBER.timeout), .min = 1, .max = 3600000, .text = true,            \
      .optional = !DEF("x"), .def = DEF("10000"), .env = ENV "_TIMEOUT",                                                \
-     .help = "Milliseconds after which a request" OF " that nobody answers is given up."},                             \
+     .help = "Milliseconds after which a request" OF " that nobody answers is sent again."},                             \
     {.path = PATH ".tls", .kind = KEY_SECTION, .help = "Encryption" OF ", where the endpoint has https:// or grpcs://."}, \
     {.path = PATH ".tls.insecure", .kind = KEY_BOOL, AT(MEMBER.insecure), .text = true, .optional = !DEF("x"),         \
      .def = DEF("false"), .env = ENV "_TLS_INSECURE",                                                                  \

@@ -177,10 +177,13 @@ static struct series *series_of(struct otlp_metrics *m, struct group *g, struct 
 
     if (s)
         return s;
+    text_ref(k->name);
+    text_ref(k->server);
+    text_ref(k->error);
     s = has_room(m, set) && !missing ? series_add(m, g, set, metric, k, hash) : overflow_of(m, g, set, metric, k);
-    text_drop(&m->texts, k->name); /* if it has been made in vain */
-    text_drop(&m->texts, k->server);
-    text_drop(&m->texts, k->error);
+    text_put(&m->texts, k->name); /* it may have been made in vain, and be another of them, too */
+    text_put(&m->texts, k->server);
+    text_put(&m->texts, k->error);
     return s;
 }
 

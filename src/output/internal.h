@@ -104,7 +104,8 @@ void output_sent(struct output *o, size_t n);
 void output_drop(struct output *o, size_t bytes, uint64_t records);
 uint64_t monotonic_ms(void);
 
-/* Limits of outputs made from now on; 0 keeps a value. For tests. */
+/* Limits of outputs made from now on; 0 keeps a value. Bytes: OUTPUT_OWN is what each kind has by itself. For tests. */
+#define OUTPUT_OWN ((size_t)-1)
 void output_set_limits(size_t queue_bytes, size_t queue_records, unsigned first_retry_ms);
 
 /* file.c: each disk counts as a busy one. For tests. */

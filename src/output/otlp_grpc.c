@@ -17,6 +17,7 @@
 
 #define HEADER_BYTES  ((size_t)16 * 1024) /* of one answer, as HPACK counts them */
 #define MESSAGE_BYTES ((size_t)64 * 1024)
+#define UNASKED_BYTES ((size_t)256 * 1024) /* of all frames between the end of one call and that of the next */
 #define FRAME_HEAD    9
 
 enum grpc_code {
@@ -47,6 +48,7 @@ struct grpc {
     unsigned char first[FRAME_HEAD]; /* what came first */
     size_t first_len;
     bool goaway;
+    size_t taken;              /* bytes that came since the call before was over */
     char problem[120];         /* what the session has found fault with */
 
     /* The call. */
@@ -439,6 +441,7 @@ static int conclude(struct output *o)
     if (!g->closed) /* it didn't want to have all of the message */
         nghttp2_submit_rst_stream(g->session, NGHTTP2_FLAG_NONE, g->stream, NGHTTP2_CANCEL);
     g->stream = -1;
+    g->taken = 0;
     return rc;
 }
 
@@ -458,8 +461,9 @@ static int lost(struct output *o, const char *why)
     char text[512];
 
     if (o->otlp->busy) {
-        snprintf(text, sizeof(text), "%.*s%s%s%s", (int)sizeof(o->failure), why, g->problem[0] ? ": " : "", g->problem,
-                 g->first_len ? "" : " before it said anything: is that a grpc port (4317)?");
+        snprintf(text, sizeof(text), "%.*s%s%s%s%s", (int)sizeof(o->failure), why, g->problem[0] ? ": " : "", g->problem,
+                 g->first_len ? "" : " before it said anything: is that a grpc port (4317)?",
+                 g->first_len || o->cfg.tls.enable ? "" : " Does it want TLS (grpcs://)?");
         return otlp_broken(o, text);
     }
     if (o->otlp->proven || g->goaway || g->first_len)
@@ -494,9 +498,12 @@ static int grpc_input(struct output *o)
         used = nghttp2_session_mem_recv(g->session, (const uint8_t *)bytes, (size_t)n);
         if (used < 0)
             return otlp_again(o, 0, "HTTP/2", nghttp2_strerror((int)used), strlen(nghttp2_strerror((int)used)));
+        g->taken += (size_t)n;
         rc = conclude(o);
         if (rc)
             return rc;
+        if (g->taken > UNASKED_BYTES) /* there is no end to frames that mean nothing */
+            return e->busy ? otlp_again(o, 0, "the receiver sends much that nobody has asked for", NULL, 0) : -ESTALE;
     }
     rc = flush(o);
     if (rc < 0 && rc != -EAGAIN)

@@ -66,6 +66,16 @@ static void accepted(struct output *o)
     otlp_accepted(o, partial.rejected, partial.message, partial.message_len);
 }
 
+/* What may help where the path isn't the usual one: the endpoint of one signal is used as it is. */
+static void path_hint(const struct otlp *e, char *text, size_t size)
+{
+    const char *name = cfg_otlp_name(e->signal), *last = strrchr(e->path, '/');
+
+    *text = 0;
+    if (!last || strcmp(last + 1, name) != 0)
+        snprintf(text, size, " (the usual path for %s is /v1/%s)", name, name);
+}
+
 /* The head of the answer is there, and what there is of the body. `last`: the connection can't be used again. */
 static int conclude(struct output *o, bool last)
 {
@@ -73,11 +83,13 @@ static int conclude(struct output *o, bool last)
     const struct http_answer *a = &e->answer;
     size_t len;
     const char *text;
-    char what[128];
+    char what[128], hint[64] = "";
 
     last = last || !a->keep_alive || e->sent < e->head.len + e->body.len;
-    snprintf(what, sizeof(what), "%d%s%s%s", a->status, a->reason[0] ? " " : "", a->reason,
-             a->status / 100 == 3 ? " (redirects aren't followed)" : "");
+    if (a->status == 404 || a->status == 405)
+        path_hint(e, hint, sizeof(hint));
+    snprintf(what, sizeof(what), "%d%s%s%s%s", a->status, a->reason[0] ? " " : "", a->reason,
+             a->status / 100 == 3 ? " (redirects aren't followed)" : "", hint);
     error_text(a, &text, &len);
     if (a->status / 100 == 2) {
         accepted(o);
@@ -103,6 +115,17 @@ static int not_http1(struct output *o, const char *p, size_t n)
     if (!e->proven && like_http2(p, n))
         return otlp_again(o, 0, "the receiver speaks HTTP/2 only: is that the grpc port (4317)?", NULL, 0);
     return otlp_again(o, 0, "the answer can't be read", e->answer.problem, strlen(e->answer.problem));
+}
+
+/* The receiver has closed the connection before its answer was complete. */
+static int closed(struct output *o)
+{
+    struct otlp *e = o->otlp;
+    char text[160];
+
+    snprintf(text, sizeof(text), "%s%s", e->answer.problem,
+             e->answer.begun || o->cfg.tls.enable ? "" : ": does it want TLS (https://)?");
+    return otlp_broken(o, text);
 }
 
 /* Something comes though nothing was asked. */
@@ -142,7 +165,7 @@ static int http_input(struct output *o)
             return otlp_broken(o, text);
         }
         if (n == 0)
-            return http_answer_end(&e->answer) == 1 ? conclude(o, true) : otlp_broken(o, e->answer.problem);
+            return http_answer_end(&e->answer) == 1 ? conclude(o, true) : closed(o);
         if (!e->busy)
             return unasked(o, bytes, (size_t)n);
         rc = http_answer_feed(&e->answer, bytes, (size_t)n, &used);

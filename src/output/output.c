@@ -15,6 +15,7 @@
 #include "output/internal.h"
 
 #define QUEUE_BYTES     ((size_t)16 * 1024 * 1024)
+#define OTLP_BYTES      ((size_t)64 * 1024 * 1024) /* receivers may stand still for seconds: 130,000 spans */
 #define QUEUE_RECORDS   ((size_t)256 * 1024)
 #define FIRST_RETRY_MS  1000u
 #define CONNECT_MS      10000u                /* for each step: name, connection, TLS handshake */
@@ -29,7 +30,7 @@
 #define DELAY_OTLP_MS   100u                  /* each request costs both sides much more than a line */
 
 static struct output *outputs;
-static size_t limit_bytes = QUEUE_BYTES, limit_records = QUEUE_RECORDS;
+static size_t limit_bytes = OUTPUT_OWN, limit_records = QUEUE_RECORDS;
 static unsigned first_retry_ms = FIRST_RETRY_MS;
 
 void output_set_limits(size_t queue_bytes, size_t queue_records, unsigned retry_ms)
@@ -170,6 +171,18 @@ static void disconnect(struct output *o)
     o->blocked = false;
 }
 
+static bool same_transport(const struct cfg_transport *a, const struct cfg_transport *b);
+
+/* Signals of OTLP mostly have one receiver: what is wrong with it is told for the first of them. */
+static bool said_already(const struct output *o)
+{
+    for (const struct output *other = outputs; o->otlp && other; other = other->next)
+        if (other != o && other->otlp && other->said_failure && same_transport(&other->cfg, &o->cfg) &&
+            strcmp(other->failure, o->failure) == 0)
+            return true;
+    return false;
+}
+
 static void go_down(struct output *o)
 {
     unsigned wait;
@@ -179,9 +192,10 @@ static void go_down(struct output *o)
     if (wait < o->pause_ms)
         wait = o->pause_ms;
     o->pause_ms = 0;
-    if (!o->said_failure)
+    if (!o->said_failure && !said_already(o)) {
         log_warning("%s: %s; trying again, first in %u ms", o->url, o->failure, wait);
-    o->said_failure = true;
+        o->said_failure = true;
+    }
     set_timer(o, wait);
 }
 
@@ -408,7 +422,7 @@ static struct output *output_new(struct event_base *base, const struct cfg_trans
     o->url = url;
     o->fd = -1;
     o->io_pollable = true;
-    queue_init(&o->queue, limit_bytes, limit_records);
+    queue_init(&o->queue, limit_bytes != OUTPUT_OWN ? limit_bytes : otlp ? OTLP_BYTES : QUEUE_BYTES, limit_records);
     o->io = event_new(base, -1, 0, on_fd, o);
     o->timer = event_new(base, -1, 0, on_timer, o);
     if (!o->io || !o->timer)

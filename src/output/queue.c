@@ -8,6 +8,7 @@
 
 #define FIRST_BYTES   ((size_t)64 * 1024)
 #define FIRST_RECORDS ((size_t)1024)
+#define KEEP_BYTES    ((size_t)16 * 1024 * 1024) /* an empty queue has no more */
 
 static size_t round_up(size_t n)
 {
@@ -163,6 +164,11 @@ void queue_release(struct queue *q, uint64_t unacknowledged)
         arrived -= len;
         q->first += len;
         q->rec_first++;
+    }
+    if (q->first == q->end && q->cap > KEEP_BYTES) {
+        free(q->bytes);
+        q->bytes = NULL;
+        q->cap = 0;
     }
 }
 

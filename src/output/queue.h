@@ -7,6 +7,8 @@
  *     kept for a     to be sent
  *     new attempt
  *
+ * The buffer grows as it is needed. What a backlog took beyond 16 MiB is given back when nothing waits any more.
+ *
  * `next` may lie inside a record. What lies before it was handed to the kernel;
  * transports that can tell what has really arrived keep it until then.
  */

@@ -147,8 +147,26 @@ struct output_tls *output_tls_new(int fd, const struct cfg_tls *cfg, const char 
     return NULL;
 }
 
+/* What may help, where that is clear. */
+static const char *remedy(long verified)
+{
+    switch (verified) {
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+        return "; tls.cacertpath names the file of those to trust";
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+        return "; its certificate is for another host";
+    }
+    return "";
+}
+
 int output_tls_handshake(struct output_tls *t, short *ret_want, char *err, size_t err_size)
 {
+    long verified;
     int rc, why;
 
     ERR_clear_error();
@@ -160,9 +178,11 @@ int output_tls_handshake(struct output_tls *t, short *ret_want, char *err, size_
         *ret_want = why == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT;
         return -EAGAIN;
     }
-    if (SSL_get_verify_result(t->ssl) != X509_V_OK)
-        snprintf(err, err_size, "server validation failed: %s",
-                 X509_verify_cert_error_string(SSL_get_verify_result(t->ssl)));
+    verified = SSL_get_verify_result(t->ssl);
+    if (verified != X509_V_OK)
+        snprintf(err, err_size, "server validation failed: %s%s", X509_verify_cert_error_string(verified), remedy(verified));
+    else if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_WRONG_VERSION_NUMBER) /* what came is no record of TLS */
+        explain(err, err_size, "handshake failed, perhaps as the server doesn't speak TLS");
     else
         explain(err, err_size, "handshake failed");
     return -EPROTO;

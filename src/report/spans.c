@@ -98,6 +98,7 @@ struct span_link {
 /* One that has ended, and waits. */
 struct pending {
     struct pending *next;
+    size_t bytes;
     struct proc *p;
     struct span span;
     struct tm_span told;
@@ -108,6 +109,7 @@ static struct pool links = POOL(struct span_link);
 static struct span_link *waiting, **waiting_end = &waiting;
 static struct pending *pending, **pending_end = &pending;
 static unsigned pending_count;
+static size_t pending_bytes;
 
 struct span_link *span_link_ref(struct span_link *l)
 {
@@ -261,10 +263,12 @@ static void copy_list(struct tm_field *f, char **to)
 
 static void keep(struct proc *p, const struct span *s, const struct tm_span *t)
 {
-    struct pending *k = xmalloc(sizeof(*k) + t->field_count * sizeof(*k->fields) + text_size(t));
+    size_t bytes = sizeof(struct pending) + t->field_count * sizeof(struct tm_field) + text_size(t);
+    struct pending *k = xmalloc(bytes);
     char *to = (char *)(k->fields + t->field_count);
 
     k->next = NULL;
+    k->bytes = bytes;
     k->p = p;
     k->span = *s;
     span_link_ref(s->link);
@@ -284,6 +288,7 @@ static void keep(struct proc *p, const struct span *s, const struct tm_span *t)
     *pending_end = k;
     pending_end = &k->next;
     pending_count++;
+    pending_bytes += bytes;
 }
 
 /* Tells those that are certain; of p (not NULL) all. */
@@ -298,6 +303,7 @@ static void tell_pending(const struct proc *p)
         }
         *at = k->next;
         pending_count--;
+        pending_bytes -= k->bytes;
         tell(k->p, &k->span, &k->told);
         span_link_unref(k->span.link);
         free(k);
@@ -307,7 +313,8 @@ static void tell_pending(const struct proc *p)
 
 void span_links_sweep(uint64_t now, void (*alone)(uint64_t tag))
 {
-    uint64_t wait = pending_count > LINK_PENDING_MAX / 2 ? LINK_WAIT_NS / 10 : LINK_WAIT_NS;
+    bool many = pending_count > LINK_PENDING_MAX / 2 || pending_bytes > LINK_PENDING_BYTES / 2;
+    uint64_t wait = many ? LINK_WAIT_NS / 10 : LINK_WAIT_NS;
     struct span_link *l;
 
     while ((l = waiting) && now - l->since >= wait) {
@@ -326,7 +333,7 @@ void spans_flush(struct proc *p)
 
 void span_tell(struct proc *p, const struct span *s, struct tm_span *t)
 {
-    if (!s->link || certain(s->link) || pending_count >= LINK_PENDING_MAX)
+    if (!s->link || certain(s->link) || pending_count >= LINK_PENDING_MAX || pending_bytes >= LINK_PENDING_BYTES)
         tell(p, s, t);
     else
         keep(p, s, t);

@@ -1001,6 +1001,39 @@ static void slow_receiver_bounded_queue_exact_count(void **state)
     free_request(&r);
 }
 
+/* 48 MiB wait for a receiver that stands still: that is 100,000 spans. All arrive, and their memory is given back. */
+static void backlog_of_a_receiver_that_stands_still(void **state)
+{
+    struct cfg_otlp_to cfg = plain(CFG_OTLP_HTTP);
+    struct request r = {0};
+    struct output *o;
+    uint64_t got = 0;
+    int fd;
+
+    output_set_limits(OUTPUT_OWN, 0, 0);
+    o = get(&cfg);
+    fd = accept_one();
+    for (int i = 0; i < 1024; i++)
+        assert_true(put(o, 100, 48 * 1024, 'a', NULL));
+    assert_int_equal(stats_of(o).queued, 102400);
+    while (another(o, fd)) {
+        read_request(fd, &r);
+        got += r.body_len;
+        say(fd, FINE);
+    }
+    assert_int_equal(stats_of(o).records, 102400);
+    assert_int_equal(stats_of(o).lost_queue + stats_of(o).lost_destination, 0);
+    assert_int_equal(got, 1024 * (4 + 48 * 1024));
+    assert_true(o->queue.cap <= 16 * 1024 * 1024);
+    put(o, 1, 10, 'a', NULL);
+    read_request(fd, &r);
+    say(fd, FINE);
+    until_settled(o, 102401);
+    output_put(o);
+    close(fd);
+    free_request(&r);
+}
+
 static void too_large_requests_become_smaller(void **state)
 {
     struct cfg_otlp_to cfg = plain(CFG_OTLP_HTTP);
@@ -1630,6 +1663,107 @@ static void http1_receiver_on_the_grpc_port(void **state)
     }
 }
 
+static unsigned free_port(void)
+{
+    unsigned n;
+
+    close(listen_anywhere(&n));
+    return n;
+}
+
+/* Who sets the endpoint of one signal easily forgets its path. */
+static void path_that_a_receiver_does_not_know(void **state)
+{
+    static const struct {
+        const char *path, *failure;
+    } rows[] = {
+        {"/", "refused for good: 404 Not Found (the usual path for traces is /v1/traces)"},
+        {"/otlp/v1/traces", "refused for good: 404 Not Found"},
+    };
+
+    for (size_t i = 0; i < 2; i++) {
+        struct cfg_otlp_to cfg = plain(CFG_OTLP_HTTP);
+        struct request r = {0};
+        struct output *o;
+        int fd;
+
+        cfg.path = (char *)rows[i].path;
+        o = get(&cfg);
+        fd = accept_one();
+        put(o, 10, 100, 'a', NULL);
+        output_flush(o);
+        read_request(fd, &r);
+        say(fd, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+        until_settled(o, 10);
+        assert_int_equal(stats_of(o).lost_destination, 10);
+        assert_string_equal(stats_of(o).failure, rows[i].failure);
+        output_put(o);
+        close(fd);
+        free_request(&r);
+    }
+}
+
+/* As servers that want TLS do with what is none. */
+static void receivers_that_close_at_once(void **state)
+{
+    static const char *const hints[] = {
+        [CFG_OTLP_HTTP] = "the receiver closed the connection without an answer: does it want TLS (https://)?",
+        [CFG_OTLP_GRPC] = "before it said anything: is that a grpc port (4317)? Does it want TLS (grpcs://)?",
+    };
+
+    for (int protocol = CFG_OTLP_HTTP; protocol <= CFG_OTLP_GRPC; protocol++) {
+        struct cfg_otlp_to cfg = plain((enum cfg_otlp_protocol)protocol);
+        struct output *o = get(&cfg);
+        char junk[4096];
+        int fd = accept_one();
+
+        put(o, 10, 100, 'a', NULL);
+        output_flush(o);
+        while (read(fd, junk, sizeof(junk)) < 0) /* else it is reset */
+            run_ms(5);
+        shutdown(fd, SHUT_WR);
+        until_failure(o, hints[protocol]);
+        close(fd);
+        output_abandon(o);
+        output_put(o);
+    }
+}
+
+/* What is wrong with a receiver is told for the first of its signals, and for the next one when that has gone. */
+static void what_signals_have_in_common_is_told_once(void **state)
+{
+    struct cfg_otlp_to cfg = plain(CFG_OTLP_HTTP);
+    struct output *o, *other;
+    char *text = NULL, own[16];
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+
+    snprintf(own, sizeof(own), "%u", free_port());
+    cfg.transport.port = own;
+    log_setup(f, LOGL_WARNING, "test");
+    o = get(&cfg);
+    other = output_get_otlp(base, &cfg, CFG_OTLP_LOGS);
+    put(o, 1, 10, 'a', NULL);
+    put(other, 1, 10, 'a', NULL);
+    for (int i = 0; i < PATIENCE && (stats_of(o).attempts < 3 || stats_of(other).attempts < 3); i++)
+        run_ms(5);
+    fflush(f);
+    assert_non_null(strstr(text, "Connection refused"));
+    assert_null(strstr(strstr(text, "Connection refused") + 1, "Connection refused"));
+    output_abandon(o);
+    output_put(o); /* nobody has told it of the other one now */
+    for (int i = 0; i < PATIENCE && !strstr(strstr(text, "Connection refused") + 1, "Connection refused"); i++) {
+        run_ms(5);
+        fflush(f);
+    }
+    assert_non_null(strstr(strstr(text, "Connection refused") + 1, "Connection refused"));
+    output_abandon(other);
+    output_put(other);
+    log_setup(stderr, LOGL_NONE, "test_otlp_output");
+    fclose(f);
+    free(text);
+}
+
 /* Frames that nobody should send. */
 static void hostile_frames(void **state)
 {
@@ -1666,6 +1800,49 @@ static void hostile_frames(void **state)
         output_put(o);
         hang_up(s);
     }
+}
+
+/* Frames that may always come and mean nothing: while an answer is awaited, and when none is. */
+static void frames_without_end(void **state)
+{
+    enum { FRAME = 16384 };
+    char *frame = xcalloc(1, 9 + FRAME);
+
+    frame[1] = FRAME >> 8;
+    frame[3] = (char)0xfa; /* a type that nobody knows (RFC 9113, 4.1) */
+    for (int answered = 0; answered < 2; answered++) {
+        struct cfg_otlp_to cfg = plain(CFG_OTLP_GRPC);
+        struct output *o = get(&cfg);
+        struct server *s = serve(accept_one());
+        ssize_t n = 0, sent = 0;
+
+        put(o, 10, 100, 'a', NULL);
+        output_flush(o);
+        take_call(s);
+        if (answered) {
+            reply_fine(s);
+            serve_until_settled(s, o, 10);
+        }
+        for (int i = 0; i < PATIENCE && (n >= 0 || errno == EAGAIN); i++) {
+            n = send(s->fd, frame + sent % (9 + FRAME), (size_t)(9 + FRAME - sent % (9 + FRAME)), MSG_NOSIGNAL);
+            sent += n > 0 ? n : 0;
+            run_ms(1);
+        }
+        assert_true(n < 0 && errno != EAGAIN);
+        if (!answered)
+            until_failure(o, "the receiver sends much that nobody has asked for");
+        assert_int_equal(stats_of(o).records, answered ? 10 : 0);
+        assert_int_equal(stats_of(o).lost_destination, 0);
+        hang_up(s);
+        put(o, 1, 100, 'a', NULL);
+        s = serve(accept_one());
+        take_call(s);
+        reply_fine(s);
+        serve_until_settled(s, o, 11);
+        output_put(o);
+        hang_up(s);
+    }
+    free(frame);
 }
 
 /* --- TLS, and servers that others wrote --- */
@@ -1804,8 +1981,10 @@ static void tls_with_identities(void **state)
         {CFG_OTLP_HTTP, true, "server.pem", "client.pem", "client.key", NULL},
         {CFG_OTLP_GRPC, true, "server.pem", "client.pem", "client.key", NULL},
         {CFG_OTLP_GRPC, false, "server.pem", NULL, NULL, NULL},
-        {CFG_OTLP_HTTP, false, "client.pem", NULL, NULL, "TLS: server validation failed: "},
-        {CFG_OTLP_GRPC, false, "client.pem", NULL, NULL, "TLS: server validation failed: "},
+        {CFG_OTLP_HTTP, false, "client.pem", NULL, NULL,
+         "TLS: server validation failed: self-signed certificate; tls.cacertpath names the file of those to trust"},
+        {CFG_OTLP_GRPC, false, "client.pem", NULL, NULL,
+         "TLS: server validation failed: self-signed certificate; tls.cacertpath names the file of those to trust"},
         {CFG_OTLP_HTTP, true, "server.pem", NULL, NULL, "certificate required"},
         {CFG_OTLP_GRPC, true, "server.pem", NULL, NULL, "certificate required"},
         {CFG_OTLP_HTTP, true, "server.pem", "server.pem", "server.key", /* not one that it knows */
@@ -1891,14 +2070,6 @@ static void tls_with_identities(void **state)
 }
 
 /* A port that nobody uses, for programs that can't choose one. */
-static unsigned free_port(void)
-{
-    unsigned n;
-
-    close(listen_anywhere(&n));
-    return n;
-}
-
 static void nginx_with_limits(void **state)
 {
     static const char conf[] = "daemon off; master_process off; pid nginx.pid; error_log stderr;\n"
@@ -2022,6 +2193,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(grpc_receiver_on_the_http_port, set_up, tear_down),
         cmocka_unit_test_setup_teardown(receiver_that_says_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(slow_receiver_bounded_queue_exact_count, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(backlog_of_a_receiver_that_stands_still, set_up, tear_down),
         cmocka_unit_test_setup_teardown(too_large_requests_become_smaller, set_up, tear_down),
         cmocka_unit_test_setup_teardown(outputs_are_shared, set_up, tear_down),
         cmocka_unit_test_setup_teardown(output_wait_sends_several_requests, set_up, tear_down),
@@ -2034,7 +2206,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(answered_before_the_message_was_sent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(answer_of_100_mb_over_grpc, set_up, tear_down),
         cmocka_unit_test_setup_teardown(http1_receiver_on_the_grpc_port, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(path_that_a_receiver_does_not_know, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(receivers_that_close_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_signals_have_in_common_is_told_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(hostile_frames, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(frames_without_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tls_with_identities, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nginx_with_limits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(servers_that_are_no_receivers, set_up, tear_down),

@@ -766,6 +766,37 @@ static void test_many_threads(void **state)
     writer_free(&w);
 }
 
+/* What peers send doesn't fill the memory, however large it is: what finds no room doesn't wait. */
+static void test_large_ones(void **state)
+{
+    static char text[1 << 20];
+    struct tm_field path = {.name = "url.path", .type = TM_STR, .v.str = {text, sizeof(text)}};
+    struct tm_span told_as = {.name = {"GET", 3}, .kind = TM_SPAN_SERVER, .fields = &path, .field_count = 1};
+    struct writer w = serving();
+    struct proc *p = proc_by_host_pid(&c.model, NOBODY);
+    struct span_link *link;
+    struct span s;
+
+    (void)state;
+    run();
+    memset(text, 'x', sizeof(text));
+    span_begin(&s, p->pl, NULL);
+    link = span_link_new(&s, 2);
+    span_tell(p, &s, &told_as);
+    expect_not("span ", NULL);
+    for (unsigned i = 1; i < LINK_PENDING_BYTES / sizeof(text) + 4; i++)
+        span_tell(p, &s, &told_as);
+    assert_int_equal(count("span ", NULL), 4);
+    spans_flush(p);
+    assert_int_equal(count("span ", NULL), LINK_PENDING_BYTES / sizeof(text) + 4);
+    span_tell(p, &s, &told_as);
+    spans_flush(p);
+    assert_int_equal(count("span ", NULL), LINK_PENDING_BYTES / sizeof(text) + 5);
+    span_link_unref(link);
+    span_leave(&s);
+    writer_free(&w);
+}
+
 /* --- off --- */
 
 static void test_off(void **state)
@@ -793,7 +824,8 @@ int main(void)
         T(test_client_first), T(test_server_first),   T(test_chain_backwards), T(test_alone),
         cmocka_unit_test_setup_teardown(test_processes, setup_processes, teardown_spans),
         cmocka_unit_test_setup_teardown(test_forked_process, setup_processes, teardown_spans),
-        T(test_parent_decides), T(test_ratio),       T(test_long_state), T(test_many_threads), T(test_off),
+        T(test_parent_decides), T(test_ratio),       T(test_long_state), T(test_many_threads), T(test_large_ones),
+        T(test_off),
     };
 
     log_setup(stderr, LOGL_NONE, NULL);
