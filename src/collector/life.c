@@ -383,6 +383,7 @@ void life_reconfigure(struct proc *p, struct config_sources *config)
     if (p->seg && !p->borrowed)
         counters_take_ops(p->seg, p);
     report_period(p, now, false); /* what was counted so far belongs to the old destinations */
+    spans_flush(p);
     telemetry_process_end(p->pl->tm, &p->tm, now);
     p->tm.aggregate = NULL;
     p->config = config;

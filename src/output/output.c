@@ -289,13 +289,15 @@ static void go_up(struct output *o)
     pump(o);
 }
 
-static void progress(struct output *o, int rc)
+/* begun: a step of it whose time begins now. */
+static void progress(struct output *o, int rc, bool begun)
 {
     if (rc == 0) {
         go_up(o);
     } else if (rc == -EINPROGRESS) {
         update_io(o);
-        set_timer(o, CONNECT_MS);
+        if (begun)
+            set_timer(o, CONNECT_MS);
     } else {
         go_down(o);
     }
@@ -304,13 +306,17 @@ static void progress(struct output *o, int rc)
 static void attempt(struct output *o)
 {
     o->stats.attempts++;
-    progress(o, o->transport->open(o));
+    progress(o, o->transport->open(o), true);
 }
 
 static void step(struct output *o, short events)
 {
+    enum output_state before = o->state;
+    int rc;
+
     stop_io(o); /* the descriptor may become another one */
-    progress(o, o->transport->ready(o, events));
+    rc = o->transport->ready(o, events);
+    progress(o, rc, o->state != before || before == OUTPUT_CONNECTING); /* which may be to the next address */
 }
 
 static void handle_ready(struct output *o, short events)

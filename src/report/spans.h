@@ -52,7 +52,8 @@ const struct span *span_inside(const struct proc *p, uint32_t tid);
  * Of a connection of which both ends are observed the server's request may be read before the client's, as each stands in
  * a ring of its own. So the server's span begins as a root with a link, which its children share. When the client's request
  * comes, the two meet: the server's span becomes a child of the client's, in whose trace all of them are. If that hasn't
- * happened after a while (LINK_WAIT_NS), or more of them have ended than are kept (LINK_PENDING_MAX, LINK_PENDING_BYTES), they stay as they are.
+ * happened after a while (LINK_WAIT_NS), or more of them have ended than are kept (LINK_PENDING_MAX, LINK_PENDING_BYTES),
+ * they stay as they are.
  */
 #define LINK_WAIT_NS UINT64_C(2000000000)
 #define LINK_PENDING_MAX 4096u

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -1971,6 +1972,40 @@ static const char node_server[] =
     "server.on('tlsClientError', () => 0);\n"
     "server.listen(0, '127.0.0.1', () => console.log('port', server.address().port, ''));\n";
 
+/* A handshake has a time in which it must be done, however often something comes. */
+static void handshake_in_drops(void **state)
+{
+    static const char hello[] = {0x16, 3, 3, 0x40, 0, 2}; /* of a record of 16 KiB: it is never complete */
+    struct cfg_otlp_to cfg = plain(CFG_OTLP_GRPC);
+    struct output *o;
+    uint64_t until;
+    int fd;
+
+    cfg.transport.tls = (struct cfg_tls){.enable = true};
+    o = get(&cfg);
+    fd = accept_one();
+    for (int i = 0; i < PATIENCE && o->state != OUTPUT_HANDSHAKE; i++)
+        run_ms(5);
+    assert_int_equal(o->state, OUTPUT_HANDSHAKE);
+    until = o->timer_at;
+    assert_int_not_equal(until, 0);
+    for (size_t i = 0; i < sizeof(hello); i++) {
+        int waiting = 1;
+
+        assert_int_equal(write(fd, hello + i, 1), 1);
+        run_ms(5);
+        for (int k = 0; k < PATIENCE && waiting; k++) {
+            run_ms(5);
+            assert_int_equal(ioctl(o->fd, FIONREAD, &waiting), 0);
+        }
+        assert_int_equal(waiting, 0);
+    }
+    assert_int_equal(o->state, OUTPUT_HANDSHAKE);
+    assert_int_equal(o->timer_at, until);
+    output_put(o);
+    close(fd);
+}
+
 static void tls_with_identities(void **state)
 {
     static const struct {
@@ -2211,6 +2246,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_signals_have_in_common_is_told_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(hostile_frames, set_up, tear_down),
         cmocka_unit_test_setup_teardown(frames_without_end, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(handshake_in_drops, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tls_with_identities, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nginx_with_limits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(servers_that_are_no_receivers, set_up, tear_down),

@@ -9,6 +9,7 @@
 #include "collector_bed.h"
 
 #include "base/log.h"
+#include "collector/life.h"
 #include "report/spans.h"
 #include "traffic/both_ends.h"
 #include "traffic/stream.h"
@@ -522,6 +523,19 @@ static void test_alone(void **state)
     writer_free(&server);
 }
 
+/* What waits belongs to those that were there before the configuration changed: the next may take no spans. */
+static void test_other_configuration(void **state)
+{
+    struct writer server = answering(NOBODY + 1, ports);
+
+    (void)state;
+    serve(&server, 4, GET("/1", ""));
+    expect_not("span ", NULL);
+    life_reconfigure(proc_by_host_pid(&c.model, NOBODY + 1), config_sources_new());
+    is_root(SERVED("/1"));
+    writer_free(&server);
+}
+
 /* --- processes --- */
 
 static int setup_processes(void **state)
@@ -821,7 +835,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_server),      T(test_client),         T(test_broken),     T(test_last_byte), T(test_parent_from_header),
         T(test_parent_of_thread), T(test_several_at_once), T(test_go),   T(test_lines),     T(test_grpc),
-        T(test_client_first), T(test_server_first),   T(test_chain_backwards), T(test_alone),
+        T(test_client_first), T(test_server_first),   T(test_chain_backwards), T(test_alone), T(test_other_configuration),
         cmocka_unit_test_setup_teardown(test_processes, setup_processes, teardown_spans),
         cmocka_unit_test_setup_teardown(test_forked_process, setup_processes, teardown_spans),
         T(test_parent_decides), T(test_ratio),       T(test_long_state), T(test_many_threads), T(test_large_ones),
