@@ -142,3 +142,66 @@ void otlp_attr_field(struct buf *b, unsigned field, const char *key, const struc
         break;
     }
 }
+
+/* Most attributes have a name that is a constant, and a short text or a number as their value. These are written without
+ * any call, where there is room for all of them. */
+#define SHORT_MAX 130u /* bytes of one: all of its lengths have one byte */
+#define SHORT_KEY (SHORT_MAX - 20)
+
+/* The attribute up to its value's type; value: bytes of the AnyValue. */
+static inline char *short_key(char *p, unsigned field, const struct tm_field *f, size_t value)
+{
+    p[0] = (char)(field << 3 | PB_LEN);
+    p[1] = (char)(2 + f->name_len + 2 + value);
+    p[2] = KEY << 3 | PB_LEN;
+    p[3] = (char)f->name_len;
+    pb_copy(p + 4, f->name, f->name_len);
+    p += 4 + f->name_len;
+    p[0] = VALUE << 3 | PB_LEN;
+    p[1] = (char)value;
+    return p + 2;
+}
+
+static inline char *short_number(char *p, unsigned field, const struct tm_field *f)
+{
+    size_t len = pb_varint_len(f->v.u);
+
+    p = short_key(p, field, f, 1 + len);
+    *p++ = INT << 3 | PB_VARINT;
+    pb_put_varint(p, f->v.u);
+    return p + len;
+}
+
+/* NULL: it isn't ASCII. */
+static inline char *short_string(char *p, unsigned field, const struct tm_field *f)
+{
+    size_t len = f->v.str.len;
+
+    p = short_key(p, field, f, 2 + len);
+    p[0] = STRING << 3 | PB_LEN;
+    p[1] = (char)len;
+    return pb_copy_ascii(p + 2, f->v.str.p, len) ? p + 2 + len : NULL;
+}
+
+void otlp_attr_fields(struct buf *b, unsigned field, const struct tm_field *f, size_t count)
+{
+    char *p = buf_room(b, count * SHORT_MAX), *end;
+
+    for (const struct tm_field *last = f + count; f < last; f++) {
+        end = NULL;
+        if (f->name_len && f->name_len < SHORT_KEY) {
+            if (f->type == TM_STR && f->v.str.p && f->name_len + f->v.str.len < SHORT_KEY)
+                end = short_string(p, field, f);
+            else if ((f->type == TM_UINT && f->v.u <= INT64_MAX) || f->type == TM_INT)
+                end = short_number(p, field, f);
+        }
+        if (end) {
+            p = end;
+            continue;
+        }
+        b->len = (size_t)(p - b->p);
+        otlp_attr_field(b, field, f->name, f);
+        p = buf_room(b, (size_t)(last - f) * SHORT_MAX);
+    }
+    b->len = (size_t)(p - b->p);
+}

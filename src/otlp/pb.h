@@ -114,6 +114,30 @@ static inline bool pb_ascii(const char *s, size_t len)
     return !(any & UINT64_C(0x8080808080808080));
 }
 
+/* memcpy() for what is mostly short: without a call. */
+static inline void pb_copy(char *to, const char *p, size_t len)
+{
+    if (len > 32) {
+        memcpy(to, p, len);
+    } else if (len >= 16) {
+        memcpy(to, p, 16);
+        memcpy(to + len - 16, p + len - 16, 16);
+    } else if (len >= 8) {
+        memcpy(to, p, 8);
+        memcpy(to + len - 8, p + len - 8, 8);
+    } else {
+        for (size_t i = 0; i < len; i++)
+            to[i] = p[i];
+    }
+}
+
+/* The same; false if it isn't ASCII. */
+static inline bool pb_copy_ascii(char *to, const char *p, size_t len)
+{
+    pb_copy(to, p, len);
+    return pb_ascii(p, len);
+}
+
 /* Any bytes; those that aren't valid UTF-8 become U+FFFD each, since a receiver refuses the whole request else. */
 void pb_string(struct buf *b, unsigned field, const char *s, size_t len);
 static inline void pb_str(struct buf *b, unsigned field, const char *s) { pb_string(b, field, s, strlen(s)); }
@@ -125,7 +149,7 @@ static inline size_t pb_begin(struct buf *b, unsigned field)
     buf_char(b, 0); /* its length: most are shorter than 128 bytes */
     return b->len;
 }
-void pb_end_long(struct buf *b, size_t begin, size_t len);
+void pb_move(struct buf *b, size_t begin, size_t room);
 static inline void pb_end(struct buf *b, size_t begin)
 {
     size_t len = b->len - begin;
@@ -133,7 +157,24 @@ static inline void pb_end(struct buf *b, size_t begin)
     if (len < 0x80)
         b->p[begin - 1] = (char)len;
     else
-        pb_end_long(b, begin, len);
+        pb_move(b, begin, 1);
+}
+
+/* The same for one that is mostly longer: of 128 bytes to 16 KiB. */
+static inline size_t pb_begin_long(struct buf *b, unsigned field)
+{
+    pb_tag(b, field, PB_LEN);
+    buf_room(b, 2);
+    return b->len += 2;
+}
+static inline void pb_end_long(struct buf *b, size_t begin)
+{
+    size_t len = b->len - begin;
+
+    if (len >= 0x80 && len < 0x4000)
+        pb_put_varint(b->p + begin - 2, len);
+    else
+        pb_move(b, begin, 2);
 }
 
 #endif
