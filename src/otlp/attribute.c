@@ -148,39 +148,55 @@ void otlp_attr_field(struct buf *b, unsigned field, const char *key, const struc
 #define SHORT_MAX 130u /* bytes of one: all of its lengths have one byte */
 #define SHORT_KEY (SHORT_MAX - 20)
 
-/* The attribute up to its value's type; value: bytes of the AnyValue. */
-static inline char *short_key(char *p, unsigned field, const struct tm_field *f, size_t value)
+/* Names of our own: most have 8 to 32 bytes. */
+static inline void copy_name(char *to, const char *name, size_t len)
+{
+    if (len - 16 <= 16) {
+        memcpy(to, name, 16);
+        memcpy(to + len - 16, name + len - 16, 16);
+    } else if (len - 8 <= 8) {
+        memcpy(to, name, 8);
+        memcpy(to + len - 8, name + len - 8, 8);
+    } else {
+        memcpy(to, name, len);
+    }
+}
+
+/* An attribute up to its value, which has so many bytes. */
+static inline void put_key(char *p, unsigned field, const char *name, size_t len, size_t value)
 {
     p[0] = (char)(field << 3 | PB_LEN);
-    p[1] = (char)(2 + f->name_len + 2 + value);
+    p[1] = (char)(2 + len + 2 + value);
     p[2] = KEY << 3 | PB_LEN;
-    p[3] = (char)f->name_len;
-    pb_copy(p + 4, f->name, f->name_len);
-    p += 4 + f->name_len;
-    p[0] = VALUE << 3 | PB_LEN;
-    p[1] = (char)value;
-    return p + 2;
+    p[3] = (char)len;
+    copy_name(p + 4, name, len);
+    p[4 + len] = VALUE << 3 | PB_LEN;
+    p[5 + len] = (char)value;
 }
 
-static inline char *short_number(char *p, unsigned field, const struct tm_field *f)
+/* Writes one at p; returns its end, NULL: it isn't one of these. */
+static inline char *put_short(char *p, unsigned field, const struct tm_field *f)
 {
-    size_t len = pb_varint_len(f->v.u);
+    size_t name = f->name_len, len;
+    char *value = p + 4 + name + 2;
 
-    p = short_key(p, field, f, 1 + len);
-    *p++ = INT << 3 | PB_VARINT;
-    pb_put_varint(p, f->v.u);
-    return p + len;
-}
-
-/* NULL: it isn't ASCII. */
-static inline char *short_string(char *p, unsigned field, const struct tm_field *f)
-{
-    size_t len = f->v.str.len;
-
-    p = short_key(p, field, f, 2 + len);
-    p[0] = STRING << 3 | PB_LEN;
-    p[1] = (char)len;
-    return pb_copy_ascii(p + 2, f->v.str.p, len) ? p + 2 + len : NULL;
+    if (!name || name >= SHORT_KEY)
+        return NULL;
+    if (f->type == TM_STR) {
+        len = f->v.str.len;
+        if (!f->v.str.p || name + len >= SHORT_KEY || !pb_copy_ascii(value + 2, f->v.str.p, len))
+            return NULL;
+        value[0] = STRING << 3 | PB_LEN;
+        value[1] = (char)len;
+        len += 2;
+    } else if ((f->type == TM_UINT && f->v.u <= INT64_MAX) || f->type == TM_INT) {
+        value[0] = INT << 3 | PB_VARINT;
+        len = 1 + pb_put_varint(value + 1, f->v.u);
+    } else {
+        return NULL;
+    }
+    put_key(p, field, f->name, name, len);
+    return value + len;
 }
 
 void otlp_attr_fields(struct buf *b, unsigned field, const struct tm_field *f, size_t count)
@@ -188,13 +204,7 @@ void otlp_attr_fields(struct buf *b, unsigned field, const struct tm_field *f, s
     char *p = buf_room(b, count * SHORT_MAX), *end;
 
     for (const struct tm_field *last = f + count; f < last; f++) {
-        end = NULL;
-        if (f->name_len && f->name_len < SHORT_KEY) {
-            if (f->type == TM_STR && f->v.str.p && f->name_len + f->v.str.len < SHORT_KEY)
-                end = short_string(p, field, f);
-            else if ((f->type == TM_UINT && f->v.u <= INT64_MAX) || f->type == TM_INT)
-                end = short_number(p, field, f);
-        }
+        end = put_short(p, field, f);
         if (end) {
             p = end;
             continue;

@@ -114,28 +114,37 @@ static inline bool pb_ascii(const char *s, size_t len)
     return !(any & UINT64_C(0x8080808080808080));
 }
 
-/* memcpy() for what is mostly short: without a call. */
-static inline void pb_copy(char *to, const char *p, size_t len)
-{
-    if (len > 32) {
-        memcpy(to, p, len);
-    } else if (len >= 16) {
-        memcpy(to, p, 16);
-        memcpy(to + len - 16, p + len - 16, 16);
-    } else if (len >= 8) {
-        memcpy(to, p, 8);
-        memcpy(to + len - 8, p + len - 8, 8);
-    } else {
-        for (size_t i = 0; i < len; i++)
-            to[i] = p[i];
-    }
-}
-
-/* The same; false if it isn't ASCII. */
+/* memcpy() for what is mostly short: without a call. False if it isn't ASCII, as of pb_ascii(). */
 static inline bool pb_copy_ascii(char *to, const char *p, size_t len)
 {
-    pb_copy(to, p, len);
-    return pb_ascii(p, len);
+    uint32_t half, rest;
+    uint64_t any = 0, x;
+
+    if (len > 16) {
+        memcpy(to, p, len);
+        return pb_ascii(p, len);
+    }
+    if (len >= 8) {
+        any = pb_eight(p);
+        x = pb_eight(p + len - 8);
+        memcpy(to, &any, 8);
+        memcpy(to + len - 8, &x, 8);
+        any |= x;
+    } else if (len >= 4) {
+        memcpy(&half, p, 4);
+        memcpy(&rest, p + len - 4, 4);
+        memcpy(to, &half, 4);
+        memcpy(to + len - 4, &rest, 4);
+        any = half | rest;
+    } else if (len) {
+        char first = p[0], middle = p[len / 2], last = p[len - 1];
+
+        to[0] = first;
+        to[len / 2] = middle;
+        to[len - 1] = last;
+        any = (uint8_t)(first | middle | last);
+    }
+    return !(any & UINT64_C(0x8080808080808080));
 }
 
 /* Any bytes; those that aren't valid UTF-8 become U+FFFD each, since a receiver refuses the whole request else. */
