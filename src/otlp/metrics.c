@@ -19,6 +19,7 @@
 #define ATTRIBUTES_MAX 8192u /* bytes of all those that the program has given a metric of its own */
 #define CAPTURED_FIELDS 160  /* so many attributes; what has more has no series of its own */
 #define TYPE_OWN       OTLP_FAMILIES
+#define RECENT         32u   /* a power of two */
 
 /* The series of one metric of a process. */
 struct set {
@@ -45,6 +46,7 @@ struct group {
     struct set sets[OTLP_FAMILIES];
     struct captured *captured;  /* that was met last comes first */
     size_t captured_count;
+    struct series *recent[RECENT]; /* found before the table is asked; NULL: none */
 };
 
 struct otlp_metrics {
@@ -88,6 +90,12 @@ static uint64_t hash_key(const struct otlp_metrics *m, const struct group *g, co
     return h;
 }
 
+/* Where it stands among the recent ones of its group. */
+static struct series **recent_of(struct group *g, const struct key *k)
+{
+    return &g->recent[(k->family + k->word * 5u + k->status) & (RECENT - 1)];
+}
+
 static struct series *series_find(const struct otlp_metrics *m, const struct group *g, const struct key *k, uint64_t hash)
 {
     struct series *s = slots_first(&m->series, hash);
@@ -123,8 +131,12 @@ static struct series *series_add(struct otlp_metrics *m, struct group *g, struct
 }
 
 /* before: that which comes before it in its set, or NULL. */
-static void series_remove(struct otlp_metrics *m, struct set *set, struct series *s, struct series *before)
+static void series_remove(struct otlp_metrics *m, struct group *g, struct set *set, struct series *s, struct series *before)
 {
+    struct series **recent = recent_of(g, &s->key);
+
+    if (*recent == s)
+        *recent = NULL;
     *(before ? &before->next : &set->first) = s->next;
     if (set->last == s)
         set->last = before;
@@ -172,11 +184,15 @@ static struct series *overflow_of(struct otlp_metrics *m, struct group *g, struc
 static struct series *series_of(struct otlp_metrics *m, struct group *g, struct set *set, const struct otlp_metric *metric,
                                 const struct key *k, bool missing)
 {
-    uint64_t hash = hash_key(m, g, k);
-    struct series *s = missing ? NULL : series_find(m, g, k, hash);
+    struct series **recent = recent_of(g, k), *s = *recent;
+    uint64_t hash;
 
-    if (s)
+    if (s && !missing && memcmp(&s->key, k, sizeof(*k)) == 0)
         return s;
+    hash = hash_key(m, g, k);
+    s = missing ? NULL : series_find(m, g, k, hash);
+    if (s)
+        return *recent = s;
     s = has_room(m, set) && !missing ? series_add(m, g, set, metric, k, hash) : overflow_of(m, g, set, metric, k);
     text_drop(&m->texts, k->name); /* if it has been made in vain */
     text_drop(&m->texts, k->server);
@@ -233,18 +249,18 @@ static struct group *group_of(struct otlp_metrics *m, const struct tm_process *w
     return g;
 }
 
-static void set_clear(struct otlp_metrics *m, struct set *set)
+static void set_clear(struct otlp_metrics *m, struct group *g, struct set *set)
 {
     while (set->first)
-        series_remove(m, set, set->first, NULL);
+        series_remove(m, g, set, set->first, NULL);
 }
 
 static void group_clear(struct otlp_metrics *m, struct group *g)
 {
     for (unsigned f = 0; f < OTLP_FAMILIES; f++)
-        set_clear(m, &g->sets[f]);
+        set_clear(m, g, &g->sets[f]);
     for (struct captured *c; (c = g->captured);) {
-        set_clear(m, &c->set);
+        set_clear(m, g, &c->set);
         g->captured = c->next;
         m->bytes -= sizeof(*c);
         free((char *)c->metric.name);
@@ -604,7 +620,7 @@ static void export_point(struct otlp_metrics *m, const struct group *g, struct s
     m->pending[m->pending_count++] = s;
 }
 
-static bool export_set(struct otlp_metrics *m, const struct group *g, struct set *set, const struct otlp_metric *metric,
+static bool export_set(struct otlp_metrics *m, struct group *g, struct set *set, const struct otlp_metric *metric,
                        uint64_t time_ns, bool last)
 {
     bool exponential = m->user.exponential, delta = is_delta(m, metric), open = false, all = true;
@@ -614,7 +630,7 @@ static bool export_set(struct otlp_metrics *m, const struct group *g, struct set
     for (struct series *s = set->first, *next; s; s = next) {
         next = s->next;
         if (delta && !s->touched) { /* nobody waits for what hasn't changed */
-            series_remove(m, set, s, before);
+            series_remove(m, g, set, s, before);
             continue;
         }
         before = s;
