@@ -32,21 +32,25 @@ static void guess(uint8_t *to, size_t len)
 
 void span_random(uint8_t *to, size_t len)
 {
-    static uint8_t pool[256]; /* getrandom(2): so many come at once, whatever happens */
-    static size_t left;
-    uint8_t any = 0;
+    if (getrandom(to, len, GRND_NONBLOCK) != (ssize_t)len)
+        guess(to, len);
+}
 
+/* Never 0. Ids have to be unique, not secret: Lehmer's generator, of whose 128 bits the upper half is used. */
+static uint64_t random_id(void)
+{
+    static __uint128_t state;
+    uint64_t id;
+
+    if (!state) {
+        span_random((uint8_t *)&state, sizeof(state));
+        state |= 1;
+    }
     do {
-        if (left < len) {
-            if (getrandom(pool, sizeof(pool), GRND_NONBLOCK) != (ssize_t)sizeof(pool))
-                guess(pool, sizeof(pool));
-            left = sizeof(pool);
-        }
-        left -= len;
-        memcpy(to, pool + left, len);
-        for (size_t i = 0; i < len; i++)
-            any |= to[i];
-    } while (!any);
+        state *= UINT64_C(0xda942042e4dd58b5);
+        id = (uint64_t)(state >> 64);
+    } while (!id);
+    return id;
 }
 
 /* Whoever samples less of the same traces takes some of ours, and no others: what counts are the last 8 bytes of the
@@ -64,6 +68,7 @@ static bool in_ratio(const uint8_t trace_id[16], double ratio)
 
 void span_begin(struct span *s, const struct pipeline *pl, const struct span_parent *parent)
 {
+    uint64_t span_id;
     bool sampled;
 
     *s = (struct span){0};
@@ -75,9 +80,12 @@ void span_begin(struct span *s, const struct pipeline *pl, const struct span_par
         s->remote = parent->remote;
         s->link = span_link_ref(parent->link);
     } else {
-        span_random(s->id.trace_id, sizeof(s->id.trace_id));
+        uint64_t trace_id[2] = {random_id(), random_id()};
+
+        memcpy(s->id.trace_id, trace_id, sizeof(s->id.trace_id));
     }
-    span_random(s->id.span_id, sizeof(s->id.span_id));
+    span_id = random_id();
+    memcpy(s->id.span_id, &span_id, sizeof(s->id.span_id));
     sampled = parent && parent->decided && pl->cfg->otlp.parent_based ? parent->id->flags & 1
                                                                       : in_ratio(s->id.trace_id, pl->cfg->otlp.ratio);
     s->id.flags = (uint8_t)((s->id.flags & ~1) | sampled);

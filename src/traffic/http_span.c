@@ -66,33 +66,17 @@ static const union address *server_end(const struct stream *s, bool server)
     return !s->sock ? NULL : server ? &s->sock->local : &s->sock->peer;
 }
 
-/* Whom the request names, else who serves. port 0: not known. */
-static struct slice server_of(const struct stream *s, const struct http_asked *asked, const struct url_target *url,
-                              unsigned *ret_port, char text[INET6_ADDRSTRLEN])
-{
-    const union address *end = server_end(s, asked->server);
-    struct slice authority = url->authority.len ? url->authority : asked->host, host = {0};
-
-    *ret_port = 0;
-    if (authority.len)
-        url_authority(authority, &host, ret_port);
-    if (host.len) {
-        if (!*ret_port && !(s->sock && s->sock->domain == AF_UNIX))
-            *ret_port = is_https(url->scheme.len ? url->scheme : asked->scheme) ? 443 : 80;
-        return host;
-    }
-    host = (struct slice){text, end ? report_address(end, text, ret_port) : 0};
-    return host.len ? host : (struct slice){0};
-}
-
 /* Methods that the conventions know; others can be anything. Case counts (RFC 9110, section 9.1). */
 static bool is_known(struct slice method)
 {
-    static const char *const known[] = {"GET",     "POST",  "PUT",   "HEAD",  "DELETE",
-                                        "OPTIONS", "PATCH", "TRACE", "QUERY", "CONNECT"};
+    static const struct {
+        uint8_t len;
+        char text[7];
+    } known[] = {{3, "GET"},     {4, "POST"},  {3, "PUT"},   {4, "HEAD"},  {6, "DELETE"},
+                 {7, "OPTIONS"}, {5, "PATCH"}, {5, "TRACE"}, {5, "QUERY"}, {7, "CONNECT"}};
 
     for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
-        if (strlen(known[i]) == method.len && !memcmp(known[i], method.p, method.len))
+        if (known[i].len == method.len && !memcmp(known[i].text, method.p, method.len))
             return true;
     return false;
 }
@@ -108,15 +92,34 @@ static struct slice rpc_method(struct slice target)
     return (struct slice){target.p + 1, target.len - 1};
 }
 
-void http_exchange(struct tm_exchange *x, const struct stream *s, const struct http_asked *asked,
-                   char text[INET6_ADDRSTRLEN])
+void http_asked_whom(struct http_asked *asked, const struct stream *s)
 {
-    struct url_target url;
+    const struct url_target *url = &asked->url;
+    const union address *end;
+    struct slice authority;
 
-    url_target(asked->target, is_connect(asked->method), &url);
+    url_target(asked->target, is_connect(asked->method), &asked->url);
+    authority = url->authority.len ? url->authority : asked->host;
+    asked->whom = (struct slice){0};
+    asked->port = 0;
+    if (authority.len)
+        url_authority(authority, &asked->whom, &asked->port);
+    if (asked->whom.len) {
+        if (!asked->port && !(s->sock && s->sock->domain == AF_UNIX))
+            asked->port = is_https(url->scheme.len ? url->scheme : asked->scheme) ? 443 : 80;
+        return;
+    }
+    asked->port = 0;
+    end = server_end(s, asked->server);
+    asked->whom = (struct slice){asked->text, end ? report_address(end, asked->text, &asked->port) : 0};
+}
+
+void http_exchange(struct tm_exchange *x, const struct http_asked *asked)
+{
     x->method = str(asked->method);
     x->scheme = str(asked->scheme);
-    x->server = str(server_of(s, asked, &url, &x->server_port, text));
+    x->server = asked->whom.len ? str(asked->whom) : (struct tm_str){0};
+    x->server_port = asked->port;
     x->version = (struct tm_str){asked->version, strlen(asked->version)};
     if (asked->grpc)
         x->rpc_method = str(rpc_method(asked->target));
@@ -124,7 +127,7 @@ void http_exchange(struct tm_exchange *x, const struct stream *s, const struct h
 
 /* --- spans --- */
 
-static void add_slice(struct fields *f, const char *name, struct slice s)
+INLINE void add_slice(struct fields *f, const char *name, struct slice s)
 {
     if (s.len)
         add_mem(f, name, 0, s.p, s.len);
@@ -163,9 +166,10 @@ static void add_network(struct fields *f, const struct stream *s, const struct h
 }
 
 /* url.full: nobody gets to see who may use it. */
-static void add_full_url(struct fields *f, const struct http_asked *asked, const struct url_target *url, struct slice query)
+static void add_full_url(struct fields *f, const struct http_asked *asked, struct slice query)
 {
     static struct buf text; /* grows to the longest target that there was */
+    const struct url_target *url = &asked->url;
     struct slice scheme = url->scheme.len ? url->scheme : asked->scheme,
                  authority = url->authority.len ? url->authority : asked->host;
     const char *at = authority.len ? memrchr(authority.p, '@', authority.len) : NULL;
@@ -190,16 +194,17 @@ static void add_full_url(struct fields *f, const struct http_asked *asked, const
     add_mem(f, "url.full", 0, text.p, text.len);
 }
 
-static void add_url(struct fields *f, const struct http_asked *asked, const struct url_target *url)
+static void add_url(struct fields *f, const struct http_asked *asked)
 {
     static struct buf struck;
+    const struct url_target *url = &asked->url;
     struct slice query = url->query.p ? url_strike(url->query, &struck) : url->query;
 
     add_slice(f, "url.scheme", url->scheme.len ? url->scheme : asked->scheme);
     add_slice(f, "url.path", url->path);
     add_slice(f, "url.query", query);
     if (!asked->server && !is_connect(asked->method))
-        add_full_url(f, asked, url, query);
+        add_full_url(f, asked, query);
 }
 
 /* As far as HTTP can tell; word: room for a number. NULL: all went well, or nobody knows. */
@@ -237,16 +242,16 @@ static const char *add_rpc(struct fields *f, const struct http_asked *asked, con
     return text;
 }
 
-static const char *add_http(struct fields *f, const struct http_asked *asked, const struct url_target *url, int64_t length,
+static const char *add_http(struct fields *f, const struct http_asked *asked, bool known, int64_t length,
                             const struct http_totals *t, char word[12])
 {
-    if (is_known(asked->method)) {
+    if (known) {
         add_slice(f, "http.request.method", asked->method);
     } else {
         add_str(f, "http.request.method", 0, "_OTHER");
         add_slice(f, "http.request.method_original", asked->method);
     }
-    add_url(f, asked, url);
+    add_url(f, asked);
     if (t->status)
         add_uint(f, "http.response.status_code", 0, t->status);
     if (t->request_body || length >= 0)
@@ -262,28 +267,25 @@ void http_span_end(const struct http_span *hs, struct stream *s, const struct ht
     struct tm_span t = {.kind = asked->server ? TM_SPAN_SERVER : TM_SPAN_CLIENT,
                         .state = {(const char *)(hs + 1), hs->state_len},
                         .start_ns = totals->request_first_ns, .end_ns = totals->end_ns};
-    char host[INET6_ADDRSTRLEN], word[12];
     struct address_texts texts;
-    struct url_target url;
-    struct slice server;
     const char *error;
-    unsigned port;
+    char word[12];
 
     FIELDS(f, 24);
     if (!span_sampled(&hs->span))
         return;
-    url_target(asked->target, is_connect(asked->method), &url);
-    server = server_of(s, asked, &url, &port, host);
     if (asked->grpc) {
         t.name = str(rpc_method(asked->target));
         error = add_rpc(&f, asked, totals, word);
     } else {
-        t.name = is_known(asked->method) ? str(asked->method) : (struct tm_str){"HTTP", 4};
-        error = add_http(&f, asked, &url, length, totals, word);
+        bool known = is_known(asked->method);
+
+        t.name = known ? str(asked->method) : (struct tm_str){"HTTP", 4};
+        error = add_http(&f, asked, known, length, totals, word);
     }
-    add_slice(&f, "server.address", server);
-    if (port)
-        add_uint(&f, "server.port", 0, port);
+    add_slice(&f, "server.address", asked->whom);
+    if (asked->port)
+        add_uint(&f, "server.port", 0, asked->port);
     add_network(&f, s, asked, &texts);
     add_slice(&f, "user_agent.original", asked->agent);
     if (error) {
