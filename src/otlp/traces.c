@@ -16,10 +16,38 @@ enum { STATUS_MESSAGE = 2, STATUS_CODE = 3 };
 /* SpanFlags; the lowest eight bits are those of the trace */
 enum { HAS_IS_REMOTE = 0x100, IS_REMOTE = 0x200 };
 
+/* Shared attributes as they were written last time. */
+#define KNOWN     512u  /* a power of two */
+#define KNOWN_MAX 1024u /* bytes of each */
+static struct {
+    uint64_t id;
+    struct buf b;
+} known[KNOWN];
+
+static void shared_attributes(struct buf *b, const struct tm_shared *shared)
+{
+    size_t at = shared->id & (KNOWN - 1), begin = b->len;
+
+    if (known[at].id == shared->id) {
+        buf_add(b, known[at].b.p, known[at].b.len);
+        return;
+    }
+    otlp_attr_fields(b, ATTRIBUTES, shared->fields, shared->field_count);
+    if (b->len - begin > KNOWN_MAX)
+        return;
+    known[at].id = shared->id;
+    buf_reset(&known[at].b);
+    buf_add(&known[at].b, b->p + begin, b->len - begin);
+}
+
 /* Groups are in the resource. */
 static void attributes(struct buf *b, const struct tm_span *span)
 {
-    size_t told = span->field_count < OTLP_ATTRIBUTES_MAX ? span->field_count : OTLP_ATTRIBUTES_MAX;
+    size_t most = OTLP_ATTRIBUTES_MAX - (span->shared ? span->shared->field_count : 0);
+    size_t told = span->field_count < most ? span->field_count : most;
+
+    if (span->shared)
+        shared_attributes(b, span->shared);
 
     otlp_attr_fields(b, ATTRIBUTES, span->fields, told);
     if (told < span->field_count)

@@ -53,6 +53,13 @@ static uint64_t random_id(void)
     return id;
 }
 
+uint64_t span_shared_id(void)
+{
+    static uint64_t last;
+
+    return ++last;
+}
+
 /* Whoever samples less of the same traces takes some of ours, and no others: what counts are the last 8 bytes of the
  * id, as in most SDKs. */
 static bool in_ratio(const uint8_t trace_id[16], double ratio)
@@ -231,12 +238,12 @@ static void tell(struct proc *p, const struct span *s, struct tm_span *t)
         telemetry_span(p->pl->tm, &p->tm, t);
 }
 
-static size_t text_size(const struct tm_span *t)
+static size_t text_size(const struct tm_field *fields, size_t count)
 {
-    size_t size = t->name.len + t->state.len;
+    size_t size = 0;
 
-    for (size_t i = 0; i < t->field_count; i++) {
-        const struct tm_field *f = &t->fields[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct tm_field *f = &fields[i];
 
         size += f->type == TM_STR ? f->v.str.len : 0;
         for (size_t k = 0; f->type == TM_STRLIST && k < f->v.list.count; k++)
@@ -267,10 +274,27 @@ static void copy_list(struct tm_field *f, char **to)
     f->v.list.p = list;
 }
 
+static void copy_fields(struct tm_field *copy, const struct tm_field *fields, size_t count, char **to)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct tm_field *f = &copy[i];
+
+        *f = fields[i];
+        if (f->type == TM_STR)
+            f->v.str.p = copy_text(to, f->v.str.p, f->v.str.len).p;
+        else if (f->type == TM_STRLIST)
+            copy_list(f, to);
+    }
+}
+
 static void keep(struct proc *p, const struct span *s, const struct tm_span *t)
 {
-    struct pending *k = xmalloc(sizeof(*k) + t->field_count * sizeof(*k->fields) + text_size(t));
-    char *to = (char *)(k->fields + t->field_count);
+    static const struct tm_shared none;
+    const struct tm_shared *shared = t->shared ? t->shared : &none;
+    size_t count = t->field_count + shared->field_count;
+    struct pending *k = xmalloc(sizeof(*k) + count * sizeof(*k->fields) + t->name.len + t->state.len +
+                                text_size(t->fields, t->field_count) + text_size(shared->fields, shared->field_count));
+    char *to = (char *)(k->fields + count);
 
     k->next = NULL;
     k->p = p;
@@ -278,17 +302,12 @@ static void keep(struct proc *p, const struct span *s, const struct tm_span *t)
     span_link_ref(s->link);
     k->told = *t;
     k->told.fields = k->fields;
+    k->told.field_count = count;
+    k->told.shared = NULL;
     k->told.name = copy_text(&to, t->name.p, t->name.len);
     k->told.state = copy_text(&to, t->state.p, t->state.len);
-    for (size_t i = 0; i < t->field_count; i++) {
-        struct tm_field *f = &k->fields[i];
-
-        *f = t->fields[i];
-        if (f->type == TM_STR)
-            f->v.str.p = copy_text(&to, f->v.str.p, f->v.str.len).p;
-        else if (f->type == TM_STRLIST)
-            copy_list(f, &to);
-    }
+    copy_fields(k->fields, t->fields, t->field_count, &to);
+    copy_fields(k->fields + t->field_count, shared->fields, shared->field_count, &to);
     *pending_end = k;
     pending_end = &k->next;
     pending_count++;

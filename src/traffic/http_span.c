@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/mem.h"
 #include "protocol/grpc.h"
 #include "protocol/url.h"
 #include "traffic/both_ends.h"
@@ -60,6 +61,11 @@ static bool is_https(struct slice scheme)
     return scheme.len == 5 && !memcmp(scheme.p, "https", 5);
 }
 
+static struct slice scheme_of(const struct http_asked *asked)
+{
+    return asked->url.scheme.len ? asked->url.scheme : asked->scheme;
+}
+
 /* The end of the connection that serves. */
 static const union address *server_end(const struct stream *s, bool server)
 {
@@ -106,7 +112,7 @@ void http_asked_whom(struct http_asked *asked, const struct stream *s)
         url_authority(authority, &asked->whom, &asked->port);
     if (asked->whom.len) {
         if (!asked->port && !(s->sock && s->sock->domain == AF_UNIX))
-            asked->port = is_https(url->scheme.len ? url->scheme : asked->scheme) ? 443 : 80;
+            asked->port = is_https(scheme_of(asked)) ? 443 : 80;
         return;
     }
     asked->port = 0;
@@ -145,12 +151,17 @@ static struct slice first_of(struct slice list)
     return list;
 }
 
-/* Who is asked and who asks, as the connection has it. */
-static void add_network(struct fields *f, const struct stream *s, const struct http_asked *asked, struct address_texts *t)
+/* Whom the request is for, and who asks, as the connection has it. f: room for 9. */
+static void add_ends(struct fields *f, const struct stream *s, const struct http_asked *asked, struct address_texts *t)
 {
     struct slice client = first_of(asked->client);
     size_t len = s->sock ? report_address(&s->sock->peer, t->peer, &t->peer_port) : 0;
 
+    if (!asked->grpc)
+        add_slice(f, "url.scheme", scheme_of(asked));
+    add_slice(f, "server.address", asked->whom);
+    if (asked->port)
+        add_uint(f, "server.port", 0, asked->port);
     if (!client.len && asked->server)
         client = (struct slice){t->peer, len};
     if (asked->server)
@@ -165,13 +176,74 @@ static void add_network(struct fields *f, const struct stream *s, const struct h
         add_str(f, "network.transport", 0, s->sock->domain == AF_UNIX ? "unix" : "tcp");
 }
 
+/* The same of a connection all of whose requests have it in common so far. */
+struct http_ends {
+    struct tm_shared shared;
+    struct tm_field fields[10];
+    bool differ;            /* they haven't */
+    bool server, grpc, forwarded;
+    const char *version;
+    unsigned port;
+    int domain;
+    union address peer;
+    struct slice scheme, whom;
+    struct address_texts texts;
+    char room[];            /* for the others */
+};
+
+static bool same(struct slice a, struct slice b)
+{
+    return a.len == b.len && !memcmp(a.p, b.p, a.len);
+}
+
+static bool same_ends(const struct http_ends *e, const struct stream *s, const struct http_asked *asked)
+{
+    return e->server == asked->server && e->grpc == asked->grpc && !asked->client.len && e->version == asked->version &&
+           e->port == asked->port && e->domain == s->sock->domain && !memcmp(&e->peer, &s->sock->peer, sizeof(e->peer)) &&
+           same(e->scheme, scheme_of(asked)) && same(e->whom, asked->whom);
+}
+
+static struct http_ends *ends_new(const struct stream *s, const struct http_asked *asked)
+{
+    struct slice scheme = scheme_of(asked);
+    struct http_ends *e = xcalloc(1, sizeof(*e) + scheme.len + asked->whom.len);
+    struct http_asked copy = *asked;
+    struct fields f = {.f = e->fields, .max = sizeof(e->fields) / sizeof(*e->fields) - 1};
+
+    e->differ = asked->client.len > 0;
+    e->server = asked->server;
+    e->grpc = asked->grpc;
+    e->version = asked->version;
+    e->port = asked->port;
+    e->domain = s->sock->domain;
+    e->peer = s->sock->peer;
+    memcpy(e->room, scheme.p, scheme.len);
+    memcpy(e->room + scheme.len, asked->whom.p, asked->whom.len);
+    e->scheme = copy.url.scheme = (struct slice){e->room, scheme.len};
+    e->whom = copy.whom = (struct slice){e->room + scheme.len, asked->whom.len};
+    add_ends(&f, s, &copy, &e->texts);
+    e->shared = (struct tm_shared){.id = span_shared_id(), .fields = e->fields, .field_count = f.n};
+    return e;
+}
+
+/* NULL: it has nothing in common with others. */
+static const struct tm_shared *shared_ends(struct stream *s, const struct http_asked *asked)
+{
+    if (!s->sock)
+        return NULL;
+    if (!s->http)
+        s->http = ends_new(s, asked);
+    else if (!s->http->differ)
+        s->http->differ = !same_ends(s->http, s, asked);
+    return s->http->differ ? NULL : &s->http->shared;
+}
+
 /* url.full: nobody gets to see who may use it. */
 static void add_full_url(struct fields *f, const struct http_asked *asked, struct slice query)
 {
     static struct buf text; /* grows to the longest target that there was */
     const struct url_target *url = &asked->url;
-    struct slice scheme = url->scheme.len ? url->scheme : asked->scheme,
-                 authority = url->authority.len ? url->authority : asked->host;
+    struct slice scheme = scheme_of(asked), authority = url->authority.len ? url->authority : asked->host;
     const char *at = authority.len ? memrchr(authority.p, '@', authority.len) : NULL;
 
     if (!scheme.len || !authority.len)
@@ -200,7 +272,6 @@ static void add_url(struct fields *f, const struct http_asked *asked)
     const struct url_target *url = &asked->url;
     struct slice query = url->query.p ? url_strike(url->query, &struck) : url->query;
 
-    add_slice(f, "url.scheme", url->scheme.len ? url->scheme : asked->scheme);
     add_slice(f, "url.path", url->path);
     add_slice(f, "url.query", query);
     if (!asked->server && !is_connect(asked->method))
@@ -283,15 +354,14 @@ void http_span_end(const struct http_span *hs, struct stream *s, const struct ht
         t.name = known ? str(asked->method) : (struct tm_str){"HTTP", 4};
         error = add_http(&f, asked, known, length, totals, word);
     }
-    add_slice(&f, "server.address", asked->whom);
-    if (asked->port)
-        add_uint(&f, "server.port", 0, asked->port);
-    add_network(&f, s, asked, &texts);
     add_slice(&f, "user_agent.original", asked->agent);
     if (error) {
         add_str(&f, "error.type", 0, error);
         t.status = TM_SPAN_ERROR;
     }
+    t.shared = shared_ends(s, asked);
+    if (!t.shared)
+        add_ends(&f, s, asked, &texts);
     t.fields = f.f;
     t.field_count = f.n;
     span_tell(s->p, &hs->span, &t);

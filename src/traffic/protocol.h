@@ -130,6 +130,7 @@ struct stream {
     struct stream_start *start; /* NULL: nothing of it */
     struct stream_peer *peer; /* NULL: no datagrams */
     struct stream_flow *flows; /* payloads.c */
+    struct http_ends *http;   /* http_span.c; one block of memory, NULL: none */
 };
 
 /* --- what a protocol may call (feed.c, recognise.c, stream.c) --- */
