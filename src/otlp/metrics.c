@@ -180,24 +180,28 @@ static struct series *overflow_of(struct otlp_metrics *m, struct group *g, struc
     return set->overflow ? set->overflow : series_add(m, g, set, metric, &k, hash_key(m, g, &k));
 }
 
-/* missing: a text of the key is new, and there was no room. */
-static struct series *series_of(struct otlp_metrics *m, struct group *g, struct set *set, const struct otlp_metric *metric,
-                                const struct key *k, bool missing)
+static struct series *series_search(struct otlp_metrics *m, struct group *g, struct set *set,
+                                    const struct otlp_metric *metric, const struct key *k, bool missing)
 {
-    struct series **recent = recent_of(g, k), *s = *recent;
-    uint64_t hash;
+    uint64_t hash = hash_key(m, g, k);
+    struct series *s = missing ? NULL : series_find(m, g, k, hash);
 
-    if (s && !missing && memcmp(&s->key, k, sizeof(*k)) == 0)
-        return s;
-    hash = hash_key(m, g, k);
-    s = missing ? NULL : series_find(m, g, k, hash);
     if (s)
-        return *recent = s;
+        return *recent_of(g, k) = s;
     s = has_room(m, set) && !missing ? series_add(m, g, set, metric, k, hash) : overflow_of(m, g, set, metric, k);
     text_drop(&m->texts, k->name); /* if it has been made in vain */
     text_drop(&m->texts, k->server);
     text_drop(&m->texts, k->error);
     return s;
+}
+
+/* missing: a text of the key is new, and there was no room. */
+static inline struct series *series_of(struct otlp_metrics *m, struct group *g, struct set *set,
+                                       const struct otlp_metric *metric, const struct key *k, bool missing)
+{
+    struct series *s = *recent_of(g, k);
+
+    return s && !missing && memcmp(&s->key, k, sizeof(*k)) == 0 ? s : series_search(m, g, set, metric, k, missing);
 }
 
 /* --- groups --- */
@@ -339,7 +343,7 @@ static unsigned exchange_key(struct otlp_metrics *m, struct group *g, const stru
         family = server ? OTLP_RPC_SERVER_DURATION : OTLP_RPC_CLIENT_DURATION;
     else
         family = server ? OTLP_HTTP_SERVER_DURATION : OTLP_HTTP_CLIENT_DURATION;
-    make = has_room(m, &g->sets[family]);
+    make = (rpc || !server || x->error.p) && has_room(m, &g->sets[family]);
     if (rpc) {
         enum { UNKNOWN = 2 }; /* what a client takes codes for that it doesn't know */
 

@@ -63,6 +63,20 @@ static char *put_id(char *p, unsigned field, const uint8_t *id, size_t len)
     return p + 2 + len;
 }
 
+/* Mostly a method. */
+static void add_name(struct buf *b, const struct tm_str *name)
+{
+    char *p = buf_room(b, 2 + 16);
+
+    if (!name->len || name->len > 16 || !pb_copy_ascii(p + 2, name->p, name->len)) {
+        pb_string(b, NAME, name->p, name->len);
+        return;
+    }
+    p[0] = NAME << 3 | PB_LEN;
+    p[1] = (char)name->len;
+    b->len += 2 + name->len;
+}
+
 static char *put_time(char *p, unsigned field, uint64_t ns)
 {
     p[0] = (char)(field << 3 | PB_64);
@@ -84,7 +98,7 @@ void otlp_span(struct buf *b, const struct tm_span *span)
     b->len = (size_t)(p - b->p);
     if (span->state.len)
         pb_string(b, TRACE_STATE, span->state.p, span->state.len);
-    pb_string(b, NAME, span->name.p, span->name.len);
+    add_name(b, &span->name);
     pb_uint(b, KIND, span->kind);
     p = put_time(buf_room(b, 2 * (1 + sizeof(span->start_ns))), START, span->start_ns);
     /* Never before its start, which receivers refuse: a clock may have been set. */
