@@ -177,14 +177,14 @@ static inline void put_key(char *p, unsigned field, const char *name, size_t len
 /* Writes one at p; returns its end, NULL: it isn't one of these. */
 static inline char *put_short(char *p, unsigned field, const struct tm_field *f)
 {
-    size_t name = f->name_len, len;
-    char *value = p + 4 + name + 2;
+    size_t key_len = f->name_len, len;
+    char *value = p + 4 + key_len + 2;
 
-    if (!name || name >= SHORT_KEY)
+    if (!key_len || key_len >= SHORT_KEY)
         return NULL;
     if (f->type == TM_STR) {
         len = f->v.str.len;
-        if (!f->v.str.p || name + len >= SHORT_KEY || !pb_copy_ascii(value + 2, f->v.str.p, len))
+        if (!f->v.str.p || key_len + len >= SHORT_KEY || !pb_copy_ascii(value + 2, f->v.str.p, len))
             return NULL;
         value[0] = STRING << 3 | PB_LEN;
         value[1] = (char)len;
@@ -195,7 +195,7 @@ static inline char *put_short(char *p, unsigned field, const struct tm_field *f)
     } else {
         return NULL;
     }
-    put_key(p, field, f->name, name, len);
+    put_key(p, field, f->name, key_len, len);
     return value + len;
 }
 
