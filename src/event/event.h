@@ -141,6 +141,12 @@ struct tm_captured {
 /* An operation with a beginning and an end. Names of attributes are those of OpenTelemetry's semantic conventions. */
 enum tm_span_kind { TM_SPAN_INTERNAL = 1, TM_SPAN_SERVER, TM_SPAN_CLIENT, TM_SPAN_PRODUCER, TM_SPAN_CONSUMER }; /* as in OTLP */
 enum tm_span_status { TM_SPAN_UNSET, TM_SPAN_OK, TM_SPAN_ERROR };                                               /* as in OTLP */
+/* Attributes that many spans have in common. id: of these, and never of others; not 0. */
+struct tm_shared {
+    uint64_t id;
+    const struct tm_field *fields;
+    size_t field_count;
+};
 struct tm_span {
     enum tm_span_kind kind;
     struct tm_str name;
@@ -153,6 +159,7 @@ struct tm_span {
     struct tm_str status_text;
     const struct tm_field *fields;  /* attributes */
     size_t field_count;
+    const struct tm_shared *shared; /* further ones; NULL: none */
 };
 
 /* --- as it leaves: filtered, limited, with the tags that it is to have --- */

@@ -142,3 +142,76 @@ void otlp_attr_field(struct buf *b, unsigned field, const char *key, const struc
         break;
     }
 }
+
+/* Most attributes have a name that is a constant, and a short text or a number as their value. These are written without
+ * any call, where there is room for all of them. */
+#define SHORT_MAX 130u /* bytes of one: all of its lengths have one byte */
+#define SHORT_KEY (SHORT_MAX - 20)
+
+/* Names of our own: most have 8 to 32 bytes. */
+static inline void copy_name(char *to, const char *name, size_t len)
+{
+    if (len - 16 <= 16) {
+        memcpy(to, name, 16);
+        memcpy(to + len - 16, name + len - 16, 16);
+    } else if (len - 8 <= 8) {
+        memcpy(to, name, 8);
+        memcpy(to + len - 8, name + len - 8, 8);
+    } else {
+        memcpy(to, name, len);
+    }
+}
+
+/* An attribute up to its value, which has so many bytes. */
+static inline void put_key(char *p, unsigned field, const char *name, size_t len, size_t value)
+{
+    p[0] = (char)(field << 3 | PB_LEN);
+    p[1] = (char)(2 + len + 2 + value);
+    p[2] = KEY << 3 | PB_LEN;
+    p[3] = (char)len;
+    copy_name(p + 4, name, len);
+    p[4 + len] = VALUE << 3 | PB_LEN;
+    p[5 + len] = (char)value;
+}
+
+/* Writes one at p; returns its end, NULL: it isn't one of these. */
+static inline char *put_short(char *p, unsigned field, const struct tm_field *f)
+{
+    size_t key_len = f->name_len, len;
+    char *value = p + 4 + key_len + 2;
+
+    if (!key_len || key_len >= SHORT_KEY)
+        return NULL;
+    if (f->type == TM_STR) {
+        len = f->v.str.len;
+        if (!f->v.str.p || key_len + len >= SHORT_KEY || !pb_copy_ascii(value + 2, f->v.str.p, len))
+            return NULL;
+        value[0] = STRING << 3 | PB_LEN;
+        value[1] = (char)len;
+        len += 2;
+    } else if ((f->type == TM_UINT && f->v.u <= INT64_MAX) || f->type == TM_INT) {
+        value[0] = INT << 3 | PB_VARINT;
+        len = 1 + pb_put_varint(value + 1, f->v.u);
+    } else {
+        return NULL;
+    }
+    put_key(p, field, f->name, key_len, len);
+    return value + len;
+}
+
+void otlp_attr_fields(struct buf *b, unsigned field, const struct tm_field *f, size_t count)
+{
+    char *p = buf_room(b, count * SHORT_MAX), *end;
+
+    for (const struct tm_field *last = f + count; f < last; f++) {
+        end = put_short(p, field, f);
+        if (end) {
+            p = end;
+            continue;
+        }
+        b->len = (size_t)(p - b->p);
+        otlp_attr_field(b, field, f->name, f);
+        p = buf_room(b, (size_t)(last - f) * SHORT_MAX);
+    }
+    b->len = (size_t)(p - b->p);
+}

@@ -30,5 +30,7 @@ void otlp_attr_bool(struct buf *b, unsigned field, const char *key, bool v);
 /* The same with a value of the model. TM_UINT beyond INT64_MAX is told as a text of digits, which OTLP has no integer
  * for. Not TM_WHO, TM_OWNER: the resource says these. */
 void otlp_attr_field(struct buf *b, unsigned field, const char *key, const struct tm_field *f);
+/* Many of these under their own names, which are valid UTF-8 where their length is known; field: 15 at most. */
+void otlp_attr_fields(struct buf *b, unsigned field, const struct tm_field *f, size_t count);
 
 #endif

@@ -21,37 +21,9 @@ enum {
 #define OURS    "appscope."
 #define KEY_MAX 256
 
-static enum cfg_event_watch watch_of(const struct ev_record *r)
-{
-    const char *s = r->sourcetype;
-
-    if (r->kind == EV_NOTICE)
-        return CFG_EW_NOTICE;
-    switch (s[0]) { /* a closed list: docs/data-model.md, 1.1 */
-    case 'f': return s[1] == 'i' ? CFG_EW_FILE : CFG_EW_FS;
-    case 'n': return s[1] == 'e' ? CFG_EW_NET : CFG_EW_NOTICE;
-    case 'c': return CFG_EW_CONSOLE;
-    case 'm': return CFG_EW_METRIC;
-    case 'h': return CFG_EW_HTTP;
-    case 'd': return CFG_EW_DNS;
-    case 'p': return CFG_EW_PROCESS;
-    default: return CFG_EW_SYSCALL;
-    }
-}
-
-static bool is_crash(const struct ev_record *r)
+bool otlp_log_is_crash(const struct ev_record *r)
 {
     return r->kind == EV_EVENT && strcmp(r->source, "proc.crash") == 0;
-}
-
-bool otlp_log_wanted(const struct cfg_otlp *cfg, const struct ev_record *r)
-{
-    enum cfg_event_watch watch;
-
-    if (r->kind == EV_METRIC)
-        return false;
-    watch = watch_of(r);
-    return cfg->log_events[watch] || (watch == CFG_EW_PROCESS && cfg->log_crashes && is_crash(r));
 }
 
 /* --- attributes of events --- */
@@ -389,7 +361,7 @@ static void line(struct record *w)
             severity(w->b, number, level.p, level.len);
         otlp_text(w->b, BODY, f->v.str.p, len);
     }
-    if (watch_of(r) == CFG_EW_CONSOLE) {
+    if (otlp_log_watch(r) == CFG_EW_CONSOLE) {
         text(w, "log.iostream", r->source, strlen(r->source));
     } else {
         const char *slash = strrchr(r->source, '/');
@@ -402,10 +374,10 @@ static void line(struct record *w)
 static void event(struct record *w)
 {
     const struct ev_record *r = w->r;
-    bool notice = watch_of(r) == CFG_EW_NOTICE;
+    bool notice = otlp_log_watch(r) == CFG_EW_NOTICE;
     const struct tm_field *said = field_of(r, notice ? "why" : "text");
 
-    if (is_crash(r)) {
+    if (otlp_log_is_crash(r)) {
         severity(w->b, OTLP_FATAL, "FATAL", 5);
         crash(w);
         return;
@@ -422,7 +394,7 @@ static void event(struct record *w)
 void otlp_log(struct buf *b, const struct ev_record *r, uint64_t observed_ns)
 {
     struct record w = {.b = b, .r = r};
-    enum cfg_event_watch watch = watch_of(r);
+    enum cfg_event_watch watch = otlp_log_watch(r);
     size_t at = pb_begin(b, OTLP_ITEM);
 
     w.http = watch == CFG_EW_HTTP;

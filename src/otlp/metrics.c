@@ -19,6 +19,7 @@
 #define ATTRIBUTES_MAX 8192u /* bytes of all those that the program has given a metric of its own */
 #define CAPTURED_FIELDS 160  /* so many attributes; what has more has no series of its own */
 #define TYPE_OWN       OTLP_FAMILIES
+#define RECENT         32u   /* a power of two */
 
 /* The series of one metric of a process. */
 struct set {
@@ -45,6 +46,7 @@ struct group {
     struct set sets[OTLP_FAMILIES];
     struct captured *captured;  /* that was met last comes first */
     size_t captured_count;
+    struct series *recent[RECENT]; /* found before the table is asked; NULL: none */
 };
 
 struct otlp_metrics {
@@ -88,6 +90,12 @@ static uint64_t hash_key(const struct otlp_metrics *m, const struct group *g, co
     return h;
 }
 
+/* Where it stands among the recent ones of its group. */
+static struct series **recent_of(struct group *g, const struct key *k)
+{
+    return &g->recent[(k->family + k->word * 5u + k->status) & (RECENT - 1)];
+}
+
 static struct series *series_find(const struct otlp_metrics *m, const struct group *g, const struct key *k, uint64_t hash)
 {
     struct series *s = slots_first(&m->series, hash);
@@ -123,8 +131,12 @@ static struct series *series_add(struct otlp_metrics *m, struct group *g, struct
 }
 
 /* before: that which comes before it in its set, or NULL. */
-static void series_remove(struct otlp_metrics *m, struct set *set, struct series *s, struct series *before)
+static void series_remove(struct otlp_metrics *m, struct group *g, struct set *set, struct series *s, struct series *before)
 {
+    struct series **recent = recent_of(g, &s->key);
+
+    if (*recent == s)
+        *recent = NULL;
     *(before ? &before->next : &set->first) = s->next;
     if (set->last == s)
         set->last = before;
@@ -168,15 +180,14 @@ static struct series *overflow_of(struct otlp_metrics *m, struct group *g, struc
     return set->overflow ? set->overflow : series_add(m, g, set, metric, &k, hash_key(m, g, &k));
 }
 
-/* missing: a text of the key is new, and there was no room. */
-static struct series *series_of(struct otlp_metrics *m, struct group *g, struct set *set, const struct otlp_metric *metric,
-                                const struct key *k, bool missing)
+static struct series *series_search(struct otlp_metrics *m, struct group *g, struct set *set,
+                                    const struct otlp_metric *metric, const struct key *k, bool missing)
 {
     uint64_t hash = hash_key(m, g, k);
     struct series *s = missing ? NULL : series_find(m, g, k, hash);
 
     if (s)
-        return s;
+        return *recent_of(g, k) = s;
     text_ref(k->name);
     text_ref(k->server);
     text_ref(k->error);
@@ -185,6 +196,15 @@ static struct series *series_of(struct otlp_metrics *m, struct group *g, struct 
     text_put(&m->texts, k->server);
     text_put(&m->texts, k->error);
     return s;
+}
+
+/* missing: a text of the key is new, and there was no room. */
+static inline struct series *series_of(struct otlp_metrics *m, struct group *g, struct set *set,
+                                       const struct otlp_metric *metric, const struct key *k, bool missing)
+{
+    struct series *s = *recent_of(g, k);
+
+    return s && !missing && memcmp(&s->key, k, sizeof(*k)) == 0 ? s : series_search(m, g, set, metric, k, missing);
 }
 
 /* --- groups --- */
@@ -236,18 +256,18 @@ static struct group *group_of(struct otlp_metrics *m, const struct tm_process *w
     return g;
 }
 
-static void set_clear(struct otlp_metrics *m, struct set *set)
+static void set_clear(struct otlp_metrics *m, struct group *g, struct set *set)
 {
     while (set->first)
-        series_remove(m, set, set->first, NULL);
+        series_remove(m, g, set, set->first, NULL);
 }
 
 static void group_clear(struct otlp_metrics *m, struct group *g)
 {
     for (unsigned f = 0; f < OTLP_FAMILIES; f++)
-        set_clear(m, &g->sets[f]);
+        set_clear(m, g, &g->sets[f]);
     for (struct captured *c; (c = g->captured);) {
-        set_clear(m, &c->set);
+        set_clear(m, g, &c->set);
         g->captured = c->next;
         m->bytes -= sizeof(*c);
         free((char *)c->metric.name);
@@ -326,7 +346,7 @@ static unsigned exchange_key(struct otlp_metrics *m, struct group *g, const stru
         family = server ? OTLP_RPC_SERVER_DURATION : OTLP_RPC_CLIENT_DURATION;
     else
         family = server ? OTLP_HTTP_SERVER_DURATION : OTLP_HTTP_CLIENT_DURATION;
-    make = has_room(m, &g->sets[family]);
+    make = (rpc || !server || x->error.p) && has_room(m, &g->sets[family]);
     if (rpc) {
         enum { UNKNOWN = 2 }; /* what a client takes codes for that it doesn't know */
 
@@ -607,7 +627,7 @@ static void export_point(struct otlp_metrics *m, const struct group *g, struct s
     m->pending[m->pending_count++] = s;
 }
 
-static bool export_set(struct otlp_metrics *m, const struct group *g, struct set *set, const struct otlp_metric *metric,
+static bool export_set(struct otlp_metrics *m, struct group *g, struct set *set, const struct otlp_metric *metric,
                        uint64_t time_ns, bool last)
 {
     bool exponential = m->user.exponential, delta = is_delta(m, metric), open = false, all = true;
@@ -617,7 +637,7 @@ static bool export_set(struct otlp_metrics *m, const struct group *g, struct set
     for (struct series *s = set->first, *next; s; s = next) {
         next = s->next;
         if (delta && !s->touched) { /* nobody waits for what hasn't changed */
-            series_remove(m, set, s, before);
+            series_remove(m, g, set, s, before);
             continue;
         }
         before = s;

@@ -26,12 +26,14 @@ void pb_string(struct buf *b, unsigned field, const char *s, size_t len)
     pb_end(b, begin);
 }
 
-void pb_end_long(struct buf *b, size_t begin, size_t len)
+/* What begins there gets its length in front of it, for which there are `room` bytes. */
+void pb_move(struct buf *b, size_t begin, size_t room)
 {
-    size_t more = pb_varint_len(len) - 1;
+    size_t len = b->len - begin, need = pb_varint_len(len);
 
-    buf_room(b, more);
-    memmove(b->p + begin + more, b->p + begin, len);
-    b->len += more;
-    pb_put_varint(b->p + begin - 1, len);
+    if (need > room)
+        buf_room(b, need - room);
+    memmove(b->p + begin - room + need, b->p + begin, len);
+    b->len = begin - room + need + len;
+    pb_put_varint(b->p + begin - room, len);
 }

@@ -114,6 +114,39 @@ static inline bool pb_ascii(const char *s, size_t len)
     return !(any & UINT64_C(0x8080808080808080));
 }
 
+/* memcpy() for what is mostly short: without a call. False if it isn't ASCII, as of pb_ascii(). */
+static inline bool pb_copy_ascii(char *to, const char *p, size_t len)
+{
+    uint32_t half, rest;
+    uint64_t any = 0, x;
+
+    if (len > 16) {
+        memcpy(to, p, len);
+        return pb_ascii(p, len);
+    }
+    if (len >= 8) {
+        any = pb_eight(p);
+        x = pb_eight(p + len - 8);
+        memcpy(to, &any, 8);
+        memcpy(to + len - 8, &x, 8);
+        any |= x;
+    } else if (len >= 4) {
+        memcpy(&half, p, 4);
+        memcpy(&rest, p + len - 4, 4);
+        memcpy(to, &half, 4);
+        memcpy(to + len - 4, &rest, 4);
+        any = half | rest;
+    } else if (len) {
+        char first = p[0], middle = p[len / 2], last = p[len - 1];
+
+        to[0] = first;
+        to[len / 2] = middle;
+        to[len - 1] = last;
+        any = (uint8_t)(first | middle | last);
+    }
+    return !(any & UINT64_C(0x8080808080808080));
+}
+
 /* Any bytes; those that aren't valid UTF-8 become U+FFFD each, since a receiver refuses the whole request else. */
 void pb_string(struct buf *b, unsigned field, const char *s, size_t len);
 static inline void pb_str(struct buf *b, unsigned field, const char *s) { pb_string(b, field, s, strlen(s)); }
@@ -125,7 +158,7 @@ static inline size_t pb_begin(struct buf *b, unsigned field)
     buf_char(b, 0); /* its length: most are shorter than 128 bytes */
     return b->len;
 }
-void pb_end_long(struct buf *b, size_t begin, size_t len);
+void pb_move(struct buf *b, size_t begin, size_t room);
 static inline void pb_end(struct buf *b, size_t begin)
 {
     size_t len = b->len - begin;
@@ -133,7 +166,24 @@ static inline void pb_end(struct buf *b, size_t begin)
     if (len < 0x80)
         b->p[begin - 1] = (char)len;
     else
-        pb_end_long(b, begin, len);
+        pb_move(b, begin, 1);
+}
+
+/* The same for one that is mostly longer: of 128 bytes to 16 KiB. */
+static inline size_t pb_begin_long(struct buf *b, unsigned field)
+{
+    pb_tag(b, field, PB_LEN);
+    buf_room(b, 2);
+    return b->len += 2;
+}
+static inline void pb_end_long(struct buf *b, size_t begin)
+{
+    size_t len = b->len - begin;
+
+    if (len >= 0x80 && len < 0x4000)
+        pb_put_varint(b->p + begin - 2, len);
+    else
+        pb_move(b, begin, 2);
 }
 
 #endif

@@ -32,21 +32,32 @@ static void guess(uint8_t *to, size_t len)
 
 void span_random(uint8_t *to, size_t len)
 {
-    static uint8_t pool[256]; /* getrandom(2): so many come at once, whatever happens */
-    static size_t left;
-    uint8_t any = 0;
+    if (getrandom(to, len, GRND_NONBLOCK) != (ssize_t)len)
+        guess(to, len);
+}
 
+/* Never 0. Ids have to be unique, not secret: Lehmer's generator, of whose 128 bits the upper half is used. */
+static uint64_t random_id(void)
+{
+    static __uint128_t state;
+    uint64_t id;
+
+    if (!state) {
+        span_random((uint8_t *)&state, sizeof(state));
+        state |= 1;
+    }
     do {
-        if (left < len) {
-            if (getrandom(pool, sizeof(pool), GRND_NONBLOCK) != (ssize_t)sizeof(pool))
-                guess(pool, sizeof(pool));
-            left = sizeof(pool);
-        }
-        left -= len;
-        memcpy(to, pool + left, len);
-        for (size_t i = 0; i < len; i++)
-            any |= to[i];
-    } while (!any);
+        state *= UINT64_C(0xda942042e4dd58b5);
+        id = (uint64_t)(state >> 64);
+    } while (!id);
+    return id;
+}
+
+uint64_t span_shared_id(void)
+{
+    static uint64_t last;
+
+    return ++last;
 }
 
 /* Whoever samples less of the same traces takes some of ours, and no others: what counts are the last 8 bytes of the
@@ -64,6 +75,7 @@ static bool in_ratio(const uint8_t trace_id[16], double ratio)
 
 void span_begin(struct span *s, const struct pipeline *pl, const struct span_parent *parent)
 {
+    uint64_t span_id;
     bool sampled;
 
     *s = (struct span){0};
@@ -75,9 +87,12 @@ void span_begin(struct span *s, const struct pipeline *pl, const struct span_par
         s->remote = parent->remote;
         s->link = span_link_ref(parent->link);
     } else {
-        span_random(s->id.trace_id, sizeof(s->id.trace_id));
+        uint64_t trace_id[2] = {random_id(), random_id()};
+
+        memcpy(s->id.trace_id, trace_id, sizeof(s->id.trace_id));
     }
-    span_random(s->id.span_id, sizeof(s->id.span_id));
+    span_id = random_id();
+    memcpy(s->id.span_id, &span_id, sizeof(s->id.span_id));
     sampled = parent && parent->decided && pl->cfg->otlp.parent_based ? parent->id->flags & 1
                                                                       : in_ratio(s->id.trace_id, pl->cfg->otlp.ratio);
     s->id.flags = (uint8_t)((s->id.flags & ~1) | sampled);
@@ -225,12 +240,12 @@ static void tell(struct proc *p, const struct span *s, struct tm_span *t)
         telemetry_span(p->pl->tm, &p->tm, t);
 }
 
-static size_t text_size(const struct tm_span *t)
+static size_t text_size(const struct tm_field *fields, size_t count)
 {
-    size_t size = t->name.len + t->state.len;
+    size_t size = 0;
 
-    for (size_t i = 0; i < t->field_count; i++) {
-        const struct tm_field *f = &t->fields[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct tm_field *f = &fields[i];
 
         size += f->type == TM_STR ? f->v.str.len : 0;
         for (size_t k = 0; f->type == TM_STRLIST && k < f->v.list.count; k++)
@@ -261,11 +276,28 @@ static void copy_list(struct tm_field *f, char **to)
     f->v.list.p = list;
 }
 
+static void copy_fields(struct tm_field *copy, const struct tm_field *fields, size_t count, char **to)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct tm_field *f = &copy[i];
+
+        *f = fields[i];
+        if (f->type == TM_STR)
+            f->v.str.p = copy_text(to, f->v.str.p, f->v.str.len).p;
+        else if (f->type == TM_STRLIST)
+            copy_list(f, to);
+    }
+}
+
 static void keep(struct proc *p, const struct span *s, const struct tm_span *t)
 {
-    size_t bytes = sizeof(struct pending) + t->field_count * sizeof(struct tm_field) + text_size(t);
+    static const struct tm_shared none;
+    const struct tm_shared *shared = t->shared ? t->shared : &none;
+    size_t count = t->field_count + shared->field_count;
+    size_t bytes = sizeof(struct pending) + count * sizeof(struct tm_field) + t->name.len + t->state.len +
+                   text_size(t->fields, t->field_count) + text_size(shared->fields, shared->field_count);
     struct pending *k = xmalloc(bytes);
-    char *to = (char *)(k->fields + t->field_count);
+    char *to = (char *)(k->fields + count);
 
     k->next = NULL;
     k->bytes = bytes;
@@ -274,17 +306,12 @@ static void keep(struct proc *p, const struct span *s, const struct tm_span *t)
     span_link_ref(s->link);
     k->told = *t;
     k->told.fields = k->fields;
+    k->told.field_count = count;
+    k->told.shared = NULL;
     k->told.name = copy_text(&to, t->name.p, t->name.len);
     k->told.state = copy_text(&to, t->state.p, t->state.len);
-    for (size_t i = 0; i < t->field_count; i++) {
-        struct tm_field *f = &k->fields[i];
-
-        *f = t->fields[i];
-        if (f->type == TM_STR)
-            f->v.str.p = copy_text(&to, f->v.str.p, f->v.str.len).p;
-        else if (f->type == TM_STRLIST)
-            copy_list(f, &to);
-    }
+    copy_fields(k->fields, t->fields, t->field_count, &to);
+    copy_fields(k->fields + t->field_count, shared->fields, shared->field_count, &to);
     *pending_end = k;
     pending_end = &k->next;
     pending_count++;

@@ -78,7 +78,10 @@ void span_process_exec(struct proc *p, uint64_t time_ns);
 /* It is about to be freed. */
 void spans_forget(struct proc *p);
 
-/* len bytes, not all of them 0, that nobody can guess. */
+/* For struct tm_shared: another one each time. */
+uint64_t span_shared_id(void);
+
+/* len bytes, 256 at most, that nobody can guess. */
 void span_random(uint8_t *to, size_t len);
 
 #endif

@@ -41,11 +41,12 @@ static uint64_t mix_bytes(uint64_t h, const char *p, size_t len)
 {
     uint64_t word;
 
-    for (; len >= 8; p += 8, len -= 8) {
+    h ^= len;
+    for (; len > 8; p += 8, len -= 8) {
         memcpy(&word, p, 8);
         h = mix(h, word);
     }
-    word = len;
+    word = 0;
     for (size_t i = 0; i < len; i++)
         word = word << 8 | (uint8_t)p[i];
     return mix(h, word);
@@ -81,6 +82,16 @@ static uint64_t connection(const struct stream *s, bool server)
     h = mix_bytes(h, (const char *)(server ? &peer : &local), sizeof(local));
     h = mix_bytes(h, (const char *)(server ? &local : &peer), sizeof(local));
     return mix(h, server ? (uint64_t)peer_port << 16 | local_port : (uint64_t)local_port << 16 | peer_port) | 1;
+}
+
+/* The same; a connection stays what it is. */
+static uint64_t known_connection(struct stream *s, bool server)
+{
+    if (!s->ends || s->ends_server != server) {
+        s->ends = connection(s, server);
+        s->ends_server = server;
+    }
+    return s->ends;
 }
 
 static void clear(struct place *p)
@@ -119,7 +130,7 @@ void both_ends_request(struct span *span, struct stream *s, const struct http_he
     bool there;
 
     s->requests++;
-    if (!span || s->joined || s->uncounted || (server && span->has_remote) || head->pushed || !(tag = connection(s, server)))
+    if (!span || s->joined || s->uncounted || (server && span->has_remote) || head->pushed || !(tag = known_connection(s, server)))
         return;
     key = mix_bytes(mix(tag, head->major >= 2 ? head->stream : s->requests), head->target.p, head->target.len);
     key = mix_bytes(key, head->method.p, head->method.len) | 1;

@@ -58,6 +58,8 @@ struct kept {
     struct answer answer;
     struct held *held;   /* its response, NULL: none, or it was told */
     struct http_span *span; /* in the same memory; NULL: none */
+    struct http_asked *asked; /* the same; NULL: there were neither spans nor histograms */
+    bool is_asked;            /* it has been filled in */
     const char *version;
     enum proto_dir dir;  /* from client to server */
     uint64_t first_ns;
@@ -388,12 +390,13 @@ static size_t span_size(const struct http_span *span)
     return span ? (sizeof(*span) + span->state_len + 7) & ~(size_t)7 : 0;
 }
 
-/* span: NULL: there is none; else its tracestate is `state`. */
-static struct kept *keep(const struct http_head *head, const struct fields *f, const struct buf *names,
+/* asked: whether it is to have a place for that. span: NULL: there is none; else its tracestate is `state`. */
+static struct kept *keep(const struct http_head *head, const struct fields *f, const struct buf *names, bool asked,
                          const struct http_span *span, const char *state)
 {
     struct slice target = target_of_metrics(head->target);
-    struct kept *k = get_kept(sizeof(*k) + f->n * sizeof(*k->fields) + span_size(span) + target.len + text_size(f, names));
+    struct kept *k = get_kept(sizeof(*k) + f->n * sizeof(*k->fields) + (asked ? sizeof(*k->asked) : 0) + span_size(span) +
+                              target.len + text_size(f, names));
     char *to;
 
     /* A server pushes what its client would have asked for, and answers it. */
@@ -404,6 +407,10 @@ static struct kept *keep(const struct http_head *head, const struct fields *f, c
                        .count = f->n,
                        .target_len = target.len};
     to = (char *)(k->fields + f->n);
+    if (asked) {
+        k->asked = (struct http_asked *)(void *)to;
+        to += sizeof(*k->asked);
+    }
     if (span) {
         k->span = (struct http_span *)(void *)to;
         *k->span = *span;
@@ -491,19 +498,35 @@ static void add_outcome(struct fields *f, int status)
 
 /* --- what the decoders tell --- */
 
-static struct http_asked asked_of(const struct kept *k)
+/* What histograms and the span are told of the request: found once, if there is a place for it. */
+static const struct http_asked *asked_of(const struct stream *s, struct kept *k, struct http_asked *room)
 {
-    struct http_asked a = {.server = k->dir == PROTO_RX, .grpc = k->grpc, .version = k->version};
+    struct http_asked *a = k->asked ? k->asked : room;
 
-    for (size_t i = 0; i < k->count; i++) {
-        const struct tm_field *f = &k->fields[i];
-        struct slice *to = f->name == http_method ? &a.method : f->name == http_target ? &a.target :
-                           f->name == http_scheme ? &a.scheme : f->name == http_host   ? &a.host :
-                           f->name == user_agent  ? &a.agent  : f->name == client_ip   ? &a.client : NULL;
+    if (k->is_asked)
+        return a;
+    a->server = k->dir == PROTO_RX;
+    a->grpc = k->grpc;
+    a->version = k->version;
+    a->method = a->target = a->scheme = a->host = a->agent = a->client = (struct slice){0};
+    for (const struct tm_field *f = k->fields, *end = f + k->count; f < end; f++) {
+        struct slice value = {f->v.str.p, f->v.str.len};
 
-        if (to)
-            *to = (struct slice){f->v.str.p, f->v.str.len};
+        if (f->name == http_method)
+            a->method = value;
+        else if (f->name == http_target)
+            a->target = value;
+        else if (f->name == http_scheme)
+            a->scheme = value;
+        else if (f->name == http_host)
+            a->host = value;
+        else if (f->name == user_agent)
+            a->agent = value;
+        else if (f->name == client_ip)
+            a->client = value;
     }
+    http_asked_whom(a, s);
+    k->is_asked = k->asked != NULL;
     return a;
 }
 
@@ -515,19 +538,17 @@ static struct slice method_of(const struct kept *k)
 }
 
 /* rpc_status: of a call, -1: not known. error: what became of it instead, or NULL. */
-static void tell_metrics(struct stream *s, const struct kept *k, const struct answer *a, int rpc_status, const char *error)
+static void tell_metrics(struct stream *s, struct kept *k, const struct answer *a, int rpc_status, const char *error)
 {
     struct proc *p = s->p;
     struct tm_exchange x = {.status = a->status, .rpc_status = rpc_status, .is_server = k->dir == PROTO_RX};
-    char address[INET6_ADDRSTRLEN];
     uint64_t time = a->first_ns;
-    struct http_asked asked;
+    struct http_asked room;
     struct tm_context id;
 
     FIELDS(f, 2);
     if (p->pl->exchanges) {
-        asked = asked_of(k);
-        http_exchange(&x, s, &asked, address);
+        http_exchange(&x, asked_of(s, k, &room));
         if (k->span) {
             id = span_context(&k->span->span);
             x.trace = id.flags & 1 ? &id : NULL;
@@ -618,7 +639,7 @@ static void *on_request(void *stream, const struct http_head *head, void *early)
     grpc = add_call(&f, head);
     if (p->pl->spans)
         http_span_begin(&span, state, s, head, (head->dir == PROTO_RX) != head->pushed);
-    k = keep(head, &f, &names, p->pl->spans ? &span : NULL, state);
+    k = keep(head, &f, &names, p->pl->spans || p->pl->exchanges, p->pl->spans ? &span : NULL, state);
     k->grpc = grpc;
     k->version = version(head);
     if (k->span && k->dir == PROTO_RX)
@@ -736,17 +757,15 @@ static void on_done(void *stream, void *kept, const struct http_totals *totals)
 {
     struct stream *s = stream;
     struct kept *k = kept;
+    struct http_asked room;
 
     if (k && k->early) { /* nobody has asked for it */
         on_response(stream, &k->early->head, NULL, 0);
         free(k->early);
     } else {
         tell_held(stream, k, -1, totals->answered ? HTTP_NO_STATUS : HTTP_INCOMPLETE); /* it was given up */
-        if (k && k->span && s->p) {
-            struct http_asked asked = asked_of(k);
-
-            http_span_end(k->span, s, &asked, k->length, totals);
-        }
+        if (k && k->span && s->p)
+            http_span_end(k->span, s, asked_of(s, k, &room), k->length, totals);
     }
     if (totals->late_odd && s->p && s->p->pl->ev_http_note)
         note_ambiguities(s, totals);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/mem.h"
 #include "protocol/grpc.h"
 #include "protocol/url.h"
 #include "traffic/both_ends.h"
@@ -60,39 +61,28 @@ static bool is_https(struct slice scheme)
     return scheme.len == 5 && !memcmp(scheme.p, "https", 5);
 }
 
+static struct slice scheme_of(const struct http_asked *asked)
+{
+    return asked->url.scheme.len ? asked->url.scheme : asked->scheme;
+}
+
 /* The end of the connection that serves. */
 static const union address *server_end(const struct stream *s, bool server)
 {
     return !s->sock ? NULL : server ? &s->sock->local : &s->sock->peer;
 }
 
-/* Whom the request names, else who serves. port 0: not known. */
-static struct slice server_of(const struct stream *s, const struct http_asked *asked, const struct url_target *url,
-                              unsigned *ret_port, char text[INET6_ADDRSTRLEN])
-{
-    const union address *end = server_end(s, asked->server);
-    struct slice authority = url->authority.len ? url->authority : asked->host, host = {0};
-
-    *ret_port = 0;
-    if (authority.len)
-        url_authority(authority, &host, ret_port);
-    if (host.len) {
-        if (!*ret_port && !(s->sock && s->sock->domain == AF_UNIX))
-            *ret_port = is_https(url->scheme.len ? url->scheme : asked->scheme) ? 443 : 80;
-        return host;
-    }
-    host = (struct slice){text, end ? report_address(end, text, ret_port) : 0};
-    return host.len ? host : (struct slice){0};
-}
-
 /* Methods that the conventions know; others can be anything. Case counts (RFC 9110, section 9.1). */
 static bool is_known(struct slice method)
 {
-    static const char *const known[] = {"GET",     "POST",  "PUT",   "HEAD",  "DELETE",
-                                        "OPTIONS", "PATCH", "TRACE", "QUERY", "CONNECT"};
+    static const struct {
+        uint8_t len;
+        char text[7];
+    } known[] = {{3, "GET"},     {4, "POST"},  {3, "PUT"},   {4, "HEAD"},  {6, "DELETE"},
+                 {7, "OPTIONS"}, {5, "PATCH"}, {5, "TRACE"}, {5, "QUERY"}, {7, "CONNECT"}};
 
     for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
-        if (strlen(known[i]) == method.len && !memcmp(known[i], method.p, method.len))
+        if (known[i].len == method.len && !memcmp(known[i].text, method.p, method.len))
             return true;
     return false;
 }
@@ -108,15 +98,34 @@ static struct slice rpc_method(struct slice target)
     return (struct slice){target.p + 1, target.len - 1};
 }
 
-void http_exchange(struct tm_exchange *x, const struct stream *s, const struct http_asked *asked,
-                   char text[INET6_ADDRSTRLEN])
+void http_asked_whom(struct http_asked *asked, const struct stream *s)
 {
-    struct url_target url;
+    const struct url_target *url = &asked->url;
+    const union address *end;
+    struct slice authority;
 
-    url_target(asked->target, is_connect(asked->method), &url);
+    url_target(asked->target, is_connect(asked->method), &asked->url);
+    authority = url->authority.len ? url->authority : asked->host;
+    asked->whom = (struct slice){0};
+    asked->port = 0;
+    if (authority.len)
+        url_authority(authority, &asked->whom, &asked->port);
+    if (asked->whom.len) {
+        if (!asked->port && !(s->sock && s->sock->domain == AF_UNIX))
+            asked->port = is_https(scheme_of(asked)) ? 443 : 80;
+        return;
+    }
+    asked->port = 0;
+    end = server_end(s, asked->server);
+    asked->whom = (struct slice){asked->text, end ? report_address(end, asked->text, &asked->port) : 0};
+}
+
+void http_exchange(struct tm_exchange *x, const struct http_asked *asked)
+{
     x->method = str(asked->method);
     x->scheme = str(asked->scheme);
-    x->server = str(server_of(s, asked, &url, &x->server_port, text));
+    x->server = asked->whom.len ? str(asked->whom) : (struct tm_str){0};
+    x->server_port = asked->port;
     x->version = (struct tm_str){asked->version, strlen(asked->version)};
     if (asked->grpc)
         x->rpc_method = str(rpc_method(asked->target));
@@ -124,7 +133,7 @@ void http_exchange(struct tm_exchange *x, const struct stream *s, const struct h
 
 /* --- spans --- */
 
-static void add_slice(struct fields *f, const char *name, struct slice s)
+INLINE void add_slice(struct fields *f, const char *name, struct slice s)
 {
     if (s.len)
         add_mem(f, name, 0, s.p, s.len);
@@ -142,12 +151,17 @@ static struct slice first_of(struct slice list)
     return list;
 }
 
-/* Who is asked and who asks, as the connection has it. */
-static void add_network(struct fields *f, const struct stream *s, const struct http_asked *asked, struct address_texts *t)
+/* Whom the request is for, and who asks, as the connection has it. f: room for 9. */
+static void add_ends(struct fields *f, const struct stream *s, const struct http_asked *asked, struct address_texts *t)
 {
     struct slice client = first_of(asked->client);
     size_t len = s->sock ? report_address(&s->sock->peer, t->peer, &t->peer_port) : 0;
 
+    if (!asked->grpc)
+        add_slice(f, "url.scheme", scheme_of(asked));
+    add_slice(f, "server.address", asked->whom);
+    if (asked->port)
+        add_uint(f, "server.port", 0, asked->port);
     if (!client.len && asked->server)
         client = (struct slice){t->peer, len};
     if (asked->server)
@@ -162,12 +176,74 @@ static void add_network(struct fields *f, const struct stream *s, const struct h
         add_str(f, "network.transport", 0, s->sock->domain == AF_UNIX ? "unix" : "tcp");
 }
 
+/* The same of a connection all of whose requests have it in common so far. */
+struct http_ends {
+    struct tm_shared shared;
+    struct tm_field fields[10];
+    bool differ;            /* they haven't */
+    bool server, grpc, forwarded;
+    const char *version;
+    unsigned port;
+    int domain;
+    union address peer;
+    struct slice scheme, whom;
+    struct address_texts texts;
+    char room[];            /* for the others */
+};
+
+static bool same(struct slice a, struct slice b)
+{
+    return a.len == b.len && !memcmp(a.p, b.p, a.len);
+}
+
+static bool same_ends(const struct http_ends *e, const struct stream *s, const struct http_asked *asked)
+{
+    return e->server == asked->server && e->grpc == asked->grpc && !asked->client.len && e->version == asked->version &&
+           e->port == asked->port && e->domain == s->sock->domain && !memcmp((const char *)&e->peer, (const char *)&s->sock->peer, sizeof(e->peer)) &&
+           same(e->scheme, scheme_of(asked)) && same(e->whom, asked->whom);
+}
+
+static struct http_ends *ends_new(const struct stream *s, const struct http_asked *asked)
+{
+    struct slice scheme = scheme_of(asked);
+    struct http_ends *e = xcalloc(1, sizeof(*e) + scheme.len + asked->whom.len);
+    struct http_asked copy = *asked;
+    struct fields f = {.f = e->fields, .max = sizeof(e->fields) / sizeof(*e->fields) - 1};
+
+    e->differ = asked->client.len > 0;
+    e->server = asked->server;
+    e->grpc = asked->grpc;
+    e->version = asked->version;
+    e->port = asked->port;
+    e->domain = s->sock->domain;
+    e->peer = s->sock->peer;
+    memcpy(e->room, scheme.p, scheme.len);
+    memcpy(e->room + scheme.len, asked->whom.p, asked->whom.len);
+    e->scheme = copy.url.scheme = (struct slice){e->room, scheme.len};
+    e->whom = copy.whom = (struct slice){e->room + scheme.len, asked->whom.len};
+    add_ends(&f, s, &copy, &e->texts);
+    e->shared = (struct tm_shared){.id = span_shared_id(), .fields = e->fields, .field_count = f.n};
+    return e;
+}
+
+/* NULL: it has nothing in common with others. */
+static const struct tm_shared *shared_ends(struct stream *s, const struct http_asked *asked)
+{
+    if (!s->sock)
+        return NULL;
+    if (!s->http)
+        s->http = ends_new(s, asked);
+    else if (!s->http->differ)
+        s->http->differ = !same_ends(s->http, s, asked);
+    return s->http->differ ? NULL : &s->http->shared;
+}
+
 /* url.full: nobody gets to see who may use it. */
-static void add_full_url(struct fields *f, const struct http_asked *asked, const struct url_target *url, struct slice query)
+static void add_full_url(struct fields *f, const struct http_asked *asked, struct slice query)
 {
     static struct buf text; /* grows to the longest target that there was */
-    struct slice scheme = url->scheme.len ? url->scheme : asked->scheme,
-                 authority = url->authority.len ? url->authority : asked->host;
+    const struct url_target *url = &asked->url;
+    struct slice scheme = scheme_of(asked), authority = url->authority.len ? url->authority : asked->host;
     const char *at = authority.len ? memrchr(authority.p, '@', authority.len) : NULL;
 
     if (!scheme.len || !authority.len)
@@ -190,16 +266,16 @@ static void add_full_url(struct fields *f, const struct http_asked *asked, const
     add_mem(f, "url.full", 0, text.p, text.len);
 }
 
-static void add_url(struct fields *f, const struct http_asked *asked, const struct url_target *url)
+static void add_url(struct fields *f, const struct http_asked *asked)
 {
     static struct buf struck;
+    const struct url_target *url = &asked->url;
     struct slice query = url->query.p ? url_strike(url->query, &struck) : url->query;
 
-    add_slice(f, "url.scheme", url->scheme.len ? url->scheme : asked->scheme);
     add_slice(f, "url.path", url->path);
     add_slice(f, "url.query", query);
     if (!asked->server && !is_connect(asked->method))
-        add_full_url(f, asked, url, query);
+        add_full_url(f, asked, query);
 }
 
 /* As far as HTTP can tell; word: room for a number. NULL: all went well, or nobody knows. */
@@ -237,16 +313,16 @@ static const char *add_rpc(struct fields *f, const struct http_asked *asked, con
     return text;
 }
 
-static const char *add_http(struct fields *f, const struct http_asked *asked, const struct url_target *url, int64_t length,
+static const char *add_http(struct fields *f, const struct http_asked *asked, bool known, int64_t length,
                             const struct http_totals *t, char word[12])
 {
-    if (is_known(asked->method)) {
+    if (known) {
         add_slice(f, "http.request.method", asked->method);
     } else {
         add_str(f, "http.request.method", 0, "_OTHER");
         add_slice(f, "http.request.method_original", asked->method);
     }
-    add_url(f, asked, url);
+    add_url(f, asked);
     if (t->status)
         add_uint(f, "http.response.status_code", 0, t->status);
     if (t->request_body || length >= 0)
@@ -262,34 +338,30 @@ void http_span_end(const struct http_span *hs, struct stream *s, const struct ht
     struct tm_span t = {.kind = asked->server ? TM_SPAN_SERVER : TM_SPAN_CLIENT,
                         .state = {(const char *)(hs + 1), hs->state_len},
                         .start_ns = totals->request_first_ns, .end_ns = totals->end_ns};
-    char host[INET6_ADDRSTRLEN], word[12];
     struct address_texts texts;
-    struct url_target url;
-    struct slice server;
     const char *error;
-    unsigned port;
+    char word[12];
 
     FIELDS(f, 24);
     if (!span_sampled(&hs->span))
         return;
-    url_target(asked->target, is_connect(asked->method), &url);
-    server = server_of(s, asked, &url, &port, host);
     if (asked->grpc) {
         t.name = str(rpc_method(asked->target));
         error = add_rpc(&f, asked, totals, word);
     } else {
-        t.name = is_known(asked->method) ? str(asked->method) : (struct tm_str){"HTTP", 4};
-        error = add_http(&f, asked, &url, length, totals, word);
+        bool known = is_known(asked->method);
+
+        t.name = known ? str(asked->method) : (struct tm_str){"HTTP", 4};
+        error = add_http(&f, asked, known, length, totals, word);
     }
-    add_slice(&f, "server.address", server);
-    if (port)
-        add_uint(&f, "server.port", 0, port);
-    add_network(&f, s, asked, &texts);
     add_slice(&f, "user_agent.original", asked->agent);
     if (error) {
         add_str(&f, "error.type", 0, error);
         t.status = TM_SPAN_ERROR;
     }
+    t.shared = shared_ends(s, asked);
+    if (!t.shared)
+        add_ends(&f, s, asked, &texts);
     t.fields = f.f;
     t.field_count = f.n;
     span_tell(s->p, &hs->span, &t);

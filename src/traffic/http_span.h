@@ -5,6 +5,7 @@
 
 #include "protocol/http.h"
 #include "protocol/trace_context.h"
+#include "protocol/url.h"
 #include "report/spans.h"
 #include "traffic/protocol.h"
 
@@ -27,7 +28,15 @@ struct http_asked {
     bool server;         /* it came in */
     bool grpc;
     const char *version; /* "1.1", "2" */
+    /* Set by http_asked_whom(): */
+    struct url_target url;
+    struct slice whom;   /* the host that the request names, else the address of who serves; len 0: not known */
+    unsigned port;       /* 0: not known */
+    char text[INET6_ADDRSTRLEN];
 };
+
+/* Completes it, with what its target and its connection say. */
+void http_asked_whom(struct http_asked *asked, const struct stream *s);
 
 /* The span of a request begins; its ids, and where they come from. state: room for its tracestate. */
 void http_span_begin(struct http_span *hs, char state[TRACE_STATE_MAX], struct stream *s, const struct http_head *head,
@@ -35,8 +44,7 @@ void http_span_begin(struct http_span *hs, char state[TRACE_STATE_MAX], struct s
 /* The exchange is over: told, if it is sampled. length: of the request's body, as stated; -1: it wasn't. */
 void http_span_end(const struct http_span *hs, struct stream *s, const struct http_asked *asked, int64_t length,
                    const struct http_totals *totals);
-/* What histograms want to know; text: room for an address. */
-void http_exchange(struct tm_exchange *x, const struct stream *s, const struct http_asked *asked,
-                   char text[INET6_ADDRSTRLEN]);
+/* What histograms want to know. */
+void http_exchange(struct tm_exchange *x, const struct http_asked *asked);
 
 #endif

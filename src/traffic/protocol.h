@@ -117,7 +117,9 @@ struct stream {
     bool unread;              /* TLS: data have passed both ways, and no plaintext of the process had been seen */
     bool relayed;             /* TLS: what one connection receives is sent on another one */
     bool uncounted;           /* requests may have been missed */
+    bool ends_server;         /* of `ends`: which end this is */
     uint32_t requests;        /* so many were told; only if spans are wanted */
+    uint64_t ends;            /* which connection it is (both_ends.c); 0: not known yet, or its other end is elsewhere */
     uint64_t channel;
     struct sock *sock;        /* NULL: not known */
     uint64_t object;          /* plaintext of TLS: the object that the last of it passed through; 0: none */
@@ -128,6 +130,7 @@ struct stream {
     struct stream_start *start; /* NULL: nothing of it */
     struct stream_peer *peer; /* NULL: no datagrams */
     struct stream_flow *flows; /* payloads.c */
+    struct http_ends *http;   /* http_span.c; one block of memory, NULL: none */
 };
 
 /* --- what a protocol may call (feed.c, recognise.c, stream.c) --- */

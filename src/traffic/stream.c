@@ -50,6 +50,7 @@ void stream_free(struct stream *s, uint64_t time_ns)
     payloads_end(s, time_ns);
     recognise_forget(s);
     free(s->peer);
+    free(s->http);
     pool_put(&streams, s);
 }
 

@@ -245,6 +245,8 @@ void telemetry_span(struct telemetry *t, struct tm_process *p, const struct tm_s
     buf_printf(&b, " flags=%u remote=%s state=", s->id.flags, s->has_remote ? s->remote ? "yes" : "no" : "none");
     buf_add(&b, s->state.p, s->state.len);
     tell_fields(&b, s->fields, s->field_count);
+    if (s->shared)
+        tell_fields(&b, s->shared->fields, s->shared->field_count);
     tell(&b);
 }
 

@@ -403,6 +403,77 @@ static void batch_is_a_field_of_a_request(void **state)
 
 /* --- spans --- */
 
+/* Short values of short names are written in another way than the others: both give the same bytes. */
+static void short_attributes_are_like_others(void **state)
+{
+    static const size_t name_lens[] = {1, 7, 8, 15, 16, 31, 32, 33, 60, 109, 110, 200}, lens[] = {0, 1, 3, 4, 7, 8, 9, 16, 17, 49, 50, 200};
+    static const uint64_t numbers[] = {0, 1, 127, 128, 16383, 16384, UINT32_MAX, INT64_MAX, (uint64_t)INT64_MAX + 1, UINT64_MAX};
+    char name[256], text[256];
+    struct buf quick = BUF_INIT, slow = BUF_INIT;
+
+    memset(name, 'n', sizeof(name));
+    for (size_t i = 0; i < COUNT(name_lens); i++) {
+        struct tm_field f[2 + COUNT(numbers) * 2 + COUNT(lens) * 2];
+        size_t n = 0;
+
+        name[name_lens[i]] = 0;
+        memset(text, 't', sizeof(text));
+        for (size_t k = 0; k < COUNT(numbers); k++) {
+            f[n++] = (struct tm_field){.name = name, .type = TM_UINT, .v.u = numbers[k]};
+            f[n++] = (struct tm_field){.name = name, .type = TM_INT, .v.u = numbers[k]};
+        }
+        for (size_t k = 0; k < COUNT(lens); k++) {
+            f[n++] = (struct tm_field){.name = name, .type = TM_STR, .v.str = {text, lens[k]}};
+            f[n++] = (struct tm_field){.name = name, .type = TM_STR, .v.str = {"\xc3\xa4\xff", lens[k] < 3 ? lens[k] : 3}};
+        }
+        f[n++] = (struct tm_field){.name = name, .type = TM_STR};
+        f[n++] = (struct tm_field){.name = name, .type = TM_BOOL, .v.b = true};
+        buf_reset(&quick);
+        buf_reset(&slow);
+        otlp_attr_fields(&slow, 9, f, n);
+        for (size_t k = 0; k < n; k++)
+            f[k].name_len = (uint8_t)name_lens[i];
+        otlp_attr_fields(&quick, 9, f, n);
+        assert_true(whole(all(&slow)));
+        assert_int_equal(quick.len, slow.len);
+        assert_memory_equal(quick.p, slow.p, slow.len);
+        name[name_lens[i]] = 'n';
+    }
+    buf_free(&quick);
+    buf_free(&slow);
+}
+
+/* What spans share is told of each of them, also if it is known already, or too long for that. */
+static void shared_attributes_are_told(void **state)
+{
+    char longer[2000];
+    const struct tm_field own[] = {{.name = "own", .type = TM_INT, .v.i = 7}};
+    struct tm_field common[] = {{.name = "a", .name_len = 1, .type = TM_STR, .v.str = {"x", 1}},
+                                {.name = "b", .name_len = 1, .type = TM_INT, .v.i = 80}};
+    struct tm_shared shared = {.id = 5, .fields = common, .field_count = COUNT(common)};
+    struct tm_span span = {.kind = TM_SPAN_SERVER, .fields = own, .field_count = COUNT(own), .shared = &shared};
+    struct buf b = BUF_INIT;
+    struct pb_msg m;
+
+    memset(longer, 'l', sizeof(longer));
+    for (unsigned i = 0; i < 6; i++) {
+        shared.id = i < 2 ? 5 : i < 4 ? 5 + 512 : 6; /* the second one takes the first one's place */
+        common[0].v.str.len = i < 2 ? 1 : i < 4 ? 2 : sizeof(longer);
+        common[0].v.str.p = i < 2 ? "x" : i < 4 ? "yz" : longer;
+        buf_reset(&b);
+        otlp_span(&b, &span);
+        assert_true(whole(all(&b)));
+        m = pb_sub(all(&b), 2, 0);
+        assert_int_equal(pb_count(m, 9), 3);
+        assert_int_equal(pb_number(pb_attribute(m, 9, "own", NULL), 3), 7);
+        assert_int_equal(pb_number(pb_attribute(m, 9, "b", NULL), 3), 80);
+        m = pb_sub(pb_attribute(m, 9, "a", NULL), 1, 0);
+        assert_int_equal(m.end - m.p, common[0].v.str.len);
+        assert_memory_equal(m.p, common[0].v.str.p, common[0].v.str.len);
+    }
+    buf_free(&b);
+}
+
 static void span_has_all_that_is_known(void **state)
 {
     static const struct tm_field f[] = {{.name = "http.request.method", .type = TM_STR, .v.str = {"GET", 3}},
@@ -803,6 +874,8 @@ int main(void)
         cmocka_unit_test(resource_has_each_key_once),
         cmocka_unit_test(wrong_environment_is_left_out),
         cmocka_unit_test(batch_is_a_field_of_a_request),
+        cmocka_unit_test(short_attributes_are_like_others),
+        cmocka_unit_test(shared_attributes_are_told),
         cmocka_unit_test(span_has_all_that_is_known),
         cmocka_unit_test(attributes_are_bounded),
         cmocka_unit_test(severity_of_lines),

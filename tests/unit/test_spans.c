@@ -148,11 +148,10 @@ static void test_server(void **state)
     put_text(&w, 1, 4, DATA_TX, "c");
     run();
     assert_int_equal(count("span ", NULL), 1);
-    expect("span GET pid=4100000 kind=2 status=0 ", " flags=1 remote=none state= http.request.method=GET url.scheme=http "
-           "url.path=/a url.query=b=c&token=REDACTED http.response.status_code=200 http.response.body.size=3 "
-           "server.address=h.test server.port=8080 client.address=192.0.2.7 network.peer.address=192.0.2.1 "
-           "network.peer.port=1004 network.protocol.name=http network.protocol.version=1.1 network.transport=tcp "
-           "user_agent.original=curl/8");
+    expect("span GET pid=4100000 kind=2 status=0 ", " flags=1 remote=none state= http.request.method=GET url.path=/a "
+           "url.query=b=c&token=REDACTED http.response.status_code=200 http.response.body.size=3 user_agent.original=curl/8 "
+           "url.scheme=http server.address=h.test server.port=8080 client.address=192.0.2.7 network.peer.address=192.0.2.1 "
+           "network.peer.port=1004 network.protocol.name=http network.protocol.version=1.1 network.transport=tcp");
     is_root("url.path=/a");
     assert_true(strspn(value_of("url.path=/a", " trace="), "0") < 32);
     assert_true(strspn(value_of("url.path=/a", " id="), "0") < 16);
@@ -166,11 +165,42 @@ static void test_server(void **state)
     run();
     expect("span GET pid=4100000 kind=2 status=2 ", "http.response.status_code=503");
     assert_string_equal(value_of("url.path=/5", " error.type="), "503");
-    expect("span HTTP pid=4100000 kind=2 status=0 ", "http.request.method=_OTHER http.request.method_original=fOO url.scheme=http "
+    expect("span HTTP pid=4100000 kind=2 status=0 ", "http.request.method=_OTHER http.request.method_original=fOO "
            "url.path=/4 http.response.status_code=404 http.request.body.size=2 http.response.body.size=0 "
-           "server.address=127.0.0.1 server.port=8080 client.address=192.0.2.1");
+           "url.scheme=http server.address=127.0.0.1 server.port=8080 client.address=192.0.2.1");
     assert_int_equal(count("span ", "error.type"), 1);
     assert_string_not_equal(value_of("url.path=/5", " trace="), value_of("url.path=/4", " trace="));
+    writer_free(&w);
+}
+
+/* What requests of a connection have in common is told of each as it is, whatever the others say. */
+static void test_one_connection(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        put_text(&w, 1, 4, DATA_RX, GET("/same", ""));
+        put_text(&w, 1, 4, DATA_TX, ANSWER("200", "0"));
+    }
+    put_text(&w, 1, 4, DATA_RX, "GET /other HTTP/1.1\r\nHost: other.test\r\n\r\n");
+    put_text(&w, 1, 4, DATA_TX, ANSWER("200", "0"));
+    put_text(&w, 1, 4, DATA_RX, GET("/for", "X-Forwarded-For: 192.0.2.99\r\n"));
+    put_text(&w, 1, 4, DATA_TX, ANSWER("200", "0"));
+    put_text(&w, 1, 5, DATA_RX, GET("/next", ""));
+    put_text(&w, 1, 5, DATA_TX, ANSWER("200", "0"));
+    put_text(&w, 1, 5, DATA_RX, GET("/last", "X-Forwarded-For: 192.0.2.98\r\n"));
+    put_text(&w, 1, 5, DATA_TX, ANSWER("200", "0"));
+    run();
+    assert_int_equal(count("span GET ", "url.scheme=http server.address=h.test server.port=8080 client.address=192.0.2.1 "
+                                         "network.peer.address=192.0.2.1 network.peer.port=1004"), 2);
+    assert_string_equal(value_of("url.path=/other", " server.address="), "other.test");
+    assert_string_equal(value_of("url.path=/other", " server.port="), "80");
+    assert_string_equal(value_of("url.path=/for", " server.address="), "h.test");
+    assert_string_equal(value_of("url.path=/for", " client.address="), "192.0.2.99");
+    assert_string_equal(value_of("url.path=/next", " client.address="), "192.0.2.1");
+    assert_string_equal(value_of("url.path=/next", " network.peer.port="), "1005");
+    assert_string_equal(value_of("url.path=/last", " client.address="), "192.0.2.98");
     writer_free(&w);
 }
 
@@ -182,11 +212,11 @@ static void test_client(void **state)
     put_text(&w, 1, 7, DATA_TX, "GET http://me:secret@h.test/p?sig=1&a HTTP/1.1\r\nHost: ignored\r\n\r\n");
     put_text(&w, 1, 7, DATA_RX, ANSWER("404", "0"));
     run();
-    expect("span GET pid=4100000 kind=3 status=2 ", "http.request.method=GET url.scheme=http url.path=/p url.query=sig=REDACTED&a "
+    expect("span GET pid=4100000 kind=3 status=2 ", "http.request.method=GET url.path=/p url.query=sig=REDACTED&a "
            "url.full=http://REDACTED:REDACTED@h.test/p?sig=REDACTED&a http.response.status_code=404 "
-           "http.response.body.size=0 server.address=h.test server.port=80 network.peer.address=127.0.0.1 "
-           "network.peer.port=9090 network.protocol.name=http network.protocol.version=1.1 network.transport=tcp "
-           "error.type=404");
+           "http.response.body.size=0 error.type=404 url.scheme=http server.address=h.test server.port=80 "
+           "network.peer.address=127.0.0.1 network.peer.port=9090 network.protocol.name=http network.protocol.version=1.1 "
+           "network.transport=tcp");
     expect_not("span ", "client.address");
     expect_not("span ", "secret");
     is_root("url.path=/p");
@@ -262,7 +292,7 @@ static void test_parent_from_header(void **state)
     expect("span GET ", " trace=" TRACE);
     assert_string_equal(value_of("url.path=/1", " parent="), PARENT);
     assert_string_not_equal(value_of("url.path=/1", " id="), PARENT);
-    expect("span GET ", " flags=1 remote=yes state=a=1,b=2 http.request.method=GET url.scheme=http url.path=/1");
+    expect("span GET ", " flags=1 remote=yes state=a=1,b=2 http.request.method=GET url.path=/1");
     assert_string_equal(value_of("url.path=/2", " trace="), "00000000000000008448eb211c80319c");
     assert_string_equal(value_of("url.path=/2", " parent="), PARENT);
     is_root("url.path=/3");
@@ -666,7 +696,8 @@ static void test_grpc(void **state)
     assert_int_equal(count("span pkg.Service/Do ", "rpc.system.name=grpc rpc.method=pkg.Service/Do"), 5);
     expect("span pkg.Service/Do pid=4100000 kind=3 status=0 ", "rpc.status_code=OK server.address=h.test server.port=50051");
     expect("span pkg.Service/Do pid=4100000 kind=2 status=0 ", "rpc.status_code=NOT_FOUND");
-    expect("span pkg.Service/Do pid=4100000 kind=2 status=2 ", "network.protocol.version=2 network.transport=tcp error.type=INTERNAL");
+    expect("span pkg.Service/Do pid=4100000 kind=2 status=2 ", "rpc.status_code=INTERNAL error.type=INTERNAL");
+    expect("span pkg.Service/Do pid=4100000 kind=2 status=2 ", "network.protocol.version=2 network.transport=tcp");
     expect("span pkg.Service/Do pid=4100000 kind=3 status=2 ", "error.type=NOT_FOUND");
     expect("span pkg.Service/Do pid=4100000 kind=3 status=2 ", "error.type=incomplete_response");
     expect_not("span ", "http.");
@@ -833,7 +864,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_spans, teardown_spans)
     const struct CMUnitTest tests[] = {
-        T(test_server),      T(test_client),         T(test_broken),     T(test_last_byte), T(test_parent_from_header),
+        T(test_server),      T(test_one_connection), T(test_client),         T(test_broken),     T(test_last_byte), T(test_parent_from_header),
         T(test_parent_of_thread), T(test_several_at_once), T(test_go),   T(test_lines),     T(test_grpc),
         T(test_client_first), T(test_server_first),   T(test_chain_backwards), T(test_alone), T(test_other_configuration),
         cmocka_unit_test_setup_teardown(test_processes, setup_processes, teardown_spans),
