@@ -510,20 +510,12 @@ static const struct http_asked *asked_of(const struct stream *s, struct kept *k,
     a->version = k->version;
     a->method = a->target = a->scheme = a->host = a->agent = a->client = (struct slice){0};
     for (const struct tm_field *f = k->fields, *end = f + k->count; f < end; f++) {
-        struct slice value = {f->v.str.p, f->v.str.len};
+        struct slice *to = f->name == http_method ? &a->method : f->name == http_target ? &a->target :
+                           f->name == http_scheme ? &a->scheme : f->name == http_host   ? &a->host :
+                           f->name == user_agent  ? &a->agent  : f->name == client_ip   ? &a->client : NULL;
 
-        if (f->name == http_method)
-            a->method = value;
-        else if (f->name == http_target)
-            a->target = value;
-        else if (f->name == http_scheme)
-            a->scheme = value;
-        else if (f->name == http_host)
-            a->host = value;
-        else if (f->name == user_agent)
-            a->agent = value;
-        else if (f->name == client_ip)
-            a->client = value;
+        if (to)
+            *to = (struct slice){f->v.str.p, f->v.str.len};
     }
     http_asked_whom(a, s);
     k->is_asked = k->asked != NULL;

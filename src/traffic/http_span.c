@@ -199,7 +199,8 @@ static bool same(struct slice a, struct slice b)
 static bool same_ends(const struct http_ends *e, const struct stream *s, const struct http_asked *asked)
 {
     return e->server == asked->server && e->grpc == asked->grpc && !asked->client.len && e->version == asked->version &&
-           e->port == asked->port && e->domain == s->sock->domain && !memcmp((const char *)&e->peer, (const char *)&s->sock->peer, sizeof(e->peer)) &&
+           e->port == asked->port && e->domain == s->sock->domain &&
+           !memcmp((const char *)&e->peer, (const char *)&s->sock->peer, sizeof(e->peer)) &&
            same(e->scheme, scheme_of(asked)) && same(e->whom, asked->whom);
 }
 
