@@ -76,10 +76,10 @@ int main(int argc, char **argv)
         NUM("net_bytes_sent", 1370), NUM("net_bytes_recv", 105), STR("net_close_reason", "remote"),
     };
     static const struct tm_event kinds[] = {
-        {CFG_EW_FS, "fs.open", 0, 8412773390112, open_fields, 10},
-        {CFG_EW_FS, "fs.close", 0, 8412773390112, open_fields, 16},
-        {CFG_EW_NET, "net.open", 0, 8412773390113, net_fields, 6},
-        {CFG_EW_NET, "net.close", 0, 8412773390113, net_fields, 10},
+        {CFG_EW_FS, "fs.open", 0, 8412773390112, open_fields, 10, NULL},
+        {CFG_EW_FS, "fs.close", 0, 8412773390112, open_fields, 16, NULL},
+        {CFG_EW_NET, "net.open", 0, 8412773390113, net_fields, 6, NULL},
+        {CFG_EW_NET, "net.close", 0, 8412773390113, net_fields, 10, NULL},
     };
     unsigned long events = argc > 1 ? strtoul(argv[1], NULL, 10) : 3000000;
     bool samples = argc > 2 && strcmp(argv[2], "samples") == 0;

@@ -394,7 +394,9 @@ def a_disk_that_becomes_full(ctx):
     script = ('mount -t tmpfs -o size=256k none "$1" || exit 77; export SCOPE_HOME=$1/home; scope=$2; '
               'hold() { while "$scope" history -r -j | grep -q .; do sleep 0.1; done; }; '
               '"$scope" run sh -c \'i=0; while [ $i -lt 100000 ]; do : </dev/null; i=$((i+1)); done; exit 3\' || echo "status $?"; '
-              'hold; "$scope" history -i 1 -j; "$scope" events -c; "$scope" events -a -j | wc -l; "$scope" metrics -j | wc -l')
+              # the last that the collector has to say is what was lost
+              'hold; a=; until b=$("$scope" events -c); [ "$a" = "$b" ]; do a=$b; sleep 1; done; '
+              '"$scope" history -i 1 -j; "$scope" events -c; "$scope" events -a -j | wc -l; "$scope" metrics -j | wc -l')
     result = ctx.run([ctx.tool("unshare"), *([] if os.geteuid() == 0 else ["-r"]), "-m", "sh", "-c", script, "sh", disk, ctx.scope])
     if result.code != 0 and not result.out:
         raise Skip("file systems can't be mounted here")
