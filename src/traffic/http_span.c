@@ -193,7 +193,7 @@ struct http_ends {
 
 static bool same(struct slice a, struct slice b)
 {
-    return a.len == b.len && !memcmp(a.p, b.p, a.len);
+    return a.len == b.len && (!a.len || !memcmp(a.p, b.p, a.len));
 }
 
 static bool same_ends(const struct http_ends *e, const struct stream *s, const struct http_asked *asked)
@@ -218,8 +218,10 @@ static struct http_ends *ends_new(const struct stream *s, const struct http_aske
     e->port = asked->port;
     e->domain = s->sock->domain;
     e->peer = s->sock->peer;
-    memcpy(e->room, scheme.p, scheme.len);
-    memcpy(e->room + scheme.len, asked->whom.p, asked->whom.len);
+    if (scheme.len) /* else there may be no text at all */
+        memcpy(e->room, scheme.p, scheme.len);
+    if (asked->whom.len)
+        memcpy(e->room + scheme.len, asked->whom.p, asked->whom.len);
     e->scheme = copy.url.scheme = (struct slice){e->room, scheme.len};
     e->whom = copy.whom = (struct slice){e->room + scheme.len, asked->whom.len};
     add_ends(&f, s, &copy, &e->texts);
