@@ -20,17 +20,12 @@ bool report_is_crash(int signo)
 void report_crash(struct proc *p, const struct report_crash *c, uint64_t time_ns)
 {
     FIELDS(f, TM_MAX_FIELDS);
-    const char *name = c->signo ? sigabbrev_np(c->signo) : NULL;
     char signal[24], addr[24];
 
     if (!p->pl || !p->pl->ev_proc_crash)
         return;
     if (c->signo) {
-        if (name)
-            snprintf(signal, sizeof(signal), "SIG%s", name);
-        else
-            snprintf(signal, sizeof(signal), "SIG%d", c->signo);
-        add_str(&f, "signal", 0, signal);
+        add_str(&f, "signal", 0, signal_text(c->signo, signal));
         add_int(&f, "signo", 0, c->signo);
     } else {
         add_int(&f, "exit_code", 0, c->status);

@@ -3,6 +3,7 @@
 #ifndef SCOPE_REPORT_FIELDS_H
 #define SCOPE_REPORT_FIELDS_H
 
+#include <stdio.h>
 #include <string.h>
 
 #include "telemetry/telemetry.h"
@@ -70,6 +71,18 @@ INLINE void add_list(struct fields *f, const char *name, const char *const *p, s
 
     field->v.list.p = p;
     field->v.list.count = count;
+}
+
+/* As events and spans call a signal: "SIGKILL", or "SIG" and its number if it has no name. Returns buf. */
+static inline const char *signal_text(int sig, char buf[24])
+{
+    const char *name = sigabbrev_np(sig);
+
+    if (name)
+        snprintf(buf, 24, "SIG%s", name);
+    else
+        snprintf(buf, 24, "SIG%d", sig);
+    return buf;
 }
 
 #endif

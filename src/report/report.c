@@ -122,7 +122,6 @@ void report_start(struct proc *p, const struct report_args *args, const char *st
 void report_exit(struct proc *p, bool known, int status, uint64_t time_ns)
 {
     FIELDS(f, TM_MAX_FIELDS);
-    const char *name = NULL;
     char text[24];
 
     span_process_end(p, known, status, time_ns);
@@ -131,12 +130,7 @@ void report_exit(struct proc *p, bool known, int status, uint64_t time_ns)
     if (known && WIFEXITED(status)) {
         add_int(&f, "exit_code", 0, WEXITSTATUS(status));
     } else if (known && WIFSIGNALED(status)) {
-        name = sigabbrev_np(WTERMSIG(status));
-        if (name)
-            snprintf(text, sizeof(text), "SIG%s", name);
-        else
-            snprintf(text, sizeof(text), "SIG%d", WTERMSIG(status));
-        add_str(&f, "signal", 0, text);
+        add_str(&f, "signal", 0, signal_text(WTERMSIG(status), text));
     }
     add_uint(&f, "duration", 0, time_ns > p->birth_ns ? (time_ns - p->birth_ns) / 1000000 : 0);
     if (p->cpu_ns > p->cpu_base_ns)

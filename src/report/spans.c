@@ -522,7 +522,7 @@ static void tell_process(struct proc *p, const struct span *s, uint64_t start_ns
 void span_process_end(struct proc *p, bool known, int status, uint64_t time_ns)
 {
     const struct proc_spans *all = p->spans;
-    const char *name, *error = NULL;
+    const char *error = NULL;
     int code = known && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     char text[24];
 
@@ -532,12 +532,7 @@ void span_process_end(struct proc *p, bool known, int status, uint64_t time_ns)
         snprintf(text, sizeof(text), "%d", code);
         error = text;
     } else if (known && WIFSIGNALED(status)) {
-        name = sigabbrev_np(WTERMSIG(status));
-        if (name)
-            snprintf(text, sizeof(text), "SIG%s", name);
-        else
-            snprintf(text, sizeof(text), "SIG%d", WTERMSIG(status));
-        error = text;
+        error = signal_text(WTERMSIG(status), text);
     }
     tell_process(p, &all->process, all->start_ns, time_ns, code, error);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* OpenTelemetry's semantic conventions 1.41.0 for HTTP and RPC (gRPC). */
+/* OpenTelemetry's semantic conventions for HTTP and RPC (gRPC). */
 #include "traffic/http_span.h"
 
 #include <stdio.h>
