@@ -5,6 +5,7 @@
 #
 #   ./install_build_tools.sh            everything: build, tests, benchmarks
 #   ./install_build_tools.sh --build    only what `make all` and `make run` need
+#   ./install_build_tools.sh ... --cross ARCH    also what building for another architecture needs (aarch64)
 #   ./install_build_tools.sh --list     prints the packages and which are missing; installs nothing
 #
 # Needs root or sudo, and only if something is missing. Packages that are there
@@ -22,14 +23,25 @@ BUILD_PACKAGES="make meson ninja-build gcc libc6-dev pkg-config git ca-certifica
   libcapstone-dev libevent-dev libssl-dev libyaml-dev libpcre2-dev libjansson-dev libmujs-dev libnghttp2-dev libzstd-dev
   libdw-dev libelf-dev zlib1g-dev liblzma-dev libbz2-dev libiberty-dev curl"
 
+# What building for another architecture takes, with dev/cross/sysroot; static QEMU runs what was built.
+CROSS_PACKAGES="fakeroot qemu-user-static"
+# What testing it takes beyond: an emulated machine (dev/armvm), and compilers for what tests compile.
+CROSS_TEST_PACKAGES="qemu-system-arm e2fsprogs cpio kmod golang-go"
+
+# 32-bit programs. Debian's gcc-multilib and cross compilers exclude one another; what they stand for doesn't.
+multilib=gcc-multilib gcc=gcc gxx=g++
+case $(. /etc/os-release 2>/dev/null && echo "$ID-$VERSION_ID") in
+    debian-12) multilib=gcc-12-multilib gcc=gcc-12 gxx=g++-12 ;;
+esac
+
 # What the tests and benchmarks run: a second C library, checkers, and the programs that are observed.
-TEST_PACKAGES="musl-tools gcc-multilib libcmocka-dev python3-jsonschema clang clang-tidy libclang-rt-dev
+TEST_PACKAGES="musl-tools $multilib $gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu mmdebstrap qemu-user-static libcmocka-dev python3-jsonschema python3-jsonpatch clang clang-tidy libclang-rt-dev
   liburing-dev libgnutls28-dev libnss3-dev wget g++ gdb elfutils strace valgrind jq util-linux iproute2 passwd
   bind9-dnsutils bind9-host dnsmasq-base gnutls-bin openssl python3-grpcio
   bash dash busybox-static findutils perl ed vim sqlite3 mawk tar gzip xz-utils
   nginx-light|nginx apache2 apache2-utils redis-server redis-tools haproxy postgresql
   openssh-server openssh-client nodejs default-jdk-headless golang-go wrk rustc
-  bubblewrap runc sudo nghttp2-client nghttp2-server tshark libnss3-tools python3-pycurl python3-requests
+  bubblewrap runc sudo systemd dbus nghttp2-client nghttp2-server tshark libnss3-tools python3-pycurl python3-requests
   prometheus python3-prometheus-client python3-yaml victoria-metrics prometheus-pushgateway rsyslog"
 
 # Comes with Node.js where that is not Debian's own.
@@ -102,20 +114,29 @@ fetch_programs()
 
 what=all
 mode=install
-for arg in "$@"; do
-    case $arg in
+cross=
+while [ $# -gt 0 ]; do
+    case $1 in
         --build) what=build ;;
         --list) mode=list ;;
+        --cross)
+            shift
+            cross=${1-}
+            [ "$cross" = aarch64 ] || die "--cross '$cross': aarch64 is what can be built for"
+            ;;
         -h | --help)
-            sed -n '4,15s/^# \{0,1\}//p' "$0"
+            sed -n '4,16s/^# \{0,1\}//p' "$0"
             exit 0
             ;;
-        *) die "unknown argument '$arg' (see --help)" ;;
+        *) die "unknown argument '$1' (see --help)" ;;
     esac
+    shift
 done
 
 packages=$BUILD_PACKAGES
 [ "$what" = build ] || packages="$packages $TEST_PACKAGES"
+[ -z "$cross" ] || packages="$packages $gcc-$cross-linux-gnu $CROSS_PACKAGES"
+[ -z "$cross" ] || [ "$what" = build ] || packages="$packages $gxx-$cross-linux-gnu $CROSS_TEST_PACKAGES"
 
 command -v dpkg-query >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1 ||
     die "this is neither Debian nor Ubuntu: install these by hand (names as in Debian 12):" $packages

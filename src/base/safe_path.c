@@ -578,7 +578,7 @@ int safe_read_at(int dir, const char *name)
     return fd < 0 ? -errno : regular(fd);
 }
 
-int safe_replace(int dir, const char *name, const void *bytes, size_t size, mode_t mode)
+static int replace_by(int dir, const char *name, const void *bytes, size_t size, mode_t mode, bool lasting)
 {
     char *tmp = xasprintf("%s.%ld.tmp", name, (long)getpid());
     int fd, rc;
@@ -589,6 +589,8 @@ int safe_replace(int dir, const char *name, const void *bytes, size_t size, mode
         rc = fd;
     } else {
         rc = write_all(fd, bytes, size);
+        if (rc == 0 && lasting && fsync(fd) < 0)
+            rc = -errno;
         if (close(fd) < 0 && rc == 0)
             rc = -errno;
         if (rc == 0 && renameat(dir, tmp, dir, name) < 0)
@@ -597,6 +599,23 @@ int safe_replace(int dir, const char *name, const void *bytes, size_t size, mode
             unlinkat(dir, tmp, 0);
     }
     free(tmp);
+    return rc;
+}
+
+int safe_replace(int dir, const char *name, const void *bytes, size_t size, mode_t mode)
+{
+    return replace_by(dir, name, bytes, size, mode, false);
+}
+
+int safe_replace_lasting(int dir, const char *name, const void *bytes, size_t size, mode_t mode)
+{
+    int rc = replace_by(dir, name, bytes, size, mode, true);
+    int again = rc < 0 ? -1 : openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* dir may be no more than a path */
+
+    if (again >= 0) {
+        fsync(again); /* the name: until then it may be that of the old file, which is whole, too */
+        close(again);
+    }
     return rc;
 }
 
@@ -711,6 +730,13 @@ void safe_keep(const char *path, int fd)
         k = &kept[SAFE_KEPT_MAX - 1];
     }
     *k = (struct kept){xstrdup(path), fd};
+}
+
+void safe_keep_none(void)
+{
+    for (size_t i = 0; i < SAFE_KEPT_MAX; i++)
+        free(kept[i].path);
+    memset(kept, 0, sizeof(kept));
 }
 
 static int ascending(const void *a, const void *b)

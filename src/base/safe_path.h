@@ -66,6 +66,8 @@ int safe_read_at(int dir, const char *name);
 /* Makes or replaces a file in one step (rename(2)): readers see the old bytes or the new ones, who has the old file
  * open or mapped keeps it. On errors the old file is untouched. */
 int safe_replace(int dir, const char *name, const void *bytes, size_t size, mode_t mode);
+/* The same, and a power cut (fsync(2)) leaves the old file or the new one. What is to be there at the next boot needs it. */
+int safe_replace_lasting(int dir, const char *name, const void *bytes, size_t size, mode_t mode);
 /* Removes a directory of ours (-EPERM: it isn't) with everything in it, `last` (may be NULL) of what is directly in it
  * at the end. No link is followed, other file systems aren't entered (-EXDEV). */
 int safe_remove_tree(int dir, const char *name, const char *last);
@@ -77,6 +79,8 @@ bool safe_private(int dir);
 /* Keeps a descriptor for a directory under the path that it was opened by; -1: no longer. The descriptor belongs to
  * this module then. Only the last few are kept. */
 void safe_keep(const char *path, int fd);
+/* None is any longer: their descriptors have been closed with all others (close_range(2)). */
+void safe_keep_none(void);
 #define SAFE_KEPT_MAX 4
 /* Their descriptors, ascending; returns how many. */
 size_t safe_kept(int ret[SAFE_KEPT_MAX]);

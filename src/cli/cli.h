@@ -63,6 +63,13 @@ extern const struct cli_command *const cli_commands[]; /* NULL-terminated */
 extern const struct cli_option cli_common_options[];   /* those that every command has */
 const struct cli_command *cli_find(const char *name);
 
+/* launch_install() failed with this: there is just no place for the library, and it can be brought into programs from
+ * outside, if they may be traced. */
+bool cli_no_place(int rc);
+
+/* What main() does with its arguments, argv[0] among them: returns the exit status. */
+int cli_main(int argc, char **argv);
+
 /* --- former.c: commands of AppScope 1.4 that aren't built --- */
 
 struct cli_former {
@@ -179,7 +186,12 @@ void table_pair(FILE *, unsigned indent, const char *label, const char *value);
 
 /* --- sessions.c --- */
 
-extern const struct cli_option cli_session_options[]; /* --id */
+extern const struct cli_option cli_session_options[]; /* --id, --host */
+#define CLI_HOST_OPTION \
+    {"host", NULL, "Sessions of the whole host (scope start)", NULL, 0, false, false}, \
+        {"service", "NAME", "Sessions of a service (scope service)", NULL, 'S', false, false}
+/* With --host, sessions are those of the host from here on: 0, or EXIT_FAILED after a message. cli_session() does it. */
+int cli_use_host(const struct args *a);
 /* The session of --id, or the most recent one; synchronised, so that everything recorded is in its files.
  * 0, or an exit status after a message. */
 int cli_session(const struct args *a, struct session *ret);
@@ -255,6 +267,10 @@ struct cfg_problem;
 void cli_problem(void *ctx, const struct cfg_problem *p);
 /* Flags of a command line into configuration: 0 or EXIT_USAGE. */
 int cli_apply_flags(const struct args *a, struct config_sources *config);
+/* A scope.yml on standard input, if there is one and --userconfig names none, into configuration and *ret: 0 or an exit
+ * status after a message. */
+struct buf;
+int cli_add_input(const struct args *a, struct config_sources *config, struct buf *ret);
 /* The file that execvp(3) would run, malloc'ed: 0, -ENOENT, or -EACCES if what there is can't be executed. name has no
  * slash. */
 int cli_search_path(const char *name, char **ret);

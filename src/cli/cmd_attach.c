@@ -66,8 +66,9 @@ const struct cli_command command_attach = {
         "Needs the right to trace the process: root, CAP_SYS_PTRACE, or to be its owner where "
         "kernel.yama.ptrace_scope is "
         "0. Processes that are traced already and 32-bit programs can't be attached to.\n"
-        "Processes in containers are attached to like others. From inside a container that shares the host's "
-        "pid namespace, --rootdir acts on the host: files and paths are then the host's. "
+        "Processes in containers are attached to like others. From inside a privileged container --rootdir acts on the "
+        "host: files and paths are then the host's. The container must share the host's pid namespace (docker run "
+        "--pid=host), or the host have a systemd, which then starts the command. "
         "What it starts there goes on when the container ends.",
     .options = options,
     .more_options = cli_run_options,

@@ -26,6 +26,7 @@ static const struct cli_option options[] = {
     {"json", NULL, "Everything that is known, as JSON (snapshot.json); with --list one object per line", NULL, 'j', false, false},
     {"dir", NULL, "Only the directory with the files", NULL, 'D', false, false},
     {"id", "N", "The session with this number (default: the latest one with a crash)", NULL, 'i', false, false},
+    CLI_HOST_OPTION,
     {0},
 };
 
@@ -423,6 +424,8 @@ static int run(struct args *a)
         sessions = xcalloc(1, sizeof(*sessions));
         rc = cli_session(a, sessions);
         count = rc == 0;
+    } else if ((rc = cli_use_host(a))) {
+        return rc;
     } else {
         rc = session_list(&sessions, &count);
         if (rc < 0) {

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <linux/capability.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -24,10 +25,15 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/safe_path.h"
+#include "cli/host_setup.h"
 #include "cli/records.h"
+#include "host/host.h"
+#include "host/service.h"
 #include "inject/launch.h"
 #include "inject/load.h"
+#include "inject/regs.h"
 #include "inject/yama.h"
+#include "reach/reach.h"
 #include "wire/join.h"
 
 #define LOW_SPACE (UINT64_C(100) << 20)
@@ -308,6 +314,8 @@ static const char *find_tool(const char *const *paths)
     return NULL;
 }
 
+static int try_tracing(void);
+
 /* A program that prints its mappings: is the library among them, and does the loader stay silent? */
 static void check_library(struct report *r)
 {
@@ -318,6 +326,12 @@ static void check_library(struct report *r)
     struct buf out = BUF_INIT;
     int rc = launch_install(NULL, &lib, &plans, &what);
 
+    if (rc < 0 && cli_no_place(rc) && try_tracing() == 0 && load_possible() == 0) {
+        tell(r, NOTE, "library", "`scope run --librarypath DIR` names a place for it",
+             "there is none for it: %s: %s: it is brought into each program from outside", what, strerror(-rc));
+        free(what);
+        return;
+    }
     if (rc < 0) {
         tell(r, BAD, "library",
              rc == -EACCES ? "give --librarypath a directory on a file system that is not mounted noexec"
@@ -449,7 +463,7 @@ static void check_clock(struct report *r)
     first_line("/sys/devices/system/clocksource/clocksource0/current_clocksource", text, sizeof(text));
     if (prctl(PR_GET_TSC, &tsc) == 0 && tsc == PR_TSC_SIGSEGV)
         tell(r, NOTE, "clock", NULL, "reading the CPU's counter is forbidden here: times cost a little more");
-    else if (*text && strcmp(text, "tsc") != 0)
+    else if (*text && strcmp(text, ARCH_CLOCKS) != 0) /* the first of them */
         tell(r, NOTE, "clock", NULL, "the kernel's clock is %s, not the CPU's counter: it may not be reliable", text);
     else
         tell(r, GOOD, "clock", NULL, "%s", *text ? text : "unknown");
@@ -543,6 +557,121 @@ static void check_policies(struct report *r)
     }
 }
 
+/* What the rules reach, and what they don't: the first reason, as an example. */
+static void check_reached(struct report *r)
+{
+    int fd = open(HOST_REACH, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    json_t *told = fd >= 0 ? json_loadfd(fd, 0, NULL) : NULL;
+    const json_t *rule, *first = NULL, *why = json_object_get(told, "why");
+    json_int_t loader = 0, attached = 0, missed = json_integer_value(json_object_get(told, "beyond"));
+    size_t i;
+
+    if (fd >= 0)
+        close(fd);
+    json_array_foreach(json_object_get(told, "rules"), i, rule)
+    {
+        const json_t *process, *list = json_object_get(rule, "processes");
+        size_t k;
+
+        loader += json_integer_value(json_object_get(rule, "loader"));
+        attached += json_integer_value(json_object_get(rule, "attached"));
+        missed += json_integer_value(json_object_get(rule, "failed"));
+        json_array_foreach(list, k, process)
+        {
+            const char *state = json_string_value(json_object_get(process, "state"));
+
+            if (!first && state && strcmp(state, "left") != 0)
+                first = process;
+        }
+    }
+    if (!told)
+        tell(r, NOTE, "reach", NULL, "what the rules reach is not known yet");
+    else if (!missed)
+        tell(r, GOOD, "reach", NULL, "processes that are observed: %lld by their loader, %lld attached to",
+             (long long)loader, (long long)attached);
+    else
+        tell(r, NOTE, "reach", "`scope rules` lists them",
+             "processes that rules name and that can't be reached: %lld%s%s", (long long)missed,
+             first ? "; one of them: " : "", first ? json_string_value(json_object_get(first, "reason")) ?: "" : "");
+    if (why)
+        tell(r, NOTE, "exec events", NULL,
+             "the kernel doesn't tell which programs start (%s): /proc is looked through each second",
+             json_string_value(why));
+    json_decref(told);
+}
+
+/* Observing the whole host by rules (scope start): whether it is on, and does what it should. */
+static void check_host(struct report *r)
+{
+    struct host_status s;
+    char *line = NULL, *why = NULL;
+    bool has = host_preload_has("", &line);
+    int rc = host_status_read(&s);
+
+    if (!has && !s.pid && rc == 0) {
+        tell(r, GOOD, "host", NULL, "programs are not observed by rules (`scope start`)");
+    } else if (rc < 0) {
+        tell(r, NOTE, "host", "`scope start` as root puts it right", HOST_STATUS ": %s", strerror(-rc));
+    } else if (!s.pid) {
+        tell(r, BAD, "host", "`scope start` starts it, `scope stop -f` undoes it",
+             "the service appscope doesn't run: programs that rules name are not observed");
+    } else if (!s.ready) {
+        tell(r, BAD, "host", "`journalctl -u appscope`, or " HOST_LOG ", may say why",
+             "the host's collector doesn't run: it was restarted %llu times", (unsigned long long)s.restarts);
+    } else {
+        tell(r, GOOD, "host", NULL, "the host's collector runs (process %d)", (int)s.collector);
+    }
+    if (s.rules_error)
+        tell(r, BAD, "rules", "mend the file: it is read again at once", "the rules from before are in force: %s",
+             s.rules_error);
+    else if (s.pid)
+        tell(r, GOOD, "rules", NULL, "%u in force", s.rules);
+    if (s.pid && !s.reach)
+        tell(r, BAD, "reach", "`journalctl -u appscope`, or " HOST_LOG ", may say why",
+             "what attaches to programs doesn't run");
+    else if (s.pid)
+        check_reached(r);
+    if (has && !host_preload_works(&why))
+        tell(r, BAD, "ld.so.preload", "`scope stop -f` takes it out, `scope start` puts it in", "%s is in it, but %s",
+             line, why);
+    else if (has)
+        tell(r, GOOD, "ld.so.preload", NULL, "%s", line);
+    else if (s.preload_error)
+        tell(r, BAD, "ld.so.preload", "`scope start` puts it in again", "our line was taken out: %s", s.preload_error);
+    else if (s.pid)
+        tell(r, NOTE, "ld.so.preload", "`scope start` adds it",
+             "our line isn't in it: programs are attached to after they have begun");
+    host_status_clear(&s);
+    free(line);
+    free(why);
+}
+
+/* Services that were set up (scope service), if what their units say now still lets them be observed. */
+static void check_services(struct report *r)
+{
+    char **names = service_list(host_init(""));
+
+    for (char **n = names; *n; n++) {
+        enum exe_kind kind = EXE_UNKNOWN;
+        char *why = NULL;
+        struct service s;
+
+        if (service_find(*n, &s, &why) == 0) {
+            why = service_outdated(&s);
+            if (!why && s.oneshot && s.program && launch_classify(s.program, &kind, NULL) == 0 && kind == EXE_STATIC)
+                why = xstrdup("not observed: its program is statically linked, and has ended before it can be attached to");
+            service_clear(&s);
+        } else if (!why) {
+            why = xstrdup("there is no such service any more; `scope service --undo` takes its set-up out");
+        }
+        tell(r, why ? NOTE : GOOD, "service", why ? "`scope service NAME` again puts it right" : NULL, "%s: %s", *n,
+             why ? why : "is observed whenever it is started");
+        free(why);
+        free(*n);
+    }
+    free(names);
+}
+
 static int run(struct args *a)
 {
     struct report r = {.json = args_has(a, "json")};
@@ -560,6 +689,8 @@ static int run(struct args *a)
     check_clock(&r);
     check_tracing(&r);
     check_policies(&r);
+    check_host(&r);
+    check_services(&r);
     if (!r.json)
         puts(r.bad ? "Something prevents observing here; see the lines marked bad."
                    : "Nothing prevents observing here.");
@@ -571,9 +702,10 @@ const struct cli_command command_doctor = {
     .summary = "Find out what would prevent observing here",
     .usage = "[OPTIONS]",
     .description =
-        "Checks the kernel, /proc, shared memory, whether code may be changed, sockets, the directories for sessions and the library, tries the "
-        "library in a program and records a short run, tries to trace, and looks at security policies. Each line that isn't ok says "
-        "what to do. Exit status 1 if something prevents observing.",
+        "Checks the kernel, /proc, shared memory, whether code may be changed, sockets, and the directories for "
+        "sessions and the library. Loads the library into a program, records a short run, and tries to trace. "
+        "Looks at security policies, at the rules of the host (`scope start`) and at services (`scope service`). "
+        "Each line that isn't ok says what to do. Exit status 1 if something prevents observing.",
     .options = options,
     .examples = examples,
     .run = run,

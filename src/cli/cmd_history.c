@@ -16,6 +16,7 @@ static const struct cli_option options[] = {
     {"running", NULL, "Those that are still being recorded", NULL, 'r', false, false},
     {"last", "N", "The last N sessions (default 20)", NULL, 'n', false, false},
     {"id", "N", "Everything about one session", NULL, 'i', false, false},
+    CLI_HOST_OPTION,
     {"dir", NULL, "Only the directory: of the last session, or those selected", NULL, 'd', false, false},
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
     {0},
@@ -248,6 +249,9 @@ static int run(struct args *a)
         session_clear(&s);
         return 0;
     }
+    rc = cli_use_host(a);
+    if (rc)
+        return rc;
     rc = session_list(&list, &count);
     if (rc < 0) {
         char *base = session_base();

@@ -11,6 +11,7 @@
 static const struct cli_option options[] = {
     {"all", NULL, "All processes that are observed, wherever their sessions are stored", NULL, 'a', false, false},
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    CLI_HOST_OPTION,
     CLI_ROOTDIR_OPTION,
     {0},
 };
@@ -31,6 +32,8 @@ static int run(struct args *a)
     if (all && a->word_count)
         return cli_usage(a->command, "--all takes no process");
     rc = cli_enter_root(a);
+    if (rc == 0)
+        rc = cli_use_host(a);
     if (rc == 0 && !all)
         rc = cli_observed_pid(a, &pid);
     if (rc == 0)

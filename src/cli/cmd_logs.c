@@ -14,7 +14,6 @@ static const struct cli_option options[] = {
     {"follow", NULL, "Go on as it grows, until the session ends", NULL, 'f', false, false},
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
     {"scope", NULL, "The session's log, which is the only one", NULL, 's', false, false},
-    {"service", "NAME", "Not built: a service that runs by `scope run` has sessions", NULL, 'S', false, true},
     {0},
 };
 
@@ -65,12 +64,6 @@ static int run(struct args *a)
     size_t len;
     int rc;
 
-    if (args_has(a, "service")) {
-        cli_error("--service is not built: services have no logs of their own");
-        cli_hint(
-            "one whose unit has `scope run --` before the program has sessions: `scope history`, `scope logs -i N`");
-        return EXIT_USAGE;
-    }
     if ((rc = args_conflict(a, "last", "all")) || (rc = args_number(a, "last", 1, 1 << 24, &last)) ||
         (rc = cli_session(a, &s)))
         return rc;

@@ -10,6 +10,7 @@ static const struct cli_option options[] = {
     {"delete", "N", "Remove the last N sessions", NULL, 'd', false, false},
     {"all", NULL, "Remove all sessions", NULL, 'a', false, false},
     {"force", NULL, "Don't ask", NULL, 'f', false, false},
+    CLI_HOST_OPTION,
     {"json", NULL, "Print the result as JSON", NULL, 'j', false, false},
     {0},
 };
@@ -42,6 +43,9 @@ static int run(struct args *a)
     if (keep + del + all != 1)
         return cli_usage(a->command, "exactly one of --keep, --delete and --all is needed");
     if ((rc = args_number(a, keep ? "keep" : "delete", keep ? 0 : 1, INT32_MAX, &n)))
+        return rc;
+    rc = cli_use_host(a);
+    if (rc)
         return rc;
     rc = session_list(&list, &count);
     if (rc < 0) {

@@ -10,12 +10,14 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "host/service.h"
 #include "inject/process.h"
 
 #define SEGMENTS_MAX 65536 /* of one collector */
 
 static const struct cli_option options[] = {
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    CLI_HOST_OPTION,
     CLI_ROOTDIR_OPTION,
     {0},
 };
@@ -59,6 +61,64 @@ static bool shares(const struct segments *a, const struct segments *b)
             if (a->inode[i] == b->inode[j])
                 return true;
     return false;
+}
+
+/* A session that is being recorded, and what its collector has mapped. */
+struct recorded {
+    uint64_t id;
+    char *service; /* NULL: none of `scope service` */
+    struct segments segments;
+};
+
+struct recordings {
+    struct recorded *v;
+    size_t count;
+};
+
+/* Those of the store that $SCOPE_HOME names. service: whose it is, may be NULL. */
+static void add_recordings(struct recordings *r, const char *service)
+{
+    struct session *sessions;
+    size_t count = 0;
+
+    if (session_list(&sessions, &count) < 0)
+        return; /* processes may be observed without sessions */
+    for (size_t i = 0; i < count; i++) {
+        if (sessions[i].collector > 0 && session_running(&sessions[i])) {
+            struct recorded *at;
+
+            r->v = xrealloc(r->v, r->count + 1, sizeof(*r->v));
+            at = &r->v[r->count++];
+            *at = (struct recorded){.id = sessions[i].id, .service = service ? xstrdup(service) : NULL};
+            read_maps((int)sessions[i].collector, &at->segments);
+        }
+        session_clear(&sessions[i]);
+    }
+    free(sessions);
+}
+
+/* Those of services that are set up, as far as their stores can be read. */
+static void add_services(struct recordings *r)
+{
+    const char *home = getenv("SCOPE_HOME");
+    char *kept = home ? xstrdup(home) : NULL, **names = service_list(host_init(""));
+
+    for (char **n = names; *n; n++) {
+        char *store = service_store(*n);
+
+        if (store && access(store, R_OK | X_OK) == 0) {
+            setenv("SCOPE_HOME", store, 1);
+            add_recordings(r, *n);
+        }
+        free(store);
+        free(*n);
+    }
+    free(names);
+    if (kept)
+        setenv("SCOPE_HOME", kept, 1);
+    else
+        unsetenv("SCOPE_HOME");
+    free(kept);
 }
 
 static void command_line(int pid, struct buf *b)
@@ -117,26 +177,24 @@ static int run(struct args *a)
                                                   {"SESSION", 0, 0, false}};
     bool json = args_has(a, "json");
     struct table *t;
-    struct session *sessions;
-    struct segments *collectors;
-    size_t session_count = 0, pid_count, shown = 0;
+    struct recordings all = {0};
+    size_t pid_count, shown = 0;
     int *pids, rc = cli_enter_root(a);
 
+    if (rc == 0)
+        rc = cli_use_host(a);
     if (rc)
         return rc;
     t = json ? NULL : table_new(columns, sizeof(columns) / sizeof(*columns));
-    rc = session_list(&sessions, &session_count);
-    if (rc < 0)
-        session_count = 0; /* processes may be observed without sessions */
-    collectors = xcalloc(session_count, sizeof(*collectors));
-    for (size_t i = 0; i < session_count; i++)
-        if (sessions[i].collector > 0 && session_running(&sessions[i]))
-            read_maps((int)sessions[i].collector, &collectors[i]);
+    add_recordings(&all, NULL);
+    if (!args_has(a, "host"))
+        add_services(&all);
     pids = all_pids(&pid_count);
     for (size_t p = 0; p < pid_count; p++) {
         struct segments own = {0};
         struct buf command = BUF_INIT;
-        char proc[64], user[64], session[24] = "-";
+        char proc[64], user[64];
+        const struct recorded *of = NULL;
         struct stat st;
 
         read_maps(pids[p], &own);
@@ -145,11 +203,9 @@ static int run(struct args *a)
             free(own.inode);
             continue;
         }
-        for (size_t i = session_count; i-- > 0;)
-            if (shares(&own, &collectors[i])) {
-                snprintf(session, sizeof(session), "%llu", (unsigned long long)sessions[i].id);
-                break;
-            }
+        for (size_t i = all.count; i-- > 0 && !of;)
+            if (shares(&own, &all.v[i].segments))
+                of = &all.v[i];
         command_line(pids[p], &command);
         shown++;
         text_user((unsigned)st.st_uid, user);
@@ -160,8 +216,12 @@ static int run(struct args *a)
             buf_json_str(&b, user);
             buf_str(&b, ",\"command\":");
             buf_json(&b, command.p ? command.p : "", command.len);
-            if (*session != '-')
-                buf_printf(&b, ",\"session\":%s", session);
+            if (of)
+                buf_printf(&b, ",\"session\":%llu", (unsigned long long)of->id);
+            if (of && of->service) {
+                buf_str(&b, ",\"service\":");
+                buf_json_str(&b, of->service);
+            }
             buf_str(&b, "}\n");
             fwrite(b.p, 1, b.len, stdout);
             buf_free(&b);
@@ -170,7 +230,10 @@ static int run(struct args *a)
             table_cellf(t, "%d", pids[p]);
             table_cell(t, user);
             table_cell(t, buf_cstr(&command));
-            table_cell(t, session);
+            if (of)
+                table_cellf(t, "%s%s%llu", of->service ? of->service : "", of->service ? ":" : "", (unsigned long long)of->id);
+            else
+                table_cell(t, "-");
         }
         buf_free(&command);
         free(own.inode);
@@ -179,12 +242,11 @@ static int run(struct args *a)
         table_print(t, stdout);
     if (geteuid() != 0 && isatty(STDERR_FILENO))
         cli_error("processes of other users are shown to root only");
-    for (size_t i = 0; i < session_count; i++) {
-        session_clear(&sessions[i]);
-        free(collectors[i].inode);
+    for (size_t i = 0; i < all.count; i++) {
+        free(all.v[i].service);
+        free(all.v[i].segments.inode);
     }
-    free(collectors);
-    free(sessions);
+    free(all.v);
     free(pids);
     return 0;
 }
@@ -194,8 +256,8 @@ const struct cli_command command_ps = {
     .summary = "List the processes that are observed now",
     .usage = "[OPTIONS]",
     .description =
-        "SESSION is the number of the session that the process belongs to, - for a process that is observed without "
-        "one (run -z) or whose session is not yours.",
+        "SESSION is the number of the session that the process belongs to, SERVICE:NUMBER for one of `scope service`, - for a "
+        "process that is observed without one (run -z) or whose session is not yours.",
     .options = options,
     .examples = examples,
     .run = run,

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "wire/join.h"
+#include "wire/rules.h"
 
 #define WAIT_MS 5000u
 #define LOOK_MS 20u
@@ -40,6 +41,15 @@ static int each_session(ask_fn fn, void *ctx)
     return ret;
 }
 
+/* The collector of the host, if there is one. */
+static int ask_host(ask_fn fn, void *ctx)
+{
+    const uid_t root = 0;
+    int rc = fn(ctx, HOST_SOCKET, &root);
+
+    return rc == -ENOENT || rc == -EACCES || rc == -EPERM ? -ESRCH : rc;
+}
+
 /* The same for all collectors of this network namespace (/proc/net/unix, proc(5)), as its owner and root may ask about
  * a process whose session is stored elsewhere. Anybody can take such a name: whom we ask must be one that may know. */
 static int each_socket(ask_fn fn, void *ctx, uid_t owner)
@@ -64,6 +74,11 @@ static int each_socket(ask_fn fn, void *ctx, uid_t owner)
     }
     if (f)
         fclose(f);
+    if (ret == -ESRCH) {
+        ret = ask_host(fn, ctx);
+        silent |= ret == -ETIMEDOUT;
+        ret = ret == -ETIMEDOUT ? -ESRCH : ret;
+    }
     return ret == -ESRCH && silent ? -ETIME : ret;
 }
 
@@ -169,7 +184,8 @@ static int inspect_foreign(void *ctx, const char *socket, const uid_t *owner)
     int rc = inspect_one(&in, socket, owner);
     size_t i;
 
-    json_array_foreach(in.found, i, object) if (!has_pid(found, pid_of(object)) && belongs_to(pid_of(object), *owner))
+    json_array_foreach(in.found, i, object) if (!has_pid(found, pid_of(object)) &&
+                                           (*owner == 0 || belongs_to(pid_of(object), *owner)))
         json_array_append(found, object);
     json_decref(in.found);
     return rc == -ETIMEDOUT ? rc : -ESRCH; /* go on */

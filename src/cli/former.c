@@ -11,12 +11,7 @@
 const struct cli_former cli_former_commands[] = {
     {"bolton", "it was only a picture"},
     {"dash", "`scope events -f` follows a session, `scope metrics` and `scope report` sum it up"},
-    {"k8s", "put `scope run --` before the command of a container to observe what runs in it"},
     {"prom", "`scope run -m prometheus://127.0.0.1:9109` is scraped by a Prometheus (docs/prometheus.md)"},
-    {"rules", "`scope attach NAME --all-matches` observes what runs already, `scope run` what is started"},
-    {"service", "put `scope run --` before the program in the unit's ExecStart or the init script"},
-    {"start", "nothing has to be started: `scope run` and `scope attach` bring along what they need"},
-    {"stop", "`scope detach --all` ends observing"},
     {0},
 };
 

@@ -359,11 +359,11 @@ static void value_cases(FILE *to, const struct cli_command *c)
         }
 }
 
-/* Options that take the next word, as a pattern. */
+/* A case for options that take the next word, if there are any. */
 static void valued_options(FILE *to, const struct cli_command *c)
 {
     const struct cli_option *lists[] = {c->options, c->more_options};
-    const char *bar = "";
+    const char *bar = "            ";
 
     for (size_t i = 0; i < 2; i++)
         for (const struct cli_option *o = lists[i]; o && o->name; o++) {
@@ -374,6 +374,8 @@ static void valued_options(FILE *to, const struct cli_command *c)
                 fprintf(to, "|-%c", o->letter);
             bar = "|";
         }
+    if (*bar == '|')
+        fputs(") ((i++)) ;;\n", to);
 }
 
 static void bash_completion(FILE *to)
@@ -407,12 +409,10 @@ static void bash_completion(FILE *to)
         if (c->stop_at_word) { /* from the program's name on, completion is the program's */
             fputs("        for ((i = 2; i < COMP_CWORD; i++)); do\n"
                   "            case ${COMP_WORDS[i]} in\n"
-                  "            --) ((i++)); break ;;\n"
-                  "            ",
+                  "            --) ((i++)); break ;;\n",
                   to);
             valued_options(to, c);
-            fputs(") ((i++)) ;;\n"
-                  "            -*) ;;\n"
+            fputs("            -*) ;;\n"
                   "            *) break ;;\n"
                   "            esac\n"
                   "        done\n"

@@ -24,8 +24,10 @@
 #include "config/config.h"
 #include "inject/attach.h"
 #include "inject/launch.h"
+#include "inject/load.h"
 #include "output/log_link.h"
 #include "sink/scrape.h"
+#include "traffic/runtime_api.h"
 #include "wire/join.h"
 
 /* A collector waits this long for a first or next process. Long enough for a slow start (a big program from a slow
@@ -35,6 +37,7 @@
 #define INPUT_FIRST_MS 1000 /* for a pipe that is standard input of attach, and may be meant for nobody */
 #define INPUT_NEXT_MS 10000
 #define INPUT_MAX ((size_t)1 << 20)
+#define NOWHERE "/nonexistent" /* adduser(8) has it for the home of those who have none */
 #define LOG_DEFAULT "/tmp/scope.log" /* of libscope.log.transport.path */
 
 const struct cli_option cli_run_options[] = {
@@ -244,10 +247,7 @@ static void is_fatal(void *ctx, const struct cfg_problem *p)
     *(bool *)ctx |= p->fatal;
 }
 
-/* What a session has in place of the built-in defaults: everything goes into its own directory, and nothing needs to be
- * protected from many events. The environment and flags stand above it. dir may be NULL: there is none, and what is
- * observed goes elsewhere. -EILSEQ if the directory's name isn't text. */
-static int session_defaults(struct config_sources *config, const char *dir)
+int launching_defaults(struct config_sources *config, const char *dir)
 {
     struct buf b = BUF_INIT;
     bool fatal = false;
@@ -274,7 +274,7 @@ static int session_defaults(struct config_sources *config, const char *dir)
     return fatal ? -EILSEQ : 0;
 }
 
-/* Which of both has a destination of its own, before session_defaults(), or goes somewhere by OTLP. */
+/* Which of both has a destination of its own, before launching_defaults(), or goes somewhere by OTLP. */
 struct elsewhere {
     bool events, metrics, otlp;
 };
@@ -301,7 +301,7 @@ static bool do_without_session(struct config_sources *config, bool user_config, 
     if (!e.events && !e.metrics && !e.otlp)
         return false;
     if (!user_config)
-        session_defaults(config, NULL);
+        launching_defaults(config, NULL);
     /* What OTLP tells has to be made all the same. */
     if (!e.events)
         config_set(config, e.otlp ? "event.transport" : "event.enable", e.otlp ? "file:///dev/null" : "false",
@@ -319,16 +319,8 @@ static bool do_without_session(struct config_sources *config, bool user_config, 
 
 /* --- the collector process --- */
 
-struct collector_ctx {
-    struct collector_options options;
-    const struct config *config;
-    char *note;                 /* first line of the log, or NULL */
-    const struct buf *problems; /* of the configuration: strings one after the other, or NULL */
-    bool no_breaker;            /* --nobreaker */
-};
-
-/* Not into somebody else's file: the default is in /tmp. NULL with errno. */
-static FILE *open_log_file(const char *path)
+/* The default is in /tmp. */
+FILE *launching_log_file(const char *path)
 {
     int fd = safe_file(path, O_WRONLY | O_CREAT | O_APPEND, 0600, NULL);
 
@@ -352,7 +344,7 @@ static FILE *open_log(const struct collector_ctx *ctx, char **ret_problem)
                       (strcmp(path, LOG_DEFAULT) != 0 || config_sets(ctx->options.config, "libscope.log.transport")));
     FILE *files[2] = {NULL};
 
-    if (own && !(files[0] = open_log_file(own)))
+    if (own && !(files[0] = launching_log_file(own)))
         *ret_problem = xasprintf("%s: %s", own, strerror(errno));
     if (!elsewhere || t->type != CFG_FILE)
         ;
@@ -360,7 +352,7 @@ static FILE *open_log(const struct collector_ctx *ctx, char **ret_problem)
         files[1] = stdout;
     else if (strcmp(path, "stderr") == 0)
         files[1] = stderr;
-    else if (!(files[1] = open_log_file(path)))
+    else if (!(files[1] = launching_log_file(path)))
         *ret_problem = xasprintf("the log does not get to %s: %s", path, strerror(errno));
     free(own);
     if (elsewhere && t->type != CFG_FILE)
@@ -396,7 +388,7 @@ int collector_main(void *arg, int listen_fd, int ready_fd, const char *secret)
 }
 
 /* Problems are kept until the log, which is itself configured, is open. */
-static void keep_problem(void *ctx, const struct cfg_problem *p)
+void launching_keep_problem(void *ctx, const struct cfg_problem *p)
 {
     struct buf *b = ctx;
     const char *key = p->key ? p->key : "";
@@ -412,7 +404,7 @@ static void keep_problem(void *ctx, const struct cfg_problem *p)
  * stand among the program's own messages at every run. */
 static void quiet_problem(void *ctx, const struct cfg_problem *p)
 {
-    keep_problem(ctx, p);
+    launching_keep_problem(ctx, p);
     if (isatty(STDERR_FILENO))
         cli_problem(NULL, p);
 }
@@ -442,7 +434,7 @@ static struct config_sources *search_config(cfg_problem_fn fn, void *ctx)
 int collector_standalone(int listen_fd, int ready_fd)
 {
     struct buf problems = BUF_INIT;
-    struct config_sources *config = search_config(keep_problem, &problems);
+    struct config_sources *config = search_config(launching_keep_problem, &problems);
     struct config *effective = config_for(config, NULL);
     struct collector_ctx ctx = {.options = {.config = config, .linger_ms = LINGER_MS}, .config = effective};
     const char *socket = getenv(ENV_SOCKET), *mark = socket ? strchr(socket, JOIN_SECRET_MARK) : NULL;
@@ -452,7 +444,7 @@ int collector_standalone(int listen_fd, int ready_fd)
 
     launch_detach(effective, (const int[]){low, high}, 2);
     if (launch_install(NULL, &lib, &plans, &what) < 0)
-        plans = xstrdup("/nonexistent"); /* plans are made for each process */
+        plans = xstrdup(NOWHERE); /* plans are made for each process */
     free(what);
     ctx.options.plan_dir = plans;
     ctx.options.lib = lib;
@@ -464,6 +456,30 @@ int collector_standalone(int listen_fd, int ready_fd)
     config_sources_free(config);
     buf_free(&problems);
     free(plans);
+    return rc;
+}
+
+int collector_of(const struct collector_of *how)
+{
+    struct config *effective = config_for(how->config, NULL);
+    struct collector_ctx ctx = {.options = {.config = how->config,
+                                            .plan_dir = how->plans,
+                                            .lib = how->lib,
+                                            .linger_ms = LINGER_MS,
+                                            .runtime = how->runtime,
+                                            .starter = how->starter},
+                                .config = effective,
+                                .problems = how->problems};
+    int keep[SAFE_KEPT_MAX + 3], rc;
+    size_t count = safe_kept(keep);
+
+    keep[count++] = how->listen_fd;
+    keep[count++] = how->ready_fd;
+    if (how->runtime)
+        keep[count++] = how->runtime->fd;
+    launch_detach(effective, keep, count);
+    rc = collector_main(&ctx, how->listen_fd, how->ready_fd, NULL);
+    config_free(effective);
     return rc;
 }
 
@@ -554,16 +570,22 @@ static void unshield(void)
 struct prepared {
     char **env;        /* NULL: not at all */
     char *socket, *lib;
+    bool outside;      /* no loader can have the library: it is brought into each program from outside */
 };
 
 /* execve(2), with the collector's help where no dynamic loader gives it. Returns errno. */
 static int exec_observed(const struct prepared *p, const char *path, char **argv)
 {
     enum exe_kind kind = EXE_UNKNOWN;
-    int trace = -1, err;
+    int trace = -ENOENT, err;
 
-    if (p->env && launch_classify(path, &kind, NULL) == 0 && kind == EXE_STATIC)
-        trace = launch_trace(p->socket, path);
+    if (p->env && launch_classify(path, &kind, NULL) == 0 &&
+        (kind == EXE_STATIC || (p->outside && kind == EXE_DYNAMIC)))
+        trace = launch_trace(p->socket, path, kind == EXE_DYNAMIC);
+    if (trace < 0 && p->outside && kind == EXE_DYNAMIC) {
+        cli_error("%s runs unobserved: there is no place for the library, and %s", path, load_reason(-trace));
+        cli_hint("--librarypath DIR puts it elsewhere; `scope doctor` shows what is missing");
+    }
     execve(path, argv, p->env ? p->env : environ);
     err = errno;
     if (trace >= 0)
@@ -603,6 +625,7 @@ static int exec_program(const struct prepared *p, const char *path, char **argv)
     int err;
 
     unshield();
+    init_become();
     err = exec_observed(p, path, argv);
     if (err == ENOEXEC && is_script(path)) { /* without "#!": execvp(3) and shells give it to sh */
         while (argv[n])
@@ -662,6 +685,29 @@ static void no_library(const struct args *a, const char *what, int rc)
         cli_hint("--librarypath DIR puts it elsewhere");
 }
 
+/* A container's read-only root, a /tmp that nothing can be loaded from, and the like. What is wrong with a place
+ * otherwise is for the user to know. */
+bool cli_no_place(int rc)
+{
+    return rc == -EROFS || rc == -EACCES || rc == -ENOENT || rc == -ENOSPC || rc == -EDQUOT || rc == -ENOTDIR;
+}
+
+/* launch_install(). Where there is no place, the library's name is one that no program finds: those that are observed
+ * then have the collector bring it into each program that they start, as where another root directory hides it. */
+static int install(const struct args *a, char **ret_lib, char **ret_plans, char **ret_what, bool *ret_outside)
+{
+    int rc = launch_install(args_get(a, "librarypath"), ret_lib, ret_plans, ret_what);
+
+    *ret_outside = cli_no_place(rc) && !args_has(a, "librarypath");
+    if (!*ret_outside)
+        return rc;
+    free(*ret_what);
+    *ret_what = NULL;
+    *ret_lib = xstrdup(NOWHERE "/libscope.so");
+    *ret_plans = xstrdup(NOWHERE);
+    return 0;
+}
+
 static void no_collector(const struct session *s, int rc)
 {
     cli_error("the collector did not start: %s", rc == -EPIPE ? "it ended before it was ready" : strerror(-rc));
@@ -678,8 +724,8 @@ static struct prepared prepare(const struct args *a, struct config_sources *conf
     enum exe_kind kind = EXE_UNKNOWN;
     struct collector_ctx ctx = {0};
     struct config *effective;
-    bool lists;
-    int rc = launch_install(args_get(a, "librarypath"), &lib, &plans, &what);
+    bool lists, outside;
+    int rc = install(a, &lib, &plans, &what, &outside);
 
     if (rc < 0) {
         no_library(a, what, rc);
@@ -699,22 +745,55 @@ static struct prepared prepare(const struct args *a, struct config_sources *conf
     else if (launch_reason(kind))
         ctx.note = xasprintf("%s %s: not observed itself%s", image, launch_reason(kind),
                              launch_preloads(kind) ? "; programs that it starts are" : "");
+    else if (outside)
+        ctx.note =
+            xasprintf("there is no place for the library that programs could load it from; it is brought into each "
+                      "one from outside");
     else if (kind == EXE_UNKNOWN && access(image, R_OK) < 0 && errno == EACCES)
         ctx.note = xasprintf("%s can't be read: not observed unless it has a dynamic loader", image);
     rc = launch_collector(effective, s, collector_main, &ctx, &socket);
     if (rc < 0) {
         no_collector(s, rc);
     } else {
+        init_collector(socket);
         if (kind == EXE_DYNAMIC || kind == EXE_STATIC)
             launch_prewarm(image, plans, PREWARM_MS);
-        env = launch_environ((const char *const *)environ, launch_preloads(kind) && !lists ? lib : NULL, socket,
-                             plans, launch_mode(effective));
+        env = launch_environ((const char *const *)environ, launch_preloads(kind) && !lists && !outside ? lib : NULL,
+                             socket, plans, launch_mode(effective));
     }
     config_free(effective);
     free(ctx.note);
     free(image);
     free(plans);
-    return (struct prepared){env, socket, lib};
+    return (struct prepared){env, socket, lib, outside && !lists};
+}
+
+int exec_joined(const struct joined *how, char **argv)
+{
+    struct prepared p = {.socket = (char *)how->socket, .lib = (char *)how->lib};
+    enum exe_kind kind = EXE_UNKNOWN;
+    char *path = NULL, *image = NULL;
+    int rc = find_program(argv[0], &path);
+
+    if (rc)
+        return rc;
+    shield();
+    launch_classify(path, &kind, &image);
+    if (how->lib) {
+        bool loads = launch_preloads(kind) && !launch_lists(path, kind, argv, (const char *const *)environ);
+
+        bool shipped = how->shipped && launch_planned(image, how->shipped);
+
+        if (!shipped && how->prewarm_ms && (kind == EXE_DYNAMIC || kind == EXE_STATIC))
+            launch_prewarm(image, how->plans, how->prewarm_ms);
+        p.env = launch_environ((const char *const *)environ, loads ? how->lib : NULL, how->socket,
+                               shipped ? how->shipped : how->plans, how->mode);
+    }
+    fflush(NULL);
+    rc = exec_program(&p, path, argv);
+    free(image);
+    free(path);
+    return rc;
 }
 
 /* URL of a destination for people and for the commands that read sessions: files with their whole path. */
@@ -775,10 +854,8 @@ static int new_session(char **argv, pid_t pid, const char *kind, struct session 
     return session_create(s, ret_what);
 }
 
-static int save_session(struct session *s, struct config_sources *config, const char *path, char **argv,
-                        char **ret_what)
+int launching_save(struct session *s, struct config_sources *config, const struct config *c, char **ret_what)
 {
-    struct config *c = config_of_program(config, path, argv);
     char *yml = xasprintf("%s/scope.yml", s->dir);
     int dir = safe_dir(s->dir, SAFE_OURS, 0, NULL), fd = dir < 0 ? dir : safe_create(dir, "scope.yml", 0600), rc = 0;
     FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
@@ -806,7 +883,6 @@ static int save_session(struct session *s, struct config_sources *config, const 
                                                                                                           : "ndjson");
     s->otlp_dest = cfg_otlp_text(&c->otlp);
     s->payload_dir = xstrdup(c->payload.dir);
-    config_free(c);
     if (rc == 0 && (rc = session_save(s, -1)) < 0)
         *ret_what = xasprintf("%s/session.json", s->dir);
     return rc;
@@ -814,18 +890,22 @@ static int save_session(struct session *s, struct config_sources *config, const 
 
 /* A new session with what is configured for its first program. 0, or -errno with *ret_what naming what failed
  * (malloc'ed); then nothing is left of it. user_config: the user's scope.yml takes the place of
- * session_defaults(). */
+ * launching_defaults(). */
 static int begin_session(bool user_config, const char *kind, pid_t pid, const char *path, char **argv,
                          struct config_sources *config, struct session *s, char **ret_what)
 {
     int rc = new_session(argv, pid, kind, s, ret_what);
+    struct config *c;
 
     if (rc < 0)
         return rc;
-    if (!user_config && (rc = session_defaults(config, s->dir)) < 0)
+    if (!user_config && (rc = launching_defaults(config, s->dir)) < 0) {
         *ret_what = xstrdup(s->dir);
-    else
-        rc = save_session(s, config, path, argv, ret_what);
+    } else {
+        c = config_of_program(config, path, argv);
+        rc = launching_save(s, config, c, ret_what);
+        config_free(c);
+    }
     if (rc < 0)
         session_discard(s);
     return rc;
@@ -928,7 +1008,7 @@ int cli_run_program(const struct args *a, const char *kind)
         rc = find_program(a->words[0], &path);
     if (rc)
         goto out;
-    rc = init_stand_in(true);
+    rc = init_stand_in();
     if (rc >= 0)
         goto out;
     shield();
@@ -978,7 +1058,7 @@ int cli_run_passthrough(const struct args *a)
     rc = find_program(a->words[0], &path);
     if (rc)
         return rc;
-    rc = init_stand_in(false);
+    rc = init_stand_in();
     if (rc >= 0)
         return rc;
     shield();
@@ -1063,6 +1143,8 @@ static int attach_one(struct attach *a, pid_t pid, const char *socket, const cha
         if (r.unknown)
             cli_hint("%u files could not be read as they were loaded, or planned: calls in them are not observed",
                      r.unknown);
+        if (r.no_room)
+            cli_hint("%u files have no free memory near their code: calls in them are not observed", r.no_room);
         if (r.left)
             cli_hint("%u calls are not observed because a thread stood in their code", r.left);
     }
@@ -1121,8 +1203,7 @@ static int read_input(struct buf *ret)
     return 0;
 }
 
-/* read_input() into the configuration, unless a file is named: 0 or an exit status after a message. */
-static int add_input(const struct args *a, struct config_sources *config, struct buf *ret)
+int cli_add_input(const struct args *a, struct config_sources *config, struct buf *ret)
 {
     static const char name[] = "standard input";
     int rc;
@@ -1143,7 +1224,7 @@ static int add_input(const struct args *a, struct config_sources *config, struct
                              "Cannot specify --%s and a scope.yml on standard input (</dev/null: there is none)",
                              configuring[i]);
     if (ret->len && config_add_text(config, name, ret->p, ret->len, cli_problem, NULL) < 0) {
-        cli_hint("attach reads its scope.yml from standard input; with </dev/null there is none");
+        cli_hint("%s reads a scope.yml from standard input; with </dev/null there is none", a->command->name);
         return EXIT_FAILED;
     }
     return 0;
@@ -1160,18 +1241,18 @@ int cli_attach(const struct args *a, pid_t *pids, size_t *ret_count)
     struct collector_ctx ctx = {0};
     struct config *effective = NULL;
     struct elsewhere elsewhere;
-    bool user_config, stored;
+    bool user_config, stored, outside;
     char *lib = NULL, *plans = NULL, *what = NULL, *socket = NULL, **argv = NULL;
     size_t n = 0, done = 0;
     int rc = cli_apply_flags(a, config);
 
     *ret_count = 0;
-    if (rc || (rc = add_input(a, config, &input)))
+    if (rc || (rc = cli_add_input(a, config, &input)))
         goto out;
     rc = EXIT_FAILED;
     if (add_sources(a, config, &problems) < 0)
         goto out;
-    if ((rc = launch_install(args_get(a, "librarypath"), &lib, &plans, &what)) < 0) {
+    if ((rc = install(a, &lib, &plans, &what, &outside)) < 0) {
         no_library(a, what, rc);
         rc = EXIT_FAILED;
         goto out;

@@ -17,10 +17,12 @@
 #define OUTPUT_BUFFER (256u << 10)
 
 const struct cli_command *const cli_commands[] = {
-    &command_run,     &command_watch,   &command_attach,  &command_detach,     &command_events, &command_metrics,
-    &command_flows,   &command_report,  &command_history, &command_ps,      &command_inspect, &command_snapshot, &command_daemon, &command_update,     &command_logs,   &command_prune,
-    &command_crash,   &command_export,  &command_extract, &command_config,  &command_doctor,  &command_version,    &command_completion,
-    &command_help,    &command_collector, NULL,
+    &command_run, &command_watch, &command_attach, &command_detach, &command_events, &command_metrics,
+    &command_flows, &command_report, &command_history, &command_ps, &command_inspect, &command_snapshot,
+    &command_daemon, &command_update, &command_logs, &command_prune, &command_crash, &command_export,
+    &command_extract, &command_config, &command_k8s, &command_rules, &command_start, &command_stop, &command_service,
+    &command_shell, &command_doctor, &command_version, &command_completion, &command_help, &command_collector,
+    &command_reach, &command_lambda_extension, &command_lambda_exec, &command_lambda_plans, NULL,
 };
 
 static bool has_word(const char *words, const char *word)
@@ -123,12 +125,10 @@ static void guard_standard_descriptors(void)
             return;
 }
 
-int main(int argc, char **argv)
+int cli_main(int argc, char **argv)
 {
     const struct cli_command *c;
 
-    guard_standard_descriptors();
-    log_setup(stderr, LOGL_WARNING, "scope");
     if (argc < 2) {
         help_overview(stdout);
         return cli_finish(0);
@@ -161,4 +161,11 @@ int main(int argc, char **argv)
     if (c)
         return run_command(c, argc - 2, argv + 2);
     return run_bare(argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+    guard_standard_descriptors();
+    log_setup(stderr, LOGL_WARNING, "scope");
+    return cli_main(argc, argv);
 }

@@ -3,18 +3,23 @@
  * --rootdir: a command of a container acts on the host whose root directory is mounted there. It joins the mount
  * and network namespaces of a process that has that root (namespaces(7), setns(2)), so that the library, sessions,
  * files and the collector's sockets are where the host's processes see them. A pid namespace can only be joined
- * downwards: the container must share the host's (docker run --pid=host). Then it leaves the container's control groups
- * (cgroups(7)): its engine kills what is left in them when the container ends, and a collector goes on.
+ * downwards: where the container doesn't share the host's (docker run --pid=host), the host's systemd is asked to start
+ * the command (systemd-run(1)), which it can by the number that this process has on the host: /proc/NUMBER/exe. Else it
+ * leaves the container's control groups (cgroups(7)): its engine kills what is left in them when the container ends, and
+ * a collector goes on.
  */
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/nsfs.h>
 #include <mntent.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -39,6 +44,24 @@ static bool has_root(const char *root, const char *pid, const struct stat *want)
     return yes;
 }
 
+/* Whether a mount namespace is root's, or of our own user namespace: every user can have one with the same root
+ * directory and other programs in it, in a user namespace of its own (ioctl_ns(2)). */
+static bool is_of_trusted(int mnt)
+{
+    int user = ioctl(mnt, NS_GET_USERNS);
+    struct stat its, ours;
+    uid_t owner;
+    bool yes;
+
+    if (user < 0)
+        return errno == ENOTTY; /* before Linux 4.9 */
+    yes = fstat(user, &its) == 0 && stat("/proc/self/ns/user", &ours) == 0 && its.st_dev == ours.st_dev &&
+          its.st_ino == ours.st_ino;
+    yes |= ioctl(user, NS_GET_OWNER_UID, &owner) == 0 && owner == 0;
+    close(user);
+    return yes;
+}
+
 /* Joins the namespaces of the first process that has this root and lets us: false if none does. */
 static bool join_one(const char *root)
 {
@@ -58,7 +81,7 @@ static bool join_one(const char *root)
         net = open_ns(root, e->d_name, "net");
         mnt = open_ns(root, e->d_name, "mnt");
         groups = open_ns(root, e->d_name, "cgroup"); /* so that the top of each hierarchy is in sight */
-        joined = net >= 0 && mnt >= 0 && setns(net, CLONE_NEWNET) == 0 && setns(mnt, CLONE_NEWNS) == 0;
+        joined = net >= 0 && mnt >= 0 && is_of_trusted(mnt) && setns(net, CLONE_NEWNET) == 0 && setns(mnt, CLONE_NEWNS) == 0;
         if (joined && groups >= 0)
             setns(groups, CLONE_NEWCGROUP);
         if (net >= 0)
@@ -99,6 +122,72 @@ static bool leave_groups(void)
     return left;
 }
 
+/* Variables that say how to observe, and where sessions are. */
+static bool is_ours(const char *variable)
+{
+    static const char *const names[] = {"SCOPE_", "OTEL_", "HOME=", "TMPDIR=", NULL};
+
+    for (const char *const *n = names; *n; n++)
+        if (strncmp(variable, *n, strlen(*n)) == 0)
+            return true;
+    return false;
+}
+
+/* The command as systemd-run(1) is told it. self: our number on the host. NULL-terminated; the caller ends soon. */
+static char **for_systemd(const struct args *a, const char *self)
+{
+    static const char *const how[] = {"systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--service-type=exec",
+                                      "--property=KillMode=process", /* the collector stays */
+                                      "--description=AppScope"};
+    size_t count = sizeof(how) / sizeof(*how), n = 0, vars = 0;
+    char **argv;
+
+    while (environ[vars])
+        vars++;
+    argv = xcalloc(count + vars + a->value_count + (size_t)a->word_count + 4, sizeof(char *));
+    while (n < count) {
+        argv[n] = (char *)how[n];
+        n++;
+    }
+    for (char **e = environ; *e; e++)
+        if (is_ours(*e))
+            argv[n++] = xasprintf("--setenv=%s", *e);
+    argv[n++] = xasprintf("/proc/%s/exe", self);
+    argv[n++] = (char *)a->command->name;
+    for (size_t i = 0; i < a->value_count; i++) {
+        const struct cli_value *v = &a->values[i];
+
+        if (strcmp(v->option->name, "rootdir") != 0)
+            argv[n++] = v->value ? xasprintf("--%s=%s", v->option->name, v->value) : xasprintf("--%s", v->option->name);
+    }
+    argv[n++] = (char *)"--";
+    for (int i = 0; i < a->word_count; i++)
+        argv[n++] = a->words[i];
+    return argv;
+}
+
+/* In the host's mount namespace. Doesn't return if the host runs systemd: it has done the command then. */
+static void let_systemd(const struct args *a, const char *self)
+{
+    char *path = NULL, **argv;
+    int status = 0;
+    pid_t pid;
+
+    if (cli_search_path("systemd-run", &path) < 0)
+        return;
+    argv = for_systemd(a, self);
+    pid = fork(); /* we stay, as our executable is what it runs */
+    if (pid == 0) {
+        execv(path, argv);
+        _exit(EXIT_FAILED);
+    }
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (status && access("/run/systemd/system", F_OK) < 0) /* sd_booted(3): it is installed, and doesn't run */
+        return;
+    exit(pid < 0 ? EXIT_FAILED : WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+}
+
 int cli_enter_root(const struct args *a)
 {
     const char *root = args_get(a, "rootdir");
@@ -115,8 +204,10 @@ int cli_enter_root(const struct args *a)
     n = readlink("/proc/self", self, sizeof(self) - 1);
     self[n > 0 ? n : 0] = '\0';
     if (n <= 0 || atoi(self) != getpid()) { // NOLINT(cert-err34-c): what is no number isn't ours
+        if (n > 0)
+            let_systemd(a, self);
         cli_error("--rootdir: the processes of %s have other numbers than we: its pid namespace isn't ours", root);
-        cli_hint("start the container with the host's (docker run --pid=host)");
+        cli_hint("start the container with the host's (docker run --pid=host); a host with systemd needs no such option");
         return EXIT_FAILED;
     }
     if (!leave_groups())

@@ -7,15 +7,59 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
+#include "host/host.h"
+#include "host/service.h"
 
 #define SYNC_MS 5000 /* a collector that ends gives its destinations some seconds, in which it answers nobody */
 
 const struct cli_option cli_session_options[] = {
     {"id", "N", "The session with this number (default: the most recent one)", NULL, 'i', false, false},
+    CLI_HOST_OPTION,
     {0},
 };
+
+static int use_service(const char *name)
+{
+    char *store = service_store(name);
+    int rc = store ? access(store, R_OK | X_OK) < 0 ? errno : 0 : ENOENT;
+
+    if (rc == ENOENT) {
+        cli_error("there are no sessions of a service %s", name);
+        cli_hint("`scope service %s` has it observed from its next start on", name);
+    } else if (rc) {
+        cli_error("%s: %s", store,
+                  rc == EACCES ? "the sessions are root's, or of the user of its collector" : strerror(rc));
+    } else {
+        setenv("SCOPE_HOME", store, 1);
+    }
+    free(store);
+    return rc ? EXIT_FAILED : 0;
+}
+
+int cli_use_host(const struct args *a)
+{
+    int rc = args_conflict(a, "host", "service");
+
+    if (rc || args_has(a, "service"))
+        return rc ? rc : use_service(args_get(a, "service"));
+    if (!args_has(a, "host"))
+        return 0;
+    if (access(HOST_STORE, R_OK | X_OK) < 0) {
+        if (errno == ENOENT)
+            cli_error("there are no sessions of the host; `scope start` begins to observe it");
+        else if (errno == EACCES)
+            cli_error("the sessions of the host, in %s, are root's alone: they tell what the programs of all users do",
+                      HOST_STORE);
+        else
+            cli_error("%s: %s", HOST_STORE, strerror(errno));
+        return EXIT_FAILED;
+    }
+    setenv("SCOPE_HOME", HOST_STORE, 1);
+    return 0;
+}
 
 int cli_session(const struct args *a, struct session *ret)
 {
@@ -23,6 +67,9 @@ int cli_session(const struct args *a, struct session *ret)
     int rc;
 
     *ret = (struct session){0};
+    rc = cli_use_host(a);
+    if (rc)
+        return rc;
     rc = args_number(a, "id", 1, INT64_MAX, &id);
     if (rc)
         return rc;

@@ -23,10 +23,14 @@
 #include "model/ask.h"
 #include "collector/control.h"
 #include "collector/core.h"
+#include "collector/admission.h"
 #include "collector/crashes.h"
 #include "collector/ends.h"
+#include "collector/host.h"
+#include "collector/left.h"
 #include "collector/life.h"
 #include "collector/segments.h"
+#include "collector/sleepers.h"
 #include "collector/work.h"
 #include "report/report.h"
 #include "collector/door.h"
@@ -78,7 +82,10 @@ struct loop {
     uint64_t nap_ns;            /* CLOCK_MONOTONIC: since when the same rings */
     struct client *clients;
     unsigned client_count, silent;
+    struct door door;
     struct door_log refused;
+    struct collector_options opt; /* session and configuration may be exchanged */
+    struct host *host;          /* NULL: this is no host's collector */
     int starter_pidfd;          /* of opt->starter; -1: none */
     struct planner *planner;
     struct tracer *tracer;
@@ -337,6 +344,25 @@ static int attach_for_tool(struct loop *l, const struct join_request *req, int f
 }
 
 static int accept_all(struct loop *l, int fd);
+static void take_joins(struct loop *l);
+
+/* Whether a process is observed already: what it forks is, too. */
+static bool observed(void *ctx, pid_t pid)
+{
+    const struct proc *p = pid > 1 ? proc_by_host_pid(&((struct loop *)ctx)->c.model, pid) : NULL;
+
+    return p && !p->dead && p->pl;
+}
+
+/* The rules that are in force, and the configuration that goes with them. */
+static int reload(struct loop *l)
+{
+    int rc = l->door.rules ? admission_reload(l->door.rules) : 0, ret = host_reload(l->host);
+
+    if (rc < 0 && rc != -ENOENT)
+        log_warning("%s can't be used: %s; the rules stay as they were", l->opt.host->rules, strerror(-rc));
+    return ret < 0 ? ret : rc < 0 && rc != -ENOENT ? -EINVAL : 0;
+}
 
 /* Reads a client's request. False: nothing there yet. */
 static bool serve(struct client *cl)
@@ -371,12 +397,14 @@ static bool serve(struct client *cl)
         door_refused(&l->refused, &cl->peer, "has a connection on which another process asks");
         goto drop;
     }
-    role = door_role(&cl->peer, req.secret, l->c.opt->secret);
+    role = req.type == JOIN_SEGMENT ? door_role_of_segment(&cl->peer, req.secret, &l->door, fd)
+                                    : door_role(&cl->peer, req.secret, &l->door);
     rc = door_allows(&cl->peer, role, req.type, cl->mail);
     if (rc < 0) {
         if (rc == -EPERM)
             door_refused(&l->refused, &cl->peer,
-                         role == DOOR_STRANGER ? "asks for something, but no program of this session has started it"
+                         role == DOOR_STRANGER && l->door.rules ? "asks for something, but no rule names its program"
+                         : role == DOOR_STRANGER ? "asks for something, but no program of this session has started it"
                                                : "asks for what it may not");
         planner_reply(cl->fd, rc, -1);
         goto drop;
@@ -417,6 +445,27 @@ static bool serve(struct client *cl)
         req.path[sizeof(req.path) - 1] = '\0';
         serve_control(l, cl, &req, fd);
         break;
+    case JOIN_LAST:
+        if (cl->peer.pid != 1) {
+            planner_reply(cl->fd, -EPERM, -1);
+            break;
+        }
+        close_fds(cl, fds);
+        cl->sync = true; /* is answered at the end */
+        if (cl->event)
+            event_del(cl->event);
+        accept_all(l, l->listen_fd);
+        log_info("ends with process 1 of its pid namespace");
+        l->c.stopping = true;
+        event_base_loopbreak(l->c.base);
+        return true;
+    case JOIN_KNOWN:
+        take_joins(l); /* all: one that is known a moment later would be attached to */
+        planner_reply(cl->fd, host_known(&l->c, (pid_t)req.tid), -1);
+        break;
+    case JOIN_RELOAD:
+        planner_reply(cl->fd, l->host ? reload(l) : -ENOTSUP, -1);
+        break;
     case JOIN_LEAVE:
     case JOIN_SYNC:
         close_fds(cl, fds);
@@ -425,6 +474,8 @@ static bool serve(struct client *cl)
         segments_drain(&l->c, true);
         if (req.type == JOIN_LEAVE)
             core_leave(&l->c, (pid_t)req.tid);
+        if (req.type == JOIN_LEAVE && l->door.rules && admission_names(l->door.rules, (pid_t)req.tid))
+            left_keep_away(&l->c, (pid_t)req.tid); /* not because of the rules */
         cl->sync = true;
         if (cl->event)
             event_del(cl->event);
@@ -538,7 +589,7 @@ static void take_mails(struct loop *l)
         if (!seg->map.base) /* mapped as soon as there is word (ring_next()) */
             continue;
         at = &segment_hdr(&seg->map)->mail;
-        mail = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+        mail = __atomic_load_n(at, ORDER_MAIL_TAKE);
         if (!mail || seg->broken || (now = clock_now_mono()) < l->mail_search)
             continue;
         pid = pi_find_socket(seg->host_pid, (int)(uint32_t)mail, mail >> 32, seg->map.ino);
@@ -595,20 +646,6 @@ static void on_listen(evutil_socket_t fd, short what, void *arg)
 
 /* --- the session's metadata --- */
 
-static void set_lost(struct session *s, const char *kind, uint64_t count)
-{
-    for (size_t i = 0; i < s->lost_count; i++)
-        if (!strcmp(s->lost[i].kind, kind)) {
-            s->lost[i].count = count;
-            return;
-        }
-    if (!count)
-        return;
-    s->lost = xrealloc(s->lost, s->lost_count + 1, sizeof(*s->lost));
-    s->lost[s->lost_count].kind = xstrdup(kind);
-    s->lost[s->lost_count++].count = count;
-}
-
 static bool gone(int pidfd)
 {
     struct pollfd p = {.fd = pidfd, .events = POLLIN};
@@ -627,6 +664,7 @@ static void update_session(struct loop *l)
 {
     struct session *s = l->c.opt->session;
     struct tm_stats sum = {0};
+    uint64_t processes = l->c.processes, lost[LK_MAX];
     const char *url = NULL;
 
     for (const struct pipeline *pl = l->c.pipelines.first; pl; pl = pl->next) {
@@ -652,15 +690,18 @@ static void update_session(struct loop *l)
         s->exit_code = l->c.root_known && WIFEXITED(st) ? WEXITSTATUS(st) : -1;
         s->exit_signal = l->c.root_known && WIFSIGNALED(st) ? WTERMSIG(st) : 0;
     }
-    s->end_ns = l->c.model.procs || !root_gone(&l->c) ? 0 : l->c.end_ns;
+    s->end_ns = l->host || l->c.model.procs || !root_gone(&l->c) ? 0 : l->c.end_ns;
+    memcpy(lost, l->c.model.lost, sizeof(lost));
+    if (l->host)
+        host_numbers(l->host, &sum, &processes, lost);
     s->events = sum.events;
     s->metrics = sum.metrics;
     s->held_back = sum.held_back;
-    s->processes = l->c.processes;
-    l->c.model.lost[LK_QUEUE] = sum.lost_queue;
-    l->c.model.lost[LK_DESTINATION] = sum.lost_destination;
+    s->processes = processes;
+    lost[LK_QUEUE] = sum.lost_queue;
+    lost[LK_DESTINATION] = sum.lost_destination;
     for (int i = 0; i < LK_MAX; i++)
-        set_lost(s, report_loss_name(i), l->c.model.lost[i]);
+        session_set_lost(s, report_loss_name(i), lost[i]);
 }
 
 static void saved(struct loop *l, int rc)
@@ -698,6 +739,21 @@ static void save_session(struct loop *l)
     saved(l, session_save(l->c.opt->session, l->lock_fd));
 }
 
+/* One session after the other. */
+static void look_after_sessions(struct loop *l)
+{
+    if (host_session_over(l->host)) {
+        end_saving(l);
+        segments_drain(&l->c, true); /* what was done before belongs to the one that ends */
+        core_process(&l->c, UINT64_MAX);
+        update_session(l);
+        if (host_next_session(l->host, &l->lock_fd) == 0)
+            save_session(l);
+        turn_in(l, 0);
+    }
+    host_look(l->host);
+}
+
 /* Now and then: a busy disk must not keep rings from being read. */
 static void on_save(evutil_socket_t fd, short what, void *arg)
 {
@@ -709,6 +765,8 @@ static void on_save(evutil_socket_t fd, short what, void *arg)
     door_sum(&l->c.guest_lines, false);
     planner_sweep(l->planner);
     tracer_sweep(l->tracer);
+    if (l->host)
+        look_after_sessions(l);
     if (!l->c.opt->session || (l->saving && job_busy(l->saver)))
         return;
     end_saving(l);
@@ -747,7 +805,7 @@ static bool finished(const struct loop *l)
 {
     const struct collector *c = &l->c;
 
-    return !c->model.procs && !c->segments && !c->backlog.bytes && root_gone(c) && clients_can_wait(l) &&
+    return !l->host && !c->model.procs && !c->segments && !c->backlog.bytes && root_gone(c) && clients_can_wait(l) &&
            !planner_busy(l->planner) && !tracer_busy(l->tracer) && !crashes_busy(c->crashes) && c->alone_since &&
            clock_now_mono() - c->alone_since >= (uint64_t)c->opt->linger_ms * MS && gone(l->starter_pidfd) &&
            !awaited(c);
@@ -766,7 +824,7 @@ static void take_joins(struct loop *l)
 /* Behind take_joins(), and when it is known whether we look again soon. */
 static void wait_for_joins(struct loop *l)
 {
-    bool wait = l->c.model.proc_count == 0 || l->dozing;
+    bool wait = l->c.model.proc_count == 0 || l->dozing || (l->c.asleep && !l->c.segments);
 
     if (l->listen_woken == wait)
         return;
@@ -859,6 +917,8 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
         event_base_loopbreak(c->base);
         return;
     }
+    if (empty && c->sleepers && !c->dying)
+        sleepers_look(c->sleepers);
     if (empty && !crashes_wait(c->crashes))
         fall_asleep(l);
     if (empty)
@@ -994,9 +1054,10 @@ static int listen_requests(int listen_fd)
     return fd < 0 ? -errno : fd;
 }
 
-int collector_run(const struct collector_options *opt)
+int collector_run(const struct collector_options *options)
 {
-    struct loop l = {.lock_fd = -1};
+    struct loop l = {.lock_fd = -1, .opt = *options};
+    const struct collector_options *opt = &l.opt;
     struct event_base *base = make_base();
     struct session *s = opt->session;
     int status = 0;
@@ -1019,14 +1080,29 @@ int collector_run(const struct collector_options *opt)
         s->collector = getpid();
     }
     l.listen_fd = opt->listen_fd;
-    l.request_fd = listen_requests(opt->listen_fd);
+    l.request_fd = opt->request_fd > 0 ? opt->request_fd : listen_requests(opt->listen_fd);
     if (l.request_fd < 0) {
         log_error("no socket for requests: %s", strerror(-l.request_fd));
         log_link_end(FLUSH_WAIT_NS / MS);
         event_base_free(base);
         return 1;
     }
+    if (opt->request_fd > 0) {
+        fcntl(l.request_fd, F_SETFL, fcntl(l.request_fd, F_GETFL) | O_NONBLOCK);
+        peer_watch(l.request_fd);
+    }
+    l.door.secret = opt->secret;
+    if (opt->host && opt->host->rules) {
+        l.door.rules = admission_new(opt->host->rules);
+        l.door.observed = observed;
+        l.door.ctx = &l;
+        admission_reload(l.door.rules); /* there may be none yet */
+    }
     core_init(&l.c, opt, base);
+    if (opt->host) {
+        l.host = host_new(&l.c, &l.opt);
+        l.c.sleepers = sleepers_new(&l.c, base, turn_now, &l);
+    }
     l.c.sync_done = sync_done;
     l.c.watch_death = watch_death;
     l.c.crashes = crashes_new(&l.c, turn_now, &l);
@@ -1047,21 +1123,25 @@ int collector_run(const struct collector_options *opt)
         log_error("the event loop can't be set up");
         status = 1;
     }
+    take_joins(&l);              /* what waits has most probably ended by now */
     close_later(opt->listen_fd); /* late ones turn themselves off */
     close_later(l.request_fd);
     door_sum(&l.refused, true);
     door_sum(&l.c.guest_lines, true);
     poll_deaths(&l.c);
     crashes_finish(l.c.crashes);
+    sleepers_free(l.c.sleepers);
+    l.c.sleepers = NULL;
     core_end(&l.c);
     finish_telemetry(&l);
     crashes_last(l.c.crashes);
     if (!l.c.end_ns)
         l.c.end_ns = clock_now_real();
     save_session(&l);
+    s = l.opt.session;
     if (s && !s->end_ns) { /* told to end before the program */
         s->end_ns = clock_now_real();
-        s->telemetry_stopped = true;
+        s->telemetry_stopped = !l.host;
         session_save(s, l.lock_fd);
     }
     for (struct client *cl = l.clients, *next; cl; cl = next) {
@@ -1070,11 +1150,15 @@ int collector_run(const struct collector_options *opt)
             planner_reply(cl->fd, 0, -1);
         client_free(cl, true);
     }
+    host_free(l.host);
+    admission_free(l.door.rules);
     ask_end();
     planner_free(l.planner);
     tracer_free(l.tracer);
     crashes_free(l.c.crashes);
     core_free(&l.c);
+    if (opt->host)
+        config_sources_free(l.opt.config);
     free_events(&l);
     doze_free(l.doze);
     job_free(l.saver);

@@ -153,7 +153,7 @@ static void on_problem(void *ctx, const struct cfg_problem *pr)
 }
 
 /* New sources that say what these do, for more to be laid over. */
-static struct config_sources *copy_sources(struct proc *p)
+static struct config_sources *copy_sources(const struct proc *p)
 {
     const struct config_sources *from = life_config(p);
     const struct session *session = collector_of(p->m)->opt->session;
@@ -163,7 +163,9 @@ static struct config_sources *copy_sources(struct proc *p)
     FILE *f = open_memstream(&text, &len);
 
     if (f) {
-        config_print_whole(from, f);
+        uint32_t rules[RULES_OF_ONE];
+
+        config_print_for(from, rules, life_rules(p, rules, RULES_OF_ONE), f);
         fclose(f);
     }
     config_add_text(s, "the configuration so far", text ? text : "", len, NULL, NULL);

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "collector/core.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
+#include "base/mem.h"
 #include "collector/control.h"
 #include "collector/counters.h"
 #include "collector/ends.h"
@@ -29,6 +33,9 @@
 #define SHARED_LOOK_NS (1000 * MS)
 #define SHARED_SHARE 20 /* looking takes that part of the time at most: it reads the maps of all processes */
 #define STATUS_LOOK_NS (2 * MS)  /* between the first two questions for a wait status; then ever longer */
+#define CHECK_ALL 1000u /* processes: fewer are all looked at each time */
+#define CHECK_PARTS 10u
+#define MANY 100u          /* processes: of more of them less is asked that can wait */
 #define UNWATCHED_LOOKS 256      /* each CHECK_NS */
 #define ENDS_SHARE 10 /* looking for those that have ended takes that part of the time at most */
 
@@ -49,7 +56,8 @@ void core_init(struct collector *c, const struct collector_options *opt, struct 
 {
     *c = (struct collector){.opt = opt, .base = base, .root_pidfd = -1};
     model_init(&c->model, &watch_model);
-    c->pipelines = (struct pipelines){.base = base, .ctx = c, .prepare = watch_prepare, .unprepare = watch_unprepare};
+    c->pipelines = (struct pipelines){.base = base, .ctx = c, .prepare = watch_prepare, .unprepare = watch_unprepare,
+                                      .moved = watch_moved, .retire = watch_retire};
     c->payloads = (struct payloads){.model = &c->model, .base = base, .session = opt->session};
     c->model.payloads = &c->payloads;
     c->guest_lines.what = "lines about segments of other users are left out";
@@ -61,7 +69,9 @@ static void look_at(struct proc *p, uint64_t now)
 {
     struct pi_stat st;
 
-    p->next_look = now + 1000 * MS;
+    /* Of many that stay the first summary is waited for. */
+    p->look_wait = p->look_wait && collector_of(p->m)->model.proc_count > MANY ? 2 * p->look_wait : 1000 * MS;
+    p->next_look = now + p->look_wait;
     if (p->host_pid <= 0 || pi_stat(p->host_pid, &st) || st.state == 'Z')
         return;
     p->known_rss = st.rss_kib;
@@ -69,11 +79,64 @@ static void look_at(struct proc *p, uint64_t now)
     p->known_fds = pi_fd_count(p->host_pid);
 }
 
+/* Of thousands of processes a tenth is looked at each time: each of them once a second. */
+static unsigned part(const struct collector *c)
+{
+    return c->model.proc_count > CHECK_ALL ? c->model.proc_count / CHECK_PARTS + 1 : UINT_MAX;
+}
+
+static struct proc *first_of_part(const struct collector *c)
+{
+    return c->check_next ? c->check_next : c->model.procs;
+}
+
+/* Whether it is worth while to look for the command file of one of thousands, whose directory is the same. */
+static bool has_commands(const struct collector *c, const char *dir, uint64_t now)
+{
+    static struct {
+        char *dir;
+        uint64_t until;
+        bool any;
+    } seen;
+    struct dirent *e;
+    DIR *d;
+
+    if (c->model.proc_count <= MANY || !dir)
+        return true;
+    if (seen.dir && now < seen.until && strcmp(seen.dir, dir) == 0)
+        return seen.any;
+    free(seen.dir);
+    seen.dir = xstrdup(dir);
+    seen.until = now + 1000 * MS;
+    seen.any = false;
+    d = opendir(dir);
+    while (d && !seen.any && (e = readdir(d)))
+        seen.any = *e->d_name != '.';
+    if (d)
+        closedir(d);
+    return seen.any;
+}
+
+/* Whether it may have counted something since its counters were read: who hasn't run has not. The clock is read first, so
+ * that whatever is counted behind that moves it. */
+static bool has_run(struct proc *p)
+{
+    uint64_t cpu;
+
+    if (p->host_pid <= 0 || !p->seg || p->seg->borrowers || !pi_cpu_ns(p->host_pid, &cpu))
+        return true;
+    if (cpu == p->cpu_settled_ns)
+        return false;
+    p->cpu_settled_ns = cpu;
+    return true;
+}
+
 static void summaries(struct collector *c, uint64_t now)
 {
     uint64_t real = clock_now_real();
+    unsigned n = part(c);
 
-    for (struct proc *p = c->model.procs; p; p = p->next) {
+    for (struct proc *p = first_of_part(c); p && n--; p = p->next) {
         uint64_t period;
 
         if (!p->pl || p->dead)
@@ -82,9 +145,12 @@ static void summaries(struct collector *c, uint64_t now)
             look_at(p, now);
         if (now < p->next_summary)
             continue;
-        counters_settle(p, false);
-        if (p->seg && !p->borrowed)
-            counters_take_ops(p->seg, p);
+        if (has_run(p)) {
+            if (!counters_settle(p, false))
+                p->cpu_settled_ns = 0;
+            if (p->seg && !p->borrowed)
+                counters_take_ops(p->seg, p);
+        }
         report_period(p, real, false);
         if (p->pl && p->pl->notices)
             notices_period(p, real);
@@ -92,7 +158,8 @@ static void summaries(struct collector *c, uint64_t now)
         period = (uint64_t)p->pl->cfg->libscope.summaryperiod * 1000 * MS;
         p->last_summary = now;
         p->next_summary = now + (period ? period : 10000 * MS);
-        control_command_file(p);
+        if (has_commands(c, p->pl->cfg->libscope.commanddir, now))
+            control_command_file(p);
     }
     for (struct segment *seg = c->segments; seg; seg = seg->next)
         segment_losses(c, seg);
@@ -139,6 +206,8 @@ static bool nobody_shares(struct segment *seg, uint64_t now)
 void core_turn(struct collector *c)
 {
     uint64_t now = clock_now_mono(), took;
+    struct proc *p;
+    unsigned n;
 
     c->model.now_mono = now;
     clock_sample(&c->model.clock);
@@ -177,7 +246,8 @@ void core_turn(struct collector *c)
     /* A process whose pid in our namespace isn't known can't be watched: it is over when it has said so, or when
      * nobody shares its ring any more. If it has exec'ed, and what was waited for was the new image, that has joined by
      * the next time we look. */
-    for (struct proc *p = c->model.procs; p; p = p->next) {
+    n = part(c);
+    for (p = first_of_part(c); p && n--; p = p->next) {
         if (p->pending_exec && !p->dead && clock_now_real() > p->exec_ns + IMAGE_WAIT_NS)
             ends_tell_unseen(p, false, clock_now_real());
         if (p->host_pid > 0 || p->dead || !(p->exit_recorded || p->waited || !p->seg || nobody_shares(p->seg, now)))
@@ -188,9 +258,11 @@ void core_turn(struct collector *c)
             proc_died(p);
     }
     both_ends_sweep(now);
-    for (struct proc *p = c->model.procs; p; p = p->next)
+    n = part(c);
+    for (p = first_of_part(c); p && n--; p = p->next)
         if (p->asking)
             stream_sweep(p, clock_now_real());
+    c->check_next = p;
     if (c->model.procs || c->backlog.bytes)
         c->alone_since = 0;
     else if (!c->alone_since)
@@ -202,6 +274,9 @@ void core_end(struct collector *c)
     c->stopping = true;
     segments_drain(c, true);
     core_process(c, UINT64_MAX);
+    for (struct proc *p = c->model.procs; p; p = p->next)
+        if (p->exit_recorded) /* it waits for us, or is on its way out */
+            proc_died(p);
     core_turn(c);
     core_process(c, UINT64_MAX);
     while (c->model.procs) { /* still running: they go on unobserved */

@@ -6,8 +6,8 @@
 #include "model/model.h"
 #include "report/report.h"
 
-/* False: something was recorded meanwhile, stop. */
-static bool settle_one(struct proc *p, int fd, bool final)
+/* False: something was recorded meanwhile, stop. *left: this one is to be looked at again. */
+static bool settle_one(struct proc *p, int fd, bool final, bool *left)
 {
     struct segment *seg = p->seg;
     struct desc *d;
@@ -23,8 +23,10 @@ static bool settle_one(struct proc *p, int fd, bool final)
         return true;
     if (d->file ? d->gen != e.gen : e.gen != 0) {
         /* A thread may be between changing the generation and recording why; at the end there is none. */
-        if (!final)
+        if (!final) {
+            *left = true;
             return true;
+        }
         if (!d->file || e.gen != d->gen + 1 || e.state & FDS_OPEN) /* else just its close was lost */
             d->flags |= DF_BLIND;
     }
@@ -45,15 +47,16 @@ static bool settle_one(struct proc *p, int fd, bool final)
     return true;
 }
 
-void counters_settle(struct proc *p, bool final)
+bool counters_settle(struct proc *p, bool final)
 {
     struct segment *seg = p->seg;
+    bool left = false;
     uint32_t high;
 
     if (!seg || p->borrowed || seg->broken)
-        return;
+        return true;
     if (!final && (seg->queued || segment_head(&seg->map) != seg->map.ring.pos))
-        return;
+        return false;
     high = segment_fd_high(&seg->map);
     for (uint32_t fd = 0; fd < high;) {
         unsigned page = fd / FD_PAGE;
@@ -63,10 +66,11 @@ void counters_settle(struct proc *p, bool final)
             fd = (page + 1) * FD_PAGE;
             continue;
         }
-        if (!settle_one(p, (int)fd, final))
-            return;
+        if (!settle_one(p, (int)fd, final, &left))
+            return false;
         fd++;
     }
+    return !left;
 }
 
 /* Calls without a record of their own. */

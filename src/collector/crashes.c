@@ -417,6 +417,7 @@ void crashes_reached(struct crashes *cs, struct crash *crash)
     crash->tm = p->pl->tm;
     crash->flight = (struct flight){.pid = p->pid, .host_pid = p->tm.host_pid, .from_ns = p->birth_ns};
     p->crash_told = true;
+    p->crash_signo = crash->cause.signo;
     crash_tell(crash, p);
 }
 

@@ -284,9 +284,7 @@ static void tell_names(struct told *x, enum tm_metric metric, const char *source
     notices_names(x->p, metric, x->name, file, len, file_to, to_len, unresolved, x->time);
     switch (x->op) {
     case OP_fchmod:
-#ifdef __NR_chmod
     case OP_chmod:
-#endif
         notices_mode(x->p, (uint32_t)x->r->arg[1], x->name, file, len, x->time);
         break;
     case OP_fchmodat: case OP_fchmodat2:

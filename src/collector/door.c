@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "collector/admission.h"
+#include "collector/segment.h"
 #include "model/clock.h"
 #include "model/procinfo.h"
 
@@ -28,6 +30,9 @@ static const unsigned table[] = {
     [JOIN_ATTACH] = OWNER | ORDER,         /* here is what another process does */
     [JOIN_LEAVE] = OWNER | ORDER,          /* forget a process */
     [JOIN_CRASHES] = OWNER,                /* which crashes aren't told yet? */
+    [JOIN_KNOWN] = OWNER | ORDER,          /* is this process observed? */
+    [JOIN_LAST] = GUEST | OWNER,           /* we both end now; process 1 only */
+    [JOIN_RELOAD] = OWNER | ORDER,         /* the rules of the host have changed */
 };
 
 /* In a time that doesn't tell where they differ. */
@@ -43,16 +48,47 @@ static bool same_secret(const char given[JOIN_SECRET_LEN], const char *expected)
     return !differs && !expected[JOIN_SECRET_LEN];
 }
 
-enum door_role door_role(const struct peer *p, const char secret[JOIN_SECRET_LEN], const char *expected)
+/* Whether the rules of a host invite it: its program is named, or it is what one that is observed has forked. */
+static bool is_invited(const struct peer *p, const struct door *door)
+{
+    struct pi_stat st;
+
+    if (!door->rules || p->pid <= 0)
+        return false;
+    if (admission_names(door->rules, p->pid))
+        return peer_lives(p);
+    return door->observed && (door->observed(door->ctx, p->pid) ||
+                              (pi_stat(p->pid, &st) == 0 && door->observed(door->ctx, st.ppid) && peer_lives(p)));
+}
+
+enum door_role door_role(const struct peer *p, const char secret[JOIN_SECRET_LEN], const struct door *door)
 {
     uid_t me = geteuid();
 
     if (p->uid == me || p->uid == 0)
         return DOOR_OWNER;
-    if (!expected || !same_secret(secret, expected))
+    if (is_invited(p, door))
+        return DOOR_GUEST;
+    if (!door->secret || !same_secret(secret, door->secret))
         return DOOR_STRANGER;
     /* Programs of root become anybody's; those of others have other numbers in user namespaces of their own only. */
     return me == 0 || pi_in_own_userns(p->pid) ? DOOR_GUEST : DOOR_STRANGER;
+}
+
+enum door_role door_role_of_segment(const struct peer *p, const char secret[JOIN_SECRET_LEN], const struct door *door,
+                                    int fd)
+{
+    enum door_role role = door_role(p, secret, door);
+    struct segment_map m;
+    const char *why;
+
+    if (role != DOOR_STRANGER || !door->rules || fd < 0 || segment_open(&m, fd, UINT64_MAX, &why))
+        return role;
+    if ((!peer_lives(p) || !peer_runs(p, &m, false)) &&
+        admission_names_as(door->rules, m.info.exe, m.info.comm, m.info.argv, m.info.argv_len))
+        role = DOOR_GUEST;
+    segment_unmap(&m);
+    return role;
 }
 
 int door_allows(const struct peer *p, enum door_role role, uint32_t type, bool mail)

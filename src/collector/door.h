@@ -14,15 +14,31 @@
 #include "collector/peer.h"
 #include "wire/join.h"
 
+struct admission;
+
 enum door_role {
     DOOR_STRANGER,   /* nobody has invited it */
     DOOR_GUEST,      /* of another user, or in a user namespace of ours, and holds the session's secret: it was started or
-                      * attached to from this session's side. It speaks for itself only. */
+                      * attached to from this session's side. Or the host's rules name its program. It speaks for itself
+                      * only. */
     DOOR_OWNER,      /* the collector's user, or root: may do by itself all that the collector does */
 };
 
-/* secret: what came with the request; expected: the session's, NULL if it has none. */
-enum door_role door_role(const struct peer *p, const char secret[JOIN_SECRET_LEN], const char *expected);
+/* What there is to know of those who may be let in. */
+struct door {
+    const char *secret;          /* the session's; NULL: nobody is invited by one */
+    struct admission *rules;     /* of a host: their programs are invited; NULL: this is no host's collector */
+    bool (*observed)(void *ctx, pid_t pid); /* rules: whether a process is observed already; may be NULL */
+    void *ctx;
+};
+
+/* secret: what came with the request. */
+enum door_role door_role(const struct peer *p, const char secret[JOIN_SECRET_LEN], const struct door *door);
+/* The same for who hands over its segment, fd: most programs are over, or have become another one, when we come round to
+ * that. What the kernel can't tell of them any more is believed of the segment: anybody can give a program a name that
+ * the rules have. */
+enum door_role door_role_of_segment(const struct peer *p, const char secret[JOIN_SECRET_LEN], const struct door *door,
+                                    int fd);
 /* mail: the collector has fetched the connection (wire/join.h), it didn't come by itself. 0, or what to answer: -EPERM;
  * -EINVAL if there is no such request. */
 int door_allows(const struct peer *p, enum door_role role, uint32_t type, bool mail);

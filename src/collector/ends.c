@@ -88,6 +88,8 @@ void ends_tell_unseen(struct proc *p, bool cut, uint64_t time)
     /* The image of one whose number here isn't known may have joined under another. */
     if (!p->pending_exec || p->exec_told || !p->pl || p->host_pid <= 0 || told_by_tracer(p))
         return;
+    if (collector_of(p->m)->opt->host) /* its rules may not name that one; what they name and nobody reaches, reach tells */
+        return;
     p->exec_told = true;
     if (p->sandboxed)
         text = "started a program that is not observed: it had entered seccomp before";
@@ -135,6 +137,10 @@ bool ends_tell(struct proc *p, bool force)
 
     if (!known && !force)
         return false;
+    if (!known && p->crash_signo) { /* nobody else will tell, and only SIGKILL can have come in between */
+        status = p->crash_signo;
+        known = true;
+    }
     if (!time)
         time = clock_now_real();
     if (p->pl) {

@@ -114,7 +114,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     proc_borrow(p, seg);
     p->origin = seg->id;
     proc_set_fork(p, number & REC_PID_FORK ? number & ~REC_PID_FORK : f ? f->id : 0);
-    if (f && !f->child) { /* else another has taken what was there to inherit: who returns from its fork is lying */
+    if (f && !f->child && f->cwd) { /* else another has taken what was there to inherit: who returns from its fork is lying */
         p->fds = f->fds;
         f->fds = (struct fd_table){0};
         p->tls = f->tls;

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "collector/identify.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
 #include "base/progname.h"
 #include "collector/segment.h"
+#include "collector/state.h"
 #include "config/config.h"
 #include "model/clock.h"
 #include "model/process.h"
@@ -96,6 +99,20 @@ static const char *bounded(const char *text, size_t max)
     return text && *text && strnlen(text, max + 1) <= max ? text : NULL;
 }
 
+/* In front of what the attributes say, as the last one of a key counts: which environment of AWS Lambda it is. The
+ * runtime's environment has it, not that of who observes it. */
+static char *with_instance(const char *attributes, const char *stream)
+{
+    struct buf b = BUF_INIT;
+
+    buf_str(&b, "faas.instance=");
+    for (; *stream; stream++)
+        buf_printf(&b, isalnum((unsigned char)*stream) ? "%c" : "%%%02X", (unsigned char)*stream);
+    if (attributes)
+        buf_printf(&b, ",%s", attributes);
+    return buf_cstr(&b);
+}
+
 /* Which service of OpenTelemetry it is, if it says so itself or the environment of who observes it does. Of a process that
  * has ended meanwhile it is what is known of the image before it, or of its parent. */
 static void name_service(struct proc *p, char **env, const struct tm_process *last)
@@ -122,7 +139,10 @@ static void name_service(struct proc *p, char **env, const struct tm_process *la
     if (!name)
         name = cfg_pair_of(attributes, "service.name");
     tm->service_name = name;
-    tm->resource_attributes = xstrdup(attributes);
+    if (collector_of(p->m)->opt->runtime && bounded(environ_get(env, "AWS_LAMBDA_LOG_STREAM_NAME"), SERVICE_MAX))
+        tm->resource_attributes = with_instance(attributes, environ_get(env, "AWS_LAMBDA_LOG_STREAM_NAME"));
+    else
+        tm->resource_attributes = xstrdup(attributes);
 }
 
 /* The kernel may know only its next program by now. */

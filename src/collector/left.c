@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "collector/left.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "collector/state.h"
@@ -18,6 +22,8 @@ struct left {
     pid_t pid;
     uint64_t start_ticks; /* numbers are used again; 0: it had ended before we looked */
     uint64_t gone_ns;     /* CLOCK_MONOTONIC: when it was not there any more; 0: not so far */
+    bool user;            /* the user has wished it */
+    uint64_t image;       /* user: what it ran then */
 };
 
 /* Whether an entry still speaks of the process that it was made for. */
@@ -82,6 +88,53 @@ void left_remove(struct collector *c, pid_t pid)
 
     if (at)
         drop(at);
+}
+
+/* Something that is another number after an exec, with all but no exception: where the kernel has put the program's code,
+ * its stack, arguments and environment (fields 26, 28, 48 and 50 of proc_pid_stat(5)). 0: not known. */
+static uint64_t image_of(pid_t pid)
+{
+    char path[64], text[2048], *at;
+    uint64_t sum = 0;
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    if (fd >= 0)
+        close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    at = strrchr(text, ')'); /* the name before may be anything */
+    for (unsigned field = 3; at && (at = strchr(at, ' ')); field++) {
+        uint64_t v = strtoull(++at, NULL, 10);
+
+        if (field == 26 || field == 28 || field == 48 || field == 50)
+            sum = (sum ^ v) * UINT64_C(0x9e3779b97f4a7c15);
+    }
+    return sum;
+}
+
+void left_keep_away(struct collector *c, pid_t pid)
+{
+    struct left **at = find(c, pid);
+
+    if (!at)
+        return;
+    (*at)->user = true;
+    (*at)->image = image_of(pid);
+}
+
+bool left_by_user(struct collector *c, pid_t pid)
+{
+    struct left **at = find(c, pid);
+
+    if (!at || !(*at)->user)
+        return false;
+    if ((*at)->image == image_of(pid))
+        return true;
+    drop(at);
+    return false;
 }
 
 bool left_begot(struct collector *c, pid_t pid, pid_t ppid)

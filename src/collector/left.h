@@ -14,6 +14,11 @@ struct collector;
 
 void left_add(struct collector *c, pid_t pid);
 void left_remove(struct collector *c, pid_t pid); /* it is observed again */
+/* Of a process that was left: the user has wished it, and nobody else shall attach to it as long as it runs the same
+ * image. */
+void left_keep_away(struct collector *c, pid_t pid);
+/* Whether that is so. */
+bool left_by_user(struct collector *c, pid_t pid);
 /* Whether a process that joins descends from one that was left, with none in between that is observed. ppid: its parent
  * as it says itself, in case that it has ended; 0: not known. One whose starter has ended before it descends from
  * nobody. */

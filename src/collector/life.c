@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "collector/life.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
+#include "collector/admission.h"
 #include "collector/counters.h"
 #include "collector/guests.h"
 #include "collector/identify.h"
 #include "collector/segments.h"
+#include "collector/sleepers.h"
 #include "collector/state.h"
 #include "collector/transfers.h"
 #include "model/fds.h"
@@ -18,6 +22,7 @@
 #include "report/notices.h"
 #include "report/report.h"
 #include "report/spans.h"
+#include "rules/rules.h"
 #include "traffic/tls_objects.h"
 
 #define MS UINT64_C(1000000)
@@ -36,9 +41,26 @@ static char **outer_ancestors(pid_t pid)
     return list;
 }
 
+size_t life_rules(const struct proc *p, uint32_t *ret, size_t max)
+{
+    const struct collector_host *host = collector_of(p->m)->opt->host;
+    const struct segment_info *info = p->seg && !p->borrowed ? &p->seg->map.info : NULL;
+    struct rules_subject s;
+    size_t n;
+
+    if (!host || !host->which)
+        return 0;
+    s = info ? admission_subject(info->exe, info->comm, info->argv, info->argv_len)
+             : admission_subject(p->tm.exe ? p->tm.exe : "", "", p->tm.cmd ? p->tm.cmd : "", p->tm.cmd ? strlen(p->tm.cmd) : 0);
+    s.spared = p->host_pid > 0 && !p->dead && pi_is_of_host(p->host_pid);
+    n = rules_which(host->which, &s, ret, max);
+    return n < max ? n : max;
+}
+
 static void configure(struct proc *p, char **env)
 {
     const char *names[ANCESTORS_MAX + 1];
+    uint32_t rules[RULES_OF_ONE];
     struct cfg_process who = {.procname = p->tm.proc, .cmdline = p->tm.cmd, .hostname = p->tm.host,
                               .username = p->tm.username, .environ_ = (const char *const *)env, .ancestors = names};
     const struct proc *top = p;
@@ -49,6 +71,8 @@ static void configure(struct proc *p, char **env)
     for (int i = 0; top->outer && top->outer[i] && n < ANCESTORS_MAX; i++)
         names[n++] = top->outer[i];
     names[n] = NULL;
+    who.rules = rules;
+    who.rule_count = life_rules(p, rules, RULES_OF_ONE);
     p->pl = pipeline_for(&collector_of(p->m)->pipelines, life_config(p), &who);
 }
 
@@ -74,7 +98,7 @@ void life_begin(struct proc *p, const char *start, uint64_t time_ns)
     p->last_summary = 0;
     p->known_rss = p->known_threads = 0;
     p->known_fds = -1;
-    p->next_look = 0;
+    p->next_look = p->look_wait = 0;
     p->next_summary = clock_now_mono() + (period ? period : 10000 * MS);
     telemetry_process_start(p->pl->tm, &p->tm);
     report_start(p, &(struct report_args){info->argv, info->argv_len, info->argv_cut}, start, time_ns);
@@ -106,6 +130,7 @@ void life_leave_segment(struct proc *p)
     if (p->pl && p->pl->notices)
         fd_table_each(&p->fds, unclosed, p);
     segment_losses(collector_of(p->m), seg);
+    sleepers_rouse(seg);
     seg->orphans = p->forks != NULL;
     seg->owner = NULL;
     seg->last_found = NULL;
@@ -125,6 +150,7 @@ uint64_t life_mono_of(uint64_t real_ns)
 /* Counters of a new segment start at 0. */
 static void reset_numbers(struct proc *p)
 {
+    p->cpu_settled_ns = 0;
     for (unsigned i = 0; i < p->fds.pages; i++) {
         for (unsigned k = 0; p->fds.page[i] && k < FD_PAGE; k++) {
             struct desc *d = &p->fds.page[i][k];
@@ -257,13 +283,20 @@ static void begins_at(struct proc *p, const char *cwd)
     names_look(p);
 }
 
+/* Whether a process that was attached to has executed another program since it was observed last, and no probe came along
+ * to tell. */
+static bool runs_another(const struct proc *p, const struct segment_info *info)
+{
+    return p->pl && (p->pending_exec || (p->tm.exe && *p->tm.exe && *info->exe && strcmp(p->tm.exe, info->exe) != 0));
+}
+
 void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
 {
     const struct segment_info *info = &seg->map.info;
     struct proc *p;
     bool attached = info->start == SEG_START_ATTACH; /* who made its segment did not look at the clock */
     uint64_t time = attached ? arrival : clock_to_real(&c->model.clock, info->clock, info->start_time, arrival);
-    bool fresh = false;
+    bool fresh = false, image = info->start == SEG_START_EXEC;
     struct pi_stat st = {0};
     char **env = NULL, *executed = NULL;
 
@@ -288,6 +321,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
     }
     if (p && p->host_pid <= 0)
         proc_set_host_pid(p, seg->host_pid);
+    image |= attached && p && runs_another(p, info);
     pi_stat(seg->host_pid, &st);
     if (!p) {
         fresh = true;
@@ -309,7 +343,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         c->processes++;
     }
     begins_at(p, info->cwd);
-    if (!fresh && info->start == SEG_START_EXEC) {
+    if (!fresh && image) {
         if (p->pl)
             exec_succeeded(p, p->exec_ns ? p->exec_ns : time);
         fds_exec(p, time);
@@ -353,7 +387,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
         else
             fds_exec(p, time);
     }
-    if (fresh || info->start == SEG_START_EXEC || !p->pl) {
+    if (fresh || image || !p->pl) {
         env = identify(p, info);
         configure(p, env);
         free(env);
@@ -362,7 +396,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
             notices_exec(p, info->start == SEG_START_EXEC ? executed : NULL, time);
     }
     free(executed);
-    if (fresh || info->start == SEG_START_EXEC)
+    if (fresh || image)
         fds_streams(p);
     if (attached)
         fds_attached(p, seg->pidfd >= 0 ? seg->pidfd : p->pidfd, time);
@@ -371,30 +405,115 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
     life_watch(p);
 }
 
-void life_reconfigure(struct proc *p, struct config_sources *config)
+/* What was counted so far belongs to the old destinations. */
+static void leave_pipeline(struct proc *p)
 {
-    struct config_list *l = xcalloc(1, sizeof(*l));
-    uint64_t now = clock_now_real(), period;
-    char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
+    uint64_t now = clock_now_real();
 
-    *l = (struct config_list){collector_of(p->m)->configs, config};
-    collector_of(p->m)->configs = l;
     counters_settle(p, false);
     if (p->seg && !p->borrowed)
         counters_take_ops(p->seg, p);
-    report_period(p, now, false); /* what was counted so far belongs to the old destinations */
-    spans_flush(p);
-    telemetry_process_end(p->pl->tm, &p->tm, now);
-    p->tm.aggregate = NULL;
-    p->config = config;
-    configure(p, env);
-    free(env);
-    telemetry_process_start(p->pl->tm, &p->tm);
-    period = (uint64_t)p->pl->cfg->libscope.summaryperiod * 1000 * MS;
+    report_period(p, now, false);
+    life_pause(p, now);
+}
+
+static void enter_pipeline(struct proc *p)
+{
+    uint64_t period = (uint64_t)p->pl->cfg->libscope.summaryperiod * 1000 * MS;
+
+    life_resume(p);
     p->last_summary = clock_now_mono();
     p->next_summary = p->last_summary + (period ? period : 10000 * MS);
     apply_mode(p);
     fd_table_each(&p->fds, decide_one, p);
+}
+
+void life_pause(struct proc *p, uint64_t time_ns)
+{
+    spans_flush(p);
+    telemetry_process_end(p->pl->tm, &p->tm, time_ns);
+    p->tm.aggregate = NULL;
+}
+
+void life_resume(struct proc *p)
+{
+    telemetry_process_start(p->pl->tm, &p->tm);
+}
+
+void life_reconfigure(struct proc *p, struct config_sources *config)
+{
+    struct config_list *l = xcalloc(1, sizeof(*l));
+    char **env = p->host_pid > 0 ? pi_environ(p->host_pid) : NULL;
+
+    *l = (struct config_list){collector_of(p->m)->configs, config};
+    collector_of(p->m)->configs = l;
+    leave_pipeline(p);
+    p->config = config;
+    configure(p, env);
+    free(env);
+    enter_pipeline(p);
+}
+
+void life_configure_again(struct proc *p)
+{
+    struct pipeline *was = p->pl, *now;
+    char **env;
+
+    if (p->config)
+        return;
+    env = p->host_pid > 0 && !p->dead ? pi_environ(p->host_pid) : NULL;
+    configure(p, env);
+    free(env);
+    now = p->pl;
+    if (now == was)
+        return;
+    p->pl = was;
+    leave_pipeline(p);
+    p->pl = now;
+    enter_pipeline(p);
+}
+
+/* A copy of a text with `to` in place of each `from`. */
+static char *replaced(const char *text, const char *from, const char *to)
+{
+    struct buf b = BUF_INIT;
+    const char *at;
+
+    for (; (at = strstr(text, from)); text = at + strlen(from)) {
+        buf_add(&b, text, (size_t)(at - text));
+        buf_str(&b, to);
+    }
+    buf_str(&b, text);
+    return buf_cstr(&b);
+}
+
+void life_move_configs(struct collector *c, const char *from, const char *to)
+{
+    char *old = xasprintf("%s/", from), *new = xasprintf("%s/", to);
+
+    for (struct config_list *l = c->configs; l; l = l->next) {
+        struct config_sources *moved = config_sources_new();
+        char *text = NULL, *other;
+        size_t len = 0;
+        FILE *f = open_memstream(&text, &len);
+
+        if (f) {
+            config_print_whole(l->sources, f);
+            fclose(f);
+        }
+        other = replaced(text ? text : "", old, new);
+        config_add_text(moved, "the configuration so far", other, strlen(other), NULL, NULL);
+        free(other);
+        free(text);
+        for (struct proc *p = c->model.procs; p; p = p->next)
+            if (p->config == l->sources)
+                p->config = moved;
+        pipelines_rename(&c->pipelines, l->sources, moved);
+        config_sources_free(l->sources);
+        l->sources = moved;
+    }
+    free(old);
+    free(new);
 }
 
 void life_unseen(struct collector *c, pid_t pid)

@@ -27,8 +27,18 @@ void life_watch(struct proc *p);
 uint64_t life_mono_of(uint64_t real_ns);
 /* The configuration of a process: the session's, or what was laid over it since. */
 const struct config_sources *life_config(const struct proc *p);
+#define RULES_OF_ONE 256 /* rules that name one process: more have no effect */
+/* Numbers of the host's rules that name it; how many, at most max. */
+size_t life_rules(const struct proc *p, uint32_t *ret, size_t max);
 /* Another one for it and the children that it will have; taken, and kept for the session. The session's totals go on. */
 void life_reconfigure(struct proc *p, struct config_sources *config);
+/* The session's configuration is another one: so is its own, unless it has been given one. */
+void life_configure_again(struct proc *p);
+/* Where telemetry of all pipelines is replaced (pipelines_move()): before, and after. */
+void life_pause(struct proc *p, uint64_t time_ns);
+void life_resume(struct proc *p);
+/* Configurations that processes have been given name files below another directory from now on. */
+void life_move_configs(struct collector *c, const char *from, const char *to);
 /* All that life_reconfigure() has kept. */
 void life_free_configs(struct collector *c);
 /* It has been told why the image that a process has just exec'ed isn't observed. */

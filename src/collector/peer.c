@@ -130,16 +130,15 @@ int peer_become(const struct peer *p, int sock)
 
 #define LOOK_SHARE 20 /* one part in so many of the time may be spent on reading maps */
 
-/* Whether the process still runs the image that this segment belongs to. That takes reading its maps, which it can make
- * long: if it is asked too often, yes, so that the kernel's word counts. */
-static bool runs_image(const struct peer *p, const struct segment_map *m)
+/* That takes reading its maps, which it can make long. */
+bool peer_runs(const struct peer *p, const struct segment_map *m, bool unknown)
 {
     static uint64_t next;
     uint64_t before = clock_now_mono(), after;
     bool yes;
 
     if (before < next)
-        return true;
+        return unknown;
     yes = pi_maps(p->pid, m->ino);
     after = clock_now_mono();
     next = after + (after - before) * LOOK_SHARE;
@@ -180,7 +179,7 @@ static void confirm_exe(const struct peer *p, const struct segment_map *m, struc
 {
     char *exe = pi_exe(p->pid);
 
-    if (*exe && strcmp(exe, info->exe) != 0 && peer_lives(p) && runs_image(p, m)) {
+    if (*exe && strcmp(exe, info->exe) != 0 && peer_lives(p) && peer_runs(p, m, true)) {
         free(info->exe);
         info->exe = exe;
         return;

@@ -42,6 +42,8 @@ bool peer_is_as_privileged(const struct peer *p);
 int peer_become(const struct peer *p, int sock);
 
 struct segment_map;
+/* Whether it still runs the image that this segment belongs to; `unknown` if that was asked too often. */
+bool peer_runs(const struct peer *p, const struct segment_map *m, bool unknown);
 /* Puts right what a segment says of the process that has handed it over (m->info), by the kernel's word: user and group;
  * numbers, as long as it is there; of another user's, the executable, too, while it still runs that image. What it was before its last
  * exec, or what it was if it has ended, only it knows: of that its own words are left, but never its ids. uid (uid_t)-1

@@ -131,7 +131,7 @@ bool segment_need(struct segment_map *m)
     m->base = at;
     m->fresh = true;
     if (m->ring.pos) /* wasn't told yet */
-        __atomic_store_n(&segment_hdr(m)->ring_tail, m->ring.pos, __ATOMIC_RELEASE);
+        __atomic_store_n(&segment_hdr(m)->ring_tail, m->ring.pos, ORDER_RING_GIVE_BACK);
     return true;
 }
 
@@ -265,10 +265,14 @@ bool segment_fd(const struct segment_map *m, uint64_t fd, struct fd_entry *ret)
 
     if (fd >= m->fd_cap)
         return false;
-    if (!m->base)
-        return copy_out(m, fd_at(m, fd), ret, sizeof(*ret));
+    if (!m->base) { /* as far as that is possible: it was not ordered */
+        if (!copy_out(m, fd_at(m, fd), ret, sizeof(*ret)))
+            return false;
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        return true;
+    }
     e = (const struct fd_entry *)(const void *)(m->base + fd_at(m, fd));
-    ret->gen = __atomic_load_n(&e->gen, __ATOMIC_ACQUIRE);
+    ret->gen = __atomic_load_n(&e->gen, ORDER_GEN_READ);
     ret->read_bytes = __atomic_load_n(&e->read_bytes, __ATOMIC_RELAXED);
     ret->read_ops = __atomic_load_n(&e->read_ops, __ATOMIC_RELAXED);
     ret->read_ticks = __atomic_load_n(&e->read_ticks, __ATOMIC_RELAXED);
@@ -280,6 +284,7 @@ bool segment_fd(const struct segment_map *m, uint64_t fd, struct fd_entry *ret)
     ret->undecided = __atomic_load_n(&e->undecided, __ATOMIC_RELAXED);
     ret->want = __atomic_load_n(&e->want, __ATOMIC_RELAXED);
     ret->unsaid = __atomic_load_n(&e->unsaid, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_ACQUIRE); /* who then finds the ring empty has seen all that led to this */
     return true;
 }
 
@@ -303,7 +308,7 @@ void segment_want(const struct segment_map *m, uint64_t fd, uint32_t gen, enum f
     }
     e = (struct fd_entry *)(void *)(m->base + fd_at(m, fd));
     /* a number that was reused since belongs to a record that is still to come */
-    if (__atomic_load_n(&e->gen, __ATOMIC_ACQUIRE) == gen)
+    if (__atomic_load_n(&e->gen, ORDER_GEN_READ) == gen)
         __atomic_store_n(&e->want, word, __ATOMIC_RELEASE);
 }
 
@@ -320,9 +325,21 @@ void segment_tls_done(const struct segment_map *m, uint64_t object, uint32_t lif
 {
     struct tls_want *w = &segment_hdr(m)->tls[tls_want_at(object)];
 
-    if (__atomic_load_n(&w->object, __ATOMIC_RELAXED) == object && __atomic_load_n(&w->life, __ATOMIC_RELAXED) == life &&
+    if (__atomic_load_n(&w->object, ORDER_TLS_LOOK) == object && __atomic_load_n(&w->life, ORDER_TLS_LOOK) == life &&
         __atomic_load_n(&w->done, __ATOMIC_RELAXED) != life)
-        __atomic_store_n(&w->done, life, __ATOMIC_RELAXED);
+        __atomic_store_n(&w->done, life, ORDER_TLS_DONE);
+}
+
+bool segment_has_news(const struct segment_map *m)
+{
+    const struct segment_header *h = segment_hdr(m);
+
+    if (segment_head(m) != m->ring.pos || !__atomic_load_n(&h->wakes, ORDER_WAKES_LOOK))
+        return true;
+    for (unsigned i = 0; m->mode & SEG_M_CRASH && i < SEG_CRASHES; i++)
+        if (__atomic_load_n(&h->crash[i].state, ORDER_CRASH_LOOK) == CRASH_TOLD)
+            return true;
+    return false;
 }
 
 uint64_t segment_head(const struct segment_map *m)
@@ -330,7 +347,7 @@ uint64_t segment_head(const struct segment_map *m)
     uint64_t head;
 
     if (m->base)
-        return __atomic_load_n(&segment_hdr(m)->ring_head, __ATOMIC_ACQUIRE);
+        return __atomic_load_n(&segment_hdr(m)->ring_head, ORDER_RING_HEAD);
     return copy_out(m, offsetof(struct segment_header, ring_head), &head, sizeof(head)) ? head : m->ring.pos;
 }
 
@@ -349,7 +366,7 @@ static const uint64_t *cell(const struct segment_map *m, uint64_t pos)
 
 static bool committed(const struct segment_map *m, uint64_t pos)
 {
-    return __atomic_load_n(cell(m, pos), __ATOMIC_ACQUIRE) == pos + 1;
+    return __atomic_load_n(cell(m, pos), ORDER_RING_COMMITTED) == pos + 1;
 }
 
 static void move_on(struct segment_map *m, uint64_t pos)
@@ -458,7 +475,9 @@ static enum ring_state look_ahead(struct segment_map *m, uint64_t now, bool last
     if (!copy_out(m, at, window.cells, (size_t)count * RING_CELL))
         return RING_BROKEN;
     cells = committed_cells(pos, count);
-    /* Once more: a record's first word may have been copied after, and its rest before it was written. */
+    /* Once more: a record's first word may have been copied after, and its rest before it was written. What the kernel
+     * loads for us is ordered as if we did. */
+    __atomic_thread_fence(ORDER_RING_COMMITTED);
     if (!cells || !copy_out(m, at, window.cells, (size_t)cells * RING_CELL))
         return segment_need(m) ? RING_RECORD : RING_BROKEN;
     window.of = m;
@@ -519,6 +538,6 @@ void ring_release(struct segment_map *m, uint64_t now)
     if (!m->base) /* there is room for long */
         return;
     h = segment_hdr(m);
-    __atomic_store_n(&h->ring_tail, m->ring.pos, __ATOMIC_RELEASE);
+    __atomic_store_n(&h->ring_tail, m->ring.pos, ORDER_RING_GIVE_BACK);
     __atomic_store_n(&h->heartbeat, now / 1000000, __ATOMIC_RELAXED);
 }

@@ -108,6 +108,9 @@ void segment_skip(const struct segment_map *m, uint64_t fd, uint32_t gen, bool t
 /* Tells the probe that nothing more of a TLS object's plaintext is wanted, as long as it is that connection's. */
 void segment_tls_done(const struct segment_map *m, uint64_t object, uint32_t life);
 uint64_t segment_head(const struct segment_map *m);
+/* Whether something came, of a mapped segment, before its writers could see that the collector has fallen asleep: to be
+ * asked behind the store of SEG_ASLEEP. Else whoever writes wakes it. */
+bool segment_has_news(const struct segment_map *m);
 
 enum ring_state {
     RING_RECORD,   /* *ret is a record */

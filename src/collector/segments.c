@@ -25,6 +25,44 @@ struct segment **segments_by_pid(struct collector *c, pid_t host_pid)
     return &c->segments_by_pid[model_hash(&c->model, (uint32_t)host_pid) & (PROC_BUCKETS - 1)];
 }
 
+/* One of those whose segments are guests; shared by these. */
+struct guest_user {
+    struct guest_user *next;
+    uid_t uid;
+    unsigned refs;
+    uint64_t ns;              /* as collector.guest_ns */
+    size_t bytes;             /* as collector.guest_bytes */
+    uint64_t round;           /* of collector.drain_round, in which they were counted last */
+    unsigned seen, busy;      /* segments that had something to tell: in that round so far, and in the one before */
+};
+
+static struct guest_user *user_ref(struct collector *c, uid_t uid)
+{
+    struct guest_user *u = c->guest_users;
+
+    while (u && u->uid != uid)
+        u = u->next;
+    if (!u) {
+        u = xcalloc(1, sizeof(*u));
+        *u = (struct guest_user){.next = c->guest_users, .uid = uid};
+        c->guest_users = u;
+    }
+    u->refs++;
+    return u;
+}
+
+static void user_unref(struct collector *c, struct guest_user *u)
+{
+    struct guest_user **at = &c->guest_users;
+
+    if (!u || --u->refs)
+        return;
+    while (*at != u)
+        at = &(*at)->next;
+    *at = u->next;
+    free(u);
+}
+
 void segment_unref(struct collector *c, struct segment *seg)
 {
     if (--seg->refs)
@@ -35,6 +73,7 @@ void segment_unref(struct collector *c, struct segment *seg)
         close(seg->pidfd);
     if (seg->after)
         segment_unref(c, seg->after);
+    user_unref(c, seg->user);
     free(seg->crashes);
     free(seg);
 }
@@ -45,6 +84,8 @@ static void unlist(struct collector *c, struct segment *seg)
 
     if (!seg->listed)
         return;
+    if (seg->group)
+        c->rouse(seg);
     if (c->drain_from == seg)
         c->drain_from = seg->next;
     while (*at != seg)
@@ -101,8 +142,11 @@ static void enqueued(struct segment *seg, uint32_t bytes)
     seg->queued++;
     seg->queued_bytes += bytes;
     *expected_ns(seg) += seg->record_ns;
-    if (seg->guest)
-        seg->c->guest_bytes += bytes;
+    if (!seg->guest)
+        return;
+    seg->c->guest_bytes += bytes;
+    seg->user->bytes += bytes;
+    seg->user->ns += seg->record_ns;
 }
 
 void segment_unqueue(struct segment *seg, uint32_t bytes)
@@ -110,14 +154,19 @@ void segment_unqueue(struct segment *seg, uint32_t bytes)
     seg->queued--;
     seg->queued_bytes -= bytes;
     *expected_ns(seg) -= seg->record_ns;
-    if (seg->guest)
-        seg->c->guest_bytes -= bytes;
+    if (!seg->guest)
+        return;
+    seg->c->guest_bytes -= bytes;
+    seg->user->bytes -= bytes;
+    seg->user->ns -= seg->record_ns;
 }
 
 /* Another mean: also for what is queued already. */
 static void expect(struct segment *seg, uint64_t record_ns)
 {
     *expected_ns(seg) += seg->queued * (record_ns - seg->record_ns); /* modulo 2^64 */
+    if (seg->guest)
+        seg->user->ns += seg->queued * (record_ns - seg->record_ns);
     seg->record_ns = record_ns;
 }
 
@@ -134,6 +183,20 @@ bool segment_delays(const struct segment *seg)
     return seg->guest || seg->c->backlog.bytes > BEHIND_BYTES;
 }
 
+/* Of a host's users each gets the same part, and of that each of its rings, but always one record while it has got less. One
+ * alone leaves room for another. */
+static bool has_room_on_host(const struct collector *c, const struct segment *seg)
+{
+    const struct guest_user *u = seg->user;
+    uint64_t users = c->busy_users ? c->busy_users : 1, share = guests_share(c) / users;
+
+    if (u->bytes >= GUEST_BYTES / (users + 1))
+        return false;
+    if (seg->too_dear)
+        return true;
+    return u->ns < share && (!seg->queued || seg->queued * seg->record_ns * u->busy < share);
+}
+
 /* Whether there is room for a record of this ring. It may fill as much of the backlog as is left to the others, so that
  * none of them can starve. */
 static bool has_room(const struct collector *c, const struct segment *seg)
@@ -147,6 +210,8 @@ static bool has_room(const struct collector *c, const struct segment *seg)
         return true;
     if (c->guest_bytes >= GUEST_BYTES)
         return false;
+    if (c->opt && c->opt->host)
+        return has_room_on_host(c, seg);
     if (seg->too_dear) /* dropping them takes no time */
         return true;
     share = guests_share(c);
@@ -280,39 +345,61 @@ static bool is_filling(const struct segment *seg)
 
 struct round {
     uint64_t now, real, records;
-    unsigned guests;          /* that have something to tell */
+    unsigned guests, users;   /* that have something to tell */
     struct segment *cut;      /* the first guest for which there was no room at all */
     bool all;
 };
+
+static void count_guest(struct collector *c, struct round *r, struct guest_user *u)
+{
+    r->guests++;
+    if (u->round != c->drain_round) {
+        u->busy = u->seen;
+        u->seen = 0;
+        u->round = c->drain_round;
+        r->users++;
+    }
+    u->seen++;
+}
 
 static void drain_range(struct collector *c, struct round *r, struct segment *seg, const struct segment *end)
 {
     for (; seg != end; seg = seg->next) {
         uint64_t from = seg->map.ring.pos;
 
-        r->guests += seg->guest && seg->queued;
+        if (seg->guest && seg->queued)
+            count_guest(c, r, seg->user);
         if (seg->broken || (seg->held ? !is_filling(seg) : !r->all && seg->next_poll > r->now))
             continue;
         r->records += drain(c, seg, r->now, r->real, false);
         if (seg->map.ring.pos != from)
             seg->busy_ns = r->now;
-        else if (seg->guest && !r->cut && c->guest_bytes >= GUEST_BYTES)
+        else if (seg->guest && !r->cut && (c->guest_bytes >= GUEST_BYTES || (c->opt && c->opt->host && !has_room(c, seg))))
             r->cut = seg;
         schedule(seg, r->now, seg->map.ring.pos - from);
     }
 }
 
-uint64_t segments_drain(struct collector *c, bool all)
+static uint64_t drain_awake(struct collector *c, bool all)
 {
     struct round r = {.now = clock_now_mono(), .real = clock_now_real(), .all = all};
     struct segment *first = c->drain_from;
 
+    c->drain_round++;
     if (first)
         drain_range(c, &r, first, NULL);
     drain_range(c, &r, c->segments, first);
     c->drain_from = r.cut;
     c->busy_guests = r.guests;
+    c->busy_users = r.users;
     return r.records;
+}
+
+uint64_t segments_drain(struct collector *c, bool all)
+{
+    if (all && c->asleep)
+        c->rouse_written(c->sleepers);
+    return drain_awake(c, all);
 }
 
 uint64_t segments_due(const struct collector *c)
@@ -334,8 +421,7 @@ uint64_t segments_due(const struct collector *c)
     return due;
 }
 
-/* Whether its writers may take us for asleep: they will wake us, and the ring has long been empty. */
-static bool may_sleep(const struct segment *seg, uint64_t now)
+bool segment_may_sleep(const struct segment *seg, uint64_t now)
 {
     return !seg->held && seg->attached && now - seg->busy_ns >= QUIET_NS && seg->map.base &&
            __atomic_load_n(&segment_hdr(&seg->map)->wakes, __ATOMIC_RELAXED);
@@ -347,7 +433,7 @@ size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max)
     size_t count = 0;
 
     for (const struct segment *seg = c->segments; seg; seg = seg->next)
-        if (!seg->broken && (!may_sleep(seg, now) || count++ == max))
+        if (!seg->broken && (!segment_may_sleep(seg, now) || count++ == max))
             return 0;
     count = 0;
     for (struct segment *seg = c->segments; seg; seg = seg->next) {
@@ -357,8 +443,8 @@ size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max)
             continue;
         word = &segment_hdr(&seg->map)->asleep;
         words[count++] = word;
-        __atomic_store_n(word, SEG_ASLEEP, __ATOMIC_SEQ_CST);
-        if (segment_head(&seg->map) != seg->map.ring.pos) { /* or its writer may not have seen that */
+        __atomic_store_n(word, SEG_ASLEEP, ORDER_ASLEEP_SET);
+        if (segment_has_news(&seg->map)) { /* or its writer may not have seen that */
             segments_wake(c);
             return 0;
         }
@@ -380,7 +466,7 @@ size_t segments_nap(struct collector *c, uint32_t *words[], size_t max)
         seg->naps = naps;
         if (!naps)
             continue;
-        __atomic_store_n(&h->asleep, SEG_NAPPING, __ATOMIC_RELAXED);
+        __atomic_store_n(&h->asleep, SEG_NAPPING, __ATOMIC_RELAXED); /* seen soon: the nap is short */
         words[count++] = &h->asleep;
     }
     c->nap_count = c->segment_count;
@@ -500,16 +586,50 @@ static bool is_guest(const struct peer *from)
     return uid != 0 && uid != geteuid() && uid != (uid_t)-1;
 }
 
+/* Where many users are guests, the last quarter of their places is for those who have few. */
+static bool has_his_share(const struct collector *c, uid_t uid)
+{
+    const unsigned all = SEGMENTS_MAX / 2;
+    unsigned own = 0;
+
+    if (!c->opt || !c->opt->host || c->segment_count < all - all / 4)
+        return false;
+    for (unsigned i = 0; i < PROC_BUCKETS && own < GUEST_SEGMENTS_LEAST; i++)
+        for (const struct segment *s = c->segments_by_pid[i]; s; s = s->pid_next)
+            own += s->guest && s->uid == uid;
+    return own >= GUEST_SEGMENTS_LEAST;
+}
+
 /* Why there is no place for another segment; NULL: there is. */
-static const char *no_place(struct collector *c, pid_t host_pid, bool guest)
+static const char *no_place(struct collector *c, pid_t host_pid, bool guest, uid_t uid)
 {
     unsigned part = guest ? 2 : 1, own = 0;
 
     if (c->segment_count >= SEGMENTS_MAX / part || c->model.proc_count >= PROCS_MAX / part)
         return "too many processes at once";
+    if (guest && has_his_share(c, uid))
+        return "too many processes of this user at once";
     for (const struct segment *s = guest ? *segments_by_pid(c, host_pid) : NULL; s; s = s->pid_next)
         own += s->host_pid == host_pid;
     return own >= GUEST_SEGMENTS_MAX ? "too many of this process at once" : NULL;
+}
+
+/* The rings that whatever led to this may lie in, where there are too many asleep to look at all of them. */
+static void rouse_kin(struct collector *c, const struct segment *seg, pid_t host_pid)
+{
+    pid_t kin[2] = {host_pid, (pid_t)seg->map.info.ppid};
+    struct pi_stat st;
+
+    if (!c->asleep)
+        return;
+    if (!pi_stat(host_pid, &st))
+        kin[1] = st.ppid;
+    for (unsigned i = 0; i < 2; i++) {
+        struct proc *p = kin[i] > 1 ? proc_by_host_pid(&c->model, kin[i]) : NULL;
+
+        if (p && p->seg && p->seg->group)
+            c->rouse(p->seg);
+    }
 }
 
 int segment_attach(struct collector *c, int fd, struct peer *from)
@@ -517,13 +637,14 @@ int segment_attach(struct collector *c, int fd, struct peer *from)
     const pid_t host_pid = from->pid;
     struct segment *seg;
     bool guest = is_guest(from);
-    const char *why = no_place(c, host_pid, guest);
+    const char *why = no_place(c, host_pid, guest, from->uid);
     uint64_t real = clock_now_real(), now;
     int ret = -EMFILE;
 
     seg = xcalloc(1, sizeof(*seg));
     seg->c = c;
     seg->guest = guest;
+    seg->uid = from->uid;
     seg->record_ns = RECORD_NS / 4;
     if (!why)
         ret = segment_open(&seg->map, fd, guest ? 0 : clock_now_mono() + SHORT_NS, &why);
@@ -536,9 +657,12 @@ int segment_attach(struct collector *c, int fd, struct peer *from)
     }
     peer_identify(from, &seg->map);
     /* Whatever led to this (its parent's fork, its own exec) lies in rings that must be read first. */
-    segments_drain(c, true);
+    rouse_kin(c, seg, host_pid);
+    drain_awake(c, true);
     if (seg->map.info.start == SEG_START_ATTACH) {
         left_remove(c, host_pid);
+    } else if (seg->map.info.start == SEG_START_EXEC && c->opt->host) {
+        left_remove(c, host_pid); /* the rules have decided about this program */
     } else if (seg->map.info.start == SEG_START_EXEC &&
                left_begot(c, host_pid, (pid_t)seg->map.info.pid == host_pid ? (pid_t)seg->map.info.ppid : 0)) {
         log_info("process %d was started by one that was detached: it is not observed", (int)host_pid);
@@ -548,6 +672,8 @@ int segment_attach(struct collector *c, int fd, struct peer *from)
         free(seg);
         return 0;
     }
+    if (guest)
+        seg->user = user_ref(c, from->uid);
     now = clock_now_mono();
     seg->id = ++c->last_segment;
     seg->host_pid = host_pid;

@@ -16,6 +16,7 @@ struct collector;
 struct crash_places;
 struct peer;
 struct proc;
+struct sleep_group;
 
 #define BACKLOG_MAX ((size_t)64 << 20)    /* bytes; then the rings fill and the probes count what doesn't fit */
 #define SEGMENTS_MAX 32768u               /* mappings: vm.max_map_count is 65530 by default */
@@ -36,7 +37,7 @@ struct segment {
     bool attached;            /* BL_ATTACH was processed */
     bool held;                /* wait for REC_UPGRADE in another ring before reading */
     bool broken;
-    bool listed;              /* in collector.segments */
+    bool listed;              /* in collector.segments, or asleep */
     uint64_t held_until;      /* CLOCK_MONOTONIC ns */
     uint64_t left_ns;         /* CLOCK_MONOTONIC ns when owner and last borrower had left; 0: not */
     uint64_t id;              /* of the session's segments, from 1 */
@@ -46,6 +47,8 @@ struct segment {
     uint64_t after_head;      /* ring position up to which that must be read first */
     uint64_t stall_look;      /* CLOCK_MONOTONIC ns: when to look into the present stall of the ring; 0: there is none */
     bool orphans;             /* the owner left while it was forking: unknown borrowers may follow */
+    uid_t uid;                /* who has handed it over, (uid_t)-1: not known */
+    struct guest_user *user;  /* a guest's */
     bool guest;               /* of another user than the collector's, whose share is bounded: GUEST_BYTES */
     uint64_t queued, queued_bytes; /* records in the backlog, and in `waiting` */
     uint64_t record_ns;       /* what a record of its takes to look at: a running mean */
@@ -54,6 +57,8 @@ struct segment {
     uint64_t debt_at;         /* CPU time of this thread, ns: when that was looked at last */
     bool too_dear;            /* its records are dropped */
     uint64_t next_poll, interval; /* CLOCK_MONOTONIC ns */
+    struct sleep_group *group; /* sleepers.h; NULL: it is in collector.segments */
+    unsigned place;           /* in that */
     bool naps;                /* whoever fills a part of it wakes us: segments_nap() */
     uint64_t busy_ns;         /* CLOCK_MONOTONIC: when something was last found in its ring */
     uint64_t words_look;      /* collector.now_mono when it was last read for one that has died */
@@ -84,6 +89,8 @@ uint64_t segments_drain(struct collector *c, bool all);
  * more than wake us. Returns how many words are to be waited for (doze.h), at most max; 0: not now. */
 size_t segments_sleep(struct collector *c, uint32_t *words[], size_t max);
 void segments_wake(struct collector *c);
+/* Whether its writers may take us for asleep: they will wake us, and the ring has long been empty. */
+bool segment_may_sleep(const struct segment *seg, uint64_t now);
 /* Tells the writers of all segments, as far as they may, that we are to be woken when much is in the ring before we come
  * round to it. Returns how many words are to be waited for with SEG_NAPPING, at most max. */
 size_t segments_nap(struct collector *c, uint32_t *words[], size_t max);
@@ -110,11 +117,13 @@ bool segment_last_words(struct collector *c, struct segment *seg, uint64_t head,
  * and as much time as the others use, but at least GUEST_LEAST_NS, or GUEST_MOST_NS where nobody else has anything to
  * tell. Each of those that have something may use the same part of that, but always one record. More stays in their
  * rings: then it is their own writers that wait, or drop and count. Of the places for segments and processes, too, one
- * half is not theirs.
+ * half is not theirs. On a host, where all users are guests, what they may use is shared by users first: who has many
+ * processes gets no more than who has one.
  */
 #define GUEST_LEAST_NS UINT64_C(100000000)
 #define GUEST_MOST_NS UINT64_C(500000000)
 #define GUEST_BYTES (BACKLOG_MAX / 2)
+#define GUEST_SEGMENTS_LEAST 256u /* of one user of a host: so many have a place while there is any */
 #define GUEST_SEGMENTS_MAX 64u /* of one process: its images that come one after the other */
 #define WAITING_MAX ((size_t)8 << 20) /* bytes that are read of a ring that is held; then it is held no longer */
 void segment_charge(struct segment *seg, unsigned records, uint64_t ns, uint64_t cpu);

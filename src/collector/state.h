@@ -23,6 +23,7 @@ struct event_base;
 struct left;
 struct passed;
 struct segment;
+struct sleepers;
 
 #define PROCS_MAX 131072u
 #define UNSEEN_MAX 64
@@ -37,11 +38,18 @@ struct collector {
     struct segment *segments;
     unsigned nap_count;               /* segments that there were when segments_nap() was called last */
     unsigned segment_count;
+    struct sleepers *sleepers;        /* sleepers.h; NULL: all segments are in the list */
+    unsigned asleep;                  /* segments that aren't in the list */
+    void (*rouse)(struct segment *);  /* sleepers_rouse(), sleepers_rouse_written(): while there are sleepers */
+    void (*rouse_written)(struct sleepers *);
     struct segment *drain_from;       /* with whom the next round begins; NULL: the newest */
     int indebted;                     /* segments whose debt_ns isn't 0 */
     size_t waiting_bytes;             /* in all segments' `waiting` */
     size_t guest_bytes;               /* queued by guests */
     uint64_t guest_ns, owner_ns;      /* what the records queued by guests, and by others, will take */
+    struct guest_user *guest_users;   /* whose the guests' segments are: segments.c */
+    uint64_t drain_round;             /* how often all were looked at */
+    unsigned busy_users;              /* users of busy_guests */
     unsigned busy_guests;             /* guests that had something to tell when all were looked at last */
     struct door_log guest_lines;      /* what the log says about segments of guests */
     struct segment *segments_by_pid[PROC_BUCKETS]; /* those in the list, by host_pid, newest first */
@@ -62,6 +70,7 @@ struct collector {
     uint64_t ends_look;               /* CLOCK_MONOTONIC ns: not before is it looked which dead processes are told */
     uint64_t shared_look;             /* CLOCK_MONOTONIC ns: not before is it asked who maps a ring */
     uint64_t next_check;              /* CLOCK_MONOTONIC ns: summaries and old segments */
+    struct proc *check_next;          /* whom to look at next; NULL: begin anew */
     uint64_t alone_since;             /* CLOCK_MONOTONIC ns since when there is no process; 0: there is */
     bool seen_process, stopping;
     bool root_ended, root_known;

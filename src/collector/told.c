@@ -110,9 +110,7 @@ uint64_t told_open_flags(const struct told *x)
     switch (x->op) {
     case OP_openat: case OP_open_by_handle_at: return x->r->arg[2];
     case OP_openat2: return (uint32_t)x->r->arg[4];
-#ifdef __NR_creat
     case OP_creat: return O_CREAT | O_WRONLY | O_TRUNC;
-#endif
     default: return x->r->arg[1];
     }
 }

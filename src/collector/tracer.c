@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "model/clock.h"
 #include "collector/kept.h"
+#include "collector/named.h"
 #include "collector/peer.h"
 #include "collector/planner.h"
 #include "inject/load.h"
@@ -148,6 +149,7 @@ static int follow(struct trace *t, struct trace_thread *th, int sock, const stru
                   struct shared *shared)
 {
     int ret = trace_until_exec(t, th, sock);
+    struct load_told told = {.lib = lib};
     uint64_t mail = 0;
     char link[64];
     ssize_t n;
@@ -160,7 +162,11 @@ static int follow(struct trace *t, struct trace_thread *th, int sock, const stru
     n = readlink(link, shared->name, sizeof(shared->name) - 1);
     if (n > 0)
         shared->name[n] = '\0';
-    ret = load_at_exec(t, th, req->flags & JOIN_F_LOADER, lib, &mail);
+    ret = req->flags & JOIN_F_HOST ? named_by_rules(t, &told) : 0;
+    if (ret == -ENOENT) /* then it is nobody's */
+        return trace_detach(th) < 0 ? -ESRCH : 0;
+    if (ret == 0)
+        ret = load_at_exec(t, th, req->flags & JOIN_F_LOADER, &told, &mail);
     if (trace_detach(th) < 0 && ret == 0)
         ret = -ESRCH;
     if (ret == 0)

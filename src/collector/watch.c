@@ -13,6 +13,7 @@
 #include "report/report.h"
 #include "report/spans.h"
 #include "traffic/payloads.h"
+#include "traffic/runtime_api.h"
 #include "traffic/stream.h"
 #include "traffic/tls_objects.h"
 
@@ -115,6 +116,8 @@ static void proc_end(struct proc *p)
 {
     struct collector *c = collector_of(p->m);
 
+    if (c->opt->runtime)
+        runtime_api_ended(c->opt->runtime, p);
     if (p->dead) {
         LIST_DEL(c->dying_procs, p, dying_next, dying_prev);
         c->dying--;
@@ -123,6 +126,8 @@ static void proc_end(struct proc *p)
         c->unwatched--;
     if (c->unwatched_next == p)
         c->unwatched_next = p->next;
+    if (c->check_next == p)
+        c->check_next = p->next;
     proc_unborrow(p);
     if (p->seg) {
         if (p->seg->owner == p)
@@ -163,6 +168,7 @@ void watch_prepare(void *collector, struct pipeline *pl)
 {
     struct collector *c = collector;
 
+    pl->runtime = c->opt->runtime;
     notices_prepare(pl); /* they decide what is decoded */
     stream_prepare(pl);
     payloads_prepare(&c->payloads, pl);
@@ -173,4 +179,18 @@ void watch_unprepare(void *collector, struct pipeline *pl)
     (void)collector;
     stream_unprepare(pl);
     notices_unprepare(pl);
+}
+
+void watch_moved(void *collector, struct pipeline *pl)
+{
+    struct collector *c = collector;
+
+    payloads_moved(&c->payloads, pl);
+}
+
+void watch_retire(void *collector, struct pipeline *pl)
+{
+    struct collector *c = collector;
+
+    payloads_forget(&c->payloads, pl);
 }

@@ -15,5 +15,7 @@ extern const struct model_watch watch_model;
 struct pipeline;
 void watch_prepare(void *collector, struct pipeline *pl);
 void watch_unprepare(void *collector, struct pipeline *pl);
+void watch_moved(void *collector, struct pipeline *pl);
+void watch_retire(void *collector, struct pipeline *pl);
 
 #endif

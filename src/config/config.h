@@ -181,6 +181,8 @@ struct cfg_process {
     const char *username;
     const char *const *environ_; /* NULL-terminated NAME=value, or NULL */
     const char *const *ancestors; /* base names, parent first, NULL-terminated, or NULL */
+    const uint32_t *rules;      /* numbers of the host's rules that name it (rules_which()); may be NULL */
+    size_t rule_count;
 };
 
 /* One complaint about configuration. */
@@ -212,6 +214,11 @@ int config_add_file(struct config_sources *, const char *path, cfg_problem_fn fn
 int config_add_text(struct config_sources *, const char *name, const char *text, size_t len, cfg_problem_fn fn,
                     void *ctx);
 
+/* The same, for the processes that a rule of the host names (cfg_process.rules): none, while there is no process. It
+ * begins in this line of the file. */
+int config_add_rule(struct config_sources *, uint32_t rule, const char *name, unsigned line, const char *text, size_t len,
+                    cfg_problem_fn fn, void *ctx);
+
 /* Takes the SCOPE_* and OTEL_* variables of an environment, and all of it for $NAME in values. Values of files added before
  * that needed it are checked now. Later files and flags may follow in any order: precedence is fixed. */
 void config_add_environ(struct config_sources *, const char *const *envp, cfg_problem_fn fn, void *ctx);
@@ -233,7 +240,8 @@ char *config_find_file(const char *const *envp);
 struct config *config_for(const struct config_sources *, const struct cfg_process *proc);
 void config_free(struct config *);
 
-/* Whether it is the same one for all processes: no file has sections for some of them. */
+/* Whether it is the same one for all processes: no file is, or has sections, for some of them, and no tag's value is from
+ * their environment. */
 bool config_is_common(const struct config_sources *);
 
 /* True if a file, a variable or a flag sets this key or one below it, for every process. */
@@ -242,11 +250,19 @@ bool config_sets(const struct config_sources *, const char *key);
 /* 1 if both give the same outputs and filters. */
 bool config_equal(const struct config *, const struct config *);
 
+/* Files that lie below one directory (journal, payloads, commands, log) lie below another one from now on. Absolute paths
+ * without a slash at the end. */
+void config_move(struct config *, const char *from, const char *to);
+
 /* Prints what is in effect as scope.yml, custom sections included; with origins each line gets a comment that says
  * where its value came from. Loading the output gives the same again, but for the secrets, which are masked. */
 void config_print_yaml(const struct config_sources *, FILE *, bool origins);
 /* The same without origins and with the secrets: not for files. */
 void config_print_whole(const struct config_sources *, FILE *);
+/* ... of a process that these rules of the host name (cfg_process.rules). */
+void config_print_for(const struct config_sources *, const uint32_t *rules, size_t count, FILE *);
+/* What config_set() has set and nothing else, as scope.yml, with the secrets; nothing if that is nothing. */
+void config_print_flags(const struct config_sources *, FILE *);
 /* The object info.configuration.current of the start message (docs/data-model.md); secrets are masked.
  * malloc'ed compact JSON. */
 char *config_to_json(const struct config *);

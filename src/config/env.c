@@ -160,6 +160,7 @@ static void check_file(struct config_sources *s, struct source_file *f, cfg_prob
 {
     struct reporter r = {.fn = fn, .ctx = ctx, .file = f->name};
 
+    s->checked = f;
     if (check_waiting(s, &f->layer, "", &r))
         check_merged(s, &f->layer, NULL, &r, "");
     for (size_t i = 0; i < f->custom_count; i++) {
@@ -172,6 +173,7 @@ static void check_file(struct config_sources *s, struct source_file *f, cfg_prob
             check_merged(s, &c->layer, &c->layer, &r, prefix);
         free(prefix);
     }
+    s->checked = NULL;
     report_end(&r);
 }
 

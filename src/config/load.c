@@ -938,26 +938,34 @@ static void load_root(struct loader *l, const struct node *root)
     }
 }
 
-int config_add_text(struct config_sources *s, const char *name, const char *text, size_t len, cfg_problem_fn fn,
-                    void *ctx)
+static void move_down(struct node *n, unsigned lines)
 {
-    struct source_file *f = xcalloc(1, sizeof(*f));
+    n->line += lines;
+    for (size_t i = 0; i < n->n; i++)
+        move_down(n->items[i], lines);
+}
+
+/* Takes f. skip: lines of the file before the text. */
+static int add_text(struct config_sources *s, struct source_file *f, unsigned skip, const char *text, size_t len,
+                    cfg_problem_fn fn, void *ctx)
+{
     struct loader l = {.s = s, .file = f, .prefix = ""};
     struct node *root;
     char *error;
     unsigned line;
     bool more;
 
-    f->name = xstrdup(name);
     l.layer = &f->layer;
     l.r = (struct reporter){.fn = fn, .ctx = ctx, .file = f->name};
     if (tree_parse(text ? text : "", len, &root, &more, &error, &line) < 0) {
-        report(&l.r, line, "", true, "%s", error);
+        report(&l.r, line ? line + skip : 0, "", true, "%s", error);
         free(error);
         free(f->name);
         free(f);
         return -EINVAL;
     }
+    if (root)
+        move_down(root, skip);
     if (root && root->kind != NODE_MAP && !node_is_null(root)) {
         report(&l.r, root->line, "", true, "has %s; expected a map of keys such as metric, event, libscope",
                node_kind_name(root));
@@ -970,11 +978,33 @@ int config_add_text(struct config_sources *s, const char *name, const char *text
     s->files[s->file_count++] = f;
     if (more)
         report(&l.r, 0, "", false, "only the first YAML document of the file is read");
+    s->checked = f;
     if (root && root->kind == NODE_MAP)
         load_root(&l, root);
+    s->checked = NULL;
     report_end(&l.r);
     tree_free(root);
     return 0;
+}
+
+int config_add_text(struct config_sources *s, const char *name, const char *text, size_t len, cfg_problem_fn fn,
+                    void *ctx)
+{
+    struct source_file *f = xcalloc(1, sizeof(*f));
+
+    f->name = xstrdup(name);
+    return add_text(s, f, 0, text, len, fn, ctx);
+}
+
+int config_add_rule(struct config_sources *s, uint32_t rule, const char *name, unsigned line, const char *text,
+                    size_t len, cfg_problem_fn fn, void *ctx)
+{
+    struct source_file *f = xcalloc(1, sizeof(*f));
+
+    f->name = xstrdup(name);
+    f->of_rule = true;
+    f->rule = rule;
+    return add_text(s, f, line ? line - 1 : 0, text, len, fn, ctx);
 }
 
 /* Waits for the writer of a pipe, such as <(COMMAND) of a shell. Returns false if nothing came for too long. */

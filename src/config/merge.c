@@ -530,6 +530,16 @@ static void begin(struct state *st, const struct config_sources *s, const struct
     apply_layer(st, &s->defaults);
 }
 
+static bool file_applies(const struct config_sources *s, const struct source_file *f, const struct cfg_process *p)
+{
+    if (!f->of_rule || f == s->checked)
+        return true;
+    for (size_t i = 0; p && i < p->rule_count; i++)
+        if (p->rules[i] == f->rule)
+            return true;
+    return false;
+}
+
 static void apply_sources(struct state *st)
 {
     const struct config_sources *s = st->s;
@@ -538,6 +548,8 @@ static void apply_sources(struct state *st)
     for (size_t i = 0; i < s->file_count; i++) {
         const struct source_file *f = s->files[i];
 
+        if (!file_applies(s, f, st->proc))
+            continue;
         apply_layer(st, &f->layer);
         for (size_t j = 0; j < f->custom_count; j++)
             if (filter_matches(s, &f->customs[j], st->proc))
@@ -625,12 +637,21 @@ struct config *config_for(const struct config_sources *s, const struct cfg_proce
     return cfg;
 }
 
+/* Values of tags are looked up in each process's own environment. */
+static bool asks_for_environ(const struct layer *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (l->v[i].op == SET_TAG && !l->v[i].literal && l->v[i].text && strchr(l->v[i].text, '$'))
+            return true;
+    return false;
+}
+
 bool config_is_common(const struct config_sources *s)
 {
     for (size_t i = 0; i < s->file_count; i++)
-        if (s->files[i]->custom_count)
+        if (s->files[i]->custom_count || s->files[i]->of_rule || asks_for_environ(&s->files[i]->layer))
             return false;
-    return true;
+    return !asks_for_environ(&s->env) && !asks_for_environ(&s->flags);
 }
 
 bool config_sets(const struct config_sources *s, const char *key)
@@ -765,4 +786,27 @@ bool config_equal(const struct config *a, const struct config *b)
         if (!watch_equal(&a->event.watch[i], &b->event.watch[i]))
             return false;
     return lists_equal(a, b);
+}
+
+/* --- another place --- */
+
+static void move_path(char **path, const char *from, const char *to)
+{
+    const size_t len = strlen(from);
+    char *moved;
+
+    if (!*path || strncmp(*path, from, len) != 0 || (*path)[len] != '/')
+        return;
+    moved = xasprintf("%s%s", to, *path + len);
+    free(*path);
+    *path = moved;
+}
+
+void config_move(struct config *c, const char *from, const char *to)
+{
+    move_path(&c->metric.transport.path, from, to);
+    move_path(&c->event.transport.path, from, to);
+    move_path(&c->payload.dir, from, to);
+    move_path(&c->libscope.commanddir, from, to);
+    move_path(&c->libscope.log.transport.path, from, to);
 }

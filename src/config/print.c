@@ -411,25 +411,43 @@ static void print_custom(const struct config_sources *s, struct printer *p, cons
     }
 }
 
-static void print_all(const struct config_sources *s, struct printer p)
+static void print_all(const struct config_sources *s, const struct cfg_process *who, struct printer p)
 {
     struct merged m;
     bool first = true;
 
-    merge(s, NULL, true, &m);
+    merge(s, who, true, &m);
     p.m = &m;
     print_section(&p, "");
-    for (size_t i = 0; i < s->file_count; i++)
-        print_custom(s, &p, s->files[i], &first);
+    for (size_t i = 0; i < s->file_count; i++) /* which rules name a process is not for scope.yml to say */
+        if (!s->files[i]->of_rule)
+            print_custom(s, &p, s->files[i], &first);
     merged_clear(&m);
 }
 
 void config_print_yaml(const struct config_sources *s, FILE *to, bool origins)
 {
-    print_all(s, (struct printer){.to = to, .origins = origins});
+    print_all(s, NULL, (struct printer){.to = to, .origins = origins});
+}
+
+void config_print_flags(const struct config_sources *s, FILE *to)
+{
+    struct merged m;
+    struct printer p = {.to = to, .m = &m, .secrets = true, .partial = true};
+
+    merge_layer(s, &s->flags, true, &m);
+    print_section(&p, "");
+    merged_clear(&m);
 }
 
 void config_print_whole(const struct config_sources *s, FILE *to)
 {
-    print_all(s, (struct printer){.to = to, .secrets = true});
+    print_all(s, NULL, (struct printer){.to = to, .secrets = true});
+}
+
+void config_print_for(const struct config_sources *s, const uint32_t *rules, size_t count, FILE *to)
+{
+    const struct cfg_process who = {.rules = rules, .rule_count = count}; /* no custom section fits: they are printed */
+
+    print_all(s, &who, (struct printer){.to = to, .secrets = true});
 }

@@ -237,6 +237,8 @@ struct custom {
 
 struct source_file {
     char *name;
+    bool of_rule; /* for processes that this rule names */
+    uint32_t rule;
     struct layer layer;
     struct custom *customs;
     size_t custom_count;
@@ -247,6 +249,7 @@ struct config_sources {
     struct layer defaults;
     struct source_file **files;
     size_t file_count;
+    const struct source_file *checked; /* this one applies, whatever its rule: it is being checked */
     char **environ_; /* copy of the whole environment, or NULL: for $VAR */
     struct layer otel, env, flags; /* otel: of OTEL_* variables */
     char **names; /* of variables and flags, owned */

@@ -111,6 +111,18 @@ static int remember(struct builder *b, const yaml_char_t *name, const struct nod
     return 0;
 }
 
+/* The list or map that was begun last ends. */
+static void pop(struct builder *b, const yaml_event_t *ev)
+{
+    struct node *n = b->stack[--b->depth];
+
+    /* The events of one without brackets end where the next thing begins. */
+    if (n->flow)
+        n->end = ev->end_mark.index;
+    else if (n->n)
+        n->end = n->items[n->n - 1]->end;
+}
+
 static int copy(struct builder *b, const struct node *from, unsigned line)
 {
     struct node *n = add(b, from->kind, line, from->text, from->len);
@@ -118,6 +130,9 @@ static int copy(struct builder *b, const struct node *from, unsigned line)
     if (!n)
         return -EINVAL;
     n->plain = from->plain;
+    n->flow = from->flow;
+    n->start = from->start;
+    n->end = from->end;
     if (from->kind == NODE_SCALAR)
         return 0;
     if (push(b, n) < 0)
@@ -129,15 +144,25 @@ static int copy(struct builder *b, const struct node *from, unsigned line)
     return 0;
 }
 
-static int alias(struct builder *b, const yaml_char_t *name, unsigned line)
+static int alias(struct builder *b, const yaml_char_t *name, const yaml_event_t *ev)
 {
+    unsigned line = (unsigned)ev->start_mark.line + 1;
+    const struct node *parent = b->depth ? b->stack[b->depth - 1] : NULL;
+    struct node *n;
+
     for (size_t i = b->anchor_count; i-- > 0;) {
         if (strcmp(b->anchors[i].name, (const char *)name) != 0)
             continue;
         for (unsigned d = 0; d < b->depth; d++)
             if (b->stack[d] == b->anchors[i].node)
                 return fail(b, line, "an alias refers to a node that contains it");
-        return copy(b, b->anchors[i].node, line);
+        if (copy(b, b->anchors[i].node, line) < 0)
+            return -EINVAL;
+        n = parent ? parent->items[parent->n - 1] : b->root;
+        n->alias = true;
+        n->start = ev->start_mark.index;
+        n->end = ev->end_mark.index;
+        return 0;
     }
     return fail(b, line, "an alias refers to an anchor that isn't defined above it");
 }
@@ -154,23 +179,29 @@ static int take(struct builder *b, const yaml_event_t *ev)
         if (!n)
             return -EINVAL;
         n->plain = ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+        n->start = ev->start_mark.index;
+        n->end = ev->end_mark.index;
         return remember(b, ev->data.scalar.anchor, n);
     case YAML_SEQUENCE_START_EVENT:
         n = add(b, NODE_SEQ, line, NULL, 0);
         if (!n || push(b, n) < 0)
             return -EINVAL;
+        n->start = n->end = ev->start_mark.index;
+        n->flow = ev->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE;
         return remember(b, ev->data.sequence_start.anchor, n);
     case YAML_MAPPING_START_EVENT:
         n = add(b, NODE_MAP, line, NULL, 0);
         if (!n || push(b, n) < 0)
             return -EINVAL;
+        n->start = n->end = ev->start_mark.index;
+        n->flow = ev->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE;
         return remember(b, ev->data.mapping_start.anchor, n);
     case YAML_SEQUENCE_END_EVENT:
     case YAML_MAPPING_END_EVENT:
-        b->depth--;
+        pop(b, ev);
         return 0;
     case YAML_ALIAS_EVENT:
-        return alias(b, ev->data.alias.anchor, line);
+        return alias(b, ev->data.alias.anchor, ev);
     case YAML_DOCUMENT_END_EVENT:
     case YAML_STREAM_END_EVENT:
         return 1;

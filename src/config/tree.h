@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private to src/config: a YAML document as a tree of bounded size. */
+/* A YAML document as a tree of bounded size; for src/config and src/rules. */
 #ifndef SCOPE_CONFIG_TREE_H
 #define SCOPE_CONFIG_TREE_H
 
@@ -18,7 +18,11 @@ enum node_kind { NODE_SCALAR, NODE_SEQ, NODE_MAP };
 struct node {
     enum node_kind kind;
     bool plain;    /* scalar without quotes */
+    bool flow;     /* list or map in [ ] or { } */
+    bool alias;    /* written as one: it is a copy of something above */
     unsigned line; /* from 1 */
+    size_t start, end; /* characters before it, and before what follows it, not counting a byte order mark; of an alias
+                        * its own, but those of what is in it are where that stands */
     char *text;    /* scalar, NUL-terminated; it may hold further NULs */
     size_t len;
     struct node **items; /* elements, or key, value, key, value, ... */

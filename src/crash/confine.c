@@ -17,7 +17,6 @@
 
 #include "machine.h"
 
-#define PAGE UINT64_C(4096)
 #define NOBODY 65534u /* who owns nothing, by convention */
 
 int confine_to_parent(int parent)
@@ -38,7 +37,7 @@ static uint64_t used_bytes(void)
             pages = 0;
         fclose(f);
     }
-    return pages * PAGE;
+    return pages * (uint64_t)getpagesize();
 }
 
 /* At most so much; a bound that is lower already stays. */

@@ -20,9 +20,10 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "core_arch.h"
+#include "inject/regs.h"
 #include "machine.h"
 
-#define PAGE 4096u
+#define PAGE ARCH_PAGE
 #define PIECE (1u << 20) /* read and written at once */
 #define MAPS_MAX (1u << 20)
 #define DISK_REST_MIN (UINT64_C(256) << 10) /* of an eighth of what a disk has left, which no core takes */
@@ -380,11 +381,25 @@ static void add_prstatus(struct core *c, struct buf *b, const struct crash_threa
     add_note(b, "CORE", NT_PRSTATUS, &p, sizeof(p));
 }
 
+static void add_more(struct buf *b, const struct crash_thread *th, size_t i)
+{
+    const struct machine_note *n = &machine_notes[i];
+
+    if (th->more.have >> i & 1)
+        add_note(b, "LINUX", n->type, (const char *)&th->more + n->offset, n->size);
+}
+
 static void add_vectors(struct buf *b, const struct crash_thread *th)
 {
     add_note(b, "CORE", NT_PRFPREG, &th->fp, sizeof(th->fp));
+    for (size_t i = 0; i < machine_note_count; i++) /* by type, as the kernel writes them */
+        if (machine_notes[i].type < CORE_XSTATE)
+            add_more(b, th, i);
     if (th->xstate)
         add_note(b, "LINUX", CORE_XSTATE, th->xstate, th->xstate_size);
+    for (size_t i = 0; i < machine_note_count; i++)
+        if (machine_notes[i].type > CORE_XSTATE)
+            add_more(b, th, i);
 }
 
 static void add_prpsinfo(struct core *c, struct buf *b, const struct crash_thread *th)

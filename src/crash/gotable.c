@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "machine.h"
+
 #define STEPS_MAX 100000u /* in a table of values of one function */
 
 static uint64_t word(const struct gotable *t, uint64_t at, unsigned size)
@@ -18,7 +20,7 @@ static unsigned format_of(const uint8_t *bytes, size_t size)
 {
     uint32_t magic;
 
-    if (size < 16 || bytes[4] || bytes[5] || bytes[6] != 1 || bytes[7] != 8) /* x86-64: quantum, size of a pointer */
+    if (size < 16 || bytes[4] || bytes[5] || bytes[6] != MACHINE_GO_QUANTUM || bytes[7] != 8) /* size of a pointer */
         return 0;
     memcpy(&magic, bytes, sizeof(magic));
     return magic == 0xfffffffb ? 2 : magic == 0xfffffffa ? 16 : magic == 0xfffffff0 || magic == 0xfffffff1 ? 18 : 0;
@@ -124,7 +126,7 @@ static int64_t value_at(const struct gotable *t, const struct gofunction *f, uin
         if (!v && i)
             return -1;
         value += v & 1 ? -(int64_t)(v >> 1) - 1 : (int64_t)(v >> 1);
-        pc += varint(t, &at);
+        pc += varint(t, &at) * MACHINE_GO_QUANTUM;
         if (address < pc)
             return value;
     }

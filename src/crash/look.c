@@ -15,12 +15,12 @@
 
 #include "base/mem.h"
 #include "crash/notes.h"
+#include "core_arch.h"
+#include "inject/regs.h"
 #include "machine.h"
-#include "regs.h"
 
-#define PAGE UINT64_C(4096)
 #define RED_ZONE 128u
-#define TLS_BELOW 256u /* bytes below the thread pointer among which Go's variable is looked for */
+#define TLS_SIZE 256u  /* bytes near the thread pointer among which Go's variable is looked for */
 #define GO_ASKED 4u    /* threads: if none of the first ones is Go's, none is */
 #define SLOT_SIZE 128u /* src/probe/arch: of which the first word matters */
 #define SLOT_WORDS 1024u
@@ -102,7 +102,7 @@ static void *read_xstate(pid_t tid, size_t *ret_size)
     uint8_t *bytes = xmalloc(CRASH_XSTATE_MAX);
     struct iovec iov = {bytes, CRASH_XSTATE_MAX};
 
-    if (ptrace(PTRACE_GETREGSET, tid, NT_X86_XSTATE, &iov) < 0 || !iov.iov_len) {
+    if (ptrace(PTRACE_GETREGSET, tid, CORE_XSTATE, &iov) < 0 || !iov.iov_len) {
         free(bytes);
         return NULL;
     }
@@ -110,25 +110,42 @@ static void *read_xstate(pid_t tid, size_t *ret_size)
     return bytes;
 }
 
+static void read_more(pid_t tid, machine_more *ret)
+{
+    for (size_t i = 0; i < machine_note_count; i++) {
+        const struct machine_note *n = &machine_notes[i];
+        struct iovec iov = {(char *)ret + n->offset, n->size};
+
+        if (ptrace(PTRACE_GETREGSET, tid, n->type, &iov) == 0 && iov.iov_len == n->size)
+            ret->have |= UINT64_C(1) << i;
+        else
+            memset((char *)ret + n->offset, 0, n->size);
+    }
+}
+
 /* What the thread was doing when the signal came, out of the frame that the kernel made. False: it isn't there. */
 static bool take_context(const struct look *l, struct crash_thread *th)
 {
     const struct crash_cause *cause = l->view.cause;
-    uint8_t context[MACHINE_CONTEXT_SIZE], fp[512];
+    uint8_t context[MACHINE_CONTEXT_SIZE], fp[MACHINE_FP_SIZE];
     uint64_t fp_at = 0;
     size_t size;
 
     if (!cause->context || process_read(l->view.pid, cause->context, context, sizeof(context)) < 0)
         return false;
-    machine_from_context(context, &th->regs, &fp_at, &th->sigmask);
+    machine_from_context(context, cause->context, &th->regs, &fp_at, &th->sigmask);
     th->from_context = true;
     if (!fp_at || process_read(l->view.pid, fp_at, fp, sizeof(fp)) < 0)
         return true;
-    memcpy(&th->fp, fp, sizeof(th->fp));
+    if (!machine_fp_from_frame(fp, &th->fp))
+        return true;
     size = machine_xstate_size(fp);
     if (size > CRASH_XSTATE_MAX)
         return true;
     free(th->xstate);
+    th->xstate = NULL; /* it is what the handler has now */
+    if (!size)
+        return true;
     th->xstate = xcalloc(1, size);
     th->xstate_size = size;
     if (process_read(l->view.pid, fp_at, th->xstate, size) < 0)
@@ -202,6 +219,7 @@ static void take_thread(struct look *l, const struct trace_thread *from, bool st
     th->stands = stands;
     if (stands) {
         th->regs = from->regs.user;
+        read_more(th->tid, &th->more);
         if (l->core) {
             if (ptrace(PTRACE_GETREGSET, th->tid, NT_FPREGSET, &iov) < 0)
                 memset(&th->fp, 0, sizeof(th->fp));
@@ -292,11 +310,11 @@ static bool is_go_g(const struct look *l, uint64_t g)
 
 uint64_t look_go_g(const struct look *l, const struct crash_thread *th)
 {
-    uint64_t tp = machine_thread_pointer(&th->regs), dwarf[MACHINE_DWARF_REGS], words[TLS_BELOW / 8];
+    uint64_t tp = machine_thread_pointer(&th->regs, &th->more), dwarf[MACHINE_DWARF_REGS], words[TLS_SIZE / 8];
 
     machine_to_dwarf(&th->regs, dwarf);
-    if (tp && copies_read(&l->copies, tp - TLS_BELOW, words, sizeof(words)))
-        for (size_t i = TLS_BELOW / 8; i-- > 0;)
+    if (tp && copies_read(&l->copies, tp + (uint64_t)MACHINE_GO_TLS, words, sizeof(words)))
+        for (size_t i = TLS_SIZE / 8; i-- > 0;)
             if (is_go_g(l, words[i]))
                 return words[i];
     return is_go_g(l, dwarf[MACHINE_DWARF_GO_G]) ? dwarf[MACHINE_DWARF_GO_G] : 0;
@@ -305,11 +323,11 @@ uint64_t look_go_g(const struct look *l, const struct crash_thread *th)
 /* What is needed to tell which goroutine it is, and to go on in its stack from that of the scheduler. */
 static bool copy_goroutine(struct look *l, const struct crash_thread *th)
 {
-    uint64_t tp = machine_thread_pointer(&th->regs), g, m;
+    uint64_t tp = machine_thread_pointer(&th->regs, &th->more), g, m;
     pid_t pid = l->view.pid;
 
     if (tp)
-        copies_take(&l->copies, pid, tp - TLS_BELOW, tp);
+        copies_take(&l->copies, pid, tp + (uint64_t)MACHINE_GO_TLS, tp + (uint64_t)MACHINE_GO_TLS + TLS_SIZE);
     g = look_go_g(l, th);
     if (!g)
         return false;

@@ -38,6 +38,16 @@ static bool is(const struct note *n, const char *name, uint32_t type)
     return n->type == type && strcmp(n->name, name) == 0;
 }
 
+/* A set may have more than is wanted of it. */
+static void take_more(const struct note *n, machine_more *ret)
+{
+    for (size_t i = 0; i < machine_note_count; i++)
+        if (n->type == machine_notes[i].type && n->size >= machine_notes[i].size) {
+            memcpy((char *)ret + machine_notes[i].offset, n->desc, machine_notes[i].size);
+            ret->have |= UINT64_C(1) << i;
+        }
+}
+
 size_t notes_threads(const void *notes, size_t size, void (*fn)(void *ctx, struct crash_thread *th), void *ctx)
 {
     const uint8_t *at = notes, *end = at + size;
@@ -66,6 +76,8 @@ size_t notes_threads(const void *notes, size_t size, void (*fn)(void *ctx, struc
         } else if (is(&n, "LINUX", CORE_XSTATE) && n.size <= CRASH_XSTATE_MAX && !th.xstate) {
             th.xstate = xmemdup(n.desc, n.size);
             th.xstate_size = n.size;
+        } else if (strcmp(n.name, "LINUX") == 0) {
+            take_more(&n, &th.more);
         }
     }
     if (count)

@@ -50,9 +50,10 @@ struct result_frame *results_add_frame(struct results *r)
 
 static struct result_list list_of(const struct results *r, size_t thread)
 {
+    bool named = __atomic_load_n(&r->threads[thread].named.done, __ATOMIC_ACQUIRE); /* first: then it is whole */
     struct result_thread t = r->threads[thread];
 
-    return __atomic_load_n(&r->threads[thread].named.done, __ATOMIC_ACQUIRE) ? t.named : t.bare;
+    return named ? t.named : t.bare;
 }
 
 size_t results_frames(const struct results *r, size_t thread)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "core_arch.h"
 #include "crash/symbols.h"
 #include "machine.h"
 
@@ -26,6 +27,8 @@ struct walk {
     uint64_t last_sp;
     bool first;    /* the next frame is the one to begin with */
     bool exact;    /* ... and its pc is an instruction, not a return address */
+    bool last_exact; /* so is that of the last one */
+    bool by_link;    /* the way goes on by a return address in a register: the caller's stack pointer may be the same */
     bool in_probe; /* the last frame was ours */
     uint32_t mark; /* flags of the next frame */
     enum next next;
@@ -53,6 +56,15 @@ static bool is_probe(const struct walk *w, uint64_t pc)
     return m && m->probe;
 }
 
+/* A word of a stack that may be a return address. */
+static bool read_code(const struct walk *w, uint64_t address, uint64_t *ret)
+{
+    if (!copies_read(&w->l->copies, address, ret, sizeof(*ret)))
+        return false;
+    *ret = machine_code(&w->of->more, *ret);
+    return true;
+}
+
 static bool add_bare(struct walk *w, uint64_t pc, bool exact)
 {
     struct result_frame *f;
@@ -78,7 +90,8 @@ static bool is_first_function(const char *name)
 {
     static const char *const names[] = {"_start",     "__clone",        "clone",          "__clone3",
                                         "clone3",     "runtime.goexit", "runtime.rt0_go", "_rt0_amd64_linux",
-                                        "_rt0_amd64", "runtime.mstart", "runtime.mcall"};
+                                        "_rt0_amd64", "runtime.mstart", "runtime.mcall",  "_rt0_arm64_linux",
+                                        "_rt0_arm64"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         size_t n = strlen(names[i]);
@@ -128,6 +141,7 @@ static int on_frame(Dwfl_Frame *state, void *arg)
     if (exact && !first && !w->in_probe && !is_probe(w, pc)) /* our hooks look like signal frames, but aren't */
         w->mark |= FRAME_SIGNAL;
     w->in_probe = is_probe(w, pc);
+    w->last_exact = exact;
     if (!add_bare(w, pc, exact))
         return DWARF_CB_ABORT;
     function = symbols_function(w->symbols, exact ? pc : pc - 1, NULL);
@@ -149,7 +163,7 @@ static bool go_on_at_context(struct walk *w)
 {
     uint8_t context[MACHINE_CONTEXT_SIZE];
 
-    if (!copies_read(&w->l->copies, w->regs[MACHINE_DWARF_SP], context, sizeof(context)))
+    if (!copies_read(&w->l->copies, w->regs[MACHINE_DWARF_SP] + MACHINE_CONTEXT_AT, context, sizeof(context)))
         return false;
     machine_context_to_dwarf(context, w->regs);
     w->exact = true;
@@ -184,6 +198,15 @@ static bool guess(struct walk *w, uint64_t pc, uint64_t sp, uint64_t fp)
     return true;
 }
 
+/* The return address of a function that has not saved it yet. */
+static bool link_register(const struct walk *w, uint64_t *ret)
+{
+    if (MACHINE_DWARF_LINK < 0)
+        return false;
+    *ret = machine_code(&w->of->more, w->regs[MACHINE_DWARF_LINK < 0 ? 0 : MACHINE_DWARF_LINK]);
+    return w->last_exact;
+}
+
 /* From the thread's stack back to that of the goroutine, where that has left its registers: those of a function that is
  * only there to be found (runtime.systemstack_switch) prove it. */
 static bool go_on_at_switch(struct walk *w)
@@ -202,11 +225,11 @@ static bool go_on_at_switch(struct walk *w)
             continue;
         /* It is where the function that went over began: the return address is there, or above a frame pointer. */
         for (unsigned i = 0; i < 2; i++)
-            if (copies_read(&w->l->copies, sp + 8 * (uint64_t)i, &word, sizeof(word)) && is_return_address(w, word)) {
+            if (read_code(w, sp + 8 * (uint64_t)i, &word) && is_return_address(w, word)) {
                 if (i)
                     copies_read(&w->l->copies, sp, &w->regs[MACHINE_DWARF_FP], 8);
                 w->regs[MACHINE_DWARF_PC] = word;
-                w->regs[MACHINE_DWARF_SP] = sp + 8 * (uint64_t)i + 8;
+                w->regs[MACHINE_DWARF_SP] = sp + 8 * (uint64_t)i + MACHINE_GO_CALL_SIZE;
                 w->exact = false;
                 return true;
             }
@@ -217,32 +240,45 @@ static bool go_on_at_switch(struct walk *w)
 /* By the sizes of frames that Go's own table of functions has. */
 static bool go_on_by_go_table(struct walk *w)
 {
-    uint64_t sp = w->regs[MACHINE_DWARF_SP], pc = w->regs[MACHINE_DWARF_PC], fp;
+    uint64_t sp = w->regs[MACHINE_DWARF_SP], pc = w->regs[MACHINE_DWARF_PC], pc_at, fp_at, fp;
     int64_t size;
 
-    if (!symbols_go_frame(w->symbols, w->exact ? pc : pc - 1, &size) || size < 0 ||
-        !copies_read(&w->l->copies, sp + (uint64_t)size, &pc, sizeof(pc)) || !is_code(w, pc))
+    if (!symbols_go_frame(w->symbols, w->exact ? pc : pc - 1, &size) || size < 0)
         return false;
-    if (size >= 8 && copies_read(&w->l->copies, sp + (uint64_t)size - 8, &fp, sizeof(fp)))
-        w->regs[MACHINE_DWARF_FP] = fp;
+    if (machine_go_frame(sp, (uint64_t)size, &pc_at, &fp_at, &sp)) {
+        if (!read_code(w, pc_at, &pc) || !is_code(w, pc))
+            return false;
+        if (fp_at && copies_read(&w->l->copies, fp_at, &fp, sizeof(fp)))
+            w->regs[MACHINE_DWARF_FP] = fp;
+    } else {
+        if (!link_register(w, &pc) || !is_code(w, pc))
+            return false;
+        w->by_link = true;
+    }
     w->regs[MACHINE_DWARF_PC] = pc;
-    w->regs[MACHINE_DWARF_SP] = sp + (uint64_t)size + 8;
+    w->regs[MACHINE_DWARF_SP] = sp;
     w->exact = false;
     return true;
 }
 
-/* Without unwind information: what a call through a wrong pointer has left, frame pointers, or whatever looks like a
- * return address. */
+/* Without unwind information: a return address that is still in its register, what a call through a wrong pointer has left,
+ * frame pointers, or whatever looks like a return address. */
 static bool go_on_by_guess(struct walk *w)
 {
     uint64_t pc = w->regs[MACHINE_DWARF_PC], sp = w->regs[MACHINE_DWARF_SP], fp = w->regs[MACHINE_DWARF_FP], word[2];
 
-    if (!is_code(w, pc) && copies_read(&w->l->copies, sp, word, 8) && is_return_address(w, word[0]))
+    if (MACHINE_DWARF_LINK >= 0) {
+        if (link_register(w, word) && is_return_address(w, word[0])) {
+            w->by_link = true;
+            return guess(w, word[0], sp, fp);
+        }
+    } else if (!is_code(w, pc) && read_code(w, sp, word) && is_return_address(w, word[0])) {
         return guess(w, word[0], sp + 8, fp);
-    if (fp >= sp && fp - sp < FRAME_MAX_SIZE && !(fp & 7) && copies_read(&w->l->copies, fp, word, 16) &&
-        is_code_behind_call(w, word[1]))
+    }
+    if (fp >= sp && fp - sp < FRAME_MAX_SIZE && !(fp & 7) && copies_read(&w->l->copies, fp, word, 8) &&
+        read_code(w, fp + 8, &word[1]) && is_code_behind_call(w, word[1]))
         return guess(w, word[1], fp + 16, word[0]);
-    for (unsigned i = 0; i < SCAN_WORDS && copies_read(&w->l->copies, sp + 8 * (uint64_t)i, word, 8); i++)
+    for (unsigned i = 0; i < SCAN_WORDS && read_code(w, sp + 8 * (uint64_t)i, word); i++)
         if (is_return_address(w, word[0]) || is_sigreturn(w, word[0]))
             return guess(w, word[0], sp + 8 * (uint64_t)i + 8, fp);
     return false;
@@ -261,6 +297,8 @@ static void unwind_thread(struct walk *w, const struct crash_thread *th)
         int rc;
 
         w->first = true;
+        w->by_link = false;
+        w->last_exact = w->exact;
         w->next = NEXT_END;
         rc = dwfl_getthread_frames(dwfl, th->tid, on_frame, w);
         if (w->first) { /* libdwfl has nothing to begin with */
@@ -275,7 +313,8 @@ static void unwind_thread(struct walk *w, const struct crash_thread *th)
         else if (w->next == NEXT_SWITCH && go_on_at_switch(w))
             on = true;
         else
-            on = w->next != NEXT_END && (go_on_by_go_table(w) || go_on_by_guess(w)) && w->regs[MACHINE_DWARF_SP] > sp;
+            on = w->next != NEXT_END && (go_on_by_go_table(w) || go_on_by_guess(w)) &&
+                 (w->regs[MACHINE_DWARF_SP] > sp || w->by_link);
     }
 }
 
@@ -298,7 +337,14 @@ static bool memory_read(Dwfl *dwfl, Dwarf_Addr address, Dwarf_Word *ret, void *a
 {
     const struct look *l = arg;
 
-    return copies_read(&l->copies, address, ret, sizeof(*ret));
+    uint64_t code;
+
+    if (!copies_read(&l->copies, address, ret, sizeof(*ret)))
+        return false;
+    code = machine_code(&the_walk->of->more, *ret);
+    if (code != *ret && is_code(the_walk, code)) /* libdw takes signed return addresses for what they aren't */
+        *ret = code;
+    return true;
 }
 
 static bool set_registers(Dwfl_Thread *thread, void *arg)
@@ -309,6 +355,8 @@ static bool set_registers(Dwfl_Thread *thread, void *arg)
 
     for (unsigned i = 0; i < MACHINE_DWARF_REGS; i++)
         regs[i] = w->regs[i];
+    if (MACHINE_DWARF_LINK >= 0)
+        regs[MACHINE_DWARF_LINK < 0 ? 0 : MACHINE_DWARF_LINK] = machine_code(&w->of->more, w->regs[MACHINE_DWARF_LINK < 0 ? 0 : MACHINE_DWARF_LINK]);
     regs[MACHINE_DWARF_PC] = pc;
     if (!dwfl_thread_state_registers(thread, 0, MACHINE_DWARF_REGS, regs))
         return false;
@@ -328,7 +376,7 @@ static bool attach(const struct look *l, Dwfl *dwfl)
     static Elf64_Ehdr ours = {
         .e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
         .e_type = ET_EXEC,
-        .e_machine = EM_X86_64,
+        .e_machine = CORE_MACHINE,
         .e_version = EV_CURRENT,
         .e_ehsize = sizeof(ours),
         .e_phentsize = sizeof(Elf64_Phdr),

@@ -26,7 +26,8 @@ struct crash_thread {
     bool from_context; /* regs are those of cause.context, not those with which it stands in the handler */
     machine_regs regs; /* NT_PRSTATUS has them */
     machine_fpregs fp; /* NT_FPREGSET */
-    void *xstate;      /* NT_X86_XSTATE, malloc'ed; NULL: none */
+    machine_more more; /* other sets: machine_notes */
+    void *xstate;      /* CORE_XSTATE, malloc'ed; NULL: none */
     size_t xstate_size;
     bool has_siginfo; /* of the thread that it is about, made up from the cause */
     siginfo_t siginfo;

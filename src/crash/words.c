@@ -10,7 +10,6 @@
 
 #define NULL_SPAN UINT64_C(0x10000) /* nothing is mapped below (vm.mmap_min_addr, as most have it) */
 #define NEAR (UINT64_C(1) << 20)
-#define HIGHEST UINT64_C(0x00007fffffffffff)
 
 static const struct {
     int signo;
@@ -135,7 +134,7 @@ static size_t stack_of(const struct crash_view *v, const struct process_map *m)
         return 0;
     for (size_t i = 0; i < v->thread_count; i++) {
         const struct crash_thread *th = &v->threads[i];
-        uint64_t sp = machine_sp(&th->regs), tp = machine_thread_pointer(&th->regs);
+        uint64_t sp = machine_sp(&th->regs), tp = machine_thread_pointer(&th->regs, &th->more);
 
         if (strcmp(m->name, "[stack]") == 0
                 ? th->tid == v->pid
@@ -190,8 +189,9 @@ void words_address(const struct crash_view *v, uint64_t address, char *ret, size
         snprintf(ret, size, address ? "NULL + 0x%llx" : "NULL", (unsigned long long)address);
         return;
     }
-    if (address > HIGHEST) {
-        snprintf(ret, size, "no address of a program (%s half)", address >> 47 == 0x1ffff ? "the kernel's" : "in no");
+    if (address >> MACHINE_ADDRESS_BITS) {
+        snprintf(ret, size, "no address of a program (%s half)",
+                 address >> MACHINE_ADDRESS_BITS == UINT64_MAX >> MACHINE_ADDRESS_BITS ? "the kernel's" : "in no");
         return;
     }
     if (above && stack_of(v, above) && above->lo - address <= NEAR && (m || !below || above->lo - below->hi > 0)) {

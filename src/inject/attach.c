@@ -20,6 +20,7 @@
 
 #include "base/mem.h"
 #include "inject/handlers.h"
+#include "inject/launch.h"
 #include "inject/probe_image.h"
 #include "inject/worker.h"
 #include "session/session.h"
@@ -30,7 +31,7 @@
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
-#define PAGE UINT64_C(4096)
+#define PAGE ARCH_PAGE
 #define TRIES 20 /* when it execs, loads libraries, or can't be stopped or borrowed from just now */
 #define PAUSE_US 20000
 #define TOTAL_MS 10000
@@ -48,6 +49,7 @@ struct attach {
     uint64_t base, page; /* of the probe; of its struct process, behind it */
     uint64_t segment;
     uint64_t stacks, stacks_size; /* for hooks of Go code; 0: none */
+    uint32_t no_room;             /* images without room for slots */
     struct segment_header *header;
     const char *plan_dir;
     uint64_t prepared_ns;
@@ -58,19 +60,7 @@ struct attach {
 /* As the probe's own start decides it. */
 static uint32_t choose_clock(uint32_t mode)
 {
-    char name[16] = "";
-    FILE *f;
-
-    if (mode & SEG_M_TSC)
-        return SEG_CLOCK_TSC;
-    f = fopen("/sys/devices/system/clocksource/clocksource0/current_clocksource", "re");
-    if (!f || !fgets(name, sizeof(name), f))
-        *name = '\0';
-    if (f)
-        fclose(f);
-    return strncmp(name, "tsc", 3) == 0 || strncmp(name, "kvm-clock", 9) == 0 || strncmp(name, "hyperv_", 7) == 0
-               ? SEG_CLOCK_TSC
-               : SEG_CLOCK_NONE;
+    return mode & SEG_M_TSC || launch_kernel_uses_counter() ? SEG_CLOCK_TSC : SEG_CLOCK_NONE;
 }
 
 static void read_cmdline(pid_t pid, struct segment_header *h)
@@ -191,13 +181,19 @@ static int lay_out(struct attach *a, char **ret_why)
             wanted |= x->applied[i];
         if (!wanted)
             continue;
+        x->blob = process_maps_reserve(&a->maps, x->bias + x->plan->reach_lo, x->bias + x->plan->reach_hi,
+                                       x->plan->blob_size);
+        if (!x->blob) {
+            text_skip_all(x, PLAN_R_PROTECTED);
+            a->no_room++;
+            continue;
+        }
         any = true;
-        x->blob = process_maps_reserve(&a->maps, x->text_lo, x->text_hi, x->plan->blob_size);
-        if (!x->blob)
-            return -ENOSPC;
         x->filled = xmalloc(x->plan->blob_size);
         plan_fill_blob(x->plan, x->filled, x->blob, x->bias, info->entry);
     }
+    if (!any && a->no_room)
+        return -ENOSPC;
     if (!any) {
         *ret_why = xstrdup("no system call in its code can be observed (it is packed, or makes its code as it runs)");
         return -ENOTSUP;
@@ -274,6 +270,7 @@ static void forget(struct attach *a)
     free(a->header);
     a->header = NULL;
     a->mapped = false;
+    a->no_room = 0;
 }
 
 /* What was found wrong with a process that changed meanwhile means nothing: -EAGAIN then. */
@@ -313,7 +310,7 @@ static int explain(pid_t pid, int rc, char **ret_why)
         rc = -ESRCH;
         free(*ret_why);
         *ret_why = NULL;
-    } else if ((rc == -ENOTSUP || rc == -EPERM || rc == -EAGAIN) && is_observed(pid)) {
+    } else if (rc == -EALREADY || ((rc == -ENOTSUP || rc == -EPERM || rc == -EAGAIN) && is_observed(pid))) {
         rc = -EALREADY;
         free(*ret_why);
         *ret_why = xstrdup(OBSERVED);
@@ -483,7 +480,7 @@ static int make_segment(struct job *j)
     return rc < 0 ? rc : closed;
 }
 
-/* Whether the program can read the time stamp counter; prctl(2), PR_GET_TSC. */
+/* Whether the program can read the CPU's counter; prctl(2), PR_GET_TSC. */
 static int has_counter(struct job *j, bool *ret)
 {
     int64_t got;
@@ -494,16 +491,24 @@ static int has_counter(struct job *j, bool *ret)
         return rc;
     if (rc == 0)
         rc = trace_read(&j->t, j->a->page, &on, sizeof(on));
-    *ret = rc == 0 && on == PR_TSC_ENABLE;
+    *ret = arch_reads_counter(rc, on);
     return 0;
 }
 
+/* No hook shall be made to take the time. */
+static void forget_times(struct attach *a)
+{
+    probe_image_untimed(&a->image);
+    for (size_t k = 0; k < a->texts.count; k++)
+        if (a->texts.v[k].blob)
+            ((uint64_t *)(void *)a->texts.v[k].filled)[PLAN_ENTRY_TIMED] = 0;
+}
+
 /* What the probe's start would have found out, into the image that was written. */
-static int set_up(const struct job *j, bool counter)
+static int set_up(const struct job *j, bool ticks)
 {
     const struct attach *a = j->a;
     const struct probe_info *info = probe_image_info(&a->image);
-    bool ticks = a->clock == SEG_CLOCK_TSC && counter && a->facts.seccomp != 1;
     const uint8_t no_ticks = !ticks, fsgsbase = arch_probe_runs_early() != 0;
     const struct process process = {.segment = at_address(a->segment),
                                     .pid = a->facts.pid,
@@ -533,6 +538,14 @@ static int set_up(const struct job *j, bool counter)
         rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->no_ticks, &no_ticks, sizeof(no_ticks));
     if (rc == 0)
         rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->fsgsbase, &fsgsbase, sizeof(fsgsbase));
+    if (rc == 0 && info->page)
+        rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->page, &(uint64_t){PAGE}, sizeof(uint64_t));
+    for (size_t i = 0; rc == 0 && info->shared_pointer && a->stacks && i < j->count; i++) {
+        const uint64_t pointer = arch_thread_pointer(&j->threads[i].regs);
+
+        if (j->threads[i].tid == a->pid)
+            rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->shared_pointer, &pointer, sizeof(pointer));
+    }
     if (rc == 0)
         rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->stacks, &a->stacks, sizeof(a->stacks));
     if (rc == 0)
@@ -558,14 +571,17 @@ static int make_stacks(struct job *j)
 static int bring(struct job *j)
 {
     struct attach *a = j->a;
-    bool counter = false;
+    bool ticks = false;
     int64_t got;
     int rc = map_at(j, a->base, a->page + PAGE - a->base, PROT_READ | PROT_WRITE, -1);
 
     if (rc == 0)
         rc = call(j, SYS_madvise, (const uint64_t[6]){a->page, PAGE, MADV_WIPEONFORK}, &got);
     if (rc == 0)
-        rc = has_counter(j, &counter);
+        rc = has_counter(j, &ticks);
+    ticks = ticks && a->clock == SEG_CLOCK_TSC && a->facts.seccomp != 1;
+    if (!(ticks && a->mode & SEG_M_TIMING))
+        forget_times(a);
     if (rc == 0 && a->stacks)
         rc = make_stacks(j);
     if (rc == 0)
@@ -576,7 +592,7 @@ static int bring(struct job *j)
     if (rc == 0)
         rc = probe_image_protect(&j->t, j->th, &a->image, a->base);
     if (rc == 0)
-        rc = set_up(j, counter);
+        rc = set_up(j, ticks);
     for (size_t k = 0; k < a->texts.count && rc == 0; k++) {
         const struct text *x = &a->texts.v[k];
 
@@ -652,7 +668,61 @@ static bool moves_along(void *ctx, uint64_t pc, uint64_t *ret_to)
     return texts_before(&j->a->texts, pc, ret_to, &x, &patch) == TEXT_MOVES;
 }
 
+/* For hooks that the program's threads come to without having been at the one before the call. A call that is over has no
+ * first argument any more: it gets one that nothing has. */
+static int keep_argument(struct job *j, struct trace_thread *th)
+{
+    const uint64_t lost = UINT64_MAX;
+    struct worker_context *contexts;
+    unsigned reg;
+    bool over;
+    size_t n;
+    int rc = worker_contexts(&j->t, &j->a->seen, th, j->a->texts.go, &contexts, &n);
+
+    for (size_t k = 0; rc == 0 && k < n; k++) {
+        uint64_t arg = lost;
+
+        if (!texts_argument(&j->a->texts, contexts[k].pc, &reg, &over))
+            continue;
+        if (!over)
+            rc = trace_read(&j->t, arch_context_register(contexts[k].at, 0), &arg, sizeof(arg));
+        if (rc == 0)
+            rc = trace_write(&j->t, arch_context_register(contexts[k].at, reg), &arg, sizeof(arg));
+    }
+    free(contexts);
+    if (rc == 0 && texts_argument(&j->a->texts, arch_pc(&th->regs), &reg, &over)) {
+        struct arch_regs regs = th->regs;
+
+        arch_set_register(&regs, reg, over ? lost : arch_register(&regs, 0));
+        rc = trace_set_regs(th, &regs);
+    }
+    return rc;
+}
+
+static int keep_arguments(struct job *j)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && ARCH_LOSES_ARGUMENT && i < j->count; i++)
+        rc = keep_argument(j, &j->threads[i]);
+    return rc;
+}
+
 /* --- the whole --- */
+
+/* A loader may have brought a probe since the maps were read, or be about to: the code that is mapped is the same. */
+static int look_for_probe(const struct job *j)
+{
+    const struct attach *a = j->a;
+    struct process_probe probe;
+
+    if (process_find_probe(a->pid, &a->seen, &probe, NULL))
+        return -EALREADY;
+    for (size_t i = 0; i < j->count; i++)
+        if (process_starts_probe(a->pid, &a->seen, arch_pc(&j->threads[i].regs)))
+            return -EAGAIN;
+    return 0;
+}
 
 static int work_stopped(struct job *j)
 {
@@ -665,6 +735,8 @@ static int work_stopped(struct job *j)
     rc = process_maps_same_code(&now, &a->seen) ? 0 : -EAGAIN;
     process_maps_free(&a->seen);
     a->seen = now; /* stacks may have grown */
+    if (rc == 0)
+        rc = look_for_probe(j);
     if (rc == 0)
         rc = clear_way(j);
     if (rc == 0)
@@ -686,10 +758,13 @@ static int work_stopped(struct job *j)
     if (rc == 0)
         rc = worker_move_threads(&j->t, &a->seen, j->threads, j->count, a->texts.go, moves_along, j);
     if (rc == 0)
+        rc = keep_arguments(j);
+    if (rc == 0)
         rc = texts_write(&a->texts, j->mem, false);
     j->result->images = a->header->images;
     j->result->patched = a->header->sites_patched;
     j->result->unknown = (uint32_t)a->texts.unknown;
+    j->result->no_room = a->no_room;
     return rc;
 }
 

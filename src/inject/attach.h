@@ -43,6 +43,7 @@ struct attach_result {
                                 * that differs from its file in ways that we don't know may lead there */
     uint64_t inside;           /* detach: calls of functions of TLS libraries that have not returned to the probe */
     uint32_t unknown;          /* files that could not be read or planned: their code is as it was */
+    uint32_t no_room;          /* attach: files without free memory within reach of their code, which is as it was */
 };
 
 /* Attaches: afterwards the collector at `socket` observes it. lib: path of libscope.so, for programs that it starts.

@@ -138,16 +138,18 @@ static int install_in(const struct place *p, const char *outer, const char *vers
     return rc;
 }
 
-int launch_install(const char *dir, char **ret_lib, char **ret_plan_dir, char **ret_what)
+/* lib: NULL, or where the library is (malloc'ed, taken): only plans/ is made then. */
+static int install(const char *dir, char *lib, char **ret_lib, char **ret_plan_dir, char **ret_what)
 {
     size_t size, count = 0;
     const unsigned char *bytes = launch_probe(&size);
     struct place places[5];
-    char *lib = NULL, *plans = NULL, *version, *what = NULL;
+    char *plans = NULL, *version, *what = NULL;
     int rc = -ENOENT;
 
     *ret_what = NULL;
     if (size == 0) {
+        free(lib);
         *ret_what = xstrdup(LIB_NAME " in the scope executable");
         return -ENOENT;
     }
@@ -192,4 +194,21 @@ int launch_install(const char *dir, char **ret_lib, char **ret_plan_dir, char **
         plans = xasprintf("%.*s/plans", (int)(strlen(lib) - strlen("/" LIB_NAME)), lib);
     *ret_plan_dir = plans;
     return 0;
+}
+
+int launch_install(const char *dir, char **ret_lib, char **ret_plan_dir, char **ret_what)
+{
+    return install(dir, NULL, ret_lib, ret_plan_dir, ret_what);
+}
+
+int launch_install_plans(const char *lib, char **ret_plan_dir)
+{
+    char *same, *what;
+    int rc = install(NULL, xstrdup(lib), &same, ret_plan_dir, &what);
+
+    if (rc == 0)
+        free(same);
+    else
+        free(what);
+    return rc;
 }

@@ -25,7 +25,7 @@
 #include "base/safe_path.h"
 #include "inject/exe.h"
 #include "inject/yama.h"
-#include "regs.h"
+#include "inject/regs.h"
 #include "plan/plan.h"
 #include "wire/join.h"
 #include "wire/segment.h"
@@ -493,6 +493,45 @@ void launch_prewarm(const char *image, const char *plan_dir, unsigned timeout_ms
     free(w);
 }
 
+static struct prewarm *one_image(const char *image, const char *plan_dir)
+{
+    struct prewarm *w = xcalloc(1, sizeof(*w));
+    struct exe e;
+
+    w->plan_dir = plan_dir;
+    prewarm_add(w, image, &e);
+    exe_clear(&e);
+    return w;
+}
+
+bool launch_planned(const char *image, const char *plan_dir)
+{
+    struct prewarm *w = one_image(image, plan_dir);
+    bool planned = !w->count;
+
+    if (!planned)
+        close(w->image[0].fd);
+    free(w);
+    return planned;
+}
+
+int launch_plan(const char *image, const char *plan_dir)
+{
+    struct prewarm *w = one_image(image, plan_dir);
+    int rc = access(image, R_OK) < 0 ? -errno : 0;
+
+    if (w->count) {
+        rc = strchr(w->image[0].key, '-') ? -ENOEXEC : plan_cache_get(plan_dir, w->image[0].fd, w->image[0].key);
+        close(w->image[0].fd);
+        if (rc >= 0) {
+            close(rc);
+            rc = 0;
+        }
+    }
+    free(w);
+    return rc;
+}
+
 /* --- the program's surroundings --- */
 
 static bool has_name(const char *variable, const char *name)
@@ -569,10 +608,11 @@ bool launch_lists(const char *path, enum exe_kind kind, char *const *argv, const
     return false;
 }
 
-int launch_trace(const char *socket, const char *path)
+int launch_trace(const char *socket, const char *path, bool loader)
 {
     const char *name = strrchr(path, '/');
-    struct join_request req = {.type = JOIN_TRACE, .tid = (uint32_t)gettid(), .flags = JOIN_F_TELL};
+    struct join_request req = {.type = JOIN_TRACE, .tid = (uint32_t)gettid(),
+                               .flags = JOIN_F_TELL | (loader ? JOIN_F_LOADER : 0)};
     bool yama = yama_scope() == YAMA_RELATIVES;
     int fd;
 
@@ -595,11 +635,10 @@ void launch_trace_end(int fd)
     close(fd);
 }
 
-/* Whether the kernel keeps time with the CPU's counter: then it is constant, synchronous and not trapped, and each
- * observed process needn't find out by itself. */
-static bool kernel_uses_tsc(void)
+bool launch_kernel_uses_counter(void)
 {
-    char name[8] = "";
+    static const char clocks[] = ARCH_CLOCKS;
+    char name[64] = "";
     FILE *f = fopen("/sys/devices/system/clocksource/clocksource0/current_clocksource", "re");
 
     if (!f)
@@ -607,7 +646,10 @@ static bool kernel_uses_tsc(void)
     if (!fgets(name, sizeof(name), f))
         name[0] = 0;
     fclose(f);
-    return !strcmp(name, "tsc\n") || !strncmp(name, "kvm-clo", 7) || !strncmp(name, "hyperv_", 7);
+    for (const char *c = clocks; *c; c += strlen(c) + 1)
+        if (strncmp(name, c, strlen(c)) == 0)
+            return true;
+    return false;
 }
 
 static bool wants_event(const struct telemetry *tm, enum cfg_event_watch watch, const char *source)
@@ -688,7 +730,7 @@ uint32_t launch_mode(const struct config *c)
     uint32_t mode = launch_mode_for(c, tm);
 
     telemetry_free(tm, 0);
-    if (kernel_uses_tsc())
+    if (launch_kernel_uses_counter())
         mode |= SEG_M_TSC;
     if (arch_probe_runs_early())
         mode |= SEG_M_POINTER;

@@ -32,9 +32,20 @@ const void *launch_probe(size_t *ret_size);
  * -ENOENT: built without a probe. */
 int launch_install(const char *dir, char **ret_lib, char **ret_plan_dir, char **ret_what);
 
+/* Where the library has its place already (lib), only plans/: the first of the places above where it can be made. If
+ * there is none it is a directory beside the library that can't be written: plans are made each time. 0; -ENOENT: built
+ * without a probe. */
+int launch_install_plans(const char *lib, char **ret_plan_dir);
+
 /* Makes plans for the image, its interpreter and its libraries that are not in the cache yet, in a child process, and
  * waits for it at most timeout_ms (it goes on after that). Failure is not reported: the probe asks the collector. */
 void launch_prewarm(const char *image, const char *plan_dir, unsigned timeout_ms);
+
+/* Whether there is a plan of an image in a directory, as launch_prewarm() would leave it; also if it can't be read. */
+bool launch_planned(const char *image, const char *plan_dir);
+/* Makes a plan of an image and puts it there, unless there is one. 0 or -errno; -ENOEXEC: it can't be planned, or has no
+ * build-id, by which it would be known elsewhere. */
+int launch_plan(const char *image, const char *plan_dir);
 
 /* What the collector process runs, with a bound and listening SOCK_SEQPACKET socket, a descriptor that gets one byte
  * once processes can join, and the secret of those that are invited (wire/join.h). Its result is the exit status. */
@@ -59,12 +70,16 @@ void launch_detach(const struct config *config, const int *keep_fds, size_t keep
 char **launch_environ(const char *const *envp, const char *lib, const char *socket, const char *plan_dir,
                       uint32_t mode);
 
-/* Has the collector observe a static program that the calling thread execs next, as there is no loader to do it
- * (wire/join.h, TRACE). path: of the program, for messages. A descriptor to be kept open, close-on-exec, until then; or
- * -errno: the collector's log tells why, and exec runs the program unobserved. */
-int launch_trace(const char *socket, const char *path);
+/* Has the collector observe a program that the calling thread execs next, as there is no loader to do it, or (loader)
+ * none that is told to (wire/join.h, TRACE). path: of the program, for messages. A descriptor to be kept open,
+ * close-on-exec, until then; or -errno: the collector's log tells why, and exec runs the program unobserved. */
+int launch_trace(const char *socket, const char *path, bool loader);
 /* That exec failed: returns when nobody traces this thread any more. Closes the descriptor. */
 void launch_trace_end(int fd);
+
+/* Whether the kernel keeps time with the CPU's counter: then it is constant, synchronous and not trapped, and each
+ * observed process needn't find out by itself. */
+bool launch_kernel_uses_counter(void);
 
 /* segment_header.mode: what the probe shall record, so that everything configured can be told and nothing more. tm was
  * made from the same configuration. */

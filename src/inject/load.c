@@ -15,12 +15,12 @@
 #include <unistd.h>
 
 #include "inject/exe.h"
+#include "inject/process.h"
 #include "inject/probe_image.h"
 #include "inject/yama.h"
 #include "wire/join.h"
 
-#define PAGE UINT64_C(4096)
-#define REACH UINT64_C(0x7ff00000) /* of a jump with 32 bits, less the largest pool of trampolines */
+#define PAGE ARCH_PAGE
 #define LOWEST UINT64_C(0x10000)   /* vm.mmap_min_addr, as most have it */
 #define PLACES 64                  /* that are tried */
 #define STACK_NEED 32768u          /* several times what the probe's start uses */
@@ -36,7 +36,8 @@ int load_possible(void)
 struct target {
     uint64_t vdso, execfn, bias;
     uint64_t loader;               /* where that lies; 0: there is none */
-    uint64_t lo, text_hi;          /* where its image begins, and its code ends */
+    uint64_t lo, hi;               /* its image */
+    uint64_t text_lo, text_hi;     /* its code */
 };
 
 static int read_auxv(pid_t pid, Elf64_auxv_t aux[64], size_t *ret_count)
@@ -76,8 +77,8 @@ static int read_image(int fd, uint64_t entry, struct target *ret)
     if (eh.e_phoff > INT_MAX || pread(fd, ph, size, (off_t)eh.e_phoff) != (ssize_t)size)
         return -ENOEXEC;
     ret->bias = entry - eh.e_entry;
-    ret->lo = UINT64_MAX;
-    ret->text_hi = 0;
+    ret->lo = ret->text_lo = UINT64_MAX;
+    ret->hi = ret->text_hi = 0;
     for (unsigned i = 0; i < eh.e_phnum; i++) {
         if (ph[i].p_type != PT_LOAD)
             continue;
@@ -85,6 +86,10 @@ static int read_image(int fd, uint64_t entry, struct target *ret)
             return -ETXTBSY;
         if (ret->bias + ph[i].p_vaddr < ret->lo)
             ret->lo = ret->bias + ph[i].p_vaddr;
+        if (ret->bias + ph[i].p_vaddr + ph[i].p_memsz > ret->hi)
+            ret->hi = ret->bias + ph[i].p_vaddr + ph[i].p_memsz;
+        if ((ph[i].p_flags & PF_X) && ret->bias + ph[i].p_vaddr < ret->text_lo)
+            ret->text_lo = ret->bias + ph[i].p_vaddr;
         if ((ph[i].p_flags & PF_X) && ret->bias + ph[i].p_vaddr + ph[i].p_memsz > ret->text_hi)
             ret->text_hi = ret->bias + ph[i].p_vaddr + ph[i].p_memsz;
     }
@@ -161,37 +166,74 @@ static int map_anywhere(struct trace *t, struct trace_thread *th, size_t size, u
     return 0;
 }
 
+/* Fresh memory at this very place: -EEXIST if it is taken. */
+static int map_at(struct trace *t, struct trace_thread *th, uint64_t at, size_t size)
+{
+    int64_t got;
+    int ret = trace_call(t, th, SYS_mmap,
+                         (const uint64_t[6]){at, size, PROT_READ | PROT_WRITE,
+                                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, UINT64_MAX, 0},
+                         &got);
+
+    if (ret < 0 || (uint64_t)got == at)
+        return ret;
+    if (got < 0)
+        return (int)got;
+    /* Linux before 4.17 takes the address for a wish */
+    ret = trace_call(t, th, SYS_munmap, (const uint64_t[6]){(uint64_t)got, size}, &got);
+    return ret < 0 ? ret : -EEXIST;
+}
+
 /* Fresh memory below the image. */
 static int map_below(struct trace *t, struct trace_thread *th, const struct target *target, size_t size, uint64_t *ret_base)
 {
     uint64_t at = target->lo & ~(PAGE - 1);
 
     for (int i = 0; i < PLACES; i++) {
-        int64_t got;
         int ret;
 
-        if (at < LOWEST + size || target->text_hi - (at - size) > REACH)
+        if (at < LOWEST + size || target->text_hi - (at - size) > ARCH_JUMP)
             return -ENOSPC;
         at -= size;
-        ret = trace_call(t, th, SYS_mmap,
-                         (const uint64_t[6]){at, size, PROT_READ | PROT_WRITE,
-                                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, UINT64_MAX, 0},
-                         &got);
-        if (ret < 0)
-            return ret;
-        if ((uint64_t)got == at) {
+        ret = map_at(t, th, at, size);
+        if (ret != -EEXIST) {
             *ret_base = at;
-            return 0;
-        }
-        if (got >= 0) { /* Linux before 4.17 takes the address for a wish */
-            ret = trace_call(t, th, SYS_munmap, (const uint64_t[6]){(uint64_t)got, size}, &got);
-            if (ret < 0)
-                return ret;
-        } else if (got != -EEXIST) {
-            return (int)got;
+            return ret;
         }
     }
     return -ENOSPC;
+}
+
+/* Fresh memory above an image that has nothing below it (Go's for arm64 begin at 0x10000): between it and where the heap
+ * will begin, which the kernel has put at a distance; else as far above that as can be reached. */
+static int map_above(struct trace *t, struct trace_thread *th, const struct target *target, size_t size, uint64_t *ret_base)
+{
+    uint64_t heap = process_heap(t->pid), at = (target->hi + PAGE - 1) & ~(PAGE - 1);
+    uint64_t last = ((target->text_lo & ~(PAGE - 1)) + ARCH_JUMP - size) & ~(PAGE - 1);
+
+    if (heap < at + size)
+        at = last;
+    for (int i = 0; i < PLACES && at >= target->hi && at <= last && (at + size <= heap || at > heap); i++) {
+        int ret = map_at(t, th, at, size);
+
+        if (ret != -EEXIST) {
+            *ret_base = at;
+            return ret;
+        }
+        at = at > heap ? at - size : at + size;
+    }
+    return -ENOSPC;
+}
+
+/* Where jumps are short, the probe may lie anywhere: slots, which jump to it by its whole address, get memory of their
+ * own near what they lead to (probe/images.c). */
+static int map_near(struct trace *t, struct trace_thread *th, const struct target *target, size_t size, uint64_t *ret_base)
+{
+    int ret = map_below(t, th, target, size, ret_base);
+
+    if (ret == -ENOSPC && ARCH_LOW_IMAGES && target->lo < LOWEST + size)
+        ret = map_above(t, th, target, size, ret_base);
+    return ret == -ENOSPC && ARCH_SHORT_JUMPS ? map_anywhere(t, th, size, ret_base) : ret;
 }
 
 /* Where the join_load lies. */
@@ -200,42 +242,65 @@ static uint64_t load_offset(const struct probe_image *im)
     return (im->span + _Alignof(struct join_load) - 1) & ~(uint64_t)(_Alignof(struct join_load) - 1);
 }
 
+/* What the probe finds behind itself; *ret_size: of what there is. 0, or -ENAMETOOLONG. */
+static int make_load(const struct load_told *told, struct join_load *ret, size_t *ret_size)
+{
+    const char *plans = told->socket && told->plans ? told->plans : "";
+    size_t lib = strlen(told->lib) + 1, all = lib + strlen(plans) + 1;
+
+    *ret = (struct join_load){.plans_at = (uint32_t)lib};
+    if (all > sizeof(ret->paths) || (told->socket && strlen(told->socket) >= sizeof(ret->socket)))
+        return -ENAMETOOLONG;
+    memcpy(ret->paths, told->lib, lib);
+    memcpy(ret->paths + lib, plans, all - lib);
+    if (told->socket) {
+        memcpy(ret->socket, told->socket, strlen(told->socket) + 1);
+        ret->mode = told->mode;
+    }
+    *ret_size = offsetof(struct join_load, paths) + all;
+    return 0;
+}
+
 /* Fills the mapping; a borrowed thread. */
 static int fill(struct trace *t, struct trace_thread *th, struct probe_image *im, uint64_t base, size_t size,
-                const char *lib)
+                const struct join_load *load, size_t load_size)
 {
     int ret = probe_image_relocate(im, base, size);
 
     if (ret == 0)
         ret = probe_image_write(t, im, base);
     if (ret == 0)
-        ret = trace_write(t, base + load_offset(im) + offsetof(struct join_load, lib), lib, strlen(lib) + 1);
+        ret = trace_write(t, base + load_offset(im), load, load_size);
     return ret < 0 ? ret : probe_image_protect(t, th, im, base);
 }
 
-int load_at_exec(struct trace *t, struct trace_thread *th, bool loader, const char *lib, uint64_t *ret_mail)
+int load_at_exec(struct trace *t, struct trace_thread *th, bool loader, const struct load_told *told,
+                 uint64_t *ret_mail)
 {
+    static struct join_load load; /* a worker does this once */
     struct probe_image im = {0};
     struct target target;
     uint64_t base = 0;
-    size_t size;
+    size_t size, load_size = 0;
     int64_t got;
     int ret = read_target(t->pid, &target);
 
     if (ret == 0 && loader != (target.loader != 0))
         ret = -ENOEXEC;
     if (ret == 0)
+        ret = make_load(told, &load, &load_size);
+    if (ret == 0)
         ret = probe_image_make(&im);
     if (ret == 0)
         ret = trace_borrow(t, th, target.vdso, 0);
     if (ret != 0)
         goto out;
-    size = (load_offset(&im) + offsetof(struct join_load, lib) + strlen(lib) + 1 + PAGE - 1) & ~(size_t)(PAGE - 1);
+    size = (load_offset(&im) + load_size + PAGE - 1) & ~(size_t)(PAGE - 1);
     ret = check_stack(t, th, target.execfn);
     if (ret == 0)
-        ret = loader ? map_anywhere(t, th, size, &base) : map_below(t, th, &target, size, &base);
+        ret = loader ? map_anywhere(t, th, size, &base) : map_near(t, th, &target, size, &base);
     if (ret == 0)
-        ret = fill(t, th, &im, base, size, lib);
+        ret = fill(t, th, &im, base, size, &load, load_size);
     if (ret == 0)
         ret = trace_enter(t, th, base + im.eh->e_entry,
                           (const uint64_t[3]){arch_sp(&th->regs), target.bias, base + load_offset(&im)});

@@ -14,7 +14,8 @@
 #include "base/mem.h"
 #include "inject/launch.h"
 
-#define PAGE UINT64_C(4096)
+#define PAGE ARCH_PAGE
+#define CHUNK 4096u /* bytes that are looked at at once for being zero */
 
 /* Within [0, size): a range of the file, or of the image. */
 static bool inside(uint64_t at, uint64_t len, uint64_t size)
@@ -147,17 +148,22 @@ const struct probe_info *probe_image_info(const struct probe_image *im)
     return find_info(im);
 }
 
+void probe_image_untimed(struct probe_image *im)
+{
+    find_info(im)->entry[PLAN_ENTRY_TIMED] = 0;
+}
+
 /* Writes what isn't zero: the memory is new, and most of the probe is room. */
 static int write_segment(const struct trace *t, uint64_t base, const unsigned char *bytes, size_t size)
 {
-    static const unsigned char zero[PAGE];
+    static const unsigned char zero[CHUNK];
     size_t at = 0;
 
     while (at < size) {
         size_t from = at;
 
-        while (at < size && memcmp(bytes + at, zero, size - at < PAGE ? size - at : PAGE) != 0)
-            at += PAGE;
+        while (at < size && memcmp(bytes + at, zero, size - at < CHUNK ? size - at : CHUNK) != 0)
+            at += CHUNK;
         if (at > size)
             at = size;
         if (at > from) {
@@ -166,7 +172,7 @@ static int write_segment(const struct trace *t, uint64_t base, const unsigned ch
             if (ret < 0)
                 return ret;
         } else {
-            at += PAGE;
+            at += CHUNK;
         }
     }
     return 0;

@@ -25,6 +25,9 @@ TRACE_CHECK int probe_image_relocate(struct probe_image *im, uint64_t base, uint
 /* What the relocated image says about itself, or NULL. Its addresses are those in the other process. */
 const struct probe_info *probe_image_info(const struct probe_image *im);
 
+/* Before it is written: calls will not be timed. */
+void probe_image_untimed(struct probe_image *im);
+
 /* Writes the image to fresh memory at base that the program may write to. */
 TRACE_CHECK int probe_image_write(const struct trace *t, const struct probe_image *im, uint64_t base);
 /* Makes its code executable and read-only; by a borrowed thread. -ELIBEXEC: the process may have no new code. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
@@ -16,12 +17,10 @@
 
 #include "base/mem.h"
 #include "inject/exe.h"
-#include "regs.h"
+#include "inject/regs.h"
 
-#define PAGE UINT64_C(4096)
-#define REACH UINT64_C(0x7ff00000) /* of a jump with 32 bits, less the largest blob */
+#define PAGE ARCH_PAGE
 #define LOWEST UINT64_C(0x10000)   /* vm.mmap_min_addr, as most have it */
-#define HIGHEST UINT64_C(0x00007ffffffff000)
 #define PF_KTHREAD 0x00200000u /* field "flags" of /proc/PID/stat */
 #define PF_EXITING 0x00000004 /* it is in exit(2) for good: its memory may be gone already */
 #define SEGMENT_NAME "/memfd:" SEG_NAME " (deleted)"
@@ -66,6 +65,11 @@ static uint64_t stat_field(pid_t pid, int wanted)
 uint64_t process_start_stack(pid_t pid)
 {
     return stat_field(pid, 28);
+}
+
+uint64_t process_heap(pid_t pid)
+{
+    return stat_field(pid, 47);
 }
 
 void process_read_status(FILE *f, struct process_facts *ret, bool all)
@@ -245,6 +249,9 @@ char *process_objection(pid_t pid, const struct process_facts *f)
         return xasprintf("it %s", launch_reason(kind));
     if (f->seccomp && geteuid() != 0)
         return xasprintf("it has a seccomp filter, which only root can suspend for the moment that is needed");
+    if (f->seccomp && prctl(PR_GET_SECCOMP) != 0) /* check_ptrace_options() in the kernel's kernel/ptrace.c */
+        return xasprintf("it has a seccomp filter, which scope can't suspend because it has one itself (containers: "
+                         "--security-opt seccomp=unconfined)");
     return NULL;
 }
 
@@ -339,16 +346,16 @@ static bool is_near(uint64_t at, uint64_t size, uint64_t lo, uint64_t hi)
 {
     uint64_t from = at < lo ? at : lo, to = at + size > hi ? at + size : hi;
 
-    return !hi || to - from <= REACH;
+    return !hi || to - from <= ARCH_JUMP;
 }
 
 /* The hole below mapping i (m->count: above all), at its upper end: what lies below may be a heap, which grows. */
 static uint64_t hole(const struct process_maps *m, size_t i, uint64_t size)
 {
-    uint64_t end = i < m->count ? m->v[i].lo : HIGHEST, begin = i ? m->v[i - 1].hi : LOWEST;
+    uint64_t end = i < m->count ? m->v[i].lo : ARCH_HIGHEST, begin = i ? m->v[i - 1].hi : LOWEST;
 
-    if (end > HIGHEST)
-        end = HIGHEST;
+    if (end > ARCH_HIGHEST)
+        end = ARCH_HIGHEST;
     if (begin < LOWEST)
         begin = LOWEST;
     if (i < m->count && strncmp(m->v[i].name, "[stack", 6) == 0)
@@ -475,6 +482,27 @@ static bool probe_at(pid_t pid, uint64_t base, struct process_probe *ret)
            process_read(pid, (uint64_t)(uintptr_t)ret->info.process, &ret->process, sizeof(ret->process)) == 0;
 }
 
+static bool is_lib(const struct process_map *v)
+{
+    size_t len = strlen(v->name);
+
+    return len >= sizeof(LIB_NAME) - 1 && strcmp(v->name + len - (sizeof(LIB_NAME) - 1), LIB_NAME) == 0;
+}
+
+bool process_starts_probe(pid_t pid, const struct process_maps *m, uint64_t pc)
+{
+    struct process_probe probe;
+
+    for (size_t i = 0; i < m->count; i++) {
+        const struct process_map *v = &m->v[i];
+
+        if (pc >= v->lo && pc < v->hi)
+            return v->execute && !v->offset && is_lib(v) && probe_at(pid, v->lo, &probe) && !probe.probe.segment &&
+                   !probe.probe.off;
+    }
+    return false;
+}
+
 bool process_find_probe(pid_t pid, const struct process_maps *m, struct process_probe *ret, bool *ret_passive)
 {
     struct process_probe probe;
@@ -482,8 +510,7 @@ bool process_find_probe(pid_t pid, const struct process_maps *m, struct process_
 
     for (size_t i = 0; i < m->count; i++) {
         const struct process_map *v = &m->v[i];
-        size_t len = strlen(v->name);
-        bool lib = len >= sizeof(LIB_NAME) - 1 && strcmp(v->name + len - (sizeof(LIB_NAME) - 1), LIB_NAME) == 0;
+        bool lib = is_lib(v);
 
         if (!v->read || !v->execute || v->shared || v->offset || (!lib && *v->name) || !probe_at(pid, v->lo, &probe))
             continue;

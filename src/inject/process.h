@@ -68,6 +68,8 @@ uint64_t process_maps_reserve(struct process_maps *m, uint64_t lo, uint64_t hi, 
 uint64_t process_max_files(pid_t pid);
 /* The stack pointer that its program began with; 0 if it isn't shown. */
 uint64_t process_start_stack(pid_t pid);
+/* Where its heap begins (brk(2)), or will; 0 if it isn't shown. */
+uint64_t process_heap(pid_t pid);
 /* A value of the auxiliary vector; 0 if it isn't there. */
 uint64_t process_auxv(pid_t pid, uint64_t type);
 /* Target of a link in /proc/PID; malloc'ed, "" if unknown. */
@@ -90,5 +92,8 @@ struct process_probe {
 /* True if there is one that observes. *ret_passive, which may be NULL, tells that there is one that does not (any
  * more). */
 bool process_find_probe(pid_t pid, const struct process_maps *m, struct process_probe *ret, bool *ret_passive);
+/* Whether an instruction lies in a probe of the loader's that isn't active yet: of a thread that stands there, it is its
+ * start. */
+bool process_starts_probe(pid_t pid, const struct process_maps *m, uint64_t pc);
 
 #endif

@@ -10,7 +10,7 @@
 #include "inject/worker.h"
 
 #define COUNT_MAX 65536u /* the probe's memory is the program's */
-#define PAGE UINT64_C(4096)
+#define PAGE ARCH_PAGE
 
 static uint64_t address(const void *p)
 {

@@ -12,7 +12,7 @@
 #include "base/mem.h"
 #include "plan/plan.h"
 
-#define PAGE UINT64_C(4096)
+#define PAGE ARCH_PAGE
 #define PHDR_MAX 128
 #define CHUNK 65536u
 
@@ -211,7 +211,7 @@ int texts_find_applied(pid_t pid, struct texts *t)
         x->blob = 0;
         for (unsigned pass = 0; pass < 2; pass++) /* the blob's address first, from any patch that leads there */
             for (uint32_t i = 0; i < x->plan->patch_count; i++) {
-                uint32_t target = plan_patch_target(x->plan, &p[i]), rel;
+                uint32_t target = plan_patch_target(x->plan, &p[i]);
                 uint64_t at = x->bias + p[i].vaddr;
 
                 if (p[i].len > PLAN_PATCH_MAX || at < x->text_lo || at + p[i].len > x->text_hi ||
@@ -221,10 +221,11 @@ int texts_find_applied(pid_t pid, struct texts *t)
                 if (rc < 0)
                     return rc;
                 if (pass == 0) {
-                    if (memcmp(now, p[i].old, p[i].len) == 0 || memcmp(now, p[i].new_, p[i].rel_at) != 0)
-                        continue;
-                    memcpy(&rel, now + p[i].rel_at, sizeof(rel));
-                    x->blob = at + p[i].rel_at + 4 + (uint64_t)(int64_t)(int32_t)rel - target;
+                    uint64_t blob = plan_rel_target(p[i].rel, now + p[i].rel_at, at + p[i].rel_at) - target;
+
+                    plan_patch_bytes(&p[i], x->bias, blob, ours);
+                    if (memcmp(now, p[i].old, p[i].len) != 0 && memcmp(now, ours, p[i].len) == 0)
+                        x->blob = blob;
                     continue;
                 }
                 plan_patch_bytes(&p[i], x->bias, x->blob, ours);
@@ -245,7 +246,8 @@ int texts_find_applied(pid_t pid, struct texts *t)
 
 /* --- where threads stand --- */
 
-/* Where the moved call of a patch ends, in the text and in its slot; false if the call stays where it is. */
+/* Where the moved call of a patch ends, in the text and in its slot; false if the call stays where it is. A thread that
+ * waits in it is ARCH_SYSCALL_SIZE - ARCH_WAITS_BEHIND before that. */
 static bool moved_call(const struct text *t, const struct plan_patch *p, uint64_t *ret_text, uint64_t *ret_slot)
 {
     const struct plan_site *s = &sites(t->plan)[p->site];
@@ -254,8 +256,8 @@ static bool moved_call(const struct text *t, const struct plan_patch *p, uint64_
     if ((s->method != PLAN_MOVE && s->method != PLAN_SPAN) || !slot || slot >= t->plan->blob_size || !t->filled)
         return false;
     *ret_text = t->bias + s->vaddr + ARCH_SYSCALL_SIZE;
-    *ret_slot = ((const struct plan_slot *)(const void *)(t->filled + slot))->site_pc;
-    return true;
+    *ret_slot = arch_moved_end(t->filled, t->plan->blob_size, t->blob, slot);
+    return *ret_slot != 0;
 }
 
 enum text_place texts_before(const struct texts *t, uint64_t pc, uint64_t *ret_to, struct text **ret_text,
@@ -273,7 +275,8 @@ enum text_place texts_before(const struct texts *t, uint64_t pc, uint64_t *ret_t
             /* Behind the last byte, too, if that is the call's: the kernel may let it begin again. */
             if (!x->applied[i] || pc <= at || pc > at + p[i].len)
                 continue;
-            if (moved_call(x, &p[i], &text, &slot) && (pc == text || pc == text - ARCH_SYSCALL_SIZE)) {
+            if (ARCH_WAITS_BEHIND && moved_call(x, &p[i], &text, &slot) &&
+                (pc == text || pc == text - ARCH_SYSCALL_SIZE)) {
                 *ret_to = slot - (text - pc);
                 return TEXT_MOVES;
             }
@@ -308,6 +311,33 @@ enum text_place texts_after(const struct texts *t, uint64_t pc, uint64_t *ret_to
     return TEXT_ELSEWHERE;
 }
 
+bool texts_argument(const struct texts *t, uint64_t pc, unsigned *ret_register, bool *ret_over)
+{
+    for (size_t k = 0; k < t->count; k++) {
+        const struct text *x = &t->v[k];
+        const struct plan_patch *p = patches(x->plan);
+
+        if (pc < x->text_lo || pc > x->text_hi || !x->filled)
+            continue;
+        for (uint32_t i = 0; i < x->plan->patch_count; i++) {
+            uint64_t end = x->bias + p[i].vaddr;
+            uint32_t slot = plan_patch_target(x->plan, &p[i]) & ~(PLAN_SLOT - 1);
+            int n;
+
+            if (!x->applied[i] || (pc != end && pc != end - ARCH_SYSCALL_SIZE) || !slot || slot >= x->plan->blob_size ||
+                end - x->bias != sites(x->plan)[p[i].site].vaddr + ARCH_SYSCALL_SIZE)
+                continue;
+            n = arch_hook_register((const struct plan_slot *)(const void *)(x->filled + slot));
+            if (n < 0)
+                continue;
+            *ret_register = (unsigned)n;
+            *ret_over = pc == end;
+            return true;
+        }
+    }
+    return false;
+}
+
 void text_skip_site(struct text *t, uint32_t patch, enum plan_reason why)
 {
     const struct plan_patch *p = patches(t->plan);
@@ -317,6 +347,13 @@ void text_skip_site(struct text *t, uint32_t patch, enum plan_reason why)
     for (uint32_t i = 0; i < t->plan->patch_count; i++)
         if (p[i].site == p[patch].site)
             t->applied[i] = 0;
+}
+
+void text_skip_all(struct text *t, enum plan_reason why)
+{
+    for (uint32_t i = 0; i < t->plan->patch_count; i++)
+        if (t->applied[i])
+            text_skip_site(t, i, why);
 }
 
 /* --- writing --- */

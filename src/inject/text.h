@@ -5,10 +5,12 @@
  *
  * When patches are made or undone, nobody may find himself in the middle of the
  * replaced bytes afterwards. Standing at their first byte is fine, and that is
- * where a thread stands that waits in a system call: the bytes behind the call
- * are replaced. Where the call itself moves into the slot of its hook, such a
- * thread moves along: to behind the moved call, which begins two bytes before,
- * as ever, if the kernel restarts it.
+ * where a thread stands that waits in a system call (ARCH_WAITS_BEHIND): before
+ * the bytes behind the call, which are replaced, or at the call. Where the call
+ * itself moves into the slot of its hook, a thread that stands behind it moves
+ * along: to behind the moved call, which begins two bytes before, as ever, if
+ * the kernel restarts it. One that stands at it need not: the jump that is there
+ * from now on leads to the moved call, whoever waits for what.
  */
 #ifndef SCOPE_INJECT_TEXT_H
 #define SCOPE_INJECT_TEXT_H
@@ -59,12 +61,24 @@ enum text_place texts_before(const struct texts *t, uint64_t pc, uint64_t *ret_t
                              uint32_t *ret_patch);
 /* ... and while they are in place. TEXT_INSIDE: in a slot (other results are not told). */
 enum text_place texts_after(const struct texts *t, uint64_t pc, uint64_t *ret_to);
+/* Whether a thread that stands there will come to a hook behind a call, or is at that call, and the hook expects the
+ * call's first argument in a register (arch_hook_register()) because the call destroys it. *ret_over: it stands behind
+ * the call. */
+bool texts_argument(const struct texts *t, uint64_t pc, unsigned *ret_register, bool *ret_over);
 /* Gives up all patches of the site that a patch belongs to. why: PLAN_R_CHANGED or PLAN_R_OCCUPIED, which becomes the
  * reason of that site in t->plan. */
 void text_skip_site(struct text *t, uint32_t patch, enum plan_reason why);
+/* ... of all its sites. why: PLAN_R_PROTECTED. */
+void text_skip_all(struct text *t, enum plan_reason why);
 
-/* Makes or undoes all patches that are marked as applied, through a descriptor of /proc/PID/mem: each in one write, and
- * those that others lead to first (last). 0 or -errno: then none was lost, but some may not be made. */
+/* Makes or undoes all patches that are marked as applied, through a descriptor of /proc/PID/mem: each in one write,
+ * and those that others lead to first (last). 0 or -errno: then none was lost, but some may not be made. All threads
+ * stand: coming back from the kernel each begins with what is there by then, whatever instruction was replaced by
+ * which (Arm ARM, B2.2.5, allows few to change while they are executed; an exception return is a context
+ * synchronization event). Caches of instructions are the kernel's business, as for a debugger: what is written to
+ * memory that is executable goes through flush_ptrace_access() (arch/arm64/mm/flush.c; /proc/PID/mem and
+ * PTRACE_POKEDATA alike). process_vm_writev(2) doesn't: it serves for memory that becomes executable by mprotect(2)
+ * later, where __sync_icache_dcache() does the same. */
 TRACE_CHECK int texts_write(const struct texts *t, int mem, bool undo);
 
 /* Compares all code with its files, or (patched) what it would be without the patches that are marked as applied:

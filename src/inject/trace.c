@@ -205,7 +205,8 @@ int trace_until_exec(struct trace *t, struct trace_thread *th, int sock)
             return ret;
     }
     th->tid = tid;
-    return next_call_stop(t, th); /* until then the kernel would put the result of execve into a register */
+    ret = next_call_stop(t, th); /* until then the kernel would put the result of execve into a register */
+    return ret == 0 && ARCH_MARKS_CALL_STOPS ? next_return_stop(t, th) : ret;
 }
 
 /* --- all threads --- */
@@ -288,6 +289,8 @@ static int seize_new(const struct trace *t, struct trace_thread **threads, size_
         if (tid <= 0 || find(*threads, *count, tid))
             continue;
         ret = seize(&th, tid, t->unfiltered ? PTRACE_O_SUSPEND_SECCOMP : 0);
+        if (ret == 0)
+            arch_see(t->pid, tid, &th.seen);
         if (ret == 0 && ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0)
             ret = -errno;
         if (ret < 0) {
@@ -343,6 +346,8 @@ static int look_at(const struct trace *t, struct trace_thread *th)
 {
     int ret = arch_get_regs(th->tid, &th->regs);
 
+    if (ret == 0)
+        arch_recognize(t->pid, th->tid, &th->seen, &th->regs);
     if (ret == 0 && arch_interrupted(&th->regs) && !signal_waits(t, th->tid)) {
         arch_rewind(&th->regs);
         ret = arch_set_regs(th->tid, &th->regs);
@@ -582,33 +587,42 @@ static int set_mask(const struct trace_thread *th, uint64_t mask)
     return ptrace(PTRACE_SETSIGMASK, th->tid, (void *)sizeof(mask), &mask) < 0 ? -errno : 0;
 }
 
+static void forget_frame(struct trace_thread *th)
+{
+    free(th->below);
+    th->below = NULL;
+    arch_vectors_free(&th->vectors);
+}
+
 /* The memory that the frame was written over. */
 static int give_back(struct trace *t, struct trace_thread *th)
 {
     int ret = th->below ? trace_write(t, th->frame, th->below, th->below_size) : 0;
 
-    free(th->below);
-    th->below = NULL;
+    forget_frame(th);
     return ret;
 }
 
 int trace_borrow(struct trace *t, struct trace_thread *th, uint64_t vdso, uint64_t sp)
 {
     static char frame[ARCH_FRAME_MAX];
-    struct arch_regs regs;
+    struct arch_regs regs = th->regs;
     int ret = arch_get_regs(th->tid, &th->regs);
 
+    if (ret == 0)
+        arch_recognize_again(&regs, &th->regs);
     if (ret == 0 && ptrace(PTRACE_GETSIGMASK, th->tid, (void *)sizeof(th->mask), &th->mask) < 0)
         ret = -errno;
     if (ret == 0)
         ret = arch_frame(th->tid, &th->regs, sp ? sp : arch_sp(&th->regs), th->mask, frame, &th->frame, &th->below_size);
+    if (ret == 0)
+        ret = arch_vectors_get(th->tid, &th->vectors);
     if (ret < 0)
         return ret;
     th->below = xmalloc(th->below_size);
     ret = trace_read(t, th->frame, th->below, th->below_size);
     if (ret < 0) {
-        free(th->below);
-        th->below = NULL;
+        forget_frame(th);
         return ret;
     }
     ret = trace_write(t, th->frame, frame, th->below_size);
@@ -659,14 +673,16 @@ int trace_return(struct trace *t, struct trace_thread *th)
         ret = set_mask(th, th->mask); /* while its registers still lead to the frame, which would do the same */
     trace_fault_point();
     if (ret == 0)
+        ret = arch_vectors_set(th->tid, &th->vectors);
+    arch_regs_back(&th->regs);
+    if (ret == 0)
         ret = arch_set_regs(th->tid, &th->regs);
     trace_fault_point();
     if (ret == 0)
         ret = gadget_remove(t, th);
     if (ret == 0)
         ret = give_back(t, th);
-    free(th->below);
-    th->below = NULL;
+    forget_frame(th);
     return ret;
 }
 
@@ -677,8 +693,7 @@ int trace_enter(struct trace *t, struct trace_thread *th, uint64_t pc, const uin
 
     arch_regs_enter(&regs, pc, th->frame, arg);
     ret = arch_set_regs(th->tid, &regs);
-    free(th->below); /* it has its frame there now */
-    th->below = NULL;
+    forget_frame(th); /* it has its frame there now */
     if (ret == 0)
         ret = gadget_remove(t, th);
     return ret < 0 ? ret : set_mask(th, th->mask);

@@ -31,7 +31,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "regs.h"
+#include "inject/regs.h"
 
 struct trace_thread {
     pid_t tid;
@@ -40,6 +40,8 @@ struct trace_thread {
     uint64_t frame;           /* address of the signal frame that holds both and its vector registers */
     void *below;              /* while borrowed: what was in the place of the frame; malloc'ed */
     size_t below_size;
+    struct arch_vectors vectors; /* while borrowed: what calls would destroy */
+    struct arch_call seen;    /* before it was stopped */
     bool stands;              /* trace_stop_all(): else it has ended; trace_stop_those(): or could not be stopped */
 };
 

@@ -16,7 +16,7 @@
 
 #define STACKS_MAX 8 /* that a thread may be on at once: its own, alternate ones */
 #define CHUNK_WORDS 8192u /* holds more than one of Go's alternate stacks, 32 KiB each */
-#define PAGE UINT64_C(4096)
+#define PAGE ARCH_PAGE
 #define FRAME_ROOM ((ARCH_FRAME_MAX + ARCH_RED_ZONE + PAGE) & ~(PAGE - 1))
 #define GO_FIRST_STACK UINT64_C(0x10000) /* what Go uses of the stack that the kernel has made, from where it began */
 
@@ -120,7 +120,7 @@ static bool has_libc(const struct trace *t, const struct trace_thread *th)
 {
     uint64_t tp = arch_thread_pointer(&th->regs), self;
 
-    return tp && trace_read(t, tp, &self, sizeof(self)) == 0 && self == tp;
+    return tp && trace_read(t, tp, &self, sizeof(self)) == 0 && arch_is_libcs_pointer(tp, self);
 }
 
 /* Whether sp is on the stack that the kernel (first thread) or the C library has made for a thread; the latter keep
@@ -134,7 +134,7 @@ static bool is_own_stack(const struct trace *t, const struct process_maps *m, co
 }
 
 /* The upper end of what is never used at the lower end of the first thread's stack, if a Go runtime without a C library
- * runs on it (rt0_go() in its src/runtime/asm_amd64.s); 0: nothing. */
+ * runs on it (rt0_go() in its src/runtime/asm_*.s); 0: nothing. */
 static uint64_t unused_stack(const struct trace *t, const struct process_maps *m)
 {
     uint64_t start = process_start_stack(t->pid);

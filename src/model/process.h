@@ -50,6 +50,15 @@ enum proc_view { VIEW_UNKNOWN, VIEW_OURS, VIEW_OTHER }; /* which files names lea
 
 struct proc {
     struct proc *next, *prev;         /* all */
+    /* What is looked at of each once a second, however many there are: side by side, in one line of the CPU's cache. */
+    struct pipeline *pl;              /* others': what is told of it and where to; NULL before that has begun */
+    uint64_t next_summary, last_summary; /* CLOCK_MONOTONIC ns */
+    uint64_t next_look;               /* ... at known_rss..., before the first summary */
+    char *pending_exec;               /* path of an exec under way, absolute */
+    struct stream_wait *asking;       /* others': streams that wait for something, and that it used last */
+    pid_t host_pid;                   /* ours; 0 if unknown */
+    bool dead;                        /* pidfd said so */
+    bool borrowed;                    /* seg is somebody else's */
     struct proc *hash_next;           /* by host pid */
     struct proc *borrow_next, *borrow_prev; /* of segment.borrowers */
     struct guest_key {                /* by segment and the number in its records, while it borrows */
@@ -60,7 +69,6 @@ struct proc {
     uint32_t fork_id;                 /* number of the fork that it comes from; 0: not known */
     struct model *m;
     struct tm_process tm;             /* strings are owned by this object */
-    struct pipeline *pl;              /* others': what is told of it and where to; NULL before that has begun */
     const struct config_sources *config; /* NULL: the session's */
     bool command_refused;             /* a command file that can't be trusted was told of */
     struct segment *seg;              /* own, or the one that is borrowed */
@@ -74,12 +82,9 @@ struct proc {
     bool new_pids;                    /* its children may be in a pid namespace of their own */
     bool inner_pid;                   /* its parent may know it by another number than it does itself, and that one isn't
                                        * known */
-    pid_t host_pid;                   /* ours; 0 if unknown */
     uint64_t start_ticks;             /* pi_stat.start_ticks, 0 if unknown */
-    bool borrowed;                    /* seg is somebody else's */
     uint64_t origin;                  /* id of the segment that it borrowed last, 0: none */
     bool hashed;
-    bool dead;                        /* pidfd said so */
     bool end_queued;
     bool end_reached;                 /* BL_END came up, but the wait status isn't known yet */
     int pidfd;
@@ -98,14 +103,12 @@ struct proc {
     bool exe_gone;                    /* others': that its file was removed has been told */
     bool images_missed;               /* there was no plan for some of its code */
     uint64_t tls_unread_ns;           /* CLOCK_REALTIME: since when data pass that can't be read (stream.h); 0: none do */
-    struct stream_wait *asking;       /* others': streams that wait for something, and that it used last */
     char *cwd;                        /* never NULL after start; "" if it isn't known */
     uint32_t cwd_plain, cwd_tail;     /* as in struct name (names.h) */
     bool own_cwds;                    /* its threads have working directories of their own: cwd isn't known (CLONE_FS) */
     enum proc_view view;
     uint64_t ask_again;               /* CLOCK_MONOTONIC ns: not before is anything asked about it (ask.h) */
     enum proc_root root;              /* do its names mean to us what they mean to it? */
-    char *pending_exec;               /* path of an exec under way, absolute */
     char *exec_path;                  /* ... as passed */
     uint64_t exec_ns;                 /* when it began */
     uint32_t exec_tid;
@@ -127,15 +130,16 @@ struct proc {
     struct proc_spans *spans;         /* others': report/spans.h; NULL: none */
     bool go;                          /* it runs Go code, whose goroutines go from thread to thread */
     bool crash_told;                  /* others': what it dies of is told */
+    int crash_signo;                  /* others': the signal it has said it dies of; 0: none */
     const char *crash_missed;         /* others': why that it crashes can't be told; NULL: it could. Static. */
     bool waited;
     int wait_status;                  /* from the parent's wait record */
     uint64_t cpu_base_ns;                /* what others had used under this pid before: not counted */
     uint64_t cpu_seen_ns, cpu_ns, cpu_at_ns;
-    uint64_t next_summary, last_summary; /* CLOCK_MONOTONIC ns */
-    uint64_t next_look;                  /* ... at these, before the first summary; 0, 0, -1: not known */
+    uint64_t cpu_settled_ns;             /* before its counters were last read; 0: they weren't */
+    uint64_t look_wait;                  /* ns between two looks at known_rss... */
     uint64_t peak_rss_kib;               /* 0: not known */
-    int64_t known_rss, known_threads, known_fds;
+    int64_t known_rss, known_threads, known_fds; /* 0, 0, -1: not known */
     struct images *images;               /* that it runs */
     unsigned gauge_port, gauge_conn[3];  /* tcp, udp, other */
     bool gauge_said[4];

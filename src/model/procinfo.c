@@ -85,6 +85,31 @@ int pi_stat(pid_t pid, struct pi_stat *ret)
     return 0;
 }
 
+/* In a pid namespace of its own 2 is anybody's number. */
+static bool is_kthreadd(pid_t pid)
+{
+    struct pi_stat st;
+    char *name;
+    bool is;
+
+    if (pid != 2 || pi_stat(pid, &st) || st.ppid != 0)
+        return false;
+    name = pi_name(pid);
+    is = strcmp(name, "kthreadd") == 0;
+    free(name);
+    return is;
+}
+
+bool pi_is_of_host(pid_t pid)
+{
+    struct pi_stat st, above;
+
+    if (pid == 1)
+        return true;
+    return pi_stat(pid, &st) == 0 && st.ppid > 1 &&
+           (is_kthreadd(st.ppid) || (pi_stat(st.ppid, &above) == 0 && is_kthreadd(above.ppid)));
+}
+
 /* proc_tid_children(5) */
 static void children_of(pid_t pid, pid_t tid, void (*fn)(void *ctx, pid_t child), void *ctx)
 {

@@ -25,6 +25,9 @@ struct pi_stat {
 /* 0 or -errno (-ESRCH when there is no such process). */
 int pi_stat(pid_t pid, struct pi_stat *ret);
 
+/* Process 1, or what the kernel has started: by kthreadd (2) or one of its children. False if that can't be known. */
+bool pi_is_of_host(pid_t pid);
+
 /* Calls fn for each child that a thread (tid 0: any) of a process has; nothing if the kernel doesn't tell. */
 void pi_each_child(pid_t pid, pid_t tid, void (*fn)(void *ctx, pid_t child), void *ctx);
 

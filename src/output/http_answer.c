@@ -14,8 +14,10 @@ enum { STATUS, HEADER, LENGTH, UNTIL_END, CHUNK, CHUNK_DATA, CHUNK_END, TRAILER,
 void http_answer_init(struct http_answer *a)
 {
     struct buf body = a->body, line = a->line;
+    const char *want = a->want;
 
     memset(a, 0, sizeof(*a));
+    a->want = want;
     a->body = body;
     a->line = line;
     buf_reset(&a->body);
@@ -116,6 +118,8 @@ static int header(struct http_answer *a, char *s)
             a->encoded = true; /* it wasn't asked for, but what it answers counts */
     } else if (strcasecmp(s, "retry-after") == 0) {
         keep(a->retry_after, sizeof(a->retry_after), value);
+    } else if (a->want && strcasecmp(s, a->want) == 0) {
+        keep(a->wanted, sizeof(a->wanted), value);
     }
     return 0;
 }

@@ -22,12 +22,15 @@ struct http_answer {
     int status;              /* 200..599, 0: the head isn't complete */
     char reason[64];         /* of the status line, "" if it says none */
     char retry_after[48];    /* as it stands there, "" if there is none */
+    char wanted[128];        /* likewise, of the field `want` */
     enum http_content content; /* what body is: readable text, a protobuf message, or something else (or encoded) */
     bool keep_alive;         /* another request may follow on this connection, once the answer is complete */
     struct buf body;
 
     const char *problem;     /* static text: why feed or end said -EPROTO */
     bool begun;              /* at least one byte has come */
+
+    const char *want;        /* the caller's, kept by http_answer_init(): name of one more field, or NULL */
 
     /* The parser's own. */
     unsigned char state;

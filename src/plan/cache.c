@@ -43,16 +43,18 @@ static int contents_ok(const char *plan, size_t size, const char *key)
         return 0;
     fixups = (const struct plan_fixup *)(const void *)(plan + h->fix_off);
     for (uint32_t i = 0; i < h->fix_count; i++) {
-        uint32_t width = fixups[i].kind == PLAN_FIX_TEXT32 ? 4 : 8;
+        uint32_t width = fixups[i].kind == PLAN_FIX_ABS64 || fixups[i].kind == PLAN_FIX_BLOB64 ? 8 : 4;
 
-        if (fixups[i].kind > PLAN_FIX_TEXT32 || fixups[i].at > h->blob_size || h->blob_size - fixups[i].at < width)
+        if (fixups[i].kind >= PLAN_FIX_MAX || fixups[i].at > h->blob_size || h->blob_size - fixups[i].at < width)
             return 0;
     }
+    if (h->reach_lo > h->text_lo || h->reach_hi < h->text_hi)
+        return 0;
     patches = (const struct plan_patch *)(const void *)(plan + h->patch_off);
     for (uint32_t i = 0; i < h->patch_count; i++) {
         const struct plan_patch *p = &patches[i];
 
-        if (!p->len || p->len > PLAN_PATCH_MAX || (p->rel_at != 0xff && p->rel_at + 4 > p->len) ||
+        if (!p->len || p->len > PLAN_PATCH_MAX || (p->rel_at != PLAN_REL_NONE && p->rel_at + 4 > p->len) ||
             p->site >= h->site_count || p->vaddr < h->text_lo || p->vaddr > h->text_hi ||
             h->text_hi - p->vaddr < p->len || (i && p->vaddr < patches[i - 1].vaddr + patches[i - 1].len))
             return 0;

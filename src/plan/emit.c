@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "wire/syscalls.h"
 
 void emit_free(struct emit *e)
 {
@@ -35,6 +34,19 @@ static void fixup(struct emit *e, uint32_t at, enum plan_fix_kind kind)
     buf_add(&e->fixups, &f, sizeof(f));
 }
 
+/* Of a word of a slot's head, whose last one counts. Slots are written one or two at a time. */
+static void fixup_word(struct emit *e, uint32_t at, enum plan_fix_kind kind)
+{
+    struct plan_fixup *f = (struct plan_fixup *)(void *)e->fixups.p;
+
+    for (size_t i = e->fixups.len / sizeof(*f); i-- > 0 && f[i].at + 2 * PLAN_SLOT >= (at & ~(PLAN_SLOT - 1));)
+        if (f[i].at == at) {
+            f[i].kind = kind;
+            return;
+        }
+    fixup(e, at, kind);
+}
+
 static struct plan_slot *slot_at(struct emit *e, uint32_t slot)
 {
     return (struct plan_slot *)(void *)(e->blob.p + slot);
@@ -56,28 +68,27 @@ uint32_t emit_slot(struct emit *e, int32_t nr, unsigned flags, uint64_t resume_p
     return e->slot;
 }
 
+void emit_slot_flags(struct emit *e, uint32_t slot, uint32_t flags)
+{
+    slot_at(e, slot)->flags |= flags;
+}
+
 void emit_tail_vaddr(struct emit *e, uint32_t slot, uint64_t vaddr)
 {
     slot_at(e, slot)->tail = vaddr;
-    fixup(e, slot + offsetof(struct plan_slot, tail), PLAN_FIX_ABS64);
+    fixup_word(e, slot + offsetof(struct plan_slot, tail), PLAN_FIX_ABS64);
 }
 
 void emit_tail_blob(struct emit *e, uint32_t slot, uint32_t offset)
 {
     slot_at(e, slot)->tail = offset;
-    fixup(e, slot + offsetof(struct plan_slot, tail), PLAN_FIX_BLOB64);
+    fixup_word(e, slot + offsetof(struct plan_slot, tail), PLAN_FIX_BLOB64);
 }
 
 void emit_site_pc_blob(struct emit *e, uint32_t slot, uint32_t offset)
 {
-    struct plan_fixup *f = (struct plan_fixup *)(void *)e->fixups.p;
-
     slot_at(e, slot)->site_pc = offset;
-    for (size_t i = e->fixups.len / sizeof(*f); i-- > 0;)
-        if (f[i].at == slot + offsetof(struct plan_slot, site_pc)) {
-            f[i].kind = PLAN_FIX_BLOB64;
-            return;
-        }
+    fixup_word(e, slot + offsetof(struct plan_slot, site_pc), PLAN_FIX_BLOB64);
 }
 
 void emit_code(struct emit *e, const void *p, size_t n)
@@ -90,6 +101,15 @@ void emit_code(struct emit *e, const void *p, size_t n)
     e->at += (uint32_t)n;
 }
 
+/* The blob has to be where a jump to vaddr reaches. */
+static void leads_to(struct emit *e, uint64_t vaddr)
+{
+    if (!e->hi || vaddr < e->lo)
+        e->lo = vaddr;
+    if (vaddr >= e->hi)
+        e->hi = vaddr + 1;
+}
+
 void emit_rel_vaddr(struct emit *e, uint64_t vaddr, unsigned after)
 {
     uint32_t at = e->at, rel = (uint32_t)(vaddr - (at + 4 + after));
@@ -97,6 +117,7 @@ void emit_rel_vaddr(struct emit *e, uint64_t vaddr, unsigned after)
     emit_code(e, &rel, sizeof(rel));
     if (!e->overflow)
         fixup(e, at, PLAN_FIX_TEXT32);
+    leads_to(e, vaddr);
 }
 
 void emit_rel_blob(struct emit *e, uint32_t offset, unsigned after)
@@ -104,6 +125,28 @@ void emit_rel_blob(struct emit *e, uint32_t offset, unsigned after)
     uint32_t rel = offset - (e->at + 4 + after);
 
     emit_code(e, &rel, sizeof(rel));
+}
+
+void emit_word(struct emit *e, uint32_t word)
+{
+    emit_code(e, &word, sizeof(word));
+}
+
+void emit_branch_vaddr(struct emit *e, uint32_t word, uint64_t vaddr)
+{
+    uint32_t at = e->at;
+
+    plan_rel_add(PLAN_REL_26, &word, vaddr - at);
+    emit_word(e, word);
+    if (!e->overflow)
+        fixup(e, at, PLAN_FIX_TEXT26);
+    leads_to(e, vaddr);
+}
+
+void emit_branch_blob(struct emit *e, uint32_t word, uint32_t offset)
+{
+    plan_rel_add(PLAN_REL_26, &word, (uint64_t)offset - e->at);
+    emit_word(e, word);
 }
 
 void emit_abs_vaddr(struct emit *e, uint64_t vaddr)
@@ -120,12 +163,15 @@ void emit_patch(struct emit *e, const struct plan_patch *patch)
     buf_add(&e->patches, patch, sizeof(*patch));
 }
 
-void emit_patch_rel(struct plan_patch *patch, unsigned rel_at, uint32_t offset)
+void emit_patch_rel(struct plan_patch *patch, enum plan_rel rel, unsigned rel_at, uint32_t offset)
 {
-    uint32_t rel = (uint32_t)(offset - (patch->vaddr + rel_at + 4));
+    uint64_t from = patch->vaddr + rel_at + (rel == PLAN_REL_32 ? 4 : 0);
 
+    patch->rel = (uint8_t)rel;
     patch->rel_at = (uint8_t)rel_at;
-    memcpy(patch->new_ + rel_at, &rel, sizeof(rel));
+    if (rel == PLAN_REL_32) /* of a word the rest is the instruction */
+        memset(patch->new_ + rel_at, 0, 4);
+    plan_rel_add(rel, patch->new_ + rel_at, offset - from);
 }
 
 uint32_t emit_site(struct emit *e, const struct plan_site *site)
@@ -146,7 +192,8 @@ static int compare_patches(const void *a, const void *b)
     return x->vaddr < y->vaddr ? -1 : x->vaddr > y->vaddr;
 }
 
-int emit_finish(struct emit *e, unsigned arch, const char *key, void **ret_plan, size_t *ret_size)
+int emit_finish(struct emit *e, enum plan_arch arch, uint64_t table_hash, const char *key, void **ret_plan,
+                size_t *ret_size)
 {
     struct plan_patch *patches = (struct plan_patch *)(void *)e->patches.p;
     size_t patch_count = e->patches.len / sizeof(*patches), off = sizeof(struct plan_header);
@@ -165,7 +212,7 @@ int emit_finish(struct emit *e, unsigned arch, const char *key, void **ret_plan,
         .version = PLAN_VERSION,
         .arch = (uint16_t)arch,
         .size = (uint32_t)size,
-        .table_hash = syscall_table_hash(),
+        .table_hash = table_hash,
         .site_off = (uint32_t)off,
         .site_count = emit_site_count(e),
         .blob_size = (uint32_t)e->blob.len,
@@ -190,6 +237,8 @@ int emit_finish(struct emit *e, unsigned arch, const char *key, void **ret_plan,
         memcpy(p + off, patches, e->patches.len);
         h->text_lo = patches[0].vaddr;
         h->text_hi = patches[patch_count - 1].vaddr + patches[patch_count - 1].len;
+        h->reach_lo = e->hi && e->lo < h->text_lo ? e->lo : h->text_lo;
+        h->reach_hi = e->hi > h->text_hi ? e->hi : h->text_hi;
     }
     h->sum = plan_sum(p, size);
     *ret_plan = p;

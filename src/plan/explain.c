@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 
+#include "plan/machine.h"
 #include "wire/syscalls.h"
 
 const char *plan_method_name(unsigned method)
@@ -30,6 +31,7 @@ const char *plan_reason_name(unsigned reason)
         [PLAN_R_DATA_IN_TEXT] = "taken for data",
         [PLAN_R_MINOR] = "only flags",
         [PLAN_R_UNPROVEN] = "not proven to be code",
+        [PLAN_R_NO_REGISTER] = "no register is free",
         [PLAN_R_ENTER_ONLY] = "no enter hook",
         [PLAN_R_NO_STACK] = "no stack to run on",
         [PLAN_R_CHANGED] = "not the bytes of its file",
@@ -44,6 +46,7 @@ const char *plan_reason_name(unsigned reason)
 void plan_explain(const void *plan, size_t size, FILE *out)
 {
     const struct plan_header *h = plan;
+    const struct plan_machine *m;
     const char *base = plan;
     const struct plan_site *sites;
     unsigned by_method[16] = {0}, wanted = 0, hooked = 0, partly = 0;
@@ -52,20 +55,18 @@ void plan_explain(const void *plan, size_t size, FILE *out)
         fprintf(out, "not a plan of this version\n");
         return;
     }
+    m = plan_machine_of_arch(h->arch);
     sites = (const struct plan_site *)(const void *)(base + h->site_off);
     fprintf(out, "%-18s %-28s %-11s %-30s %s\n", "address", "call", "method", "reason", "hooks");
     for (uint32_t i = 0; i < h->site_count; i++) {
         const struct plan_site *s = &sites[i];
+        enum op_id op = m ? m->op(s->nr) : OP_NONE;
         char number[32];
 
         if (s->flags & PLAN_F_FUNCTION)
             snprintf(number, sizeof(number), "%s", fn_name((unsigned)s->nr));
         else
-            snprintf(number, sizeof(number),
-                     s->nr < 0         ? "any"
-                     : op_of_nr(s->nr) ? "%s"
-                                       : "#%.0s%d",
-                     op_name(op_of_nr(s->nr)), s->nr);
+            snprintf(number, sizeof(number), s->nr < 0 ? "any" : op ? "%s" : "#%.0s%d", op_name(op), s->nr);
         fprintf(out, "%#-18" PRIx64 " %-28s %-11s %-30s %s%s%s%s%s\n", s->vaddr, number, plan_method_name(s->method),
                 plan_reason_name(s->reason), s->flags & PLAN_F_ENTER ? "enter " : "", s->flags & PLAN_F_EXIT ? "exit " : "",
                 s->flags & PLAN_F_CHECK_ORIGIN ? "check-origin " : "", s->flags & PLAN_F_NORETURN ? "noreturn " : "",

@@ -10,7 +10,7 @@
 
 #define NOTE_GO_BUILD_ID 4 /* cmd/link/internal/ld/elf.go: ELF_NOTE_GOBUILDID_TAG */
 
-/* The first word of a function table on x86-64: magic number, two zeroes, size of an instruction, of a pointer. */
+/* The first word of a function table: magic number, two zeroes, size of the smallest instruction, of a pointer. */
 #define TABLE_HEAD(magic) (UINT64_C(0x08010000) << 32 | (magic))
 
 enum go_format {
@@ -22,6 +22,8 @@ enum go_format {
 
 static enum go_format format_of(uint64_t head)
 {
+    if ((head >> 48 & 0xff) == 4) /* instructions of arm64 */
+        head ^= UINT64_C(5) << 48;
     switch (head) {
     case TABLE_HEAD(0xfffffffb):
         return GO_1_2;

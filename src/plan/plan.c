@@ -9,11 +9,10 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "plan/arch/x86_64/code.h"
-#include "plan/arch/x86_64/sites.h"
 #include "plan/elf.h"
 #include "plan/emit.h"
 #include "plan/functions.h"
+#include "plan/machine.h"
 
 /* Larger files are no programs. */
 #define MAX_FILE_SIZE (UINT64_C(2) << 30)
@@ -45,23 +44,32 @@ int plan_key(const void *image, size_t size, const void *stat_of_file, char key[
     return 0;
 }
 
+static int has_call(const struct elf_image *elf, const struct plan_machine *m)
+{
+    for (unsigned i = 0; i < elf->text_count; i++)
+        if (memmem(elf->text[i].bytes, elf->text[i].size, m->call, m->call_size))
+            return 1;
+    return 0;
+}
+
 int plan_image(const void *image, size_t size, const char *key, void **ret_plan, size_t *ret_size)
 {
     struct elf_image elf;
     struct functions functions;
     struct emit e = {0};
     int r = elf_open(image, size, &elf);
+    const struct plan_machine *m = r < 0 ? NULL : plan_machine(elf.machine);
 
     if (r < 0)
         return r;
-    if (elf.machine != EM_X86_64)
+    if (!m)
         return -ENOEXEC;
     functions_find(&elf, &functions);
-    if ((code_has_syscall(&elf) || functions.count) && !elf_text_relocations(&elf))
-        r = x86_plan_sites(&elf, &functions, &e);
+    if ((has_call(&elf, m) || functions.count) && !elf_text_relocations(&elf))
+        r = m->sites(&elf, &functions, &e);
     functions_free(&functions);
     if (!r)
-        r = emit_finish(&e, PLAN_ARCH_X86_64, key, ret_plan, ret_size);
+        r = emit_finish(&e, m->arch, m->table_hash(), key, ret_plan, ret_size);
     emit_free(&e);
     return r;
 }
@@ -136,18 +144,21 @@ static int file_has_functions(int fd, uint64_t size, const Elf64_Ehdr *eh)
 
 /* Whether an executable segment of the file holds the bytes of a syscall instruction, or it may define functions that
  * are observed: 1, 0 or -errno. Most libraries do neither, and need not be read into memory at once. */
-static int file_matters(int fd, uint64_t size)
+static int file_matters(int fd, uint64_t size, const struct plan_machine **ret)
 {
-    static const struct needle syscall_insn = {"\x0f\x05", 2};
+    const struct plan_machine *m;
+    struct needle call;
     Elf64_Ehdr eh;
     uint64_t total = 0;
     int r = read_exactly(fd, &eh, sizeof(eh), 0);
 
     if (r < 0)
         return r;
-    if (memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0 || eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_machine != EM_X86_64 ||
-        eh.e_phentsize != sizeof(Elf64_Phdr) || eh.e_phnum > ELF_MAX_PHDRS)
+    if (memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0 || eh.e_ident[EI_CLASS] != ELFCLASS64 ||
+        !(m = plan_machine(eh.e_machine)) || eh.e_phentsize != sizeof(Elf64_Phdr) || eh.e_phnum > ELF_MAX_PHDRS)
         return -ENOEXEC;
+    *ret = m;
+    call = (struct needle){(const char *)m->call, m->call_size};
     for (unsigned i = 0; i < eh.e_phnum && r == 0; i++) {
         Elf64_Phdr ph;
         uint64_t end;
@@ -160,13 +171,14 @@ static int file_matters(int fd, uint64_t size)
         if (total > ELF_MAX_TEXT_SPAN)
             r = -EFBIG;
         else
-            r = file_holds(fd, ph.p_offset, end, &syscall_insn, 1);
+            r = file_holds(fd, ph.p_offset, end, &call, 1);
     }
     return r ? r : file_has_functions(fd, size, &eh);
 }
 
 int plan_file(int fd, const char *key, void **ret_plan, size_t *ret_size)
 {
+    const struct plan_machine *m = NULL;
     struct emit empty = {0};
     struct stat st;
     void *image;
@@ -178,11 +190,11 @@ int plan_file(int fd, const char *key, void **ret_plan, size_t *ret_size)
         return -ENOEXEC;
     if ((uint64_t)st.st_size > MAX_FILE_SIZE)
         return -EFBIG;
-    r = file_matters(fd, (uint64_t)st.st_size);
+    r = file_matters(fd, (uint64_t)st.st_size, &m);
     if (r < 0)
         return r;
     if (r == 0)
-        return emit_finish(&empty, PLAN_ARCH_X86_64, key, ret_plan, ret_size);
+        return emit_finish(&empty, m->arch, m->table_hash(), key, ret_plan, ret_size);
     /* Read, not mapped: the file may be cut short at any time, and that must not be a SIGBUS. */
     image = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (image == MAP_FAILED)

@@ -27,7 +27,8 @@ int plan_image(const void *image, size_t size, const char *key, void **ret_plan,
  * one that gets shorter while it is read; or the error of fstat(2) or pread(2). */
 int plan_file(int fd, const char *key, void **ret_plan, size_t *ret_size);
 
-/* Prints sites, methods and reasons; for `dev/` tools. */
+/* Prints sites, methods and reasons; for `dev/` tools. Calls are named as on the architecture of the plan, and by their
+ * numbers if this planner doesn't know it. */
 void plan_explain(const void *plan, size_t size, FILE *out);
 /* For people: what the enums say. "?" if they say nothing. */
 const char *plan_method_name(unsigned method);

@@ -572,7 +572,7 @@ static __attribute__((noinline)) void end_any(struct call *c)
             uring_mapped(arg_fd(c, 4), r->arg5, (uint64_t)c->ret);
         /* A shared mapping is the file itself; one that may be written is for the program to write. */
         if ((r->arg2 & (PROT_EXEC | PROT_WRITE)) == PROT_EXEC && (r->arg3 & MAP_TYPE) == MAP_PRIVATE)
-            image_mapped(c->s, (uint64_t)c->ret, r->arg1, arg_fd(c, 4), r->arg5);
+            image_mapped(c->s, (uint64_t)c->ret, r->arg1, (int)r->arg2, arg_fd(c, 4), r->arg5);
         break;
     case SHP_WAIT:
         if (c->op == OP_wait4 && c->ret > 0 && r->arg1) {

@@ -20,6 +20,7 @@
 #include "descriptors.h"
 #include "exec.h"
 #include "functions.h"
+#include "join.h"
 #include "rights.h"
 #include "tasks.h"
 #include "uring.h"
@@ -38,9 +39,9 @@ _Static_assert(PLAN_F_NR_KEPT == 0x100 && OP_NR_MAX == 512 && SCF_ENTER == 2 && 
                "entry.S knows what to do before a call");
 
 /* For entry.S, by number: 0 if the call isn't observed, else 1 with the flags that matter before it. */
-extern const uint8_t scope_nr_flags[OP_NR_MAX] __attribute__((visibility("hidden")));
-const uint8_t scope_nr_flags[OP_NR_MAX] = {
-#define SYSCALL(name, group, shape, paths, flags) [__NR_##name] = 1 | ((flags) & (SCF_ENTER | SCF_TIMED)),
+extern const uint8_t scope_nr_flags[OP_NR_PLACES] __attribute__((visibility("hidden")));
+const uint8_t scope_nr_flags[OP_NR_PLACES] = {
+#define SYSCALL(name, group, shape, paths, flags) [OP_NR_PLACE(__NR_##name)] = 1 | ((flags) & (SCF_ENTER | SCF_TIMED)),
 #include "wire/syscalls.def"
 #undef SYSCALL
 };
@@ -447,6 +448,8 @@ static void enter_exit(struct segment_header *s, enum op_id op, struct thread *t
     }
     if (unlikely(probe.mode & SEG_M_CRASH) && op == OP_exit_group && go && (int)r->arg0 == GO_PANICKED)
         crash_go_exit(s, GO_PANICKED, r->go_g, r->sp);
+    if (unlikely(s->pid == 1) && op == OP_exit_group && !probe.sandboxed)
+        join_last();
     /* Not if the slot may be another task's too, which goes on. */
     if (op == OP_exit && t && !t->child_pid && !(process->slow & SLOW_FOREIGN)) {
         if (unlikely(probe.mode & SEG_M_CRASH))

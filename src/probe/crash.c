@@ -38,7 +38,7 @@ static struct sigaction ours = {
     .sa_handler = (__sighandler_t)(uint64_t)on_fatal,
     .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER | SA_UNSUPPORTED,
     .sa_restorer = (__sigrestore_t)(uint64_t)scope_restorer,
-    .sa_mask = ~UINT64_C(0),
+    .sa_mask = ARCH_SIGSET(~UINT64_C(0)),
 };
 
 /* What the program believes. */
@@ -220,7 +220,7 @@ static void place_tell(struct segment_header *s, struct seg_crash *c)
         c->tid = (uint32_t)SYS1(__NR_gettid, 0);
     }
     c->ticks = now();
-    __atomic_store_n(&c->state, CRASH_TOLD, __ATOMIC_SEQ_CST); /* before `asleep` is read */
+    __atomic_store_n(&c->state, CRASH_TOLD, ORDER_CRASH_TELL); /* before `asleep` is looked at */
     ring_rouse_slow(s);
     for (;;) {
         state = __atomic_load_n(&c->state, __ATOMIC_ACQUIRE);
@@ -549,12 +549,18 @@ static bool give_back(struct regs *r, struct sigaction *theirs, struct sigaction
     return false;
 }
 
+/* On some architectures a struct of one word. */
+static uint64_t *mask_of(struct sigaction *a)
+{
+    return (uint64_t *)(void *)&a->sa_mask;
+}
+
 /* As the kernel would keep it. */
 static void keep(struct sigaction *place, unsigned sig, struct sigaction a)
 {
     struct sigaction now_;
 
-    a.sa_mask &= ~UNMASKABLE;
+    *mask_of(&a) &= ~UNMASKABLE;
     if (a.sa_flags & ~(unsigned long)SA_KNOWN && action((int)sig, NULL, &now_) == 0 &&
         !(now_.sa_flags & SA_UNSUPPORTED))
         a.sa_flags &= SA_KNOWN;

@@ -47,7 +47,7 @@ static struct debt *debt_make(uint64_t key)
     for (unsigned i = 0; i < WINDOW; i++) {
         uint64_t free = 0;
 
-        if (__atomic_compare_exchange_n(&debt_at(key, i)->key, &free, key, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        if (__atomic_compare_exchange_n(&debt_at(key, i)->key, &free, key, false, ORDER_DEBT_TAKE, __ATOMIC_RELAXED))
             return debt_at(key, i);
     }
     if (__atomic_fetch_add(&debts_all, 1, __ATOMIC_RELAXED)) /* it is counted already */
@@ -58,7 +58,7 @@ static struct debt *debt_make(uint64_t key)
 static void debt_drop(struct debt *d)
 {
     __atomic_store_n(&d->bytes, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&d->key, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&d->key, 0, ORDER_DEBT_FREE);
     __atomic_fetch_sub(&debts_open, 1, __ATOMIC_RELAXED);
 }
 

@@ -9,6 +9,7 @@
 
 #include "join.h"
 #include "ring.h"
+#include "rules.h"
 
 #define HIDDEN __attribute__((visibility("hidden")))
 #define MAX_ENV 65536u
@@ -47,7 +48,7 @@ static enum image_class classify(int fd, char *interp, size_t size)
         return IMG_UNKNOWN;
     if (head.e.e_ident[EI_CLASS] != ELFCLASS64)
         return IMG_32BIT;
-    if (head.e.e_machine != (PROBE_ARCH == PLAN_ARCH_X86_64 ? EM_X86_64 : EM_AARCH64))
+    if (head.e.e_machine != ARCH_MACHINE)
         return IMG_ARCH;
     for (unsigned i = 0; i < head.e.e_phnum && i < 128; i++) {
         if (SYS4(__NR_pread64, fd, &ph, sizeof(ph), head.e.e_phoff + i * sizeof(ph)) != (long)sizeof(ph))
@@ -79,14 +80,21 @@ static bool can_load(void)
            (st.stx_uid == 0 || st.stx_uid == (uint32_t)SYS1(__NR_geteuid, 0)) && join_reachable();
 }
 
-/* What exec of path will run: 0 if the dynamic loader will see our environment, else why not. loads: there is a file
- * that one will load. */
-static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip, bool *ret_loads)
+/* What an exec will run. */
+struct looked {
+    bool strip;   /* its loader shall not be told about the probe */
+    bool loads;   /* there is a file that a loader will load */
+    bool script;  /* it is an interpreter */
+    bool keep;    /* by the caller: the file is wanted */
+    int image;    /* ... open for reading, or -1 */
+};
+
+/* What exec of path will run: 0 if the dynamic loader will see our environment, else why not. */
+static uint32_t look(int dirfd, const char *path, int flags, struct looked *ret)
 {
     char interp[256];
     int fd;
 
-    *ret_strip = *ret_loads = false;
     for (int depth = 0; depth <= MAX_INTERPRETERS; depth++) {
         enum image_class c;
         struct statx st;
@@ -100,30 +108,73 @@ static uint32_t look(int dirfd, const char *path, int flags, bool *ret_strip, bo
         else
             fd = own_fd(SYS4(__NR_openat, dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0));
         if (fd < 0) {
-            *ret_loads = true;
+            ret->loads = true;
             return 0;
         }
         c = classify(fd, interp, sizeof(interp));
         rights = changes_rights(fd, &st);
-        own_close(fd);
+        if (interp[0] || !ret->keep)
+            own_close(fd);
+        else
+            ret->image = fd;
         if (interp[0]) {
             path = interp;
             dirfd = AT_FDCWD;
             flags = 0;
+            ret->script = true;
             continue;
         }
         if (c == IMG_32BIT || c == IMG_ARCH) {
-            *ret_strip = true; /* its loader would complain about a library of another kind */
+            ret->strip = true; /* its loader would complain about a library of another kind */
             return c == IMG_32BIT ? NOTE_EXEC_32BIT : NOTE_EXEC_ARCH;
         }
         if (rights) {
-            *ret_strip = true;
+            ret->strip = true;
             return NOTE_EXEC_SETID;
         }
-        *ret_loads = c == IMG_DYNAMIC;
+        ret->loads = c == IMG_DYNAMIC;
         return c == IMG_STATIC ? NOTE_EXEC_STATIC : 0;
     }
     return 0;
+}
+
+/* Whether the loader of a program is one that reads /etc/ld.so.preload: glibc's. */
+static bool loader_reads_preload(int fd)
+{
+    char loader[256];
+    Elf64_Ehdr e;
+    Elf64_Phdr ph;
+    long n;
+
+    if (SYS4(__NR_pread64, fd, &e, sizeof(e), 0) != (long)sizeof(e))
+        return false;
+    for (unsigned i = 0; i < e.e_phnum && i < 128; i++) {
+        if (SYS4(__NR_pread64, fd, &ph, sizeof(ph), e.e_phoff + i * sizeof(ph)) != (long)sizeof(ph))
+            return false;
+        if (ph.p_type != PT_INTERP)
+            continue;
+        n = SYS4(__NR_pread64, fd, loader, MIN(ph.p_filesz, sizeof(loader) - 1), ph.p_offset);
+        loader[n > 0 ? n : 0] = 0;
+        return !str_contains(loader, "/ld-musl-");
+    }
+    return false;
+}
+
+/* Under the host's rules what is exec'ed gets the environment that it would get bare: the loader finds the probe by
+ * /etc/ld.so.preload, and the probe the rules. What no loader brings it into a tracer does, if a rule names it. Returns
+ * why the program is not observed though one does, 0: there is no reason; *ret_sock is join_trace()'s. */
+static uint32_t exec_by_rules(const struct looked *what, uint32_t note, const char *path, char *const *argv,
+                              int *ret_sock)
+{
+    bool unloaded = !note && what->loads && what->image >= 0 &&
+                    !(loader_reads_preload(what->image) && rules_preloaded(probe.lib));
+
+    if (what->image < 0 || note == NOTE_EXEC_LISTS || !(note || unloaded) ||
+        !rules_name_exec(what->image, path, what->script, argv))
+        return 0;
+    if (note == NOTE_EXEC_STATIC || unloaded)
+        *ret_sock = join_trace(unloaded);
+    return unloaded ? NOTE_EXEC_LIB : note;
 }
 
 /* ---- the environment ---- */
@@ -380,10 +431,13 @@ HIDDEN void exec_enter(struct segment_header *s, struct thread *t, enum op_id op
                          .arg = {r->arg0, r->arg1, r->arg2, r->arg3, r->arg4}};
     struct ring_item item = {ITEM_PATH, 0, path};
     size_t len = !probe.sandboxed ? mem_string(path, SEG_PATH_MAX) : mem_plausible(path) ? str_len(path, SEG_PATH_MAX) : MEM_BAD;
+    char *const *argv = (char *const *)(op == OP_execve ? r->arg1 : r->arg2);
+    char *const *env = (char *const *)*env_register(op, r);
+    struct looked what = {.keep = probe_of_host(), .image = -1};
     uint32_t note = 0;
-    bool strip = false, loads = false, unloaded = false, readable = len != MEM_BAD;
+    bool unloaded = false, readable = len != MEM_BAD;
     uint64_t signals;
-    int complete, sock = -ENOENT;
+    int complete = 0, sock = -ENOENT;
 
     if (readable)
         item.len = (uint32_t)len;
@@ -392,22 +446,28 @@ HIDDEN void exec_enter(struct segment_header *s, struct thread *t, enum op_id op
         return;
     exec_release(t);
     if (probe.sandboxed) {
-        env_warn((char *const *)*env_register(op, r));
+        if (!probe_of_host())
+            env_warn(env);
         return;
     }
     signals = signals_block();
-    note = look(dirfd, path, flags, &strip, &loads);
-    if ((!note || note == NOTE_EXEC_STATIC) &&
-        only_lists(path, (char *const *)(op == OP_execve ? r->arg1 : r->arg2), (char *const *)*env_register(op, r), loads)) {
+    note = look(dirfd, path, flags, &what);
+    if ((!note || note == NOTE_EXEC_STATIC) && only_lists(path, argv, env, what.loads)) {
         note = NOTE_EXEC_LISTS;
-        strip = true;
-    } else if (!note && loads && !can_load()) {
+        what.strip = true;
+    } else if (!probe_of_host() && !note && what.loads && !can_load()) {
         note = NOTE_EXEC_LIB;
-        unloaded = strip = true;
+        unloaded = what.strip = true;
     }
-    if (note == NOTE_EXEC_STATIC || unloaded) /* no loader will load the probe: a tracer does */
-        sock = join_trace(unloaded);
-    complete = env_complete(t, (char *const *)*env_register(op, r), !strip ? ENV_ALL : sock >= 0 ? ENV_UNLOADED : ENV_NONE);
+    if (probe_of_host()) {
+        note = exec_by_rules(&what, note, path, argv, &sock);
+        if (what.image >= 0)
+            own_close(what.image);
+    } else {
+        if (note == NOTE_EXEC_STATIC || unloaded) /* no loader will load the probe: a tracer does */
+            sock = join_trace(unloaded);
+        complete = env_complete(t, env, !what.strip ? ENV_ALL : sock >= 0 ? ENV_UNLOADED : ENV_NONE);
+    }
     if (complete < 0 && sock >= 0) {
         join_trace_end(sock);
         sock = -EFAULT;

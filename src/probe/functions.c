@@ -18,7 +18,7 @@ _Static_assert(sizeof(struct function_regs) == FUNCTION_FRAME && offsetof(struct
                    offsetof(struct function_regs, slot) == 56 && offsetof(struct function_regs, sp) == 64 &&
                    offsetof(struct function_regs, saved) == 72,
                "entry.S knows struct function_regs");
-_Static_assert(FUNCTION_FRAME % 16 == 8, "the original finds the stack aligned as its caller left it");
+_Static_assert((FUNCTION_FRAME + ARCH_RETURN_SIZE) % 16 == 0, "the original finds the stack aligned as its caller left it");
 
 HOT_DATA uint8_t functions_used;
 struct function_shard function_shards[FUNCTION_SHARDS];
@@ -158,6 +158,7 @@ static void note_push(struct thread *t, uint64_t sp, uint64_t object, enum fn_id
     if (n == FUNCTION_NOTES) /* deeper than anything sane: the innermost is replaced */
         n--;
     t->function[n] = (struct function_note){.sp = sp, .object = object, .fn = (uint16_t)fn};
+    __atomic_signal_fence(__ATOMIC_RELEASE); /* counted when it is whole, for a handler that interrupts here */
     t->functions = n + 1;
 }
 
@@ -167,6 +168,7 @@ static bool note_pop(struct thread *t, uint64_t sp, struct function_note *ret)
     for (uint32_t n = MIN(t->functions, FUNCTION_NOTES); n > 0; n--)
         if (t->function[n - 1].sp == sp) {
             *ret = t->function[n - 1];
+            __atomic_signal_fence(__ATOMIC_RELEASE);
             t->functions = n - 1;
             return true;
         }
@@ -280,26 +282,43 @@ static bool is_connection(uint64_t object, const struct fn_desc *d)
 
 /* ---- telling ---- */
 
+/* It is an object's place from now on, or of one more connection of the same object. One thread at a time: what was said
+ * of one life is not said of another. 0 if others are at it. Who is interrupted for ever leaves the place so: all that is
+ * told there is captured. */
+static __attribute__((noinline)) uint32_t object_begins(struct tls_want *w, uint64_t object)
+{
+    uint64_t was = __atomic_load_n(&w->object, __ATOMIC_RELAXED);
+    uint32_t life;
+
+    if (was == TLS_CHANGING ||
+        !__atomic_compare_exchange_n(&w->object, &was, TLS_CHANGING, false, ORDER_TLS_LOCK, __ATOMIC_RELAXED))
+        return 0;
+    life = add32(&w->life, 1);
+    __atomic_store_n(&w->object, object, ORDER_TLS_OBJECT); /* behind it: nothing that is done is this object's */
+    return life;
+}
+
 /* Which of the connections that had this address it is: tls_want.life; 0 where the table is another process's. begins: it
  * is one more. */
 static inline uint32_t object_life(struct segment_header *s, uint64_t object, bool begins)
 {
     struct tls_want *w = &s->tls[tls_want_at(object)];
-    uint32_t life;
 
     if (unlikely(process->slow & SLOW_BORROWED))
         return 0;
-    if (likely(!begins && __atomic_load_n(&w->object, __ATOMIC_RELAXED) == object))
-        return __atomic_load_n(&w->life, __ATOMIC_RELAXED);
-    life = add32(&w->life, 1);
-    __atomic_store_n(&w->object, object, __ATOMIC_RELEASE); /* behind it: nothing that is done is this object's */
-    return life;
+    if (likely(!begins && __atomic_load_n(&w->object, ORDER_TLS_LOOK) == object))
+        return __atomic_load_n(&w->life, ORDER_TLS_LOOK);
+    return object_begins(w, object);
 }
 
-/* The collector has said so. */
+/* The collector has said so. If it has, the place is looked at once more: it may have been another object's between two
+ * looks at it, but it was not while `life` stayed the same. */
 static inline bool object_done(const struct segment_header *s, uint64_t object, uint32_t life)
 {
-    return life && __atomic_load_n(&s->tls[tls_want_at(object)].done, __ATOMIC_RELAXED) == life;
+    const struct tls_want *w = &s->tls[tls_want_at(object)];
+
+    return life && __atomic_load_n(&w->done, ORDER_TLS_LOOK) == life &&
+           __atomic_load_n(&w->object, ORDER_TLS_LOOK) == object && __atomic_load_n(&w->life, __ATOMIC_RELAXED) == life;
 }
 
 /* One record, behind what the object is owed. n: bytes that are at stake. */

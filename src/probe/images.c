@@ -11,12 +11,15 @@
 #include "ring.h"
 #include "stacks.h"
 
+#ifndef PT_GNU_PROPERTY
+#define PT_GNU_PROPERTY 0x6474e553
+#endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
 #define HIDDEN __attribute__((visibility("hidden")))
-#define NEAR 0x7ff00000l          /* how far a rel32 reaches, less the size of any pool */
+#define NEAR ((int64_t)ARCH_REACH)
 #define PHDRS 24
 
 extern char scope_pool[] HIDDEN, scope_pool_end[] HIDDEN;
@@ -37,6 +40,7 @@ struct r_debug {
 struct image {
     uint64_t bias;
     uint64_t text_lo, text_hi;  /* run-time range of the executable segment */
+    long landing;               /* ARCH_PROT_LANDING, if that is how its text is protected, else 0 */
     char key[PLAN_KEY_MAX];
 };
 
@@ -66,6 +70,26 @@ static bool note_build_id(const char *p, size_t n, char *key)
         }
         p += sizeof(*h) + name + desc;
         n -= sizeof(*h) + name + desc;
+    }
+    return false;
+}
+
+/* Whether a PT_GNU_PROPERTY says that all indirect branches into the image lead to landing pads: a note of type
+ * NT_GNU_PROPERTY_TYPE_0 with entries of type, size and data, each padded to 8 bytes (Linux Extensions to gABI, 2.1). */
+static bool note_has_landing(const char *p, size_t n)
+{
+    const Elf64_Nhdr *h = (const Elf64_Nhdr *)(const void *)p;
+    const uint32_t *entry = (const uint32_t *)(const void *)(p + sizeof(*h) + 4);
+    size_t left;
+
+    if (n < sizeof(*h) + 4 || h->n_type != 5 || h->n_namesz != 4 || h->n_descsz > n - sizeof(*h) - 4)
+        return false;
+    for (left = h->n_descsz; left >= 12; entry += 2 + ROUND_UP(entry[1], 8u) / 4) {
+        if (entry[0] == ARCH_NOTE_FEATURES && entry[1] == 4)
+            return (entry[2] & ARCH_FEATURE_LANDING) != 0;
+        if (entry[1] > left - 8 || ROUND_UP(entry[1], 8u) > left - 8)
+            return false;
+        left -= 8 + ROUND_UP(entry[1], 8u);
     }
     return false;
 }
@@ -169,16 +193,20 @@ static const struct plan_header *plan_get(int plans, const char *key, int image_
 
 HOT_DATA static uint64_t pool_used;
 
-static bool reaches(uint64_t a, uint64_t size, const struct image *im)
+static bool reaches(uint64_t a, uint64_t size, const struct plan_header *h, const struct image *im)
 {
-    int64_t lo = (int64_t)(a - im->text_hi), hi = (int64_t)(a + size - im->text_lo);
+    int64_t lo = (int64_t)(a - im->bias - h->reach_hi), hi = (int64_t)(a + size - im->bias - h->reach_lo);
 
     return lo > -NEAR && lo < NEAR && hi > -NEAR && hi < NEAR;
 }
 
-/* How code is changed. Usually it is made writable for a moment. Where that is refused (MemoryDenyWriteExecute, which is
- * PR_SET_MDWE or a seccomp filter; a security module), by /proc/self/mem, which goes by what the memory may become:
- * proc_pid_mem(5). */
+/* No thread runs what is written: the process starts, or the mapping is new and nobody knows its address yet. So there
+ * is nobody whose pipeline would have to be told (membarrier(2), SYNC_CORE), and any instruction may replace any other
+ * (Arm ARM, B2.2.5). Caches: arch_sync_code(), or the kernel (inject/text.h).
+ *
+ * How code is changed. Usually it is made writable for a moment. Where that is refused (MemoryDenyWriteExecute,
+ * which is PR_SET_MDWE or a seccomp filter; a security module), by /proc/self/mem, which goes by what the memory may
+ * become: proc_pid_mem(5). */
 struct writer {
     int mem; /* descriptor of that file, or -1 */
 };
@@ -190,6 +218,7 @@ static int writer_put(const struct writer *w, uint64_t at, const void *from, uin
 
     if (w->mem < 0) {
         memcpy((void *)at, from, size);
+        arch_sync_code((const void *)at, size);
         return 0;
     }
     while (size) {
@@ -204,13 +233,13 @@ static int writer_put(const struct writer *w, uint64_t at, const void *from, uin
     return 0;
 }
 
-/* Room for a blob within reach of the image's text: from the pool, whose unwind information is known to the
+/* Room for a blob within reach of what it leads to: from the pool, whose unwind information is known to the
  * C library, else anonymous memory. 0 if there is none. */
-static uint64_t blob_place(const struct image *im, uint64_t size, const struct writer *w)
+static uint64_t blob_place(const struct plan_header *h, const struct image *im, uint64_t size, const struct writer *w)
 {
     const long prot = w->mem < 0 ? PROT_READ | PROT_WRITE : PROT_READ | PROT_EXEC;
 
-    if (reaches((uint64_t)scope_pool, (uint64_t)(scope_pool_end - scope_pool), im)) {
+    if (reaches((uint64_t)scope_pool, (uint64_t)(scope_pool_end - scope_pool), h, im)) {
         uint64_t at = __atomic_fetch_add(&pool_used, size, __ATOMIC_RELAXED);
 
         if (at + size <= (uint64_t)(scope_pool_end - scope_pool)) {
@@ -219,7 +248,7 @@ static uint64_t blob_place(const struct image *im, uint64_t size, const struct w
             return (uint64_t)scope_pool + at;
         }
     }
-    for (uint64_t d = 1 << 20; d < 0x70000000; d += 4 << 20) {
+    for (uint64_t d = 1 << 20; d < ARCH_REACH; d += 4 << 20) {
         /* Below first: above a program's image its heap may want to grow. */
         uint64_t hints[2] = {im->text_lo - d - size, im->text_hi + d};
 
@@ -227,10 +256,10 @@ static uint64_t blob_place(const struct image *im, uint64_t size, const struct w
             uint64_t want = hints[i] & ~(PROBE_PAGE - 1);
             long at;
 
-            if (want < 0x10000 || want > UINT64_C(0x7fffffff0000))
+            if (want < 0x10000 || want > ARCH_USER_END - (1u << 16))
                 continue;
             at = SYS6(__NR_mmap, want, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-            if (!sys_failed(at) && reaches((uint64_t)at, size, im))
+            if (!sys_failed(at) && reaches((uint64_t)at, size, h, im))
                 return (uint64_t)at;
             if (!sys_failed(at))
                 SYS2(__NR_munmap, at, size);
@@ -266,7 +295,7 @@ static int patch_apply(const struct plan_patch *p, const struct image *im, uint6
 /* Makes the slots. Their address, or -errno: nothing was changed. */
 static int64_t blob_make(const struct plan_header *h, const struct image *im, const struct writer *w)
 {
-    uint64_t size = ROUND_UP((uint64_t)h->blob_size, PROBE_PAGE), blob = blob_place(im, size, w);
+    uint64_t size = ROUND_UP((uint64_t)h->blob_size, PROBE_PAGE), blob = blob_place(h, im, size, w);
     long at, ret;
 
     if (!blob)
@@ -274,6 +303,7 @@ static int64_t blob_make(const struct plan_header *h, const struct image *im, co
     if (w->mem < 0) {
         populate((const void *)blob, size);
         plan_fill_blob(h, (char *)blob, blob, im->bias, scope_info.entry);
+        arch_sync_code((const void *)blob, size);
         ret = SYS3(__NR_mprotect, blob, size, PROT_READ | PROT_EXEC);
         return ret < 0 ? ret : (int64_t)blob; /* not: no executable memory for us (SELinux execmem) */
     }
@@ -364,7 +394,7 @@ static int plan_apply(const struct plan_header *h, size_t plan_size, const struc
         return 0;
     /* No other thread runs this text yet: the process is starting, or the mapping is new. Keeping the right to
      * execute on the way means that a security module refuses now, if at all, and not when it is to come back. */
-    ret = SYS3(__NR_mprotect, lo, hi - lo, PROT_READ | PROT_WRITE | PROT_EXEC);
+    ret = SYS3(__NR_mprotect, lo, hi - lo, PROT_READ | PROT_WRITE | PROT_EXEC | im->landing);
     if (ret < 0) {
         w.mem = own_fd(SYS4(__NR_openat, AT_FDCWD, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0));
         if (w.mem < 0)
@@ -376,7 +406,7 @@ static int plan_apply(const struct plan_header *h, size_t plan_size, const struc
         own_close(w.mem);
         return back < 0 && back != -ENOMEM ? (int)ret : (int)back; /* why it had to be written so */
     }
-    ret = SYS3(__NR_mprotect, lo, hi - lo, PROT_READ | PROT_EXEC);
+    ret = SYS3(__NR_mprotect, lo, hi - lo, PROT_READ | PROT_EXEC | im->landing);
     return back ? (int)back : (int)ret;
 }
 
@@ -468,23 +498,39 @@ static struct link_map *link_maps(const Elf64_Phdr *ph, size_t phnum)
     return r ? r->map : NULL;
 }
 
-HIDDEN void images_find_self(const void *phdr, size_t phnum)
+static const char *last_component(const char *path)
+{
+    const char *base = path;
+
+    for (; *path; path++)
+        if (*path == '/')
+            base = path + 1;
+    return base;
+}
+
+HIDDEN const char *images_find_self(const void *phdr, size_t phnum, bool *ret_other)
 {
     struct link_map *own = NULL;
+    const char *name = "";
     bool sanitizer = false;
 
+    *ret_other = false;
     for (struct link_map *m = link_maps(phdr, phnum); m; m = m->next) {
+        const char *base = m->name ? last_component(m->name) : "";
+
         if (m->ld == _DYNAMIC && m->name) {
             own = m;
-            str_add(probe.lib, 0, sizeof(probe.lib), m->name);
-        } else if (m->name) {
-            sanitizer |= str_contains(m->name, "libasan.so") || str_contains(m->name, "libclang_rt.asan");
+            name = m->name;
+        } else {
+            sanitizer |= str_after(base, "libasan.so") || str_after(base, "libclang_rt.asan");
+            *ret_other |= !own && str_eq(base, "libscope.so");
         }
     }
     /* AddressSanitizer ends the program when the first library that it finds isn't itself; it passes over those
      * without a name. */
     if (own && sanitizer)
         own->name = "";
+    return name;
 }
 
 /* Whether what a header describes is part of what was mapped. */
@@ -497,10 +543,88 @@ static bool is_loaded(const Elf64_Phdr *h, const Elf64_Phdr *ph, size_t phnum)
     return false;
 }
 
-/* Fills im from the headers of a mapped image. */
-static bool image_from_headers(struct image *im, uint64_t bias, const Elf64_Phdr *ph, size_t phnum, const char *name)
+/* ---- how text is protected ---- */
+
+HOT_DATA static bool landing_checked; /* by this CPU and kernel */
+
+/* Of images that are marked, the kernel protects the one that it starts: the loader, or a static program. All others are
+ * the loader's to protect, which only newer ones do. */
+HOT_DATA static enum { LOADER_UNKNOWN, LOADER_PROTECTS, LOADER_DOES_NOT } loader_habit;
+
+HIDDEN void images_landing(uint64_t hwcap2)
 {
-    bool keyed = false;
+    if (arch_checks_landing(hwcap2))
+        landing_checked = true;
+}
+
+static uint64_t take_hex(const char **s)
+{
+    uint64_t v = 0;
+
+    for (;; (*s)++) {
+        if (**s >= '0' && **s <= '9')
+            v = v << 4 | (uint64_t)(**s - '0');
+        else if (**s >= 'a' && **s <= 'f')
+            v = v << 4 | (uint64_t)(**s - 'a' + 10);
+        else
+            return v;
+    }
+}
+
+/* Whether the mapping at this address has a flag in /proc/self/smaps, which says what no system call does (proc_pid_smaps(5)).
+ * `unknown`, where there is no such file. */
+static bool mapping_has(uint64_t at, const char *flag, bool unknown)
+{
+    char buf[512], line[192];
+    size_t len = 0;
+    bool inside = false, found = unknown, more = true;
+    long fd = own_fd(SYS4(__NR_openat, AT_FDCWD, "/proc/self/smaps", O_RDONLY | O_CLOEXEC, 0)), n;
+
+    if (fd < 0)
+        return unknown;
+    while (more && (n = SYS3(__NR_read, fd, buf, sizeof(buf))) > 0)
+        for (long i = 0; i < n && more; i++) {
+            const char *s = line;
+
+            if (buf[i] != '\n') {
+                if (len < sizeof(line) - 1)
+                    line[len++] = buf[i];
+                continue;
+            }
+            line[len] = 0;
+            len = 0;
+            if (inside && (s = str_after(line, "VmFlags:"))) {
+                found = str_contains(s, flag);
+                more = false;
+            } else if (line[0] < 'A' || line[0] > 'Z') { /* "from-to ..." */
+                s = line;
+                inside = take_hex(&s) <= at && *s++ == '-' && take_hex(&s) > at;
+            }
+        }
+    own_close((int)fd);
+    return found;
+}
+
+/* ARCH_PROT_LANDING, or 0: of an image that the kernel has mapped to start it, or that a loader has mapped. */
+static long landing_of(uint64_t text, bool marked, bool by_kernel)
+{
+    if (!landing_checked || !marked)
+        return 0;
+    if (by_kernel)
+        return ARCH_PROT_LANDING;
+    if (loader_habit == LOADER_UNKNOWN)
+        loader_habit = mapping_has(text, " bt", true) ? LOADER_PROTECTS : LOADER_DOES_NOT;
+    return loader_habit == LOADER_PROTECTS ? ARCH_PROT_LANDING : 0;
+}
+
+/* Who has mapped an image. */
+enum mapper { BY_LOADER, BY_KERNEL, NOT_YET /* the loader will protect it */ };
+
+/* Fills im from the headers of a mapped image. */
+static bool image_from_headers(struct image *im, uint64_t bias, const Elf64_Phdr *ph, size_t phnum, const char *name,
+                               enum mapper mapper)
+{
+    bool keyed = false, marked = false;
 
     im->bias = bias;
     im->text_lo = im->text_hi = 0;
@@ -516,13 +640,16 @@ static bool image_from_headers(struct image *im, uint64_t bias, const Elf64_Phdr
         }
         if (ph[i].p_type == PT_NOTE && !keyed && is_loaded(&ph[i], ph, phnum))
             keyed = note_build_id((const char *)(bias + ph[i].p_vaddr), ph[i].p_memsz, im->key);
+        if (ARCH_PROT_LANDING && ph[i].p_type == PT_GNU_PROPERTY && is_loaded(&ph[i], ph, phnum))
+            marked = note_has_landing((const char *)(bias + ph[i].p_vaddr), ph[i].p_memsz);
     }
     if (!im->text_hi)
         return false;
+    im->landing = mapper == NOT_YET ? 0 : landing_of(im->text_lo, marked, mapper == BY_KERNEL);
     return keyed || key_of_file(AT_FDCWD, name, 0, im->key);
 }
 
-HIDDEN void images_loaded(struct segment_header *s, const void *phdr, size_t phnum, uint64_t vdso)
+HIDDEN void images_loaded(struct segment_header *s, const void *phdr, size_t phnum, uint64_t vdso, uint64_t base)
 {
     const Elf64_Phdr *exe = phdr;
     int plans = plans_open();
@@ -536,13 +663,14 @@ HIDDEN void images_loaded(struct segment_header *s, const void *phdr, size_t phn
         if (m->ld == _DYNAMIC || (vdso && m->addr == vdso))
             continue;
         if (first) {
-            if (image_from_headers(&im, m->addr, exe, phnum, exe_link))
+            if (image_from_headers(&im, m->addr, exe, phnum, exe_link, BY_LOADER))
                 image_patch(s, plans, &im, -1, exe_link);
             continue;
         }
         if (!e || memcmp(e->e_ident, ELFMAG, SELFMAG) || e->e_phentsize != sizeof(Elf64_Phdr))
             continue;
-        if (image_from_headers(&im, m->addr, (const Elf64_Phdr *)(m->addr + e->e_phoff), e->e_phnum, name))
+        if (image_from_headers(&im, m->addr, (const Elf64_Phdr *)(m->addr + e->e_phoff), e->e_phnum, name,
+                               base && m->addr == base ? BY_KERNEL : BY_LOADER))
             image_patch(s, plans, &im, -1, name);
     }
     if (plans >= 0)
@@ -566,7 +694,7 @@ HIDDEN void images_alone(struct segment_header *s, const void *phdr, size_t phnu
 
     if (s->exe[0] || !file)
         file = exe_link;
-    if (image_from_headers(&im, bias, phdr, phnum, file))
+    if (image_from_headers(&im, bias, phdr, phnum, file, base ? NOT_YET : BY_KERNEL))
         image_patch(s, plans, &im, -1, exe_link);
     else
         ring_note(s, NOTE_IMAGE_NOPLAN, file, 0);
@@ -574,7 +702,7 @@ HIDDEN void images_alone(struct segment_header *s, const void *phdr, size_t phnu
         const char *name = interpreter_of(phdr, phnum, bias);
 
         if (!memcmp(e->e_ident, ELFMAG, SELFMAG) && e->e_phentsize == sizeof(Elf64_Phdr) &&
-            image_from_headers(&im, base, (const Elf64_Phdr *)(base + e->e_phoff), e->e_phnum, name))
+            image_from_headers(&im, base, (const Elf64_Phdr *)(base + e->e_phoff), e->e_phnum, name, BY_KERNEL))
             image_patch(s, plans, &im, -1, name);
         else
             ring_note(s, NOTE_IMAGE_NOPLAN, name, 0);
@@ -585,9 +713,9 @@ HIDDEN void images_alone(struct segment_header *s, const void *phdr, size_t phnu
         ring_note(s, NOTE_IMAGE_NO_SITE, file, 0);
 }
 
-HIDDEN void image_mapped(struct segment_header *s, uint64_t addr, size_t len, int fd, uint64_t offset)
+HIDDEN void image_mapped(struct segment_header *s, uint64_t addr, size_t len, int prot, int fd, uint64_t offset)
 {
-    struct image im = {0};
+    struct image im = {.landing = prot & ARCH_PROT_LANDING};
     Elf64_Ehdr e;
     Elf64_Phdr ph[PHDRS];
     char note[512], link[32], name[512];

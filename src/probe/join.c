@@ -105,7 +105,7 @@ static int connect_by_mail(uint64_t *mail)
     for (unsigned us = 0; us < JOIN_WAIT_MS * 1000 && !taken; us += MAIL_US) {
         none = 0;
         if (!put) /* others may be waiting, too */
-            put = __atomic_compare_exchange_n(mail, &none, word, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+            put = __atomic_compare_exchange_n(mail, &none, word, false, ORDER_MAIL_PUT, __ATOMIC_RELAXED);
         else
             taken = __atomic_load_n(mail, __ATOMIC_ACQUIRE) != word;
         if (put && probe.segment)
@@ -129,9 +129,27 @@ static const char *secret_of_session(void)
 {
     const char *at = probe.socket;
 
+    if (probe_of_host()) /* that one needs none */
+        return NULL;
     while (*at && *at != JOIN_SECRET_MARK)
         at++;
     return *at ? at + 1 : NULL;
+}
+
+/* The address of the collector's socket for this type of request; its length. */
+static size_t address_for(enum join_type type, struct sockaddr_un *ret)
+{
+    const char *from = probe.socket + (*probe.socket == JOIN_PATH_MARK), *secret = secret_of_session();
+    size_t n = secret ? (size_t)(secret - 1 - from) : str_len(from, sizeof(probe.socket) - 1);
+    char *to = ret->sun_path + (*from != '/'); /* of an abstract one the first byte is 0 */
+    const size_t room = sizeof(ret->sun_path) - 1;
+
+    *ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+    n = MIN(n, room - sizeof(JOIN_REQUESTS));
+    memcpy(to, from, n);
+    if (type != JOIN_SEGMENT)
+        n = str_add(to, n, room, JOIN_REQUESTS);
+    return offsetof(struct sockaddr_un, sun_path) + 1 + n; /* a path's last byte is 0 */
 }
 
 /* Connected to the collector's socket for this type of request, or -errno. Waits only while its backlog is full, or
@@ -139,20 +157,15 @@ static const char *secret_of_session(void)
 static int join_connect(enum join_type type)
 {
     uint64_t *mail = probe.segment ? &probe.segment->mail : probe.mail;
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    const char *secret = secret_of_session();
-    size_t n = secret ? (size_t)(secret - 1 - probe.socket) : str_len(probe.socket, sizeof(probe.socket));
+    struct sockaddr_un to;
+    size_t len = address_for(type, &to);
     long ret;
     int fd = own_fd(SYS3(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 
     if (fd < 0)
         return fd;
-    n = MIN(n, sizeof(to.sun_path) - 1 - sizeof(JOIN_REQUESTS));
-    memcpy(to.sun_path + 1, probe.socket, n);
-    if (type != JOIN_SEGMENT)
-        n = str_add(to.sun_path + 1, n, sizeof(to.sun_path) - 1, JOIN_REQUESTS);
     for (int i = 0; i < 200; i++) {
-        ret = SYS3(__NR_connect, fd, &to, offsetof(struct sockaddr_un, sun_path) + 1 + n);
+        ret = SYS3(__NR_connect, fd, &to, len);
         if (ret != -EAGAIN && ret != -EINTR)
             break;
         sleep_us(500);
@@ -162,20 +175,29 @@ static int join_connect(enum join_type type)
 
         if (!probe.netns)
             probe.netns = netns_of(fd);
-        if (peer.uid == 0 || peer.uid == probe.euid)
+        if (peer.uid == 0 || (peer.uid == probe.euid && !probe_of_host()))
             return fd;
         ret = -EACCES; /* of a user who has no number here; or somebody who took the name of a collector that is gone */
+    } else if (probe_of_host() || *probe.socket == JOIN_PATH_MARK) {
+        /* Another network namespace doesn't matter, another root directory does. Refused: nobody listens. */
+        ret = ret == -ECONNREFUSED || ret == -EAGAIN ? ret : -EACCES;
     } else if (ret == -ECONNREFUSED && netns_of(fd) != probe.netns) {
         ret = -EACCES;
     }
     own_close(fd);
-    return ret == -EACCES && mail ? connect_by_mail(mail) : (int)ret;
+    return ret == -EACCES && mail && type != JOIN_LAST ? connect_by_mail(mail) : (int)ret;
 }
 
 HIDDEN bool join_reachable(void)
 {
+    struct sockaddr_un at;
     int fd;
     uint64_t here;
+
+    if (*probe.socket == JOIN_PATH_MARK) {
+        address_for(JOIN_SEGMENT, &at);
+        return SYS3(__NR_faccessat, AT_FDCWD, at.sun_path, 0 /* F_OK */) == 0;
+    }
 
     if (!probe.netns && !probe.mail) { /* attached to: not tried yet */
         fd = join_connect(JOIN_PLAN);
@@ -336,9 +358,9 @@ out:
 }
 
 /* Waits for the socket to have something to read, or to be hung up. */
-static long wait_readable(int sock)
+static long wait_readable(int sock, unsigned ms)
 {
-    struct __kernel_timespec wait = {JOIN_WAIT_MS / 1000, JOIN_WAIT_MS % 1000 * 1000000l};
+    struct __kernel_timespec wait = {ms / 1000, ms % 1000 * 1000000l};
     struct pollfd pfd = {.fd = sock, .events = POLLIN};
     long n;
 
@@ -351,13 +373,13 @@ static long wait_readable(int sock)
 }
 
 /* The answer to a request: its status. A descriptor that came with it is put into *ret_fd (-1: none). */
-static int join_answer(int sock, int *ret_fd)
+static int join_answer(int sock, int *ret_fd, unsigned ms)
 {
     struct join_reply reply = {0, 0};
     struct one_fd c = {0};
     struct iovec iov = {(const char *)&reply, sizeof(reply)};
     struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &c, .controllen = sizeof(c)};
-    long n = wait_readable(sock);
+    long n = wait_readable(sock, ms);
 
     *ret_fd = -1;
     if (n < 0)
@@ -381,13 +403,29 @@ HIDDEN int join_plan(int image_fd, const char *key, const char *path)
         return sock;
     ret = join_send(sock, JOIN_PLAN, 0, key, path, image_fd);
     if (ret == 0)
-        ret = join_answer(sock, &fd);
+        ret = join_answer(sock, &fd, JOIN_WAIT_MS);
     own_close(sock);
     if (ret == 0)
         return fd >= 0 ? fd : -EPROTO;
     if (fd >= 0)
         own_close(fd);
     return ret;
+}
+
+HIDDEN void join_last(void)
+{
+    int sock, fd = -1;
+
+    if (SYS1(__NR_getpid, 0) != 1 || __atomic_load_n(&answers_late, __ATOMIC_RELAXED) >= LATE_MAX)
+        return;
+    sock = join_connect(JOIN_LAST);
+    if (sock < 0)
+        return;
+    if (join_send(sock, JOIN_LAST, 0, "", "", -1) == 0)
+        join_answer(sock, &fd, JOIN_LAST_MS);
+    if (fd >= 0)
+        own_close(fd);
+    own_close(sock);
 }
 
 /* ---- being traced for the length of an exec ---- */
@@ -415,9 +453,9 @@ HIDDEN int join_trace(bool loader)
             return sock;
         if (named)
             set_tracer(sock, true);
-        ret = join_send(sock, JOIN_TRACE, loader ? JOIN_F_LOADER : 0, "", "", -1);
+        ret = join_send(sock, JOIN_TRACE, (loader ? JOIN_F_LOADER : 0) | (probe_of_host() ? JOIN_F_HOST : 0), "", "", -1);
         if (ret == 0)
-            ret = join_answer(sock, &fd);
+            ret = join_answer(sock, &fd, JOIN_WAIT_MS);
         if (named)
             set_tracer(sock, false);
         if (fd >= 0)
@@ -434,7 +472,7 @@ HIDDEN int join_trace(bool loader)
 HIDDEN void join_trace_end(int sock)
 {
     SYS2(__NR_shutdown, sock, SHUT_WR);
-    wait_readable(sock);
+    wait_readable(sock, JOIN_WAIT_MS);
     own_close(sock);
 }
 
@@ -464,6 +502,39 @@ static void spawn_exec(const char *path, int listener, int ready, const char *co
     SYS3(__NR_execve, path, argv, env);
 }
 
+/* Orphans of its pid namespace, or of its descendants, become this process's children (pid_namespaces(7),
+ * PR_SET_CHILD_SUBREAPER(2const)). */
+static bool adopts(void)
+{
+    int subreaper = 0;
+
+    return SYS1(__NR_getpid, 0) == 1 || (SYS2(__NR_prctl, PR_GET_CHILD_SUBREAPER, &subreaper) == 0 && subreaper);
+}
+
+/* The collector's parent, where it would otherwise become a child of the program, which may wait until it has none.
+ * This one is: without an exit signal, so that wait(2) doesn't know of it, as long as it doesn't exec. It keeps nothing
+ * of what it got from the program, and ends with the collector. */
+static __attribute__((noinline)) void keep(long collector)
+{
+    extern char __ehdr_start[] __attribute__((visibility("hidden")));
+    extern char _end[] __attribute__((visibility("hidden")));
+    uint64_t from = ROUND_UP((uint64_t)_end, PROBE_PAGE),
+             to = ((uint64_t)__builtin_frame_address(0) & ~(PROBE_PAGE - 1)) - 16 * PROBE_PAGE;
+    uint64_t all = ~UINT64_C(0);
+    long rc;
+
+    SYS4(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &all, 0, sizeof(all)); /* kill(-1) of the program is not for us */
+    SYS3(__NR_close_range, 0, ~0u, 0);
+    SYS1(__NR_chdir, "/");
+    SYS2(__NR_prctl, PR_SET_NAME, "scope-keeper");
+    SYS3(__NR_madvise, 0, (uint64_t)__ehdr_start, MADV_DONTNEED); /* as far as it goes: holes don't matter */
+    if (to > from)
+        SYS3(__NR_madvise, from, to - from, MADV_DONTNEED);
+    do
+        rc = SYS4(__NR_wait4, collector, 0, __WALL, 0);
+    while (rc == -EINTR);
+}
+
 HIDDEN bool join_spawn(const char *exec_path, const char *const *envp)
 {
     char path[4096];
@@ -475,7 +546,7 @@ HIDDEN bool join_spawn(const char *exec_path, const char *const *envp)
     size_t n;
     char byte;
     long pid;
-    bool ok = false;
+    bool ok = false, kept;
 
     if (exec_path) {
         n = str_add(path, 0, sizeof(path), exec_path);
@@ -508,17 +579,22 @@ HIDDEN bool join_spawn(const char *exec_path, const char *const *envp)
         goto fail;
     }
     /* Twice, so that the program never has a child that it didn't start; the first without an exit signal. */
+    kept = adopts();
     pid = SYS6(__NR_clone, 0, 0, 0, 0, 0, 0);
     if (pid == 0) {
         SYS1(__NR_setsid, 0);
-        if (SYS6(__NR_clone, 0, 0, 0, 0, 0, 0) == 0)
+        pid = SYS6(__NR_clone, 0, 0, 0, 0, 0, 0);
+        if (pid == 0)
             spawn_exec(path, listener, pipe[1], envp);
+        else if (pid > 0 && kept)
+            keep(pid);
         SYS1(__NR_exit_group, 127);
     }
     SYS1(__NR_close, pipe[1]);
     SYS1(__NR_close, listener);
     if (pid > 0) {
-        SYS4(__NR_wait4, pid, 0, __WALL, 0);
+        if (!kept)
+            SYS4(__NR_wait4, pid, 0, __WALL, 0);
         pfd = (struct pollfd){.fd = pipe[0], .events = POLLIN};
         do
             n = (size_t)SYS6(__NR_ppoll, &pfd, 1, &wait, 0, 0, 0);

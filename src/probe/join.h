@@ -23,6 +23,10 @@ int join_trace(bool loader);
 /* The exec failed: returns when the thread isn't traced any more, at latest after JOIN_WAIT_MS. Closes the descriptor. */
 void join_trace_end(int sock);
 
+/* Called when this process ends, if it is process 1 of its pid namespace: returns when the collector, which ends with
+ * it, has delivered what it has; at latest after JOIN_LAST_MS. Any other process, or collector, is not waited for. */
+void join_last(void);
+
 /* Starts a collector when there is none ($SCOPE_SOCKET is not set): from
  * $SCOPE_EXEC_PATH, else `scope` beside this library. Fills probe.socket and
  * returns true when it accepts processes. */

@@ -36,18 +36,19 @@ HIDDEN size_t str_len(const char *s, size_t max)
 
 HIDDEN bool mem_readable(const void *p, size_t n)
 {
-    uintptr_t at = (uintptr_t)p, end = at + n;
+    uintptr_t at = (uintptr_t)p, end = at + n, plain = arch_untagged(at);
 
-    if (at < PROBE_PAGE) /* never mapped; and a NULL set isn't read at all */
+    if (plain < PROBE_PAGE) /* never mapped; and a NULL set isn't read at all */
         return false;
-    if (end < at || end > UINT64_C(0x00007ffffffff000))
+    if (end < at || plain + n > ARCH_USER_END)
         return false;
     if (!n)
         return true;
     if (probe.sandboxed)
         return false;
-    /* 8 bytes are read at a time: from the start of each page, so that they don't reach into the next. */
-    for (at &= ~(PROBE_PAGE - 1); at < end; at += PROBE_PAGE)
+    /* 8 bytes are read at a time: aligned, so that they don't reach into the next page; and of the first page those that
+     * are asked for, as others of it may have another tag. */
+    for (at &= ~UINT64_C(7); at < end; at = (at & ~(PROBE_PAGE - 1)) + PROBE_PAGE)
         if (SYS4(__NR_rt_sigprocmask, -1, at, 0, 8) == -EFAULT)
             return false;
     return true;

@@ -139,7 +139,7 @@ bool mem_readable(const void *p, size_t n);
 /* Whether p may be an address of the program at all: what is left to go by in a sandbox. */
 static inline bool mem_plausible(const void *p)
 {
-    return (uintptr_t)p >= PROBE_PAGE && (uintptr_t)p < UINT64_C(0x00007ffffffff000);
+    return arch_untagged((uintptr_t)p) >= PROBE_PAGE && arch_untagged((uintptr_t)p) < ARCH_USER_END;
 }
 
 /* Keeps handlers of the program from interrupting, perhaps for ever, what they would leave a descriptor of. */

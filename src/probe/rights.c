@@ -121,8 +121,9 @@ HIDDEN void enter_prctl(struct segment_header *s, enum op_id op, struct regs *r)
         was_timed = !probe_no_ticks;
         if (strict) /* it disables the counter too, if the kernel was built so */
             probe_no_ticks = 1;
+        /* No writer may wake the collector any more: it stays awake from now on. */
         // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): hooks are given a segment
-        s->wakes = 0; /* no writer may wake the collector any more: it stays awake from now on */
+        __atomic_store_n(&s->wakes, 0, ORDER_WAKES_SET);
         ring_rouse_slow(s);
         probe.sandboxed = SANDBOX_ASKED; /* until the result is known */
     }

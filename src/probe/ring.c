@@ -4,7 +4,7 @@
 #include <linux/futex.h>
 #include <linux/time_types.h>
 
-_Static_assert(RING_CELLS * RING_CELL % PROBE_PAGE == 0, "ring is whole pages");
+_Static_assert(RING_CELLS * RING_CELL % 65536 == 0, "ring is whole pages");
 
 static inline char *ring_base(struct segment_header *s)
 {
@@ -64,7 +64,7 @@ static __attribute__((noinline, cold)) uint64_t ring_reserve(struct segment_head
 
     for (;;) {
         uint64_t head = __atomic_load_n(&s->ring_head, __ATOMIC_RELAXED);
-        uint64_t tail = __atomic_load_n(&s->ring_tail, __ATOMIC_ACQUIRE);
+        uint64_t tail = __atomic_load_n(&s->ring_tail, ORDER_RING_ROOM);
         uint32_t at = (uint32_t)(head % RING_CELLS);
         uint32_t pad = at + n > RING_CELLS ? RING_CELLS - at : 0;
 
@@ -76,7 +76,7 @@ static __attribute__((noinline, cold)) uint64_t ring_reserve(struct segment_head
                 continue;
             return UINT64_MAX;
         }
-        if (!__atomic_compare_exchange_n(&s->ring_head, &head, head + pad + n, true, __ATOMIC_SEQ_CST,
+        if (!__atomic_compare_exchange_n(&s->ring_head, &head, head + pad + n, true, ORDER_RING_TAKE,
                                          __ATOMIC_RELAXED))
             continue;
         if (pad) { /* a cell has no room for a whole struct record */
@@ -86,7 +86,7 @@ static __attribute__((noinline, cold)) uint64_t ring_reserve(struct segment_head
             r->kind = REC_PAD;
             r->flags = 0;
             r->op = 0;
-            __atomic_store_n(&r->seq, head + 1, __ATOMIC_RELEASE);
+            __atomic_store_n(&r->seq, head + 1, ORDER_RING_COMMIT);
         }
         return head + pad;
     }
@@ -94,7 +94,7 @@ static __attribute__((noinline, cold)) uint64_t ring_reserve(struct segment_head
 
 void ring_rouse_slow(struct segment_header *s)
 {
-    if (!probe.sandboxed && __atomic_exchange_n(&s->asleep, 0, __ATOMIC_SEQ_CST))
+    if (!probe.sandboxed && __atomic_exchange_n(&s->asleep, SEG_AWAKE, ORDER_ASLEEP_CLEAR))
         SYS6(__NR_futex, &s->asleep, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
@@ -127,11 +127,11 @@ struct record *ring_place(struct segment_header *s, uint32_t size, uint32_t kind
     const struct thread *t = thread_get(process);
     uint32_t n = (size + RING_CELL - 1) / RING_CELL;
     uint64_t pos = __atomic_load_n(&s->ring_head, __ATOMIC_RELAXED);
-    uint64_t tail = __atomic_load_n(&s->ring_tail, __ATOMIC_ACQUIRE);
+    uint64_t tail = __atomic_load_n(&s->ring_tail, ORDER_RING_ROOM);
     struct record *to;
 
     if (unlikely((uint32_t)(pos % RING_CELLS) + n > RING_CELLS || pos - tail + n > RING_CELLS ||
-                 !__atomic_compare_exchange_n(&s->ring_head, &pos, pos + n, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))) {
+                 !__atomic_compare_exchange_n(&s->ring_head, &pos, pos + n, false, ORDER_RING_TAKE, __ATOMIC_RELAXED))) {
         pos = ring_reserve(s, n);
         if (pos == UINT64_MAX)
             return ring_lost(s, kind, data);

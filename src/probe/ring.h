@@ -27,11 +27,12 @@ static inline uint64_t ring_taken(const struct segment_header *s)
 /* Time to be thrifty. */
 static inline bool ring_half_full(const struct segment_header *s) { return ring_taken(s) > RING_CELLS / 2; }
 
-/* Behind everything that the collector is to look at soon: wakes it if it sleeps, or would sleep while the ring fills. */
+/* Behind everything that the collector is to look at soon: wakes it if it sleeps, or would sleep while the ring fills.
+ * A nap that isn't seen yet ends by itself soon, and the next writer sees it. */
 void ring_rouse_slow(struct segment_header *s);
 static inline void ring_rouse(struct segment_header *s)
 {
-    uint32_t asleep = __atomic_load_n(&s->asleep, __ATOMIC_RELAXED);
+    uint32_t asleep = __atomic_load_n(&s->asleep, ORDER_ASLEEP_LOOK);
 
     if (asleep != SEG_AWAKE && (unlikely(asleep != SEG_NAPPING) || unlikely(ring_taken(s) > SEG_NAP_CELLS)))
         ring_rouse_slow(s);
@@ -74,9 +75,10 @@ static inline bool ring_commit(struct segment_header *s, struct record *to, uint
         count_loss(s, LOSS_RECORD, 1);
         return false;
     }
-    __atomic_store_n(&to->seq, pos + 1, __ATOMIC_RELEASE);
-    /* The collector looks at ring_head once more when it has fallen asleep; the exchange in ring_place(), a full
-     * barrier, lies before this load: one of us sees the other. */
+    __atomic_store_n(&to->seq, pos + 1, ORDER_RING_COMMIT);
+    /* The collector stores `asleep` and then looks at ring_head once more; ring_place() has changed ring_head, and here
+     * `asleep` is looked at: one of us sees the other. The order that this needs is that of the load: an exchange by a
+     * pair of exclusive accesses is no barrier for what comes behind it. */
     ring_rouse(s);
     /* The next record's cells have long left the cache. */
 #pragma GCC unroll 4

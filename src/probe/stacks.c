@@ -37,6 +37,7 @@ HIDDEN int stacks_open(void)
     /* A stack that another thread holds during a fork would never become free in the child. */
     SYS3(__NR_madvise, at, size, MADV_WIPEONFORK);
     SYS3(__NR_madvise, at, size, MADV_NOHUGEPAGE); /* a page of each is all that is needed */
+    arch_go_begins();
     if (__atomic_compare_exchange_n(&scope_stacks_end, &none, (uint64_t)at + size, false, __ATOMIC_RELAXED,
                                     __ATOMIC_RELAXED)) {
         __atomic_store_n(&scope_stacks, (uint64_t)at, __ATOMIC_RELEASE);
@@ -48,10 +49,11 @@ HIDDEN int stacks_open(void)
     return 0;
 }
 
-/* Runs on a stack that is used for the first time. */
+/* Runs on a stack that is used for the first time. Where a page is larger than the guard it would take the stack itself
+ * away, and its neighbours. */
 HIDDEN __attribute__((used)) void scope_stack_guard(struct stack_head *head)
 {
-    if (!probe.sandboxed)
-        SYS3(__NR_mprotect, (uint64_t)(head + 1) - STACK_SIZE, PROBE_PAGE, PROT_NONE);
+    if (!probe.sandboxed && PROBE_PAGE <= STACK_GUARD)
+        SYS3(__NR_mprotect, (uint64_t)(head + 1) - STACK_SIZE, STACK_GUARD, PROT_NONE);
     head->guarded = 1;
 }

@@ -22,8 +22,10 @@
 
 #include "lib.h"
 
-/* 4 KiB guard and 12 KiB of stack, of which the deepest hook needs 6: tests/build/check adds up the frames. */
+/* 4 KiB guard (none where pages are larger) and 12 KiB of stack, of which the deepest hook needs 6:
+ * tests/build/check adds up the frames. */
 #define STACK_SIZE 16384ul
+#define STACK_GUARD 4096ul
 #define STACK_STARTS 128ul /* places where a search begins; it goes upwards from there */
 #define STACK_COUNT 256ul
 

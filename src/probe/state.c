@@ -28,7 +28,8 @@ struct probe_info scope_info = {
               [PLAN_ENTRY_CALL] = (uint64_t)scope_entry_call,
               [PLAN_ENTRY_GO_EXIT] = (uint64_t)scope_entry_go_exit,
               [PLAN_ENTRY_GO_ENTER] = (uint64_t)scope_entry_go_enter,
-              [PLAN_ENTRY_FUNCTION] = (uint64_t)scope_entry_function},
+              [PLAN_ENTRY_FUNCTION] = (uint64_t)scope_entry_function,
+              [PLAN_ENTRY_TIMED] = ARCH_ENTRY_TIMED},
     .probe = &probe,
     .process = &process,
     .no_ticks = &probe_no_ticks,
@@ -39,6 +40,8 @@ struct probe_info scope_info = {
     .function_shards = function_shards,
     .function_shards_size = sizeof(function_shards),
     .crash = &crash_info,
+    .page = ARCH_PAGE_SIZE,
+    .shared_pointer = ARCH_SHARED_POINTER,
 };
 
 static void thread_identify(struct process *p, struct thread *t)
@@ -69,12 +72,14 @@ void thread_stale(uint64_t thread_pointer)
     for (uint32_t i = 0; i < PROBES; i++, h++) {
         struct thread *t = &threads[h & (THREADS - 1)];
 
-        if (t->key == key) {
+        uint64_t k = __atomic_load_n(&t->key, __ATOMIC_RELAXED); /* others come and go in the places between */
+
+        if (k == key) {
             t->owner = 0;
             t->fork = 0;
             t->functions = 0;
         }
-        if (!t->key)
+        if (!k)
             return;
     }
 }
@@ -97,7 +102,7 @@ struct thread *thread_find(struct process *p, uint64_t key)
 
     for (uint32_t i = 0; i < PROBES; i++, h++) {
         struct thread *t = &threads[h & (THREADS - 1)];
-        uint64_t k = __atomic_load_n(&t->key, __ATOMIC_ACQUIRE);
+        uint64_t k = __atomic_load_n(&t->key, ORDER_THREAD_KEY);
 
         if (likely(k == key)) {
             if (unlikely(t->owner != p->pid))
@@ -117,7 +122,7 @@ struct thread *thread_find(struct process *p, uint64_t key)
         uint64_t k = __atomic_load_n(&gone->key, __ATOMIC_RELAXED);
 
         if ((k == 0 || k == THREAD_GONE) &&
-            __atomic_compare_exchange_n(&gone->key, &k, key, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+            __atomic_compare_exchange_n(&gone->key, &k, key, false, ORDER_THREAD_TAKE, __ATOMIC_RELAXED)) {
             memset(&gone->tid, 0, sizeof(*gone) - offsetof(struct thread, tid));
             thread_identify(p, gone);
             return gone;
@@ -132,7 +137,7 @@ struct thread *thread_find(struct process *p, uint64_t key)
 void thread_forget(struct thread *t)
 {
     t->owner = 0;
-    __atomic_store_n(&t->key, THREAD_GONE, __ATOMIC_RELEASE);
+    __atomic_store_n(&t->key, THREAD_GONE, ORDER_THREAD_FREE);
 }
 
 void call_push_slow(struct thread *t, uint64_t sp, int64_t nr, uint64_t time)
@@ -289,7 +294,8 @@ struct segment_header *process_borrow(struct segment_header *s)
     ring_simple(s, REC_UPGRADE, OP_NONE, 0, 0, 0);
     functions_upgraded(own);
     probe.segment = own;
-    p->segment = own;
+    /* Other threads come to it by this pointer: what describe() has written is there for them. */
+    __atomic_store_n(&p->segment, own, ORDER_SEGMENT_SWITCH);
     p->slow &= ~(uint32_t)SLOW_BORROWED;
     return own;
 }

@@ -35,6 +35,24 @@ static inline const char *probe_plans(void)
 {
     return probe.paths + probe.plans_at;
 }
+
+/* The path of this library, and behind it the directory of plans. What is too long is left out. */
+static inline void probe_set_paths(const char *lib, const char *plans)
+{
+    probe.lib[0] = 0;
+    str_add(probe.lib, 0, sizeof(probe.lib), lib);
+    probe.plans_at = (uint32_t)str_len(probe.lib, sizeof(probe.lib) - 1) + 1;
+    probe.paths[probe.plans_at] = 0;
+    str_add(probe.paths, probe.plans_at, sizeof(probe.paths), plans);
+}
+
+/* By the collector of the whole host: each program that is exec'ed is decided by its rules anew (rules.h), and gets the
+ * environment that it would get bare. */
+static inline bool probe_of_host(void)
+{
+    return probe.socket[0] == '/';
+}
+
 extern struct probe_info scope_info __attribute__((visibility("hidden")));
 extern uint32_t dispatching;        /* threads whose calls may come to the program itself */
 extern uint8_t probe_no_ticks;      /* reading the time stamp counter faults */
@@ -117,7 +135,7 @@ static inline struct thread *thread_get(struct process *p)
     struct thread *t = &threads[thread_hash(key)];
 
     __asm__("" : "+r"(t)); /* the address is worked out once, not for each member */
-    if (likely(__atomic_load_n(&t->key, __ATOMIC_ACQUIRE) == key && t->owner == p->pid))
+    if (likely(__atomic_load_n(&t->key, ORDER_THREAD_KEY) == key && t->owner == p->pid))
         return t;
     return thread_find(p, key);
 }
@@ -221,11 +239,14 @@ static inline uint64_t fetch_add64(uint64_t *p, uint64_t n)
     return process->multi ? __atomic_fetch_add(p, n, __ATOMIC_RELAXED) : arch_fetch_add64(p, n);
 }
 
-/* The same with the result of the addition; for generations. */
+/* The same with the result of the addition; for generations: who reads the sum in another process finds what was written
+ * before. The fence costs nothing: it is for the compiler. */
 static inline uint32_t add32(uint32_t *p, uint32_t n)
 {
-    return process->multi ? __atomic_add_fetch(p, n, __ATOMIC_RELAXED) : arch_add32(p, n);
+    __atomic_signal_fence(__ATOMIC_RELEASE);
+    return process->multi ? __atomic_add_fetch(p, n, ORDER_GEN_RAISE) : arch_add32(p, n);
 }
+_Static_assert(ORDER_GEN_RAISE == __ATOMIC_RELEASE && ORDER_TLS_LIFE == __ATOMIC_RELEASE, "add32() does both");
 
 static inline void count_loss(struct segment_header *s, enum seg_loss kind, uint64_t n)
 {

@@ -8,7 +8,6 @@
 #include "rights.h"
 
 #define HIDDEN __attribute__((visibility("hidden")))
-#define DESCRIPTOR_SIZE 2048 /* of the C library's thread descriptor, at the thread pointer: no more of it than that */
 
 HIDDEN uint64_t clone_flags(const struct regs *r, enum op_id op)
 {
@@ -51,7 +50,7 @@ HIDDEN void enter_clone(struct segment_header *s, enum op_id op, struct thread *
             __atomic_fetch_or(&p->slow, SLOW_FOREIGN, __ATOMIC_RELAXED);
         if (flags & CLONE_SETTLS) { /* a thread pointer may be used again before its old slot was freed */
             if (op == OP_clone)
-                thread_stale(r->arg4);
+                thread_stale(regs_arg(r, ARCH_CLONE_TLS));
             else if (r->arg1 >= 64 && mem_readable((const void *)r->arg0, 64))
                 thread_stale(((const uint64_t *)r->arg0)[7]);
         }
@@ -89,11 +88,11 @@ HIDDEN void after_clone(struct call *c, struct thread *t, bool constant)
  * more can be read safely. */
 static uint32_t own_number(const struct regs *r, enum op_id op, uint64_t flags)
 {
-    uint64_t at = 0, descriptor = arch_thread_pointer();
+    uint64_t at = 0, descriptor = arch_thread_pointer() - ARCH_DESCRIPTOR_BELOW;
 
     if (flags & CLONE_CHILD_SETTID)
-        at = op == OP_clone ? r->arg3 : op == OP_clone3 && r->arg1 >= 24 ? ((const uint64_t *)r->arg0)[2] : 0;
-    return at && at >= descriptor && at - descriptor < DESCRIPTOR_SIZE && at % 4 == 0 ? *(const uint32_t *)at : 0;
+        at = op == OP_clone ? regs_arg(r, ARCH_CLONE_CHILD_TID) : op == OP_clone3 && r->arg1 >= 24 ? ((const uint64_t *)r->arg0)[2] : 0;
+    return at && at >= descriptor && at - descriptor < ARCH_DESCRIPTOR_BELOW + ARCH_DESCRIPTOR_ABOVE && at % 4 == 0 ? *(const uint32_t *)at : 0;
 }
 
 HIDDEN void born(const struct regs *r, enum op_id op)

@@ -19,7 +19,7 @@ enum verdict { NO, YES, MAYBE };
 /* The rules ------------------------------------------------------------- */
 
 struct rule {
-    char *name;
+    const char *name; /* name_for_good() */
     pcre2_code *code; /* NULL: never fits */
     bool anchored;    /* fits at the first byte or not at all */
     bool binary;
@@ -33,6 +33,7 @@ struct builtin {
 };
 
 struct detect_rules {
+    unsigned refs;   /* detect objects, and one until detect_rules_free() */
     struct rule *rules;
     size_t count;
     struct builtin *builtin;
@@ -41,6 +42,27 @@ struct detect_rules {
     pcre2_match_context *context;
     unsigned *steps; /* of the match under way */
 };
+
+/* Who was told one keeps the pointer for as long as there is a connection. Configurations come and go, and few names are
+ * in them. */
+static const char *name_for_good(const char *text)
+{
+    static struct name {
+        struct name *next;
+        char text[];
+    } *names;
+    struct name *n;
+    size_t size = strlen(text) + 1;
+
+    for (n = names; n; n = n->next)
+        if (strcmp(n->text, text) == 0)
+            return n->text;
+    n = xmalloc(sizeof(*n) + size);
+    memcpy(n->text, text, size);
+    n->next = names;
+    names = n;
+    return n->text;
+}
 
 static int step(pcre2_callout_block *block, void *ctx)
 {
@@ -74,6 +96,7 @@ struct detect_rules *detect_rules_new(const struct detect_rule *rules, size_t co
 {
     struct detect_rules *r = xcalloc(1, sizeof(*r));
 
+    r->refs = 1;
     r->rules = xcalloc(count + 1, sizeof(*r->rules));
     r->count = count;
     r->builtin = xcalloc(builtin_count + 1, sizeof(*r->builtin));
@@ -88,7 +111,7 @@ struct detect_rules *detect_rules_new(const struct detect_rule *rules, size_t co
         PCRE2_SIZE at;
         int error;
 
-        rule->name = xstrdup(rules[i].name);
+        rule->name = name_for_good(rules[i].name);
         rule->binary = rules[i].binary;
         rule->window = rules[i].len && rules[i].len < DETECT_WINDOW ? rules[i].len : DETECT_WINDOW;
         rule->builtin = replace(r, rule->name);
@@ -114,12 +137,10 @@ struct detect_rules *detect_rules_new(const struct detect_rule *rules, size_t co
 
 void detect_rules_free(struct detect_rules *r)
 {
-    if (!r)
+    if (!r || --r->refs)
         return;
-    for (size_t i = 0; i < r->count; i++) {
-        free(r->rules[i].name);
+    for (size_t i = 0; i < r->count; i++)
         pcre2_code_free(r->rules[i].code);
-    }
     free(r->rules);
     free(r->builtin);
     free(r->steps);
@@ -172,7 +193,7 @@ struct piece {
 };
 
 struct detect {
-    const struct detect_rules *rules;
+    struct detect_rules *rules;
     bool datagrams;
     bool turn; /* detect_new_turn() */
     bool begun;
@@ -193,17 +214,18 @@ static void forget(struct detect *d)
     d->piece_count = 0;
 }
 
-struct detect *detect_new(const struct detect_rules *rules, bool datagrams)
+struct detect *detect_new(struct detect_rules *rules, bool datagrams)
 {
     struct detect *d = xcalloc(1, sizeof(*d));
 
+    rules->refs++;
     d->rules = rules;
     d->datagrams = datagrams;
     d->answer.more[PROTO_RX] = d->answer.more[PROTO_TX] = true;
     return d;
 }
 
-struct detect *detect_new_turn(const struct detect_rules *rules)
+struct detect *detect_new_turn(struct detect_rules *rules)
 {
     struct detect *d = detect_new(rules, false);
 
@@ -216,6 +238,7 @@ void detect_free(struct detect *d)
     if (!d)
         return;
     forget(d);
+    detect_rules_free(d->rules);
     free(d);
 }
 

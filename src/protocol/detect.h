@@ -91,17 +91,17 @@ struct detect_rules;
 struct detect_rules *detect_rules_new(const struct detect_rule *rules, size_t count,
                                       const struct detect_builtin *const *builtin, size_t builtin_count,
                                       void (*problem)(void *ctx, size_t rule, const char *text), void *ctx);
-/* No struct detect may use them any more. NULL is fine. */
+/* They go with the last struct detect that uses them; names that were told stay for good. NULL is fine. */
 void detect_rules_free(struct detect_rules *r);
 
 /* One connection, or one datagram socket. */
 struct detect;
 
 /* rules are kept by reference. Never fails. */
-struct detect *detect_new(const struct detect_rules *rules, bool datagrams);
+struct detect *detect_new(struct detect_rules *rules, bool datagrams);
 /* One connection, in the middle: what begins with a turn of direction. Tries only what is unmistakable, in the direction
  * of the first byte, unless a rule of the user's stands for it. */
-struct detect *detect_new_turn(const struct detect_rules *rules);
+struct detect *detect_new_turn(struct detect_rules *rules);
 void detect_free(struct detect *d);
 
 /* len bytes (or a datagram) that passed in this direction; data NULL: that weren't captured. Returns how many of them

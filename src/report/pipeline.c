@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "inject/launch.h"
+#include "wire/segment.h"
 
 static bool wants(const struct pipeline *pl, enum cfg_event_watch w, const char *source)
 {
@@ -60,10 +61,53 @@ struct pipeline *pipeline_for(struct pipelines *all, const struct config_sources
     pl->spans = telemetry_wants_spans(pl->tm);
     pl->exchanges = cfg->otlp.to[CFG_OTLP_METRICS].enable;
     all->prepare(all->ctx, pl);
-    pl->mode = launch_mode_for(cfg, pl->tm);
+    pl->mode = launch_mode_for(cfg, pl->tm) | (pl->runtime ? SEG_M_TRAFFIC : 0);
     pl->next = all->first;
     all->first = pl;
     return pl;
+}
+
+void pipelines_rename(struct pipelines *all, const struct config_sources *was, const struct config_sources *now)
+{
+    for (struct pipeline *pl = all->first; pl; pl = pl->next)
+        if (pl->common == was)
+            pl->common = now;
+}
+
+void pipelines_move(struct pipelines *all, const char *from, const char *to,
+                    void (*old)(void *ctx, struct telemetry *), void *ctx)
+{
+    for (struct pipeline *pl = all->first; pl; pl = pl->next) {
+        struct telemetry *tm = pl->tm;
+
+        config_move(pl->cfg, from, to);
+        pl->tm = telemetry_new(all->base, pl->cfg); /* first: outputs that both have go on */
+        telemetry_end(tm);
+        old(ctx, tm);
+        all->moved(all->ctx, pl);
+    }
+}
+
+/* Without its telemetry. */
+static void pipeline_free(struct pipelines *all, struct pipeline *pl)
+{
+    all->unprepare(all->ctx, pl);
+    config_free(pl->cfg);
+    free(pl);
+}
+
+void pipeline_retire(struct pipelines *all, struct pipeline *pl, void (*old)(void *ctx, struct telemetry *), void *ctx)
+{
+    struct pipeline **at = &all->first;
+
+    while (*at != pl)
+        at = &(*at)->next;
+    *at = pl->next;
+    all->retire(all->ctx, pl);
+    telemetry_end(pl->tm);
+    telemetry_forget_rules(pl->tm);
+    old(ctx, pl->tm);
+    pipeline_free(all, pl);
 }
 
 void pipelines_free(struct pipelines *all)
@@ -73,8 +117,6 @@ void pipelines_free(struct pipelines *all)
 
         all->first = pl->next;
         telemetry_free(pl->tm, 0);
-        all->unprepare(all->ctx, pl);
-        config_free(pl->cfg);
-        free(pl);
+        pipeline_free(all, pl);
     }
 }

@@ -34,6 +34,7 @@ struct pipeline {
     bool payloads;                      /* of all connections, or of some protocol */
     struct detect_rules *detect;
     struct header_rule *headers;        /* of traffic/http.c; NULL: none */
+    struct runtime_api *runtime;        /* of traffic/runtime_api.c; NULL: nobody wants to know */
     struct payload_target *payload_to;  /* of traffic/payloads.c; NULL: not known yet */
 };
 
@@ -43,11 +44,21 @@ struct pipelines {
     struct pipeline *first;
     void *ctx;
     void (*prepare)(void *ctx, struct pipeline *pl);   /* telemetry is ready, mode isn't known yet */
-    void (*unprepare)(void *ctx, struct pipeline *pl); /* telemetry has ended, and is gone */
+    void (*unprepare)(void *ctx, struct pipeline *pl); /* telemetry has ended, and is gone or handed out */
+    void (*moved)(void *ctx, struct pipeline *pl);     /* its files are elsewhere from now on */
+    void (*retire)(void *ctx, struct pipeline *pl);    /* no process has it any more */
 };
 
 /* The one for a process that is to be observed as these sources say. */
 struct pipeline *pipeline_for(struct pipelines *all, const struct config_sources *config, const struct cfg_process *who);
+/* What goes into files below one directory goes below another one from now on: each gets other telemetry. The old one of
+ * each is handed out, ended (telemetry_end()), and the caller's. Its processes must have ended there before. */
+void pipelines_move(struct pipelines *all, const char *from, const char *to,
+                    void (*old)(void *ctx, struct telemetry *), void *ctx);
+/* These sources are no more, or say something else: `now` (NULL: none) says what they said. */
+void pipelines_rename(struct pipelines *all, const struct config_sources *was, const struct config_sources *now);
+/* A pipeline that no process has any more is freed: its telemetry is handed out likewise. */
+void pipeline_retire(struct pipelines *all, struct pipeline *pl, void (*old)(void *ctx, struct telemetry *), void *ctx);
 void pipelines_free(struct pipelines *all);
 
 #endif

@@ -780,6 +780,7 @@ static void sums_flush(struct proc *p, uint64_t time_ns)
 static void process_metrics(struct proc *p, uint64_t time_ns, bool last)
 {
     uint64_t mono = clock_now_mono(), cpu = p->cpu_ns;
+    bool same = false; /* it hasn't run since it was looked at */
     struct pi_stat st;
 
     if (!p->dead && p->host_pid > 0 && pi_cpu_ns(p->host_pid, &cpu))
@@ -789,6 +790,7 @@ static void process_metrics(struct proc *p, uint64_t time_ns, bool last)
         uint64_t since = p->dead ? p->death_mono : mono;
         uint64_t elapsed = since > p->cpu_at_ns ? since - p->cpu_at_ns : 0;
 
+        same = !used && p->last_summary && p->known_threads > 0 && p->known_fds >= 0;
         p->cpu_seen_ns = cpu;
         p->cpu_at_ns = since;
         report_sample(p, TM_PROC_CPU, (int64_t)(used / 1000), 0, NULL, NULL, false, time_ns);
@@ -796,7 +798,7 @@ static void process_metrics(struct proc *p, uint64_t time_ns, bool last)
             report_sample(p, TM_PROC_CPU_PERC, (int64_t)((double)used / (double)elapsed * 10000 + 0.5), 0, NULL, NULL, false,
                    time_ns);
     }
-    if (!last && p->host_pid > 0 && !pi_stat(p->host_pid, &st) && st.state != 'Z') {
+    if (!same && !last && p->host_pid > 0 && !pi_stat(p->host_pid, &st) && st.state != 'Z') {
         p->known_rss = st.rss_kib;
         p->known_threads = st.threads;
         p->known_fds = pi_fd_count(p->host_pid);

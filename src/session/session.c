@@ -143,8 +143,7 @@ static int open_base(const char *base, bool make, bool shared, char **ret_why)
     return fd;
 }
 
-/* A session id from the name of a directory in history/: decimal, no sign, no leading zero. 0 if it is none. */
-static uint64_t id_of_name(const char *name)
+uint64_t session_id_of(const char *name)
 {
     uint64_t id = 0;
 
@@ -180,7 +179,7 @@ static uint64_t highest_id(int history)
     if (!d)
         return 0;
     while ((e = readdir(d))) {
-        uint64_t id = id_of_name(e->d_name);
+        uint64_t id = session_id_of(e->d_name);
 
         if (id > max)
             max = id;
@@ -203,7 +202,7 @@ static uint64_t read_count(int base)
         return 0;
     text[n] = '\0';
     text[strcspn(text, "\n")] = '\0';
-    return id_of_name(text);
+    return session_id_of(text);
 }
 
 /* Takes the store's lock, which is held for moments. A holder that has been stopped must not keep programs from
@@ -557,7 +556,7 @@ int session_list(struct session **ret, size_t *ret_count)
         rc = rc == -ENOENT ? 0 : rc;
     } else {
         while ((e = readdir(d))) {
-            uint64_t id = id_of_name(e->d_name);
+            uint64_t id = session_id_of(e->d_name);
             struct stat st;
 
             if (id == 0 || fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode))
@@ -637,6 +636,20 @@ void session_clear(struct session *s)
         free(s->lost[i].kind);
     free(s->lost);
     *s = (struct session){.exit_code = -1};
+}
+
+void session_set_lost(struct session *s, const char *kind, uint64_t count)
+{
+    for (size_t i = 0; i < s->lost_count; i++)
+        if (!strcmp(s->lost[i].kind, kind)) {
+            s->lost[i].count = count;
+            return;
+        }
+    if (!count)
+        return;
+    s->lost = xrealloc(s->lost, s->lost_count + 1, sizeof(*s->lost));
+    s->lost[s->lost_count].kind = xstrdup(kind);
+    s->lost[s->lost_count++].count = count;
 }
 
 /* The store that a session's directory lies in, and the name in its history. */
@@ -744,19 +757,35 @@ static int remaining_ms(uint64_t deadline)
     return now >= deadline ? 0 : (int)((deadline - now + 999999u) / 1000000u);
 }
 
-/* Connects to the collector's socket for requests (wire/join.h): descriptor, -ETIMEDOUT, or -errno. */
+/* The address of the collector's socket for requests (wire/join.h): its length, or -ENAMETOOLONG. A path is that of the
+ * collector of a host or, behind a JOIN_PATH_MARK, of a service. */
+static int address_of(const char *name, struct sockaddr_un *ret)
+{
+    const char *from = name + (*name == JOIN_PATH_MARK);
+    const int name_len = (int)strcspn(from, (const char[]){JOIN_SECRET_MARK, '\0'});
+    const bool path = *from == '/';
+    const size_t room = sizeof(ret->sun_path) - !path;
+    int len;
+
+    *ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+    len = snprintf(ret->sun_path + !path, room, "%.*s" JOIN_REQUESTS, name_len, from);
+    if (!*from || (size_t)len >= room)
+        return -ENAMETOOLONG;
+    return (int)offsetof(struct sockaddr_un, sun_path) + 1 + len;
+}
+
+/* Connects to the collector's socket for requests: descriptor, -ETIMEDOUT, or -errno. */
 static int connect_socket(const char *name, uint64_t deadline)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    const int name_len = (int)strcspn(name, (const char[]){JOIN_SECRET_MARK, '\0'});
-    int fd, len = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "%.*s" JOIN_REQUESTS, name_len, name);
+    struct sockaddr_un addr;
+    int fd, len = address_of(name, &addr);
 
-    if (!*name || (size_t)len >= sizeof(addr.sun_path) - 1)
-        return -ENAMETOOLONG;
+    if (len < 0)
+        return len;
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    while (connect(fd, (struct sockaddr *)&addr, (socklen_t)offsetof(struct sockaddr_un, sun_path) + 1 + (socklen_t)len) < 0) {
+    while (connect(fd, (struct sockaddr *)&addr, (socklen_t)len) < 0) {
         int rc = -errno;
 
         if (rc == -EINTR)
@@ -790,7 +819,7 @@ static int send_request(const char *socket, const uid_t *owner, struct join_requ
                         unsigned timeout_ms)
 {
     size_t path = strnlen(req->path, sizeof(req->path) - 1);
-    const char *secret = strchr(socket, JOIN_SECRET_MARK);
+    const char *secret = *socket == '/' ? NULL : strchr(socket, JOIN_SECRET_MARK);
     struct iovec iov = {req, offsetof(struct join_request, path) + path + 1};
     union some_fds control = {{0}};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};

@@ -34,10 +34,10 @@ struct session {
     char *command; /* base name of the program */
     char **argv;   /* NULL-terminated */
     char *cwd;
-    char *kind;                     /* "run", "watch", "attach" */
+    char *kind;                     /* "run", "watch", "attach", "host" */
     pid_t pid;                      /* of the program */
     pid_t collector;                /* pid of the collector, 0 before it started */
-    char *socket;                   /* abstract socket name of the collector */
+    char *socket;                   /* socket of the collector: abstract name, or path */
     uint64_t start_ns;              /* CLOCK_REALTIME */
     uint64_t end_ns;                /* 0 while running */
     char *event_dest, *metric_dest; /* URLs */
@@ -78,7 +78,11 @@ int session_load(uint64_t id, struct session *ret);
 int session_list(struct session **ret, size_t *ret_count);
 /* For people: what an error of these two is about. */
 const char *session_error(int rc);
+/* A session's id from the name of its directory in history/: decimal, no sign, no leading zero. 0: it is none. */
+uint64_t session_id_of(const char *name);
 void session_clear(struct session *s);
+/* So much of a kind was lost. */
+void session_set_lost(struct session *s, const char *kind, uint64_t count);
 /* Whether what the metadata of a session name (and this is open) may be taken for its data: always if the session is the
  * effective user's own, else only if it belongs to whom the session does. Else root could be shown any file as events. */
 bool session_owns(const struct session *s, int fd);

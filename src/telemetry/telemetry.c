@@ -367,6 +367,19 @@ struct telemetry *telemetry_new(struct event_base *base, const struct config *cf
     return t;
 }
 
+void telemetry_end(struct telemetry *t)
+{
+    while (t->first)
+        telemetry_process_end(t, t->first->who, now_realtime_ns());
+    claim_losses(t);
+    tell(t, true);
+}
+
+void telemetry_forget_rules(struct telemetry *t)
+{
+    t->notices.held = NULL;
+}
+
 bool telemetry_finish(struct telemetry *t, unsigned wait_ms)
 {
     uint64_t end = now_ms() + wait_ms, now;
@@ -374,10 +387,7 @@ bool telemetry_finish(struct telemetry *t, unsigned wait_ms)
 
     if (t->finished)
         return true;
-    while (t->first)
-        telemetry_process_end(t, t->first->who, now_realtime_ns());
-    claim_losses(t);
-    tell(t, true);
+    telemetry_end(t);
     for (size_t i = 0; i < ROUTES; i++)
         for (size_t k = 0; k < t->to[i].count; k++) {
             now = now_ms();

@@ -29,6 +29,11 @@ struct telemetry;
 struct telemetry *telemetry_new(struct event_base *base, const struct config *cfg);
 /* One that has no destinations: good for telemetry_wants_*() and telemetry_per_op(), where the others are not yet. */
 struct telemetry *telemetry_new_wishes(const struct config *cfg);
+/* Ends all processes, and tells what was held back or lost and not yet told: nothing more comes. Waits for nobody; what
+ * is queued goes on to its destinations until telemetry_finish(). */
+void telemetry_end(struct telemetry *);
+/* After telemetry_end(): rules of telemetry_notice() that still have something to tell may be freed. It is in the sums. */
+void telemetry_forget_rules(struct telemetry *);
 /* Ends all processes, tells what was held back or lost and not yet told, and waits for the destinations at most
  * `wait_ms`. Afterwards telemetry_stats() is final: what could not be delivered counts as lost_destination. True if
  * everything was delivered. */

@@ -9,6 +9,7 @@
 #include "report/notices.h"
 #include "report/spans.h"
 #include "traffic/protocols.h"
+#include "traffic/runtime_api.h"
 
 /* How long an answer is waited for: longer than resolvers wait before they ask again or refuse (resolv.conf(5): 5 s;
  * BIND: 10 s). */
@@ -171,7 +172,7 @@ static void tell_span(const struct stream *s, const struct asked *a, const struc
     unsigned port = 0;
     size_t len;
 
-    FIELDS(f, 11);
+    FIELDS(f, 12);
     if (!a->spanned || !span_sampled(&a->span))
         return;
     snprintf(name, sizeof(name), "DNS%s%s", a->typed ? " " : "", a->typed ? dns_type_text(a->type, word) : "");
@@ -196,6 +197,8 @@ static void tell_span(const struct stream *s, const struct asked *a, const struc
     add_str(&f, "network.protocol.name", 0, "dns");
     if (s->sock && s->sock->domain)
         add_str(&f, "network.transport", 0, s->sock->domain == AF_UNIX ? "unix" : s->datagrams ? "udp" : "tcp");
+    if (s->p->pl->runtime && s->p->pl->runtime->id[0])
+        add_str(&f, "faas.invocation_id", 0, s->p->pl->runtime->id);
     if (error) {
         add_str(&f, "error.type", 0, error);
         t.status = TM_SPAN_ERROR;

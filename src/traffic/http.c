@@ -13,6 +13,7 @@
 #include "telemetry/filter.h"
 #include "traffic/http_span.h"
 #include "traffic/protocols.h"
+#include "traffic/runtime_api.h"
 
 #define ROOM (HTTP_FIELDS_MAX * 2 + 42) /* fields of an event: those of both messages, and ours */
 #define TARGET_MAX 512u                 /* bytes of a target that metrics carry */
@@ -615,6 +616,8 @@ static void *on_request(void *stream, const struct http_head *head, void *early)
     FIELDS(f, ROOM);
     if (!p)
         return early;
+    if (p->pl->runtime)
+        runtime_api_request(p->pl->runtime, p, head);
     make_room(&names, p->pl, head);
     if (!scheme.p && head->major < 2)
         scheme = s->tls ? (struct slice){"https", 5} : (struct slice){"http", 4};
@@ -705,6 +708,8 @@ static void *on_response(void *stream, const struct http_head *head, void *kept,
         return k;
     if (head->early && !k)
         return keep_early(head);
+    if (k && s->p->pl->runtime && k->dir == PROTO_TX && head->dir == PROTO_RX)
+        runtime_api_response(s->p->pl->runtime, (struct slice){k->target, k->target_len}, head);
     if (s->p->pl->ev_http_resp)
         response_event(s, head, k, duration_ns);
     if (!k)
@@ -850,6 +855,7 @@ static int looks_like1(const uint8_t *data, size_t len, bool whole)
 const struct protocol protocol_http1 = {
     .detect = {.name = "HTTP", .stream = looks_like1, .replaceable = true, .unmistakable = true},
     TELLS,
+    .runtime = true,
     .prepare = prepare,
     .unprepare = unprepare,
     .new = new1,

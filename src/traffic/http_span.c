@@ -10,6 +10,7 @@
 #include "protocol/grpc.h"
 #include "protocol/url.h"
 #include "traffic/both_ends.h"
+#include "traffic/runtime_api.h"
 
 /* --- ids --- */
 
@@ -345,7 +346,7 @@ void http_span_end(const struct http_span *hs, struct stream *s, const struct ht
     const char *error;
     char word[12];
 
-    FIELDS(f, 24);
+    FIELDS(f, 25);
     if (!span_sampled(&hs->span))
         return;
     if (asked->grpc) {
@@ -362,6 +363,8 @@ void http_span_end(const struct http_span *hs, struct stream *s, const struct ht
         add_str(&f, "error.type", 0, error);
         t.status = TM_SPAN_ERROR;
     }
+    if (s->p->pl->runtime && s->p->pl->runtime->id[0])
+        add_str(&f, "faas.invocation_id", 0, s->p->pl->runtime->id);
     t.shared = shared_ends(s, asked);
     if (!t.shared)
         add_ends(&f, s, asked, &texts);

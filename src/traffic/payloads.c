@@ -22,7 +22,9 @@ struct payload_target {
     bool told;                   /* the log says that something could not be written */
     struct payload_link *link;
     struct payloads *all;
-    struct pipeline *pl; /* of whose configuration */
+    struct pipeline *pl; /* of whose configuration; NULL: that is no process's any more */
+    unsigned flows;      /* that are open */
+    bool left;           /* of a session that has ended: flows go on elsewhere */
 };
 
 /* Of a datagram socket one for each peer; the one that was used last is first. */
@@ -78,7 +80,7 @@ static struct payload_target *target_of(struct payloads *all, struct pipeline *p
 
     if (pl->payload_to)
         return pl->payload_to;
-    while (to && !(to->dir && strcmp(to->dir, pl->cfg->payload.dir) == 0))
+    while (to && (to->left || !(to->dir && strcmp(to->dir, pl->cfg->payload.dir) == 0)))
         to = to->next;
     if (!to) {
         to = xcalloc(1, sizeof(*to));
@@ -91,6 +93,8 @@ static struct payload_target *target_of(struct payloads *all, struct pipeline *p
         to->next = all->targets;
         all->targets = to;
     }
+    if (!to->pl)
+        to->pl = pl;
     pl->payload_to = to;
     return to;
 }
@@ -155,7 +159,8 @@ static void note_lost(struct payload_target *to, int rc)
     if (lost == to->lost)
         return;
     to->all->model->lost[LK_PAYLOAD] += lost - to->lost;
-    telemetry_loss(to->pl->tm, NULL, report_loss_name(LK_PAYLOAD), lost - to->lost, clock_now_real());
+    if (to->pl)
+        telemetry_loss(to->pl->tm, NULL, report_loss_name(LK_PAYLOAD), lost - to->lost, clock_now_real());
     to->lost = lost;
 }
 
@@ -167,6 +172,7 @@ static void end_flow(struct stream *s, struct stream_flow *f, uint64_t time_ns)
         payload_way_end(f->way);
     else
         note_lost(f->to, payload_end(f->flow, time_ns, s->datagrams ? NULL : remote ? "remote" : "local"));
+    f->to->flows--;
     free(f);
 }
 
@@ -191,7 +197,14 @@ static struct stream_flow *flow_of(struct stream *s, uint64_t len, uint64_t time
     }
     if (f && *at == f) {
         *at = f->next;
+        if (f->to->left) {
+            end_flow(s, f, time_ns);
+            f = NULL;
+        }
     } else {
+        f = NULL;
+    }
+    if (!f) {
         to = target_of(s->p->m->payloads, s->p->pl);
         if (!to->link && !to->store) {
             model_loss(s->p->m, s->p, LK_PAYLOAD, len);
@@ -201,6 +214,7 @@ static struct stream_flow *flow_of(struct stream *s, uint64_t len, uint64_t time
         f = xcalloc(1, sizeof(*f));
         f->peer = peer;
         f->to = to;
+        to->flows++;
         if (to->link)
             f->way = payload_way_begin(to->link, &id);
         else
@@ -278,8 +292,52 @@ void payloads_unread(struct proc *p, int64_t fd, struct sock *sock, uint64_t tim
     payloads_end(&told, time_ns);
 }
 
+static void close_target(struct payload_target *to)
+{
+    int rc = to->store ? payload_close(to->store) : 0;
+
+    if (rc < 0)
+        log_error("payloads: %s: %s", to->dir, strerror(-rc));
+    payload_link_free(to->link);
+    free(to->dir);
+    free(to);
+}
+
+void payloads_forget(struct payloads *all, struct pipeline *pl)
+{
+    for (struct payload_target *to = all->targets; to; to = to->next)
+        if (to->pl == pl)
+            to->pl = NULL;
+}
+
+void payloads_leave(struct payloads *all, const char *dir, const struct session *next)
+{
+    const size_t len = strlen(dir);
+
+    for (struct payload_target *to = all->targets; to; to = to->next)
+        to->left |= to->dir && strncmp(to->dir, dir, len) == 0 && to->dir[len] == '/';
+    all->session = next;
+}
+
+void payloads_moved(struct payloads *all, struct pipeline *pl)
+{
+    if (pl->payload_to && pl->payload_to->left)
+        pl->payload_to = NULL;
+    payloads_prepare(all, pl);
+}
+
 void payloads_flush(struct payloads *all)
 {
+    for (struct payload_target **at = &all->targets, *to; (to = *at);) {
+        if (!to->left || to->flows) {
+            at = &to->next;
+            continue;
+        }
+        if (to->store)
+            note_lost(to, payload_flush(to->store));
+        *at = to->next;
+        close_target(to);
+    }
     for (struct payload_target *to = all->targets; to; to = to->next) {
         if (to->link)
             payload_link_flush(to->link);
@@ -302,21 +360,16 @@ void payloads_finish(struct payloads *all, unsigned wait_ms)
         now = clock_now_mono();
         lost = payload_link_finish(to->link, now < until ? (unsigned)((until - now) / 1000000) : 0);
         all->model->lost[LK_PAYLOAD_DESTINATION] += lost;
-        telemetry_loss(to->pl->tm, NULL, report_loss_name(LK_PAYLOAD_DESTINATION), lost, clock_now_real());
+        if (to->pl)
+            telemetry_loss(to->pl->tm, NULL, report_loss_name(LK_PAYLOAD_DESTINATION), lost, clock_now_real());
     }
 }
 
 void payloads_close(struct payloads *all)
 {
     for (struct payload_target *to; (to = all->targets);) {
-        int rc = to->store ? payload_close(to->store) : 0;
-
-        if (rc < 0)
-            log_error("payloads: %s: %s", to->dir, strerror(-rc));
-        payload_link_free(to->link);
         all->targets = to->next;
-        free(to->dir);
-        free(to);
+        close_target(to);
     }
 }
 

@@ -23,6 +23,13 @@ struct payloads {
 
 /* Traffic of this configuration will be kept: there is an index, or a connection, from now on. */
 void payloads_prepare(struct payloads *all, struct pipeline *pl);
+/* That pipeline is no process's any more. */
+void payloads_forget(struct payloads *all, struct pipeline *pl);
+/* Another session takes the place of the one in `dir`: what is kept below that is closed when whatever passes has gone on
+ * in the other one. Before pipelines_move(). */
+void payloads_leave(struct payloads *all, const char *dir, const struct session *next);
+/* ... and then for each of them. */
+void payloads_moved(struct payloads *all, struct pipeline *pl);
 /* Whether what passes on a stream is kept, or was. */
 static inline bool payloads_keeps(const struct stream *s)
 {

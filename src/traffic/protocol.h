@@ -40,6 +40,7 @@ struct protocol {
     const enum tm_metric *metrics;
     size_t metric_count;
     bool spans;                                /* it makes spans */
+    bool runtime;                              /* it tells of AWS Lambda's runtime (runtime_api.h) */
     bool (*wanted)(const struct pipeline *pl); /* instead of all these */
 
     bool front;     /* it stands in front of what the connection is made for, and comes to an end */

@@ -30,7 +30,8 @@ static void bad_rule(void *ctx, size_t rule, const char *text)
 
 static bool is_wanted(const struct pipeline *pl, const struct protocol *what)
 {
-    bool any = (!what->events && !what->metric_count) || (what->spans && pl->spans);
+    bool any = (!what->events && !what->metric_count) || (what->spans && pl->spans) ||
+               (what->runtime && pl->runtime);
 
     if (what->wanted)
         return what->wanted(pl);
@@ -119,7 +120,10 @@ static void look_for_hello(struct stream *s, enum proto_dir dir, const uint8_t *
 
 static const struct cfg_protocol *rule_of(const struct pipeline *pl, const struct detect_answer *a)
 {
-    return a->rule < pl->cfg->protocol_count ? &pl->cfg->protocols[a->rule] : NULL;
+    const struct cfg_protocol *rule = a->rule < pl->cfg->protocol_count ? &pl->cfg->protocols[a->rule] : NULL;
+
+    /* The process may have got another configuration since. */
+    return rule && a->name && strcmp(rule->name, a->name) == 0 ? rule : NULL;
 }
 
 static void replayed(void *ctx, enum proto_dir dir, const uint8_t *data, size_t len, uint64_t time_ns)

@@ -43,14 +43,28 @@
  *         will have. -EINVAL: not YAML or a value that can't be; nothing was changed.
  * CRASHES cli -> collector, from root or its own user. The answer comes with a memfd that holds a JSON array, an object
  *         for each crash that isn't told yet, or not complete on disk (collector/crashes.h); oldest first.
+ * KNOWN   reach -> collector of a host, tid: a process in the collector's pid namespace. 0: it is observed. -ESRCH: it is
+ *         not. -ECANCELED: the user has had it detached, so it shall be left alone.
+ * RELOAD  supervisor -> collector of a host: the rules or the host's configuration have changed; read them again. -EINVAL:
+ *         they can't be used, and what was in force stays.
+ * LAST    probe -> collector: process 1 of the pid namespace that both are in is about to end, with which the kernel ends all
+ *         others there, the collector, too (pid_namespaces(7)). It finishes, and answers when everything that was recorded has
+ *         been written to its destinations, or could not be. -EPERM: it isn't in that namespace.
  * SYNC    cli -> collector, from root or its own user. Answer: join_reply, sent once everything recorded
  *         before the request has been written to its destinations (or could
  *         not be, which the loss counters tell).
+ *
+ * The collector of a whole host (`scope start`) has a path instead of an abstract name, HOST_SOCKET, and no secret: who
+ * may join it is decided by its rules (wire/rules.h), by what the kernel says of the process.
  *
  * An abstract name is known to everybody (/proc/net/unix). What comes behind JOIN_SECRET_MARK in $SCOPE_SOCKET is not:
  * it stands in the environment and memory of observed processes, where only their own user and root can read it, and in
  * the session's metadata. A process of another user than the collector's shows by it that its start, or its attach, came
  * from this session's side. It is sent with each request.
+ *
+ * The collector of a service (`scope service`) has a path, too, which its sandbox lets it reach whatever becomes of its
+ * network namespace: in $SCOPE_SOCKET a JOIN_PATH_MARK stands before it, and the secret behind it. It contains no
+ * JOIN_SECRET_MARK.
  *
  * An abstract name belongs to a network namespace, and who answers to it must be root or this user as seen from the
  * asker's user namespace. Where that fails the collector comes for the connection: the probe makes a socketpair(2),
@@ -69,22 +83,29 @@
 #define JOIN_SOCKET   "scope-" /* how its name begins; 128 random bits follow, in hexadecimal */
 #define JOIN_REQUESTS "+"
 #define JOIN_SECRET_MARK '.'      /* between the name and the secret */
+#define JOIN_PATH_MARK '='        /* before a path that is the name of a session's collector */
 #define JOIN_SECRET_LEN 32        /* hexadecimal digits */
 #define JOIN_POLL_MS  20u
 #define JOIN_WAIT_MS  1000u       /* the probe waits at most this long for an answer */
+#define JOIN_LAST_MS  5000u       /* but for the one to LAST */
 
 enum join_type { JOIN_SEGMENT = 1, JOIN_PLAN = 2, JOIN_SYNC = 3, JOIN_TRACE = 4, JOIN_INSPECT = 5, JOIN_UPDATE = 6,
-                 JOIN_ATTACH = 7, JOIN_LEAVE = 8, JOIN_CRASHES = 9 };
+                 JOIN_ATTACH = 7, JOIN_LEAVE = 8, JOIN_CRASHES = 9, JOIN_KNOWN = 10, JOIN_RELOAD = 11,
+                 JOIN_LAST = 12 };
 
 enum join_flags {
     JOIN_F_TELL = 1,          /* the asker has no segment for a NOTE_EXEC_STATIC: the collector's log tells */
+    JOIN_F_HOST = 4,          /* the asker is observed by the host's collector: its rules decide about the program, and how */
     JOIN_F_LOADER = 2,        /* the program has a loader, which is not told about the probe; without this flag, none */
 };
 
 /* What a tracer leaves behind the probe that it has mapped (inject/load.h), at the next multiple of its alignment. */
 struct join_load {
     uint64_t mail;            /* JOIN_MAIL, 0, or JOIN_MAIL_NONE: there will be no more */
-    char lib[4096];           /* the probe's file, for the environment of children; cut off behind its end */
+    char socket[128];         /* of the host's collector, a path; "": the environment names a session's */
+    uint32_t mode;            /* ... and the initial enum seg_mode that its rules give this program */
+    uint32_t plans_at;        /* ... and where in `paths` its directory of plans is */
+    char paths[2 * 4096];     /* the probe's file, for the environment of children; cut off behind what is there */
 };
 
 /* A socket's descriptor and its inode, which proves that it is the one that was meant. */

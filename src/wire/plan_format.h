@@ -39,13 +39,14 @@
 #ifndef SCOPE_WIRE_PLAN_FORMAT_H
 #define SCOPE_WIRE_PLAN_FORMAT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "wire/syscalls.h"
 
 #define PLAN_MAGIC   UINT64_C(0x316e616c50706353) /* "ScpPlan1" */
-#define PLAN_VERSION 6u     /* raised whenever a plan made by an older planner must not be applied */
+#define PLAN_VERSION 9u     /* raised whenever a plan made by an older planner must not be applied */
 #define PLAN_SLOT    128u   /* bytes per trampoline slot */
 #define PLAN_SLOT_CODE 32u  /* code starts here in a slot */
 #define PLAN_KEY_MAX 64u    /* bytes of plan_header.key, NUL included */
@@ -61,6 +62,7 @@ enum plan_entry {
     PLAN_ENTRY_GO_EXIT,   /* as the first two, from code that has no stack to spare (PLAN_F_GO) */
     PLAN_ENTRY_GO_ENTER,
     PLAN_ENTRY_FUNCTION,  /* instead of a function: r11 = slot, everything else as it was called */
+    PLAN_ENTRY_TIMED,     /* arm64: as ENTER, to take the time only; 0 where calls aren't timed */
     PLAN_ENTRIES,
     PLAN_ENTRY_MAX = 16,  /* the table is exactly one slot: 16 * 8 == PLAN_SLOT */
 };
@@ -92,6 +94,7 @@ enum plan_reason {
     PLAN_R_NO_STACK,      /* the program has given back its stack there */
     PLAN_R_MINOR,         /* no hook fits, and nothing would be told but that the call was made */
     PLAN_R_UNPROVEN,      /* looks like an instruction that is used, in text with data, but isn't proven to be one */
+    PLAN_R_NO_REGISTER,   /* arm64: none is free to keep the first argument in while the call is made */
     /* In no plan: known once it is applied, when a site's reason in a private copy becomes one of these. */
     PLAN_R_CHANGED,       /* the text is not what the planner saw */
     PLAN_R_OCCUPIED,      /* a thread stood in it while the process was attached to */
@@ -137,6 +140,7 @@ struct plan_header {
     uint32_t fix_off, fix_count;
     uint32_t patch_off, patch_count;
     char key[PLAN_KEY_MAX]; /* image identity, see plan_key() in src/plan/plan.h */
+    uint64_t reach_lo, reach_hi; /* vaddr range that has to be near the blob: every patch, all that slots jump to */
 };
 
 struct plan_site {
@@ -153,29 +157,42 @@ struct plan_slot {
     uint64_t resume_pc;   /* where an unwinder shall say that this frame is */
     uint64_t tail;        /* absolute: where the common entry code jumps when the hook is done */
     int32_t nr;
-    uint32_t flags;       /* enum plan_flag */
+    uint32_t flags;       /* enum plan_flag; PLAN_SLOT_LOWERED; the operation, from bit 24 on, once it is filled in */
     uint64_t site_pc;     /* address of the instruction after the syscall; of the function (PLAN_F_FUNCTION) */
 };
+
+/* arm64, in plan_slot.flags: so many instructions of the slot run with the stack pointer lower than the program's, from that
+ * one on, the first being 0; each less than 16. An unwinder must know (src/probe/arch/aarch64/entry.S). */
+#define PLAN_SLOT_LOWERED(first, count) ((uint32_t)(first) << 16 | (uint32_t)(count) << 20)
 
 enum plan_fix_kind {
     PLAN_FIX_ABS64,       /* *(u64 *)at += bias           (value was a vaddr) */
     PLAN_FIX_BLOB64,      /* *(u64 *)at += blob address   (value was an offset in the blob) */
-    PLAN_FIX_TEXT32,      /* *(i32 *)at += bias - blob    (rel32 from blob to text, encoded for bias=blob=0) */
+    PLAN_FIX_TEXT32,      /* *(i32 *)at += bias - blob    (PLAN_REL_32 from blob to text, encoded for bias=blob=0) */
+    PLAN_FIX_TEXT26,      /* PLAN_REL_26 likewise */
+    PLAN_FIX_MAX,
 };
+
+/* How an instruction holds a distance to another place of code. */
+enum plan_rel {
+    PLAN_REL_32,          /* x86_64: 32 bits, in bytes, from their end */
+    PLAN_REL_26,          /* arm64, B and BL: the low 26 bits of the word, in words, from its beginning (Arm ARM, C6.2) */
+};
+#define PLAN_REL_NONE 0xff /* plan_patch.rel_at: the bytes hold none */
 
 struct plan_fixup {
     uint32_t at;          /* offset in the blob */
     uint32_t kind;        /* enum plan_fix_kind */
 };
 
-/* Replaces text. If rel_at is not 0xff, the 4 bytes at rel_at are a rel32 that
- * was encoded as if bias and blob address were 0: add blob - bias. */
+/* Replaces text. If rel_at is not PLAN_REL_NONE, the 4 bytes there hold a distance of the kind `rel` to the blob, encoded
+ * as if bias and blob address were 0: add blob - bias. */
 struct plan_patch {
     uint64_t vaddr;
     uint8_t len;          /* <= PLAN_PATCH_MAX */
     uint8_t rel_at;
     uint8_t when;         /* enum plan_when */
-    uint8_t reserved;
+    uint8_t rel;          /* enum plan_rel */
     uint32_t site;        /* index of the site */
     uint8_t old[PLAN_PATCH_MAX]; /* what must be there now; checked before patching */
     uint8_t new_[PLAN_PATCH_MAX];
@@ -184,7 +201,7 @@ struct plan_patch {
 _Static_assert(offsetof(struct plan_header, sum) == offsetof(struct plan_header, size) + 4 &&
                    offsetof(struct plan_header, size) % 8 == 0,
                "plan_sum knows the word that holds both");
-_Static_assert(sizeof(struct plan_header) == 144, "plan_header is on disk");
+_Static_assert(sizeof(struct plan_header) == 160, "plan_header is on disk");
 _Static_assert(sizeof(struct plan_site) == 16, "plan_site is on disk");
 _Static_assert(sizeof(struct plan_slot) == PLAN_SLOT_CODE, "code follows plan_slot");
 _Static_assert(sizeof(struct plan_fixup) == 8, "plan_fixup is on disk");
@@ -250,29 +267,49 @@ static inline int plan_check(const void *p, size_t size)
     return 1;
 }
 
+/* Adds to the distance that 4 bytes of code hold. */
+static inline void plan_rel_add(enum plan_rel kind, void *at, uint64_t delta)
+{
+    uint32_t word;
+
+    __builtin_memcpy(&word, at, 4);
+    if (kind == PLAN_REL_26)
+        word = (word & 0xfc000000u) | ((word + (uint32_t)(delta >> 2)) & 0x03ffffffu);
+    else
+        word += (uint32_t)delta;
+    __builtin_memcpy(at, &word, 4);
+}
+
+/* Where the 4 bytes of code at `at`, whose address is pc, lead to. */
+static inline uint64_t plan_rel_target(enum plan_rel kind, const void *at, uint64_t pc)
+{
+    uint32_t word;
+
+    __builtin_memcpy(&word, at, 4);
+    if (kind == PLAN_REL_26)
+        return pc + (uint64_t)((int64_t)((uint64_t)word << 38) >> 36);
+    return pc + 4 + (uint64_t)(int64_t)(int32_t)word;
+}
+
 /* The offset in the blob that a patch jumps or calls to; blob_size if it doesn't lead there. */
 static inline uint32_t plan_patch_target(const struct plan_header *h, const struct plan_patch *p)
 {
-    uint32_t rel;
+    uint32_t to;
 
     if (p->rel_at > PLAN_PATCH_MAX - 4)
         return h->blob_size;
-    __builtin_memcpy(&rel, p->new_ + p->rel_at, 4);
-    rel += (uint32_t)p->vaddr + p->rel_at + 4;
-    return rel < h->blob_size ? rel : h->blob_size;
+    to = (uint32_t)plan_rel_target(p->rel, p->new_ + p->rel_at, p->vaddr + p->rel_at);
+    if (p->rel == PLAN_REL_26) /* it holds no more of the address */
+        to &= 0x0fffffffu;
+    return to < h->blob_size ? to : h->blob_size;
 }
 
 /* The bytes that a patch puts into the text of an image at bias, with its blob at address blob. */
 static inline void plan_patch_bytes(const struct plan_patch *p, uint64_t bias, uint64_t blob, uint8_t ret[PLAN_PATCH_MAX])
 {
     __builtin_memcpy(ret, p->new_, PLAN_PATCH_MAX);
-    if (p->rel_at <= PLAN_PATCH_MAX - 4) {
-        uint32_t rel;
-
-        __builtin_memcpy(&rel, ret + p->rel_at, 4);
-        rel += (uint32_t)(blob - bias);
-        __builtin_memcpy(ret + p->rel_at, &rel, 4);
-    }
+    if (p->rel_at <= PLAN_PATCH_MAX - 4)
+        plan_rel_add(p->rel, ret + p->rel_at, blob - bias);
 }
 
 /*
@@ -286,15 +323,20 @@ static inline void plan_fill_blob(const struct plan_header *h, char *to, uint64_
 
     __builtin_memcpy(to, (const char *)h + h->blob_off, h->blob_size);
     for (uint32_t i = 0; i < h->fix_count; i++) {
-        uint32_t width = fix[i].kind == PLAN_FIX_TEXT32 ? 4 : 8;
+        bool code = fix[i].kind == PLAN_FIX_TEXT32 || fix[i].kind == PLAN_FIX_TEXT26;
+        uint32_t width = code ? 4 : 8;
         char *at = to + fix[i].at;
         uint64_t v = 0;
 
         if (h->blob_size < width || fix[i].at > h->blob_size - width)
             continue;
-        __builtin_memcpy(&v, at, width);
-        v += fix[i].kind == PLAN_FIX_ABS64 ? bias : fix[i].kind == PLAN_FIX_BLOB64 ? blob : bias - blob;
-        __builtin_memcpy(at, &v, width);
+        if (code) {
+            plan_rel_add(fix[i].kind == PLAN_FIX_TEXT26 ? PLAN_REL_26 : PLAN_REL_32, at, bias - blob);
+            continue;
+        }
+        __builtin_memcpy(&v, at, 8);
+        v += fix[i].kind == PLAN_FIX_ABS64 ? bias : blob;
+        __builtin_memcpy(at, &v, 8);
     }
     for (uint32_t i = 0; i < PLAN_ENTRIES && h->blob_size; i++)
         ((uint64_t *)(void *)to)[i] = entry[i];
@@ -302,7 +344,7 @@ static inline void plan_fill_blob(const struct plan_header *h, char *to, uint64_
         struct plan_slot *slot = (struct plan_slot *)(void *)(to + o);
 
         if (!(slot->flags & PLAN_F_FUNCTION))
-            slot->flags = (slot->flags & 0xffffu) | (uint32_t)op_of_nr(slot->nr) << 24;
+            slot->flags = (slot->flags & 0xffffffu) | (uint32_t)op_of_nr(slot->nr) << 24;
     }
     for (uint32_t i = 0; i < h->patch_count; i++) {
         uint32_t target = plan_patch_target(h, &patch[i]) & ~(PLAN_SLOT - 1);

@@ -56,7 +56,8 @@ struct probe {
     uint8_t sandboxed;              /* no system calls of our own: enum sandbox; 0: we may make them */
     uint32_t ring_off;              /* segment_ring(fd_cap) */
     uint32_t plans_at;              /* in `paths`: directory of plans, SCOPE_PLANS */
-    char socket[128];               /* SCOPE_SOCKET: the collector's name and the session's secret */
+    char socket[128];               /* SCOPE_SOCKET: the collector's name and the session's secret; or the path where the
+                                     * collector of the whole host is: each exec is decided by its rules anew */
     uint64_t netns;                 /* cookie of the network namespace where the name was reached; 0: none so far */
     uint64_t *mail;                 /* join_load.mail; NULL: the loader has brought us, or an injector */
     /* One behind the other, so that a process that starts has one page of it all. */
@@ -87,7 +88,7 @@ struct probe_crash {
  * Where in the probe's image these are, once it is relocated. The 4 bytes before the image's entry point (e_entry) are
  * the distance from the entry point to this struct: the probe has no symbols.
  */
-#define PROBE_INFO_MAGIC UINT64_C(0x376f666e49706353) /* "ScpInfo7" */
+#define PROBE_INFO_MAGIC UINT64_C(0x396f666e49706353) /* "ScpInfo9" */
 struct probe_info {
     uint64_t magic;
     uint32_t probe_size, process_size; /* of the structs: a probe of another build may have others */
@@ -100,7 +101,9 @@ struct probe_info {
     void *function_shards;          /* calls of hooked functions that are under way: the sum of every 8th uint64_t */
     uint64_t function_shards_size;
     struct probe_crash *crash;
+    uint64_t *page;                 /* bytes of a page; NULL: it knows */
     uint64_t mapped;                /* bytes mapped for the image by who brought it in from outside; 0: a loader did */
+    uint64_t *shared_pointer;       /* Go: the thread pointer that all threads may have, the first one's; NULL: none */
 };
 
 #endif

@@ -37,6 +37,7 @@
 #include <stdint.h>
 
 #include "wire/crash.h"
+#include "wire/order.h"
 #include "wire/syscalls.h"
 
 #define SEG_MAGIC    UINT64_C(0x3147455365706353) /* "ScpeSEG1" */
@@ -159,14 +160,16 @@ struct fd_entry {
 /*
  * Of which TLS objects nothing (more) is wanted, at tls_want_at(). Where two objects want the same place the later one has
  * it. Whatever one side sees of what the other is writing: done is `life` only for the very connection that the reader
- * meant. Advice: capturing more is right.
+ * meant. So one thread at a time makes a place another's: it stores TLS_CHANGING as the object meanwhile, and each life
+ * is one object's. Who finds that has no life to tell. Advice: capturing more is right.
  */
 struct tls_want {
-    uint64_t object;          /* whose it is; written by the probe, as life is */
+    uint64_t object;          /* whose it is, or TLS_CHANGING; written by the probe, as life is */
     uint32_t life;            /* raised when it becomes another object's, or the object another connection's; at first 0 */
     uint32_t done;            /* written by the collector: life of a connection of which nothing is wanted */
 };
 #define TLS_WANTS 1024u
+#define TLS_CHANGING 1u /* no object: they are aligned */
 static inline unsigned tls_want_at(uint64_t object)
 {
     return (unsigned)((object * UINT64_C(0x9e3779b97f4a7c15)) >> 54);

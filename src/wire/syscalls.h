@@ -6,16 +6,10 @@
 #ifndef SCOPE_WIRE_SYSCALLS_H
 #define SCOPE_WIRE_SYSCALLS_H
 
-#include <asm/unistd.h>
 #include <stdint.h>
 
 #include "wire/functions.h"
-
-/* Calls that are younger than the oldest supported kernel headers. Their numbers
- * are the same on every architecture (asm-generic/unistd.h). */
-#ifndef __NR_fchmodat2
-#define __NR_fchmodat2 452
-#endif
+#include "wire/unistd.h"
 
 /* What a call is counted as. Failed calls of a group form an error class
  * (docs/data-model.md, fs.error and net.error). */
@@ -93,7 +87,7 @@ enum op_id {
 };
 
 struct op_desc {
-    uint16_t nr;    /* number on this architecture */
+    int16_t nr;     /* number on this architecture; below 0: it has none */
     uint8_t group;  /* enum op_group */
     uint8_t shape;  /* enum op_shape */
     uint8_t paths;  /* PATH_ARG() bits */
@@ -108,8 +102,12 @@ static const struct op_desc op_table[OP_MAX] __attribute__((unused)) = {
 
 #define OP_NR_MAX 512
 
-static const uint8_t op_of_nr_table[OP_NR_MAX] __attribute__((unused)) = {
-#define SYSCALL(name, group, shape, paths, flags) [__NR_##name] = OP_##name,
+/* Where a table by numbers keeps a call; such as have no number lie behind all others. */
+#define OP_NR_PLACE(nr) ((nr) < 0 ? OP_NR_MAX - 1 - (nr) : (nr))
+#define OP_NR_PLACES    (OP_NR_MAX + NR_LACKING_MAX)
+
+static const uint8_t op_of_nr_table[OP_NR_PLACES] __attribute__((unused)) = {
+#define SYSCALL(name, group, shape, paths, flags) [OP_NR_PLACE(__NR_##name)] = OP_##name,
 #include "wire/syscalls.def"
 #undef SYSCALL
 };
@@ -156,7 +154,7 @@ static inline uint64_t syscall_table_hash(void)
     uint64_t h = UINT64_C(0xcbf29ce484222325);
 
     for (unsigned i = 0; i < OP_MAX; i++) {
-        h = (h ^ op_table[i].nr) * UINT64_C(0x100000001b3);
+        h = (h ^ (uint16_t)op_table[i].nr) * UINT64_C(0x100000001b3);
         h = (h ^ op_table[i].group) * UINT64_C(0x100000001b3);
         h = (h ^ op_table[i].shape) * UINT64_C(0x100000001b3);
         h = (h ^ op_table[i].paths) * UINT64_C(0x100000001b3);

@@ -4,9 +4,11 @@
 import http.client
 import threading
 
-import grpc
+from needed import needed
 from otlp import Receiver
 from scopetest import Failure, check, equal, test
+
+grpc = needed("grpc")
 
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 

@@ -12,12 +12,14 @@ import socket
 import threading
 import urllib.parse
 
-import yaml
 from foreign import program
+from needed import needed
 from otlp import Receiver
 from scopetest import TOP, Session, add_test, check, equal, free_port, test
 from traffic import listening, nothing_lost, running
 from web import Nginx
+
+yaml = needed("yaml")
 
 RECIPES = TOP / "docs/recipes"
 PAGES = sorted(p.name for p in RECIPES.glob("*.md"))

@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "later.h"
+
 static volatile sig_atomic_t stop;
 
 static void on_term(int sig)
@@ -28,7 +30,7 @@ int main(void)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        ALLOW(SYS_open),
+        ALLOW(__NR_open),
         ALLOW(SYS_openat),
         ALLOW(SYS_close),
         ALLOW(SYS_fcntl),

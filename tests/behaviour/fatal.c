@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 
 #include "behave.h"
+#include "faults.h"
 
 extern char **environ;
 
@@ -328,14 +329,14 @@ static void fault(int sig)
         *(volatile char *)p = 1;
         break;
     case SIGILL:
-        __asm__ volatile("ud2");
+        ILLEGAL();
         break;
     case SIGFPE:
         zero = 1 / zero;
-        __asm__ volatile("xor %%ecx, %%ecx; div %%ecx" : : : "eax", "ecx", "edx");
+        DIVIDE_BY_ZERO();
         break;
     case SIGTRAP:
-        __asm__ volatile("int3");
+        TRAP();
         break;
     case SIGABRT:
         abort();
@@ -372,7 +373,7 @@ static void perish(const char *how, int sig)
     else if (!strcmp(how, "jump"))
         ((void (*)(void))(uintptr_t)16)();
     else if (!strcmp(how, "nowhere")) /* the frame of a handler finds no room */
-        __asm__ volatile("mov $4096, %%rsp; ud2" : : : "memory");
+        FAULT_WITHOUT_STACK();
 }
 
 static struct {
@@ -585,12 +586,8 @@ static void kept(int sig, void (*handler)(int), unsigned long flags)
     struct action a = {handler, flags | 0x04000000, restorer, 0};
     const void *at = &a;
     long ret;
-    register long size __asm__("r10") = 8;
 
-    __asm__ volatile("mov $13, %%eax; syscall"
-                     : "=&a"(ret), "+S"(at)
-                     : "D"((long)sig), "d"(0L), "r"(size)
-                     : "rcx", "r11", "memory");
+    SIGACTION_KEEPS(ret, sig, at);
     printf("%ld, its argument is %s\n", ret, at == &a ? "kept" : "CHANGED");
 }
 

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 
 #include "behave.h"
+#include "later.h"
 #include "raw.h"
 
 struct probe {
@@ -102,6 +103,8 @@ static int each(long bad, const char *kind)
     for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
         long a[6], r, s;
 
+        if (probes[i].nr < 0) /* not of this architecture */
+            continue;
         memcpy(a, probes[i].args, sizeof(a));
         for (int n = 0; n < 6; n++)
             if (probes[i].pointers & 1 << n)

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "behave.h"
+#include "later.h"
 
 static void finish(int status) /* exit() is exit_group(), which strict mode kills */
 {
@@ -112,7 +113,7 @@ static int quiet_filter(int argc, char **argv)
 
 static int kill_filter(int argc, char **argv)
 {
-    static const int allowed[] = {SYS_read, SYS_write, SYS_exit, SYS_exit_group, SYS_openat, SYS_open, SYS_close};
+    static const int allowed[] = {SYS_read, SYS_write, SYS_exit, SYS_exit_group, SYS_openat, __NR_open, SYS_close};
     int fd;
     char b;
 
@@ -132,7 +133,7 @@ static int kill_filter(int argc, char **argv)
 static int filter_then_fork(int argc, char **argv)
 {
     static const int allowed[] = {SYS_read,           SYS_write,           SYS_exit,   SYS_exit_group,
-                                  SYS_openat,         SYS_close,           SYS_clone,  SYS_fork,
+                                  SYS_openat,         SYS_close,           SYS_clone,  __NR_fork,
                                   SYS_wait4,          SYS_set_robust_list, SYS_gettid, SYS_rt_sigprocmask,
                                   SYS_set_tid_address};
     int status, fd;
@@ -176,8 +177,8 @@ static void answer(int connection)
 static int heirs(int argc, char **argv)
 {
     static const int allowed[] = {SYS_read,   SYS_write, SYS_exit,  SYS_exit_group,      SYS_openat, SYS_close,
-                                  SYS_accept, SYS_clone, SYS_fork,  SYS_vfork,           SYS_wait4,  SYS_set_robust_list,
-                                  SYS_gettid, SYS_open,  SYS_rseq,  SYS_rt_sigprocmask};
+                                  SYS_accept, SYS_clone, __NR_fork,  __NR_vfork,           SYS_wait4,  SYS_set_robust_list,
+                                  SYS_gettid, __NR_open,  SYS_rseq,  SYS_rt_sigprocmask};
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(at);
     int client[HEIRS], listener = socket(AF_INET, SOCK_STREAM, 0), status;

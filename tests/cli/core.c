@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core_arch.h"
 #include "crash/core.h"
 
 #define THREADS 1024
@@ -77,7 +78,10 @@ static void look_at(struct crash_thread *th, pid_t tid)
     th->stands = registers(tid, NT_PRSTATUS, &th->regs, sizeof(th->regs)) == sizeof(th->regs);
     registers(tid, NT_PRFPREG, &th->fp, sizeof(th->fp));
     th->xstate = malloc(CRASH_XSTATE_MAX);
-    th->xstate_size = registers(tid, NT_X86_XSTATE, th->xstate, CRASH_XSTATE_MAX);
+    th->xstate_size = registers(tid, CORE_XSTATE, th->xstate, CRASH_XSTATE_MAX);
+    for (size_t i = 0; i < machine_note_count; i++)
+        if (registers(tid, (int)machine_notes[i].type, (char *)&th->more + machine_notes[i].offset, machine_notes[i].size))
+            th->more.have |= UINT64_C(1) << i;
     th->sigmask = status_mask(tid, "SigBlk:");
     th->sigpending = status_mask(tid, "SigPnd:");
     snprintf(path, sizeof(path), "/proc/%d/comm", tid);

@@ -163,7 +163,7 @@ def words_that_are_no_command(ctx):
 def commands_of_1_4_that_are_not_built(ctx):
     """They never run a program of that name; who wants that program says so."""
     programs = ctx.fresh("programs")
-    former = "bolton dash k8s prom rules service start stop".split()
+    former = "bolton dash prom".split()
     for name in former:
         (programs / name).write_text('#!/bin/sh\necho "program $*"\n')
         (programs / name).chmod(0o755)
@@ -987,7 +987,7 @@ def logs(ctx):
     equal(out(ctx, "logs"), "No logs generated\n")
     equal(len(out(ctx, "logs", "-i", "3", "-a").splitlines()), 30)
     equal(out(ctx, "logs", "--scope", "-s", "-i", "3"), out(ctx, "logs", "-i", "3"), "the log by its former name")
-    check("scope history" in err(ctx, "logs", "-S", "nginx", code=2), "what to do instead")
+    check("no sessions of a service" in err(ctx, "logs", "-S", "no-such-service", code=1), "a service that was never set up")
 
 
 def receiver(kind, path=None):

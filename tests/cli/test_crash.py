@@ -12,7 +12,7 @@ import sys
 import time
 
 import users
-from scopetest import TESTS, TOP, Session, Skip, add_test, check, equal, test
+from scopetest import TESTS, TOP, Session, Skip, add_test, check, equal, kernel_tells_ends, test
 
 LINE = next(n for n, line in enumerate((TESTS / "cli/crash.c").read_text().split("\n"), 1) if "/* LINE */" in line)
 
@@ -202,8 +202,7 @@ def crash_untold(ctx):
     result = ctx.scoped([program(ctx), "blocked"], ["--backtrace"])
     equal(result.code, -signal.SIGSEGV)
     result.session.wait_end(30)
-    exits = result.session.events(source="proc.exit")
-    if "signal" not in exits[0]["data"]:
+    if not kernel_tells_ends():
         raise Skip("this kernel doesn't tell how a process has ended (before Linux 6.15)")
     (event,) = crashes(result.session)
     equal((event["data"]["signal"], event["data"].get("dir")), ("SIGSEGV", None))

@@ -3,8 +3,12 @@
 
 import importlib.machinery
 import importlib.util
+import json
 import types
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import elsewhere
 import scopetest
 from scopetest import TESTS, Failure, Skip, check, equal, test
 
@@ -66,6 +70,51 @@ def order(ctx):
     _, lines = ran(ctx, [["ok"]] * 8, jobs=1)
     equal([line.split()[1] for line in lines if line.startswith("ok ")],
           [f"made/{n}" for n in (6, 4, 2, 0, 1, 3, 5, 7)], "order")
+
+
+@test("runner/other-architectures")
+def other_architectures(ctx):
+    """A test of another architecture isn't run: it is named, and counted apart."""
+    lines = []
+    given = types.SimpleNamespace(work=ctx.dir, scope=ctx.scope, jobs=2, keep=False, no_second_chance=False)
+    runner = scopetest.Runner(given, lines.append)
+    ours, others = (scopetest.Test(lambda _: None, f"made/{arch}", 1, False, arch) for arch in (scopetest.MACHINE, "vax"))
+    runner.run([ours, others])
+    runner.print_sums()
+    equal((runner.passed, runner.failed), (1, 0), "\n".join(lines))
+    for line in (f"not of {scopetest.MACHINE}: made/vax (only vax)", f"1 not of {scopetest.MACHINE}"):
+        check(line in lines, line, *lines)
+    check(not any("ok   made/vax" in line for line in lines), "it was run", *lines)
+
+
+@test("runner/compiler")
+def compiler(ctx):
+    """In an emulated machine what is to be compiled is handed out, with the files that the other side doesn't have."""
+    outside = ctx.fresh("outside")
+    source = ctx.dir / "made.c"
+    source.write_text("int main(void) { return 7; }\n")
+
+    def answer():
+        request, = ctx.wait_for(lambda: list(outside.glob("*/request.json")), "a request")
+        asked = json.loads(request.read_text())
+        program = Path(asked["argv"][asked["argv"].index("-o") + 1])
+        check(program.parent == request.parent, "what is made lies elsewhere", asked)
+        code = 1 if "-wrong" in asked["argv"] else ctx.run(asked["argv"], stdin=asked["input"].encode()).code
+        (request.parent / "answer.new").write_text(json.dumps({"code": code, "out": "said"}))
+        (request.parent / "answer.new").rename(request.parent / "answer.json")
+    with ThreadPoolExecutor() as pool:
+        for words, stdin in ((["gcc", source], b""), (["gcc", "-x", "c", "-"], source.read_bytes())):
+            answered = pool.submit(answer)
+            elsewhere.compiled([*map(str, words), "-o", str(ctx.dir / "made")], ctx.dir, {}, stdin, 60, outside)
+            answered.result()
+            equal(ctx.run([ctx.dir / "made"]).code, 7, "what was made")
+        answered = pool.submit(answer)
+        try:
+            elsewhere.compiled(["gcc", "-wrong", "-o", "x"], ctx.dir, {}, b"", 60, outside)
+        except elsewhere.CompilerFailed as e:
+            check("said" in str(e), "what the compiler said", e)
+        else:
+            raise Failure("a failure went by")
 
 
 @test("runner/compiles")

@@ -193,7 +193,7 @@ def separate_debug_information(ctx):
 def cplusplus(ctx):
     """Namespaces, templates, virtual functions, a lambda, an inlined function: all of them named."""
     source, program = SOURCE / "standing.cc", ctx.dir / "standing"
-    ctx.run([ctx.tool("g++"), "-O2", "-g", source, "-o", program], timeout=120, check_code=0)
+    ctx.compiler(["g++", "-O2", "-g", source, "-o", program], timeout=120)
     with Standing(ctx, [program]) as s:
         snapshot = Snapshot(ctx, s.pid)
         frames = snapshot.frames(source)
@@ -211,8 +211,8 @@ def rust(ctx):
     source = SOURCE / "standing.rs"
     for mangling in ("v0", None):
         program = ctx.dir / f"standing-{mangling}"
-        ctx.run([ctx.tool("rustc"), "--edition=2021", "-g", "-O", *(["-C", f"symbol-mangling-version={mangling}"] if mangling else []),
-                 source, "-o", program], timeout=120, check_code=0)
+        ctx.compiler(["rustc", "--edition=2021", "-g", "-O", *(["-C", f"symbol-mangling-version={mangling}"] if mangling else []),
+                 source, "-o", program], timeout=120)
         with Standing(ctx, [program]) as s:
             frames = Snapshot(ctx, s.pid, name=f"out-{mangling}").frames(source)
             equal([line for _, line in frames], [line_of(source, w) for w in ("stay", "mid", "go", "main")], "lines")
@@ -429,8 +429,8 @@ def libraries_that_lie(ctx):
                       'void in_library(void) { puts("ready"); fflush(stdout); pause(); k = 1; }\n')
     main.write_text("void in_library(void);\nint main(void) { in_library(); return 0; }\n")
     library, program = ctx.dir / "liblies.so", ctx.dir / "main"
-    ctx.run([ctx.tool("gcc"), "-O1", "-g", "-shared", "-fPIC", source, "-o", library], check_code=0)
-    ctx.run([ctx.tool("gcc"), "-O1", "-g", main, library, "-o", program], check_code=0)
+    ctx.compiler(["gcc", "-O1", "-g", "-shared", "-fPIC", source, "-o", library])
+    ctx.compiler(["gcc", "-O1", "-g", main, library, "-o", program])
     good = library.read_bytes()
     noise = bytes((i * 2654435761 >> 9) & 255 for i in range(len(good)))
     cases = {"cut": good[:5000], "empty": b"", "headers": good[:64] + noise[64:1000] + good[1000:], "noise": noise,
@@ -495,7 +495,7 @@ def huge_names(ctx):
                       f'__attribute__((noinline)) void deep(void) __asm__("{deep}");\n'
                       f'__attribute__((noinline)) void deep(void) {{ {long}(); k = 2; }}\n'
                       'int main(void) { deep(); return k; }\n')
-    ctx.run([ctx.tool("gcc"), "-O1", source, "-o", program], check_code=0)
+    ctx.compiler(["gcc", "-O1", source, "-o", program])
     with Standing(ctx, [program]) as s:
         snapshot = Snapshot(ctx, s.pid)
         frames = snapshot.json["threads"][0]["frames"]

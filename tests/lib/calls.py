@@ -11,7 +11,7 @@ import re
 import struct
 from collections import Counter, namedtuple
 
-from scopetest import TOP
+from scopetest import MACHINE, TOP
 
 Row = namedtuple("Row", "name group shape paths")
 
@@ -26,6 +26,16 @@ def _table():
 
 
 TABLE = _table()
+
+
+def _lacking():
+    """Those that this architecture doesn't have: src/wire/unistd.h gives them numbers below 0."""
+    if MACHINE == "x86_64":
+        return set()
+    return set(re.findall(r"^#define __NR_(\w+) -\d+$", (TOP / "src/wire/unistd.h").read_text(), re.M))
+
+
+LACKING = _lacking()
 
 FD_FIRST = {"SHP_FDOP", "SHP_CLOSE", "SHP_READ", "SHP_WRITE", "SHP_READV", "SHP_WRITEV", "SHP_DUP", "SHP_DUP2",
             "SHP_FCNTL", "SHP_IOCTL", "SHP_ADDRESS", "SHP_CONNECT", "SHP_SOCKOPT", "SHP_ACCEPT", "SHP_SENDTO", "SHP_RECVFROM",

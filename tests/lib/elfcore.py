@@ -7,12 +7,23 @@ import os
 import struct
 from pathlib import Path
 
-from scopetest import Skip, check
+from scopetest import MACHINE, Skip, check
 
 PT_LOAD, PT_NOTE = 1, 4
+GENERAL = {"x86_64": 27 * 8, "aarch64": 34 * 8}[MACHINE]  # bytes of the registers in PRSTATUS
 NOTES = {1: "PRSTATUS", 2: "FPREGSET", 3: "PRPSINFO", 6: "AUXV", 0x202: "XSTATE", 0x205: "XSAVE_LAYOUT",
-         0x46494C45: "FILE", 0x53494749: "SIGINFO"}
+         0x46494C45: "FILE", 0x53494749: "SIGINFO", 0x401: "TLS", 0x402: "HW_BREAK", 0x403: "HW_WATCH", 0x404: "SYSTEM_CALL",
+         0x405: "SVE", 0x406: "PAC_MASK", 0x407: "PACA_KEYS", 0x408: "PACG_KEYS", 0x409: "TAGGED_ADDR", 0x40A: "PAC_ENABLED",
+         0x40B: "SSVE", 0x40C: "ZA"}
+UNREAD = {"HW_BREAK", "HW_WATCH", "SYSTEM_CALL", "PACA_KEYS", "PACG_KEYS", "TAGGED_ADDR", "PAC_ENABLED", "SSVE", "ZA"}
 PATTERN = Path("/proc/sys/kernel/core_pattern")
+
+
+def settled(registers):
+    """Without those that a thread's waiting in a call changes: rax, orig_rax, rip; x0, x8, pc."""
+    if MACHINE == "x86_64":
+        return registers[:80] + registers[88:120] + registers[136:]
+    return registers[8:64] + registers[72:256] + registers[264:]
 
 
 class Core:
@@ -54,8 +65,8 @@ class Core:
         for name, desc in self.notes:
             if name == "PRSTATUS":
                 tid = struct.unpack_from("<i", desc, 32)[0]
-                found[tid] = {"PRSTATUS": desc[112:112 + 27 * 8]}
-            elif name in ("FPREGSET", "XSTATE"):
+                found[tid] = {"PRSTATUS": desc[112:112 + GENERAL]}
+            elif name in ("FPREGSET", "XSTATE", "TLS", "SVE", "PAC_MASK"):
                 found[tid][name] = desc
         return found
 

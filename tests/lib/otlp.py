@@ -43,9 +43,9 @@ def hexadecimal(text):
 
 
 class Receiver:
-    """One that runs. answers, tls, brief: see otlp_receiver.js."""
+    """One that runs. answers, tls, brief: see otlp_receiver.js. enter: what stands in front of its command."""
 
-    def __init__(self, ctx, protocol="http", answers=None, tls=None, brief=False, port=None):
+    def __init__(self, ctx, protocol="http", answers=None, tls=None, brief=False, port=None, enter=()):
         self.ctx, self.protocol, self.port = ctx, protocol, port or free_port()
         name = f"otlp-{protocol}-{self.port}"
         self.file = ctx.dir / f"{name}.ndjson"
@@ -55,7 +55,7 @@ class Receiver:
             options["tls"] = {k: str(v) for k, v in tls.items()}
         self.out = ctx.dir / f"{name}.out"
         with open(self.out, "ab") as out:
-            self.process = ctx.start([ctx.tool("node"), TESTS / "apps/otlp_receiver.js", json.dumps(options)],
+            self.process = ctx.start([*enter, ctx.tool("node"), TESTS / "apps/otlp_receiver.js", json.dumps(options)],
                                      env=ctx.env(NODE_PATH=TOP / "build/npm/node_modules"), stdout=out, stderr=out)
         ctx.wait_for(self.ready, f"the receiver listens ({self.out})", 60)
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import fnmatch
+import functools
 import importlib.util
 import json
 import os
@@ -31,15 +32,19 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import elsewhere
+
 TESTS = Path(__file__).resolve().parent.parent
 TOP = TESTS.parent
 MACHINE = os.uname().machine
-# The kernel's headers (linux/...) come behind musl's own.
-TOO_LATE = ("no patch plan in time", "did not answer in time")
-# Timeouts are for what hangs, and are given as they suit an idle machine: a busy one may take this many times as long.
-SLACK = 4
+TOO_LATE = ("no patch plan in time", "did not answer in time", "no answer from the kernel within")
+# Timeouts are for what hangs, and are given as they suit an idle machine: a busy one may take this many times as long, an
+# emulated one longer.
+EMULATED = elsewhere.OUTSIDE.is_dir()
+SLACK = 20 if EMULATED else 4
 # So many failures may be others' doing, who want the same CPUs: more are the program's.
 SECOND_CHANCES = 3
+# The kernel's headers (linux/...) come behind musl's own.
 MUSL_KERNEL = ["-idirafter", "/usr/include", "-idirafter", f"/usr/include/{MACHINE}-linux-gnu"]
 
 
@@ -56,6 +61,30 @@ def _auxiliary(kind):
 # Without these instructions (or a kernel that lets programs have them: AT_HWCAP2, bit 1) neither static programs nor Go
 # code can be observed. scope says so, and a test that fails while it does so tells nothing.
 NO_FSGSBASE = MACHINE == "x86_64" and not _auxiliary(26) & 2
+
+
+@functools.cache
+def kernel_tells_ends():
+    """Whether the kernel tells how a process has ended when its parent has waited for it: Linux 6.15, PIDFD_GET_INFO with
+    PIDFD_INFO_EXIT. Before, it is known from a parent that is observed, or one that hasn't waited yet."""
+    with subprocess.Popen(["true"]) as process:
+        pidfd = os.pidfd_open(process.pid)
+        process.wait()
+    info = bytearray(struct.pack("Q56x", 1 << 3))
+    try:
+        fcntl.ioctl(pidfd, 0xC040FF0B, info)
+    except OSError:
+        return False
+    finally:
+        os.close(pidfd)
+    return bool(struct.unpack("Q56x", info)[0] & 1 << 3)
+
+
+def check_end(data, number):
+    """The fields of the proc.exit of a process that a signal has ended, whose parent isn't observed and waits for it."""
+    told = data.get("signal")
+    check("exit_code" not in data and (told == signal.Signals(number).name or (told is None and not kernel_tells_ends())),
+          f"proc.exit says signal {told!r}, not {number}", data)
 
 
 class Failure(Exception):
@@ -80,26 +109,27 @@ def free_port():
 
 
 class Test:
-    def __init__(self, function, name, timeout, serial):
-        self.function, self.name, self.timeout, self.serial = function, name, timeout, serial
+    def __init__(self, function, name, timeout, serial, arch=None):
+        self.function, self.name, self.timeout, self.serial, self.arch = function, name, timeout, serial, arch
 
 
 _found = []
 
 
-def test(name=None, timeout=60, serial=False):
-    """Registers a test. timeout: seconds for the whole test on an idle machine (SLACK). serial: never beside another one."""
+def test(name=None, timeout=60, serial=False, arch=None):
+    """Registers a test. timeout: seconds for the whole test on an idle machine (SLACK). serial: never beside another one.
+    arch: the only architecture whose programs this is about ("x86_64"); on others the runner names and counts it."""
     def wrap(function):
         area = Path(sys.modules[function.__module__].__file__).parent.name
         title = name or function.__name__.removeprefix("test_")
-        _found.append(Test(function, f"{area}/{title}", timeout, serial))
+        _found.append(Test(function, f"{area}/{title}", timeout, serial, arch))
         return function
     return wrap
 
 
-def add_test(area, name, function, timeout=60, serial=False):
+def add_test(area, name, function, timeout=60, serial=False, arch=None):
     """The same for tests that are made in a loop."""
-    _found.append(Test(function, f"{area}/{name}", timeout, serial))
+    _found.append(Test(function, f"{area}/{name}", timeout, serial, arch))
 
 
 def check(condition, message, *details):
@@ -377,14 +407,16 @@ class Context:
     }
     _compile_lock = threading.Lock()
     _compile_locks = {}
+    _ninja_lock = threading.Lock()
     _go_lock = threading.Lock()  # one build at a time: what it has compiled of the library the next one finds in the cache
 
     @contextlib.contextmanager
-    def building(self, *locks):
-        """Holds locks; what is built, or waited for, meanwhile doesn't count against the test's time."""
+    def building(self, lock, *more):
+        """Holds a lock, or several, since tests run side by side; what is built, or waited for, meanwhile doesn't count
+        against the test's time."""
         began = time.monotonic()
         with contextlib.ExitStack() as stack:
-            for lock in locks:
+            for lock in (lock, *more):
                 stack.enter_context(lock)
             self.deadline += time.monotonic() - began
             began = time.monotonic()
@@ -411,10 +443,26 @@ class Context:
                 command = [*compiler, "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra",
                            f"-I{TESTS}/programs", f"-I{TESTS}/programs/arch/{MACHINE}",
                            *map(str, sources), "-o", f"{out}.new", "-pthread", *flags]
-                self.tool(command[0])
-                self.run(command, timeout=120, check_code=0)
+                self.compiler(command)
                 os.rename(f"{out}.new", out)
         return out
+
+    def compiler(self, argv, cwd=None, env=None, stdin=b"", timeout=120):
+        """Runs a compiler (gcc, g++, musl-gcc, go, rustc) to make a program of a test, not to observe it. In the emulated
+        machine the cross compiler outside does that (dev/armvm). What is made is named by -o."""
+        argv = [str(a) for a in argv]
+        cwd = cwd or self.dir
+        if EMULATED:
+            elsewhere.compiled(argv, Path(cwd), env or {}, stdin, timeout * SLACK)
+            return
+        self.tool(argv[0])
+        self.run(argv, cwd=cwd, env=self.env(**env) if env else None, stdin=stdin, timeout=timeout, check_code=0)
+
+    def built(self, target):
+        """A program of the build directory that is for developers, and that no test of another kind has built."""
+        with self.building(Context._ninja_lock):
+            self.run(["ninja", "-C", TOP / "build", target], timeout=300, check_code=0)
+        return TOP / "build" / target
 
     # How Go programs are linked: with cgo through the C library, without it statically unless as PIE.
     GO_VARIANTS = {
@@ -439,9 +487,8 @@ class Context:
             if not out.exists():
                 out.parent.mkdir(exist_ok=True)
                 cache = Path(self.options.work) / "go-cache"
-                self.run([self.tool("go"), "build", *flags, "-o", f"{out}.new", "."], cwd=TESTS / "go" / package,
-                         env=self.env(CGO_ENABLED=cgo, GO111MODULE="off", GOFLAGS="", GOCACHE=cache, GOTOOLCHAIN="local"),
-                         timeout=300, check_code=0)
+                self.compiler(["go", "build", *flags, "-o", f"{out}.new", "."], cwd=TESTS / "go" / package, timeout=300,
+                              env=dict(CGO_ENABLED=cgo, GO111MODULE="off", GOFLAGS="", GOCACHE=cache, GOTOOLCHAIN="local"))
                 os.rename(f"{out}.new", out)
         return out
 
@@ -522,8 +569,8 @@ def _load(path):
 
 
 def collect():
-    for area in ("protocol", "cli", "security", "programs", "behaviour", "static", "attach", "namespaces", "traffic",
-                 "tls", "conformance", "apps"):
+    for area in ("protocol", "plan", "cli", "security", "programs", "behaviour", "static", "attach", "namespaces", "containers",
+                 "traffic", "tls", "conformance", "apps", "k8s", "lambda", "host"):
         for path in sorted((TESTS / area).glob("test_*.py")):
             _load(path)
     return _found
@@ -538,6 +585,7 @@ class Runner:
         self.passed = self.skipped = 0
         self.failures = []  # tests, with the first line of why
         self.unsteady = []  # the same: failed beside others, passed alone
+        self.others = []  # tests of other architectures
         self.times = {}  # of the areas: seconds, tests
         self.lock = threading.Lock()
 
@@ -596,6 +644,10 @@ class Runner:
             self.say(f"     {area}: {tests} tests, {seconds:.0f} s together")
         for t, why in self.unsteady:
             self.say(f"unsteady (failed beside others, passed alone): {t.name}: {why}")
+        for t in self.others:
+            self.say(f"not of {MACHINE}: {t.name} (only {t.arch})")
+        if self.others:
+            self.say(f"{len(self.others)} not of {MACHINE}")
         if self.skipped:
             self.say(f"{self.skipped} skipped")
         self.say(f"{self.passed} passed, {self.failed} failed")
@@ -607,6 +659,8 @@ class Runner:
         return any(what in p.read_text(errors="replace") for p in ctx.files("scope.log"))
 
     def run(self, tests):
+        self.others = [t for t in tests if t.arch not in (None, MACHINE)]
+        tests = [t for t in tests if t not in self.others]
         # From the one that may take longest down: none of those shall be left when everything else is over. Every other
         # worker begins at the other end: long ones are busy, short ones wait, and so they suit each other.
         beside = collections.deque(sorted((t for t in tests if not t.serial), key=lambda t: -t.timeout))

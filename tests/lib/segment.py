@@ -4,16 +4,13 @@ disturbing it: records stay in the ring until it has come round."""
 
 import contextlib
 import ctypes
-import functools
 import mmap
 import os
 import re
 import struct
-import subprocess
-import tempfile
 import time
 
-from scopetest import TOP
+import headers
 
 # Printed by a program that is compiled with the headers themselves.
 NUMBERS = """
@@ -27,18 +24,11 @@ NUMBERS = """
 """.split()
 
 
-@functools.lru_cache(maxsize=None)
 def numbers():
     """Constants and offsets by what they are called in C; of a member of a struct: by struct.member."""
-    names = [n.replace("~", " ") for n in NUMBERS]
-    lines = "".join(f'printf("%llu\\n", (unsigned long long){n});\n' for n in names)
-    source = ('#include <stddef.h>\n#include <stdio.h>\n#include "wire/segment.h"\n#include "wire/record.h"\n'
-              f"int main(void) {{ {lines} return 0; }}")
-    with tempfile.TemporaryDirectory() as d:
-        program = os.path.join(d, "numbers")
-        subprocess.run(["gcc", "-I", str(TOP / "src"), "-x", "c", "-", "-o", program], input=source, text=True, check=True)
-        values = subprocess.run([program], capture_output=True, check=True).stdout.split()
-    return {re.sub(r"(?:offsetof|sizeof)\(struct (\w+),?(\w*)\)", r"\1.\2", n): int(v) for n, v in zip(names, values)}
+    names = tuple(n.replace("~", " ") for n in NUMBERS)
+    values = headers.values(("wire/segment.h", "wire/record.h"), names)
+    return {re.sub(r"(?:offsetof|sizeof)\(struct (\w+),?(\w*)\)", r"\1.\2", n): v for n, v in zip(names, values)}
 
 
 class Data:

@@ -41,7 +41,8 @@ static void dups(int fd)
     OK(C(write, X(.fd = d, .io = 1), d, "x", 1));
     FAILS(EBADF, C(dup, X(.fd = 999), 999));
     MUST(C(dup2, X(.fd = fd), fd, 50) == 50);
-    MUST(C(dup2, X(.fd = fd), fd, fd) == fd);
+    if (HAS_CALL(dup2)) /* dup3 refuses it */
+        MUST(C(dup2, X(.fd = fd), fd, fd) == fd);
     MUST(C(dup2, X(.fd = fd), fd, 50) == 50); /* over an open one */
     FAILS(EBADF, C(dup2, X(.fd = 999), 999, 51));
     FAILS(EBADF, C(dup2, X(.fd = fd), fd, -1));
@@ -111,7 +112,8 @@ static void specials(int fd)
     shut(e);
     FAILS(EINVAL, C(signalfd4, X(.fd = 0), fd, &mask, 8, 0));
     shut(OK(C(epoll_create, X(.fd = 0), 10)));
-    FAILS(EINVAL, C(epoll_create, X(.fd = 0), 0));
+    if (HAS_CALL(epoll_create)) /* epoll_create1 asks for no size */
+        FAILS(EINVAL, C(epoll_create, X(.fd = 0), 0));
     shut(OK(C(epoll_create1, X(.fd = 0), EPOLL_CLOEXEC)));
     FAILS(EINVAL, C(epoll_create1, X(.fd = 0), 1));
     shut(OK(C(inotify_init, X(.fd = 0))));

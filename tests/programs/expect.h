@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "later.h"
 #include "raw.h"
 
 /* What an event must say beyond op, result and errno. Members left out are not compared. */
@@ -44,10 +45,14 @@ extern enum way expect_way;
 
 #define ARGS_(a, b, c, d, e, f, ...) (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f)
 #define ARGS(...) ARGS_(__VA_ARGS__ __VA_OPT__(, ) 0, 0, 0, 0, 0, 0)
-#define CALL6(nr, ...) (expect_way == WAY_INLINE ? raw_syscall(nr, __VA_ARGS__) : libc_syscall(nr, __VA_ARGS__))
-#define CALL(name, ...) CALL6(__NR_##name, ARGS(__VA_ARGS__))
-/* Makes system call `name` and expects its event. Value: kernel result, -errno on failure. */
-#define C(name, what, ...) expect_add(#name, CALL6(__NR_##name, ARGS(__VA_ARGS__)), what)
+#define CALL(name, ...) make_call(later((struct call){__NR_##name, #name, {ARGS(__VA_ARGS__)}}))
+/* Makes system call `name`, or the later one in its place, and expects its event. Value: kernel result, -errno on failure. */
+#define C(name, what, ...) \
+    __extension__({ \
+        struct x what_ = what; \
+        struct call call_ = later((struct call){__NR_##name, #name, {ARGS(__VA_ARGS__)}}); \
+        expect_add(call_.op, make_call(call_), what_); \
+    })
 /* Evaluates a libc call that returns -1 and errno, and expects the event of the system call below it. */
 #define L(ops, what, expression) expect_add(ops, expect_libc((long)(expression)), what)
 
@@ -56,6 +61,12 @@ static inline long libc_syscall(long nr, long a, long b, long c, long d, long e,
     long r = syscall(nr, a, b, c, d, e, f);
 
     return r == -1 ? -errno : r;
+}
+
+static inline __attribute__((always_inline)) long make_call(struct call c)
+{
+    return expect_way == WAY_INLINE ? raw_syscall(c.nr, c.arg[0], c.arg[1], c.arg[2], c.arg[3], c.arg[4], c.arg[5])
+                                    : libc_syscall(c.nr, c.arg[0], c.arg[1], c.arg[2], c.arg[3], c.arg[4], c.arg[5]);
 }
 
 static inline long expect_libc(long r)

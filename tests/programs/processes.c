@@ -47,7 +47,7 @@ static void forks(void)
         MUST(C(access, X(.path = "/in-fork"), "/in-fork", F_OK) < 0);
         expect_exit(5);
     }
-    expect_add("fork", OK(p), X(.fd = 0));
+    expect_add(OP_NAME(fork), OK(p), X(.fd = 0));
     wait_for((pid_t)p);
     FAILS(ECHILD, C(wait4, X(.fd = 0), p, NULL, 0, NULL));
 
@@ -78,7 +78,7 @@ static void forks(void)
     wait_for((pid_t)p);
 
     p = RAW_VFORK_EXIT(9);
-    expect_add("vfork", OK(p), X(.fd = 0));
+    expect_add(RAW_VFORK_OP, OK(p), X(.fd = 0));
     wait_for((pid_t)p);
 
     p = vfork(); /* libc's */
@@ -93,7 +93,7 @@ static void forks(void)
         kill(getpid(), SIGKILL); /* raise() would name the parent's thread after a raw fork */
         pause();
     }
-    expect_add("fork", OK(p), X(.fd = 0));
+    expect_add(OP_NAME(fork), OK(p), X(.fd = 0));
     wait_for((pid_t)p);
 }
 

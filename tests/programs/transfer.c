@@ -151,6 +151,7 @@ static void pipes(void)
     int p[2];
 
     OK(C(pipe2, X(.fd = 0), p, O_NONBLOCK));
+    MUST(fcntl(p[1], F_SETPIPE_SZ, 65536) >= 65536); /* less than the buffer, whatever a page is */
     FAILS(EAGAIN, C(read, X(.fd = p[0]), p[0], buffer, 10));
     MUST(C(write, IO(p[1]), p[1], buffer, sizeof(buffer)) > 0);
     FAILS(EAGAIN, C(write, X(.fd = p[1]), p[1], buffer, sizeof(buffer)));

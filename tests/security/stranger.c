@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Asks a collector for what it must not get. The first argument is what stands in $SCOPE_SOCKET: a name that everybody
- * can read in /proc/net/unix, or NAME.SECRET, which an invited program knows.
+ * can read in /proc/net/unix, NAME.SECRET, which an invited program knows, or the path of a host's collector.
  *
  *   stranger ADDRESS requests PID FILE          each kind of request, about that process; prints "TYPE STATUS"
  *   stranger ADDRESS trace WHO PROGRAM...       asks to be traced, then executes PROGRAM, which may be set-user-ID.
@@ -42,7 +42,8 @@ static const char *address;
 static int reach(bool join)
 {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
-    int len = snprintf(to.sun_path + 1, sizeof(to.sun_path) - 1, "%.*s%s", (int)strcspn(address, "."), address,
+    bool path = *address == '/';
+    int len = snprintf(to.sun_path + !path, sizeof(to.sun_path) - 1, "%.*s%s", (int)strcspn(address, "."), address,
                        join ? "" : JOIN_REQUESTS);
     int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
@@ -89,7 +90,7 @@ static int answer(int sock)
 
 static int requests(uint32_t pid, const char *file)
 {
-    for (int type = 0; type <= JOIN_LEAVE + 1; type++) {
+    for (int type = 0; type <= JOIN_LAST + 1; type++) {
         int sock = reach(false), fd = open(file, O_RDONLY), fds[2] = {fd, fd};
 
         ask(sock, (enum join_type)type, pid, "/tmp", fds, type == JOIN_ATTACH ? 2 : 1);

@@ -88,7 +88,7 @@ def crashes(ctx):
 
 
 def dies(ctx, source=b"int main(void) { __builtin_trap(); }"):
-    ctx.run(["gcc", "-x", "c", "-o", ctx.dir / "dies", "-"], stdin=source, check_code=0)
+    ctx.compiler(["gcc", "-x", "c", "-o", ctx.dir / "dies", "-"], stdin=source)
     return copy_of(ctx, ctx.dir / "dies")
 
 

@@ -12,7 +12,7 @@ import time
 import users
 from scopetest import MACHINE, SLACK, TOP, Session, check, equal, test
 
-NAMES = ["JOIN", "SEGMENT", "PLAN", "SYNC", "TRACE", "INSPECT", "UPDATE", "ATTACH", "LEAVE", "unknown"]
+NAMES = ["JOIN", "SEGMENT", "PLAN", "SYNC", "TRACE", "INSPECT", "UPDATE", "ATTACH", "LEAVE", "CRASHES", "KNOWN", "RELOAD", "LAST", "unknown"]
 
 
 def stranger(ctx):
@@ -70,7 +70,7 @@ def guests(ctx):
     with users.make(ctx, "guest") as mallory, session_of_root(ctx) as (_, address, pid):
         out = ctx.run(mallory.command(attacker, address, "requests", pid, "/bin/true"), env=mallory.env(), check_code=0).out
         got = dict(line.split() for line in out.decode().splitlines())
-        for kind in ("SYNC", "INSPECT", "UPDATE", "ATTACH", "LEAVE"):
+        for kind in ("SYNC", "INSPECT", "UPDATE", "ATTACH", "LEAVE", "CRASHES", "KNOWN", "RELOAD", "LAST"):
             equal(got[str(NAMES.index(kind))], str(-errno.EPERM), kind)
         check(not ctx.tool_run("inspect", str(pid)).err, "it is still observed")
 
@@ -87,7 +87,7 @@ def root_without_rights(ctx):
     with session_of_root(ctx) as (_, address, pid):
         out = ctx.run(same_user_without_rights(ctx, attacker, public(address), "requests", pid, "/dev/null"), check_code=0).out
         got = dict(line.split() for line in out.decode().splitlines())
-        for kind in ("INSPECT", "UPDATE", "ATTACH", "LEAVE"):
+        for kind in ("INSPECT", "UPDATE", "ATTACH", "LEAVE", "KNOWN", "RELOAD", "LAST"):
             equal(got[str(NAMES.index(kind))], str(-errno.EPERM), kind)
 
 

@@ -397,11 +397,12 @@ def names_neither_forge_nor_drive(ctx):
 @test(timeout=120)
 def eval_has_limits(ctx):
     ctx.scoped(["true"], check_code=0).session.wait_end()
-    for expression, text in (('/(a+)+$/.test("' + "a" * 40 + 'b")', b"more than 2 s"),
-                             ('(function(){var a="x";for(;;)a+=a;})()', b"more than 256 MiB")):
+    # On a busy machine the time is over before the memory is.
+    for expression, texts in (('/(a+)+$/.test("' + "a" * 40 + 'b")', (b"more than 2 s",)),
+                              ('(function(){var a="x";for(;;)a+=a;})()', (b"more than 256 MiB", b"more than 2 s"))):
         result = ctx.run([ctx.scope, "events", "--eval", expression])
         equal(result.code, 1, f"status of {expression}")
-        check(text in result.err and result.err.count(b"\n") == 1, expression, result.describe())
+        check(any(t in result.err for t in texts) and result.err.count(b"\n") == 1, expression, result.describe())
     check(ctx.tool_run("events", "--eval", "source == 'proc.start'").out, "an expression that is none of these")
 
 
@@ -425,3 +426,18 @@ def configuration_that_others_wrote(ctx):
         (work / "scope.yml").write_text(text)  # root's own
         run()
         ctx.wait_for(lambda: (victim / "new").exists() and "proc.start" in (victim / "new").read_text(), "root's own file")
+
+
+@test("files/rootdir")
+def rootdir(ctx):
+    """--rootdir doesn't enter what a user has mounted in a namespace of its own, where any program may be any other."""
+    with users.make(ctx, "mounter") as user:
+        root = user.directory("root")
+        (root / "proc").mkdir()
+        shutil.copy(ctx.compile("host/waits.c", "static"), root / "waits")
+        shell = 'mount --rbind /proc "$1/proc" && exec chroot "$1" /waits 60'
+        process = ctx.start(user.command(ctx.tool("unshare"), "--user", "--map-root-user", "--mount", "sh", "-c", shell, "sh", root),
+                            env=user.env())
+        ctx.wait_for(lambda: os.path.basename(os.readlink(f"/proc/{process.pid}/exe")) == "waits", "it is there")
+        said = ctx.run([ctx.scope, "ps", "--rootdir", f"/proc/{process.pid}/root"])
+        check(said.code == 1 and b"no process with root directory" in said.err, said.describe())

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A packed program: a stub that carries another static program, PAYLOAD, each byte changed, unpacks it where it was
  * linked to be, tells it of itself as the kernel would have, and jumps there. HIDDEN: the stub's own system calls are
- * made by an instruction that no disassembler sees, as it lies in the middle of another one. */
+ * made by an instruction that nobody finds (arch/MACHINE/packed.h). */
 #include <elf.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -16,18 +16,7 @@ extern const unsigned char payload[];
 long call3(long nr, long a, long b, long c);
 long call6(long nr, long a, long b, long c, long d, long e, long f);
 
-__asm__(
-    "call3: mov %rdi,%rax; mov %rsi,%rdi; mov %rdx,%rsi; mov %rcx,%rdx; jmp do_call\n"
-    "call6: mov %rdi,%rax; mov %rsi,%rdi; mov %rdx,%rsi; mov %rcx,%rdx; mov %r8,%r10; mov %r9,%r8; mov 8(%rsp),%r9\n"
-#ifdef HIDDEN
-    "do_call: lea carrier(%rip),%r11; inc %r11; jmp *%r11\n"
-    "carrier: .byte 0xb8, 0x0f, 0x05, 0xc3, 0x90\n" /* mov $0x90c3050f,%eax; within it: syscall; ret */
-    "ret\n"
-#else
-    "do_call: syscall; ret\n"
-#endif
-    ".globl _start\n_start: mov %rsp,%rbx; mov %rsp,%rdi; and $-16,%rsp; call unpack\n"
-    "mov %rbx,%rsp; xor %edx,%edx; jmp *%rax\n");
+#include "packed.h"
 
 static void unpacked(void *to, uint64_t offset, uint64_t len)
 {

@@ -143,8 +143,8 @@ def rust(ctx, relocation):
     """A static program by Debian's compiler, which links the C library and unwinds on its own."""
     source, program = ctx.dir / "some.rs", ctx.dir / "some"
     source.write_text(RUST)
-    ctx.run([ctx.tool("rustc"), "--edition=2021", "-O", "-C", "target-feature=+crt-static", "-C", f"relocation-model={relocation}",
-             "-o", program, source], timeout=100, check_code=0)
+    ctx.compiler(["rustc", "--edition=2021", "-O", "-C", "target-feature=+crt-static", "-C", f"relocation-model={relocation}",
+             "-o", program, source], timeout=100)
     check(b"INTERP" not in ctx.run([ctx.tool("readelf"), "-lW", program], check_code=0).out, "it isn't static")
     bare, scoped = ctx.run([program]), ctx.scoped([program], ["--lossless"])
     equal((scoped.code, scoped.out, scoped.err), (bare.code, bare.out, bare.err), "status and output")

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from scopetest import SLACK, TESTS, Failure, Skip, add_test, check, equal, test
+from scopetest import MACHINE, SLACK, TESTS, Failure, Skip, add_test, check, equal, test
 from segment import Streams, wait_segment
 from tlstest import WANTED, certificate, finish, free_port, listens, start
 from tracing import count_instructions, park, symbol
@@ -441,9 +441,13 @@ def nss(ctx):
     peer.close()
 
 
-def fake(ctx, variant):
+# Functions begin with landing pads for indirect calls, and sign their return addresses.
+PROTECTED = {"x86_64": "-fcf-protection=full", "aarch64": "-mbranch-protection=standard"}[MACHINE]
+
+
+def fake(ctx, variant, flags=()):
     """Registers, stack, errno; cancellation, jumps out of handlers, and calls inside handlers."""
-    program = ctx.compile("tls/fake.c", variant, flags=["-rdynamic"] if "static" not in variant else [])
+    program = ctx.compile("tls/fake.c", variant, flags=[*flags, *(["-rdynamic"] if "static" not in variant else [])])
     ctx.run([program], check_code=0)
     process = start(ctx, [program])
     segment = segment_of(process)
@@ -459,6 +463,8 @@ def fake(ctx, variant):
 
 for _variant in ("glibc-O2", "musl", "static", "musl-static"):
     add_test("tls", f"fake-{_variant}", lambda ctx, v=_variant: fake(ctx, v))
+for _variant in ("glibc-O2", "static"):
+    add_test("tls", f"fake-protected-{_variant}", lambda ctx, v=_variant: fake(ctx, v, [PROTECTED]))
 
 
 @test("instructions")
@@ -480,7 +486,7 @@ def instructions(ctx):
 def exception(ctx):
     """C++: thrown in a callback of the library, caught by who called it; destructors on the way run."""
     program = ctx.dir / "exception"
-    ctx.run([ctx.tool("g++"), "-O2", TESTS / "tls/exception.cc", "-o", program, "-lssl", "-lcrypto"], check_code=0,
+    ctx.compiler(["g++", "-O2", TESTS / "tls/exception.cc", "-o", program, "-lssl", "-lcrypto"],
             timeout=60)
     bare = ctx.run([program], check_code=0)
     observed = ctx.scoped([program], env=ctx.env(**WANTED), check_code=0)

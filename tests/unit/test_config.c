@@ -1633,6 +1633,12 @@ static void test_custom_order(void **state)
     s = from_text("libscope: {summaryperiod: 1}\n", NULL);
     assert_true(config_is_common(s));
     config_sources_free(s);
+    s = from_text("tags: {team: $TEAM}\n", NULL); /* each process's own */
+    assert_false(config_is_common(s));
+    config_sources_free(s);
+    s = from_text("libscope: {commanddir: $HOME}\ntags: {team: x}\n", NULL);
+    assert_true(config_is_common(s));
+    config_sources_free(s);
 }
 
 static void test_protocols(void **state)

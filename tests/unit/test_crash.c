@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -29,6 +30,8 @@
 #include "crash/results.h"
 #include "crash/words.h"
 #include "machine.h"
+
+#include "crash_tests.h" /* of the architecture */
 
 /* --- addresses --- */
 
@@ -61,14 +64,17 @@ static void addresses(void **state)
 {
     struct crash_cause cause = {.signo = SIGSEGV, .code = 1};
     struct crash_thread threads[3] = {
-        {.tid = 7, .stands = true, .regs = {.rsp = MAIN + 0x20000}},
-        {.tid = 8, .stands = true, .regs = {.rsp = 0x1234, .fs_base = 0x99}},
-        {.tid = 9, .stands = true, .regs = {.rsp = STACK - 8, .fs_base = NEXT - 0x100}}, /* has overflowed */
+        {.tid = 7, .stands = true},
+        {.tid = 8, .stands = true},
+        {.tid = 9, .stands = true},
     };
     struct crash_view v = {
         .cause = &cause, .pid = 7, .threads = threads, .thread_count = 3, .maps = {maps, sizeof(maps) / sizeof(*maps)}};
     char text[160];
 
+    set_pointers(&threads[0], MAIN + 0x20000, 0);
+    set_pointers(&threads[1], 0x1234, 0x99);
+    set_pointers(&threads[2], STACK - 8, NEXT - 0x100); /* has overflowed */
     says(&v, 0, "NULL");
     says(&v, 0x18, "NULL + 0x18");
     says(&v, TEXT + 1, "inside prog's code");
@@ -181,20 +187,6 @@ static void users(void **state)
     free(name);
 }
 
-static void calls(void **state)
-{
-#define ENDS(...) machine_ends_with_call((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
-    assert_true(ENDS(0x90, 0x90, 0xe8, 1, 2, 3, 4));             /* call rel32 */
-    assert_true(ENDS(0x90, 0x90, 0x90, 0x90, 0x90, 0xff, 0xd0)); /* call *%rax */
-    assert_true(ENDS(0x90, 0x90, 0x90, 0x90, 0xff, 0x50, 0x18)); /* call *0x18(%rax) */
-    assert_true(ENDS(0x90, 0xff, 0x15, 1, 2, 3, 4));             /* call *x(%rip) */
-    assert_true(ENDS(0xff, 0x94, 0x24, 1, 2, 3, 4));             /* call *x(%rsp) */
-    assert_false(ENDS(0x90, 0xe9, 1, 2, 3, 4, 0x90));
-    assert_false(ENDS(0x90, 0xff, 0x25, 1, 2, 3, 4)); /* jmp */
-    assert_false(ENDS(0x90));
-#undef ENDS
-}
-
 /* A table of Go 1.20's format: two functions, [text, text + 0x10) and [text + 0x10, text + 0x40). */
 struct table {
     uint8_t bytes[512];
@@ -211,7 +203,7 @@ static void make_table(struct table *t)
 
     memset(t, 0, sizeof(*t));
     put(t, 0, 0xfffffff1, 4);
-    t->bytes[6] = 1;
+    t->bytes[6] = MACHINE_GO_QUANTUM;
     t->bytes[7] = 8;
     put(t, 8, 2, 8);
     put(t, 24, 0x5000, 8);
@@ -227,9 +219,11 @@ static void make_table(struct table *t)
     strcpy((char *)t->bytes + FILES, "a.go");
     strcpy((char *)t->bytes + FILES + 6, "b.go");
     /* Values: from -1 on, pairs of a difference (zigzag) and of a length. */
-    memcpy(t->bytes + VALUES + 1, (uint8_t[]){2, 4, 48, 0x2c, 0}, 5);       /* 0 for 4 bytes, then 24 */
-    memcpy(t->bytes + VALUES + 8, (uint8_t[]){4, 0x30, 0}, 3);              /* file 1 */
-    memcpy(t->bytes + VALUES + 12, (uint8_t[]){0x98, 1, 8, 3, 0x28, 0}, 6); /* line 75, then 73 */
+#define Q MACHINE_GO_QUANTUM
+    memcpy(t->bytes + VALUES + 1, (uint8_t[]){2, 4 / Q, 48, 0x2c / Q, 0}, 5);       /* 0 for 4 bytes, then 24 */
+    memcpy(t->bytes + VALUES + 8, (uint8_t[]){4, 0x30 / Q, 0}, 3);                  /* file 1 */
+    memcpy(t->bytes + VALUES + 12, (uint8_t[]){0x98, 1, 8 / Q, 3, 0x28 / Q, 0}, 6); /* line 75, then 73 */
+#undef Q
     for (int i = 0; i < 2; i++) {
         size_t f = FUNCTIONS + 64 + 48 * (size_t)i;
 
@@ -439,9 +433,11 @@ static void bed_make(struct bed *b)
     b->dir = open(b->path, O_RDONLY | O_DIRECTORY);
     assert_true(b->dir >= 0);
     b->child = fork();
-    if (b->child == 0)
+    if (b->child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         for (;;)
             pause();
+    }
     assert_true(b->child > 0);
 }
 
@@ -617,12 +613,119 @@ static void workers(void **state)
     bed_clear(&b);
 }
 
+/* --- a whole look --- */
+
+/* Two functions that nobody inlines, and what they end in. */
+CHAIN static __attribute__((noinline)) void chain_first(void (*end)(void))
+{
+    end();
+    __asm__ volatile("");
+}
+
+CHAIN static __attribute__((noinline)) void chain_second(void (*end)(void))
+{
+    chain_first(end);
+    __asm__ volatile("");
+}
+
+static void chain_pause(void)
+{
+    for (;;)
+        pause();
+}
+
+static void chain_handler(int sig)
+{
+    (void)sig;
+    chain_pause();
+}
+
+/* In a handler on a stack of its own. */
+static void chain_signal(void)
+{
+    static char stack[65536];
+    const stack_t st = {.ss_sp = stack, .ss_size = sizeof(stack)};
+    struct sigaction act = {.sa_handler = chain_handler, .sa_flags = SA_ONSTACK};
+
+    sigaltstack(&st, NULL);
+    sigaction(SIGUSR1, &act, NULL);
+    raise(SIGUSR1);
+}
+
+static bool sleeps(pid_t pid)
+{
+    char path[64], text[256] = "";
+    const char *at;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    f = fopen(path, "re");
+    if (f) {
+        text[fread(text, 1, sizeof(text) - 1, f)] = 0;
+        fclose(f);
+    }
+    at = strrchr(text, ')');
+    return at && at[2] == 'S';
+}
+
+static void backtraces(void **state)
+{
+    static const struct {
+        void (*end)(void);
+        const char *names[8]; /* in their order, from the innermost on */
+    } cases[] = {
+        {chain_pause, {"chain_pause", "chain_first", "chain_second", "backtraces", "main"}},
+        {chain_signal,
+         {"chain_pause", "chain_handler", "a signal came here", "chain_signal", "chain_first", "chain_second", "main"}},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct crash_wishes wishes = {.backtrace = true};
+        struct crash_summary summary = {0};
+        struct crash_cause cause;
+        char text[65536], *at = text;
+        struct bed b;
+        ssize_t n;
+        pid_t pid;
+        int fd;
+
+        bed_make(&b);
+        pid = fork();
+        if (pid == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+            chain_second(cases[i].end);
+            _exit(0);
+        }
+        while (!sleeps(pid))
+            usleep(1000);
+        cause = (struct crash_cause){.pid = pid};
+        assert_int_equal(crash_take(&cause, &wishes, b.dir, 120000, &summary), 0);
+        fd = openat(b.dir, "backtrace.txt", O_RDONLY);
+        n = read(fd, text, sizeof(text) - 1);
+        close(fd);
+        assert_true(n > 0);
+        text[n] = '\0';
+        for (size_t k = 0; k < 8 && cases[i].names[k]; k++) {
+            char *next = strstr(at, cases[i].names[k]);
+
+            if (!next)
+                fail_msg("%s isn't where it should be in:\n%s", cases[i].names[k], text);
+            at = next;
+        }
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        bed_clear(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses), cmocka_unit_test(signals),  cmocka_unit_test(secrets),  cmocka_unit_test(perf_map),
         cmocka_unit_test(users),     cmocka_unit_test(calls),    cmocka_unit_test(go_table), cmocka_unit_test(names),
         cmocka_unit_test(rebuilt),   cmocka_unit_test(believed), cmocka_unit_test(workers), cmocka_unit_test(held), cmocka_unit_test(confined),
+        cmocka_unit_test(backtraces),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

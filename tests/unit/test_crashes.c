@@ -316,6 +316,34 @@ static void test_crash(void **state)
     writer_free(&w);
 }
 
+/* The kernel doesn't tell what has ended it, as those before Linux 6.15 don't: what it has said itself counts. */
+static void test_end_unknown(void **state)
+{
+    struct writer w;
+    pid_t pid = child_with(&w);
+    struct proc *p;
+
+    (void)state;
+    fake.step = CRASH_OVER;
+    p = attach(&w);
+    assert_non_null(p);
+    say(&w, 0, pid);
+    turns();
+    expect("proc.crash", "signal=SIGSEGV");
+    child_end(pid);
+    if (p->pidfd >= 0)
+        close(p->pidfd);
+    p->pidfd = -1;
+    proc_died(p);
+    turns();
+    expect_not("proc.exit", NULL); /* its parent may have waited for it */
+    c.stopping = true;
+    turns();
+    expect("proc.exit", "signal=SIGSEGV");
+    assert_int_equal(count("proc.exit", NULL), 1);
+    writer_free(&w);
+}
+
 static void expect_pending(const char *text)
 {
     struct buf b = BUF_INIT;
@@ -871,7 +899,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_crashes, teardown_crashes)
     const struct CMUnitTest tests[] = {
-        TEST(test_crash), TEST(test_pending), TEST(test_abort), TEST(test_forged), TEST(test_storm), TEST(test_many), TEST(test_exit),
+        TEST(test_crash), TEST(test_end_unknown), TEST(test_pending), TEST(test_abort), TEST(test_forged), TEST(test_storm), TEST(test_many), TEST(test_exit),
         TEST(test_untold), TEST(test_place_again), TEST(test_off), TEST(test_end), TEST(test_guest_user), TEST(test_still),
         TEST(test_liar), TEST(test_left), TEST(test_hanging), TEST(test_room), TEST(test_users),
     };

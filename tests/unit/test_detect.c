@@ -549,10 +549,30 @@ static void test_random(void **state)
     }
 }
 
+/* A configuration that is no more: connections that it was recognising go on, and the names that they were told stay. */
+static void test_rules_go_first(void **state)
+{
+    const struct detect_rule mine[] = {{"MINE", "^mine", false, 0}};
+    struct detect_rules *gone = detect_rules_new(mine, 1, all, COUNT(all), NULL, NULL);
+    struct detect *d = detect_new(gone, false), *other = detect_new_turn(gone);
+    struct detect_answer a;
+
+    (void)state;
+    detect_rules_free(gone);
+    detect_feed(d, PROTO_TX, (const uint8_t *)"mi", 2, 1);
+    detect_feed(d, PROTO_TX, (const uint8_t *)"ne and yours", 12, 2);
+    a = detect_answer(d);
+    assert_int_equal(a.state, DETECT_FOUND);
+    detect_free(d);
+    detect_free(other);
+    assert_string_equal(a.name, "MINE");
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_teardown(f, drop_rules)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rules_go_first),
         TEST(test_builtin), TEST(test_turn),   TEST(test_long_request), TEST(test_user_rules), TEST(test_windows), TEST(test_replaced),
         TEST(test_datagrams), TEST(test_more),         TEST(test_gaps),       TEST(test_turns),   TEST(test_replay),
         TEST(test_bombs),     TEST(test_looks),        TEST(test_problem),    TEST(test_random),

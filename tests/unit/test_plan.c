@@ -1714,6 +1714,66 @@ static void test_not_elf(void **state)
 
 /* --- keys and cache ------------------------------------------------------------------------------------------- */
 
+/* Where a word of a slot is set twice, what it was the first time doesn't count. */
+static void test_word_set_twice(void **state)
+{
+    struct emit e = {0};
+    uint32_t slot = emit_slot(&e, 1, 0, 0x1000, 0x1000), tails = 0, site_pcs = 0;
+    const struct plan_fixup *f;
+
+    (void)state;
+    emit_tail_vaddr(&e, slot, 0x1002);
+    emit_tail_blob(&e, slot, slot + 40);
+    emit_site_pc_blob(&e, slot, slot + 44);
+    emit_site_pc_blob(&e, slot, slot + 48);
+    f = (const struct plan_fixup *)(const void *)e.fixups.p;
+    for (size_t i = 0; i < e.fixups.len / sizeof(*f); i++) {
+        bool tail = f[i].at == slot + offsetof(struct plan_slot, tail);
+        bool site_pc = f[i].at == slot + offsetof(struct plan_slot, site_pc);
+
+        tails += tail;
+        site_pcs += site_pc;
+        if (tail || site_pc)
+            assert_int_equal(f[i].kind, PLAN_FIX_BLOB64);
+    }
+    assert_int_equal(tails, 1);
+    assert_int_equal(site_pcs, 1);
+    emit_free(&e);
+}
+
+/* What has to lie near the blob: patches, and what slots jump to; not what they load the address of. */
+static void test_reach(void **state)
+{
+    struct emit e = {0};
+    struct plan_patch patch = {.vaddr = 0x5000000, .len = 4};
+    struct plan_header *h;
+    void *plan;
+    size_t size;
+    uint32_t slot;
+
+    (void)state;
+    slot = emit_slot(&e, 1, 0, 0x5000004, 0x5000004);
+    emit_tail_vaddr(&e, slot, 0x100);
+    emit_abs_vaddr(&e, 0x20000000);
+    emit_branch_vaddr(&e, 0x14000000, 0x5000004);
+    emit_patch_rel(&patch, PLAN_REL_26, 0, slot + PLAN_SLOT_CODE);
+    emit_patch(&e, &patch);
+    assert_int_equal(emit_finish(&e, PLAN_ARCH_AARCH64, 0, "k", &plan, &size), 0);
+    h = plan;
+    assert_int_equal(h->reach_lo, 0x5000000);
+    assert_int_equal(h->reach_hi, 0x5000005);
+    free(plan);
+    emit_branch_vaddr(&e, 0x14000000, 0x4000000);
+    emit_branch_vaddr(&e, 0x14000000, 0x6000000);
+    assert_int_equal(emit_finish(&e, PLAN_ARCH_AARCH64, 0, "k", &plan, &size), 0);
+    h = plan;
+    assert_int_equal(h->reach_lo, 0x4000000);
+    assert_int_equal(h->reach_hi, 0x6000001);
+    assert_int_equal(h->text_lo, 0x5000000);
+    free(plan);
+    emit_free(&e);
+}
+
 static void test_key(void **state)
 {
     const struct stat st = {.st_dev = 0xfe01, .st_ino = 0x1234, .st_size = 0x4000, .st_mtim = {1, 5}};
@@ -1911,6 +1971,8 @@ int main(void)
         cmocka_unit_test(test_mutated),
         cmocka_unit_test(test_random_text),
         cmocka_unit_test(test_not_elf),
+        cmocka_unit_test(test_word_set_twice),
+        cmocka_unit_test(test_reach),
         cmocka_unit_test(test_key),
         cmocka_unit_test(test_cache),
     };

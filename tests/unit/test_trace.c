@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -11,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -23,6 +26,7 @@
 #include <elf.h>
 
 #include "inject/trace.h"
+#include "test_regs.h"
 
 #define STATUS 42
 #define CHILD "exec'ed by test_trace"
@@ -115,7 +119,8 @@ static bool steps(pid_t pid, int go, int last)
         return true;
     assert_int_equal(trace_return(&t, &th), 0);
     assert_int_equal(arch_get_regs(pid, &after), 0);
-    before.user.orig_rax = after.user.orig_rax;
+    forget_call(&before);
+    forget_call(&after);
     assert_memory_equal(&before, &after, sizeof(before));
     assert_int_equal(trace_read(&t, vdso, is, sizeof(is)), 0);
     assert_memory_equal(was, is, sizeof(was));
@@ -277,6 +282,123 @@ static void test_a_stop_on_a_busy_machine(void **state)
         skip();
 }
 
+/* --- calls that are under way --- */
+
+/* The number of the call in which a process waits, once it does, and its first argument. */
+static long waits_in(pid_t pid, unsigned long long *ret_arg)
+{
+    char path[64], line[256];
+    long nr = -1;
+
+    snprintf(path, sizeof(path), "/proc/%d/syscall", (int)pid);
+    for (int i = 0; i < 10000 && nr < 0; i++) {
+        FILE *f = fopen(path, "re");
+
+        if (!f || !fgets(line, sizeof(line), f) || sscanf(line, "%ld %llx", &nr, ret_arg) != 2)
+            nr = -1;
+        if (f)
+            fclose(f);
+        if (nr < 0)
+            usleep(1000);
+    }
+    return nr;
+}
+
+/* What a child waits in: its exit status is 0 if the call has ended as if nothing had been. fds: a pipe. */
+static int wait_in(long nr, const int fds[2])
+{
+    struct timespec long_time = {1000, 0};
+    struct epoll_event ev = {.events = EPOLLIN}, got = {0};
+    int word = 7, ep;
+    char byte = 0;
+
+    switch (nr) {
+    case SYS_read:
+        return syscall(SYS_read, fds[0], &byte, 1) == 1 && byte == 'x' ? 0 : 1;
+    case SYS_ppoll: {
+        struct pollfd p = {.fd = fds[0], .events = POLLIN};
+
+        return syscall(SYS_ppoll, &p, 1, &long_time, NULL, 0) == 1 ? 0 : 1;
+    }
+    case SYS_epoll_pwait:
+        ep = epoll_create1(0);
+        epoll_ctl(ep, EPOLL_CTL_ADD, fds[0], &ev);
+        return syscall(SYS_epoll_pwait, ep, &got, 1, -1, NULL, 8) == 1 ? 0 : 1;
+    case SYS_nanosleep:
+        return (int)syscall(SYS_nanosleep, &long_time, NULL);
+    default:
+        return (int)syscall(SYS_futex, &word, FUTEX_WAIT, 7, &long_time, NULL, 0);
+    }
+}
+
+/* Stops, and with `borrow` makes a call, in a process of its own. */
+static void disturb(pid_t pid, bool borrow)
+{
+    pid_t tracer = fork();
+
+    if (tracer == 0) {
+        struct trace_thread *threads;
+        struct trace t;
+        size_t count;
+        int64_t got = pid;
+
+        trace_init(&t, pid, 10000);
+        if (trace_stop_all(&t, 1000, &threads, &count) < 0)
+            _exit(1);
+        if (borrow && (trace_borrow(&t, threads, vdso_of(pid), 0) < 0 ||
+                       trace_call(&t, threads, SYS_getpid, (const uint64_t[6]){0}, &got) < 0 ||
+                       trace_return(&t, threads) < 0))
+            _exit(2);
+        trace_let_go(threads, count);
+        _exit(got == pid ? STATUS : 3);
+    }
+    assert_ends_well(tracer);
+}
+
+static void test_waiting(void **state)
+{
+    static const struct {
+        long nr;
+        bool hidden;
+    } calls[] = {
+        {SYS_read, false}, {SYS_ppoll, false}, {SYS_epoll_pwait, false}, {SYS_nanosleep, true}, {SYS_futex, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++)
+        for (int borrow = 0; borrow < 2; borrow++) {
+            unsigned long long arg = 0, again = 0;
+            int fds[2], status;
+            pid_t pid;
+
+            assert_int_equal(pipe(fds), 0);
+            pid = fork();
+            if (pid == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+                _exit(wait_in(calls[i].nr, fds));
+            }
+            while (waits_in(pid, &arg) != calls[i].nr)
+                usleep(1000);
+            disturb(pid, borrow);
+            assert_int_equal(waits_in(pid, &again), calls[i].hidden ? SYS_restart_syscall : calls[i].nr);
+            if (calls[i].hidden) {
+                disturb(pid, borrow); /* once more: it is in that call now */
+                assert_int_equal(waits_in(pid, &again), SYS_restart_syscall);
+                kill(pid, SIGKILL);
+                assert_int_equal(waitpid(pid, &status, 0), pid);
+                assert_true(WIFSIGNALED(status));
+            } else {
+                assert_int_equal(again, arg);
+                assert_int_equal(write(fds[1], "x", 1), 1);
+                assert_int_equal(waitpid(pid, &status, 0), pid);
+                assert_int_equal(status, 0);
+            }
+            close(fds[0]);
+            close(fds[1]);
+        }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +406,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_tracer_ends),
         cmocka_unit_test(test_no_exec),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_waiting),
         cmocka_unit_test(test_a_stop_on_a_busy_machine),
     };
 

@@ -6,6 +6,8 @@ package main
 
 /*
 #cgo LDFLAGS: -lpthread
+#cgo amd64 CFLAGS: -I${SRCDIR}/../../programs/arch/x86_64
+#cgo arm64 CFLAGS: -I${SRCDIR}/../../programs/arch/aarch64
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -14,13 +16,7 @@ package main
 
 extern int goHalf(int);
 
-static long direct(long nr, long a)
-{
-    long ret;
-
-    __asm__ volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a) : "rcx", "r11", "memory");
-    return ret;
-}
+#include "raw.h"
 
 // From C to Go and to C again, with calls on every stack on the way.
 static int halves(int n)
@@ -31,7 +27,7 @@ static int halves(int n)
         sum += (int)write(fd, "half", 4);
         n = goHalf(n);
     }
-    direct(SYS_close, fd);
+    raw_syscall(SYS_close, fd, 0, 0, 0, 0, 0);
     return sum;
 }
 

@@ -44,8 +44,8 @@ static void context_regs(const uint8_t *context, uint64_t ret[C_COUNT])
     memcpy(ret, context + CONTEXT_REGS, C_COUNT * sizeof(*ret));
 }
 
-void machine_from_context(const uint8_t context[MACHINE_CONTEXT_SIZE], struct user_regs_struct *ret, uint64_t *ret_fp,
-                          uint64_t *ret_mask)
+void machine_from_context(const uint8_t context[MACHINE_CONTEXT_SIZE], uint64_t at, struct user_regs_struct *ret,
+                          uint64_t *ret_fp, uint64_t *ret_mask)
 {
     uint64_t c[C_COUNT];
 
@@ -78,11 +78,17 @@ void machine_context_to_dwarf(const uint8_t context[MACHINE_CONTEXT_SIZE], uint6
     struct user_regs_struct regs = {0};
     uint64_t fp, mask;
 
-    machine_from_context(context, &regs, &fp, &mask);
+    machine_from_context(context, 0, &regs, &fp, &mask);
     machine_to_dwarf(&regs, ret);
 }
 
-size_t machine_xstate_size(const uint8_t legacy[512])
+bool machine_fp_from_frame(const uint8_t bytes[MACHINE_FP_SIZE], machine_fpregs *ret)
+{
+    memcpy(ret, bytes, sizeof(*ret));
+    return true;
+}
+
+size_t machine_xstate_size(const uint8_t legacy[MACHINE_FP_SIZE])
 {
     uint32_t magic, size;
 
@@ -142,5 +148,7 @@ const struct machine_register machine_registers[] = {
     R(rip), R(rsp), R(rbp), R(rax), R(rbx), R(rcx),    R(rdx),      R(rsi), R(rdi), R(r8),      R(r9),      R(r10),
     R(r11), R(r12), R(r13), R(r14), R(r15), R(eflags), R(orig_rax), R(cs),  R(ss),  R(fs_base), R(gs_base),
 };
+const struct machine_note machine_notes[1];
+const size_t machine_note_count = 0;
 const size_t machine_register_count = sizeof(machine_registers) / sizeof(*machine_registers);
 const struct machine_register machine_arguments[6] = {R(rdi), R(rsi), R(rdx), R(rcx), R(r8), R(r9)};

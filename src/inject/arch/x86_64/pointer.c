@@ -5,7 +5,7 @@
 #include <sys/auxv.h>
 #include <ucontext.h>
 
-#include "regs.h"
+#include "inject/regs.h"
 
 #define HWCAP2_FSGSBASE 2 /* <asm/hwcap2.h> */
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "regs.h"
+#include "inject/regs.h"
 
 #include <asm/sigcontext.h>
 #include <cpuid.h>
 #include <elf.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -18,7 +19,7 @@
 #define UC_SIGCONTEXT_SS 2
 #define UC_STRICT_RESTORE_SS 4
 
-const unsigned char arch_gadget[9] = {
+const unsigned char arch_gadget[ARCH_GADGET_SIZE] = {
     0x0f, 0x05,                   /* syscall */
     0xb8, 0x0f, 0x00, 0x00, 0x00, /* mov $15, %eax */
     0x0f, 0x05,                   /* syscall */
@@ -59,6 +60,12 @@ uint64_t arch_thread_pointer(const struct arch_regs *regs)
 int64_t arch_result(const struct arch_regs *regs)
 {
     return (int64_t)regs->user.rax;
+}
+
+/* What it points to begins with its own address: tcbhead_t of glibc, struct pthread of musl. */
+bool arch_is_libcs_pointer(uint64_t pointer, uint64_t first)
+{
+    return pointer == first;
 }
 
 void arch_regs_enter(struct arch_regs *regs, uint64_t pc, uint64_t sp, const uint64_t arg[3])
@@ -103,6 +110,92 @@ void arch_rewind(struct arch_regs *regs)
 void arch_set_pc(struct arch_regs *regs, uint64_t pc)
 {
     regs->user.rip = pc;
+}
+
+void arch_regs_back(struct arch_regs *regs)
+{
+    (void)regs; /* the kernel looks at them when it lets the thread go: orig_rax and rax say what is to be done */
+}
+
+void arch_see(pid_t pid, pid_t tid, struct arch_call *ret)
+{
+    (void)pid;
+    (void)tid;
+    (void)ret;
+}
+
+void arch_recognize(pid_t pid, pid_t tid, const struct arch_call *seen, struct arch_regs *regs)
+{
+    (void)pid;
+    (void)tid;
+    (void)seen;
+    (void)regs;
+}
+
+void arch_recognize_again(const struct arch_regs *before, struct arch_regs *regs)
+{
+    (void)before;
+    (void)regs;
+}
+
+int arch_vectors_get(pid_t tid, struct arch_vectors *ret)
+{
+    (void)tid;
+    (void)ret;
+    return 0;
+}
+
+int arch_vectors_set(pid_t tid, const struct arch_vectors *v)
+{
+    (void)tid;
+    (void)v;
+    return 0;
+}
+
+void arch_vectors_free(struct arch_vectors *v)
+{
+    (void)v;
+}
+
+/* All arguments are where they were. */
+int arch_hook_register(const struct plan_slot *slot)
+{
+    (void)slot;
+    return -1;
+}
+
+uint64_t arch_register(const struct arch_regs *regs, unsigned n)
+{
+    (void)regs;
+    (void)n;
+    return 0;
+}
+
+void arch_set_register(struct arch_regs *regs, unsigned n, uint64_t value)
+{
+    (void)regs;
+    (void)n;
+    (void)value;
+}
+
+uint64_t arch_context_register(uint64_t pc_at, unsigned n)
+{
+    (void)pc_at;
+    (void)n;
+    return 0;
+}
+
+uint64_t arch_moved_end(const char *blob, uint32_t size, uint64_t blob_at, uint32_t slot)
+{
+    (void)size;
+    (void)blob_at;
+    return ((const struct plan_slot *)(const void *)(blob + slot))->site_pc;
+}
+
+/* arch/x86/kernel/process.c: the time stamp counter can be forbidden. */
+bool arch_reads_counter(int64_t rc, int on)
+{
+    return rc == 0 && on == PR_TSC_ENABLE;
 }
 
 int arch_interrupted(const struct arch_regs *regs)

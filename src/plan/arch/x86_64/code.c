@@ -15,14 +15,6 @@
 
 static const uint8_t syscall_bytes[2] = {0x0f, 0x05};
 
-int code_has_syscall(const struct elf_image *elf)
-{
-    for (unsigned i = 0; i < elf->text_count; i++)
-        if (memmem(elf->text[i].bytes, elf->text[i].size, syscall_bytes, sizeof(syscall_bytes)))
-            return 1;
-    return 0;
-}
-
 static int range_of(const struct code *c, uint64_t vaddr)
 {
     for (unsigned i = 0; i < c->elf->text_count; i++)

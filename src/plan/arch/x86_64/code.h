@@ -38,9 +38,6 @@ struct code {
     uint64_t bad_bytes; /* more than 0: there is data in the text */
 };
 
-/* Whether the text holds the bytes of a syscall instruction anywhere. */
-int code_has_syscall(const struct elf_image *elf);
-
 /* Sweeps the text. 0, -ENOMEM, or -EFBIG if its tables are larger than any program's. The image must outlive it;
  * release with code_free(). */
 int code_sweep(const struct elf_image *elf, struct code *c);

@@ -23,9 +23,9 @@ void patch_jump(struct emit *e, const struct code *c, const struct place *at, ui
         memset(patch.new_, 0x90, patch.len);
         if (i == 0) {
             patch.new_[0] = 0xe9;
-            emit_patch_rel(&patch, 1, slot + PLAN_SLOT_CODE);
+            emit_patch_rel(&patch, PLAN_REL_32, 1, slot + PLAN_SLOT_CODE);
         } else {
-            patch.rel_at = 0xff;
+            patch.rel_at = PLAN_REL_NONE;
             patch.new_[0] = 0xeb;
             patch.new_[1] = (uint8_t)(padding - (lo + SHORT_SIZE));
         }

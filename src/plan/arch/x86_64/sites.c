@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "plan/arch/x86_64/sites.h"
+#include "plan/machine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -400,7 +400,7 @@ static enum plan_reason plan_caller(struct planner *p, uint64_t call, uint64_t l
     }
     memcpy(patch.old, code_bytes(c, call, &left), JUMP_SIZE);
     patch.new_[0] = 0xe8;
-    emit_patch_rel(&patch, 1, slot + PLAN_SLOT_CODE);
+    emit_patch_rel(&patch, PLAN_REL_32, 1, slot + PLAN_SLOT_CODE);
     emit_patch(p->e, &patch);
     region_take(c, call, call + JUMP_SIZE);
     site->method = PLAN_CALLER;
@@ -553,7 +553,7 @@ static int after_unmap(struct planner *p, uint64_t pc)
     return 0;
 }
 
-int x86_plan_sites(const struct elf_image *elf, const struct functions *functions, struct emit *e)
+static int plan_sites(const struct elf_image *elf, const struct functions *functions, struct emit *e)
 {
     static const uint8_t syscall_insn[] = {0x0f, 0x05};
     struct planner p = {.elf = elf, .e = e};
@@ -629,4 +629,14 @@ out:
     number_close(&p.finder);
     code_free(&p.code);
     return r;
+}
+
+const struct plan_machine *plan_machine_x86_64(void);
+
+const struct plan_machine *plan_machine_x86_64(void)
+{
+    static const struct plan_machine m = {.elf = EM_X86_64, .arch = PLAN_ARCH_X86_64, .table_hash = syscall_table_hash,
+                                          .op = op_of_nr, .call = {0x0f, 0x05}, .call_size = 2, .sites = plan_sites};
+
+    return &m;
 }

@@ -12,6 +12,48 @@
 
 #define PROBE_ARCH PLAN_ARCH_X86_64
 #define PROBE_PAGE 4096ul
+#define ARCH_PAGE_SIZE 0
+#define ARCH_MACHINE EM_X86_64
+
+/* Where the program's addresses end (the kernel's TASK_SIZE, Documentation/arch/x86/x86_64/mm.rst). */
+#define ARCH_USER_END UINT64_C(0x00007ffffffff000)
+
+/* The address that a pointer of the program's stands for. */
+static inline uint64_t arch_untagged(uint64_t p)
+{
+    return p;
+}
+
+/* AT_PAGESZ. */
+static inline void arch_set_page(uint64_t size)
+{
+}
+
+/* Go gives each thread a pointer of its own. */
+#define ARCH_SHARED_POINTER 0
+static inline void arch_go_begins(void)
+{
+}
+
+/* How far a jump reaches (rel32), less some room. */
+#define ARCH_REACH ((UINT64_C(1) << 31) - (UINT64_C(1) << 24))
+
+/* Protection of code that nothing but a system call can change; of an image that is marked so, by its loader. */
+#define ARCH_PROT_LANDING 0
+static inline bool arch_checks_landing(uint64_t hwcap2)
+{
+    return false;
+}
+#define ARCH_NOTE_FEATURES 0
+#define ARCH_FEATURE_LANDING 0u
+
+/* Arguments of clone(2), whose order is the architecture's. */
+#define ARCH_CLONE_CHILD_TID 3
+#define ARCH_CLONE_TLS 4
+
+/* The C library's descriptor of a thread, around its thread pointer: no more of it than that. */
+#define ARCH_DESCRIPTOR_BELOW 0
+#define ARCH_DESCRIPTOR_ABOVE 2048
 
 /* Offsets used by entry.S; asserted in calls.c. */
 #define FRAME_SIZE 224      /* red zone (128) and struct regs (96) */
@@ -33,6 +75,7 @@ struct regs {
  * may rely on what the ABI says, or on what a compiler that saw both knows of the function's registers: nothing but
  * r11 is changed. */
 #define FUNCTION_FRAME 136
+#define ARCH_RETURN_SIZE 8u /* what a call leaves on the stack */
 struct function_regs {
     uint64_t result;        /* rax */
     uint64_t arg0, arg1, arg2, arg3, arg4, arg5;
@@ -79,7 +122,7 @@ static inline uint64_t arch_fetch_add64(uint64_t *p, uint64_t n)
     return n;
 }
 
-/* Likewise; returns the sum. */
+/* Likewise; returns the sum. Stores are seen in their order here, so who sees it sees what was written before. */
 static inline uint32_t arch_add32(uint32_t *p, uint32_t n)
 {
     uint32_t was = n;
@@ -101,6 +144,16 @@ static inline uint64_t arch_ticks(void)
     return lo | (uint64_t)hi << 32;
 }
 
+/* Whether arch_ticks() is allowed. A program can have forbidden it to itself, and so to those that it execs:
+ * prctl(PR_GET_TSC) of Linux says so. */
+static inline bool arch_may_read_ticks(long asked, int on)
+{
+    return asked >= 0 && on == 1;
+}
+
+/* Clocks of the kernel (the beginnings of their names, of 7 characters at most) that are arch_ticks(). */
+#define ARCH_CLOCKS {"tsc", "kvm-clo", "hyperv_"}
+
 /* Set at start from AT_HWCAP2: user code may read the FS base (Linux >= 5.9). */
 extern uint8_t probe_fsgsbase __attribute__((visibility("hidden")));
 
@@ -117,7 +170,22 @@ static inline uint64_t arch_thread_pointer(void)
     return tp;
 }
 
-#define ARCH_HWCAP2_FSGSBASE 2
+/* By AT_HWCAP2 (HWCAP2_FSGSBASE of asm/hwcap2.h). */
+static inline bool arch_reads_pointer(uint64_t hwcap2)
+{
+    return (hwcap2 & 2) != 0;
+}
+
+/* Entry for calls of which the time is wanted only: here the enter side knows by itself (SLOT_F_TIMED_ONLY). */
+#define ARCH_ENTRY_TIMED 0
+
+/* Code that was written at this address may be run by this thread from now on. Here that needs nothing but a jump (SDM
+ * volume 3, 9.1.3). */
+static inline void arch_sync_code(const void *p, uint64_t size)
+{
+}
+
+#define ARCH_SIGSET(bits) (bits)
 
 /* ---- fatal signals (crash.c) ---- */
 

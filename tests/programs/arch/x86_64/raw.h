@@ -24,6 +24,7 @@ static inline __attribute__((always_inline)) long raw_syscall(long nr, long a, l
 
 /* vfork(2) from own text; the child ends at once with exit_group(status), in the same instruction stream, since
  * it shares the stack with its waiting parent. The numbers are constants of the instructions. */
+#define RAW_VFORK_OP "vfork"
 #define RAW_VFORK_EXIT(status) \
     __extension__({ \
         long vfork_result; \
