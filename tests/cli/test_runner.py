@@ -47,7 +47,7 @@ def second_chance(ctx):
     equal((runner.passed, runner.failed), (3, 2), "\n".join(lines))
     equal(lines[-1], "3 passed, 2 failed", "the last line")
     equal(named(lines), ["unsteady (failed beside others, passed alone): made/2: fail of 2"], "unsteady ones")
-    equal(named(lines[-3:]), named(lines), "where they are named")
+    equal(lines[-5:-2], [*named(lines), "failed: made/1: fail of 1", "failed: made/3: fail of 3"], "where they are named")
     for what in ("FAIL made/2 (0.0 s): fail of 2", "       details of 2", "ok   made/2 (0.0 s)"):
         equal(lines.count(what), 1, what)
     check(len([line for line in lines if line.startswith("       files: ")]) == 4, "files of those that failed", *lines)
@@ -62,6 +62,9 @@ def no_second_chance(ctx):
         equal((runner.failed, named(lines)), (ends.count(twice), []), f"failures of {ends} with {options}")
     runner, lines = ran(ctx, [twice] * 3)
     equal((runner.passed, runner.failed, len(named(lines))), (3, 0, 3), "three")
+    for many, unsteady in ((5, 5), (6, 0)):
+        runner, lines = ran(ctx, [twice] * many + [["ok"]] * (500 - many))
+        equal((runner.failed, len(named(lines))), (many - unsteady, unsteady), f"{many} of 500")
 
 
 @test("runner/order")

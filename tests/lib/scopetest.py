@@ -42,8 +42,9 @@ TOO_LATE = ("no patch plan in time", "did not answer in time", "no answer from t
 # emulated one longer.
 EMULATED = elsewhere.OUTSIDE.is_dir()
 SLACK = 20 if EMULATED else 4
-# So many failures may be others' doing, who want the same CPUs: more are the program's.
+# So many failures may be others' doing, who want the same CPUs: more are the program's. Of a long run, one in a hundred.
 SECOND_CHANCES = 3
+TESTS_A_SECOND_CHANCE = 100
 # The kernel's headers (linux/...) come behind musl's own.
 MUSL_KERNEL = ["-idirafter", "/usr/include", "-idirafter", f"/usr/include/{MACHINE}-linux-gnu"]
 
@@ -638,12 +639,14 @@ class Runner:
         return word
 
     def print_sums(self):
-        """Where the time goes (tests of several areas, and several of one, run at a time), which tests were unsteady, the
-        total."""
+        """Where the time goes (tests of several areas, and several of one, run at a time), which tests were unsteady and which
+        have failed, the total."""
         for area, (seconds, tests) in sorted(self.times.items(), key=lambda row: -row[1][0]):
             self.say(f"     {area}: {tests} tests, {seconds:.0f} s together")
         for t, why in self.unsteady:
             self.say(f"unsteady (failed beside others, passed alone): {t.name}: {why}")
+        for t, why in self.failures:
+            self.say(f"failed: {t.name}: {why}")
         for t in self.others:
             self.say(f"not of {MACHINE}: {t.name} (only {t.arch})")
         if self.others:
@@ -679,11 +682,11 @@ class Runner:
             if t.serial:
                 self.one(t)
         if len(tests) > 1 and not self.options.no_second_chance:
-            self.second_chance()
+            self.second_chance(max(SECOND_CHANCES, len(tests) // TESTS_A_SECOND_CHANCE))
 
-    def second_chance(self):
+    def second_chance(self, chances):
         """Runs those that have failed once more, alone, if they are few."""
-        if self.failed > SECOND_CHANCES:
+        if self.failed > chances:
             return
         failures, self.failures = self.failures, []
         for t, why in failures:
