@@ -74,6 +74,7 @@ struct loop {
     struct collector c;         /* first: handed out as such */
     struct event *listen, *requests, *turn, *term, *intr, *child, *save, *resume;
     int listen_fd, request_fd;
+    bool accepting_earlier;     /* accept_earlier() is under way */
     bool listen_woken;          /* nothing makes us look: the next process is waited for */
     struct doze *doze;          /* NULL: can't be done here */
     struct event *roused;
@@ -343,8 +344,17 @@ static int attach_for_tool(struct loop *l, const struct join_request *req, int f
     return ret;
 }
 
-static int accept_all(struct loop *l, int fd);
 static void take_joins(struct loop *l);
+
+/* Takes those that have joined before a request came. One of them may ask the same: all before it are taken by then. */
+static void accept_earlier(struct loop *l)
+{
+    if (l->accepting_earlier)
+        return;
+    l->accepting_earlier = true;
+    take_joins(l);
+    l->accepting_earlier = false;
+}
 
 /* Whether a process is observed already: what it forks is, too. */
 static bool observed(void *ctx, pid_t pid)
@@ -367,7 +377,7 @@ static int reload(struct loop *l)
 /* Reads a client's request. False: nothing there yet. */
 static bool serve(struct client *cl)
 {
-    static struct join_request req;
+    struct join_request req; /* not one for all: others are served before this one is done with */
     struct iovec iov = {&req, sizeof(req)};
     union {
         char bytes[CMSG_SPACE(FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
@@ -454,13 +464,13 @@ static bool serve(struct client *cl)
         cl->sync = true; /* is answered at the end */
         if (cl->event)
             event_del(cl->event);
-        accept_all(l, l->listen_fd);
+        accept_earlier(l);
         log_info("ends with process 1 of its pid namespace");
         l->c.stopping = true;
         event_base_loopbreak(l->c.base);
         return true;
     case JOIN_KNOWN:
-        take_joins(l); /* all: one that is known a moment later would be attached to */
+        accept_earlier(l); /* one that is known a moment later would be attached to */
         planner_reply(cl->fd, host_known(&l->c, (pid_t)req.tid), -1);
         break;
     case JOIN_RELOAD:
@@ -469,7 +479,7 @@ static bool serve(struct client *cl)
     case JOIN_LEAVE:
     case JOIN_SYNC:
         close_fds(cl, fds);
-        accept_all(l, l->listen_fd);
+        accept_earlier(l);
         poll_deaths(&l->c);
         segments_drain(&l->c, true);
         if (req.type == JOIN_LEAVE)

@@ -496,6 +496,30 @@ def no_room(ctx):
     ends_well(process, b"")
 
 
+@test("left-beside-a-join")
+def left_beside_a_join(ctx):
+    """A process is left while another one joins: the collector does both."""
+    go = ctx.dir / "go"
+    os.mkfifo(go)
+    shell = ctx.start(ctx.scope_argv(["/bin/bash", "-c", f"sleep 1000 & echo $!; read <{go}; /bin/true; wait"]), stdout=subprocess.PIPE)
+    sleeper = int(shell.stdout.readline())
+    session = Session(ctx, ctx.wait_for(ctx.sessions, "a session")[0])
+    ctx.wait_for(lambda: [b for b in session.events("process", "proc.start") if b["proc"] == "sleep"], "the start of sleep")
+    # What the collector has read it goes on with half a second later: the other one's request is there by then.
+    tracer = ctx.start([ctx.tool("strace"), "-f", "-qq", "-o", "/dev/null", "-e", "trace=recvmsg", "-e",
+                        "inject=recvmsg:delay_exit=500000", "-p", str(session.collector_pid())])
+    ctx.wait_for(lambda: status(session.collector_pid(), "TracerPid") == str(tracer.pid), "strace")
+    leaving = ctx.start([ctx.scope, "detach", str(sleeper)])
+    ctx.wait_for(lambda: not ours(sleeper), "nothing of ours in the process")
+    go.write_text("\n")
+    equal(leaving.wait(20), 0, "scope detach")
+    ctx.wait_for(lambda: [b for b in session.events("process", "proc.note") if b["pid"] == sleeper and
+                          b["data"]["text"].startswith("detached")], "the note that it was left")
+    ctx.wait_for(lambda: [b for b in session.events("process", "proc.exit") if b["proc"] == "true"], "the end of the other one")
+    os.kill(sleeper, signal.SIGTERM)
+    equal(shell.wait(20), 0, "the shell's status")
+
+
 @test("detached-parent")
 def detached_parent(ctx):
     """Programs that a process starts after it was detached from are not observed, though its environment still names the
