@@ -74,6 +74,8 @@ def compare(ours, kernel):
                 # A thread that waits is stopped within its call, which then is to be begun again: result, number and
                 # program counter where the kernel has seen to that already.
                 got, value = elfcore.settled(got), elfcore.settled(value)
+            if kind == "XSTATE":
+                got, value = elfcore.in_use(got), elfcore.in_use(value)
             check(got == value, f"{kind} of thread {tid} differs", got.hex(), value.hex())
     for name in ("SIGINFO", "AUXV", "FILE"):
         equal(a.note(name), b.note(name), name)

@@ -26,6 +26,16 @@ def settled(registers):
     return registers[8:64] + registers[72:256] + registers[264:]
 
 
+def in_use(xstate):
+    """Of an XSAVE area (Intel SDM, volume 1, chapter 13), without the bits of SSE's and AVX's parts that say nothing: a CPU
+    may call one in use that has its initial value, 0, at one moment and not at the next."""
+    flags = int.from_bytes(xstate[512:520], "little")
+    for bit, start in ((1, 160), (2, 576)):
+        if not any(xstate[start:start + 256]):
+            flags &= ~(1 << bit)
+    return xstate[:512] + flags.to_bytes(8, "little") + xstate[520:]
+
+
 class Core:
     """What is in a core: notes [(name, bytes)] in their order, loads [(address, flags, offset, in the file, in memory)]."""
 
