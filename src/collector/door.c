@@ -97,8 +97,10 @@ int door_allows(const struct peer *p, enum door_role role, uint32_t type, bool m
 
     if (!may)
         return role == DOOR_STRANGER ? -EPERM : -EINVAL;
-    if (!(may & 1u << role) || (mail && !(may & MAIL)) || ((may & ORDER) && !peer_is_as_privileged(p)))
+    if (!(may & 1u << role) || (mail && !(may & MAIL)))
         return -EPERM;
+    if ((may & ORDER) && !peer_is_as_privileged(p)) /* what one could do that has ended isn't known any more */
+        return peer_lives(p) ? -EPERM : -ESRCH;
     return 0;
 }
 

@@ -40,7 +40,8 @@ enum door_role door_role(const struct peer *p, const char secret[JOIN_SECRET_LEN
 enum door_role door_role_of_segment(const struct peer *p, const char secret[JOIN_SECRET_LEN], const struct door *door,
                                     int fd);
 /* mail: the collector has fetched the connection (wire/join.h), it didn't come by itself. 0, or what to answer: -EPERM;
- * -EINVAL if there is no such request. */
+ * -ESRCH if it has ended meanwhile and its rights had to be looked at, which is no offence; -EINVAL if there is no such
+ * request. */
 int door_allows(const struct peer *p, enum door_role role, uint32_t type, bool mail);
 
 /* Those that were turned away, for the session's log: a few at a time, the others as a number. */
