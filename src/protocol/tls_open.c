@@ -565,11 +565,14 @@ void tls_open_feed(struct tls_open *o, enum proto_dir dir, const uint8_t *data, 
         give_up(s, TLS_OPEN_NO_KEY);
 }
 
-void tls_open_retry(struct tls_open *o, uint64_t time_ns)
+void tls_open_retry(struct tls_open *o, bool anew, uint64_t time_ns)
 {
-    for (unsigned i = 0; i < PROTO_DIRS; i++)
+    for (unsigned i = 0; i < PROTO_DIRS; i++) {
+        if (anew)
+            o->sides[i].tried = 0;
         if (o->sides[i].len && !o->sides[i].over)
             take_kept(o, &o->sides[i], time_ns);
+    }
 }
 
 enum tls_open_state tls_open_state(const struct tls_open *o)

@@ -67,8 +67,8 @@ void tls_open_free(struct tls_open *o);
 void tls_open_agreed(struct tls_open *o, uint16_t version, uint16_t cipher);
 /* As http1_feed(): bytes that passed, data NULL: a gap. */
 void tls_open_feed(struct tls_open *o, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
-/* There may be more candidates, or time has passed. */
-void tls_open_retry(struct tls_open *o, uint64_t time_ns);
+/* There may be more candidates, or time has passed. anew: all of them are to be looked at, whatever their numbers. */
+void tls_open_retry(struct tls_open *o, bool anew, uint64_t time_ns);
 enum tls_open_state tls_open_state(const struct tls_open *o);
 /* Whether bytes of this direction are of use still. */
 bool tls_open_wants(const struct tls_open *o, enum proto_dir dir);

@@ -14,6 +14,7 @@
 #include "model/process.h"
 #include "protocol/detect.h"
 #include "protocol/tls.h"
+#include "protocol/tls_open.h"
 #include "report/fields.h"
 #include "report/pipeline.h"
 #include "report/report.h"
@@ -116,6 +117,7 @@ struct stream {
     bool everything;          /* its payload is wanted, by its protocol */
     bool ciphertext;          /* TLS: its payload isn't wanted, the plaintext is another stream */
     bool unread;              /* TLS: data have passed both ways, and no plaintext of the process had been seen */
+    uint8_t opened;           /* TLS: enum tls_open_state, where keys are seen */
     bool relayed;             /* TLS: what one connection receives is sent on another one */
     bool uncounted;           /* requests may have been missed */
     bool ends_server;         /* of `ends`: which end this is */

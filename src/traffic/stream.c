@@ -122,6 +122,11 @@ static void tell_done(struct proc *p, const struct stream *s, const struct traff
         p->m->watch->tell_tls_done(p, t->object, t->life);
 }
 
+bool stream_plain_wanted(const struct proc *p, const struct sock *sock)
+{
+    return !sock->plain || sock->plain->flows || want_of(p, sock->plain) != FDW_NONE;
+}
+
 static void with(struct stream *s, struct proc *p, int64_t fd)
 {
     s->p = p;

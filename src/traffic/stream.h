@@ -38,6 +38,8 @@ void stream_prepare(struct pipeline *pl);
 void stream_unprepare(struct pipeline *pl);
 
 void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffic *t);
+/* Whether anything of the plaintext of a socket is wanted: not known before there is some. */
+bool stream_plain_wanted(const struct proc *p, const struct sock *sock);
 /* The plaintext of a TLS object whose socket isn't known. joined: something of it passed before. Freed by stream_over(). */
 struct stream *stream_of_object(struct proc *p, bool joined);
 void stream_feed(struct stream *s, struct proc *p, const struct traffic *t);

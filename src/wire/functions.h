@@ -11,8 +11,8 @@
 #include "wire/source.h"
 
 /* A library, by functions that belong together, and a function that no other library has. */
-enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MAX };
-#define FN_WITNESSES {"SSL_CTX_new", "BIO_s_mem", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer"}
+enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_AES, FNF_MAX };
+#define FN_WITNESSES {"SSL_CTX_new", "BIO_s_mem", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer", ""} /* "": found by other means (plan/machine.h) */
 
 /*
  * What a call does. Bytes are told as REC_DATA (wire/record.h) with the object and the descriptor, -1 if none is known;
@@ -31,6 +31,8 @@ enum fn_shape {
     FNS_FD,     /* says which descriptors a connection uses */
     FNS_CIPHER, /* passes encrypted bytes on, for the connection of the function that it is called in; of a BIO that is a
                  * connection (FNS_METHODS) plaintext */
+    FNS_KEY,    /* is given the key of a cipher: `object` points to it, `length` are its bits. The key is put into the
+                 * segment (wire/segment.h), nothing is told */
     FNS_METHODS, /* returns the methods of BIOs that are connections */
 };
 

@@ -263,19 +263,19 @@ static void keys_later(void **state)
 
     (void)state;
     feed(o, PROTO_TX, &b, 0);
-    tls_open_retry(o, 2);
+    tls_open_retry(o, false, 2);
     assert_int_equal(t->asked, 0);
     tls_open_agreed(o, 0x304, 0x1301);
-    tls_open_retry(o, 3);
+    tls_open_retry(o, false, 3);
     expect_text(t, PROTO_TX, "");
     offer(t, &keys[0].key);
-    tls_open_retry(o, 4);
+    tls_open_retry(o, false, 4);
     assert_int_equal(t->fitted, 1);
-    tls_open_retry(o, 5);
+    tls_open_retry(o, false, 5);
     assert_int_equal(t->asked, 1); /* each is tried once on a record */
     expect_text(t, PROTO_TX, "");
     offer(t, &keys[1].key);
-    tls_open_retry(o, 6);
+    tls_open_retry(o, false, 6);
     expect_text(t, PROTO_TX, TEXT);
     tls_open_free(o);
     buf_free(&b);
@@ -386,7 +386,7 @@ static void wrong_keys(void **state)
         feed(o, PROTO_RX, &b, 0);
         assert_int_equal(t->fitted, 0);
         assert_int_equal(tls_open_state(o), TLS_OPEN_WAITS);
-        tls_open_retry(o, 2 + TLS_OPEN_WAIT_NS);
+        tls_open_retry(o, false, 2 + TLS_OPEN_WAIT_NS);
         assert_false(tls_open_wants(o, PROTO_RX));
         tls_open_free(o);
     }
