@@ -29,6 +29,7 @@ struct side {
     uint64_t seq;          /* of the next record under this key */
     uint64_t tried;        /* candidates up to this one don't open the first record */
     uint64_t since_ns;     /* when it began to wait */
+    uint32_t trials;       /* since then */
     uint8_t over;          /* enum tls_open_state, if that is the end of it; else 0 */
     bool begun;            /* TLS 1.2: what comes is encrypted */
     bool waits;            /* for a key */
@@ -275,8 +276,9 @@ static bool find_key(struct tls_open *o, struct side *s, const struct rec *r)
     for (uint64_t at = s->tried; !found && o->sink->key(o->owner, &at, &key); s->tried = at) {
         if (key.len != o->key_len)
             continue;
-        if (!t && !(t = trial_begin(key.len)))
+        if (s->trials >= TLS_OPEN_TRIALS || (!t && !(t = trial_begin(key.len))))
             break;
+        s->trials++;
         found = nonce_of(o, t, r, key.bytes, 0, nonce) && change_key(o, s, r, &key, nonce);
         if (found)
             o->sink->fits(o->owner, at);
@@ -297,6 +299,7 @@ static void opened(struct tls_open *o, struct side *s, const struct rec *r, uint
 
     s->seq++;
     s->tried = 0;
+    s->trials = 0;
     s->waits = false;
     o->opened = true;
     if (content(o, r, &len) == APPLICATION_DATA && len)
@@ -457,7 +460,7 @@ static void take_kept(struct tls_open *o, struct side *s, uint64_t time_ns)
     s->len -= done;
     if (done && s->len)
         memmove(s->buf, s->buf + done, s->len);
-    if (s->waits && time_ns > s->since_ns + TLS_OPEN_WAIT_NS)
+    if (s->waits && (time_ns > s->since_ns + TLS_OPEN_WAIT_NS || s->trials >= TLS_OPEN_TRIALS))
         give_up(s, TLS_OPEN_NO_KEY);
 }
 

@@ -15,8 +15,8 @@
  * secret is needed, and key updates, early data and gaps need no code of their own.
  *
  * Bytes are hostile, as protocol.h has it. What waits for a key is bounded by
- * TLS_OPEN_KEPT bytes and TLS_OPEN_WAIT_NS for each direction; then the direction
- * is given up. Memory: TLS_OPEN_KEPT + TLS_OPEN_RECORD bytes for each direction at
+ * TLS_OPEN_KEPT bytes, TLS_OPEN_WAIT_NS and TLS_OPEN_TRIALS for each direction; then
+ * the direction is given up. Memory: TLS_OPEN_KEPT + TLS_OPEN_RECORD bytes for each direction at
  * most, 16 KiB in each as a rule. Keys and plaintext are wiped when they are no
  * longer needed. Time is linear in the bytes and the candidates. Single-threaded.
  */
@@ -29,6 +29,7 @@
 
 #define TLS_OPEN_RECORD (5u + 16384u + 2048u)   /* bytes of a record: what TLS 1.2 allows, header included */
 #define TLS_OPEN_KEPT 262144u
+#define TLS_OPEN_TRIALS 16384u
 #define TLS_OPEN_WAIT_NS UINT64_C(30000000000)
 
 struct tls_open_key {

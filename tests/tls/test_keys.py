@@ -172,6 +172,29 @@ def chacha(ctx):
     check("another cipher suite" in told[0], "the reason", told)
 
 
+@test("keys_form", arch="x86_64")
+def form(ctx):
+    """One instruction that differs, and nothing is hooked; nor where an image checks its own text."""
+    image = linked(ctx).read_bytes()
+    at = image.find(b"\x66\x0f\x3a\xdf")
+    check(at > 0, "no aeskeygenassist")
+    explain = ctx.built("src/plan/plan-explain")
+
+    def row(name, data):
+        (ctx.dir / name).write_bytes(data)
+        rows = [w for w in ctx.run([explain, ctx.dir / name], check_code=0).out.decode().splitlines() if "aes_set_encrypt_key" in w]
+        equal(len(rows), 1, f"rows of {name}")
+        return rows[0]
+
+    check(" function " in row("as-is", image), "not hooked", row("as-is", image))
+    # The round constant of the first aeskeygenassist; the register that another instruction writes.
+    for name, place, bits in (("constant", at + 5, 0x40), ("register", at + 4, 0x08)):
+        other = bytearray(image)
+        other[place] ^= bits
+        check("left alone  instructions aren't known" in row(name, bytes(other)), f"{name}: hooked")
+    check("left alone  it checks its own code" in row("fips", image + b"FIPS integrity test"), "hooked in spite of the veto")
+
+
 # --- programs of others ---
 
 BUN_CLIENT = """
