@@ -580,7 +580,7 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
         if (!around)
             around = note_around(t, r->sp, 0, FNS_NEW);
         if (!around || !note_stands(around, r->sp)) /* not SSL_clear as part of a handshake, or of SSL_new */
-            tell_other(s, object, fn == FN_SSL_clear);
+            tell_other(s, object, d->flags & FNX_AGAIN);
         return false;
     }
     if (unlikely(!functions_used))
