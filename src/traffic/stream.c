@@ -193,8 +193,10 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         s = *at = stream_new(sock, d->file->channel, t->tls);
         s->datagrams |= t->name_len > 0 && sock->type != SOCK_STREAM; /* else sent with MSG_FASTOPEN */
     }
-    if (t->tls)
+    if (t->tls) {
         s->object = t->object;
+        s->way = (uint8_t)t->way;
+    }
     if (t->tls || t->object)
         sock->flags |= SOCKF_PLAIN;
     with(s, p, fd);

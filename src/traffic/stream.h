@@ -19,6 +19,7 @@
 struct traffic {
     enum proto_dir dir;
     bool tls;                 /* plaintext of a TLS library */
+    enum tls_way way;         /* of plaintext */
     uint64_t object;          /* TLS object, in whose library's functions they passed; 0: none */
     uint32_t life;            /* of plaintext: tls_want.life of the object; 0: not known */
     bool placed;              /* position is known */

@@ -50,7 +50,7 @@ static void plain(void *owner, enum proto_dir dir, const uint8_t *data, uint64_t
 {
     struct tls_plain *t = owner;
     struct desc *d = desc_of(t);
-    struct traffic what = {.dir = dir, .tls = true, .bytes = len, .data = data, .len = data ? (uint32_t)len : 0,
+    struct traffic what = {.dir = dir, .tls = true, .way = TLS_WAY_KEYS, .bytes = len, .data = data, .len = data ? (uint32_t)len : 0,
                            .time_ns = time_ns, .tid = t->stream->tid};
 
     if (d)
