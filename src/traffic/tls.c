@@ -197,7 +197,7 @@ static void hellos_feed(void *decoder, struct stream *s, enum proto_dir dir, con
         tls_watch(s, &h->watch, dir, data, len, time_ns);
     h->looked += len;
     done = read_hellos(h, dir, data, len, time_ns);
-    if (h->plain && !tls_plain_feed(h->plain, dir, data, len, time_ns)) {
+    if (h->plain && ((tls_done(h->decoder) && !h->both) || !tls_plain_feed(h->plain, dir, data, len, time_ns))) {
         tls_plain_free(h->plain);
         h->plain = NULL;
     }
@@ -212,12 +212,16 @@ static void hellos_end(void *decoder, struct stream *s, enum proto_dir dir, uint
     (void)s;
     (void)dir;
     if (h->plain)
-        tls_plain_retry(h->plain, time_ns);
+        tls_plain_retry(h->plain, true, time_ns);
 }
 
 static void hellos_sweep(void *decoder, struct stream *s, uint64_t time_ns)
 {
-    hellos_end(decoder, s, PROTO_RX, time_ns);
+    struct hellos *h = decoder;
+
+    (void)s;
+    if (h->plain)
+        tls_plain_retry(h->plain, false, time_ns);
 }
 
 static uint64_t skip(const void *decoder, enum proto_dir dir)

@@ -47,8 +47,8 @@ void tls_plain_free(struct tls_plain *t);
 void tls_plain_agreed(struct tls_plain *t, uint16_t version, uint16_t cipher);
 /* As protocol.feed. False: it is over. */
 bool tls_plain_feed(struct tls_plain *t, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
-/* There may be more keys: also those that are less likely are tried now. */
-void tls_plain_retry(struct tls_plain *t, uint64_t time_ns);
+/* There may be more keys. last: nothing more comes, also those that are less likely are tried now; else now and then. */
+void tls_plain_retry(struct tls_plain *t, bool last, uint64_t time_ns);
 /* As protocol.skip. */
 uint64_t tls_plain_skip(const struct tls_plain *t, enum proto_dir dir);
 /* Why nothing of s could be opened. */

@@ -12,12 +12,15 @@
 /* Keys of a connection are made behind its ClientHello; those for early data a moment before. */
 #define BEFORE_NS UINT64_C(1000000000)
 
+#define ALL_NS UINT64_C(1000000000)
+
 struct tls_plain {
     struct tls_open *open;
     struct stream *stream;
     struct stream_wait wait;
     struct tls_keys *keys; /* of whom the stream is being fed by; NULL: of nobody */
     const struct segment *from; /* whose they are */
+    uint64_t next_ns;      /* not before are all tried */
     bool all;              /* of callers whose keys have opened nothing so far, too */
     uint64_t since_ns;     /* keys that are older are others' */
     int64_t fd;            /* a descriptor of the socket, as far as we know */
@@ -128,13 +131,18 @@ bool tls_plain_feed(struct tls_plain *t, enum proto_dir dir, const uint8_t *data
     return t->stream->opened <= TLS_OPEN_READS && (!s->p || stream_plain_wanted(s->p, s->sock));
 }
 
-void tls_plain_retry(struct tls_plain *t, uint64_t time_ns)
+void tls_plain_retry(struct tls_plain *t, bool last, uint64_t time_ns)
 {
+    bool others = refresh(t);
+
     if (t->stream->fd >= 0)
         t->fd = t->stream->fd;
-    refresh(t);
-    t->all = true;
-    tls_open_retry(t->open, true, time_ns);
+    if (others)
+        tls_open_retry(t->open, true, time_ns);
+    t->all = last || time_ns >= t->next_ns;
+    if (t->all)
+        t->next_ns = time_ns + ALL_NS;
+    tls_open_retry(t->open, t->all, time_ns);
     t->all = false;
     t->stream->opened = (uint8_t)tls_open_state(t->open);
 }
