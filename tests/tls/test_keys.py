@@ -306,6 +306,12 @@ def together(port, count, maximum=None):
     return sorted(t for targets in want for t in targets)
 
 
+def mappings(pid):
+    """Of the segment, as /proc/PID/smaps has them."""
+    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as f:
+        return [m for m in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", f.read(), flags=re.M) if "/memfd:scope" in m.partition("\n")[0]]
+
+
 def bun_server(ctx, count, maximum=None, attach=False):
     cert, key = certificate(ctx)
     port = free_port()
@@ -318,6 +324,10 @@ def bun_server(ctx, count, maximum=None, attach=False):
     session = ctx.session()
     # A client has an answer before the server's call has returned: then it must not be ended yet.
     ctx.wait_for(lambda: len(session.events(source="http.resp")) >= len(want), "all responses", 20, 0.2)
+    check(any(" dd" in m.partition("VmFlags:")[2].partition("\n")[0] for m in mappings(process.pid)), "keys would be in a core")
+    if attach:
+        ctx.run([ctx.scope, "detach", process.pid], check_code=0, env=ctx.env())
+        together(port, 5, maximum)
     os.killpg(process.pid, signal.SIGTERM)
     process.wait(ctx.left())
     session.wait_end()
