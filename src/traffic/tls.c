@@ -263,13 +263,13 @@ bool tls_is_unread(const struct proc *p, const struct sock *sock)
 }
 
 /* Never more than is known. */
-static const char *reason_of(const struct proc *p, const struct stream *s)
+static const char *reason_of(struct proc *p, const struct stream *s)
 {
     unsigned hooked, found;
 
     images_functions(p->images, &hooked, &found);
     if (images_keys(p->images))
-        return tls_plain_reason(s);
+        return tls_plain_reason(p, s);
     if (hooked)
         return "its plaintext does not pass through the TLS library that is observed in it, but through another one; or it "
                "passes on what others encrypt";

@@ -51,7 +51,7 @@ bool tls_plain_feed(struct tls_plain *t, enum proto_dir dir, const uint8_t *data
 void tls_plain_retry(struct tls_plain *t, bool last, uint64_t time_ns);
 /* As protocol.skip. */
 uint64_t tls_plain_skip(const struct tls_plain *t, enum proto_dir dir);
-/* Why nothing of s could be opened. */
-const char *tls_plain_reason(const struct stream *s);
+/* Why nothing of s, of this process, could be opened. */
+const char *tls_plain_reason(struct proc *p, const struct stream *s);
 
 #endif

@@ -239,6 +239,7 @@ struct segment_header {
     uint32_t forks;           /* how many have begun, of the owner and those who borrow: each has a number */
     uint32_t wakes;           /* 1: writers look at `asleep`; 0: they may make no system calls (seccomp) */
     uint32_t crashes_refused; /* threads that found no place in `crash` */
+    uint64_t key_head;        /* number of the next key of `key`; here, as that would be a page that nobody has */
     struct op_counter op[OP_MAX] __attribute__((aligned(64)));
 
     /* --- written once by the probe, long and mostly empty: untouched pages cost nothing --- */
@@ -250,7 +251,6 @@ struct segment_header {
     /* --- written by both; at the end, so that the start of a process fills no pages with it --- */
     struct tls_want tls[TLS_WANTS] __attribute__((aligned(64)));
     struct seg_crash crash[SEG_CRASHES] __attribute__((aligned(64)));
-    uint64_t key_head __attribute__((aligned(64))); /* number of the next key */
     struct seg_key key[SEG_KEYS] __attribute__((aligned(4096))); /* whole pages of their own */
 };
 
