@@ -36,7 +36,7 @@ esac
 
 # What the tests and benchmarks run: a second C library, checkers, and the programs that are observed.
 TEST_PACKAGES="musl-tools $multilib $gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu mmdebstrap qemu-user-static libcmocka-dev python3-jsonschema python3-jsonpatch clang clang-tidy libclang-rt-dev
-  liburing-dev libgnutls28-dev libnss3-dev wget g++ gdb elfutils strace valgrind jq util-linux iproute2 passwd
+  liburing-dev libgnutls28-dev libnss3-dev libmbedtls-dev libwolfssl-dev wget g++ gdb elfutils strace valgrind jq util-linux iproute2 passwd
   bind9-dnsutils bind9-host dnsmasq-base gnutls-bin openssl python3-grpcio
   bash dash busybox-static findutils perl ed vim sqlite3 mawk tar gzip xz-utils
   nginx-light|nginx apache2 apache2-utils redis-server redis-tools haproxy postgresql

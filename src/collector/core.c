@@ -12,6 +12,7 @@
 #include "collector/control.h"
 #include "collector/counters.h"
 #include "collector/ends.h"
+#include "collector/keys.h"
 #include "collector/left.h"
 #include "collector/life.h"
 #include "collector/passed.h"
@@ -161,8 +162,10 @@ static void summaries(struct collector *c, uint64_t now)
         if (has_commands(c, p->pl->cfg->libscope.commanddir, now))
             control_command_file(p);
     }
-    for (struct segment *seg = c->segments; seg; seg = seg->next)
+    for (struct segment *seg = c->segments; seg; seg = seg->next) {
         segment_losses(c, seg);
+        keys_sweep(seg);
+    }
 }
 
 /* Those for whom there was no pidfd, some each time; whoever can be watched by now is. */

@@ -541,3 +541,46 @@ void ring_release(struct segment_map *m, uint64_t now)
     __atomic_store_n(&h->ring_tail, m->ring.pos, ORDER_RING_GIVE_BACK);
     __atomic_store_n(&h->heartbeat, now / 1000000, __ATOMIC_RELAXED);
 }
+
+/* Copies a key and wipes it there. False: it isn't complete, or another one's by now. */
+static bool take_key(struct seg_key *k, uint64_t number, struct seg_key *ret)
+{
+    uint64_t commit = __atomic_load_n(&k->commit, ORDER_KEY_COMMITTED);
+
+    if (commit != number + 1)
+        return false;
+    memcpy(ret, k, sizeof(*ret));
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (!__atomic_compare_exchange_n(&k->commit, &commit, 0, false, ORDER_KEY_TAKEN, __ATOMIC_RELAXED))
+        return false;
+    explicit_bzero(k->key, sizeof(k->key));
+    return true;
+}
+
+uint64_t segment_keys(struct segment_map *m, uint64_t *next, void (*fn)(void *ctx, const struct seg_key *key), void *ctx)
+{
+    struct segment_header *h;
+    uint64_t head, lost = 0;
+    struct seg_key key;
+
+    if (!m->base && (!copy_out(m, offsetof(struct segment_header, key_head), &head, sizeof(head)) || head == *next))
+        return 0;
+    h = segment_hdr(m);
+    head = __atomic_load_n(&h->key_head, __ATOMIC_ACQUIRE);
+    if (head < *next) /* it lies */
+        *next = head;
+    if (head - *next > SEG_KEYS) {
+        lost = head - *next - SEG_KEYS;
+        *next = head - SEG_KEYS;
+    }
+    for (; *next < head; ++*next) {
+        struct seg_key *k = &h->key[*next % SEG_KEYS];
+
+        if (take_key(k, *next, &key))
+            fn(ctx, &key);
+        else if (head - *next < SEG_KEYS / 2) /* being written; or by one that was interrupted for ever */
+            break;
+    }
+    explicit_bzero(&key, sizeof(key));
+    return lost;
+}

@@ -155,4 +155,8 @@ static inline bool record_item(const struct record *r, uint32_t size, uint32_t *
     return true;
 }
 
+/* Takes the keys out (wire/segment.h, struct seg_key) from number *next on, which is where to go on the next time: calls fn
+ * for each, oldest first. Returns how many were overwritten before. Maps the segment, if any were put there. */
+uint64_t segment_keys(struct segment_map *m, uint64_t *next, void (*fn)(void *ctx, const struct seg_key *key), void *ctx);
+
 #endif

@@ -13,6 +13,7 @@
 #include "collector/peer.h"
 #include "collector/state.h"
 #include "model/procinfo.h"
+#include "traffic/tls_keys.h"
 
 #define MS UINT64_C(1000000)
 #define AFTER_NS (3000 * MS)  /* ... that a process waits for what it had recorded elsewhere before */
@@ -75,6 +76,7 @@ void segment_unref(struct collector *c, struct segment *seg)
         segment_unref(c, seg->after);
     user_unref(c, seg->user);
     free(seg->crashes);
+    tls_keys_free(seg->keys);
     free(seg);
 }
 

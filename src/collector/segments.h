@@ -17,6 +17,7 @@ struct crash_places;
 struct peer;
 struct proc;
 struct sleep_group;
+struct tls_keys;
 
 #define BACKLOG_MAX ((size_t)64 << 20)    /* bytes; then the rings fill and the probes count what doesn't fit */
 #define SEGMENTS_MAX 32768u               /* mappings: vm.max_map_count is 65530 by default */
@@ -64,6 +65,8 @@ struct segment {
     uint64_t words_look;      /* collector.now_mono when it was last read for one that has died */
     uint64_t shared_look;     /* CLOCK_MONOTONIC ns: when it was last asked whether anybody still has it mapped */
     struct crash_places *crashes; /* crash_places.h; freed with it; NULL: nothing crashes */
+    struct tls_keys *keys;    /* keys.h; freed with it; NULL: nobody has asked */
+    uint64_t key_next;        /* segment_keys() */
     uint32_t refused_seen;        /* of segment_crashes_refused(): those that are told */
     uint64_t loss_seen[LOSS_MAX], torn_seen;
     uint64_t op_seen[OP_MAX], failed_seen[OP_MAX];

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "collector/guests.h"
+#include "collector/keys.h"
 #include "collector/passed.h"
 #include "collector/segments.h"
 #include "collector/state.h"
@@ -155,6 +156,7 @@ const struct model_watch watch_model = {
     .tell_skip = tell_skip,
     .tell_tls_done = tell_tls_done,
     .lost_records = lost_records,
+    .tls_keys = keys_of,
     .sock_last = sock_last,
     .sock_end = sock_end,
     .proc_end = proc_end,

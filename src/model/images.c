@@ -140,6 +140,15 @@ void images_functions(const struct images *l, unsigned *ret_hooked, unsigned *re
     }
 }
 
+unsigned images_keys(const struct images *l)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; l && i < l->count; i++)
+        n += l->v[i].what.sites.keys;
+    return n;
+}
+
 unsigned images_unlisted(const struct images *l)
 {
     return l ? l->unlisted : 0;

@@ -32,6 +32,8 @@ bool images_has(const struct images *l, const char *name, size_t len, const stru
 void images_describe(const struct images *l, struct buf *b);
 /* Functions of TLS libraries in them: that are hooked, and all that were found. */
 void images_functions(const struct images *l, unsigned *ret_hooked, unsigned *ret_found);
+/* Where keys of TLS libraries in them are seen (wire/functions.h, FNS_KEY). */
+unsigned images_keys(const struct images *l);
 /* How many more there were. */
 unsigned images_unlisted(const struct images *l);
 

@@ -28,6 +28,7 @@ struct model;
 struct payloads;
 struct proc;
 struct sock;
+struct tls_keys;
 struct tls_objects;
 
 #define PROC_BUCKETS 8192u /* a power of two */
@@ -57,6 +58,9 @@ struct model_watch {
     void (*tell_tls_done)(struct proc *p, uint64_t object, uint32_t life);
     /* Whether some of its records could not be written, or data in them. */
     bool (*lost_records)(const struct proc *p);
+
+    /* The keys that it has set up so far (traffic/tls_keys.h), the newest included; NULL: none are known. */
+    struct tls_keys *(*tls_keys)(struct proc *p);
 
     /* What others hang onto it. A socket's last reference goes: */
     void (*sock_last)(struct model *m, struct sock *s);

@@ -34,6 +34,8 @@ const char *plan_reason_name(unsigned reason)
         [PLAN_R_NO_REGISTER] = "no register is free",
         [PLAN_R_ENTER_ONLY] = "no enter hook",
         [PLAN_R_NO_STACK] = "no stack to run on",
+        [PLAN_R_UNKNOWN_FORM] = "instructions aren't known",
+        [PLAN_R_SELF_CHECK] = "it checks its own code",
         [PLAN_R_CHANGED] = "not the bytes of its file",
         [PLAN_R_OCCUPIED] = "a thread stood in it",
         [PLAN_R_PROTECTED] = "code can't be changed",

@@ -15,18 +15,24 @@ struct search {
     bool witness[FNF_MAX];
 };
 
+void functions_add(struct functions *f, uint64_t vaddr, enum fn_id fn, enum plan_reason reason)
+{
+    if (f->count >= MAX_FOUND)
+        return;
+    f->v = xrealloc(f->v, f->count + 1, sizeof(*f->v));
+    f->v[f->count++] = (struct function){vaddr, fn, reason};
+}
+
 static void look(void *arg, const char *name, uint64_t vaddr)
 {
     static const char *const witnesses[FNF_MAX] = FN_WITNESSES;
     struct search *s = arg;
 
     for (unsigned i = 0; i < FNF_MAX; i++)
-        s->witness[i] |= strcmp(name, witnesses[i]) == 0;
+        s->witness[i] |= *witnesses[i] && strcmp(name, witnesses[i]) == 0;
     for (unsigned fn = 0; fn < FN_MAX; fn++)
-        if (*name == *fn_name(fn) && strcmp(name, fn_name(fn)) == 0 && s->found->count < MAX_FOUND) {
-            s->found->v = xrealloc(s->found->v, s->found->count + 1, sizeof(*s->found->v));
-            s->found->v[s->found->count++] = (struct function){vaddr, (enum fn_id)fn};
-        }
+        if (*name == *fn_name(fn) && strcmp(name, fn_name(fn)) == 0)
+            functions_add(s->found, vaddr, (enum fn_id)fn, PLAN_OK);
 }
 
 static int compare(const void *a, const void *b)

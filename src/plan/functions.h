@@ -5,13 +5,15 @@
 
 #include "plan/elf.h"
 #include "wire/functions.h"
+#include "wire/plan_format.h"
 
 struct function {
     uint64_t vaddr;
     enum fn_id fn;
+    enum plan_reason reason; /* why it must be left alone; PLAN_OK: it may be hooked */
 };
 
-/* Sorted by address; each address once, whatever names it has. */
+/* Those of functions_find() are sorted by address; each address once, whatever names it has. */
 struct functions {
     struct function *v;
     size_t count;
@@ -19,6 +21,8 @@ struct functions {
 
 /* Looks among the dynamic symbols and, where there are any, all others: a program may contain a library. */
 void functions_find(const struct elf_image *elf, struct functions *ret);
+/* One more; behind the others, which is fine. What is too much is left out. */
+void functions_add(struct functions *f, uint64_t vaddr, enum fn_id fn, enum plan_reason reason);
 void functions_free(struct functions *f);
 
 #endif

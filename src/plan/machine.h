@@ -19,6 +19,8 @@ struct plan_machine {
     /* Bytes of the instruction that makes a system call, wherever they lie: a file without them makes none. */
     uint8_t call[4];
     size_t call_size;
+    /* Adds where AES keys are set up, as the instructions tell; NULL: not yet known on this architecture. */
+    void (*keys)(const struct elf_image *elf, struct functions *ret);
     /* Decides for each such instruction and each function of an image whether and how it is hooked, and writes sites,
      * slots, fixups and patches. 0; -ENOMEM; -EFBIG if there are more calls than any program has. */
     int (*sites)(const struct elf_image *elf, const struct functions *functions, struct emit *e);

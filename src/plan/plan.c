@@ -52,6 +52,18 @@ static int has_call(const struct elf_image *elf, const struct plan_machine *m)
     return 0;
 }
 
+/* Where AES keys are set up. A module that is certified (FIPS 140) compares its text with a hash, when it starts or is asked
+ * to, and aborts if that differs: BoringCrypto and aws-lc have this text for it (crypto/fipsmodule/bcm.c). */
+static void find_keys(const struct elf_image *elf, const struct plan_machine *m, struct functions *ret)
+{
+    static const char checks_itself[] = "FIPS integrity test";
+
+    m->keys(elf, ret);
+    if (ret->count && memmem(elf->image, elf->size, checks_itself, sizeof(checks_itself) - 1))
+        for (size_t i = 0; i < ret->count; i++)
+            ret->v[i].reason = PLAN_R_SELF_CHECK;
+}
+
 int plan_image(const void *image, size_t size, const char *key, void **ret_plan, size_t *ret_size)
 {
     struct elf_image elf;
@@ -65,6 +77,8 @@ int plan_image(const void *image, size_t size, const char *key, void **ret_plan,
     if (!m)
         return -ENOEXEC;
     functions_find(&elf, &functions);
+    if (!functions.count && m->keys)
+        find_keys(&elf, m, &functions);
     if ((has_call(&elf, m) || functions.count) && !elf_text_relocations(&elf))
         r = m->sites(&elf, &functions, &e);
     functions_free(&functions);
@@ -125,10 +139,12 @@ static int file_has_functions(int fd, uint64_t size, const Elf64_Ehdr *eh)
 {
     static const char *const names[FNF_MAX] = FN_WITNESSES;
     struct needle needles[FNF_MAX];
+    unsigned count = 0;
     int r = 0;
 
     for (unsigned i = 0; i < FNF_MAX; i++)
-        needles[i] = (struct needle){names[i], strlen(names[i]) + 1};
+        if (*names[i])
+            needles[count++] = (struct needle){names[i], strlen(names[i]) + 1};
     if (eh->e_shentsize != sizeof(Elf64_Shdr) || eh->e_shoff > size ||
         (uint64_t)eh->e_shnum * sizeof(Elf64_Shdr) > size - eh->e_shoff)
         return 0;
@@ -137,7 +153,7 @@ static int file_has_functions(int fd, uint64_t size, const Elf64_Ehdr *eh)
 
         r = read_exactly(fd, &sh, sizeof(sh), eh->e_shoff + (uint64_t)i * sizeof(sh));
         if (r == 0 && sh.sh_type == SHT_STRTAB && sh.sh_offset <= size && sh.sh_size <= size - sh.sh_offset)
-            r = file_holds(fd, sh.sh_offset, sh.sh_offset + sh.sh_size, needles, FNF_MAX);
+            r = file_holds(fd, sh.sh_offset, sh.sh_offset + sh.sh_size, needles, count);
     }
     return r;
 }

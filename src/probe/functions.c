@@ -503,6 +503,35 @@ static bool carries_plaintext(const struct function_regs *r)
     return !n || !note_stands(n, r->sp);
 }
 
+/* ---- keys ---- */
+
+#ifndef MADV_DONTDUMP
+#define MADV_DONTDUMP 16
+#endif
+
+/* A key of AES is being set up. Not inlined: other functions shall not need more stack for it. */
+static __attribute__((noinline)) void key_put(struct segment_header *s, const struct function_regs *r, const struct fn_desc *d)
+{
+    const uint64_t *from = (const uint64_t *)function_arg(r, d->object);
+    uint32_t bits = (uint32_t)function_arg(r, d->length);
+    struct seg_key *k;
+    uint64_t n;
+
+    if ((bits != 128 && bits != 256) || !mem_plausible(from))
+        return;
+    if (!__atomic_load_n(&s->key_head, __ATOMIC_RELAXED) && !probe.sandboxed)
+        SYS3(__NR_madvise, s->key, sizeof(s->key), MADV_DONTDUMP);
+    n = __atomic_fetch_add(&s->key_head, 1, __ATOMIC_RELAXED);
+    k = &s->key[n % SEG_KEYS];
+    __atomic_store_n(&k->commit, 0, ORDER_KEY_TAKEN);
+    __atomic_thread_fence(__ATOMIC_RELEASE); /* before the stores that follow */
+    k->time = now();
+    k->caller = function_caller(r);
+    k->len = bits / 8;
+    memcpy(k->key, from, k->len); /* the function reads it next */
+    __atomic_store_n(&k->commit, n + 1, ORDER_KEY_COMMIT);
+}
+
 /* ---- hooks ---- */
 
 /* The segment to tell to, or NULL if nothing shall be told. */
@@ -526,6 +555,10 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
 
     if (!s || probe.leaving || fn >= FN_MAX)
         return false;
+    if (d->shape == FNS_KEY) {
+        key_put(s, r, d);
+        return false;
+    }
     if (d->shape == FNS_CIPHER && likely(!carries_plaintext(r)))
         return cipher_enter(s, r, fn);
     object = d->shape == FNS_CIPHER ? function_arg(r, 0) : object_of(r, d, fn, false);
@@ -547,7 +580,7 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
         if (!around)
             around = note_around(t, r->sp, 0, FNS_NEW);
         if (!around || !note_stands(around, r->sp)) /* not SSL_clear as part of a handshake, or of SSL_new */
-            tell_other(s, object, fn == FN_SSL_clear);
+            tell_other(s, object, d->flags & FNX_AGAIN);
         return false;
     }
     if (unlikely(!functions_used))

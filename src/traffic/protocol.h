@@ -14,9 +14,18 @@
 #include "model/process.h"
 #include "protocol/detect.h"
 #include "protocol/tls.h"
+#include "protocol/tls_open.h"
 #include "report/fields.h"
 #include "report/pipeline.h"
 #include "report/report.h"
+
+/* How plaintext of TLS is had; net.app has its name. */
+enum tls_way {
+    TLS_WAY_LIBRARY, /* where the program calls the library */
+    TLS_WAY_KEYS,    /* records are opened, with keys that are seen where they are set up */
+    TLS_WAYS
+};
+#define TLS_WAY_NAMES {"library", "keys"}
 
 /* How a stream was recognised, for the decoder that begins with it. */
 struct protocol_start {
@@ -116,6 +125,8 @@ struct stream {
     bool everything;          /* its payload is wanted, by its protocol */
     bool ciphertext;          /* TLS: its payload isn't wanted, the plaintext is another stream */
     bool unread;              /* TLS: data have passed both ways, and no plaintext of the process had been seen */
+    uint8_t way;              /* plaintext of TLS: enum tls_way */
+    uint8_t opened;           /* TLS: enum tls_open_state, where keys are seen */
     bool relayed;             /* TLS: what one connection receives is sent on another one */
     bool uncounted;           /* requests may have been missed */
     bool ends_server;         /* of `ends`: which end this is */

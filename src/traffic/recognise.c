@@ -138,6 +138,7 @@ static void replayed(void *ctx, enum proto_dir dir, const uint8_t *data, size_t 
 /* d: what has told it (taken). */
 static void recognised(struct stream *s, struct detect *d, const struct detect_answer *a, uint64_t time_ns)
 {
+    static const char *const ways[TLS_WAYS] = TLS_WAY_NAMES;
     const struct pipeline *pl = s->p->pl;
     const struct cfg_protocol *rule = rule_of(pl, a);
     const struct protocol *what = a->builtin < protocol_count ? protocols[a->builtin] : NULL;
@@ -159,8 +160,12 @@ static void recognised(struct stream *s, struct detect *d, const struct detect_a
         s->speaks = what;
         recognise_forget(s);
     }
-    if (tell && !s->speaks->tells_app)
-        report_net_app(s->p, s->fd, s->channel, a->name, NULL, time_ns);
+    if (tell && !s->speaks->tells_app) {
+        FIELDS(more, 1);
+        if (s->tls)
+            add_str(&more, "tls_plaintext", 0, ways[s->way]);
+        report_net_app(s->p, s->fd, s->channel, a->name, &more, time_ns);
+    }
     if (s->decoder || s->everything)
         detect_replay(d, replayed, s);
     detect_free(d);

@@ -122,6 +122,11 @@ static void tell_done(struct proc *p, const struct stream *s, const struct traff
         p->m->watch->tell_tls_done(p, t->object, t->life);
 }
 
+bool stream_plain_wanted(const struct proc *p, const struct sock *sock)
+{
+    return !sock->plain || sock->plain->flows || want_of(p, sock->plain) != FDW_NONE;
+}
+
 static void with(struct stream *s, struct proc *p, int64_t fd)
 {
     s->p = p;
@@ -188,8 +193,10 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         s = *at = stream_new(sock, d->file->channel, t->tls);
         s->datagrams |= t->name_len > 0 && sock->type != SOCK_STREAM; /* else sent with MSG_FASTOPEN */
     }
-    if (t->tls)
+    if (t->tls) {
         s->object = t->object;
+        s->way = (uint8_t)t->way;
+    }
     if (t->tls || t->object)
         sock->flags |= SOCKF_PLAIN;
     with(s, p, fd);

@@ -19,6 +19,7 @@
 struct traffic {
     enum proto_dir dir;
     bool tls;                 /* plaintext of a TLS library */
+    enum tls_way way;         /* of plaintext */
     uint64_t object;          /* TLS object, in whose library's functions they passed; 0: none */
     uint32_t life;            /* of plaintext: tls_want.life of the object; 0: not known */
     bool placed;              /* position is known */
@@ -38,6 +39,8 @@ void stream_prepare(struct pipeline *pl);
 void stream_unprepare(struct pipeline *pl);
 
 void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffic *t);
+/* Whether anything of the plaintext of a socket is wanted: not known before there is some. */
+bool stream_plain_wanted(const struct proc *p, const struct sock *sock);
 /* The plaintext of a TLS object whose socket isn't known. joined: something of it passed before. Freed by stream_over(). */
 struct stream *stream_of_object(struct proc *p, bool joined);
 void stream_feed(struct stream *s, struct proc *p, const struct traffic *t);

@@ -22,6 +22,8 @@ struct hellos {
     struct hello_watch watch;   /* what was enough to recognise it may not have been all of it */
     uint64_t looked;            /* bytes so far */
     struct tls_records records; /* what comes behind them */
+    struct tls_plain *plain;    /* opens it; NULL: it is read otherwise, or can't be */
+    bool talked;                /* `records` has told whether data pass */
     bool tell;           /* net.app */
     bool both;           /* they were read */
     enum proto_dir client_dir;
@@ -65,6 +67,8 @@ static void server_hello(void *owner, const struct tls_server_hello *hello, uint
     h->chosen = text_of(hello->alpn);
     if (h->client)
         tls_records_agreed(&h->records, h->client_dir, hello->version, hello->cipher);
+    if (h->plain)
+        tls_plain_agreed(h->plain, hello->version, hello->cipher);
 }
 
 static void add_number(struct fields *f, const char *name, const char *text, uint16_t number, char hex[8])
@@ -119,6 +123,7 @@ static void *new(struct stream *s, const struct protocol_start *how)
     h->decoder = tls_new(&sink, h);
     if (s->start)
         h->watch = s->start->hello;
+    h->plain = tls_plain_new(s, how->time_ns);
     return h;
 }
 
@@ -126,6 +131,7 @@ static void hellos_free(void *decoder, uint64_t time_ns)
 {
     struct hellos *h = decoder;
 
+    tls_plain_free(h->plain);
     tls_free(h->decoder); /* tells what is known, if it wasn't told */
     free(h->server_name);
     for (size_t i = 0; i < h->offered_count; i++)
@@ -168,6 +174,8 @@ static bool read_hellos(struct hellos *h, enum proto_dir dir, const uint8_t *dat
     struct stream *s = h->stream;
     enum tls_talk talk;
 
+    if (h->talked)
+        return true;
     tls_feed(h->decoder, dir, data, len, time_ns);
     talk = tls_records_feed(&h->records, dir, data, len);
     if (!tls_done(h->decoder))
@@ -176,25 +184,52 @@ static bool read_hellos(struct hellos *h, enum proto_dir dir, const uint8_t *dat
         return true;
     if (talk == TLS_TALK_YES)
         unread_found(s, time_ns);
-    return talk != TLS_TALK_UNDECIDED;
+    return h->talked = talk != TLS_TALK_UNDECIDED;
 }
 
 static void hellos_feed(void *decoder, struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len,
                         uint64_t time_ns)
 {
     struct hellos *h = decoder;
+    bool done;
 
     if (tls_may_watch(s, data))
         tls_watch(s, &h->watch, dir, data, len, time_ns);
     h->looked += len;
-    if (read_hellos(h, dir, data, len, time_ns))
+    done = read_hellos(h, dir, data, len, time_ns);
+    if (h->plain && ((tls_done(h->decoder) && !h->both) || !tls_plain_feed(h->plain, dir, data, len, time_ns))) {
+        tls_plain_free(h->plain);
+        h->plain = NULL;
+    }
+    if (done && !h->plain)
         stream_stops(s);
+}
+
+static void hellos_end(void *decoder, struct stream *s, enum proto_dir dir, uint64_t time_ns)
+{
+    struct hellos *h = decoder;
+
+    (void)s;
+    (void)dir;
+    if (h->plain)
+        tls_plain_retry(h->plain, true, time_ns);
+}
+
+static void hellos_sweep(void *decoder, struct stream *s, uint64_t time_ns)
+{
+    struct hellos *h = decoder;
+
+    (void)s;
+    if (h->plain)
+        tls_plain_retry(h->plain, false, time_ns);
 }
 
 static uint64_t skip(const void *decoder, enum proto_dir dir)
 {
     const struct hellos *h = decoder;
 
+    if (h->plain)
+        return tls_plain_skip(h->plain, dir);
     if (!tls_done(h->decoder) && tls_skip(h->decoder, dir) == 0)
         return 0;
     return tls_records_skip(&h->records, dir);
@@ -212,6 +247,8 @@ const struct protocol protocol_tls = {
     .new = new,
     .feed = hellos_feed,
     .skip = skip,
+    .end = hellos_end,
+    .sweep = hellos_sweep,
     .free = hellos_free,
 };
 
@@ -226,11 +263,13 @@ bool tls_is_unread(const struct proc *p, const struct sock *sock)
 }
 
 /* Never more than is known. */
-static const char *reason_of(const struct proc *p)
+static const char *reason_of(struct proc *p, const struct stream *s)
 {
     unsigned hooked, found;
 
     images_functions(p->images, &hooked, &found);
+    if (images_keys(p->images))
+        return tls_plain_reason(p, s);
     if (hooked)
         return "its plaintext does not pass through the TLS library that is observed in it, but through another one; or it "
                "passes on what others encrypt";
@@ -242,7 +281,7 @@ static const char *reason_of(const struct proc *p)
            "what others encrypt";
 }
 
-static void tell_unread(struct proc *p, uint64_t time_ns)
+static void tell_unread(struct proc *p, const struct stream *s, uint64_t time_ns)
 {
     struct rec_sites none = {0};
     const char *exe = p->tm.exe ? p->tm.exe : "";
@@ -253,7 +292,7 @@ static void tell_unread(struct proc *p, uint64_t time_ns)
     if (images_has(p->m->unread, exe, strlen(exe), &none) || images_unlisted(p->m->unread))
         return;
     images_add(&p->m->unread, exe, strlen(exe), &none);
-    text = xasprintf("TLS of this program can't be read: %s", reason_of(p));
+    text = xasprintf("TLS of this program can't be read: %s", reason_of(p, s));
     report_note(p, text, exe, strlen(exe), time_ns);
     free(text);
 }
@@ -263,23 +302,23 @@ void tls_unread_over(struct proc *p, int64_t fd, struct sock *sock, uint64_t tim
     if (!tls_is_unread(p, sock))
         return;
     if (!p->tls_told)
-        tell_unread(p, time_ns);
+        tell_unread(p, sock->stream, time_ns);
     payloads_unread(p, fd, sock, time_ns);
 }
 
 static void look_at(void *ctx, int fd, struct desc *d)
 {
-    bool *any = ctx;
+    const struct stream **any = ctx, *s = d->file->sock ? d->file->sock->stream : NULL;
 
     (void)fd;
-    *any |= d->file->sock && d->file->sock->stream && d->file->sock->stream->unread && !d->file->sock->stream->relayed &&
-            !d->file->sock->plain && !(d->file->sock->flags & SOCKF_PLAIN);
+    if (s && s->unread && !s->relayed && !d->file->sock->plain && !(d->file->sock->flags & SOCKF_PLAIN))
+        *any = s;
 }
 
 void tls_look_unread(struct proc *p)
 {
     uint64_t now = clock_now_real();
-    bool any = false;
+    const struct stream *any = NULL;
 
     if (!p->tls_unread_ns || now < p->tls_unread_ns + UNREAD_WAIT_NS)
         return;
@@ -288,5 +327,5 @@ void tls_look_unread(struct proc *p)
         return;
     fd_table_each(&p->fds, look_at, &any);
     if (any)
-        tell_unread(p, now);
+        tell_unread(p, any, now);
 }

@@ -30,4 +30,28 @@ void tls_unread_over(struct proc *p, int64_t fd, struct sock *sock, uint64_t tim
 /* The same now and then, for connections that go on. */
 void tls_look_unread(struct proc *p);
 
+/*
+ * Plaintext of a connection whose TLS library has no names, but whose keys are
+ * seen (tls_keys.h): its records are opened, and what is in them is the second
+ * stream of the socket, as that of a library's objects is. Where a library claims
+ * the connection, or nothing of it is wanted, that ends. Defined in tls_plain.c,
+ * which knows streams.
+ */
+struct tls_plain;
+
+/* For the ciphertext s, whose first bytes passed at time_ns. NULL: there are no keys, or the socket isn't known. */
+struct tls_plain *tls_plain_new(struct stream *s, uint64_t time_ns);
+/* NULL is fine. */
+void tls_plain_free(struct tls_plain *t);
+/* What the ServerHello says. */
+void tls_plain_agreed(struct tls_plain *t, uint16_t version, uint16_t cipher);
+/* As protocol.feed. False: it is over. */
+bool tls_plain_feed(struct tls_plain *t, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
+/* There may be more keys. last: nothing more comes, also those that are less likely are tried now; else now and then. */
+void tls_plain_retry(struct tls_plain *t, bool last, uint64_t time_ns);
+/* As protocol.skip. */
+uint64_t tls_plain_skip(const struct tls_plain *t, enum proto_dir dir);
+/* Why nothing of s, of this process, could be opened. */
+const char *tls_plain_reason(struct proc *p, const struct stream *s);
+
 #endif

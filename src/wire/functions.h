@@ -11,8 +11,8 @@
 #include "wire/source.h"
 
 /* A library, by functions that belong together, and a function that no other library has. */
-enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MAX };
-#define FN_WITNESSES {"SSL_CTX_new", "BIO_s_mem", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer"}
+enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MBEDTLS, FNF_WOLFSSL, FNF_AES, FNF_MAX };
+#define FN_WITNESSES {"SSL_CTX_new", "BIO_s_mem", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer", "mbedtls_ssl_setup", "wolfSSL_CTX_new", ""} /* "": found by other means (plan/machine.h) */
 
 /*
  * What a call does. Bytes are told as REC_DATA (wire/record.h) with the object and the descriptor, -1 if none is known;
@@ -31,6 +31,8 @@ enum fn_shape {
     FNS_FD,     /* says which descriptors a connection uses */
     FNS_CIPHER, /* passes encrypted bytes on, for the connection of the function that it is called in; of a BIO that is a
                  * connection (FNS_METHODS) plaintext */
+    FNS_KEY,    /* is given the key of a cipher: `object` points to it, `length` are its bits. The key is put into the
+                 * segment (wire/segment.h), nothing is told */
     FNS_METHODS, /* returns the methods of BIOs that are connections */
 };
 
@@ -58,6 +60,7 @@ enum fn_result {
 enum fn_flag {
     FNX_LAYER = 1 << 0, /* the object is a PRFileDesc, whose first word points to its methods */
     FNX_PEEK  = 1 << 1, /* with bit FN_PEEK in argument 3 the bytes stay (PR_MSG_PEEK, prio.h) */
+    FNX_AGAIN = 1 << 3, /* FNS_END: the object goes on as another connection */
     FNX_BIO   = 1 << 2, /* the object is a BIO, and a connection only if it has the methods of one (FNS_METHODS) */
 };
 #define FN_PEEK 2u

@@ -42,6 +42,11 @@
 #define ORDER_TLS_LOOK       __ATOMIC_ACQUIRE /* either loads object, life or done, before another of them */
 #define ORDER_TLS_DONE       __ATOMIC_RELEASE /* collector stores `done` */
 
+/* ---- keys (struct seg_key) ---- */
+#define ORDER_KEY_TAKEN      __ATOMIC_RELEASE /* either stores 0 in `commit`: nothing that is there belongs together */
+#define ORDER_KEY_COMMIT     __ATOMIC_RELEASE /* writer stores number + 1: the rest is there */
+#define ORDER_KEY_COMMITTED  __ATOMIC_ACQUIRE /* reader loads it, before the rest and once more behind it */
+
 /* ---- inside of an observed process ---- */
 #define ORDER_SEGMENT_SWITCH __ATOMIC_RELEASE /* process.segment: others use it by its address, which orders their loads */
 #define ORDER_THREAD_KEY     __ATOMIC_ACQUIRE /* thread.key is loaded before the rest of the slot */

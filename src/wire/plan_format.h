@@ -46,7 +46,7 @@
 #include "wire/syscalls.h"
 
 #define PLAN_MAGIC   UINT64_C(0x316e616c50706353) /* "ScpPlan1" */
-#define PLAN_VERSION 9u     /* raised whenever a plan made by an older planner must not be applied */
+#define PLAN_VERSION 10u     /* raised whenever a plan made by an older planner must not be applied */
 #define PLAN_SLOT    128u   /* bytes per trampoline slot */
 #define PLAN_SLOT_CODE 32u  /* code starts here in a slot */
 #define PLAN_KEY_MAX 64u    /* bytes of plan_header.key, NUL included */
@@ -95,6 +95,8 @@ enum plan_reason {
     PLAN_R_MINOR,         /* no hook fits, and nothing would be told but that the call was made */
     PLAN_R_UNPROVEN,      /* looks like an instruction that is used, in text with data, but isn't proven to be one */
     PLAN_R_NO_REGISTER,   /* arm64: none is free to keep the first argument in while the call is made */
+    PLAN_R_UNKNOWN_FORM,  /* AES keys are set up near here, by instructions that aren't known */
+    PLAN_R_SELF_CHECK,    /* the image compares its own text with a hash (FIPS 140) */
     /* In no plan: known once it is applied, when a site's reason in a private copy becomes one of these. */
     PLAN_R_CHANGED,       /* the text is not what the planner saw */
     PLAN_R_OCCUPIED,      /* a thread stood in it while the process was attached to */
@@ -361,6 +363,7 @@ struct plan_sites {
     uint32_t partly;                   /* of those patched: without the enter hook that was wanted */
     uint32_t go;                       /* ... in Go code */
     uint32_t functions, hooked;        /* of TLS libraries, which tell plaintext: all, wanted or not; those patched */
+    uint32_t keys;                     /* of those patched: where keys of linked-in libraries are set up */
 };
 
 /* Whether the patches of a site are not to be made, or were not. */
@@ -401,6 +404,7 @@ static inline void plan_count_sites(const struct plan_header *h, int functions, 
             ret->refused[reason]++;
         } else {
             ret->hooked += plan_site_reads_tls(&s[i]);
+            ret->keys += s[i].flags & PLAN_F_FUNCTION && s[i].nr == FN_aes_set_encrypt_key;
             ret->patched[s[i].method]++;
             ret->partly += reason != PLAN_OK;
             ret->go += s[i].flags & PLAN_F_GO ? 1 : 0;
@@ -423,7 +427,7 @@ static inline int plan_reason_hides(unsigned reason)
 {
     return reason != PLAN_OK && reason != PLAN_R_UNINTERESTING && reason != PLAN_R_DATA_IN_TEXT &&
            reason != PLAN_R_ENTER_ONLY && reason != PLAN_R_NO_STACK && reason != PLAN_R_MINOR &&
-           reason != PLAN_R_OCCUPIED;
+           reason != PLAN_R_OCCUPIED && reason != PLAN_R_UNKNOWN_FORM && reason != PLAN_R_SELF_CHECK;
 }
 
 /* How many sites hide calls. */

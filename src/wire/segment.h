@@ -41,7 +41,7 @@
 #include "wire/syscalls.h"
 
 #define SEG_MAGIC    UINT64_C(0x3147455365706353) /* "ScpeSEG1" */
-#define SEG_VERSION  7u
+#define SEG_VERSION  8u
 #define SEG_NAME     "scope" /* memfd name; seen in /proc/PID/maps as /memfd:scope */
 
 #define RING_CELL      32u
@@ -175,6 +175,22 @@ static inline unsigned tls_want_at(uint64_t object)
     return (unsigned)((object * UINT64_C(0x9e3779b97f4a7c15)) >> 54);
 }
 
+/*
+ * Keys of AES that the process has set up, with SEG_M_TRAFFIC, where its TLS library has no names (wire/functions.h,
+ * FNS_KEY). That of number n is at n % SEG_KEYS. A writer takes a number, stores 0 in `commit`, then the rest, then
+ * number + 1. The reader takes a key out: it stores 0 in `commit` and wipes the rest. A key that nobody has taken out is
+ * overwritten in the end; the reader sees that by the numbers. Secret: the pages are not part of a core
+ * (MADV_DONTDUMP), and nothing of this goes anywhere but into the collector's memory (docs/security.md).
+ */
+struct seg_key {
+    uint64_t commit;
+    uint64_t time;            /* of the segment's clock */
+    uint64_t caller;          /* where the call returns to */
+    uint64_t len;             /* bytes of the key: 16 or 32 */
+    uint8_t key[32];
+};
+#define SEG_KEYS 2048u
+
 struct op_counter {
     uint64_t calls;           /* successful calls that have no record of their own */
     uint64_t failed;          /* calls that failed (not for EAGAIN and the like) and have no record of their own:
@@ -223,6 +239,7 @@ struct segment_header {
     uint32_t forks;           /* how many have begun, of the owner and those who borrow: each has a number */
     uint32_t wakes;           /* 1: writers look at `asleep`; 0: they may make no system calls (seccomp) */
     uint32_t crashes_refused; /* threads that found no place in `crash` */
+    uint64_t key_head;        /* number of the next key of `key`; here, as that would be a page that nobody has */
     struct op_counter op[OP_MAX] __attribute__((aligned(64)));
 
     /* --- written once by the probe, long and mostly empty: untouched pages cost nothing --- */
@@ -234,9 +251,11 @@ struct segment_header {
     /* --- written by both; at the end, so that the start of a process fills no pages with it --- */
     struct tls_want tls[TLS_WANTS] __attribute__((aligned(64)));
     struct seg_crash crash[SEG_CRASHES] __attribute__((aligned(64)));
+    struct seg_key key[SEG_KEYS] __attribute__((aligned(4096))); /* whole pages of their own */
 };
 
 _Static_assert(sizeof(struct fd_entry) == 64, "one cache line per descriptor");
+_Static_assert(sizeof(struct seg_key) == 64, "keys fill whole pages");
 _Static_assert(sizeof(struct fd_skip) == 16, "fd_skip is shared");
 
 #define SEG_PAGE 4096u

@@ -153,6 +153,23 @@ def wget(ctx):
     client(ctx, [ctx.tool("wget"), "-q", "-O", "-", "--no-check-certificate", "https://127.0.0.1:PORT/"])
 
 
+@test("mbedtls")
+def mbedtls(ctx):
+    """Its transport are functions that have the socket."""
+    client(ctx, [ctx.compile("tls/mbedtls.c", flags=["-lmbedtls", "-lmbedx509", "-lmbedcrypto"]), "PORT"])
+
+
+@test("wolfssl")
+def wolfssl(ctx):
+    client(ctx, [ctx.compile("tls/wolfssl.c", flags=["-lwolfssl"]), "PORT"])
+
+
+@test("wolfssl-1.2")
+def wolfssl_12(ctx):
+    """wolfSSL_send, wolfSSL_recv, and a look at what stays."""
+    client(ctx, [ctx.compile("tls/wolfssl.c", flags=["-lwolfssl"]), "PORT", "recv"], maximum=ssl.TLSVersion.TLSv1_2)
+
+
 def echo(got, data):
     return None if not data else b"echo " + data if len(got) % 5 else b"echo " + data + b"." * 2000
 

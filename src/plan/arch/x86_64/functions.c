@@ -41,7 +41,9 @@ void x86_plan_functions(const struct code *c, const struct functions *functions,
         /* Indirect calls must find it where it is. */
         if (code_decode(c, start, &in) && in.kind == X86_ENDBR)
             start += in.len;
-        if (go_text_at(&c->go, f->vaddr)) /* no stack to spare, and other arguments */
+        if (f->reason != PLAN_OK)
+            site.reason = (uint8_t)f->reason;
+        else if (go_text_at(&c->go, f->vaddr)) /* no stack to spare, and other arguments */
             site.reason = PLAN_R_NO_STACK;
         else
             site.reason = (uint8_t)place_after(c, start, &at);

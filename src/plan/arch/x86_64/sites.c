@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "plan/arch/x86_64/code.h"
 #include "plan/arch/x86_64/functions.h"
+#include "plan/arch/x86_64/keys.h"
 #include "plan/arch/x86_64/number.h"
 #include "plan/arch/x86_64/place.h"
 #include "plan/arch/x86_64/proof.h"
@@ -636,7 +637,8 @@ const struct plan_machine *plan_machine_x86_64(void);
 const struct plan_machine *plan_machine_x86_64(void)
 {
     static const struct plan_machine m = {.elf = EM_X86_64, .arch = PLAN_ARCH_X86_64, .table_hash = syscall_table_hash,
-                                          .op = op_of_nr, .call = {0x0f, 0x05}, .call_size = 2, .sites = plan_sites};
+                                          .op = op_of_nr, .call = {0x0f, 0x05}, .call_size = 2, .keys = x86_find_keys,
+                                          .sites = plan_sites};
 
     return &m;
 }

@@ -87,6 +87,11 @@ struct function_regs {
     uint64_t sp;            /* of the caller; 0 once the call is over */
     uint64_t saved[21];     /* other registers that a hook may change; x29 and x30 at the end */
 };
+/* Where the function will return to. */
+static inline uint64_t function_caller(const struct function_regs *r)
+{
+    return r->saved[20];
+}
 
 static inline uint64_t regs_arg(const struct regs *r, unsigned n)
 {

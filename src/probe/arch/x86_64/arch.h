@@ -83,6 +83,11 @@ struct function_regs {
     uint64_t sp;            /* where the return address is; 0 once the call is over */
     uint64_t saved[8];      /* all other registers that a hook may change */
 };
+/* Where the function will return to. */
+static inline uint64_t function_caller(const struct function_regs *r)
+{
+    return *(const uint64_t *)r->sp;
+}
 
 static inline uint64_t regs_arg(const struct regs *r, unsigned n)
 {

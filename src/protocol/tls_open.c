@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "protocol/tls_open.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define HEAD 5u
+#define TAG 16u
+#define NONCE 12u
+#define EXPLICIT 8u /* of the nonce, in records of TLS 1.2 (RFC 5288, section 3) */
+#define GUESSES 256u /* of ciphertext one of 16 million bytes looks as if a record began; each guess costs a record */
+#define TLS_1_2 0x0303
+#define TLS_1_3 0x0304
+
+/* ContentType (RFC 8446, appendix B.1) */
+enum { CHANGE_CIPHER_SPEC = 20, ALERT = 21, HANDSHAKE = 22, APPLICATION_DATA = 23 };
+
+struct side {
+    uint8_t *buf;          /* records that wait, the first from its first byte on */
+    size_t len, cap;
+    uint64_t pass;         /* bytes of a record of which a part was not captured, that are still to come */
+    EVP_CIPHER_CTX *gcm;   /* NULL: no key yet */
+    struct tls_open_key key;
+    uint8_t iv[NONCE];     /* TLS 1.3: nonce of record 0; 1.2: salt and explicit nonce of record 0 */
+    uint64_t seq;          /* of the next record under this key */
+    uint64_t tried;        /* candidates up to this one don't open the first record */
+    uint64_t since_ns;     /* when it began to wait */
+    uint32_t trials;       /* since then */
+    uint8_t over;          /* enum tls_open_state, if that is the end of it; else 0 */
+    bool begun;            /* TLS 1.2: what comes is encrypted */
+    bool waits;            /* for a key */
+    bool adrift;           /* where records begin isn't known */
+    uint16_t guesses;      /* where one might have */
+};
+
+struct tls_open {
+    const struct tls_open_sink *sink;
+    void *owner;
+    uint16_t version;      /* 0: not agreed yet */
+    uint8_t key_len;       /* of the suite */
+    bool opened;           /* something was */
+    struct side sides[PROTO_DIRS];
+    uint8_t *plain;        /* what a record held, while it is told */
+    size_t plain_cap;
+};
+
+/* A record as it stands in the buffer. */
+struct rec {
+    const uint8_t *head, *body, *tag; /* body: ciphertext */
+    size_t len;                       /* of the ciphertext, without tag */
+    const uint8_t *explicit_nonce;    /* NULL: TLS 1.3 */
+};
+
+static size_t record_len(const uint8_t *head)
+{
+    return (size_t)head[3] << 8 | head[4];
+}
+
+static uint64_t load64(const uint8_t *p)
+{
+    uint64_t v = 0;
+
+    for (unsigned i = 0; i < 8; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+static void store64(uint8_t *p, uint64_t v)
+{
+    for (unsigned i = 8; i-- > 0; v >>= 8)
+        p[i] = (uint8_t)v;
+}
+
+static bool take_apart(const struct tls_open *o, const uint8_t *head, struct rec *r)
+{
+    size_t len = record_len(head), front = o->version == TLS_1_3 ? 0 : EXPLICIT;
+
+    if (len < front + TAG + (o->version == TLS_1_3)) /* that has at least a type inside */
+        return false;
+    r->head = head;
+    r->explicit_nonce = front ? head + HEAD : NULL;
+    r->body = head + HEAD + front;
+    r->len = len - front - TAG;
+    r->tag = r->body + r->len;
+    return true;
+}
+
+/* What is authenticated, too (RFC 8446, section 5.2; RFC 5246, section 6.2.3.3). */
+static size_t additional(const struct tls_open *o, const struct rec *r, uint64_t seq, uint8_t ret[13])
+{
+    if (o->version == TLS_1_3) {
+        memcpy(ret, r->head, HEAD);
+        return HEAD;
+    }
+    store64(ret, seq);
+    memcpy(ret + 8, r->head, 3);
+    ret[11] = (uint8_t)(r->len >> 8);
+    ret[12] = (uint8_t)r->len;
+    return 13;
+}
+
+/* --- candidates --- */
+
+/* What is needed to look at one record with many keys. */
+struct trial {
+    EVP_CIPHER_CTX *open, *seal, *one, *back; /* GCM both ways, single blocks both ways */
+    uint8_t text[TLS_OPEN_RECORD];
+};
+
+static void trial_end(struct trial *t)
+{
+    if (!t)
+        return;
+    EVP_CIPHER_CTX_free(t->open); /* these wipe */
+    EVP_CIPHER_CTX_free(t->seal);
+    EVP_CIPHER_CTX_free(t->one);
+    EVP_CIPHER_CTX_free(t->back);
+    OPENSSL_cleanse(t, sizeof(*t));
+    free(t);
+}
+
+/* NULL: there is no memory. */
+static struct trial *trial_begin(size_t key_len)
+{
+    const EVP_CIPHER *gcm = key_len == 16 ? EVP_aes_128_gcm() : EVP_aes_256_gcm();
+    const EVP_CIPHER *ecb = key_len == 16 ? EVP_aes_128_ecb() : EVP_aes_256_ecb();
+    struct trial *t = xmalloc(sizeof(*t));
+
+    t->open = EVP_CIPHER_CTX_new();
+    t->seal = EVP_CIPHER_CTX_new();
+    t->one = EVP_CIPHER_CTX_new();
+    t->back = EVP_CIPHER_CTX_new();
+    if (t->open && t->seal && t->one && t->back && EVP_DecryptInit_ex(t->open, gcm, NULL, NULL, NULL) > 0 &&
+        EVP_EncryptInit_ex(t->seal, gcm, NULL, NULL, NULL) > 0 &&
+        EVP_EncryptInit_ex(t->one, ecb, NULL, NULL, NULL) > 0 && EVP_DecryptInit_ex(t->back, ecb, NULL, NULL, NULL) > 0) {
+        EVP_CIPHER_CTX_set_padding(t->one, 0);
+        EVP_CIPHER_CTX_set_padding(t->back, 0);
+        return t;
+    }
+    trial_end(t);
+    return NULL;
+}
+
+/* The nonce under which a key has sealed the record; false: it hasn't. OpenSSL has no function for GHASH, but the tag of
+ * the same ciphertext under a nonce of ours is GHASH xor one block that can be had. */
+static bool nonce_of(const struct tls_open *o, struct trial *t, const struct rec *r, const uint8_t *key, uint64_t seq,
+                     uint8_t ret[NONCE])
+{
+    static const uint8_t ours[16] = {[15] = 1};
+    uint8_t aad[13], mask[16], tag[TAG], block[16];
+    int n, aad_len = (int)additional(o, r, seq, aad), len = (int)r->len;
+
+    if (EVP_EncryptInit_ex(t->one, NULL, NULL, key, NULL) <= 0 || EVP_EncryptUpdate(t->one, mask, &n, ours, 16) <= 0 ||
+        EVP_DecryptInit_ex(t->open, NULL, NULL, key, ours) <= 0 || EVP_DecryptUpdate(t->open, t->text, &n, r->body, len) <= 0 ||
+        EVP_EncryptInit_ex(t->seal, NULL, NULL, key, ours) <= 0 || EVP_EncryptUpdate(t->seal, NULL, &n, aad, aad_len) <= 0 ||
+        EVP_EncryptUpdate(t->seal, t->text, &n, t->text, len) <= 0 || EVP_EncryptFinal_ex(t->seal, t->text + len, &n) <= 0 ||
+        EVP_CIPHER_CTX_ctrl(t->seal, EVP_CTRL_AEAD_GET_TAG, TAG, tag) <= 0)
+        return false;
+    for (unsigned i = 0; i < TAG; i++)
+        block[i] = tag[i] ^ mask[i] ^ r->tag[i];
+    if (EVP_DecryptInit_ex(t->back, NULL, NULL, key, NULL) <= 0 || EVP_DecryptUpdate(t->back, block, &n, block, 16) <= 0)
+        return false;
+    memcpy(ret, block, NONCE);
+    return !block[12] && !block[13] && !block[14] && block[15] == 1 &&
+           (!r->explicit_nonce || !memcmp(block + NONCE - EXPLICIT, r->explicit_nonce, EXPLICIT));
+}
+
+/* --- opening --- */
+
+static void forget_key(struct side *s)
+{
+    EVP_CIPHER_CTX_free(s->gcm);
+    s->gcm = NULL;
+    OPENSSL_cleanse(&s->key, sizeof(s->key));
+}
+
+static bool take_key(struct side *s, const struct tls_open_key *key, const uint8_t nonce[NONCE])
+{
+    forget_key(s);
+    s->gcm = EVP_CIPHER_CTX_new();
+    if (!s->gcm ||
+        EVP_DecryptInit_ex(s->gcm, key->len == 16 ? EVP_aes_128_gcm() : EVP_aes_256_gcm(), NULL, key->bytes, NULL) <= 0) {
+        forget_key(s);
+        return false;
+    }
+    s->key = *key;
+    s->seq = 0;
+    memcpy(s->iv, nonce, NONCE);
+    return true;
+}
+
+/* Opens a record into o->plain. */
+static bool open_with(struct tls_open *o, struct side *s, const struct rec *r, uint64_t seq)
+{
+    uint8_t nonce[NONCE], aad[13], tag[TAG];
+    int n, aad_len = (int)additional(o, r, seq, aad);
+
+    if (!s->gcm)
+        return false;
+    if (r->len > o->plain_cap) {
+        o->plain = xrealloc(o->plain, r->len, 1);
+        o->plain_cap = r->len;
+    }
+    memcpy(nonce, s->iv, NONCE);
+    if (r->explicit_nonce)
+        memcpy(nonce + NONCE - EXPLICIT, r->explicit_nonce, EXPLICIT);
+    else
+        store64(nonce + NONCE - 8, load64(s->iv + NONCE - 8) ^ seq);
+    memcpy(tag, r->tag, TAG);
+    return EVP_DecryptInit_ex(s->gcm, NULL, NULL, NULL, nonce) > 0 &&
+           EVP_DecryptUpdate(s->gcm, NULL, &n, aad, aad_len) > 0 &&
+           EVP_DecryptUpdate(s->gcm, o->plain, &n, r->body, (int)r->len) > 0 &&
+           EVP_CIPHER_CTX_ctrl(s->gcm, EVP_CTRL_AEAD_SET_TAG, TAG, tag) > 0 &&
+           EVP_DecryptFinal_ex(s->gcm, o->plain + r->len, &n) > 0;
+}
+
+/* The type of what was opened, and its length without padding; 0: none. */
+static uint8_t content(const struct tls_open *o, const struct rec *r, size_t *ret_len)
+{
+    size_t n = r->len;
+
+    *ret_len = n;
+    if (o->version != TLS_1_3)
+        return r->head[0];
+    while (n && !o->plain[n - 1])
+        n--;
+    if (!n)
+        return 0;
+    *ret_len = n - 1;
+    return o->plain[n - 1];
+}
+
+/* Whether it may be what is inside of a record: where that is all that is known beside the nonce. Messages of a handshake:
+ * RFC 8446, appendix B.3. */
+static bool is_sane(const struct tls_open *o, const struct rec *r)
+{
+    size_t len;
+    uint8_t type = content(o, r, &len);
+
+    if (type == ALERT)
+        return len == 2 && (o->plain[0] == 1 || o->plain[0] == 2);
+    if (type == HANDSHAKE)
+        return len >= 4 && o->plain[0] && o->plain[0] <= 26 && o->plain[1] < 4;
+    return type == APPLICATION_DATA;
+}
+
+/* The first record is under a candidate, the nonce says: takes it, unless what is in it refutes that. */
+static bool change_key(struct tls_open *o, struct side *s, const struct rec *r, const struct tls_open_key *key,
+                       const uint8_t nonce[NONCE])
+{
+    struct side was = *s;
+
+    s->gcm = NULL;
+    if (take_key(s, key, nonce) && open_with(o, s, r, 0) && is_sane(o, r)) {
+        EVP_CIPHER_CTX_free(was.gcm);
+        OPENSSL_cleanse(&was, sizeof(was));
+        return true;
+    }
+    forget_key(s);
+    *s = was;
+    return false;
+}
+
+/* Tries what candidates there are on the first record. */
+static bool find_key(struct tls_open *o, struct side *s, const struct rec *r)
+{
+    struct tls_open_key key = {0};
+    struct trial *t = NULL;
+    uint8_t nonce[NONCE];
+    bool found = false;
+
+    for (uint64_t at = s->tried; !found && o->sink->key(o->owner, &at, &key); s->tried = at) {
+        if (key.len != o->key_len)
+            continue;
+        if (s->trials >= TLS_OPEN_TRIALS || (!t && !(t = trial_begin(key.len))))
+            break;
+        s->trials++;
+        found = nonce_of(o, t, r, key.bytes, 0, nonce) && change_key(o, s, r, &key, nonce);
+        if (found)
+            o->sink->fits(o->owner, at);
+    }
+    trial_end(t);
+    OPENSSL_cleanse(&key, sizeof(key));
+    return found;
+}
+
+static enum proto_dir dir_of(const struct tls_open *o, const struct side *s)
+{
+    return s == &o->sides[PROTO_TX] ? PROTO_TX : PROTO_RX;
+}
+
+static void opened(struct tls_open *o, struct side *s, const struct rec *r, uint64_t time_ns)
+{
+    size_t len;
+
+    s->seq++;
+    s->tried = 0;
+    s->trials = 0;
+    s->waits = false;
+    o->opened = true;
+    if (content(o, r, &len) == APPLICATION_DATA && len)
+        o->sink->plain(o->owner, dir_of(o, s), o->plain, len, time_ns);
+    OPENSSL_cleanse(o->plain, r->len);
+}
+
+static void give_up(struct side *s, enum tls_open_state why)
+{
+    forget_key(s);
+    if (s->buf)
+        OPENSSL_cleanse(s->buf, s->len);
+    free(s->buf);
+    s->buf = NULL;
+    s->len = s->cap = 0;
+    s->over = (uint8_t)why;
+}
+
+/* A whole record. False: it must wait. */
+static bool take_record(struct tls_open *o, struct side *s, const uint8_t *head, uint64_t time_ns)
+{
+    struct rec r;
+    bool encrypted = o->version == TLS_1_3 ? head[0] == APPLICATION_DATA : s->begun;
+
+    if (!o->version)
+        return head[0] != APPLICATION_DATA && head[0] != CHANGE_CIPHER_SPEC;
+    if (head[0] == CHANGE_CIPHER_SPEC && o->version != TLS_1_3) { /* what follows has another key */
+        forget_key(s);
+        s->begun = true;
+        s->tried = 0;
+        return true;
+    }
+    if (!encrypted || !take_apart(o, head, &r))
+        return true;
+    if (!s->waits && open_with(o, s, &r, s->seq)) {
+        opened(o, s, &r, time_ns);
+        return true;
+    }
+    /* Another key begins. The old one goes when there is a new one. */
+    if (find_key(o, s, &r)) {
+        opened(o, s, &r, time_ns);
+        return true;
+    }
+    if (!s->waits) {
+        s->waits = true;
+        s->since_ns = time_ns;
+    }
+    return false;
+}
+
+static void lose(struct tls_open *o, struct side *s, uint64_t time_ns)
+{
+    s->pass = 0;
+    s->len = 0;
+    s->waits = false;
+    if (!s->gcm)
+        give_up(s, TLS_OPEN_LOST);
+    if (s->over || s->adrift)
+        return;
+    s->adrift = true;
+    s->guesses = 0;
+    o->sink->missed(o->owner, dir_of(o, s), time_ns);
+}
+
+/* Whether it is a record under the key that there is, whatever its number, which is taken over. */
+static bool is_next(struct tls_open *o, struct side *s, const uint8_t *head)
+{
+    uint64_t first = load64(s->iv + NONCE - 8), at[2];
+    uint8_t nonce[NONCE];
+    struct trial *t;
+    struct rec r;
+    bool yes = false;
+
+    if (!take_apart(o, head, &r))
+        return false;
+    if (r.explicit_nonce) { /* it counts up from the first one, or is the number in disguise */
+        at[0] = load64(r.explicit_nonce) - first;
+        at[1] = load64(r.explicit_nonce) ^ first;
+        for (unsigned i = 0; i < 2 && !yes; i++)
+            if ((yes = at[i] >= s->seq && open_with(o, s, &r, at[i])))
+                s->seq = at[i];
+        return yes;
+    }
+    t = trial_begin(s->key.len);
+    if (t && nonce_of(o, t, &r, s->key.bytes, 0, nonce) && !memcmp(nonce, s->iv, NONCE - 8)) {
+        at[0] = load64(nonce + NONCE - 8) ^ first;
+        yes = at[0] >= s->seq;
+        s->seq = yes ? at[0] : s->seq;
+    }
+    trial_end(t);
+    return yes;
+}
+
+/* Looks for the beginning of a record; returns the bytes that are done with. */
+static size_t find_record(struct tls_open *o, struct side *s, const uint8_t *p, size_t len)
+{
+    size_t at = 0;
+
+    for (; at + HEAD <= len; at++) {
+        size_t n = record_len(p + at);
+
+        if (p[at] != APPLICATION_DATA || p[at + 1] != 3 || p[at + 2] != 3 || HEAD + n > TLS_OPEN_RECORD)
+            continue;
+        if (at + HEAD + n > len)
+            break;
+        if (is_next(o, s, p + at)) {
+            s->adrift = false;
+            break;
+        }
+        if (++s->guesses > GUESSES) {
+            give_up(s, TLS_OPEN_LOST);
+            break;
+        }
+    }
+    return at;
+}
+
+/* Takes whole records; returns the bytes that are done with. */
+static size_t take(struct tls_open *o, struct side *s, const uint8_t *p, size_t len, uint64_t time_ns)
+{
+    size_t at = 0;
+
+    while (!s->over) {
+        size_t n;
+
+        if (s->adrift)
+            at += find_record(o, s, p + at, len - at);
+        if (s->over || s->adrift || len - at < HEAD)
+            break;
+        n = HEAD + record_len(p + at);
+        if (n > TLS_OPEN_RECORD || p[at] < CHANGE_CIPHER_SPEC || p[at] > APPLICATION_DATA) { /* this is no TLS */
+            give_up(s, TLS_OPEN_LOST);
+            break;
+        }
+        if (len - at < n || !take_record(o, s, p + at, time_ns))
+            break;
+        at += n;
+    }
+    return at;
+}
+
+static void keep(struct side *s, const uint8_t *data, size_t len)
+{
+    if (s->len + len > s->cap) {
+        s->cap = s->len + len < 2 * s->cap ? 2 * s->cap : s->len + len;
+        s->buf = xrealloc(s->buf, s->cap, 1);
+    }
+    memcpy(s->buf + s->len, data, len);
+    s->len += len;
+}
+
+static void take_kept(struct tls_open *o, struct side *s, uint64_t time_ns)
+{
+    size_t done = take(o, s, s->buf, s->len, time_ns);
+
+    if (s->over)
+        return;
+    s->len -= done;
+    if (done && s->len)
+        memmove(s->buf, s->buf + done, s->len);
+    if (s->waits && (time_ns > s->since_ns + TLS_OPEN_WAIT_NS || s->trials >= TLS_OPEN_TRIALS))
+        give_up(s, TLS_OPEN_NO_KEY);
+}
+
+/* The rest of the record that is being read won't be seen as a whole. Returns how much of it is still to come; 0: that
+ * isn't known. */
+static uint64_t pass_record(struct tls_open *o, struct side *s, uint64_t time_ns)
+{
+    size_t overhead = HEAD + TAG + (o->version == TLS_1_3 ? 1 : EXPLICIT), whole;
+    uint64_t rest;
+
+    if (s->len < HEAD || !s->gcm || s->waits || s->adrift)
+        return 0;
+    whole = HEAD + record_len(s->buf);
+    rest = whole - s->len;
+    s->seq++;
+    s->len = 0;
+    if (s->buf[0] == APPLICATION_DATA && whole > overhead)
+        o->sink->plain(o->owner, dir_of(o, s), NULL, whole - overhead, time_ns);
+    return rest;
+}
+
+static void gap(struct tls_open *o, struct side *s, uint64_t len, uint64_t time_ns)
+{
+    if (!s->pass)
+        s->pass = pass_record(o, s, time_ns);
+    if (s->pass >= len)
+        s->pass -= len;
+    else
+        lose(o, s, time_ns);
+}
+
+/* --- the interface --- */
+
+struct tls_open *tls_open_new(const struct tls_open_sink *sink, void *owner)
+{
+    struct tls_open *o = xcalloc(1, sizeof(*o));
+
+    o->sink = sink;
+    o->owner = owner;
+    return o;
+}
+
+void tls_open_free(struct tls_open *o)
+{
+    if (!o)
+        return;
+    for (unsigned i = 0; i < PROTO_DIRS; i++)
+        give_up(&o->sides[i], TLS_OPEN_LOST);
+    free(o->plain); /* wiped each time */
+    free(o);
+}
+
+void tls_open_agreed(struct tls_open *o, uint16_t version, uint16_t cipher)
+{
+    /* IANA's numbers: 1.3 of RFC 8446, appendix B.4; 1.2 of RFC 5288 and RFC 5289. */
+    static const struct {
+        uint16_t cipher, version;
+        uint8_t key_len;
+    } suites[] = {
+        {0x1301, TLS_1_3, 16}, {0x1302, TLS_1_3, 32}, {0xc02b, TLS_1_2, 16}, {0xc02c, TLS_1_2, 32},
+        {0xc02f, TLS_1_2, 16}, {0xc030, TLS_1_2, 32}, {0x009c, TLS_1_2, 16}, {0x009d, TLS_1_2, 32},
+        {0x009e, TLS_1_2, 16}, {0x009f, TLS_1_2, 32},
+    };
+
+    for (size_t i = 0; i < sizeof(suites) / sizeof(*suites); i++) {
+        if (suites[i].cipher == cipher && suites[i].version == version) {
+            o->version = version;
+            o->key_len = suites[i].key_len;
+            return;
+        }
+    }
+    for (unsigned i = 0; i < PROTO_DIRS; i++)
+        give_up(&o->sides[i], TLS_OPEN_SUITE);
+}
+
+void tls_open_feed(struct tls_open *o, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    struct side *s = &o->sides[dir];
+
+    if (s->over || !len)
+        return;
+    if (!data) {
+        gap(o, s, len, time_ns);
+        return;
+    }
+    if (s->pass) {
+        uint64_t n = s->pass < len ? s->pass : len;
+
+        s->pass -= n;
+        data += n;
+        len -= n;
+    }
+    if (!s->len) { /* mostly: it need not be copied */
+        size_t done = take(o, s, data, (size_t)len, time_ns);
+
+        data += done;
+        len -= done;
+        if (len && !s->over)
+            keep(s, data, (size_t)len);
+    } else {
+        keep(s, data, (size_t)len);
+        take_kept(o, s, time_ns);
+    }
+    if (s->len > TLS_OPEN_KEPT)
+        give_up(s, TLS_OPEN_NO_KEY);
+}
+
+void tls_open_retry(struct tls_open *o, bool anew, uint64_t time_ns)
+{
+    for (unsigned i = 0; i < PROTO_DIRS; i++) {
+        if (anew)
+            o->sides[i].tried = 0;
+        if (o->sides[i].len && !o->sides[i].over)
+            take_kept(o, &o->sides[i], time_ns);
+    }
+}
+
+enum tls_open_state tls_open_state(const struct tls_open *o)
+{
+    uint8_t rx = o->sides[PROTO_RX].over, tx = o->sides[PROTO_TX].over;
+
+    if (rx && tx)
+        return (enum tls_open_state)(rx == TLS_OPEN_NO_KEY ? rx : tx);
+    return o->opened ? TLS_OPEN_READS : TLS_OPEN_WAITS;
+}
+
+bool tls_open_wants(const struct tls_open *o, enum proto_dir dir)
+{
+    return !o->sides[dir].over;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Keys that a process has set up, of which nobody knows whose they are: candidates
+ * for the connections of TLS whose library has no names (protocol/tls_open.h). Most
+ * are those of random number generators. Each is kept for TLS_KEYS_NS, or until it
+ * has opened a connection; then it is wiped here. The memory is locked as far as
+ * that is allowed, and not part of a core. Single-threaded.
+ */
+#ifndef SCOPE_TRAFFIC_TLS_KEYS_H
+#define SCOPE_TRAFFIC_TLS_KEYS_H
+
+#include "protocol/tls_open.h"
+
+#define TLS_KEYS_MAX 2048u /* then the oldest goes */
+#define TLS_KEYS_NS UINT64_C(30000000000)
+
+struct tls_keys;
+
+/* NULL: there is no memory. Freed with tls_keys_free(), for which NULL is fine. */
+struct tls_keys *tls_keys_new(void);
+void tls_keys_free(struct tls_keys *k);
+/* len: 16 or 32 bytes, else it is none. caller: where it was set up, as good as any other number. time_ns: CLOCK_REALTIME. */
+void tls_keys_add(struct tls_keys *k, const uint8_t *bytes, uint64_t len, uint64_t caller, uint64_t time_ns);
+/* So many were never seen. */
+void tls_keys_missed(struct tls_keys *k, uint64_t count);
+/* How many that are. */
+uint64_t tls_keys_lost(const struct tls_keys *k);
+/* The one behind number *at that was set up at `since_ns` or later (tls_open_sink.key). Unless `all`: if one of a caller's
+ * has ever opened anything, only those of such callers. */
+bool tls_keys_next(const struct tls_keys *k, uint64_t since_ns, bool all, uint64_t *at, struct tls_open_key *ret);
+/* It has opened a connection: nobody else gets it. */
+void tls_keys_take(struct tls_keys *k, uint64_t at);
+/* Wipes what is too old at time_ns. False: none are left. */
+bool tls_keys_sweep(struct tls_keys *k, uint64_t time_ns);
+
+#endif

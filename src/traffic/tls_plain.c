@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "traffic/tls.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "model/fds.h"
+#include "model/images.h"
+#include "traffic/stream.h"
+#include "traffic/tls_keys.h"
+
+/* Keys of a connection are made behind its ClientHello; those for early data a moment before. */
+#define BEFORE_NS UINT64_C(1000000000)
+
+#define ALL_NS UINT64_C(1000000000)
+
+struct tls_plain {
+    struct tls_open *open;
+    struct stream *stream;
+    struct stream_wait wait;
+    struct tls_keys *keys; /* of whom the stream is being fed by; NULL: of nobody */
+    const struct segment *from; /* whose they are */
+    uint64_t next_ns;      /* not before are all tried */
+    bool all;              /* of callers whose keys have opened nothing so far, too */
+    uint64_t since_ns;     /* keys that are older are others' */
+    int64_t fd;            /* a descriptor of the socket, as far as we know */
+};
+
+static bool key(void *owner, uint64_t *at, struct tls_open_key *ret)
+{
+    const struct tls_plain *t = owner;
+
+    return t->keys && tls_keys_next(t->keys, t->since_ns, t->all, at, ret);
+}
+
+static void fits(void *owner, uint64_t at)
+{
+    const struct tls_plain *t = owner;
+
+    tls_keys_take(t->keys, at);
+}
+
+/* The descriptor of the socket, NULL if it is closed. */
+static struct desc *desc_of(const struct tls_plain *t)
+{
+    struct proc *p = t->stream->p;
+    struct desc *d = p ? fd_get(&p->fds, t->fd, false) : NULL;
+
+    return d && d->file && d->file->sock == t->stream->sock ? d : NULL;
+}
+
+static void plain(void *owner, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    struct tls_plain *t = owner;
+    struct desc *d = desc_of(t);
+    struct traffic what = {.dir = dir, .tls = true, .way = TLS_WAY_KEYS, .bytes = len, .data = data, .len = data ? (uint32_t)len : 0,
+                           .time_ns = time_ns, .tid = t->stream->tid};
+
+    if (d)
+        stream_data(t->stream->p, t->fd, d, &what);
+    else
+        stream_lost(t->stream, LK_TRAFFIC, len);
+}
+
+static void missed(void *owner, enum proto_dir dir, uint64_t time_ns)
+{
+    struct tls_plain *t = owner;
+
+    (void)dir;
+    if (t->stream->sock->plain)
+        stream_missed(t->stream->p, t->fd, &t->stream->sock->plain, time_ns);
+}
+
+static const struct tls_open_sink sink = {.key = key, .fits = fits, .plain = plain, .missed = missed};
+
+struct tls_plain *tls_plain_new(struct stream *s, uint64_t time_ns)
+{
+    struct tls_plain *t;
+
+    if (s->tls || s->joined || !s->sock || s->sock->flags & SOCKF_PLAIN || !s->p || !images_keys(s->p->images))
+        return NULL;
+    t = xcalloc(1, sizeof(*t));
+    t->open = tls_open_new(&sink, t);
+    t->stream = s;
+    t->since_ns = time_ns - BEFORE_NS;
+    t->fd = s->fd;
+    stream_waits(&t->wait, s, s->p);
+    return t;
+}
+
+void tls_plain_free(struct tls_plain *t)
+{
+    if (!t)
+        return;
+    t->stream->opened = (uint8_t)tls_open_state(t->open);
+    stream_waits(&t->wait, t->stream, NULL);
+    tls_open_free(t->open);
+    free(t);
+}
+
+void tls_plain_agreed(struct tls_plain *t, uint16_t version, uint16_t cipher)
+{
+    tls_open_agreed(t->open, version, cipher);
+}
+
+/* Whose keys may open it now, and whether they are others than before: their numbers are, too. */
+static bool refresh(struct tls_plain *t)
+{
+    struct proc *p = t->stream->p;
+    const struct segment *was = t->from;
+
+    t->keys = p ? p->m->watch->tls_keys(p) : NULL;
+    t->from = p ? p->seg : NULL;
+    return was && was != t->from;
+}
+
+bool tls_plain_feed(struct tls_plain *t, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    const struct stream *s = t->stream;
+
+    if (s->sock->flags & SOCKF_PLAIN && tls_open_state(t->open) != TLS_OPEN_READS)
+        return false;
+    if (refresh(t))
+        tls_open_retry(t->open, true, time_ns);
+    t->fd = s->fd;
+    t->all = false;
+    stream_waits(&t->wait, t->stream, s->p);
+    tls_open_feed(t->open, dir, data, len, time_ns);
+    tls_open_retry(t->open, false, time_ns); /* the other direction waits, too */
+    t->stream->opened = (uint8_t)tls_open_state(t->open);
+    return t->stream->opened <= TLS_OPEN_READS && (!s->p || stream_plain_wanted(s->p, s->sock));
+}
+
+void tls_plain_retry(struct tls_plain *t, bool last, uint64_t time_ns)
+{
+    bool others = refresh(t);
+
+    if (t->stream->fd >= 0)
+        t->fd = t->stream->fd;
+    if (others)
+        tls_open_retry(t->open, true, time_ns);
+    t->all = last || time_ns >= t->next_ns;
+    if (t->all)
+        t->next_ns = time_ns + ALL_NS;
+    tls_open_retry(t->open, t->all, time_ns);
+    t->all = false;
+    t->stream->opened = (uint8_t)tls_open_state(t->open);
+}
+
+uint64_t tls_plain_skip(const struct tls_plain *t, enum proto_dir dir)
+{
+    return tls_open_wants(t->open, dir) ? 0 : UINT64_MAX;
+}
+
+const char *tls_plain_reason(struct proc *p, const struct stream *s)
+{
+    const struct tls_keys *keys = p->m->watch->tls_keys(p);
+
+    switch ((enum tls_open_state)s->opened) {
+    case TLS_OPEN_SUITE:
+        return "keys of its TLS library are seen, but only those of AES-GCM, and this connection has another cipher suite";
+    case TLS_OPEN_LOST:
+        return "keys of its TLS library are seen, but too much of the connection was not captured";
+    default:
+        if (keys && tls_keys_lost(keys))
+            return "keys of its TLS library are seen, but some were overwritten before they were looked at";
+        return "keys of a TLS library are seen in it, but none is this connection's; or it passes on what others encrypt";
+    }
+}
