@@ -59,7 +59,8 @@ static int prepare(struct job *j, const char *plan_dir, char **ret_why)
         return -ENOTSUP;
     /* Whatever it was told to do. */
     texts_read(j->pid, &j->maps, plan_dir, process_is_trusted(&j->facts),
-               TEXTS_WHEN(PLAN_TIMING) | TEXTS_WHEN(PLAN_TRAFFIC) | TEXTS_WHEN(PLAN_CRASH), &j->texts);
+               TEXTS_WHEN(PLAN_TIMING) | TEXTS_WHEN(PLAN_TRAFFIC) | TEXTS_WHEN(PLAN_TRAFFIC_START) | TEXTS_WHEN(PLAN_CRASH),
+               &j->texts);
     rc = texts_find_applied(j->pid, &j->texts);
     if (rc == 0)
         rc = texts_compare(j->pid, &j->texts, true, &bytes, &differ);

@@ -274,7 +274,8 @@ static bool patch_wanted(const struct plan_patch *p, const struct plan_header *h
     uint64_t at = im->bias + p->vaddr;
 
     return p->len <= PLAN_PATCH_MAX && p->site < h->site_count && at >= im->text_lo && at + p->len <= im->text_hi &&
-           (p->when != PLAN_TIMING || probe.timing) && (p->when != PLAN_TRAFFIC || (probe.mode & SEG_M_TRAFFIC)) &&
+           (p->when != PLAN_TIMING || probe.timing) &&
+           ((p->when != PLAN_TRAFFIC && p->when != PLAN_TRAFFIC_START) || (probe.mode & SEG_M_TRAFFIC)) &&
            (p->when != PLAN_CRASH || (probe.mode & SEG_M_CRASH));
 }
 

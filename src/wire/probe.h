@@ -88,7 +88,7 @@ struct probe_crash {
  * Where in the probe's image these are, once it is relocated. The 4 bytes before the image's entry point (e_entry) are
  * the distance from the entry point to this struct: the probe has no symbols.
  */
-#define PROBE_INFO_MAGIC UINT64_C(0x396f666e49706353) /* "ScpInfo9" */
+#define PROBE_INFO_MAGIC UINT64_C(0x416f666e49706353) /* "ScpInfoA" */
 struct probe_info {
     uint64_t magic;
     uint32_t probe_size, process_size; /* of the structs: a probe of another build may have others */
