@@ -4,10 +4,13 @@ written on each connection, at both ends (tests/go/tls)."""
 
 import hashlib
 import json
+import socket
+import ssl
 from collections import Counter
 
+from foreign import esbuild
 from scopetest import Session, add_test, check, equal, test
-from tlstest import finish, start
+from tlstest import WANTED, certificate, finish, free_port, listens, start
 
 # Buffers and stacks move all the time.
 BUSY = {"GOGC": "1"}
@@ -72,3 +75,49 @@ def http(ctx):
             equal(Counter(d["http_target"] for d in told), want, f"{source}: targets")
             equal({(d["http_scheme"], d[peer]) for d in told}, {("https", port)}, f"{source}: scheme and port")
             equal(Counter(d["http_flavor"] for d in told), {"1.1": count // 2, "2.0": count // 2}, f"{source}: versions")
+
+
+def asked(port, count, size):
+    """A connection to a server of HTTP/1.1: its port here, and all that was sent and received."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    sent = received = b""
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=20)) as s:
+        here = s.getsockname()[1]
+        for _ in range(count):
+            request = b"GET /big.txt HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            s.sendall(request)
+            sent, answer = sent + request, b""
+            while b"\r\n\r\n" not in answer or len(answer.partition(b"\r\n\r\n")[2]) < size:
+                more = s.recv(65536)
+                check(more, "the server has ended the connection", answer[-200:])
+                answer += more
+            received += answer
+        s.unwrap()
+    return here, sent, received
+
+
+def released(ctx, release):
+    """A server that others have built, with a later release of Go: what it got and sent is what the other side says."""
+    (ctx.dir / "www").mkdir()
+    (ctx.dir / "www/big.txt").write_bytes(b"0123456789abcdef\n" * 2000)
+    cert, key = certificate(ctx)
+    port = free_port()
+    server = start(ctx, [esbuild(release), f"--serve=127.0.0.1:{port}", "--servedir=www", f"--certfile={cert}",
+                         f"--keyfile={key}"], env=dict(WANTED, **BUSY))
+    ctx.wait_for(lambda: server.poll() is not None or listens(port), "the server")
+    want = {}
+    for _ in range(4):
+        here, *bytes_ = asked(port, 5, 34000)
+        want[here] = bytes_
+    finish(ctx, server, "esbuild")
+    session = ctx.session()
+    session.wait_end()
+    flows = {int(there.rpartition(":")[2]): files for (_, there), files in flows_of(session).items()}
+    equal(sorted(flows), sorted(want), "connections")
+    for here, files in flows.items():
+        equal([f.read_bytes() == b for f, b in zip(files, want[here])], [True, True], f"connection {here}: received, sent")
+
+
+for _release in ("go1.20", "go1.22", "go1.23", "go1.26-stripped"):
+    add_test("tls", f"go_{_release}", lambda ctx, r=_release: released(ctx, r), arch="x86_64")
