@@ -36,30 +36,31 @@ _Static_assert(sizeof(struct go_note) == 64, "a cache line each");
  * Descriptors of goroutines lie side by side and take some 7 lines each, so their notes lie so, too: no more memory is
  * touched than the goroutines themselves take. Where a place's neighbours are taken, the call is not noted.
  */
-#define NOTES (UINT64_C(1) << 18)
+#define NOTES (GO_NOTES_SIZE / sizeof(struct go_note))
 #define NEIGHBOURS 8u
-static struct go_note *notes; /* made when a function is called first */
+uint64_t go_notes;
 
 /* Before Go 1.17 a system call's registers don't hold the goroutine. */
 static bool on_thread;
 
-static struct go_note *notes_open(void)
+static struct go_note *all_notes(void)
 {
-    struct go_note *made = __atomic_load_n(&notes, __ATOMIC_ACQUIRE), *none = NULL;
+    return (struct go_note *)__atomic_load_n(&go_notes, __ATOMIC_ACQUIRE);
+}
+
+HIDDEN void go_functions_open(void)
+{
+    uint64_t none = 0;
     long at;
 
-    if (likely(made) || probe.sandboxed)
-        return made;
-    at = SYS6(__NR_mmap, 0, NOTES * sizeof(*notes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-              -1, 0);
+    if (all_notes())
+        return;
+    at = SYS6(__NR_mmap, 0, GO_NOTES_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (sys_failed(at))
-        return NULL;
-    SYS3(__NR_madvise, at, NOTES * sizeof(*notes), 15 /* MADV_NOHUGEPAGE */);
-    made = (struct go_note *)at;
-    if (__atomic_compare_exchange_n(&notes, &none, made, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-        return made;
-    SYS2(__NR_munmap, at, NOTES * sizeof(*notes)); /* another thread was first */
-    return none;
+        return;
+    SYS3(__NR_madvise, at, GO_NOTES_SIZE, 15 /* MADV_NOHUGEPAGE */);
+    if (!__atomic_compare_exchange_n(&go_notes, &none, (uint64_t)at, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+        SYS2(__NR_munmap, at, GO_NOTES_SIZE); /* another thread was first */
 }
 
 static struct go_note *note_at(struct go_note *all, uint64_t g, unsigned neighbour)
@@ -90,7 +91,7 @@ static void note_free(struct go_note *n)
  * the growth of its stack, or they have ended by a panic. False: there is no room. */
 static bool note_keep(const struct go_note *call)
 {
-    struct go_note *all = notes_open(), *at = NULL;
+    struct go_note *all = all_notes(), *at = NULL;
 
     for (unsigned i = 0; all && i < NEIGHBOURS; i++) {
         struct go_note *n = note_at(all, call->g, i);
@@ -118,7 +119,7 @@ static bool note_keep(const struct go_note *call)
 /* Takes the note of a call that returns. False: it was not noted. */
 static bool note_take_back(uint64_t g, uint32_t depth, enum fn_id fn, struct go_note *ret)
 {
-    struct go_note *all = __atomic_load_n(&notes, __ATOMIC_ACQUIRE);
+    struct go_note *all = all_notes();
 
     for (unsigned i = 0; all && i < NEIGHBOURS; i++) {
         struct go_note *n = note_at(all, g, i);
@@ -134,7 +135,7 @@ static bool note_take_back(uint64_t g, uint32_t depth, enum fn_id fn, struct go_
 
 HIDDEN uint64_t go_functions_object(const struct regs *r)
 {
-    struct go_note *all = __atomic_load_n(&notes, __ATOMIC_ACQUIRE), *inner = NULL;
+    struct go_note *all = all_notes(), *inner = NULL;
     uint64_t g = all && on_thread ? arch_go_thread_word() : r->go_g, hi = 0;
 
     /* Only what a function was called with is looked at as a goroutine. */
@@ -215,14 +216,27 @@ static void go_enter(struct segment_header *s, enum fn_id fn, const struct go_ca
         function_tell(s, fn, n.object, (int64_t)n.length, NULL);
 }
 
-static void go_exit(struct segment_header *s, enum fn_id fn, const struct go_call *call, uint64_t sp)
+/* A call that was not noted: it began before we were there, or found no room. */
+static void note_anew(uint64_t sp, struct go_note *ret)
+{
+    const uint64_t *words = (const uint64_t *)sp;
+
+    *ret = (struct go_note){.object = words[1], .buffer = words[2], .length = words[3]};
+}
+
+/* kept: where arguments are kept, they are what they were at the entry. */
+static void go_exit(struct segment_header *s, enum fn_id fn, const struct go_call *call, uint64_t sp, bool kept)
 {
     const struct go_g *g = (const struct go_g *)call->g;
     struct go_note n;
     const char *data;
 
-    if (!note_take_back(call->g, depth_of(call, sp), fn, &n) || fn_table[fn].shape != FNS_DATA || call->result <= 0 ||
-        (uint64_t)call->result > n.length)
+    if (!note_take_back(call->g, depth_of(call, sp), fn, &n)) {
+        if (!kept || g->hi - sp < 4 * sizeof(uint64_t))
+            return;
+        note_anew(sp, &n);
+    }
+    if (fn_table[fn].shape != FNS_DATA || call->result <= 0 || (uint64_t)call->result > n.length)
         return;
     data = (const char *)(n.on_stack ? g->hi - n.buffer : n.buffer);
     if (!function_may_read(fn, data, n.length) || (fn == FN_go_tls_write && sum_of(data, n.length) != n.sum)) {
@@ -238,7 +252,7 @@ HIDDEN __attribute__((used)) void scope_hook_go_function(struct regs *r, const s
     struct segment_header *s = functions_telling();
     struct go_call call;
 
-    if (!s || probe.leaving || fn >= FN_MAX)
+    if (!s || fn >= FN_MAX)
         return;
     on_thread = slot->flags & PLAN_F_GO_STACK;
     arch_go_call(r, on_thread, &call);
@@ -247,5 +261,5 @@ HIDDEN __attribute__((used)) void scope_hook_go_function(struct regs *r, const s
     if (slot->flags & PLAN_F_ENTER)
         go_enter(s, fn, &call, r->sp);
     else
-        go_exit(s, fn, &call, r->sp);
+        go_exit(s, fn, &call, r->sp, slot->flags & PLAN_F_GO_KEPT);
 }

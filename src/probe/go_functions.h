@@ -16,6 +16,14 @@
 
 #include "state.h"
 
+/* Where calls are noted; 0: nowhere. An injector that has made the memory sets it. */
+extern uint64_t go_notes __attribute__((visibility("hidden")));
+#define GO_NOTES_SIZE (UINT64_C(1) << 24)
+
+/* Makes that memory, of which only what is used is touched. Calling again does nothing. Without it (there is none) what
+ * is read is told only where calls keep their arguments, and what is written is told as missing. */
+void go_functions_open(void);
+
 /* The connection for which goroutine r->go_g makes the call of these registers, which are a Go site's; 0: none. */
 uint64_t go_functions_object(const struct regs *r);
 

@@ -7,6 +7,7 @@
 #include <linux/mman.h>
 #include <linux/stat.h>
 
+#include "go_functions.h"
 #include "join.h"
 #include "ring.h"
 #include "stacks.h"
@@ -416,11 +417,16 @@ static int plan_apply(const struct plan_header *h, size_t plan_size, const struc
 static int plan_go(const struct plan_header *h)
 {
     const struct plan_site *site = (const void *)((const char *)h + h->site_off);
+    bool go = false;
 
-    for (uint32_t i = 0; i < h->site_count; i++)
-        if ((site[i].flags & PLAN_F_GO) && site[i].method != PLAN_NONE)
-            return probe_fsgsbase ? stacks_open() : -EOPNOTSUPP;
-    return 0;
+    for (uint32_t i = 0; i < h->site_count; i++) {
+        if (!(site[i].flags & PLAN_F_GO) || site[i].method == PLAN_NONE)
+            continue;
+        go = true;
+        if (probe_fsgsbase && (site[i].flags & PLAN_F_FUNCTION) && (probe.mode & SEG_M_TRAFFIC))
+            go_functions_open();
+    }
+    return !go ? 0 : probe_fsgsbase ? stacks_open() : -EOPNOTSUPP;
 }
 
 static void image_patch(struct segment_header *s, int plans, const struct image *im, int fd, const char *name)

@@ -3,6 +3,7 @@
 
 #include "crash.h"
 #include "functions.h"
+#include "go_functions.h"
 #include "join.h"
 #include "ring.h"
 #include "stacks.h"
@@ -38,6 +39,8 @@ struct probe_info scope_info = {
     .stacks = &scope_stacks,
     .stacks_end = &scope_stacks_end,
     .stacks_size = STACK_COUNT * STACK_SIZE,
+    .go_notes = &go_notes,
+    .go_notes_size = GO_NOTES_SIZE,
     .function_shards = function_shards,
     .function_shards_size = sizeof(function_shards),
     .crash = &crash_info,

@@ -100,6 +100,7 @@ enum plan_reason {
     PLAN_R_CHANGED,       /* the text is not what the planner saw */
     PLAN_R_OCCUPIED,      /* a thread stood in it while the process was attached to */
     PLAN_R_PROTECTED,     /* the image's text could not be changed, or no memory was to be had near it */
+    PLAN_R_RUNNING,       /* somebody whom no thread's registers show may stand in it: it is for programs that start */
     PLAN_R_NO_POINTER,    /* Go code, and programs may not read the thread pointer (FSGSBASE) */
     PLAN_REASON_MAX,
 };
@@ -120,6 +121,8 @@ enum plan_flag {
     PLAN_F_CRASH        = 1u << 9, /* a site of PLAN_CRASH */
     PLAN_F_GO_STACK     = 1u << 10, /* with PLAN_F_GO and PLAN_F_FUNCTION: arguments are passed on the stack (before Go
                                     * 1.17), not in registers */
+    PLAN_F_GO_KEPT      = 1u << 11, /* with PLAN_F_GO and PLAN_F_FUNCTION: behind the return address are the arguments, to
+                                    * the end */
 };
 
 /* plan_patch.when: the condition under which the probe applies a patch. */
@@ -182,8 +185,11 @@ enum plan_fix_kind {
 /* How an instruction holds a distance to another place of code. */
 enum plan_rel {
     PLAN_REL_32,          /* x86_64: 32 bits, in bytes, from their end */
+    PLAN_REL_32_POP,      /* likewise. Its last byte takes the place of a `pop %rbp` (0x5d), at which somebody may go on
+                           * whom no thread's registers show: in a process that runs it has to be that byte, too */
     PLAN_REL_26,          /* arm64, B and BL: the low 26 bits of the word, in words, from its beginning (Arm ARM, C6.2) */
 };
+#define PLAN_POP 0x5d
 #define PLAN_REL_NONE 0xff /* plan_patch.rel_at: the bytes hold none */
 
 struct plan_fixup {
@@ -429,7 +435,7 @@ static inline int plan_reason_hides(unsigned reason)
 {
     return reason != PLAN_OK && reason != PLAN_R_UNINTERESTING && reason != PLAN_R_DATA_IN_TEXT &&
            reason != PLAN_R_ENTER_ONLY && reason != PLAN_R_NO_STACK && reason != PLAN_R_MINOR &&
-           reason != PLAN_R_OCCUPIED;
+           reason != PLAN_R_OCCUPIED && reason != PLAN_R_RUNNING;
 }
 
 /* How many sites hide calls. */

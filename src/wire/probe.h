@@ -98,6 +98,8 @@ struct probe_info {
     uint8_t *no_ticks, *fsgsbase;   /* reading the counter faults; the thread pointer can be read with an instruction */
     uint64_t *stacks, *stacks_end;  /* hold where the stacks for hooks of Go code are (0: there are none yet) */
     uint64_t stacks_size;           /* of all of them: fresh memory that a fork wipes */
+    uint64_t *go_notes;             /* holds where calls of functions of Go are noted (0: nowhere); likewise */
+    uint64_t go_notes_size;
     void *function_shards;          /* calls of hooked functions that are under way: the sum of every 8th uint64_t */
     uint64_t function_shards_size;
     struct probe_crash *crash;
