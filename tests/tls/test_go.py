@@ -2,14 +2,18 @@
 """Plaintext of Go's crypto/tls. Truth is what a program says itself: the SHA-256 of all that its user has read and
 written on each connection, at both ends (tests/go/tls)."""
 
+import contextlib
 import hashlib
 import json
 import socket
 import ssl
+import subprocess
+import threading
 from collections import Counter
 
-from foreign import esbuild
-from scopetest import Session, add_test, check, equal, test
+from attaching import attach, detach
+from foreign import esbuild, program
+from scopetest import Failure, Session, add_test, check, equal, test
 from tlstest import WANTED, certificate, finish, free_port, listens, start
 
 # Buffers and stacks move all the time.
@@ -34,8 +38,8 @@ def flows_of(session):
 
 
 def streams(ctx, variant, connections, *options):
-    program = ctx.go_build("tls", variant)
-    result = ctx.scoped([program, "streams", connections, 48, *options], ["--payloads", "--lossless"], env=ctx.env(**BUSY), check_code=0)
+    tls = ctx.go_build("tls", variant)
+    result = ctx.scoped([tls, "streams", connections, 48, *options], ["--payloads", "--lossless"], env=ctx.env(**BUSY), check_code=0)
     result.session.wait_end()
     equal(result.err, b"", "standard error")
     flows = flows_of(result.session)
@@ -58,13 +62,13 @@ add_test("tls", "go_profile", lambda ctx: streams(ctx, "static", 40, "profile"),
 @test("go_http", arch="x86_64")
 def http(ctx):
     """Server and client, both versions of HTTP: each request is told at both ends, once."""
-    program, count = ctx.go_build("tls", "static"), 100
+    tls, count = ctx.go_build("tls", "static"), 100
     before = set(ctx.sessions())
-    server = start(ctx, [program, "serve"], env=BUSY)
+    server = start(ctx, [tls, "serve"], env=BUSY)
     port = int(server.stdout.readline())
     (number,) = set(ctx.sessions()) - before
     url = f"https://127.0.0.1:{port}"
-    result = ctx.scoped([program, "get", url, count], ["--lossless"], env=ctx.env(**BUSY), check_code=0)
+    result = ctx.scoped([tls, "get", url, count], ["--lossless"], env=ctx.env(**BUSY), check_code=0)
     equal(result.out, b"ok %d\n" % count, "answers")
     finish(ctx, server, "the server")
     want = Counter(f"/{i}" for i in range(count))
@@ -121,3 +125,105 @@ def released(ctx, release):
 
 for _release in ("go1.20", "go1.22", "go1.23", "go1.26-stripped"):
     add_test("tls", f"go_{_release}", lambda ctx, r=_release: released(ctx, r), arch="x86_64")
+
+
+class Client:
+    """A connection that is kept; each request has a name of its own."""
+
+    def __init__(self, port):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self.socket = context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=20))
+
+    def ask(self, name, body=b"hello"):
+        self.socket.sendall(f"POST /{name} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        answer = b""
+        while not answer.endswith(body.upper()):
+            more = self.socket.recv(65536)
+            check(more, f"{name}: the server has ended the connection", answer[-200:])
+            answer += more
+        check(answer.startswith(b"HTTP/1.1 200 "), f"{name}: no answer", answer[:200])
+        return f"/{name}"
+
+
+@contextlib.contextmanager
+def load(port, connections):
+    """Requests all the time, none of which may fail; every now and then over a new connection."""
+    over, failed = threading.Event(), []
+
+    def run(number):
+        try:
+            while not over.is_set():
+                client = Client(port)
+                for i in range(40):
+                    client.ask(f"load/{number}/{i}", bytes([97 + i % 26]) * (1 + i * 37 % 3000))
+                    if over.wait(0.005):
+                        break
+                client.socket.close()
+        except (Failure, OSError) as e:
+            failed.append(e)
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(connections)]
+    for t in threads:
+        t.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for t in threads:
+            t.join()
+    equal(failed, [], "failed requests")
+
+
+def attached(ctx, variant, times):
+    """What passes between attaching and detaching is told, from the first request on: over connections on which the server
+    waits since before, and over new ones."""
+    with open(ctx.dir / "said", "wb") as said:
+        server = subprocess.Popen([ctx.go_build("tls", variant), "serve"], env=ctx.env(**BUSY), stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, stderr=said, start_new_session=True)
+    ctx.started.append(server)
+    port = int(server.stdout.readline())
+    old = [Client(port) for _ in range(3)]
+    with load(port, 4):
+        for turn in range(times):
+            for i, c in enumerate(old):
+                c.ask(f"before/{turn}/{i}")
+            session = attach(ctx, server.pid, "--lossless").session
+            want = [c.ask(f"in/{turn}/old{i}/{k}") for k in range(2) for i, c in enumerate(old)]
+            new = Client(port)
+            want += [new.ask(f"in/{turn}/new/{k}") for k in range(2)]
+            detach(ctx, server.pid)
+            session.wait_end()
+            new.ask(f"after/{turn}")
+            for source in ("http.req", "http.resp"):
+                told = [e["data"]["http_target"] for e in session.events(source=source, sync=False)]
+                equal(sorted(t for t in told if t.startswith("/in/")), sorted(want), f"{source}, turn {turn}")
+                equal([t for t in told if t.startswith(("/before/", "/after/"))], [], f"{source} of other times")
+    server.stdin.close()
+    equal(server.wait(20), 0, "the server's end")
+    equal((ctx.dir / "said").read_bytes(), b"", "what the server has said")
+
+
+for _variant in ("static", "cgo-external-pie"):
+    add_test("tls", f"go_attach-{_variant}", lambda ctx, v=_variant: attached(ctx, v, 5), arch="x86_64")
+
+
+# What the planner finds: in each release all that the program uses of these, hooked, also in processes that run.
+BOTH = ["client_handshake", "close", "read", "server_handshake", "write"]
+CLIENT = [f for f in BOTH if f != "server_handshake"]
+PLANNED = {("esbuild", "go1.15"): ([], ""), ("esbuild", "go1.16"): (CLIENT, ", on the stack"), ("esbuild", "go1.17"): (CLIENT, ""),
+           ("esbuild", "go1.20"): (BOTH, ""), ("esbuild", "go1.22"): (BOTH, ""), ("esbuild", "go1.23"): (BOTH, ""),
+           ("esbuild", "go1.26-stripped"): (BOTH, ""), ("lefthook", "go1.27"): (CLIENT, ""), ("tsgo", "go1.26"): ([], "")}
+
+
+@test("go_planned", arch="x86_64")
+def planned(ctx):
+    """A release of Go that compiles these functions otherwise is noticed here."""
+    explain = ctx.built("src/plan/plan-explain")
+    paths = {"tsgo": "lib/tsgo"}
+    files = {(name, release): (program(f"{name}-{release}", paths.get(name, f"bin/{name}")), *want)
+             for (name, release), want in PLANNED.items()}
+    files["tls", "static"] = ctx.go_build("tls", "static"), BOTH, ""
+    for what, (path, functions, convention) in files.items():
+        lines = ctx.run([explain, path], check_code=0, timeout=60).out.decode().splitlines()
+        told = sorted(" ".join(line.split()[1:]) for line in lines if " go_tls_" in line)
+        equal(told, [f"go_tls_{f} function go{convention}{', arguments kept' if f == 'read' else ''}" for f in functions], what)
