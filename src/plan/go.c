@@ -207,7 +207,9 @@ static const char *name_of(const struct table *t, uint64_t i, uint64_t *left)
 
 static void take_functions(const struct table *t, struct go_text *go)
 {
-    for (uint64_t i = 0; i < t->count; i++) {
+    unsigned looked = 0; /* each costs a walk through the relocations, and there is one of each name */
+
+    for (uint64_t i = 0; i < t->count && looked < GO_FUNCTIONS; i++) {
         uint64_t left;
         const char *name = name_of(t, i, &left);
 
@@ -221,6 +223,7 @@ static void take_functions(const struct table *t, struct go_text *go)
 
             if (left < size || memcmp(name, methods[k].name, size) != 0)
                 continue;
+            looked++;
             f.lo = function_at(t, i);
             f.hi = function_at(t, i + 1);
             if (f.lo < f.hi && elf_text_at(t->elf, f.lo) && elf_text_at(t->elf, f.lo) == elf_text_at(t->elf, f.hi - 1))

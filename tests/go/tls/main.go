@@ -173,7 +173,7 @@ func client(address string, id, size int, panics bool) {
 			if err != nil {
 				return
 			}
-			if i%16 == 0 {
+			if i%4 == 0 {
 				deep(10 + i%200)
 			}
 		}
@@ -233,11 +233,9 @@ func streams(connections, size int, options []string) {
 			}
 		}()
 	}
-	go func() { // work for the garbage collector
-		for garbage := [][]byte{}; ; time.Sleep(time.Millisecond) {
-			if garbage = append(garbage, make([]byte, 10000)); len(garbage) > 50 {
-				garbage = nil
-			}
+	go func() { // stacks of those who wait become smaller
+		for ; ; time.Sleep(time.Millisecond) {
+			runtime.GC()
 		}
 	}()
 	for i := 0; i < connections; i++ {
