@@ -8,7 +8,7 @@
 #define RETURNS_MAX 64 /* of one function: crypto/tls has none with more than 30 */
 #define RET_SIZE 1u
 
-#define LOOK_BACK 8u   /* instructions before a return */
+#define LOOK_BACK 8u /* instructions before a return */
 
 /* What is replaced at a return, and which instructions run in its slot before the hook: those, and all up to `ret`. */
 struct go_exit {
@@ -51,8 +51,9 @@ static int calling_convention(const struct code *c, uint64_t entry, unsigned *re
 /*
  * Go stops goroutines between any two instructions that it calls safe, and goes on later, on any thread (asynchronous
  * preemption, since Go 1.14). What gives a frame back is safe, a function's entry is not (PCDATA_UnsafePoint). So in a
- * program that runs only a single instruction may be replaced here: the last one that is long enough. Since Go 1.21 that
- * is often none, but two of them: `add $N,%rsp; pop %rbp`, of which the second stays, as the last byte of the jump.
+ * program that runs only a single instruction may be replaced here: the last one that is long enough. Since Go 1.21
+ * that is often none, but two of them: `add $N,%rsp; pop %rbp`, of which the second stays, as the last byte of the
+ * jump.
  */
 static int place_safely(const struct code *c, uint64_t ret, struct go_exit *x)
 {
@@ -106,13 +107,13 @@ static enum plan_reason place_return(const struct code *c, uint64_t ret, struct 
     return PLAN_OK;
 }
 
-/* Whether the function leaves the words behind its return address, where its caller has left room for three arguments, as
- * they were at its entry: written once, all of them before anything else happens, or (on_stack: the caller has done it)
- * never. */
+/* Whether the function leaves the words behind its return address, where its caller has left room for three arguments,
+ * as they were at its entry: written once, all of them before anything else happens, or (on_stack: the caller has done
+ * it) never. */
 static int keeps_arguments(const struct code *c, const struct go_function *f, int on_stack)
 {
     static const uint8_t from[] = {0, 3, 1}; /* rax, rbx, rcx */
-    uint64_t base = 0;
+    int64_t base = 0;
     unsigned pushes = 0, written = 0, calls = 0;
     struct x86_instr in;
 
@@ -130,7 +131,7 @@ static int keeps_arguments(const struct code *c, const struct go_function *f, in
             (in.opcode == 0x83 || in.opcode == 0x81)) { /* sub $N,%rsp; add $-128,%rsp */
             memcpy(&at, p + in.imm_at, in.imm_size);
             at = in.imm_size == 1 ? (int8_t)at : at; /* NOLINT(bugprone-signed-char-misuse): a signed number */
-            base = (uint64_t)(in.modrm == 0xec ? at : -at) + 8 * pushes + 8;
+            base = (in.modrm == 0xec ? at : -(int64_t)at) + 8 * (int64_t)pushes + 8;
         }
         /* An operand in memory below rsp + 8 or 32 bits. */
         if (!base || !in.has_modrm || (in.modrm & 7) != 4 || in.modrm < 0x40 || in.modrm >= 0xc0 ||
@@ -138,11 +139,11 @@ static int keeps_arguments(const struct code *c, const struct go_function *f, in
             continue;
         memcpy(&at, p + in.opcode_at + 3, in.modrm < 0x80 ? 1 : 4);
         at = in.modrm < 0x80 ? (int8_t)at : at; /* NOLINT(bugprone-signed-char-misuse) */
-        if ((uint64_t)(at + 15) < base || (uint64_t)at >= base + 24)
+        if (at + INT64_C(15) < base || at >= base + 24)
             continue;
         if (in.map == 0 && in.opcode == 0x8b) /* reads it */
             continue;
-        if (on_stack || calls || in.map || in.opcode != 0x89 || in.rex != 0x48 || (at - base) % 8 || (uint64_t)at < base ||
+        if (on_stack || calls || in.map || in.opcode != 0x89 || in.rex != 0x48 || at < base || (at - base) % 8 ||
             (in.modrm >> 3 & 7) != from[(at - base) / 8] || (written & 1u << (at - base) / 8))
             return 0;
         written |= 1u << (at - base) / 8;
