@@ -73,13 +73,13 @@ static uint64_t note_g(const struct go_note *n)
     return __atomic_load_n(&n->g, __ATOMIC_RELAXED);
 }
 
-/* Takes it for this goroutine; another's may want the same place. */
-static bool note_take(struct go_note *n, uint64_t g)
+/* Takes a free place, for which another goroutine may ask, too. It gets its name (`g`) when all of it is written: what
+ * is in it now belongs to an older call. */
+static bool note_take(struct go_note *n)
 {
     uint64_t none = 0;
 
-    /* Not yet with its name: what is in it belongs to an older call. */
-    return !note_g(n) && __atomic_compare_exchange_n(&n->g, &none, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED) && g;
+    return !note_g(n) && __atomic_compare_exchange_n(&n->g, &none, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
 static void note_free(struct go_note *n)
@@ -100,7 +100,7 @@ static bool note_keep(const struct go_note *call)
             note_free(n);
     }
     for (unsigned i = 0; all && i < NEIGHBOURS && !at; i++)
-        if (note_take(note_at(all, call->g, i), call->g))
+        if (note_take(note_at(all, call->g, i)))
             at = note_at(all, call->g, i);
     if (!at)
         return false;
