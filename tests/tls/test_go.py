@@ -157,7 +157,7 @@ def load(port, connections):
                 client = Client(port)
                 for i in range(40):
                     client.ask(f"load/{number}/{i}", bytes([97 + i % 26]) * (1 + i * 37 % 3000))
-                    if over.wait(0.005):
+                    if over.wait(0.01):
                         break
                 client.socket.close()
         except (Failure, OSError) as e:
@@ -183,7 +183,7 @@ def attached(ctx, variant, times):
     ctx.started.append(server)
     port = int(server.stdout.readline())
     old = [Client(port) for _ in range(3)]
-    with load(port, 4):
+    with load(port, 3):
         for turn in range(times):
             for i, c in enumerate(old):
                 c.ask(f"before/{turn}/{i}")
@@ -204,7 +204,7 @@ def attached(ctx, variant, times):
 
 
 for _variant in ("static", "cgo-external-pie"):
-    add_test("tls", f"go_attach-{_variant}", lambda ctx, v=_variant: attached(ctx, v, 5), arch="x86_64")
+    add_test("tls", f"go_attach-{_variant}", lambda ctx, v=_variant: attached(ctx, v, 4), arch="x86_64")
 
 
 # What the planner finds: in each release all that the program uses of these, hooked, also in processes that run.
