@@ -53,7 +53,9 @@ struct table {
     uint64_t text;                    /* what distances count from */
     unsigned modules;                 /* looked at in vain */
     struct elf_addresses *out;
-    uint64_t names, infos;            /* where names begin, and what entries say of functions */
+    const uint8_t *bytes;             /* the table, and how much may be read of it and what follows */
+    uint64_t size;
+    uint64_t names, infos;            /* where in it names begin, and what entries say of functions */
 };
 
 static uint64_t word_at(const struct elf_image *elf, uint64_t vaddr, unsigned size)
@@ -137,16 +139,17 @@ static int table_open(const struct elf_image *elf, uint64_t vaddr, struct table 
     uint64_t left;
 
     *t = (struct table){.elf = elf, .format = format, .vaddr = vaddr, .entry = format == GO_1_18 ? 8 : 16};
-    if (format == GO_NONE || !elf_at(elf, vaddr, 16, &left))
+    if (format == GO_NONE || !(t->bytes = elf_at(elf, vaddr, 16, &left)))
         return 0;
+    t->size = left;
     t->count = word_at(elf, vaddr + 8, 8);
     if (format == GO_1_2)
         t->functions = vaddr + 16;
     else
         t->functions = vaddr + word_at(elf, vaddr + (format == GO_1_18 ? 64 : 56), 8);
     /* runtime.pcHeader: funcnameOffset, and pclnOffset, which is that of the list. Before 1.16 all count from the table. */
-    t->names = format == GO_1_2 ? vaddr : vaddr + word_at(elf, vaddr + (format == GO_1_18 ? 32 : 24), 8);
-    t->infos = format == GO_1_2 ? vaddr : t->functions;
+    t->names = format == GO_1_2 ? 0 : word_at(elf, vaddr + (format == GO_1_18 ? 32 : 24), 8);
+    t->infos = format == GO_1_2 ? 0 : t->functions - vaddr;
     if (!t->count || t->count > left / t->entry || t->functions - vaddr > left ||
         (t->count + 1) * t->entry > left - (t->functions - vaddr))
         return 0;
@@ -194,15 +197,28 @@ static const struct {
     {"serverHandshake", FN_go_tls_server_handshake},
 };
 
+/* A word of the table, which may lie anywhere: 0 where there is none. */
+static uint64_t table_word(const struct table *t, uint64_t offset, unsigned size)
+{
+    uint64_t v = 0;
+
+    if (t->bytes && offset <= t->size && size <= t->size - offset)
+        memcpy(&v, t->bytes + offset, size);
+    return v;
+}
+
 /* The name of function i as its runtime._func has it (entry, then the name's offset); NULL if it isn't there. *left: how
- * many bytes may be read. */
+ * many bytes may be read. There are some 100,000: all are in one piece of memory. */
 static const char *name_of(const struct table *t, uint64_t i, uint64_t *left)
 {
     unsigned word = t->entry / 2;
-    uint64_t info = t->infos + word_at(t->elf, t->functions + i * t->entry + word, word);
-    int32_t name = (int32_t)word_at(t->elf, info + word, 4);
+    uint64_t info = t->infos + table_word(t, t->functions - t->vaddr + i * t->entry + word, word);
+    uint64_t name = t->names + (uint64_t)(int64_t)(int32_t)table_word(t, info + word, 4);
 
-    return (const char *)elf_at(t->elf, t->names + (uint64_t)(int64_t)name, 1, left);
+    if (name >= t->size)
+        return NULL;
+    *left = t->size - name;
+    return (const char *)t->bytes + name;
 }
 
 static void take_functions(const struct table *t, struct go_text *go)
