@@ -49,6 +49,7 @@ struct attach {
     uint64_t base, page; /* of the probe; of its struct process, behind it */
     uint64_t segment;
     uint64_t stacks, stacks_size; /* for hooks of Go code; 0: none */
+    uint64_t notes, notes_size;   /* for functions of Go, likewise; behind the stacks */
     uint32_t no_room;             /* images without room for slots */
     struct segment_header *header;
     const char *plan_dir;
@@ -169,26 +170,32 @@ static int lay_out(struct attach *a, char **ret_why)
         return -ELIBBAD;
     if (a->texts.go) {
         a->stacks_size = info->stacks_size;
-        a->stacks = process_maps_reserve(&a->maps, 0, 0, a->stacks_size);
+        a->notes_size = a->mode & SEG_M_TRAFFIC ? info->go_notes_size : 0;
+        a->stacks = process_maps_reserve(&a->maps, 0, 0, a->stacks_size + a->notes_size);
+        a->notes = a->notes_size ? a->stacks + a->stacks_size : 0;
         if (!a->stacks)
             return -ENOSPC;
     }
     for (size_t k = 0; k < a->texts.count; k++) {
         struct text *x = &a->texts.v[k];
         bool wanted = false;
+        uint64_t lo, hi;
 
         for (uint32_t i = 0; i < x->plan->patch_count; i++)
             wanted |= x->applied[i];
         if (!wanted)
             continue;
-        x->blob = process_maps_reserve(&a->maps, x->bias + x->plan->reach_lo, x->bias + x->plan->reach_hi,
-                                       x->plan->blob_size);
+        x->blob = text_blob_range(x, &lo, &hi) ? process_maps_reserve_in(&a->maps, lo, hi, x->plan->blob_size) : 0;
+        if (!x->blob)
+            x->blob = process_maps_reserve(&a->maps, x->bias + x->plan->reach_lo, x->bias + x->plan->reach_hi,
+                                           x->plan->blob_size);
         if (!x->blob) {
             text_skip_all(x, PLAN_R_PROTECTED);
             a->no_room++;
             continue;
         }
         any = true;
+        text_skip_unsafe(x);
         x->filled = xmalloc(x->plan->blob_size);
         plan_fill_blob(x->plan, x->filled, x->blob, x->bias, info->entry);
     }
@@ -233,7 +240,7 @@ static int plan_attach(struct attach *a, char **ret_why)
     }
     texts_read(a->pid, &a->seen, a->plan_dir, process_is_trusted(&a->facts),
                ((a->mode & SEG_M_TIMING) && a->clock == SEG_CLOCK_TSC ? TEXTS_WHEN(PLAN_TIMING) : 0) |
-                   (a->mode & SEG_M_TRAFFIC ? TEXTS_WHEN(PLAN_TRAFFIC) : 0) |
+                   (a->mode & SEG_M_TRAFFIC ? TEXTS_WHEN(PLAN_TRAFFIC) | TEXTS_WHEN(PLAN_TRAFFIC_START) : 0) |
                    (tells_crashes(a) ? TEXTS_WHEN(PLAN_CRASH) : 0),
                &a->texts);
     if (a->texts.go && !arch_probe_runs_early()) {
@@ -550,19 +557,22 @@ static int set_up(const struct job *j, bool ticks)
         rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->stacks, &a->stacks, sizeof(a->stacks));
     if (rc == 0)
         rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->stacks_end, &stacks_end, sizeof(stacks_end));
+    if (rc == 0)
+        rc = trace_write(&j->t, (uint64_t)(uintptr_t)info->go_notes, &a->notes, sizeof(a->notes));
     return rc < 0 ? rc : trace_write(&j->t, (uint64_t)(uintptr_t)info->probe, &p, sizeof(p));
 }
 
-/* As stacks_open() of the probe makes them. */
+/* As stacks_open() and go_functions_open() of the probe make them. */
 static int make_stacks(struct job *j)
 {
     const struct attach *a = j->a;
     int64_t got;
-    int rc = map_at(j, a->stacks, a->stacks_size, PROT_READ | PROT_WRITE, -1);
+    const uint64_t size = a->stacks_size + a->notes_size;
+    int rc = map_at(j, a->stacks, size, PROT_READ | PROT_WRITE, -1);
 
     if (rc == 0)
-        rc = call(j, SYS_madvise, (const uint64_t[6]){a->stacks, a->stacks_size, MADV_WIPEONFORK}, &got);
-    if (rc == 0 && call(j, SYS_madvise, (const uint64_t[6]){a->stacks, a->stacks_size, MADV_NOHUGEPAGE}, &got) == -ESRCH)
+        rc = call(j, SYS_madvise, (const uint64_t[6]){a->stacks, size, MADV_WIPEONFORK}, &got);
+    if (rc == 0 && call(j, SYS_madvise, (const uint64_t[6]){a->stacks, size, MADV_NOHUGEPAGE}, &got) == -ESRCH)
         rc = -ESRCH; /* that the kernel has no huge pages is no error */
     return rc;
 }

@@ -59,7 +59,8 @@ static int prepare(struct job *j, const char *plan_dir, char **ret_why)
         return -ENOTSUP;
     /* Whatever it was told to do. */
     texts_read(j->pid, &j->maps, plan_dir, process_is_trusted(&j->facts),
-               TEXTS_WHEN(PLAN_TIMING) | TEXTS_WHEN(PLAN_TRAFFIC) | TEXTS_WHEN(PLAN_CRASH), &j->texts);
+               TEXTS_WHEN(PLAN_TIMING) | TEXTS_WHEN(PLAN_TRAFFIC) | TEXTS_WHEN(PLAN_TRAFFIC_START) | TEXTS_WHEN(PLAN_CRASH),
+               &j->texts);
     rc = texts_find_applied(j->pid, &j->texts);
     if (rc == 0)
         rc = texts_compare(j->pid, &j->texts, true, &bytes, &differ);
@@ -173,7 +174,7 @@ static int unmap(struct job *j, uint64_t at, uint64_t size)
 static int unmap_all(struct job *j)
 {
     const uint64_t segment = (uint64_t)(uintptr_t)j->probe.probe.segment;
-    uint64_t stacks = 0, stacks_end = 0;
+    uint64_t stacks = 0, stacks_end = 0, notes = 0;
     void *none = NULL;
     int rc = trace_read(&j->t, (uint64_t)(uintptr_t)j->probe.info.stacks, &stacks, sizeof(stacks));
 
@@ -181,6 +182,10 @@ static int unmap_all(struct job *j)
         rc = trace_read(&j->t, (uint64_t)(uintptr_t)j->probe.info.stacks_end, &stacks_end, sizeof(stacks_end));
     if (rc == 0 && stacks)
         rc = unmap(j, stacks, stacks_end - stacks);
+    if (rc == 0)
+        rc = trace_read(&j->t, (uint64_t)(uintptr_t)j->probe.info.go_notes, &notes, sizeof(notes));
+    if (rc == 0 && notes)
+        rc = unmap(j, notes, j->probe.info.go_notes_size);
     for (size_t k = 0; k < j->texts.count && rc == 0; k++) {
         const struct text *x = &j->texts.v[k];
 

@@ -397,6 +397,20 @@ uint64_t process_maps_reserve(struct process_maps *m, uint64_t lo, uint64_t hi, 
     return 0;
 }
 
+uint64_t process_maps_reserve_in(struct process_maps *m, uint64_t lo, uint64_t hi, uint64_t size)
+{
+    size_t i = 0;
+
+    lo = (lo + PAGE - 1) & ~(PAGE - 1);
+    size = (size + PAGE - 1) & ~(PAGE - 1);
+    while (i < m->count && m->v[i].hi <= lo)
+        i++;
+    if (lo < PAGE || hi <= lo || hi - lo < size || (i < m->count && m->v[i].lo < hi))
+        return 0;
+    reserve(m, i, lo, size);
+    return lo;
+}
+
 uint64_t process_auxv(pid_t pid, uint64_t type)
 {
     FILE *f = open_proc(pid, "auxv");

@@ -349,6 +349,46 @@ void text_skip_site(struct text *t, uint32_t patch, enum plan_reason why)
             t->applied[i] = 0;
 }
 
+bool text_blob_range(const struct text *t, uint64_t *ret_lo, uint64_t *ret_hi)
+{
+    const struct plan_patch *p = patches(t->plan);
+    bool any = false;
+
+    *ret_lo = 0;
+    *ret_hi = UINT64_MAX;
+    for (uint32_t i = 0; i < t->plan->patch_count; i++) {
+        /* The jump counts from its end. */
+        uint64_t from = t->bias + p[i].vaddr + p[i].rel_at + 4 - plan_patch_target(t->plan, &p[i]);
+        uint64_t lo = from + ((uint64_t)PLAN_POP << 24), hi = lo + (1u << 24);
+
+        if (!t->applied[i] || p[i].rel != PLAN_REL_32_POP)
+            continue;
+        any = true;
+        *ret_lo = lo > *ret_lo ? lo : *ret_lo;
+        *ret_hi = hi < *ret_hi ? hi : *ret_hi;
+    }
+    return any && *ret_lo < *ret_hi;
+}
+
+void text_skip_unsafe(struct text *t)
+{
+    const struct plan_patch *p = patches(t->plan);
+    uint8_t bytes[PLAN_PATCH_MAX];
+
+    for (uint32_t i = 0; i < t->plan->patch_count; i++) {
+        bool unsafe = p[i].when == PLAN_TRAFFIC_START;
+
+        if (!t->applied[i])
+            continue;
+        if (p[i].rel == PLAN_REL_32_POP) {
+            plan_patch_bytes(&p[i], t->bias, t->blob, bytes);
+            unsafe |= bytes[p[i].len - 1] != PLAN_POP || p[i].old[p[i].len - 1] != PLAN_POP;
+        }
+        if (unsafe)
+            text_skip_site(t, i, PLAN_R_RUNNING);
+    }
+}
+
 void text_skip_all(struct text *t, enum plan_reason why)
 {
     for (uint32_t i = 0; i < t->plan->patch_count; i++)

@@ -65,7 +65,13 @@ enum text_place texts_after(const struct texts *t, uint64_t pc, uint64_t *ret_to
  * call's first argument in a register (arch_hook_register()) because the call destroys it. *ret_over: it stands behind
  * the call. */
 bool texts_argument(const struct texts *t, uint64_t pc, unsigned *ret_register, bool *ret_over);
-/* Gives up all patches of the site that a patch belongs to. why: PLAN_R_CHANGED or PLAN_R_OCCUPIED, which becomes the
+/* Where the slots have to begin so that all patches of PLAN_REL_32_POP that are marked can be made; false if there is no
+ * such place, or none is needed. */
+bool text_blob_range(const struct text *t, uint64_t *ret_lo, uint64_t *ret_hi);
+/* Gives up, as PLAN_R_RUNNING, what can't be made safely in a program that runs, t->blob being chosen: patches for
+ * programs that start, if wanted, and those that text_blob_range() is for, if it lies elsewhere. */
+void text_skip_unsafe(struct text *t);
+/* Gives up all patches of the site that a patch belongs to. why: enum plan_reason from PLAN_R_CHANGED on, which becomes the
  * reason of that site in t->plan. */
 void text_skip_site(struct text *t, uint32_t patch, enum plan_reason why);
 /* ... of all its sites. why: PLAN_R_PROTECTED. */

@@ -165,11 +165,11 @@ void emit_patch(struct emit *e, const struct plan_patch *patch)
 
 void emit_patch_rel(struct plan_patch *patch, enum plan_rel rel, unsigned rel_at, uint32_t offset)
 {
-    uint64_t from = patch->vaddr + rel_at + (rel == PLAN_REL_32 ? 4 : 0);
+    uint64_t from = patch->vaddr + rel_at + (rel == PLAN_REL_26 ? 0 : 4);
 
     patch->rel = (uint8_t)rel;
     patch->rel_at = (uint8_t)rel_at;
-    if (rel == PLAN_REL_32) /* of a word the rest is the instruction */
+    if (rel != PLAN_REL_26) /* of a word the rest is the instruction */
         memset(patch->new_ + rel_at, 0, 4);
     plan_rel_add(rel, patch->new_ + rel_at, offset - from);
 }

@@ -39,10 +39,22 @@ const char *plan_reason_name(unsigned reason)
         [PLAN_R_CHANGED] = "not the bytes of its file",
         [PLAN_R_OCCUPIED] = "a thread stood in it",
         [PLAN_R_PROTECTED] = "code can't be changed",
+        [PLAN_R_RUNNING] = "only at the start",
         [PLAN_R_NO_POINTER] = "FSGSBASE is missing",
     };
 
     return reason < PLAN_REASON_MAX ? names[reason] : "?";
+}
+
+/* Whether a site is for programs that start. */
+static int starts(const struct plan_header *h, uint32_t site)
+{
+    const struct plan_patch *p = (const struct plan_patch *)(const void *)((const char *)h + h->patch_off);
+
+    for (uint32_t i = 0; i < h->patch_count; i++)
+        if (p[i].site == site && p[i].when == PLAN_TRAFFIC_START)
+            return 1;
+    return 0;
 }
 
 void plan_explain(const void *plan, size_t size, FILE *out)
@@ -69,10 +81,12 @@ void plan_explain(const void *plan, size_t size, FILE *out)
             snprintf(number, sizeof(number), "%s", fn_name((unsigned)s->nr));
         else
             snprintf(number, sizeof(number), s->nr < 0 ? "any" : op ? "%s" : "#%.0s%d", op_name(op), s->nr);
-        fprintf(out, "%#-18" PRIx64 " %-28s %-11s %-30s %s%s%s%s%s\n", s->vaddr, number, plan_method_name(s->method),
+        fprintf(out, "%#-18" PRIx64 " %-28s %-11s %-30s %s%s%s%s%s%s%s%s\n", s->vaddr, number, plan_method_name(s->method),
                 plan_reason_name(s->reason), s->flags & PLAN_F_ENTER ? "enter " : "", s->flags & PLAN_F_EXIT ? "exit " : "",
                 s->flags & PLAN_F_CHECK_ORIGIN ? "check-origin " : "", s->flags & PLAN_F_NORETURN ? "noreturn " : "",
-                s->flags & PLAN_F_NR_KEPT ? "go, kept" : s->flags & PLAN_F_GO ? "go" : "");
+                s->flags & PLAN_F_NR_KEPT ? "go, kept" : s->flags & PLAN_F_GO ? "go" : "",
+                s->flags & PLAN_F_GO_STACK ? ", on the stack" : "", s->flags & PLAN_F_GO_KEPT ? ", arguments kept" : "",
+                starts(h, i) ? ", at the start only" : "");
         by_method[s->method & 15]++;
         if (s->reason == PLAN_R_UNINTERESTING)
             continue;

@@ -53,6 +53,9 @@ struct table {
     uint64_t text;                    /* what distances count from */
     unsigned modules;                 /* looked at in vain */
     struct elf_addresses *out;
+    const uint8_t *bytes;             /* the table, and how much may be read of it and what follows */
+    uint64_t size;
+    uint64_t names, infos;            /* where in it names begin, and what entries say of functions */
 };
 
 static uint64_t word_at(const struct elf_image *elf, uint64_t vaddr, unsigned size)
@@ -136,13 +139,17 @@ static int table_open(const struct elf_image *elf, uint64_t vaddr, struct table 
     uint64_t left;
 
     *t = (struct table){.elf = elf, .format = format, .vaddr = vaddr, .entry = format == GO_1_18 ? 8 : 16};
-    if (format == GO_NONE || !elf_at(elf, vaddr, 16, &left))
+    if (format == GO_NONE || !(t->bytes = elf_at(elf, vaddr, 16, &left)))
         return 0;
+    t->size = left;
     t->count = word_at(elf, vaddr + 8, 8);
     if (format == GO_1_2)
         t->functions = vaddr + 16;
     else
         t->functions = vaddr + word_at(elf, vaddr + (format == GO_1_18 ? 64 : 56), 8);
+    /* runtime.pcHeader: funcnameOffset, and pclnOffset, which is that of the list. Before 1.16 all count from the table. */
+    t->names = format == GO_1_2 ? 0 : word_at(elf, vaddr + (format == GO_1_18 ? 32 : 24), 8);
+    t->infos = format == GO_1_2 ? 0 : t->functions - vaddr;
     if (!t->count || t->count > left / t->entry || t->functions - vaddr > left ||
         (t->count + 1) * t->entry > left - (t->functions - vaddr))
         return 0;
@@ -177,6 +184,70 @@ static void add_functions(struct table *t)
     }
 }
 
+/* The methods of FNF_GO, all of *Conn in crypto/tls. */
+static const char package[] = "crypto/tls.(*Conn).";
+static const struct {
+    const char *name;
+    enum fn_id fn;
+} methods[] = {
+    {"Read", FN_go_tls_read},
+    {"Write", FN_go_tls_write},
+    {"Close", FN_go_tls_close},
+    {"clientHandshake", FN_go_tls_client_handshake},
+    {"serverHandshake", FN_go_tls_server_handshake},
+};
+
+/* A word of the table, which may lie anywhere: 0 where there is none. */
+static uint64_t table_word(const struct table *t, uint64_t offset, unsigned size)
+{
+    uint64_t v = 0;
+
+    if (t->bytes && offset <= t->size && size <= t->size - offset)
+        memcpy(&v, t->bytes + offset, size);
+    return v;
+}
+
+/* The name of function i as its runtime._func has it (entry, then the name's offset); NULL if it isn't there. *left: how
+ * many bytes may be read. There are some 100,000: all are in one piece of memory. */
+static const char *name_of(const struct table *t, uint64_t i, uint64_t *left)
+{
+    unsigned word = t->entry / 2;
+    uint64_t info = t->infos + table_word(t, t->functions - t->vaddr + i * t->entry + word, word);
+    uint64_t name = t->names + (uint64_t)(int64_t)(int32_t)table_word(t, info + word, 4);
+
+    if (name >= t->size)
+        return NULL;
+    *left = t->size - name;
+    return (const char *)t->bytes + name;
+}
+
+static void take_functions(const struct table *t, struct go_text *go)
+{
+    unsigned looked = 0; /* each costs a walk through the relocations, and there is one of each name */
+
+    for (uint64_t i = 0; i < t->count && looked < GO_FUNCTIONS; i++) {
+        uint64_t left;
+        const char *name = name_of(t, i, &left);
+
+        if (!name || left < sizeof(package) || memcmp(name, package, sizeof(package) - 1) != 0)
+            continue;
+        name += sizeof(package) - 1;
+        left -= sizeof(package) - 1;
+        for (size_t k = 0; k < sizeof(methods) / sizeof(methods[0]) && go->count < GO_FUNCTIONS; k++) {
+            size_t size = strlen(methods[k].name) + 1;
+            struct go_function f = {.fn = methods[k].fn};
+
+            if (left < size || memcmp(name, methods[k].name, size) != 0)
+                continue;
+            looked++;
+            f.lo = function_at(t, i);
+            f.hi = function_at(t, i + 1);
+            if (f.lo < f.hi && elf_text_at(t->elf, f.lo) && elf_text_at(t->elf, f.lo) == elf_text_at(t->elf, f.hi - 1))
+                go->function[go->count++] = f;
+        }
+    }
+}
+
 /* Adds what the table at vaddr covers; 0 if it can't be read. */
 static int take_table(const struct elf_image *elf, uint64_t vaddr, struct go_text *go, struct elf_addresses *functions)
 {
@@ -191,16 +262,19 @@ static int take_table(const struct elf_image *elf, uint64_t vaddr, struct go_tex
         return 0;
     t.out = functions;
     add_functions(&t);
-    if (go->lo == go->hi)
-        *go = (struct go_text){lo, hi, 0};
+    if (go->lo == go->hi) {
+        go->lo = lo;
+        go->hi = hi;
+    }
     go->lo = lo < go->lo ? lo : go->lo;
     go->hi = hi > go->hi ? hi : go->hi;
+    take_functions(&t, go);
     return 1;
 }
 
 struct go_text go_read(const struct elf_image *elf, struct elf_addresses *functions)
 {
-    struct go_text go = {0, 0, 0}, all = {0, 0, 0};
+    struct go_text go = {0}, all = {0};
     const uint8_t *id;
     uint64_t vaddr;
     unsigned tables = 0;
@@ -233,5 +307,7 @@ struct go_text go_read(const struct elf_image *elf, struct elf_addresses *functi
         }
     }
     go.exact = tables == 1;
+    if (!go.exact) /* whose are they? */
+        go.count = 0;
     return go.lo < go.hi ? go : found ? all : go;
 }

@@ -12,10 +12,20 @@
 #define SCOPE_PLAN_GO_H
 
 #include "plan/elf.h"
+#include "wire/functions.h"
+
+/* A function of FNF_GO: [lo, hi) is all of it, and perhaps some padding. */
+struct go_function {
+    uint64_t lo, hi;
+    enum fn_id fn;
+};
+#define GO_FUNCTIONS 8
 
 struct go_text {
     uint64_t lo, hi; /* [lo, hi) may be run by goroutines; nothing if lo == hi */
     int exact;       /* there is no C code in it: one table told where it begins and ends */
+    unsigned count;  /* of `function`: only where `exact` */
+    struct go_function function[GO_FUNCTIONS];
 };
 
 /* Whether and where the image holds Go text: its part of the image if the function table can be read, else all of

@@ -72,7 +72,7 @@ static __attribute__((noinline)) void inside_function(struct segment_header *s, 
     if (e->kind == FDK_UNKNOWN)
         e->kind = (uint8_t)kind_of_fd(fd, e);
     if (e->kind == FDK_SOCKET)
-        function_socket(fd, e, sends, r->sp);
+        function_socket(fd, e, sends, r);
 }
 
 /* Successful calls of which nothing but the number is wanted: most. */

@@ -2,6 +2,7 @@
 #include "functions.h"
 
 #include "debts.h"
+#include "go_functions.h"
 #include "ring.h"
 #include "wire/functions.h"
 #include "wire/plan_format.h"
@@ -125,26 +126,34 @@ static struct function_note *note_inside(struct thread *t, uint64_t sp)
     return NULL;
 }
 
-HIDDEN void function_socket(int fd, const struct fd_entry *e, bool sends, uint64_t sp)
+/* The call was made by code that goroutines run. */
+static bool is_go(const struct regs *r)
 {
-    struct thread *t = thread_get(process);
-    const struct function_note *n = t ? note_inside(t, sp) : NULL;
-    uint64_t key, value;
+    return ((const struct plan_slot *)r->slot)->flags & PLAN_F_GO;
+}
 
-    if (!n || !n->object)
+HIDDEN void function_socket(int fd, const struct fd_entry *e, bool sends, const struct regs *r)
+{
+    struct thread *t = is_go(r) ? NULL : thread_get(process);
+    const struct function_note *n = t ? note_inside(t, r->sp) : NULL;
+    uint64_t object = is_go(r) ? go_functions_object(r) : n ? n->object : 0, key, value;
+
+    if (!object)
         return;
-    key = object_key(n->object, sends);
+    key = object_key(object, sends);
     value = object_value(fd, e);
-    if (object_get(key) != value && note_stands(n, sp))
+    if (object_get(key) != value && (!n || note_stands(n, r->sp)))
         object_set(key, value);
 }
 
-HIDDEN uint64_t function_object(uint64_t sp)
+HIDDEN uint64_t function_object(const struct regs *r)
 {
-    struct thread *t = functions_used ? thread_get(process) : NULL;
-    const struct function_note *n = t ? note_inside(t, sp) : NULL;
+    struct thread *t = functions_used && !is_go(r) ? thread_get(process) : NULL;
+    const struct function_note *n = t ? note_inside(t, r->sp) : NULL;
 
-    return n && note_stands(n, sp) ? n->object : 0;
+    if (functions_used && is_go(r))
+        return go_functions_object(r);
+    return n && note_stands(n, r->sp) ? n->object : 0;
 }
 
 /* Those at or below sp are gone: this call's frame lies where theirs was. A handler of the program that interrupts and
@@ -204,7 +213,7 @@ static struct function_note *note_bio(struct thread *t, uint64_t sp)
  */
 static uint8_t trusted[FN_MAX];
 
-static bool may_read(enum fn_id fn, const void *p, size_t n)
+HIDDEN bool function_may_read(enum fn_id fn, const void *p, size_t n)
 {
     if (!mem_plausible(p))
         return false;
@@ -233,7 +242,7 @@ static inline uint64_t object_of(const struct function_regs *r, const struct fn_
     if (d->object == FN_RESULT)
         return r->result;
     out = (const uint64_t *)function_arg(r, d->object - FN_OUT(0));
-    return (int)r->result >= 0 && may_read(fn, out, sizeof(*out)) ? *out : 0;
+    return (int)r->result >= 0 && function_may_read(fn, out, sizeof(*out)) ? *out : 0;
 }
 
 static inline int64_t bytes_moved(const struct function_regs *r, const struct fn_desc *d, enum fn_id fn)
@@ -251,7 +260,7 @@ static inline int64_t bytes_moved(const struct function_regs *r, const struct fn
         return (int)r->result == 0 ? (int64_t)function_arg(r, d->length) : 0;
     default:
         out = (const uint64_t *)function_arg(r, d->result - FNR_OUT0);
-        return (int)r->result == 1 && may_read(fn, out, sizeof(*out)) ? (int64_t)*out : 0;
+        return (int)r->result == 1 && function_may_read(fn, out, sizeof(*out)) ? (int64_t)*out : 0;
     }
 }
 
@@ -356,9 +365,8 @@ static inline __attribute__((always_inline)) void tell(struct segment_header *s,
         tell_piece(s, &r, NULL, (uint64_t)bytes - keep);
 }
 
-/* What this address stood for is over. remains: another connection uses it from now on. Else the next one, which will
- * say so itself, tells of an end that finds no room now. */
-static void tell_other(struct segment_header *s, uint64_t object, bool remains)
+/* Else the next one, which will say so itself, tells of an end that finds no room now. */
+HIDDEN void function_other(struct segment_header *s, uint64_t object, bool remains)
 {
     bool had = object_get(object_key(object, false)) || object_get(object_key(object, true));
     uint32_t gen;
@@ -381,6 +389,20 @@ static void tell_other(struct segment_header *s, uint64_t object, bool remains)
         debt_end(object);
     else
         debt_forgive(object);
+}
+
+HIDDEN void function_tell(struct segment_header *s, enum fn_id fn, uint64_t object, int64_t bytes, const char *data)
+{
+    if (unlikely(process->slow & SLOW_BORROWED))
+        s = process_borrow(s);
+    tell(s, (enum data_source)fn_table[fn].source, object, bytes, data);
+}
+
+HIDDEN bool function_has_socket(struct segment_header *s, uint64_t object)
+{
+    uint32_t gen;
+
+    return object_fd(s, object, false, &gen) >= 0;
 }
 
 static struct function_shard *shard(const struct thread *t)
@@ -447,7 +469,7 @@ static void hello_passed(struct segment_header *s, struct function_note *n, cons
         n->hello = HELLO_OVER;
         return;
     }
-    if (!note_stands(n, r->sp) || !may_read(fn, data, item.len))
+    if (!note_stands(n, r->sp) || !function_may_read(fn, data, item.len))
         return;
     if (told ? sends == (was & 1) : *data == TLS_HANDSHAKE) {
         ring_write(s, &to, &item, 1);
@@ -534,8 +556,7 @@ static __attribute__((noinline)) void key_put(struct segment_header *s, const st
 
 /* ---- hooks ---- */
 
-/* The segment to tell to, or NULL if nothing shall be told. */
-static struct segment_header *telling(void)
+HIDDEN struct segment_header *functions_telling(void)
 {
     struct segment_header *s = process->segment;
 
@@ -549,7 +570,7 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
 {
     enum fn_id fn = (enum fn_id)slot->nr;
     const struct fn_desc *d = &fn_table[fn];
-    struct segment_header *s = telling();
+    struct segment_header *s = functions_telling();
     struct thread *t;
     uint64_t object;
 
@@ -580,7 +601,7 @@ HIDDEN __attribute__((used)) bool scope_hook_function_enter(struct function_regs
         if (!around)
             around = note_around(t, r->sp, 0, FNS_NEW);
         if (!around || !note_stands(around, r->sp)) /* not SSL_clear as part of a handshake, or of SSL_new */
-            tell_other(s, object, d->flags & FNX_AGAIN);
+            function_other(s, object, d->flags & FNX_AGAIN);
         return false;
     }
     if (unlikely(!functions_used))
@@ -598,12 +619,12 @@ static __attribute__((noinline)) void tell_vector(struct segment_header *s, cons
     const struct fn_vector *v = (const struct fn_vector *)function_arg(r, d->buffer);
     int count = MIN((int)function_arg(r, d->length), 16); /* PR_MAX_IOVECTOR_SIZE */
 
-    for (int i = 0; n > 0 && i < count && may_read(fn, &v[i], sizeof(v[i])); i++) {
+    for (int i = 0; n > 0 && i < count && function_may_read(fn, &v[i], sizeof(v[i])); i++) {
         int64_t len = MIN((int64_t)v[i].len, n);
 
         if (len <= 0)
             continue;
-        tell(s, d->source, object, len, may_read(fn, v[i].data, (size_t)len) ? v[i].data : NULL);
+        tell(s, d->source, object, len, function_may_read(fn, v[i].data, (size_t)len) ? v[i].data : NULL);
         n -= len;
     }
     if (n > 0)
@@ -615,7 +636,7 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
 {
     enum fn_id fn = (enum fn_id)slot->nr;
     const struct fn_desc *d = &fn_table[fn];
-    struct segment_header *s = telling();
+    struct segment_header *s = functions_telling();
     struct thread *t = thread_get(process);
     enum data_source source = (enum data_source)d->source;
     struct function_note note, *around;
@@ -646,10 +667,10 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
     }
     object = d->shape == FNS_CIPHER ? note.object : object_of(r, d, fn, true);
     if (d->shape == FNS_NEW) {
-        if (object && (d->flags & FNX_LAYER) && may_read(fn, (const void *)object, sizeof(object)))
+        if (object && (d->flags & FNX_LAYER) && function_may_read(fn, (const void *)object, sizeof(object)))
             layer_methods = *(const uint64_t *)object;
         if (object)
-            tell_other(s, object, true);
+            function_other(s, object, true);
         return;
     }
     n = bytes_moved(r, d, fn);
@@ -677,7 +698,7 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
         /* More than there was room for: it continues an earlier call, with bytes that it was given then. */
         if ((uint64_t)n <= room)
             data = (const char *)function_arg(r, d->buffer);
-        if (data && !may_read(fn, data, (size_t)n)) {
+        if (data && !function_may_read(fn, data, (size_t)n)) {
             data = NULL;
             count_loss(s, LOSS_COPY, 1);
         }

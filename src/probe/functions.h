@@ -9,6 +9,7 @@
 #define SCOPE_PROBE_FUNCTIONS_H
 
 #include "state.h"
+#include "wire/functions.h"
 
 /* A function of a TLS library has run in this process. */
 extern uint8_t functions_used __attribute__((visibility("hidden")));
@@ -32,10 +33,23 @@ void functions_forked(void);
  * thread uses just now are told again by their next socket call. */
 void functions_upgraded(struct segment_header *own);
 
-/* A call at stack pointer sp has moved bytes through a socket whose entry is e; sends: it wrote. */
-void function_socket(int fd, const struct fd_entry *e, bool sends, uint64_t sp);
+/* The call of these registers has moved bytes through a socket whose entry is e; sends: it wrote. */
+void function_socket(int fd, const struct fd_entry *e, bool sends, const struct regs *r);
 
-/* The TLS object that a call at stack pointer sp is made for, inside of a function of its library; 0: none. */
-uint64_t function_object(uint64_t sp);
+/* The TLS object that the call of these registers is made for, inside of a function of its library; 0: none. */
+uint64_t function_object(const struct regs *r);
+
+/* --- for those who know otherwise what a function was given and returns (go_functions.h) --- */
+
+/* The segment to tell to, or NULL if nothing shall be told. */
+struct segment_header *functions_telling(void);
+/* Whether the function may read there: asked of the kernel until it has kept its word often enough. */
+bool function_may_read(enum fn_id fn, const void *p, size_t n);
+/* Bytes of the object have passed, in the direction of this function; data NULL: they are not known. */
+void function_tell(struct segment_header *s, enum fn_id fn, uint64_t object, int64_t bytes, const char *data);
+/* What the object stood for is over. remains: it is another connection from now on. */
+void function_other(struct segment_header *s, uint64_t object, bool remains);
+/* Whether a socket of the object is known that is still open. */
+bool function_has_socket(struct segment_header *s, uint64_t object);
 
 #endif

@@ -7,6 +7,7 @@
 #include <linux/mman.h>
 #include <linux/stat.h>
 
+#include "go_functions.h"
 #include "join.h"
 #include "ring.h"
 #include "stacks.h"
@@ -274,7 +275,8 @@ static bool patch_wanted(const struct plan_patch *p, const struct plan_header *h
     uint64_t at = im->bias + p->vaddr;
 
     return p->len <= PLAN_PATCH_MAX && p->site < h->site_count && at >= im->text_lo && at + p->len <= im->text_hi &&
-           (p->when != PLAN_TIMING || probe.timing) && (p->when != PLAN_TRAFFIC || (probe.mode & SEG_M_TRAFFIC)) &&
+           (p->when != PLAN_TIMING || probe.timing) &&
+           ((p->when != PLAN_TRAFFIC && p->when != PLAN_TRAFFIC_START) || (probe.mode & SEG_M_TRAFFIC)) &&
            (p->when != PLAN_CRASH || (probe.mode & SEG_M_CRASH));
 }
 
@@ -415,11 +417,16 @@ static int plan_apply(const struct plan_header *h, size_t plan_size, const struc
 static int plan_go(const struct plan_header *h)
 {
     const struct plan_site *site = (const void *)((const char *)h + h->site_off);
+    bool go = false;
 
-    for (uint32_t i = 0; i < h->site_count; i++)
-        if ((site[i].flags & PLAN_F_GO) && site[i].method != PLAN_NONE)
-            return probe_fsgsbase ? stacks_open() : -EOPNOTSUPP;
-    return 0;
+    for (uint32_t i = 0; i < h->site_count; i++) {
+        if (!(site[i].flags & PLAN_F_GO) || site[i].method == PLAN_NONE)
+            continue;
+        go = true;
+        if (probe_fsgsbase && (site[i].flags & PLAN_F_FUNCTION) && (probe.mode & SEG_M_TRAFFIC))
+            go_functions_open();
+    }
+    return !go ? 0 : probe_fsgsbase ? stacks_open() : -EOPNOTSUPP;
 }
 
 static void image_patch(struct segment_header *s, int plans, const struct image *im, int fd, const char *name)

@@ -174,7 +174,7 @@ HIDDEN __attribute__((noinline)) void traffic(struct call *c, int fd, struct fd_
 
     if (!bytes || !traffic_socket(c->s, fd, e))
         return;
-    t = (struct traffic){.s = c->s, .op = c->op, .source = source, .fd = fd, .sp = c->r->sp, .e = e,
+    t = (struct traffic){.s = c->s, .op = c->op, .source = source, .fd = fd, .r = c->r, .e = e,
                          .position = c->position, .bytes = bytes, .iov = iov, .count = count};
     traffic_passed(&t, c->mode);
 }
@@ -182,7 +182,7 @@ HIDDEN __attribute__((noinline)) void traffic(struct call *c, int fd, struct fd_
 HIDDEN __attribute__((noinline)) void message(struct call *c, struct fd_entry *e, enum data_source source,
                                               const struct msghdr *m, uint64_t bytes)
 {
-    struct traffic t = {.s = c->s, .op = c->op, .source = source, .fd = arg_fd(c, 0), .sp = c->r->sp, .e = e,
+    struct traffic t = {.s = c->s, .op = c->op, .source = source, .fd = arg_fd(c, 0), .r = c->r, .e = e,
                         .position = c->position, .bytes = bytes, .iov = m->iov, .count = m->iovlen, .name = m->name,
                         .name_len = m->name && m->namelen <= ADDR_MAX ? m->namelen : 0, .name_sure = source == DATA_TX};
 

@@ -3,6 +3,7 @@
 
 #include "crash.h"
 #include "functions.h"
+#include "go_functions.h"
 #include "join.h"
 #include "ring.h"
 #include "stacks.h"
@@ -29,7 +30,8 @@ struct probe_info scope_info = {
               [PLAN_ENTRY_GO_EXIT] = (uint64_t)scope_entry_go_exit,
               [PLAN_ENTRY_GO_ENTER] = (uint64_t)scope_entry_go_enter,
               [PLAN_ENTRY_FUNCTION] = (uint64_t)scope_entry_function,
-              [PLAN_ENTRY_TIMED] = ARCH_ENTRY_TIMED},
+              [PLAN_ENTRY_TIMED] = ARCH_ENTRY_TIMED,
+              [PLAN_ENTRY_GO_FUNCTION] = ARCH_ENTRY_GO_FUNCTION},
     .probe = &probe,
     .process = &process,
     .no_ticks = &probe_no_ticks,
@@ -37,6 +39,8 @@ struct probe_info scope_info = {
     .stacks = &scope_stacks,
     .stacks_end = &scope_stacks_end,
     .stacks_size = STACK_COUNT * STACK_SIZE,
+    .go_notes = &go_notes,
+    .go_notes_size = GO_NOTES_SIZE,
     .function_shards = function_shards,
     .function_shards_size = sizeof(function_shards),
     .crash = &crash_info,

@@ -186,7 +186,7 @@ HIDDEN void traffic_passed(const struct traffic *t, uint32_t mode)
         .time = now(),
         .ret = (int64_t)t->bytes,
         .arg = {(uint64_t)t->fd, skip, e ? t->position : REC_NO_POSITION, t->source,
-                t->sp ? function_object(t->sp) : 0, e ? e->gen : 0}};
+                t->r ? function_object(t->r) : 0, e ? e->gen : 0}};
     lost = len ? ring_vector(t->s, &r, name.len ? &name : NULL, t->iov, (size_t)skip, len) : 0;
     if (e && len && !lost && skip + len < all) {
         size_t tail = MIN(all - (size_t)skip - len, (size_t)TAIL);

@@ -16,7 +16,7 @@ struct traffic {
     enum op_id op;
     enum data_source source;    /* DATA_TX, DATA_RX */
     int fd;
-    uint64_t sp;                /* the caller's stack pointer, 0: not known */
+    const struct regs *r;       /* of the call, NULL: not known */
     struct fd_entry *e;         /* NULL: a guest's, or a number too high to have one */
     uint64_t position;          /* of its counter, before the call */
     uint64_t bytes;             /* that went through */

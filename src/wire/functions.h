@@ -11,8 +11,8 @@
 #include "wire/source.h"
 
 /* A library, by functions that belong together, and a function that no other library has. */
-enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MBEDTLS, FNF_WOLFSSL, FNF_AES, FNF_MAX };
-#define FN_WITNESSES {"SSL_CTX_new", "BIO_s_mem", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer", "mbedtls_ssl_setup", "wolfSSL_CTX_new", ""} /* "": found by other means (plan/machine.h) */
+enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MBEDTLS, FNF_WOLFSSL, FNF_AES, FNF_GO, FNF_MAX };
+#define FN_WITNESSES {"SSL_CTX_new", "BIO_s_mem", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer", "mbedtls_ssl_setup", "wolfSSL_CTX_new", "" /* found by other means (plan/machine.h) */, "crypto/tls.(*Conn).Read"}
 
 /*
  * What a call does. Bytes are told as REC_DATA (wire/record.h) with the object and the descriptor, -1 if none is known;

@@ -46,7 +46,7 @@
 #include "wire/syscalls.h"
 
 #define PLAN_MAGIC   UINT64_C(0x316e616c50706353) /* "ScpPlan1" */
-#define PLAN_VERSION 10u     /* raised whenever a plan made by an older planner must not be applied */
+#define PLAN_VERSION 11u     /* raised whenever a plan made by an older planner must not be applied */
 #define PLAN_SLOT    128u   /* bytes per trampoline slot */
 #define PLAN_SLOT_CODE 32u  /* code starts here in a slot */
 #define PLAN_KEY_MAX 64u    /* bytes of plan_header.key, NUL included */
@@ -63,6 +63,7 @@ enum plan_entry {
     PLAN_ENTRY_GO_ENTER,
     PLAN_ENTRY_FUNCTION,  /* instead of a function: r11 = slot, everything else as it was called */
     PLAN_ENTRY_TIMED,     /* arm64: as ENTER, to take the time only; 0 where calls aren't timed */
+    PLAN_ENTRY_GO_FUNCTION, /* in a function of Go (PLAN_F_GO and PLAN_F_FUNCTION): r12 = slot; 0 where none is hooked */
     PLAN_ENTRIES,
     PLAN_ENTRY_MAX = 16,  /* the table is exactly one slot: 16 * 8 == PLAN_SLOT */
 };
@@ -101,6 +102,7 @@ enum plan_reason {
     PLAN_R_CHANGED,       /* the text is not what the planner saw */
     PLAN_R_OCCUPIED,      /* a thread stood in it while the process was attached to */
     PLAN_R_PROTECTED,     /* the image's text could not be changed, or no memory was to be had near it */
+    PLAN_R_RUNNING,       /* somebody whom no thread's registers show may stand in it: it is for programs that start */
     PLAN_R_NO_POINTER,    /* Go code, and programs may not read the thread pointer (FSGSBASE) */
     PLAN_REASON_MAX,
 };
@@ -114,10 +116,15 @@ enum plan_flag {
     PLAN_F_SP_BIAS8     = 1u << 4, /* enter hook sees sp 8 lower than the exit hook (PLAN_CALLER) */
     PLAN_F_NORETURN     = 1u << 5,
     PLAN_F_GO           = 1u << 6, /* may run on a goroutine's stack: the hooks run on one of the probe's */
-    PLAN_F_FUNCTION     = 1u << 7, /* nr is an enum fn_id */
+    PLAN_F_FUNCTION     = 1u << 7, /* nr is an enum fn_id. With PLAN_F_GO: hooks at the entry (PLAN_F_ENTER) and in place of
+                                    * what ends in each return (PLAN_F_EXIT) */
     PLAN_F_NR_KEPT      = 1u << 8, /* with PLAN_F_NR_UNKNOWN: the enter side leaves what the exit side must know in two
                                     * registers that nobody reads there (src/probe/arch) */
     PLAN_F_CRASH        = 1u << 9, /* a site of PLAN_CRASH */
+    PLAN_F_GO_STACK     = 1u << 10, /* with PLAN_F_GO and PLAN_F_FUNCTION: arguments are passed on the stack (before Go
+                                    * 1.17), not in registers */
+    PLAN_F_GO_KEPT      = 1u << 11, /* with PLAN_F_GO and PLAN_F_FUNCTION: behind the return address are the arguments, to
+                                    * the end */
 };
 
 /* plan_patch.when: the condition under which the probe applies a patch. */
@@ -125,6 +132,8 @@ enum plan_when {
     PLAN_ALWAYS,
     PLAN_TIMING,          /* enter hook needed only to time the call */
     PLAN_TRAFFIC,         /* function hook: needed only where traffic is captured */
+    PLAN_TRAFFIC_START,   /* likewise, and only before the program runs: something may stand inside that no thread's
+                           * registers show (a goroutine that waits for a thread) */
     PLAN_CRASH,           /* SCF_VIRTUAL: needed only where fatal signals are told */
 };
 
@@ -178,8 +187,11 @@ enum plan_fix_kind {
 /* How an instruction holds a distance to another place of code. */
 enum plan_rel {
     PLAN_REL_32,          /* x86_64: 32 bits, in bytes, from their end */
+    PLAN_REL_32_POP,      /* likewise. Its last byte takes the place of a `pop %rbp` (0x5d), at which somebody may go on
+                           * whom no thread's registers show: in a process that runs it has to be that byte, too */
     PLAN_REL_26,          /* arm64, B and BL: the low 26 bits of the word, in words, from its beginning (Arm ARM, C6.2) */
 };
+#define PLAN_POP 0x5d
 #define PLAN_REL_NONE 0xff /* plan_patch.rel_at: the bytes hold none */
 
 struct plan_fixup {
@@ -427,7 +439,8 @@ static inline int plan_reason_hides(unsigned reason)
 {
     return reason != PLAN_OK && reason != PLAN_R_UNINTERESTING && reason != PLAN_R_DATA_IN_TEXT &&
            reason != PLAN_R_ENTER_ONLY && reason != PLAN_R_NO_STACK && reason != PLAN_R_MINOR &&
-           reason != PLAN_R_OCCUPIED && reason != PLAN_R_UNKNOWN_FORM && reason != PLAN_R_SELF_CHECK;
+           reason != PLAN_R_OCCUPIED && reason != PLAN_R_UNKNOWN_FORM && reason != PLAN_R_SELF_CHECK &&
+           reason != PLAN_R_RUNNING;
 }
 
 /* How many sites hide calls. */

@@ -88,7 +88,7 @@ struct probe_crash {
  * Where in the probe's image these are, once it is relocated. The 4 bytes before the image's entry point (e_entry) are
  * the distance from the entry point to this struct: the probe has no symbols.
  */
-#define PROBE_INFO_MAGIC UINT64_C(0x396f666e49706353) /* "ScpInfo9" */
+#define PROBE_INFO_MAGIC UINT64_C(0x416f666e49706353) /* "ScpInfoA" */
 struct probe_info {
     uint64_t magic;
     uint32_t probe_size, process_size; /* of the structs: a probe of another build may have others */
@@ -98,6 +98,8 @@ struct probe_info {
     uint8_t *no_ticks, *fsgsbase;   /* reading the counter faults; the thread pointer can be read with an instruction */
     uint64_t *stacks, *stacks_end;  /* hold where the stacks for hooks of Go code are (0: there are none yet) */
     uint64_t stacks_size;           /* of all of them: fresh memory that a fork wipes */
+    uint64_t *go_notes;             /* holds where calls of functions of Go are noted (0: nowhere); likewise */
+    uint64_t go_notes_size;
     void *function_shards;          /* calls of hooked functions that are under way: the sum of every 8th uint64_t */
     uint64_t function_shards_size;
     struct probe_crash *crash;

@@ -21,6 +21,7 @@
 
 #include "inject/process.h"
 #include "inject/regs.h"
+#include "inject/text.h"
 #include "inject/trace.h"
 #include "test_regs.h"
 
@@ -145,12 +146,93 @@ static void test_find_context(void **state)
     free(stack.ss_sp);
 }
 
+/* --- jumps whose last byte is somebody else's instruction --- */
+
+#define TEXT_AT UINT64_C(0x400000)
+
+/* A plan of three sites: one patch that may be anywhere, one whose jump must end like what it replaces, one for programs
+ * that start. */
+struct little_plan {
+    struct plan_header h;
+    struct plan_site site[3];
+    struct plan_patch patch[3];
+};
+
+static void plan_little(struct little_plan *p)
+{
+    static const uint8_t add_pop[] = {0x48, 0x83, 0xc4, 0x40, PLAN_POP};
+
+    *p = (struct little_plan){.h = {.site_count = 3, .patch_count = 3, .blob_size = 4 * PLAN_SLOT}};
+    p->h.site_off = offsetof(struct little_plan, site);
+    p->h.patch_off = offsetof(struct little_plan, patch);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct plan_patch *q = &p->patch[i];
+        uint32_t target = (i + 1) * PLAN_SLOT + PLAN_SLOT_CODE, rel;
+
+        *q = (struct plan_patch){.vaddr = TEXT_AT + 0x1000 * (i + 1), .len = 5, .rel_at = 1, .when = PLAN_TRAFFIC, .site = i};
+        q->rel = i == 1 ? PLAN_REL_32_POP : PLAN_REL_32;
+        q->when = i == 2 ? PLAN_TRAFFIC_START : PLAN_TRAFFIC;
+        memcpy(q->old, add_pop, sizeof(add_pop));
+        rel = target - (uint32_t)(q->vaddr + 5);
+        q->new_[0] = 0xe9;
+        memcpy(q->new_ + 1, &rel, sizeof(rel));
+    }
+}
+
+static void test_last_byte(void **state)
+{
+    struct little_plan plan;
+    uint8_t applied[3] = {1, 1, 1}, bytes[PLAN_PATCH_MAX];
+    struct text t = {.plan = &plan.h, .applied = applied};
+    uint64_t lo, hi;
+
+    (void)state;
+    plan_little(&plan);
+    assert_true(text_blob_range(&t, &lo, &hi));
+    assert_int_equal(hi - lo, 1u << 24);
+    for (int end = 0; end < 2; end++) { /* the whole range does it */
+        plan_patch_bytes(&plan.patch[1], 0, end ? hi - 1 : lo, bytes);
+        assert_int_equal(bytes[4], PLAN_POP);
+        plan_patch_bytes(&plan.patch[1], 0, end ? hi : lo - 1, bytes);
+        assert_int_not_equal(bytes[4], PLAN_POP);
+    }
+    t.blob = lo;
+    text_skip_unsafe(&t);
+    assert_int_equal(applied[0] | applied[1] << 1 | applied[2] << 2, 3);
+    assert_int_equal(plan.site[2].reason, PLAN_R_RUNNING);
+    t.blob = TEXT_AT - PLAN_SLOT * 64;
+    text_skip_unsafe(&t);
+    assert_int_equal(applied[0] | applied[1] << 1 | applied[2] << 2, 1);
+    assert_int_equal(plan.site[1].reason, PLAN_R_RUNNING);
+    assert_int_equal(plan.site[0].reason, PLAN_OK);
+    assert_false(text_blob_range(&t, &lo, &hi)); /* nobody needs it any more */
+}
+
+static void test_reserve_in(void **state)
+{
+    struct process_map v = {.lo = 0x10000, .hi = 0x20000, .name = (char *)(uintptr_t)""};
+    struct process_maps m = {.v = malloc(sizeof(v)), .count = 1};
+
+    (void)state;
+    m.v[0] = v;
+    assert_int_equal(process_maps_reserve_in(&m, 0x1f000, 0x40000, 4096), 0); /* not empty */
+    assert_int_equal(process_maps_reserve_in(&m, 0x8000, 0x10001, 4096), 0);
+    assert_int_equal(process_maps_reserve_in(&m, 0x20000, 0x22000, 0x2001), 0); /* too small */
+    assert_int_equal(process_maps_reserve_in(&m, 0x20001, 0x40000, 4000), 0x21000);
+    assert_int_equal(m.count, 2);
+    assert_int_equal(process_maps_reserve_in(&m, 0x20000, 0x40000, 4096), 0); /* given once */
+    free(m.v[1].name);
+    free(m.v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_status),
         ARCH_TESTS,
         cmocka_unit_test(test_find_context),
+        cmocka_unit_test(test_last_byte),
+        cmocka_unit_test(test_reserve_in),
     };
 
     return cmocka_run_group_tests_name("inject", tests, NULL, NULL);

@@ -10,4 +10,7 @@
 /* Comes after the syscall sites: what is needed only where traffic is captured must not take their places. */
 void x86_plan_functions(const struct code *c, const struct functions *functions, struct emit *e);
 
+/* The same for Go's, which its function table has told (c->go): hooked at the entry and at each return, or not at all. */
+void x86_plan_go_functions(const struct code *c, struct emit *e);
+
 #endif

@@ -23,7 +23,7 @@ void patch_jump(struct emit *e, const struct code *c, const struct place *at, ui
         memset(patch.new_, 0x90, patch.len);
         if (i == 0) {
             patch.new_[0] = 0xe9;
-            emit_patch_rel(&patch, PLAN_REL_32, 1, slot + PLAN_SLOT_CODE);
+            emit_patch_rel(&patch, at->pops ? PLAN_REL_32_POP : PLAN_REL_32, 1, slot + PLAN_SLOT_CODE);
         } else {
             patch.rel_at = PLAN_REL_NONE;
             patch.new_[0] = 0xeb;
@@ -53,6 +53,7 @@ enum plan_reason place_after(const struct code *c, uint64_t vaddr, struct place 
     enum plan_reason why = region_after(c, vaddr, JUMP_SIZE, &ret->r), why2;
 
     ret->padding = 0;
+    ret->pops = 0;
     if (!why && !ret->r.has_call)
         return PLAN_OK;
     /* A moved call breaks shadow stacks, so a short jump is tried first. */
@@ -68,6 +69,7 @@ enum plan_reason place_before(const struct code *c, uint64_t vaddr, struct place
     enum plan_reason why = region_before(c, vaddr, JUMP_SIZE, &ret->r);
 
     ret->padding = 0;
+    ret->pops = 0;
     if (why && region_before(c, vaddr, SHORT_SIZE, &ret->r) == PLAN_OK && (ret->padding = find_padding(c, &ret->r)))
         return PLAN_OK;
     return why;

@@ -12,6 +12,7 @@
 struct place {
     struct region r;
     uint64_t padding; /* 0: direct */
+    int pops;         /* PLAN_REL_32_POP */
 };
 
 /* A place whose region starts, or ends, at vaddr. */

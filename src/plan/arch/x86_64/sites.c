@@ -615,6 +615,7 @@ static int plan_sites(const struct elf_image *elf, const struct functions *funct
         plan_timing(&p, i);
     }
     x86_plan_functions(&p.code, functions, e);
+    x86_plan_go_functions(&p.code, e);
     for (uint32_t i = 0; i < sites; i++) {
         struct plan_site site = ((struct plan_site *)(void *)e->sites.p)[i];
         struct wish w = wish_for(site.nr);

@@ -66,10 +66,44 @@ struct regs {
     uint64_t arg0, arg1, arg2, arg3, arg4, arg5;
     uint64_t slot;
     uint64_t sp;            /* stack pointer of the program */
-    uint64_t go_g;          /* enter hooks of Go code: r14, the current goroutine since Go 1.17 */
-    uint64_t stash_key;     /* stash_time ^ sp when valid; PLAN_F_NR_KEPT: r12, sp and number as CALL_KEY() has them */
-    uint64_t stash_time;    /* PLAN_F_NR_KEPT: r13 */
+    uint64_t go_g;          /* hooks of Go code: r14, the current goroutine since Go 1.17 */
+    /* stash_time ^ sp when valid; PLAN_F_NR_KEPT: r12, sp and number as CALL_KEY() has them; functions of Go: rbx */
+    uint64_t stash_key;
+    uint64_t stash_time;    /* PLAN_F_NR_KEPT: r13; functions of Go: rcx */
 };
+
+/* Entry for functions of Go (entry.S). */
+extern char scope_entry_go_function[] __attribute__((visibility("hidden")));
+#define ARCH_ENTRY_GO_FUNCTION (uint64_t)scope_entry_go_function
+
+/* A call of a method of Go: at its entry the receiver and a slice, behind it the first result. */
+struct go_call {
+    uint64_t g;             /* the goroutine */
+    uint64_t object, buffer, length;
+    int64_t result;
+    uint64_t caller;        /* where it returns to */
+};
+
+/* The goroutine of the calling thread before Go 1.17: the thread's word at fs:-8, where Go's own linker has put it. */
+static inline uint64_t arch_go_thread_word(void)
+{
+    uint64_t g;
+
+    __asm__ volatile("mov %%fs:-8, %0" : "=r"(g));
+    return g;
+}
+
+/* on_stack: arguments and results are words behind the return address, as before Go 1.17 (ABI0); else they are in rax,
+ * rbx, rcx, rdi and rax ("Go internal ABI specification", amd64). The stack pointer is where the return address is. */
+static inline void arch_go_call(const struct regs *r, bool on_stack, struct go_call *ret)
+{
+    const uint64_t *word = (const uint64_t *)r->sp;
+
+    if (on_stack)
+        *ret = (struct go_call){arch_go_thread_word(), word[1], word[2], word[3], (int64_t)word[5], word[0]};
+    else
+        *ret = (struct go_call){r->go_g, r->result, r->stash_key, r->stash_time, (int64_t)r->result, word[0]};
+}
 
 /* The frame of a wrapper: the arguments that a function was called with, and afterwards what it returned. Its caller
  * may rely on what the ABI says, or on what a compiler that saw both knows of the function's registers: nothing but

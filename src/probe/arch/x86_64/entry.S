@@ -19,6 +19,7 @@
 #define RA_RCX   .cfi_escape 0x16, 0x10, 3, 0x72, 0x00, 0x06
 #define RA_RAX   .cfi_escape 0x16, 0x10, 3, 0x70, 0x00, 0x06
 #define RA_R11   .cfi_escape 0x16, 0x10, 3, 0x7b, 0x00, 0x06
+#define RA_R12   .cfi_escape 0x16, 0x10, 3, 0x7c, 0x00, 0x06
 #define RA_FRAME .cfi_escape 0x16, 0x10, 4, 0x77, 0x38, 0x06, 0x06
 
 #define CFA_FRAME .cfi_escape 0x0f, 4, 0x77, 0xc0, 0x00, 0x06
@@ -179,6 +180,7 @@ scope_entry_go_exit:
         je      3f
 2:      .cfi_remember_state
         take_stack 1f
+        mov     %r14, 72(%rsp)              /* go_g */
         testl   $SLOT_F_NR_KEPT, SLOT_FLAGS(%rsi)
         jz      9f
         mov     %r12, 80(%rsp)              /* stash_key, stash_time */
@@ -196,6 +198,36 @@ scope_entry_go_exit:
         jmp     *SLOT_TAIL(%r11)
         .cfi_endproc
         .size   scope_entry_go_exit, . - scope_entry_go_exit
+
+/* At the entry of a function of Go, or behind the last of its instructions but `ret`: r12 = slot, and r8 to r13 and rsi
+ * are free at both. What arguments and results are in is left as it was: rax, rbx, rcx and rdi, and g in r14. Go's vector
+ * registers are left alone, as all code of the probe does. */
+        .globl  scope_entry_go_function
+        .hidden scope_entry_go_function
+        .type   scope_entry_go_function, @function
+        .balign 64
+scope_entry_go_function:
+        .cfi_startproc simple
+        .cfi_signal_frame
+        .cfi_def_cfa 7, 0
+        RA_R12
+        mov     %rcx, %r13
+        mov     %r12, %rcx
+        .cfi_remember_state
+        take_stack 1f
+        mov     %r14, 72(%rsp)              /* go_g */
+        mov     %rbx, 80(%rsp)              /* go_rbx, go_rcx */
+        mov     %r13, 88(%rsp)
+        call    scope_hook_go_function
+        give_stack
+        mov     %r13, %rcx
+        jmp     *SLOT_TAIL(%r11)
+        .cfi_restore_state
+1:      count_lost
+        mov     %r13, %rcx
+        jmp     *SLOT_TAIL(%r11)
+        .cfi_endproc
+        .size   scope_entry_go_function, . - scope_entry_go_function
 
 /* Before a system call. Leaves with rcx = the address after the syscall
  * instruction, which is what the kernel would put there: on CPUs with FRED it
