@@ -38,4 +38,26 @@ void function_socket(int fd, const struct fd_entry *e, bool sends, uint64_t sp);
 /* The TLS object that a call at stack pointer sp is made for, inside of a function of its library; 0: none. */
 uint64_t function_object(uint64_t sp);
 
+/* --- for who learns plaintext in another way (jsse.h); `object` is a number that no other connection has, a multiple
+ * of 4 --- */
+
+/* The segment to tell to. NULL: nothing shall be told. */
+struct segment_header *functions_telling(void);
+/* Whether more of an object's bytes are wanted: else the caller may spare itself to copy them. */
+bool functions_wanted(struct segment_header *s, uint64_t object);
+/* So many bytes have passed, source: DATA_TLS_*. data NULL: they can't be had, which is a gap. */
+void functions_tell(struct segment_header *s, enum data_source source, uint64_t object, int64_t bytes, const char *data);
+/* An object begins, or is over. */
+void functions_other(struct segment_header *s, uint64_t object, bool begins);
+/* Whether its descriptor is known and still means the same. */
+bool functions_placed(struct segment_header *s, uint64_t object);
+/* It uses this descriptor. -1: none, which changes nothing. */
+void functions_uses(struct segment_header *s, uint64_t object, int fd);
+/* The DATA_HELLO_BYTES encrypted bytes that its transport has got or given first; of a connection that was there before us,
+ * those that a record of data begins with. */
+void functions_hello(struct segment_header *s, uint64_t object, bool sends, const char *data);
+/* The probe's code is on a thread's stack, or may be called at any time, from now on (on), or no longer so: until then it
+ * stays, also when the process is let go of. */
+void functions_hold(bool on);
+
 #endif

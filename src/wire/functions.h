@@ -11,8 +11,9 @@
 #include "wire/source.h"
 
 /* A library, by functions that belong together, and a function that no other library has. */
-enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MAX };
-#define FN_WITNESSES {"SSL_CTX_new", "BIO_s_mem", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer"}
+enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_JNI, FNF_MAX };
+#define FN_WITNESSES \
+    {"SSL_CTX_new", "BIO_s_mem", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer", "Java_sun_nio_ch_Net_socket0"}
 
 /*
  * What a call does. Bytes are told as REC_DATA (wire/record.h) with the object and the descriptor, -1 if none is known;
@@ -32,6 +33,7 @@ enum fn_shape {
     FNS_CIPHER, /* passes encrypted bytes on, for the connection of the function that it is called in; of a BIO that is a
                  * connection (FNS_METHODS) plaintext */
     FNS_METHODS, /* returns the methods of BIOs that are connections */
+    FNS_JNI,     /* a native method of Java's network: what it does isn't looked at, but the VM can be spoken to (probe/jsse.h) */
 };
 
 /* PRIOVec of NSPR (prio.h) */
