@@ -51,7 +51,8 @@ static bool detach_one(pid_t pid, const char *plans, bool one)
                      r.differ || r.unknown
                          ? "code that was changed by others, or can't be compared, may still lead there"
                      : r.inside ? "threads that wait inside functions of a TLS library will return to it, or have left "
-                                  "such a function by an exception or longjmp(3)"
+                                  "such a function by an exception or longjmp(3); or classes of Java were "
+                                  "given calls of it, which are put back but may be running"
                                 : "one of its hooks did not end");
     }
     free(why);

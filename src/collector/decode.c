@@ -743,6 +743,7 @@ static void noted(struct told *x)
         [NOTE_IMAGE_GO] = "Go code needs Linux 5.9 and a CPU with FSGSBASE: calls made in this image are not observed",
         [NOTE_DISPATCH] = "uses Syscall User Dispatch: what the program could not be asked for is missing, such as some paths",
         [NOTE_IMAGE_NO_SITE] = "no system call was found that can be observed: the program is packed or makes its code as it runs",
+        [NOTE_JSSE] = "TLS of Java's class library is not read: this is not as it is known",
     };
     uint64_t code = x->r->arg[0];
     const char *text = code < sizeof(texts) / sizeof(texts[0]) && texts[code] ? texts[code] : "something is not observed";

@@ -39,17 +39,32 @@ void function_socket(int fd, const struct fd_entry *e, bool sends, const struct 
 /* The TLS object that the call of these registers is made for, inside of a function of its library; 0: none. */
 uint64_t function_object(const struct regs *r);
 
-/* --- for those who know otherwise what a function was given and returns (go_functions.h) --- */
+/*
+ * --- for those who learn otherwise what passes (go_functions.h, jsse.h) ---
+ *
+ * `object` is a number that no other connection has, a multiple of 4. On the thread that the bytes pass on; from signal
+ * handlers, too.
+ */
 
 /* The segment to tell to, or NULL if nothing shall be told. */
 struct segment_header *functions_telling(void);
+/* Whether more of an object's bytes are wanted: else the caller may spare itself to copy them. */
+bool function_wanted(struct segment_header *s, uint64_t object);
 /* Whether the function may read there: asked of the kernel until it has kept its word often enough. */
 bool function_may_read(enum fn_id fn, const void *p, size_t n);
-/* Bytes of the object have passed, in the direction of this function; data NULL: they are not known. */
-void function_tell(struct segment_header *s, enum fn_id fn, uint64_t object, int64_t bytes, const char *data);
+/* So many bytes of the object have passed, source: DATA_TLS_*. data NULL: they can't be had, which is a gap. */
+void function_tell(struct segment_header *s, enum data_source source, uint64_t object, int64_t bytes, const char *data);
 /* What the object stood for is over. remains: it is another connection from now on. */
 void function_other(struct segment_header *s, uint64_t object, bool remains);
 /* Whether a socket of the object is known that is still open. */
 bool function_has_socket(struct segment_header *s, uint64_t object);
+/* It uses this descriptor. -1: none, which changes nothing. */
+void function_uses(struct segment_header *s, uint64_t object, int fd);
+/* The DATA_HELLO_BYTES encrypted bytes that its transport has got or given first; of a connection that was there before us,
+ * those that a record of data begins with. */
+void function_hello(struct segment_header *s, uint64_t object, bool sends, const char *data);
+/* The probe's code is on a thread's stack, or may be called at any time, from now on (on), or no longer so: until then it
+ * stays, also when the process is let go of. */
+void functions_hold(bool on);
 
 #endif

@@ -593,6 +593,13 @@ bool tls_encrypted(const uint8_t *data, size_t len)
     return !first; /* the rest is less than a header */
 }
 
+const uint8_t *tls_record_mark(const uint8_t *data, size_t len)
+{
+    if (len < RECORD_HEADER + TLS_RANDOM || !tls_encrypted(data, len) || (data[3] << 8 | data[4]) < (int)TLS_RANDOM)
+        return NULL;
+    return data + RECORD_HEADER;
+}
+
 const uint8_t *tls_first_add(struct tls_first *f, const uint8_t *data, size_t len)
 {
     size_t n = sizeof(f->data) - f->len;

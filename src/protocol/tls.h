@@ -129,6 +129,10 @@ struct tls_first {
 /* Goes on with these bytes. Returns the random, within f, when it is complete; once. NULL: not yet, or there is none. */
 const uint8_t *tls_first_add(struct tls_first *f, const uint8_t *data, size_t len);
 
+/* The TLS_RANDOM bytes that a record of encrypted data begins with, behind its header, by which it is found again as a
+ * ClientHello is by its random; NULL if the bytes aren't the beginning of such a record, or fewer. */
+const uint8_t *tls_record_mark(const uint8_t *data, size_t len);
+
 /* "TLS 1.3", "SSL 3.0"; NULL for numbers that are no version. */
 const char *tls_version_text(uint16_t version);
 /* IANA's name of a cipher suite ("TLS_AES_128_GCM_SHA256"), NULL for those that are rare. */

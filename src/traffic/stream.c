@@ -185,6 +185,7 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     struct sock *sock = d->file->sock;
     struct stream **at = t->tls ? &sock->plain : &sock->stream, *s = *at;
     uint64_t start = t->position + t->offset, skip = 0;
+    const uint8_t *mark;
     uint64_t len = t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0;
 
     if (is_foreign(sock))
@@ -207,6 +208,9 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         enciphered(s, t->time_ns);
     if (joined_tls(s, t))
         enciphered(s, t->time_ns);
+    if (s->joined && s->ciphertext && !(sock->flags & SOCKF_PLAIN) && t->data && !t->offset &&
+        (mark = tls_record_mark(t->data, t->len)))
+        tls_socket_hello(p, fd, d->file->channel, t->dir, mark, t->time_ns);
     if (s->datagrams) {
         datagram(s, t);
         if (d->pos[t->dir] != DESC_NO_POS) /* how much was seen: threads that share a socket tell in any order */

@@ -170,6 +170,8 @@ void tls_object_hello(struct proc *p, const struct traffic *t)
         return;
     o->first_dir = t->dir;
     random = tls_first_add(&o->first, t->data, t->len);
+    if (!random && !t->offset && !o->channel) /* the connection was there before us */
+        random = tls_record_mark(t->data, t->len);
     if (!random)
         return;
     memcpy(mine.random, random, sizeof(mine.random));

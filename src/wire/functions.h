@@ -11,8 +11,10 @@
 #include "wire/source.h"
 
 /* A library, by functions that belong together, and a function that no other library has. */
-enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MBEDTLS, FNF_WOLFSSL, FNF_AES, FNF_GO, FNF_MAX };
-#define FN_WITNESSES {"SSL_CTX_new", "BIO_s_mem", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer", "mbedtls_ssl_setup", "wolfSSL_CTX_new", "" /* found by other means (plan/machine.h) */, "crypto/tls.(*Conn).Read"}
+enum fn_family { FNF_OPENSSL, FNF_BIO, FNF_GNUTLS, FNF_NSS, FNF_NSPR, FNF_MBEDTLS, FNF_WOLFSSL, FNF_AES, FNF_GO, FNF_JNI, FNF_MAX };
+#define FN_WITNESSES \
+    {"SSL_CTX_new", "BIO_s_mem", "gnutls_init", "SSL_ImportFD", "PR_PushIOLayer", "mbedtls_ssl_setup", "wolfSSL_CTX_new", \
+     "" /* found by other means (plan/machine.h) */, "crypto/tls.(*Conn).Read", "Java_sun_nio_ch_Net_socket0"}
 
 /*
  * What a call does. Bytes are told as REC_DATA (wire/record.h) with the object and the descriptor, -1 if none is known;
@@ -34,6 +36,7 @@ enum fn_shape {
     FNS_KEY,    /* is given the key of a cipher: `object` points to it, `length` are its bits. The key is put into the
                  * segment (wire/segment.h), nothing is told */
     FNS_METHODS, /* returns the methods of BIOs that are connections */
+    FNS_JNI,     /* a native method of Java's network: what it does isn't looked at, but the VM can be spoken to (probe/jsse.h) */
 };
 
 /* PRIOVec of NSPR (prio.h) */

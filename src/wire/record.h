@@ -23,7 +23,8 @@ enum rec_kind {
                     * DATA_TX, DATA_RX: in a function of whose library the call was made), 0: none;
                     * arg[5]: fd_entry.gen. ret: bytes of the call (of each message in calls that pass several).
                     * DATA_TLS_*: arg[2] is the object's tls_want.life (segment.h), 0: not known.
-                    * DATA_HELLO_*: arg[1] counts from the first such byte of the object, ret those told by this record.
+                    * DATA_HELLO_*: arg[1] counts from the first such byte of the object, ret those told by this record. Of one
+                    * that was there before us: from the first byte of a record of data.
                     * DATA_FILE: arg[4] 1: content that nobody could see, as the kernel moved it, or took it later.
                     * ITEM_DATA: what of it was captured, ITEM_ADDR: whom a datagram came from or went to. Without
                     * ITEM_DATA: from arg[1] on nothing was captured, a loss if it is wanted (DATA_FILE: `ret` bytes). */
@@ -116,6 +117,7 @@ enum note_code {
     NOTE_DISPATCH,        /* calls of the program come to itself (Syscall User Dispatch): what the probe can't ask is missing */
     NOTE_IMAGE_NO_SITE,   /* a static program without a call that can be observed: packed, or making its code as it runs */
     NOTE_EXEC_LISTS,      /* the loader only lists the libraries of the new image: it is not loaded with ours */
+    NOTE_JSSE,            /* Java's own TLS isn't seen: what of the class library isn't as it is known (ITEM_PATH) */
 };
 
 struct record {

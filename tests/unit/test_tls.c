@@ -564,6 +564,26 @@ static void test_encrypted(void **state)
 #undef IS
 }
 
+/* What a record of data is found again by, as far as it is there. */
+static void test_record_mark(void **state)
+{
+#define HEAD "\x17\3\3\0\x40"
+#define BODY "0123456789abcdef0123456789ABCDEF"
+#define MARK(text) tls_record_mark((const uint8_t *)(text), sizeof(text) - 1)
+    static const char record[] = HEAD BODY "more";
+
+    (void)state;
+    assert_ptr_equal(MARK(record), record + 5);
+    assert_non_null(MARK(HEAD BODY));
+    assert_null(tls_record_mark((const uint8_t *)record, 5 + 31));
+    assert_null(MARK("\x17\3\3\0\x1f" BODY)); /* a shorter record */
+    assert_null(MARK("\x16\3\3\0\x40" BODY));
+    assert_null(MARK("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"));
+#undef HEAD
+#undef BODY
+#undef MARK
+}
+
 /* Divided anywhere, the random is told once, with the piece that completes it. */
 static void test_random(void **state)
 {
@@ -729,6 +749,7 @@ int main(void)
         cmocka_unit_test(test_unreadable),     cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_many_protocols), cmocka_unit_test(test_detect),
         cmocka_unit_test(test_random),         cmocka_unit_test(test_encrypted),
+        cmocka_unit_test(test_record_mark),
         cmocka_unit_test(test_talk12),         cmocka_unit_test(test_talk13),
         cmocka_unit_test(test_talk_unknown),
     };

@@ -96,6 +96,7 @@ static inline void arch_go_call(const struct regs *r, bool on_stack, struct go_c
 /* The frame of a wrapper: the arguments that a function was called with, and afterwards what it returned. */
 #define FUNCTION_FRAME 240
 #define ARCH_RETURN_SIZE 0u /* what a call leaves on the stack */
+#define ARCH_JSSE false /* not yet: nothing in it is of one architecture, but no VM of this one has tried it (jsse.h) */
 struct function_regs {
     uint64_t result;        /* x0 */
     uint64_t arg0, arg1, arg2, arg3, arg4, arg5;

@@ -110,6 +110,7 @@ static inline void arch_go_call(const struct regs *r, bool on_stack, struct go_c
  * r11 is changed. */
 #define FUNCTION_FRAME 136
 #define ARCH_RETURN_SIZE 8u /* what a call leaves on the stack */
+#define ARCH_JSSE true /* plaintext of Java's own TLS is read (jsse.h) */
 struct function_regs {
     uint64_t result;        /* rax */
     uint64_t arg0, arg1, arg2, arg3, arg4, arg5;
