@@ -166,9 +166,12 @@ void transfers_call(struct told *x)
 /* What went through a socket: d, NULL if that isn't known. */
 static void do_traffic(struct told *x, struct desc *d)
 {
+    static const enum tls_way ways[DATA_WAYS] = {
+        [DATA_WAY_LIBRARY] = TLS_WAY_LIBRARY, [DATA_WAY_GO] = TLS_WAY_GO, [DATA_WAY_JSSE] = TLS_WAY_JSSE};
     const struct record *r = x->r;
     int64_t fd = (int64_t)r->arg[0];
     uint32_t gen = (uint32_t)r->arg[5];
+    uint64_t way = r->arg[2] >> DATA_WAY_SHIFT;
     struct traffic t = {
         .dir = r->arg[3] == DATA_TX || r->arg[3] == DATA_TLS_TX || r->arg[3] == DATA_HELLO_TX ? PROTO_TX : PROTO_RX,
         .tls = r->arg[3] == DATA_TLS_TX || r->arg[3] == DATA_TLS_RX, .object = r->arg[4],
@@ -177,7 +180,11 @@ static void do_traffic(struct told *x, struct desc *d)
         .data = x->in.data, .len = x->in.data_len, .name = x->in.addr, .name_len = x->in.addr_len, .time_ns = x->time, .tid = r->tid,
     };
 
-    t.life = t.tls ? (uint32_t)r->arg[2] : 0;
+    if (t.tls) {
+        t.life = (uint32_t)r->arg[2];
+        t.position = t.life;
+        t.way = way < DATA_WAYS ? ways[way] : TLS_WAY_LIBRARY;
+    }
     x->p->tls_read |= t.tls && (r->ret || t.data || !t.object); /* not: an object begins, or ends */
     if (r->arg[3] == DATA_HELLO_TX || r->arg[3] == DATA_HELLO_RX) {
         tls_object_hello(x->p, &t);

@@ -347,14 +347,14 @@ static inline void tell_piece(struct segment_header *s, struct record *r, const 
 
 /* Inlined: a call of its own costs some 15 ns here (bench/tls.c). */
 static inline __attribute__((always_inline)) void tell(struct segment_header *s, enum data_source source,
-                                                       uint64_t object, int64_t bytes, const char *data)
+                                                       enum data_way way, uint64_t object, int64_t bytes, const char *data)
 {
     uint32_t mode = __atomic_load_n(&s->mode, __ATOMIC_RELAXED), life = object_life(s, object, false), gen;
     bool all = mode & (SEG_M_PAYLOADS | SEG_M_LOSSLESS) || !ring_half_full(s);
     size_t keep = !data ? 0 : all ? (size_t)bytes : MIN((size_t)bytes, (size_t)THRIFTY);
     int fd = object_fd(s, object, source == DATA_TLS_TX, &gen);
     struct record r = {.kind = REC_DATA, .time = now(), .ret = bytes,
-                       .arg = {(uint64_t)fd, 0, life, source, object, gen}};
+                       .arg = {(uint64_t)fd, 0, life | (uint64_t)way << DATA_WAY_SHIFT, source, object, gen}};
 
     if (object_done(s, object, life) && !(mode & SEG_M_PAYLOADS))
         return;
@@ -393,12 +393,12 @@ HIDDEN void function_other(struct segment_header *s, uint64_t object, bool remai
         debt_forgive(object);
 }
 
-HIDDEN void function_tell(struct segment_header *s, enum data_source source, uint64_t object, int64_t bytes,
-                          const char *data)
+HIDDEN void function_tell(struct segment_header *s, enum data_source source, enum data_way way, uint64_t object,
+                          int64_t bytes, const char *data)
 {
     if (unlikely(process->slow & SLOW_BORROWED))
         s = process_borrow(s);
-    tell(s, source, object, bytes, data);
+    tell(s, source, way, object, bytes, data);
 }
 
 HIDDEN bool function_has_socket(struct segment_header *s, uint64_t object)
@@ -635,11 +635,11 @@ static __attribute__((noinline)) void tell_vector(struct segment_header *s, cons
 
         if (len <= 0)
             continue;
-        tell(s, d->source, object, len, function_may_read(fn, v[i].data, (size_t)len) ? v[i].data : NULL);
+        tell(s, d->source, DATA_WAY_LIBRARY, object, len, function_may_read(fn, v[i].data, (size_t)len) ? v[i].data : NULL);
         n -= len;
     }
     if (n > 0)
-        tell(s, d->source, object, n, NULL);
+        tell(s, d->source, DATA_WAY_LIBRARY, object, n, NULL);
 }
 
 /* After it. */
@@ -714,7 +714,7 @@ HIDDEN __attribute__((used)) void scope_hook_function_exit(struct function_regs 
             count_loss(s, LOSS_COPY, 1);
         }
     }
-    tell(s, source, object, n, data);
+    tell(s, source, DATA_WAY_LIBRARY, object, n, data);
 }
 
 /* ---- for who learns plaintext in another way ---- */

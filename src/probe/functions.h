@@ -53,7 +53,8 @@ bool function_wanted(struct segment_header *s, uint64_t object);
 /* Whether the function may read there: asked of the kernel until it has kept its word often enough. */
 bool function_may_read(enum fn_id fn, const void *p, size_t n);
 /* So many bytes of the object have passed, source: DATA_TLS_*. data NULL: they can't be had, which is a gap. */
-void function_tell(struct segment_header *s, enum data_source source, uint64_t object, int64_t bytes, const char *data);
+void function_tell(struct segment_header *s, enum data_source source, enum data_way way, uint64_t object, int64_t bytes,
+                   const char *data);
 /* What the object stood for is over. remains: it is another connection from now on. */
 void function_other(struct segment_header *s, uint64_t object, bool remains);
 /* Whether a socket of the object is known that is still open. */

@@ -213,7 +213,7 @@ static void go_enter(struct segment_header *s, enum fn_id fn, const struct go_ca
         n.on_stack = true;
     }
     if (!note_keep(&n) && fn == FN_go_tls_write) /* a write that doesn't move all of it is the connection's last */
-        function_tell(s, (enum data_source)fn_table[fn].source, n.object, (int64_t)n.length, NULL);
+        function_tell(s, (enum data_source)fn_table[fn].source, DATA_WAY_GO, n.object, (int64_t)n.length, NULL);
 }
 
 /* A call that was not noted: it began before we were there, or found no room. */
@@ -243,7 +243,7 @@ static void go_exit(struct segment_header *s, enum fn_id fn, const struct go_cal
         data = NULL;
         count_loss(s, LOSS_COPY, 1);
     }
-    function_tell(s, (enum data_source)fn_table[fn].source, n.object, call->result, data);
+    function_tell(s, (enum data_source)fn_table[fn].source, DATA_WAY_GO, n.object, call->result, data);
 }
 
 HIDDEN __attribute__((used)) void scope_hook_go_function(struct regs *r, const struct plan_slot *slot)

@@ -258,10 +258,10 @@ static void tell(jni_env env, struct segment_header *s, uint64_t object, enum da
         if (array)
             (*env)->GetByteArrayRegion(env, array, from, part, piece);
         if (array ? failed(env) : !memory || !mem_readable(memory + from, (size_t)part)) {
-            function_tell(s, source, object, n, NULL);
+            function_tell(s, source, DATA_WAY_JSSE, object, n, NULL);
             return;
         }
-        function_tell(s, source, object, part, array ? piece : memory + from);
+        function_tell(s, source, DATA_WAY_JSSE, object, part, array ? piece : memory + from);
         from += part;
         n -= part;
     }
@@ -429,7 +429,7 @@ static void native_leave(jni_env env, jobject class, jobject result, jobject eng
         (*env)->DeleteLocalRef(env, b);
     }
     if (plain > 0) /* that call began before, or had more buffers */
-        function_tell(s, source, object, plain, NULL);
+        function_tell(s, source, DATA_WAY_JSSE, object, plain, NULL);
 }
 
 /* In the order of `calls`. */

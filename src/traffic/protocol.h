@@ -22,10 +22,12 @@
 /* How plaintext of TLS is had; net.app has its name. */
 enum tls_way {
     TLS_WAY_LIBRARY, /* where the program calls the library */
+    TLS_WAY_GO,      /* where it calls Go's crypto/tls */
+    TLS_WAY_JSSE,    /* where it calls Java's JSSE */
     TLS_WAY_KEYS,    /* records are opened, with keys that are seen where they are set up */
     TLS_WAYS
 };
-#define TLS_WAY_NAMES {"library", "keys"}
+#define TLS_WAY_NAMES {"library", "go", "jsse", "keys"}
 
 /* How a stream was recognised, for the decoder that begins with it. */
 struct protocol_start {

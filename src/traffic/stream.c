@@ -196,7 +196,8 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     }
     if (t->tls) {
         s->object = t->object;
-        s->way = (uint8_t)t->way;
+        if (t->data) /* who tells of a gap may not know */
+            s->way = (uint8_t)t->way;
     }
     if (t->tls || t->object)
         sock->flags |= SOCKF_PLAIN;

@@ -22,7 +22,8 @@ enum rec_kind {
                     * REC_NO_POSITION: it has none); arg[3]: enum data_source; arg[4]: address of the TLS object (of
                     * DATA_TX, DATA_RX: in a function of whose library the call was made), 0: none;
                     * arg[5]: fd_entry.gen. ret: bytes of the call (of each message in calls that pass several).
-                    * DATA_TLS_*: arg[2] is the object's tls_want.life (segment.h), 0: not known.
+                    * DATA_TLS_*: arg[2] is the object's tls_want.life (segment.h), 0: not known, and enum data_way <<
+                    * DATA_WAY_SHIFT.
                     * DATA_HELLO_*: arg[1] counts from the first such byte of the object, ret those told by this record. Of one
                     * that was there before us: from the first byte of a record of data.
                     * DATA_FILE: arg[4] 1: content that nobody could see, as the kernel moved it, or took it later.
