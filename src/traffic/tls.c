@@ -277,8 +277,7 @@ static const char *reason_of(struct proc *p, const struct stream *s)
         return "the functions of its TLS library could not be hooked";
     if (p->images_missed || !p->images || images_unlisted(p->images))
         return "no TLS library is observed in it, and not all of its code could be looked at";
-    return "it has a TLS library of its own that is not known here (Go, Java, Rust, or one without symbols), or passes on "
-           "what others encrypt";
+    return "it has a TLS library of its own that is not known here, or passes on what others encrypt";
 }
 
 static void tell_unread(struct proc *p, const struct stream *s, uint64_t time_ns)

@@ -78,8 +78,8 @@ def http(ctx):
             told = [e["data"] for e in session.events(source=source, sync=False)]
             equal(Counter(d["http_target"] for d in told), want, f"{source}: targets")
             equal({(d["http_scheme"], d[peer]) for d in told}, {("https", port)}, f"{source}: scheme and port")
-        equal({e["data"].get("tls_plaintext") for e in session.events(source="net.app", sync=False)} - {None}, {"go"}, "the way")
             equal(Counter(d["http_flavor"] for d in told), {"1.1": count // 2, "2.0": count // 2}, f"{source}: versions")
+        equal({e["data"].get("tls_plaintext") for e in session.events(source="net.app", sync=False)} - {None}, {"go"}, "the way")
 
 
 def asked(port, count, size):

@@ -116,6 +116,7 @@ def http(ctx):
         lacking = [e for e in found if not (e.get("net_peer_port") and e.get("net_host_port"))]
         equal(lacking, [], "without addresses")
     equal({e["data"]["http_status_code"] for e in result.session.events("http", "http.resp")}, {200}, "statuses")
+    equal({e["data"].get("tls_plaintext") for e in result.session.events("net", "net.app")} - {None}, {"jsse"}, "the way")
     nothing_lost(result.session)
 
 

@@ -15,8 +15,8 @@ from tlstest import certificate
 from traffic import PYTHON, nothing_lost
 
 HERE = Path(__file__).resolve().parent
-OWN = ("TLS of this program can't be read: it has a TLS library of its own that is not known here (Go, Java, Rust, or one without "
-       "symbols), or passes on what others encrypt")
+OWN = ("TLS of this program can't be read: it has a TLS library of its own that is not known here, or passes on what others "
+       "encrypt")
 OTHER = ("TLS of this program can't be read: its plaintext does not pass through the TLS library that is observed in it, but through "
          "another one; or it passes on what others encrypt")
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
