@@ -262,7 +262,7 @@ def validators_agree(ctx):
 @test("schema/refused")
 def refused(ctx):
     """What the hook of all tests finds: an unknown field, an unknown value, a custom tag that nobody set, a key twice."""
-    result = ctx.scoped(["/bin/echo", "x"], check_code=0)
+    result = ctx.scoped(["/bin/sleep", "0.01"], check_code=0)  # so that its duration isn't 0
     result.session.wait_end()
     lines = result.session.lines("events.json")
     exit_ = next(line for line in lines if b'"proc.exit"' in line)
