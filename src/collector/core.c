@@ -206,6 +206,19 @@ static bool nobody_shares(struct segment *seg, uint64_t now)
     return !shared;
 }
 
+/* What its connections wait for. Whose work it is pays for it, as for records: it may try many keys. */
+static void sweep_streams(struct proc *p)
+{
+    uint64_t before;
+
+    if (!p->asking || (p->seg && p->seg->too_dear))
+        return;
+    before = clock_used();
+    stream_sweep(p, clock_now_real());
+    if (p->seg)
+        segment_charge(p->seg, 0, clock_used() - before, clock_used());
+}
+
 void core_turn(struct collector *c)
 {
     uint64_t now = clock_now_mono(), took;
@@ -263,8 +276,7 @@ void core_turn(struct collector *c)
     both_ends_sweep(now);
     n = part(c);
     for (p = first_of_part(c); p && n--; p = p->next)
-        if (p->asking)
-            stream_sweep(p, clock_now_real());
+        sweep_streams(p);
     c->check_next = p;
     if (c->model.procs || c->backlog.bytes)
         c->alone_since = 0;

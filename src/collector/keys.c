@@ -50,11 +50,12 @@ struct tls_keys *keys_of(struct proc *p)
 
 void keys_sweep(struct segment *seg)
 {
-    if (seg->broken || !seg->map.base || !segment_hdr(&seg->map)->key_head)
-        return;
-    prepare(seg);
-    if (!seg->keys)
-        return;
-    look(seg);
-    tls_keys_sweep(seg->keys, clock_now_real());
+    bool some = !seg->broken && seg->map.base && segment_hdr(&seg->map)->key_head;
+
+    if (some && seg->map.mode & SEG_M_TRAFFIC) /* whatever it has put there: nothing was wanted */
+        prepare(seg);
+    if (some && seg->keys)
+        look(seg);
+    if (seg->keys)
+        tls_keys_sweep(seg->keys, clock_now_real());
 }

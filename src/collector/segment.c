@@ -128,6 +128,7 @@ bool segment_need(struct segment_map *m)
     if (at == MAP_FAILED)
         return false;
     madvise(at, m->size, MADV_DONTFORK); /* who still maps it is asked when its process is gone: no worker of ours */
+    madvise(at, m->size, MADV_DONTDUMP); /* keys of the program's (wire/segment.h), and what was captured of it */
     m->base = at;
     m->fresh = true;
     if (m->ring.pos) /* wasn't told yet */

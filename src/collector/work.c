@@ -67,13 +67,8 @@ static unsigned longest_run(const struct segment *seg)
 /* Another one begins, with the records of seg (NULL: something else). Returns CLOCK_MONOTONIC ns. */
 static uint64_t next_run(struct collector *c, struct run *r, struct segment *seg)
 {
-    uint64_t now = clock_now_mono(), used = 0;
-    struct timespec ts = {0};
+    uint64_t now = clock_now_mono(), used = r->seg || seg ? clock_used() : 0;
 
-    if (r->seg || seg) { /* a system call */
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-        used = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-    }
     if (r->seg)
         segment_charge(r->seg, r->records, used - r->since, used);
     if (seg)

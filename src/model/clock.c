@@ -21,6 +21,14 @@ uint64_t clock_now_real(void)
     return now_ns(CLOCK_REALTIME);
 }
 
+uint64_t clock_used(void)
+{
+    struct timespec ts = {0};
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 uint64_t clock_now_mono(void)
 {
     return now_ns(CLOCK_MONOTONIC);

@@ -36,5 +36,6 @@ uint64_t clock_ticks_ns(const struct clock_map *m, uint32_t kind, uint64_t ticks
 
 uint64_t clock_now_real(void); /* CLOCK_REALTIME, ns */
 uint64_t clock_now_mono(void); /* CLOCK_MONOTONIC, ns */
+uint64_t clock_used(void);     /* CPU time of this thread, ns; a system call */
 
 #endif

@@ -413,6 +413,9 @@ static struct function_shard *shard(const struct thread *t)
     return &function_shards[(size_t)(t - threads) % FUNCTION_SHARDS];
 }
 
+/* Whose keys are no part of a core of this process: a child of fork(2) inherits both this and that. */
+static const struct segment_header *undumped;
+
 HIDDEN void functions_forked(void)
 {
     struct thread *t = functions_used ? thread_get(process) : NULL;
@@ -427,6 +430,7 @@ HIDDEN void functions_forked(void)
 
 HIDDEN void functions_upgraded(struct segment_header *own)
 {
+    undumped = NULL;
     for (uint32_t i = 0; functions_used && i < OBJECTS; i++) {
         uint64_t value = objects[i].value, key = objects[i].check ^ value;
         int fd = (int)(uint32_t)value - 1;
@@ -544,8 +548,10 @@ static __attribute__((noinline)) void key_put(struct segment_header *s, const st
 
     if ((bits != 128 && bits != 256) || !mem_plausible(from))
         return;
-    if (!__atomic_load_n(&s->key_head, __ATOMIC_RELAXED) && !probe.sandboxed)
+    if (undumped != s && !probe.sandboxed) {
         SYS3(__NR_madvise, s->key, sizeof(s->key), MADV_DONTDUMP);
+        undumped = s;
+    }
     n = __atomic_fetch_add(&s->key_head, 1, __ATOMIC_RELAXED);
     k = &s->key[n % SEG_KEYS];
     __atomic_store_n(&k->commit, 0, ORDER_KEY_TAKEN);

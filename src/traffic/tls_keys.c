@@ -17,6 +17,7 @@ struct tls_keys {
     uint64_t lost;
     uint64_t callers[CALLERS];  /* whose keys have opened something; 0: none */
     unsigned next_caller;
+    unsigned looks;             /* TLS_KEYS_LOOKS: no more until the next sweep */
     struct kept kept[TLS_KEYS_MAX];
 };
 
@@ -28,7 +29,7 @@ struct tls_keys *tls_keys_new(void)
         return NULL;
     madvise(p, sizeof(struct tls_keys), MADV_DONTDUMP);
     madvise(p, sizeof(struct tls_keys), MADV_WIPEONFORK); /* workers have no business with them */
-    mlock(p, sizeof(struct tls_keys));
+    mlock2(p, sizeof(struct tls_keys), MLOCK_ONFAULT); /* pages that have no keys cost nothing */
     return p;
 }
 
@@ -36,7 +37,7 @@ void tls_keys_free(struct tls_keys *k)
 {
     if (!k)
         return;
-    explicit_bzero(k, sizeof(*k));
+    explicit_bzero(k->kept, (k->count < TLS_KEYS_MAX ? k->count : TLS_KEYS_MAX) * sizeof(*k->kept));
     munmap(k, sizeof(*k));
 }
 
@@ -79,7 +80,7 @@ static bool is_proven(const struct tls_keys *k, uint64_t caller)
     return false;
 }
 
-bool tls_keys_next(const struct tls_keys *k, uint64_t since_ns, bool all, uint64_t *at, struct tls_open_key *ret)
+bool tls_keys_next(struct tls_keys *k, uint64_t since_ns, bool all, uint64_t *at, struct tls_open_key *ret)
 {
     uint64_t n = *at < k->first ? k->first : *at;
 
@@ -88,6 +89,9 @@ bool tls_keys_next(const struct tls_keys *k, uint64_t since_ns, bool all, uint64
 
         if (!from->key.len || from->time_ns < since_ns || (!all && k->callers[0] && !is_proven(k, from->caller)))
             continue;
+        if (k->looks == TLS_KEYS_LOOKS)
+            return false;
+        k->looks++;
         *at = n;
         *ret = from->key;
         return true;
@@ -108,6 +112,7 @@ void tls_keys_take(struct tls_keys *k, uint64_t at)
 
 bool tls_keys_sweep(struct tls_keys *k, uint64_t time_ns)
 {
+    k->looks = 0;
     while (k->first < k->count && k->kept[k->first % TLS_KEYS_MAX].time_ns + TLS_KEYS_NS < time_ns)
         explicit_bzero(&k->kept[k->first++ % TLS_KEYS_MAX].key, sizeof(struct tls_open_key));
     return k->first < k->count;

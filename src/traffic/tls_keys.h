@@ -13,6 +13,8 @@
 
 #define TLS_KEYS_MAX 2048u /* then the oldest goes */
 #define TLS_KEYS_NS UINT64_C(30000000000)
+/* So many are given out from one sweep to the next: each costs its taker the opening of a record, some 5 us. */
+#define TLS_KEYS_LOOKS 8192u
 
 struct tls_keys;
 
@@ -26,8 +28,8 @@ void tls_keys_missed(struct tls_keys *k, uint64_t count);
 /* How many that are. */
 uint64_t tls_keys_lost(const struct tls_keys *k);
 /* The one behind number *at that was set up at `since_ns` or later (tls_open_sink.key). Unless `all`: if one of a caller's
- * has ever opened anything, only those of such callers. */
-bool tls_keys_next(const struct tls_keys *k, uint64_t since_ns, bool all, uint64_t *at, struct tls_open_key *ret);
+ * has ever opened anything, only those of such callers. False: there is none, or TLS_KEYS_LOOKS were given. */
+bool tls_keys_next(struct tls_keys *k, uint64_t since_ns, bool all, uint64_t *at, struct tls_open_key *ret);
 /* It has opened a connection: nobody else gets it. */
 void tls_keys_take(struct tls_keys *k, uint64_t at);
 /* Wipes what is too old at time_ns. False: none are left. */

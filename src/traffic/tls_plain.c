@@ -118,8 +118,8 @@ bool tls_plain_feed(struct tls_plain *t, enum proto_dir dir, const uint8_t *data
 {
     const struct stream *s = t->stream;
 
-    if (s->sock->flags & SOCKF_PLAIN && tls_open_state(t->open) != TLS_OPEN_READS)
-        return false;
+    if (s->relayed || (s->sock->flags & SOCKF_PLAIN && tls_open_state(t->open) != TLS_OPEN_READS))
+        return false; /* others' keys, or a library that is hooked */
     if (refresh(t))
         tls_open_retry(t->open, true, time_ns);
     t->fd = s->fd;

@@ -129,7 +129,7 @@ static void add(struct tls_keys *k, uint8_t fill, uint64_t caller, uint64_t time
 }
 
 /* Those that are given out, as decimal numbers. */
-static const char *given(const struct tls_keys *k, uint64_t since_ns, bool all)
+static const char *given(struct tls_keys *k, uint64_t since_ns, bool all)
 {
     static char text[256];
     struct tls_open_key key;
@@ -194,11 +194,31 @@ static void wiped(void **state)
     tls_keys_free(k);
 }
 
+/* However many connections ask: so many looks from one sweep to the next. */
+static void bounded(void **state)
+{
+    struct tls_keys *k = tls_keys_new();
+    struct tls_open_key key;
+    unsigned looks = 0;
+
+    (void)state;
+    assert_non_null(k);
+    for (uint8_t fill = 1; fill < 101; fill++)
+        add(k, fill, 1, 2 * S);
+    for (unsigned asks = 0; asks < 2 * TLS_KEYS_LOOKS / 100; asks++)
+        for (uint64_t at = 0; tls_keys_next(k, 0, true, &at, &key);)
+            looks++;
+    assert_int_equal(looks, TLS_KEYS_LOOKS);
+    tls_keys_sweep(k, 3 * S);
+    assert_string_not_equal(given(k, 0, true), "");
+    tls_keys_free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(taken_out),  cmocka_unit_test(overwritten), cmocka_unit_test(lies),
-        cmocka_unit_test(candidates), cmocka_unit_test(wiped),
+        cmocka_unit_test(candidates), cmocka_unit_test(bounded), cmocka_unit_test(wiped),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
  * use. A set-up of a 256-bit key has 13 of them. */
 static const uint8_t anchor[] = {0x66, 0x0f, 0x3a, 0xdf};
 #define GROUP_GAP 512u    /* bytes between two of the same function at most */
+#define GROUP_MAX 0x2000u /* ... from the first to the last one: code that is made for it could keep us for long */
 #define GROUP_LEAST 5u
 #define GROUPS_MAX 32u    /* an image has as many as it has libraries of its own, with one or two each */
 #define BEFORE 0x160u     /* of the first one: where the function begins */
@@ -184,7 +185,7 @@ void x86_key_places(const struct elf_image *elf, void (*fn)(void *arg, uint64_t 
         while (next && groups < GROUPS_MAX) {
             size_t first = (size_t)(next - t->bytes), last = first, count = 0, lo, hi;
 
-            while (next && (size_t)(next - t->bytes) - last <= GROUP_GAP) {
+            while (next && (size_t)(next - t->bytes) - last <= GROUP_GAP && (size_t)(next - t->bytes) - first <= GROUP_MAX) {
                 last = (size_t)(next - t->bytes);
                 count++;
                 next = next_anchor(next + 1, end);
