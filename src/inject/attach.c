@@ -146,6 +146,15 @@ static int write_descriptors(int segment, pid_t pid, struct segment_header *h)
     return 0;
 }
 
+/* Whether slots that begin anywhere in [lo, hi) can jump to all that the plan has them jump to, and back. */
+static bool reaches(const struct text *x, uint64_t lo, uint64_t hi)
+{
+    uint64_t from = x->bias + x->plan->reach_lo, to = x->bias + x->plan->reach_hi;
+
+    hi += x->plan->blob_size;
+    return (hi > to ? hi : to) - (lo < from ? lo : from) <= ARCH_JUMP;
+}
+
 /* Chooses addresses for everything and puts the bytes together. */
 static int lay_out(struct attach *a, char **ret_why)
 {
@@ -185,7 +194,9 @@ static int lay_out(struct attach *a, char **ret_why)
             wanted |= x->applied[i];
         if (!wanted)
             continue;
-        x->blob = text_blob_range(x, &lo, &hi) ? process_maps_reserve_in(&a->maps, lo, hi, x->plan->blob_size) : 0;
+        x->blob = text_blob_range(x, &lo, &hi) && reaches(x, lo, hi)
+                      ? process_maps_reserve_in(&a->maps, lo, hi, x->plan->blob_size)
+                      : 0;
         if (!x->blob)
             x->blob = process_maps_reserve(&a->maps, x->bias + x->plan->reach_lo, x->bias + x->plan->reach_hi,
                                            x->plan->blob_size);

@@ -62,7 +62,7 @@ bool process_map_is_segment(const struct process_map *m);
  * and heap grow. The place is entered into the maps, so that it is not given twice. 0: none.
  */
 uint64_t process_maps_reserve(struct process_maps *m, uint64_t lo, uint64_t hi, uint64_t size);
-/* The same inside of [lo, hi), where nothing is yet. */
+/* The same inside of [lo, hi), where nothing is yet; it may be just what a heap would grow into. */
 uint64_t process_maps_reserve_in(struct process_maps *m, uint64_t lo, uint64_t hi, uint64_t size);
 
 /* The hard limit of open files, UINT64_MAX if there is none or it can't be known. (prlimit(2) of another user's process

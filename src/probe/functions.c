@@ -130,7 +130,9 @@ static struct function_note *note_inside(struct thread *t, uint64_t sp)
 /* The call was made by code that goroutines run. */
 static bool is_go(const struct regs *r)
 {
-    return ((const struct plan_slot *)r->slot)->flags & PLAN_F_GO;
+    const struct plan_slot *slot = (const struct plan_slot *)r->slot;
+
+    return slot && slot->flags & PLAN_F_GO;
 }
 
 HIDDEN void function_socket(int fd, const struct fd_entry *e, bool sends, const struct regs *r)
@@ -548,7 +550,9 @@ static __attribute__((noinline)) void key_put(struct segment_header *s, const st
 
     if ((bits != 128 && bits != 256) || !mem_plausible(from))
         return;
-    if (undumped != s && !probe.sandboxed) {
+    if (undumped != s && probe.sandboxed) /* it can't be kept out of cores any more: it isn't put there */
+        return;
+    if (undumped != s) {
         SYS3(__NR_madvise, s->key, sizeof(s->key), MADV_DONTDUMP);
         undumped = s;
     }

@@ -59,6 +59,7 @@ HIDDEN void go_functions_open(void)
     if (sys_failed(at))
         return;
     SYS3(__NR_madvise, at, GO_NOTES_SIZE, 15 /* MADV_NOHUGEPAGE */);
+    SYS3(__NR_madvise, at, GO_NOTES_SIZE, 18 /* MADV_WIPEONFORK */);
     if (!__atomic_compare_exchange_n(&go_notes, &none, (uint64_t)at, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
         SYS2(__NR_munmap, at, GO_NOTES_SIZE); /* another thread was first */
 }
@@ -206,7 +207,7 @@ static void go_enter(struct segment_header *s, enum fn_id fn, const struct go_ca
     /* It begins, unless it is known to be under way: TLS 1.2 may repeat its handshake. */
     if (fn_table[fn].shape == FNS_INSIDE && !function_has_socket(s, call->object))
         function_other(s, call->object, true);
-    if (fn == FN_go_tls_write && function_may_read(fn, (const void *)n.buffer, n.length))
+    if (fn == FN_go_tls_write && function_wanted(s, n.object) && function_may_read(fn, (const void *)n.buffer, n.length))
         n.sum = sum_of((const void *)n.buffer, n.length);
     if (n.buffer - g->lo < g->hi - g->lo) {
         n.buffer = g->hi - n.buffer;
@@ -237,6 +238,8 @@ static void go_exit(struct segment_header *s, enum fn_id fn, const struct go_cal
         note_anew(sp, &n);
     }
     if (fn_table[fn].shape != FNS_DATA || call->result <= 0 || (uint64_t)call->result > n.length)
+        return;
+    if (!function_wanted(s, n.object)) /* the sum of much takes long, and nobody may stop this goroutine meanwhile */
         return;
     data = (const char *)(n.on_stack ? g->hi - n.buffer : n.buffer);
     if (!function_may_read(fn, data, n.length) || (fn == FN_go_tls_write && sum_of(data, n.length) != n.sum)) {

@@ -37,6 +37,7 @@ static struct {
     void *monitor;     /* whoever gives objects their identity */
     jobject class[3];  /* of `targets` */
     bool found[3];     /* by the rewriter, in this round */
+    bool refused;      /* see refuse() */
     bool live;         /* what is told counts: from before the first rewritten method can run */
     jni_env learner;   /* calls Net_pollinValue, to learn where that is: */
     uint64_t event;
@@ -108,13 +109,17 @@ static bool failed(jni_env env)
     return true;
 }
 
-/* Something that all versions known have isn't there: nothing more is told, by nobody. */
+/* Something that all versions known have isn't there: nothing more is told, by nobody. Classes that are rewritten already
+ * are put back by the next call of ours. */
 static void refuse(const char *what)
 {
     struct segment_header *s = functions_telling();
+    bool first = !__atomic_exchange_n(&java.refused, true, __ATOMIC_ACQ_REL);
 
     __atomic_store_n(&java.live, false, __ATOMIC_RELAXED);
-    if (__atomic_exchange_n(&state, REFUSED, __ATOMIC_ACQ_REL) != REFUSED && s)
+    if (state_now() != ON)
+        end_turn(REFUSED);
+    if (first && s)
         ring_note(s, NOTE_JSSE, what, 0);
 }
 
@@ -287,7 +292,7 @@ static void put_back(jni_env env);
 /* The segment to tell to. NULL: nothing shall be told. */
 static struct segment_header *telling(jni_env env)
 {
-    if (unlikely(gone())) {
+    if (unlikely(gone() || __atomic_load_n(&java.refused, __ATOMIC_RELAXED))) {
         put_back(env);
         return NULL;
     }
@@ -584,7 +589,7 @@ static void put_back(jni_env env)
     look_again(false);
     (*java.ti)->SetEventNotificationMode(java.ti, JVMTI_DISABLE, JVMTI_OBJECT_FREE, NULL);
     failed(env);
-    end_turn(BACK);
+    end_turn(java.refused ? REFUSED : BACK);
 }
 
 static bool is_first_used(jvmti_env ti, jobject class)

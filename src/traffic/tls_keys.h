@@ -14,7 +14,7 @@
 #define TLS_KEYS_MAX 2048u /* then the oldest goes */
 #define TLS_KEYS_NS UINT64_C(30000000000)
 /* So many are given out from one sweep to the next: each costs its taker the opening of a record, some 5 us. */
-#define TLS_KEYS_LOOKS 8192u
+#define TLS_KEYS_LOOKS 131072u
 
 struct tls_keys;
 

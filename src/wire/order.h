@@ -45,7 +45,7 @@
 /* ---- keys (struct seg_key) ---- */
 #define ORDER_KEY_TAKEN      __ATOMIC_RELEASE /* either stores 0 in `commit`: nothing that is there belongs together */
 #define ORDER_KEY_COMMIT     __ATOMIC_RELEASE /* writer stores number + 1: the rest is there */
-#define ORDER_KEY_COMMITTED  __ATOMIC_ACQUIRE /* reader loads it, before the rest and once more behind it */
+#define ORDER_KEY_COMMITTED  __ATOMIC_ACQUIRE /* reader looks at it before it takes the key out */
 
 /* ---- inside of an observed process ---- */
 #define ORDER_SEGMENT_SWITCH __ATOMIC_RELEASE /* process.segment: others use it by its address, which orders their loads */
