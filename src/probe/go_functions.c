@@ -59,7 +59,6 @@ HIDDEN void go_functions_open(void)
     if (sys_failed(at))
         return;
     SYS3(__NR_madvise, at, GO_NOTES_SIZE, 15 /* MADV_NOHUGEPAGE */);
-    SYS3(__NR_madvise, at, GO_NOTES_SIZE, 18 /* MADV_WIPEONFORK */);
     if (!__atomic_compare_exchange_n(&go_notes, &none, (uint64_t)at, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
         SYS2(__NR_munmap, at, GO_NOTES_SIZE); /* another thread was first */
 }

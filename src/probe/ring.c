@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ring.h"
 
+#include <asm/errno.h>
 #include <linux/futex.h>
 #include <linux/time_types.h>
 
@@ -47,10 +48,12 @@ static bool ring_wait(struct segment_header *s, struct patience *w)
             __asm__ volatile("" ::: "memory");
         w->still_us += 1;
     } else {
-        struct __kernel_timespec t = {0, (long)w->sleep_us * 1000};
+        struct __kernel_timespec t = {0, (long)w->sleep_us * 1000}, left = {0, 0};
 
-        SYS2(__NR_nanosleep, &t, 0);
-        w->still_us += w->sleep_us;
+        /* Signals may come all the time, as with Go's: what they cut off was not waited for. */
+        if (SYS2(__NR_nanosleep, &t, &left) == -EINTR && left.tv_nsec < t.tv_nsec)
+            t.tv_nsec -= left.tv_nsec;
+        w->still_us += t.tv_nsec < 1000 ? 1 : (unsigned)(t.tv_nsec / 1000);
         w->sleep_us = MIN(w->sleep_us * 2, SLEEP_MAX_US);
     }
     return true;

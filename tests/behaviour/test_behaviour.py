@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -516,6 +517,32 @@ def not_observable(ctx):
         check(direct.session.log() is not None, "no log")
     if not runs:
         raise Skip("this kernel runs no 32-bit programs")
+
+
+SIGNALLED = """
+import os, signal
+signal.signal(signal.SIGALRM, lambda *_: None)
+print("ready", flush=True)
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+for _ in range(40000):
+    os.close(os.open("/etc/hostname", os.O_RDONLY))
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+
+
+@test("lossless-and-signals")
+def lossless_and_signals(ctx):
+    """A writer that waits for room is interrupted by signals all the time: it waits as long as any other."""
+    process = ctx.start(ctx.scope_argv([sys.executable, "-c", SIGNALLED], ["--lossless"]), stdout=subprocess.PIPE)
+    equal(process.stdout.readline(), b"ready\n", "first line")
+    session = ctx.session()
+    collector = session.collector_pid()
+    os.kill(collector, signal.SIGSTOP)
+    time.sleep(0.6)  # of the second that it waits
+    os.kill(collector, signal.SIGCONT)
+    equal(process.wait(60), 0, "status")
+    session.wait_end()
+    equal(session.lost(), {}, "losses")
 
 
 # --- threads, sandboxes, late code ---

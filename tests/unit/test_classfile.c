@@ -32,7 +32,8 @@ static void add(struct bytes *b, uint32_t v, unsigned bytes)
 
 static void add_all(struct bytes *b, const void *p, size_t n)
 {
-    memcpy(b->v + b->n, p, n);
+    if (n)
+        memcpy(b->v + b->n, p, n);
     b->n += n;
 }
 

@@ -19,9 +19,10 @@
 
 static struct segment_map map_new(void)
 {
-    struct segment_header *h = calloc(1, sizeof(*h));
+    struct segment_header *h = aligned_alloc(_Alignof(struct segment_header), sizeof(*h));
 
     assert_non_null(h);
+    memset(h, 0, sizeof(*h));
     return (struct segment_map){.base = (uint8_t *)h, .fd = -1, .size = sizeof(*h)};
 }
 
