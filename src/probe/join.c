@@ -53,7 +53,8 @@ static void sleep_us(long us)
 {
     struct __kernel_timespec t = {0, us * 1000};
 
-    SYS2(__NR_nanosleep, &t, 0);
+    while (SYS2(__NR_nanosleep, &t, &t) == -EINTR) /* the kernel leaves in `t` what remains of it */
+        ;
 }
 
 struct ucred {
