@@ -136,7 +136,7 @@ class Sink:
                 self.lines.append((time.monotonic(), line))
 
 
-@test("tcp")
+@test("tcp", serial=True)  # what is told at the end has two seconds of real time, as Lambda gives
 def tcp(ctx):
     """Sent elsewhere it has left the environment before the freeze: nothing is sent while it lasts, so what is in time has
     come when it begins."""
