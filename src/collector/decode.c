@@ -75,32 +75,10 @@ static bool fs_like(const struct file *f)
     return f->kind == FDK_FILE || f->kind == FDK_DIR || f->kind == FDK_MEMFD || f->kind == FDK_UNKNOWN;
 }
 
-/* Flags of open(2) by which a file may be changed or made, or isn't read: most opens have none of them. */
-#define OPEN_FLAGS_MAX 8
-static size_t open_flag_names(uint64_t flags, const char *ret[OPEN_FLAGS_MAX])
-{
-    static const struct {
-        uint64_t mask, value;
-        const char *name;
-    } all[OPEN_FLAGS_MAX + 1] = {
-        {O_ACCMODE, O_WRONLY, "O_WRONLY"},   {O_ACCMODE, O_RDWR, "O_RDWR"},
-        {O_CREAT, O_CREAT, "O_CREAT"},       {O_EXCL, O_EXCL, "O_EXCL"},
-        {O_TRUNC, O_TRUNC, "O_TRUNC"},       {O_APPEND, O_APPEND, "O_APPEND"},
-        {O_PATH, O_PATH, "O_PATH"},          {O_TMPFILE, O_TMPFILE, "O_TMPFILE"},
-        {O_TMPFILE, O_DIRECTORY, "O_DIRECTORY"},
-    };
-    size_t n = 0;
-
-    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
-        if ((flags & all[i].mask) == all[i].value)
-            ret[n++] = all[i].name;
-    return n;
-}
-
 static void do_open(struct told *x)
 {
     uint64_t flags = told_open_flags(x);
-    const char *names[OPEN_FLAGS_MAX];
+    const char *names[TOLD_OPEN_FLAGS_MAX];
     struct file *f;
     struct desc *d;
 
@@ -139,7 +117,7 @@ static void do_open(struct told *x)
     if (d->flags & DF_STREAM)
         fds_decide(x->p, x->r->ret, d);
     d->flags |= DF_REPORTED;
-    report_open(x->p, x->r->ret, d, x->name, names, open_flag_names(flags, names), x->time);
+    report_open(x->p, x->r->ret, d, x->name, names, told_open_flag_names(flags, names), x->time);
     if (x->p->pl->notices)
         notices_open(x->p, d, flags, x->in.has_stat ? &x->in.stat : NULL, x->name, x->time);
 }
