@@ -18,14 +18,15 @@
 struct found {
     struct touched_item item;
     size_t order;
-    const struct path *path; /* WRITE */
+    const struct path *path; /* WRITE, DELETE; NULL: there was no room */
 };
 
-/* What the session did to a name, so that what it made itself and removed again isn't taken for somebody else's. */
+/* What the session did to a name, so that what it made itself and removed again isn't taken for somebody else's. Events
+ * of several processes are in no strict order: what came first is told by their times, at the end. 0: never. */
 struct path {
     char *name;
-    bool made; /* wasn't there before, for certain */
-    bool there, gone;
+    uint64_t written_ns, made_ns, removed_ns; /* the first time; made: it wasn't there before, for certain */
+    uint64_t there_ns, gone_ns;               /* the last time that it was written, or went away */
     bool inside;
 };
 
@@ -125,6 +126,18 @@ static char *keep(struct touched *t, const char *text)
     return xstrdup(text);
 }
 
+static void first_of(uint64_t *at, uint64_t ns)
+{
+    if (!*at || ns < *at)
+        *at = ns;
+}
+
+static void last_of(uint64_t *at, uint64_t ns)
+{
+    if (ns > *at)
+        *at = ns;
+}
+
 /* The finding that is like `key`, a new one if there is none; NULL: there is no room, which is counted. */
 static struct found *find(struct touched *t, const struct touched_item *key, const struct sum_event *e)
 {
@@ -142,8 +155,6 @@ static struct found *find(struct touched *t, const struct touched_item *key, con
         f->item.what = keep(t, key->what);
         f->item.more = keep(t, key->more);
         f->item.transport = keep(t, key->transport);
-        f->item.first_ns = e->time_ns;
-        f->item.own = key->kind == TOUCHED_DELETE;
         f->order = l->n;
         if (l->n == l->cap) {
             l->cap = l->cap ? l->cap * 2 : 64;
@@ -156,8 +167,8 @@ static struct found *find(struct touched *t, const struct touched_item *key, con
     f->item.unresolved |= key->unresolved;
     if (!f->item.more && key->more)
         f->item.more = keep(t, key->more);
-    if (e->time_ns > f->item.last_ns)
-        f->item.last_ns = e->time_ns;
+    first_of(&f->item.first_ns, e->time_ns);
+    last_of(&f->item.last_ns, e->time_ns);
     return f;
 }
 
@@ -300,9 +311,10 @@ static struct found *write_to(struct touched *t, const struct who *who, const st
         return NULL;
     path = path_of(t, file);
     if (path) {
-        path->made = path->there ? path->made : path->gone ? path->made : made;
-        path->there = true;
-        path->gone = false;
+        first_of(&path->written_ns, e->time_ns);
+        last_of(&path->there_ns, e->time_ns);
+        if (made)
+            first_of(&path->made_ns, e->time_ns);
         if (inside && !path->inside) {
             path->inside = true;
             t->inside++;
@@ -327,12 +339,11 @@ static void delete_of(struct touched *t, const struct who *who, const struct sum
 
     if (f) {
         f->item.count++;
-        /* A new name for what the session has written takes nothing away. */
-        f->item.own &= path && (path->made || (how == TOUCHED_RENAMED && path->there));
+        f->path = path;
     }
     if (path && how != TOUCHED_REPLACED) {
-        path->there = false;
-        path->gone = true;
+        first_of(&path->removed_ns, e->time_ns);
+        last_of(&path->gone_ns, e->time_ns);
     }
 }
 
@@ -404,8 +415,7 @@ static void named(struct touched *t, const struct who *who, const struct sum_eve
 static void renamed(struct touched *t, const struct who *who, const struct sum_event *e, const char *file, bool unsure)
 {
     const char *to = sum_text(e, "file_to");
-    bool to_unsure, made;
-    struct path *from, *target;
+    bool to_unsure;
 
     if (!to)
         return;
@@ -416,23 +426,50 @@ static void renamed(struct touched *t, const struct who *who, const struct sum_e
         write_to(t, who, e, to, to_unsure, TOUCHED_RENAMED, false, file);
         return;
     }
-    target = path_of(t, to);
-    if (target && target->there)
-        delete_of(t, who, e, to, to_unsure, TOUCHED_REPLACED, file);
-    from = path_of(t, file);
-    /* Only with this flag it is certain that there was none of that name. */
-    made = from && from->made && has_flag(e, "RENAME_NOREPLACE");
+    if (!has_flag(e, "RENAME_NOREPLACE"))
+        delete_of(t, who, e, to, to_unsure, TOUCHED_REPLACED, file); /* if there was one: touched_end() */
     delete_of(t, who, e, file, unsure, TOUCHED_RENAMED, to);
-    write_to(t, who, e, to, to_unsure, TOUCHED_RENAMED, made, file);
+    write_to(t, who, e, to, to_unsure, TOUCHED_RENAMED, false, file);
+}
+
+/* What a symbolic link leads to, by its text alone: malloc'ed. A link in between may lead elsewhere. */
+static char *target_of(const char *link, const char *text)
+{
+    const char *slash = strrchr(link, '/');
+    struct buf b = BUF_INIT;
+
+    if (*text == '/' || !slash)
+        return xstrdup(text);
+    buf_add(&b, link, (size_t)(slash - link));
+    while (*text) {
+        size_t n = strcspn(text, "/");
+
+        if (n == 2 && memcmp(text, "..", 2) == 0) {
+            while (b.len && b.p[--b.len] != '/')
+                ;
+        } else if (n && !(n == 1 && *text == '.')) {
+            buf_char(&b, '/');
+            buf_add(&b, text, n);
+        }
+        text += n + (text[n] == '/');
+    }
+    if (!b.len)
+        buf_char(&b, '/');
+    buf_char(&b, 0);
+    return b.p;
 }
 
 static void created(struct touched *t, const struct who *who, const struct sum_event *e, const char *file, bool unsure)
 {
     const char *to = sum_text(e, "file_to");
+    char *target;
 
     write_to(t, who, e, file, unsure, TOUCHED_MADE | (to ? TOUCHED_LINKED : 0), true, to);
-    if (to)
-        named(t, who, e, to, unresolved(e, to, "file_to_unresolved"), file, TOUCHED_LINKED);
+    if (!to)
+        return;
+    target = target_of(file, to);
+    named(t, who, e, target, unresolved(e, target, "file_to_unresolved"), file, TOUCHED_LINKED);
+    free(target);
 }
 
 static void file_event(struct touched *t, const struct who *who, const struct sum_event *e)
@@ -570,8 +607,7 @@ static void net_event(struct touched *t, const struct who *who, const struct sum
             f->item.count += !at; /* it was open before it was observed */
             f->item.written += sum_number(e, "net_bytes_sent");
             f->item.read += sum_number(e, "net_bytes_recv");
-            if (e->time_ns > f->item.last_ns)
-                f->item.last_ns = e->time_ns;
+            last_of(&f->item.last_ns, e->time_ns);
         }
         if (at) {
             c = *at;
@@ -658,13 +694,49 @@ static int compare_gone(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
+/* Whether what was deleted had come from the session itself: made, or (which takes nothing away) renamed after it had
+ * been written. */
+static bool is_own(const struct touched_item *i, const struct path *p)
+{
+    uint64_t first = p ? i->how & TOUCHED_REMOVED ? p->made_ns : p->written_ns : 0;
+
+    return first && first <= i->first_ns && p->written_ns >= first && (!p->removed_ns || p->removed_ns >= first);
+}
+
+/* Who gets a name is known to have taken it from another file only if that was seen. */
+static bool has_replaced(const struct touched_item *i, const struct path *p)
+{
+    return p && p->written_ns && p->written_ns < i->first_ns && (!p->removed_ns || p->removed_ns > i->first_ns);
+}
+
+static void judge_deleted(struct list *l)
+{
+    size_t n = 0;
+
+    for (size_t k = 0; k < l->n; k++) {
+        struct found *f = l->v[k];
+
+        if (f->item.how & TOUCHED_REPLACED && !has_replaced(&f->item, f->path))
+            f->item.how &= ~TOUCHED_REPLACED;
+        f->item.own = is_own(&f->item, f->path);
+        if (f->item.how)
+            l->v[n++] = f;
+        else
+            free_found(f);
+    }
+    l->n = n;
+}
+
 void touched_end(struct touched *t, uint64_t lost)
 {
     struct list *files = &t->list[TOUCHED_WRITE], *hosts = &t->list[TOUCHED_HOST];
 
     t->lost = lost;
+    tdestroy(t->tree, no_free); /* nothing is looked for any more */
+    t->tree = NULL;
+    judge_deleted(&t->list[TOUCHED_DELETE]);
     for (size_t i = 0; i < files->n; i++)
-        files->v[i]->item.gone = files->v[i]->path && files->v[i]->path->gone;
+        files->v[i]->item.gone = files->v[i]->path && files->v[i]->path->gone_ns > files->v[i]->path->there_ns;
     if (files->n)
         qsort(files->v, files->n, sizeof(*files->v), compare_gone);
     for (size_t i = 0; i < hosts->n; i++) {
