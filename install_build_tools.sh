@@ -21,7 +21,7 @@ umask 022 # tests run what is fetched as other users, too
 # What is built with. "a|b": the first that the distribution has.
 BUILD_PACKAGES="make meson ninja-build gcc libc6-dev pkg-config git ca-certificates python3
   libcapstone-dev libevent-dev libssl-dev libyaml-dev libpcre2-dev libjansson-dev libmujs-dev libnghttp2-dev libzstd-dev
-  libdw-dev libelf-dev zlib1g-dev liblzma-dev libbz2-dev libiberty-dev curl"
+  libdw-dev libelf-dev zlib1g-dev liblzma-dev libbz2-dev libiberty-dev libjs-d3 curl"
 
 # What building for another architecture takes, with dev/cross/sysroot; static QEMU runs what was built.
 CROSS_PACKAGES="fakeroot qemu-user-static"

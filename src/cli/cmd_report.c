@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "cli/records.h"
+#include "cli/report_page.h"
 #include "summary/record.h"
 
 #define NAMES_MAX 4      /* host names that are kept for an address */
@@ -19,11 +20,13 @@ static const struct cli_option options[] = {
     {"last", "N", "The first N rows of each table (default 20; with --json all)", NULL, 'n', false, false},
     {"all", NULL, "All rows", NULL, 'a', false, false},
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    {"html", "FILE", "Write a page for a browser, with charts, to FILE ('-': standard output)", NULL, 0, false, false},
     {0},
 };
 
 static const struct cli_example examples[] = {
     {"scope report", "what the last session did, the biggest first"},
+    {"scope report --html report.html", "the same and more, with charts, as one file that can be passed on"},
     {"scope report -j | jq 'select(.type == \"file\") | .file'", "every file that was opened"},
     {0},
 };
@@ -948,11 +951,18 @@ static int run(struct args *a)
 
     if ((rc = args_conflict(a, "last", "all")) || (rc = args_number(a, "last", 1, INT32_MAX, &limit)))
         return rc;
+    if ((rc = args_conflict(a, "html", "json")) || (rc = args_conflict(a, "html", "all")) || (rc = args_conflict(a, "html", "last")))
+        return rc;
     if (args_has(a, "all"))
         limit = INT64_MAX;
     rc = cli_session(a, &s);
     if (rc)
         return rc;
+    if (args_has(a, "html")) {
+        rc = report_page(&s, args_get(a, "html"));
+        session_clear(&s);
+        return rc;
+    }
     rc = load(&r, &s);
     add_unanswered(&r);
     add_names(&r);
@@ -982,7 +992,10 @@ const struct cli_command command_report = {
         "closed. Names are those that DNS answers and HTTP requests gave to an address. Connections that came in are "
         "summed up by address and this side's port; they are told from others by their ports, of which the lower one "
         "is "
-        "the service's.",
+        "the service's.\n\n"
+        "With --html it is a page instead: one file of HTML with all that it needs inside, which asks for nothing from "
+        "anywhere: timeline, map of services, HTTP, DNS, files, processes, errors and flows. It has names of files and "
+        "hosts, command lines and lines of output in it. FILE is replaced only when all is there, and has mode 0600.",
     .options = options,
     .more_options = cli_session_options,
     .examples = examples,

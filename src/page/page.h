@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A session as one file of HTML that asks for nothing from anywhere: styles, scripts, data and d3 (with its licence)
+ * are inside, and a Content-Security-Policy (CSP level 2) lets nothing else run. Tables and sentences are there without
+ * scripts; charts are drawn by them. What the sections mean: docs/report.md. Not thread-safe.
+ */
+#ifndef SCOPE_PAGE_PAGE_H
+#define SCOPE_PAGE_PAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+struct overview;
+struct session;
+
+struct page {
+    const struct session *session;
+    const struct overview *overview; /* finished */
+    bool running;                    /* the session is still being recorded */
+    uint64_t now_ns;                 /* CLOCK_REALTIME: as of when this is */
+    /* What the session touched (`scope report --touched -j`): valid JSON, an array of objects; NULL: the section is
+     * left out. */
+    const char *touched;
+};
+
+/* Appends the page. */
+void page_write(struct buf *out, const struct page *p);
+
+#endif
