@@ -42,7 +42,8 @@ TEST_PACKAGES="musl-tools $multilib $gcc-aarch64-linux-gnu binutils-aarch64-linu
   nginx-light|nginx apache2 apache2-utils redis-server redis-tools haproxy postgresql
   openssh-server openssh-client nodejs default-jdk-headless golang-go wrk rustc
   bubblewrap runc sudo systemd dbus nghttp2-client nghttp2-server tshark libnss3-tools python3-pycurl python3-requests
-  prometheus python3-prometheus-client python3-yaml victoria-metrics prometheus-pushgateway rsyslog"
+  prometheus python3-prometheus-client python3-yaml victoria-metrics prometheus-pushgateway rsyslog
+  chromium fonts-dejavu-core"
 
 # Comes with Node.js where that is not Debian's own.
 command -v npm >/dev/null 2>&1 || TEST_PACKAGES="$TEST_PACKAGES npm"

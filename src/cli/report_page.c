@@ -192,10 +192,16 @@ static int write_page(const struct buf *page, int dir, const char *name, const c
 static void wait_end(struct session *s)
 {
     static const struct timespec pause = {.tv_nsec = 20000000};
+    struct session now;
 
     for (int i = 0; i < 100 && s->pid > 0 && kill(s->pid, 0) < 0 && errno == ESRCH && session_running(s); i++)
         nanosleep(&pause, NULL);
-    cli_refresh(s, 1000);
+    if (session_load(s->id, &now) == 0) {
+        session_clear(s);
+        *s = now;
+    } else {
+        session_clear(&now);
+    }
 }
 
 int report_page(struct session *s, const char *file)
