@@ -11,7 +11,9 @@
 #include "base/mem.h"
 #include "cli/records.h"
 #include "cli/report_page.h"
+#include "cli/report_touched.h"
 #include "summary/record.h"
+#include "summary/touched.h"
 
 #define NAMES_MAX 4      /* host names that are kept for an address */
 #define EPHEMERAL 32768u /* the lowest port that Linux gives to clients, unless told otherwise */
@@ -19,6 +21,8 @@
 static const struct cli_option options[] = {
     {"last", "N", "The first N rows of each table (default 20; with --json all)", NULL, 'n', false, false},
     {"all", NULL, "All rows", NULL, 'a', false, false},
+    {"touched", NULL, "What it touched outside of itself: files, secrets, programs, hosts, ports", NULL, 't', false,
+     false},
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
     {"html", "FILE", "Write a page for a browser, with charts, to FILE ('-': standard output)", NULL, 0, false, false},
     {0},
@@ -27,6 +31,7 @@ static const struct cli_option options[] = {
 static const struct cli_example examples[] = {
     {"scope report", "what the last session did, the biggest first"},
     {"scope report --html report.html", "the same and more, with charts, as one file that can be passed on"},
+    {"scope report --touched", "what an installer, or somebody else's program, left behind and looked at"},
     {"scope report -j | jq 'select(.type == \"file\") | .file'", "every file that was opened"},
     {0},
 };
@@ -389,8 +394,10 @@ static void notice_event(struct report *r, const struct sum_event *e)
     set_text(&row->text[3], e->source);
 }
 
-static void add_event(struct report *r, const struct sum_event *e)
+static void add_event(void *ctx, const struct sum_event *e)
 {
+    struct report *r = ctx;
+
     if (strcmp(e->type, "fs") == 0)
         file_event(r, e);
     else if (strcmp(e->type, "net") == 0)
@@ -405,7 +412,10 @@ static void add_event(struct report *r, const struct sum_event *e)
         notice_event(r, e);
 }
 
-static int read_events(struct report *r, struct records *from)
+/* Who takes the events of a session. */
+typedef void (*event_fn)(void *ctx, const struct sum_event *e);
+
+static int read_events(struct records *from, event_fn take, void *ctx)
 {
     int rc;
 
@@ -415,7 +425,7 @@ static int read_events(struct report *r, struct records *from)
         struct sum_event e;
 
         if (record ? sum_event_of_record(&e, record) : o && sum_event_of_json(&e, o))
-            add_event(r, &e);
+            take(ctx, &e);
     }
     return rc;
 }
@@ -924,21 +934,47 @@ static int load_metrics(struct report *r, const struct session *s)
     return rc;
 }
 
+static int load_events(const struct session *s, const struct records_want *want, event_fn take, void *ctx)
+{
+    struct records *from;
+    int rc = records_open(s, RECORDS_EVENTS, want, &from);
+
+    if (rc < 0)
+        return rc;
+    rc = read_events(from, take, ctx);
+    if (rc < 0)
+        cli_error("reading the events: %s", strerror(-rc));
+    records_close(from);
+    return rc;
+}
+
 static int load(struct report *r, const struct session *s)
 {
     /* Kinds that something is taken from. */
     static char *types[] = {"fs", "net", "dns", "http", "process", "notice", NULL};
     static const struct records_want want = {.types = types};
-    struct records *from;
-    int rc = records_open(s, RECORDS_EVENTS, &want, &from);
+    int rc = load_events(s, &want, add_event, r);
 
-    if (rc < 0)
-        return rc;
-    rc = read_events(r, from);
-    if (rc < 0)
-        cli_error("reading the events: %s", strerror(-rc));
-    records_close(from);
     return rc < 0 ? rc : load_metrics(r, s);
+}
+
+static void add_touched(void *ctx, const struct sum_event *e)
+{
+    touched_event(ctx, e);
+}
+
+static int run_touched(const struct args *a, const struct session *s, size_t limit)
+{
+    static char *types[] = {"fs", "net", "dns", "http", "process", NULL};
+    static const struct records_want want = {.types = types};
+    struct touched *t = report_touched_new(s);
+    int rc = load_events(s, &want, add_touched, t);
+
+    touched_end(t, report_touched_lost(s));
+    if (rc != -ENOTSUP)
+        report_touched_print(t, s, args_has(a, "json"), args_has(a, "all"), limit);
+    touched_free(t);
+    return rc;
 }
 
 static int run(struct args *a)
@@ -951,7 +987,8 @@ static int run(struct args *a)
 
     if ((rc = args_conflict(a, "last", "all")) || (rc = args_number(a, "last", 1, INT32_MAX, &limit)))
         return rc;
-    if ((rc = args_conflict(a, "html", "json")) || (rc = args_conflict(a, "html", "all")) || (rc = args_conflict(a, "html", "last")))
+    if ((rc = args_conflict(a, "html", "json")) || (rc = args_conflict(a, "html", "all")) || (rc = args_conflict(a, "html", "last")) ||
+        (rc = args_conflict(a, "html", "touched")))
         return rc;
     if (args_has(a, "all"))
         limit = INT64_MAX;
@@ -962,6 +999,11 @@ static int run(struct args *a)
         rc = report_page(&s, args_get(a, "html"));
         session_clear(&s);
         return rc;
+    }
+    if (args_has(a, "touched")) {
+        rc = run_touched(a, &s, (size_t)limit);
+        session_clear(&s);
+        return rc == 0 || rc == -ENOTSUP ? 0 : EXIT_FAILED;
     }
     rc = load(&r, &s);
     add_unanswered(&r);

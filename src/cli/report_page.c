@@ -16,9 +16,11 @@
 #include "base/safe_path.h"
 #include "cli/cli.h"
 #include "cli/records.h"
+#include "cli/report_touched.h"
 #include "event/event.h"
 #include "page/page.h"
 #include "summary/overview.h"
+#include "summary/touched.h"
 
 static bool event_at(struct records *from, struct sum_event *ret)
 {
@@ -54,7 +56,7 @@ static int read_span(const struct session *s, uint64_t *ret_from, uint64_t *ret_
     return rc;
 }
 
-static int read_events(const struct session *s, struct overview *o)
+static int read_events(const struct session *s, struct overview *o, struct touched *t)
 {
     struct records *from;
     struct sum_event e;
@@ -62,9 +64,12 @@ static int read_events(const struct session *s, struct overview *o)
 
     if (rc < 0)
         return rc;
-    while ((rc = records_next(from)) == 1)
-        if (event_at(from, &e))
+    while ((rc = records_next(from)) == 1) {
+        if (event_at(from, &e)) {
             overview_event(o, &e);
+            touched_event(t, &e);
+        }
+    }
     if (rc < 0)
         cli_error("reading the events: %s", strerror(-rc));
     records_close(from);
@@ -210,6 +215,7 @@ int report_page(struct session *s, const char *file)
     bool to_stdout = strcmp(file, "-") == 0;
     const char *name = NULL;
     struct overview *o;
+    struct touched *touched;
     struct buf out = BUF_INIT;
     struct timespec now;
     uint64_t from, to;
@@ -230,12 +236,15 @@ int report_page(struct session *s, const char *file)
     if (page.running && page.now_ns > to)
         to = page.now_ns;
     o = overview_new(from, to);
+    touched = report_touched_new(s);
     if (rc >= 0)
-        rc = read_events(s, o);
+        rc = read_events(s, o, touched);
     if (rc >= 0)
         rc = read_errors(s, o);
     if (rc >= 0) {
         overview_finish(o);
+        touched_end(touched, report_touched_lost(s));
+        page.touched = touched;
         page.overview = o;
         page_write(&out, &page);
         rc = write_page(&out, dir, name, file);
@@ -243,6 +252,7 @@ int report_page(struct session *s, const char *file)
         rc = EXIT_FAILED;
     }
     overview_free(o);
+    touched_free(touched);
     buf_free(&out);
     if (dir >= 0)
         close(dir);

@@ -276,10 +276,5 @@ void page_data(struct html *h, const struct page *p)
     dirs(h, p);
     times(h, "client", &o->client);
     times(h, "server", &o->server);
-    if (p->touched) {
-        html_raw(h, "\"touched\":");
-        html_json_raw(h, p->touched, strlen(p->touched));
-        html_raw(h, ",\n");
-    }
     html_raw(h, "\"version\":1}");
 }

@@ -115,7 +115,8 @@ void html_text(struct html *h, const char *text)
     escaped(&h->out, h->text.p + at, h->text.len - at);
 }
 
-void html_json_raw(struct html *h, const char *json, size_t len)
+/* `<`, `>` and `&` stand in strings only. */
+static void add_json(struct html *h, const char *json, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         if (json[i] == '<' || json[i] == '>' || json[i] == '&')
@@ -144,7 +145,7 @@ void html_json(struct html *h, const char *text, size_t most)
     } else {
         buf_json(&h->text, text, len);
     }
-    html_json_raw(h, h->text.p, h->text.len);
+    add_json(h, h->text.p, h->text.len);
 }
 
 /* --- numbers --- */

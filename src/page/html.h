@@ -29,8 +29,6 @@ void html_text(struct html *h, const char *text);
 void html_text_cut(struct html *h, const char *text, size_t most);
 /* A string in JSON that stands in a script element: `<`, `>` and `&` are escaped, too. NULL: null. */
 void html_json(struct html *h, const char *text, size_t most);
-/* JSON of others that is known to be valid, for the same place. */
-void html_json_raw(struct html *h, const char *json, size_t len);
 
 /* --- numbers as people read them, always with one form --- */
 

@@ -294,7 +294,7 @@ static void navigation(struct html *h, const struct page *p)
         html_raw(h, "<a href=\"#dns\">DNS</a>");
     if (o->files.count)
         html_raw(h, "<a href=\"#files\">Files</a>");
-    if (p->touched)
+    if (page_touched_any(p))
         html_raw(h, "<a href=\"#touched\">Touched</a>");
     if (o->process_count)
         html_raw(h, "<a href=\"#processes\">Processes</a>");
@@ -317,18 +317,6 @@ static void timeline(struct html *h, const struct page *p)
         "<figure class=\"chart\" id=\"chart-timeline\" role=\"group\" aria-label=\"Timeline of processes\"><figcaption "
         "class=\"needs-script\">Timeline of processes. It is drawn by a script; the table of processes has the same "
         "numbers.</figcaption></figure></section>\n");
-}
-
-/* Its rows are made by the script from the same objects that `scope report --touched -j` prints. */
-static void touched(struct html *h, const struct page *p)
-{
-    if (p->touched)
-        html_raw(h, "<section id=\"touched\" aria-labelledby=\"touched-h\"><h2 id=\"touched-h\">What it touched</h2><p "
-                    "class=\"lead\">Outside "
-                    "of its working directory and in places of secrets, who, and when. <span "
-                    "class=\"needs-script\">The table is "
-                    "made by a script; <code>scope report --touched</code> prints the same.</span></p>\n"
-                    "<div id=\"touched-table\"></div></section>\n");
 }
 
 static void footer(struct html *h, const struct page *p)
@@ -371,7 +359,8 @@ void page_write(struct buf *out, const struct page *p)
     page_http(&h, p);
     page_dns(&h, p);
     page_files(&h, p);
-    touched(&h, p);
+    if (page_touched_any(p))
+        page_touched(&h, p);
     page_processes(&h, p);
     page_errors(&h, p);
     page_flows(&h, p);

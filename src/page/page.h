@@ -14,15 +14,14 @@
 
 struct overview;
 struct session;
+struct touched;
 
 struct page {
     const struct session *session;
     const struct overview *overview; /* finished */
     bool running;                    /* the session is still being recorded */
     uint64_t now_ns;                 /* CLOCK_REALTIME: as of when this is */
-    /* What the session touched (`scope report --touched -j`): valid JSON, an array of objects; NULL: the section is
-     * left out. */
-    const char *touched;
+    const struct touched *touched;   /* that has ended; NULL: that section is left out */
 };
 
 /* Appends the page. */

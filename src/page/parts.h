@@ -16,7 +16,18 @@ void page_errors(struct html *h, const struct page *p);
 void page_flows(struct html *h, const struct page *p);
 void page_notes(struct html *h, const struct page *p);
 
-/* "status 1", "SIGSEGV"; NULL: it hasn't ended, or that isn't known. */
+bool page_touched_any(const struct page *p); /* whether that section has anything to tell */
+void page_touched(struct html *h, const struct page *p);
+
+/* The beginning of a section, up to its tables; </section> ends it. */
+void page_section(struct html *h, const char *id, const char *title, const char *lead);
+/* A cell with a time: seconds since the session's beginning; 0: not known. */
+void page_cell_time(struct html *h, const struct page *p, uint64_t ns);
+/* What isn't in a table: nothing if it has all. unknown: how many more rows there would have been that had no room in
+ * memory. */
+void page_cut_note(struct html *h, size_t shown, size_t count, const char *what, const char *order, uint64_t unknown);
+
+/* "exit 1", "SIGSEGV"; NULL: it hasn't ended, or that isn't known. */
 struct ov_process;
 const char *page_end_of(char text[64], const struct ov_process *p);
 

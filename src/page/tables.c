@@ -41,8 +41,7 @@ static bool has_room(const struct html *h, size_t start)
     return h->out.len - start < BYTES_MAX;
 }
 
-/* What isn't in a table. unknown: how many more rows there would have been that had no room in memory. */
-static void cut_note(struct html *h, size_t shown, size_t count, const char *what, const char *order, uint64_t unknown)
+void page_cut_note(struct html *h, size_t shown, size_t count, const char *what, const char *order, uint64_t unknown)
 {
     if (shown < count || unknown) {
         html_raw(h, "<p class=\"cut\">");
@@ -62,7 +61,7 @@ static void cut_note(struct html *h, size_t shown, size_t count, const char *wha
     }
 }
 
-static void section(struct html *h, const char *id, const char *title, const char *lead)
+void page_section(struct html *h, const char *id, const char *title, const char *lead)
 {
     html_printf(h, "<section id=\"%s\" aria-labelledby=\"%s-h\"><h2 id=\"%s-h\">%s</h2><p class=\"lead\">%s</p>\n", id,
                 id, id, title, lead);
@@ -82,7 +81,7 @@ static double from_start(const struct page *p, uint64_t ns)
     return ((double)ns - (double)p->overview->from_ns) / 1e9;
 }
 
-static void cell_time(struct html *h, const struct page *p, uint64_t ns)
+void page_cell_time(struct html *h, const struct page *p, uint64_t ns)
 {
     char text[40];
 
@@ -133,9 +132,10 @@ void page_services(struct html *h, const struct page *p)
         free(list);
         return;
     }
-    section(h, "services", "Service map",
-            "Who talked to whom. Programs that were observed are filled; where both ends were, the connection is one "
-            "line.");
+    page_section(
+        h, "services", "Service map",
+        "Who talked to whom. Programs that were observed are filled; where both ends were, the connection is one "
+        "line.");
     chart(h, "map", "Map of programs and the services they talked to");
     html_table(h, "t-services", "Connections by program and service",
                COLUMNS({"Client", 'm'}, {"Service", 'm'}, {"Port", 'n'}, {"Protocol", 't'}, {"Connections", 'n'},
@@ -173,7 +173,7 @@ void page_services(struct html *h, const struct page *p)
         html_raw(h, "</tr>\n");
     }
     html_table_end(h);
-    cut_note(h, shown, count, "edges", "the busiest first", o->edges.refused + o->open.refused);
+    page_cut_note(h, shown, count, "edges", "the busiest first", o->edges.refused + o->open.refused);
     html_raw(h, "</section>\n");
     free(list);
 }
@@ -221,7 +221,7 @@ static void slowest(struct html *h, const struct page *p)
         const struct ov_exchange *x = &o->slowest[shown];
 
         html_raw(h, "<tr>");
-        cell_time(h, p, x->time_ns);
+        page_cell_time(h, p, x->time_ns);
         html_cell(h, 'm', x->proc);
         html_cell(h, 't', x->role);
         html_cell(h, 'm', x->method);
@@ -249,8 +249,9 @@ void page_http(struct html *h, const struct page *p)
         free(list);
         return;
     }
-    section(h, "http", "HTTP",
-            "Requests that are alike, and how long their responses took. What follows a \u201c?\u201d is left out.");
+    page_section(
+        h, "http", "HTTP",
+        "Requests that are alike, and how long their responses took. What follows a \u201c?\u201d is left out.");
     chart(h, "latency", "Histogram of the time from request to response");
     html_table(h, "t-routes", "Requests by target",
                COLUMNS({"Count", 'n'}, {"Role", 't'}, {"Method", 'm'}, {"Status", 'n'}, {"Median", 'n'}, {"99 %", 'n'},
@@ -274,7 +275,7 @@ void page_http(struct html *h, const struct page *p)
         html_raw(h, "</tr>\n");
     }
     html_table_end(h);
-    cut_note(h, shown, o->routes.count, "kinds of requests", "the most frequent first", o->routes.refused);
+    page_cut_note(h, shown, o->routes.count, "kinds of requests", "the most frequent first", o->routes.refused);
     if (o->slowest_count)
         slowest(h, p);
     html_raw(h, "</section>\n");
@@ -290,6 +291,15 @@ static int compare_dns(const void *a, const void *b)
     return x->count != y->count ? (x->count > y->count ? -1 : 1) : x->row.order < y->row.order ? -1 : 1;
 }
 
+/* What is known to the millisecond. */
+static void cell_ms(struct html *h, bool known, uint64_t ns)
+{
+    if (known && ns < 1000000)
+        html_cell_number(h, 0, "&lt; 1 ms");
+    else
+        html_cell_duration(h, known, ns);
+}
+
 void page_dns(struct html *h, const struct page *p)
 {
     const struct overview *o = p->overview;
@@ -300,7 +310,7 @@ void page_dns(struct html *h, const struct page *p)
         free(list);
         return;
     }
-    section(h, "dns", "DNS", "Names that were asked for, and what became of it.");
+    page_section(h, "dns", "DNS", "Names that were asked for, and what became of it.");
     html_table(h, "t-dns", "Queries by name and outcome",
                COLUMNS({"Count", 'n'}, {"Name", 'm'}, {"Type", 't'}, {"Outcome", 't'}, {"Mean", 'n'}, {"Most", 'n'},
                        {"Role", 't'}, {"An address", 'm'}),
@@ -317,14 +327,14 @@ void page_dns(struct html *h, const struct page *p)
         html_printf(h, "<td class=\"t %s\"><bdi>", bad ? "bad" : "");
         html_text(h, d->outcome);
         html_raw(h, "</bdi></td>");
-        html_cell_duration(h, d->timed, d->timed ? d->duration_ms * 1000000 / d->timed : 0);
-        html_cell_duration(h, d->timed, d->max_ms * 1000000);
+        cell_ms(h, d->timed, d->timed ? d->duration_ms * 1000000 / d->timed : 0);
+        cell_ms(h, d->timed, d->max_ms * 1000000);
         html_cell(h, 't', d->role);
         html_cell(h, 'm', d->address);
         html_raw(h, "</tr>\n");
     }
     html_table_end(h);
-    cut_note(h, shown, o->dns.count, "names", "the most frequent first", o->dns.refused);
+    page_cut_note(h, shown, o->dns.count, "names", "the most frequent first", o->dns.refused);
     html_raw(h, "</section>\n");
     free(list);
 }
@@ -351,8 +361,8 @@ void page_files(struct html *h, const struct page *p)
         free(list);
         return;
     }
-    section(h, "files", "Files",
-            "Bytes by directory, and the files that moved most. A file\u2019s bytes count when it was closed.");
+    page_section(h, "files", "Files",
+                 "Bytes by directory, and the files that moved most. A file\u2019s bytes count when it was closed.");
     chart(h, "tree", "Directories by bytes read and written");
     html_table(h, "t-files", "Files",
                COLUMNS({"Read", 'n'}, {"Written", 'n'}, {"Opens", 'n'}, {"Changes", 'n'}, {"Busy", 'n'}, {"File", 'm'}),
@@ -371,7 +381,7 @@ void page_files(struct html *h, const struct page *p)
         html_raw(h, "</tr>\n");
     }
     html_table_end(h);
-    cut_note(h, shown, o->files.count, "files", "the biggest first", o->files.refused);
+    page_cut_note(h, shown, o->files.count, "files", "the biggest first", o->files.refused);
     html_raw(h, "</section>\n");
     free(list);
 }
@@ -399,7 +409,7 @@ static void process_row(struct html *h, const struct page *p, const struct ov_pr
     html_printf(h, "<tr><td class=\"m d%d\"><bdi>", depth < DEPTH_MAX ? depth : DEPTH_MAX);
     html_text_cut(h, q->proc, 80);
     html_printf(h, "</bdi></td><td class=\"n\" data-v=\"%lld\">%lld</td>", (long long)q->pid, (long long)q->pid);
-    cell_time(h, p, q->start_ns);
+    page_cell_time(h, p, q->start_ns);
     html_cell_duration(h, q->ended, q->duration_ms ? q->duration_ms * 1000000 : q->end_ns - q->start_ns);
     html_cell_duration(h, q->cpu_us, q->cpu_us * 1000);
     html_cell_bytes(h, q->mem_kib * 1024);
@@ -477,7 +487,7 @@ void page_processes(struct html *h, const struct page *p)
 
     if (!o->process_count)
         return;
-    section(h, "processes", "Processes", "Children stand below their parents, in the order in which they began.");
+    page_section(h, "processes", "Processes", "Children stand below their parents, in the order in which they began.");
     html_table(h, "t-processes", "Processes",
                COLUMNS({"Program", 'm'}, {"Pid", 'n'}, {"Began", 'n'}, {"Ran", 'n'}, {"CPU", 'n'}, {"Memory", 'n'},
                        {"Read", 'n'}, {"Written", 'n'}, {"Sent", 'n'}, {"Received", 'n'}, {"End", 't'},
@@ -485,7 +495,7 @@ void page_processes(struct html *h, const struct page *p)
                true);
     shown = process_tree(h, p);
     html_table_end(h);
-    cut_note(h, shown, o->process_count + (size_t)o->processes_more, "processes", "in the order of the tree", 0);
+    page_cut_note(h, shown, o->process_count + (size_t)o->processes_more, "processes", "in the order of the tree", 0);
     html_raw(h, "</section>\n");
 }
 
@@ -508,12 +518,13 @@ void page_errors(struct html *h, const struct page *p)
         free(list);
         return;
     }
-    section(h, "errors", "Errors",
-            "System calls that failed. Which error, call and file it was is recorded by <code>scope run --verbosity "
-            "5</code> or "
-            "<code>--syscalls</code>; without these there are kinds of calls only. A program that looks for a file in "
-            "several "
-            "places fails often, and rightly.");
+    page_section(
+        h, "errors", "Errors",
+        "System calls that failed. Which error, call and file it was is recorded by <code>scope run --verbosity "
+        "5</code> or "
+        "<code>--syscalls</code>; without these there are kinds of calls only. A program that looks for a file in "
+        "several "
+        "places fails often, and rightly.");
     html_table(h, "t-errors", "Failed calls",
                COLUMNS({"Count", 'n'}, {"Error", 'm'}, {"Kind", 't'}, {"Call", 'm'}, {"Program", 'm'}, {"Place", 'm'}),
                true);
@@ -531,7 +542,7 @@ void page_errors(struct html *h, const struct page *p)
         html_raw(h, "</tr>\n");
     }
     html_table_end(h);
-    cut_note(h, shown, o->errors.count, "kinds of failures", "the most frequent first", o->errors.refused);
+    page_cut_note(h, shown, o->errors.count, "kinds of failures", "the most frequent first", o->errors.refused);
     html_raw(h, "</section>\n");
     free(list);
 }
@@ -554,10 +565,11 @@ void page_flows(struct html *h, const struct page *p)
 
     if (!o->flow_count)
         return;
-    section(h, "flows", "Flows",
-            "Single connections over IP, those that moved most. What passed on them is not in this file; if it was "
-            "captured, "
-            "<code>scope flows</code> shows it.");
+    page_section(
+        h, "flows", "Flows",
+        "Single connections over IP, those that moved most. What passed on them is not in this file; if it was "
+        "captured, "
+        "<code>scope flows</code> shows it.");
     html_table(h, "t-flows", "Connections",
                COLUMNS({"Began", 'n'}, {"Lasted", 'n'}, {"Sent", 'n'}, {"Received", 'n'}, {"Requests", 'n'},
                        {"Protocol", 't'}, {"Program", 'm'}, {"Pid", 'n'}, {"This end", 'm'}, {"Other end", 'm'},
@@ -569,7 +581,7 @@ void page_flows(struct html *h, const struct page *p)
         char text[80], pid[24];
 
         html_raw(h, "<tr>");
-        cell_time(h, p, f->start_ns);
+        page_cell_time(h, p, f->start_ns);
         html_cell_duration(h, f->start_ns && f->end_ns >= f->start_ns, f->end_ns - f->start_ns);
         html_cell_bytes(h, f->sent);
         html_cell_bytes(h, f->received);
@@ -585,8 +597,8 @@ void page_flows(struct html *h, const struct page *p)
         html_raw(h, "</tr>\n");
     }
     html_table_end(h);
-    cut_note(h, shown, o->flow_count + (size_t)o->flows_more, "connections", "those that moved most first",
-             o->open.refused);
+    page_cut_note(h, shown, o->flow_count + (size_t)o->flows_more, "connections", "those that moved most first",
+                  o->open.refused);
     html_raw(h, "</section>\n");
 }
 
@@ -616,7 +628,7 @@ static void notes(struct html *h, const struct page *p, void **list, bool notice
             continue;
         shown++;
         html_raw(h, "<tr>");
-        cell_time(h, p, n->time_ns);
+        page_cell_time(h, p, n->time_ns);
         html_cell_count(h, n->count);
         if (notices)
             html_cell(h, 't', n->kind);
@@ -626,7 +638,7 @@ static void notes(struct html *h, const struct page *p, void **list, bool notice
         html_raw(h, "</tr>\n");
     }
     html_table_end(h);
-    cut_note(h, shown, count, "rows", "the first first", notices ? 0 : o->notes.refused);
+    page_cut_note(h, shown, count, "rows", "the first first", notices ? 0 : o->notes.refused);
 }
 
 void page_notes(struct html *h, const struct page *p)
@@ -634,7 +646,7 @@ void page_notes(struct html *h, const struct page *p)
     void **list = keyed_list(&p->overview->notes);
 
     if (count_notes(p->overview, list, true)) {
-        section(h, "notices", "Notices and crashes", "What somebody should look at.");
+        page_section(h, "notices", "Notices and crashes", "What somebody should look at.");
         html_table(
             h, "t-notices", "Notices and crashes",
             COLUMNS({"Last at", 'n'}, {"Count", 'n'}, {"Rule", 't'}, {"Program", 'm'}, {"Why", 't'}, {"About", 'm'}),
@@ -643,8 +655,8 @@ void page_notes(struct html *h, const struct page *p)
         html_raw(h, "</section>\n");
     }
     if (count_notes(p->overview, list, false)) {
-        section(h, "unseen", "What was not observed",
-                "Programs, or parts of them, of which this page knows less, and why.");
+        page_section(h, "unseen", "What was not observed",
+                     "Programs, or parts of them, of which this page knows less, and why.");
         html_table(h, "t-unseen", "What was not observed",
                    COLUMNS({"Last at", 'n'}, {"Count", 'n'}, {"Program", 'm'}, {"Why", 't'}, {"File", 'm'}), false);
         notes(h, p, list, false);

@@ -22,6 +22,7 @@ bool sum_event_of_record(struct sum_event *ret, const struct ev_record *record)
                               .cmd = who->cmd && *who->cmd ? who->cmd : "none",
                               .channel = record->channel,
                               .pid = tm_two_pids(who) ? who->host_pid : who->pid,
+                              .own_pid = who->pid,
                               .time_ns = record->time_ns,
                               .record = record};
     return true;
@@ -39,14 +40,16 @@ bool sum_event_of_json(struct sum_event *ret, const struct json_t *object)
 {
     const json_t *body = json_object_get(object, "body"), *data = json_object_get(body, "data");
     const char *channel = json_string_value(json_object_get(object, "_channel"));
-    json_int_t pid = json_integer_value(json_object_get(body, "hostPid"));
+    json_int_t pid = json_integer_value(json_object_get(body, "pid"));
+    json_int_t of_host = json_integer_value(json_object_get(body, "hostPid"));
 
     *ret = (struct sum_event){.type = json_string_value(json_object_get(body, "sourcetype")),
                               .source = json_string_value(json_object_get(body, "source")),
                               .proc = json_string_value(json_object_get(body, "proc")),
                               .cmd = json_string_value(json_object_get(body, "cmd")),
                               .channel = channel ? strtoull(channel, NULL, 10) : 0,
-                              .pid = pid ? pid : json_integer_value(json_object_get(body, "pid")),
+                              .pid = of_host ? of_host : pid,
+                              .own_pid = pid,
                               .time_ns = time_of(json_object_get(body, "_time")),
                               .json = data};
     return ret->type && ret->source && json_is_object(data);
@@ -90,6 +93,13 @@ uint64_t sum_number(const struct sum_event *e, const char *name)
     int64_t v;
 
     return sum_integer(e, name, &v) && v > 0 ? (uint64_t)v : 0;
+}
+
+bool sum_true(const struct sum_event *e, const char *name)
+{
+    const struct tm_field *f = e->record ? member(e, name) : NULL;
+
+    return e->record ? f && f->type == TM_BOOL && f->v.b : json_is_true(json_object_get(e->json, name));
 }
 
 const char *sum_text_at(const struct sum_event *e, const char *name, size_t n)

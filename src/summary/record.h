@@ -24,6 +24,7 @@ struct sum_event {
     const char *cmd;    /* its command line; NULL: not known */
     uint64_t channel;   /* of the connection or file that it belongs to; 0: none */
     int64_t pid;        /* of the host, if there are two; 0: not known */
+    int64_t own_pid;    /* as the process itself sees it: another one in a pid namespace */
     uint64_t time_ns;   /* CLOCK_REALTIME; of JSON to the microsecond; 0: not known */
     /* Its data: one of both. */
     const struct json_t *json;
@@ -44,6 +45,8 @@ const char *sum_text(const struct sum_event *e, const char *name);
 bool sum_integer(const struct sum_event *e, const char *name, int64_t *ret);
 /* The same of what can't be negative, 0 if there is none. */
 uint64_t sum_number(const struct sum_event *e, const char *name);
+/* False: there is none, or it isn't true. */
+bool sum_true(const struct sum_event *e, const char *name);
 /* The n-th text of a list, from 0 on, or NULL. */
 const char *sum_text_at(const struct sum_event *e, const char *name, size_t n);
 
