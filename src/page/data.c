@@ -38,7 +38,7 @@ static struct list list_begin(struct html *h, const char *name, size_t most)
 
 static bool list_row(struct html *h, struct list *l)
 {
-    if (l->rows == l->most || h->out.len - l->start > BYTES_MAX) {
+    if (l->rows == l->most || h->out.len - l->start > BYTES_MAX || h->out.len > PAGE_DATA_END) {
         l->left_out++;
         return false;
     }

@@ -505,7 +505,10 @@
               y0 * (u * u * u + 3 * u * u * t) + y1 * (t * t * t + 3 * u * t * t)];
     }
 
-    function rate(n) { return data.span > 0 ? (n / (data.span / 1e6)).toPrecision(2).replace(/e\+?(\d+)/, 'e$1') + ' a second' : ''; }
+    function rate(n) {
+      var r = n / (data.span / 1e6);
+      return data.span > 0 ? (r >= 10 ? count(Math.round(r)) : r.toPrecision(2)) + ' a second' : '';
+    }
 
     function words(e) {
       return e.from.label + ' \u2192 ' + e.to.label + '\n' + e.protocol + (Object.keys(e.ports).length ? ', port ' + cut(Object.keys(e.ports).join(' '), 60) : '') +

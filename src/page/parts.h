@@ -6,6 +6,13 @@
 #include "page/html.h"
 #include "page/page.h"
 
+/*
+ * Where in the page no more rows are begun, of tables and of charts' data: with scripts and d3 behind them it has less
+ * than 2 MB. (A row is some 100 bytes; in the worst case, of nothing but texts that have to be escaped, 20 kB.)
+ */
+#define PAGE_TABLES_END 1100000u
+#define PAGE_DATA_END 1600000u
+
 /* Sections with their tables. */
 void page_http(struct html *h, const struct page *p);
 void page_services(struct html *h, const struct page *p);

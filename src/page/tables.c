@@ -18,8 +18,9 @@
 #define ERRORS_MAX 300
 #define FLOWS_MAX 200
 #define NOTES_MAX 200
-#define BYTES_MAX 250000u /* of one table */
-#define DEPTH_MAX 12      /* that is shown by indenting */
+#define BYTES_MAX 150000u      /* of one table */
+#define TREE_BYTES_MAX 400000u /* of the table of processes */
+#define DEPTH_MAX 12           /* that is shown by indenting */
 
 #define COLUMNS(...) \
     (const struct html_column[]){__VA_ARGS__}, \
@@ -38,7 +39,7 @@ static void **sorted(const struct keyed *t, compare_fn *compare)
 
 static bool has_room(const struct html *h, size_t start)
 {
-    return h->out.len - start < BYTES_MAX;
+    return h->out.len - start < BYTES_MAX && h->out.len < PAGE_TABLES_END;
 }
 
 void page_cut_note(struct html *h, size_t shown, size_t count, const char *what, const char *order, uint64_t unknown)
@@ -460,7 +461,7 @@ static size_t process_tree(struct html *h, const struct page *p)
         while (top) {
             int at = stack[--top];
 
-            if (shown < PROCESSES_MAX && has_room(h, start)) {
+            if (shown < PROCESSES_MAX && h->out.len - start < TREE_BYTES_MAX && h->out.len < PAGE_TABLES_END) {
                 process_row(h, p, &o->processes[at], depth[at]);
                 shown++;
             }

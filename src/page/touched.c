@@ -72,7 +72,7 @@ static void kind(struct html *h, const struct page *p, enum touched_kind k)
     snprintf(id, sizeof(id), "t-touched-%s", touched_kind_name(k));
     html_table(h, id, titles[k], columns, sizeof(columns) / sizeof(*columns), true);
     start = h->out.len;
-    for (; shown < count && shown < ROWS_MAX && h->out.len - start < BYTES_MAX; shown++)
+    for (; shown < count && shown < ROWS_MAX && h->out.len - start < BYTES_MAX && h->out.len < PAGE_TABLES_END; shown++)
         row(h, p, touched_at(p->touched, k, shown));
     html_table_end(h);
     page_cut_note(h, shown, count, "rows", "in the order in which they happened", touched_cut(p->touched, k));
