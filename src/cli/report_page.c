@@ -192,14 +192,19 @@ static int write_page(const struct buf *page, int dir, const char *name, const c
     return 0;
 }
 
-/* The collector of a program that has just ended is about to end, too: then it is known how. Else the session is told
- * as one that is still running. */
+/* Whether the session's program is known to have ended. */
+static bool has_gone(const struct session *s)
+{
+    return s->pid > 0 && kill(s->pid, 0) < 0 && errno == ESRCH;
+}
+
+/* The collector of a program that has just ended is about to end, too, most often: then it is known how. */
 static void wait_end(struct session *s)
 {
     static const struct timespec pause = {.tv_nsec = 20000000};
     struct session now;
 
-    for (int i = 0; i < 100 && s->pid > 0 && kill(s->pid, 0) < 0 && errno == ESRCH && session_running(s); i++)
+    for (int i = 0; i < 50 && session_running(s); i++)
         nanosleep(&pause, NULL);
     if (session_load(s->id, &now) == 0) {
         session_clear(s);
@@ -227,9 +232,10 @@ int report_page(struct session *s, const char *file)
             close(dir);
         return rc;
     }
-    if (session_running(s))
+    if (session_running(s) && has_gone(s))
         wait_end(s);
-    page.running = session_running(s);
+    page.open = session_running(s);
+    page.running = page.open && !has_gone(s);
     clock_gettime(CLOCK_REALTIME, &now);
     page.now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     rc = read_span(s, &from, &to);

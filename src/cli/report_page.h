@@ -9,7 +9,7 @@ struct session;
  * Writes the page of a session to a file ("-": stdout). The file is made, or replaced in one step, with mode 0600: who
  * has the old one open keeps it, and on errors it is untouched. Anything else than a regular file is refused, and so is
  * what the session itself is read from. A session whose program has ended
- * is waited for, 2 s at most, and loaded again. Returns an exit status, after a message if it isn't 0.
+ * is waited for, a second at most, and loaded again. Returns an exit status, after a message if it isn't 0.
  */
 int report_page(struct session *s, const char *file);
 

@@ -93,29 +93,46 @@ static void counted(struct html *h, uint64_t n, const char *one, const char *mor
     html_printf(h, "\u00a0%s", n == 1 ? one : more);
 }
 
+/* The session's program, as its events tell of it; the session's metadata may not know yet how it has ended. */
+static const struct ov_process *program(const struct page *p)
+{
+    const struct overview *o = p->overview;
+
+    for (size_t i = 0; i < o->process_count; i++)
+        if (o->processes[i].pid == p->session->pid)
+            return &o->processes[i];
+    return NULL;
+}
+
 static void how_it_went(struct html *h, const struct page *p)
 {
     const struct session *s = p->session;
     const struct overview *o = p->overview;
+    const struct ov_process *q = program(p);
+    bool known = q && q->ended && !s->end_ns;
+    int64_t code = known && q->has_code ? q->exit_code : known ? -1 : s->exit_code;
+    uint64_t start = s->start_ns ? s->start_ns : o->from_ns, end = known ? q->end_ns : s->end_ns ? s->end_ns : o->to_ns;
     char text[64];
-    uint64_t end = s->end_ns    ? s->end_ns
-                   : p->running ? p->now_ns
-                                : o->to_ns,
-             start = s->start_ns ? s->start_ns : o->from_ns;
 
     html_raw(h, "<p><strong><bdi>");
     html_text_cut(h, s->command, 80);
     html_raw(h, "</bdi></strong> ");
-    if (p->running)
+    if (p->running) {
         html_printf(h, "<strong>is still running</strong>, as of %s; ", when(text, p->now_ns));
-    else if (s->exit_signal)
+        end = p->now_ns;
+    } else if (known && q->signal) {
+        html_raw(h, "<strong class=\"bad\">was killed by ");
+        html_text_cut(h, q->signal, 40);
+        html_raw(h, "</strong>, ");
+    } else if (!known && s->exit_signal) {
         html_printf(h, "<strong class=\"bad\">was killed by signal %d</strong>, ", s->exit_signal);
-    else if (s->exit_code > 0)
-        html_printf(h, "<strong class=\"bad\">failed with exit status %d</strong>, ", s->exit_code);
-    else if (s->exit_code == 0)
+    } else if (code > 0) {
+        html_printf(h, "<strong class=\"bad\">failed with exit status %lld</strong>, ", (long long)code);
+    } else if (code == 0) {
         html_raw(h, "<strong class=\"good\">ended well</strong> (exit status 0), ");
-    else
+    } else {
         html_raw(h, "has ended (how isn\u2019t known), ");
+    }
     html_printf(h, "after %s. ", html_duration(text, end > start ? end - start : 0));
 }
 
@@ -159,7 +176,7 @@ static void what_it_did(struct html *h, const struct overview *o)
         html_raw(h, ". ");
     }
     if (o->requests || o->responses) {
-        const struct ov_times *t = o->server.count > o->client.count ? &o->server : &o->client;
+        const struct ov_times *t = o->server.count > 2 * o->client.count ? &o->server : &o->client;
         char text[32];
 
         html_raw(h, "Of ");
@@ -191,6 +208,7 @@ static void what_is_missing(struct html *h, const struct page *p)
     const struct session *s = p->session;
     const struct overview *o = p->overview;
     uint64_t unseen = 0;
+    char text[64];
     void **list = keyed_list(&o->notes);
 
     for (size_t i = 0; i < o->notes.count; i++)
@@ -210,6 +228,11 @@ static void what_is_missing(struct html *h, const struct page *p)
         html_raw(h, "<li class=\"bad\">Held back by the limit of events a second: ");
         html_count(h, s->held_back);
         html_raw(h, ".</li>");
+    }
+    if (p->open && !p->running) {
+        html_printf(
+            h, "<li>The session was still open when this was written, at %s: what it has started may still run.</li>",
+            when(text, p->now_ns));
     }
     if (s->telemetry_stopped)
         html_raw(h,
@@ -239,6 +262,14 @@ static void tile_count(struct html *h, const char *label, uint64_t n)
     html_raw(h, "</dd></div>");
 }
 
+static void tile_bytes(struct html *h, const char *label, uint64_t n)
+{
+    char text[32];
+
+    if (n)
+        tile(h, label, html_bytes(text, n));
+}
+
 static void summary(struct html *h, const struct page *p)
 {
     const struct overview *o = p->overview;
@@ -252,11 +283,16 @@ static void summary(struct html *h, const struct page *p)
     tile(h, "Time", html_duration(text, o->to_ns - o->from_ns));
     tile_count(h, "Processes", o->process_count + o->processes_more);
     tile_count(h, "Events", o->events);
-    tile(h, "Files read", html_bytes(text, o->file_read));
-    tile(h, "Files written", html_bytes(text, o->file_written));
-    tile_count(h, "Connections", o->connections);
-    tile_count(h, "HTTP requests", o->requests);
-    tile_count(h, "HTTP failed", o->failed);
+    tile_bytes(h, "Files read", o->file_read);
+    tile_bytes(h, "Files written", o->file_written);
+    if (o->connections)
+        tile_count(h, "Ends of connections", o->connections);
+    if (o->requests || o->responses) {
+        tile_count(h, "HTTP requests", o->requests);
+        tile_count(h, "HTTP failed", o->failed);
+    }
+    if (o->dns_queries)
+        tile_count(h, "DNS queries", o->dns_queries);
     html_raw(h, "</dl></section>\n");
 }
 

@@ -19,7 +19,8 @@ struct touched;
 struct page {
     const struct session *session;
     const struct overview *overview; /* finished */
-    bool running;                    /* the session is still being recorded */
+    bool running;                    /* the program still runs */
+    bool open;                       /* the session is still being recorded: of others, if not of the program */
     uint64_t now_ns;                 /* CLOCK_REALTIME: as of when this is */
     const struct touched *touched;   /* that has ended; NULL: that section is left out */
 };

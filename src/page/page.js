@@ -635,10 +635,22 @@
     });
     svg = d3.select(figure).append('svg').attr('viewBox', '0 0 ' + W + ' ' + H).attr('role', 'group').attr('aria-label', 'Directories by bytes');
 
-    function draw() {
-      var parts = at.list.map(function (c) { return {node: c, sum: c.sum, name: c.name, path: c.path, value: weight(c)}; }), cells, mix;
+    /* What a directory consists of: those in it, and the files directly in it. */
+    function inside(n, before) {
+      var parts = n.list.map(function (c) { return {node: c, sum: c.sum, name: before + c.name, path: c.path, value: weight(c)}; });
+      if (n.own) parts.push({node: n, rest: true, sum: n.own, name: before ? before + '\u2026' : '(files)', path: n.path, value: n.own[1] + n.own[2] || (top.sum[1] + top.sum[2] ? 0 : n.own[3])});
+      return parts;
+    }
 
-      if (at.own) parts.push({node: at, rest: true, sum: at.own, name: '(files)', path: at.path, value: at.own[1] + at.own[2] || (top.sum[1] + top.sum[2] ? 0 : at.own[3])});
+    function draw() {
+      var parts = inside(at, ''), total = d3.sum(parts, function (p) { return p.value; }), big, cells, mix;
+
+      /* What most is in is shown with what it consists of. */
+      do {
+        big = null;
+        parts.forEach(function (p) { if (!p.rest && p.node.list.length && p.value > total / 6 && (!big || p.value > big.value)) big = p; });
+        if (big) parts = parts.filter(function (p) { return p !== big; }).concat(inside(big.node, big.name + '/'));
+      } while (big && parts.length < 40);
       parts = parts.filter(function (p) { return p.value > 0; });
       where.textContent = cut(at.path, 200);
       up.disabled = !at.parent;
