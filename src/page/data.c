@@ -21,7 +21,7 @@
 
 static int64_t since(const struct page *p, uint64_t ns)
 {
-    return ((int64_t)ns - (int64_t)p->overview->from_ns) / 1000;
+    return (int64_t)(ns - p->overview->from_ns) / 1000;
 }
 
 /* One more row of a list: false, and counted, if there is no room. */

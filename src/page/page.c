@@ -286,7 +286,7 @@ static void summary(struct html *h, const struct page *p)
     tile_bytes(h, "Files read", o->file_read);
     tile_bytes(h, "Files written", o->file_written);
     if (o->connections)
-        tile_count(h, "Ends of connections", o->connections);
+        tile_count(h, "Connection ends", o->connections);
     if (o->requests || o->responses) {
         tile_count(h, "HTTP requests", o->requests);
         tile_count(h, "HTTP failed", o->failed);

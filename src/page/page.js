@@ -217,7 +217,7 @@
     }
 
     function size() {
-      var full = AXIS + shown.length * ROW + 6, height = Math.min(full, Math.max(120, Math.min(480, window.innerHeight * 0.7)));
+      var full = AXIS + shown.length * ROW + 6, height = Math.min(full, Math.max(120, Math.min(424, window.innerHeight * 0.7)));
       var w = view.clientWidth, ratio = window.devicePixelRatio || 1;
 
       view.style.height = height + 2 + 'px';

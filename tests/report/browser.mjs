@@ -2,8 +2,11 @@
 //
 // Looks at pages of `scope report --html` in a browser, as somebody would who hovers, zooms, filters and sorts.
 //
-//   browser.mjs NODE_MODULES CHROMIUM PROFILE <JOBS    [{"file": PATH, "shots": {"name.png": {...}}}, ...] as JSON
+//   browser.mjs NODE_MODULES CHROMIUM PROFILE <JOBS    [{"file": PATH, "plain": true}, ...] as JSON
 //
+//
+// plain: once more without scripts. shots: pictures to be made, such as those of docs/report.md,
+// {"PATH.png": {"width": 1140, "height": 900, "dark": true, "at": "files", "hover": [620, 300]}}.
 // Prints one object for each, of what was seen. Nothing is judged here.
 import fs from 'fs';
 import path from 'path';
@@ -171,6 +174,7 @@ async function look(job) {
   seen.elements = await page.evaluate(() => [...new Set([...document.querySelectorAll('body *')].map((e) => e.tagName.toLowerCase()))].sort());
   seen.text = await page.evaluate(() => document.querySelector('main').innerText);
   for (const [name, how] of Object.entries(job.shots ?? {})) {
+    await page.reload();
     await page.emulateMedia({ colorScheme: how.dark ? 'dark' : 'light' });
     await page.setViewportSize({ width: how.width ?? 1280, height: how.height ?? 900 });
     await page.evaluate((at) => { const e = at && document.getElementById(at); document.documentElement.style.scrollBehavior = 'auto'; if (e) e.scrollIntoView(); else window.scrollTo(0, 0); }, how.at);
@@ -179,10 +183,10 @@ async function look(job) {
     await page.screenshot({ path: name });
   }
   await page.close();
-  // The same without scripts.
   return seen;
 }
 
+// The same page where scripts are off.
 async function without_scripts(job) {
   const browser = await playwright.chromium.launch({ executablePath: chromium, headless: true, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
   const page = await (await browser.newContext({ javaScriptEnabled: false })).newPage();
