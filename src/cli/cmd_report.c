@@ -921,6 +921,7 @@ static int load_metrics(struct report *r, const struct session *s)
     if (!s->metric_dest || path) {
         rc = records_open(s, RECORDS_METRICS, NULL, &from);
         if (rc == 0) {
+            records_progress(from, false);
             rc = read_metrics(r, from);
             if (rc < 0)
                 cli_error("reading the metrics: %s", strerror(-rc));
@@ -938,6 +939,7 @@ static int load_events(const struct session *s, const struct records_want *want,
 
     if (rc < 0)
         return rc;
+    records_progress(from, false);
     rc = read_events(from, take, ctx);
     if (rc < 0)
         cli_error("reading the events: %s", strerror(-rc));
