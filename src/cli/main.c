@@ -130,7 +130,8 @@ int cli_main(int argc, char **argv)
     const struct cli_command *c;
 
     if (argc < 2) {
-        help_overview(stdout);
+        if (!isatty(STDOUT_FILENO) || !help_home(stdout))
+            help_overview(stdout);
         return cli_finish(0);
     }
     if (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0) {

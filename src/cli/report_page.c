@@ -64,6 +64,7 @@ static int read_events(const struct session *s, struct overview *o, struct touch
 
     if (rc < 0)
         return rc;
+    records_progress(from, false);
     while ((rc = records_next(from)) == 1) {
         if (event_at(from, &e)) {
             overview_event(o, &e);

@@ -127,16 +127,14 @@ static const struct who *parent_of(const struct chains *c, const struct sum_even
     return n && !n->several ? n->who : NULL;
 }
 
-static const struct who *add(struct chains *c, const struct sum_event *e, const struct who *parent, int64_t ppid)
+static struct who *add(struct chains *c, const struct sum_event *e, const struct who *parent, int64_t ppid)
 {
     struct number *n;
     struct who *w;
     char *name;
 
-    if (c->count >= CHAINS_MAX || e->pid <= 0) {
-        c->cut += c->count >= CHAINS_MAX;
+    if (c->count >= CHAINS_MAX || e->pid <= 0)
         return &c->unknown;
-    }
     if (c->count == c->cap) {
         c->cap = c->cap ? c->cap * 2 : 64;
         c->all = xrealloc(c->all, c->cap, sizeof(*c->all));
@@ -169,11 +167,17 @@ static const struct who *start(struct chains *c, const struct sum_event *e)
     const char *how = sum_text(e, "start");
     int64_t ppid;
 
+    c->cut += c->count >= CHAINS_MAX;
     if (!sum_integer(e, "ppid", &ppid))
         ppid = -1;
     /* Whose parent has ended meanwhile has another one by now: it is the one that forked it that is meant. */
-    if (n && !n->ended && how && strcmp(how, "exec") == 0)
-        return add(c, e, n->who->parent, n->who->ppid);
+    if (n && !n->ended && how && strcmp(how, "exec") == 0) {
+        const struct who *before = n->who;
+        struct who *w = add(c, e, before->parent, before->ppid);
+
+        w->first |= before->first && w->pid == before->pid;
+        return w;
+    }
     return add(c, e, parent_of(c, e, ppid), ppid);
 }
 

@@ -18,14 +18,15 @@
 struct found {
     struct touched_item item;
     size_t order;
-    const struct path *path; /* WRITE */
+    const struct path *path; /* WRITE, DELETE; NULL: there was no room */
 };
 
-/* What the session did to a name, so that what it made itself and removed again isn't taken for somebody else's. */
+/* What the session did to a name, so that what it made itself and removed again isn't taken for somebody else's. Events
+ * of several processes are in no strict order: what came first is told by their times, at the end. 0: never. */
 struct path {
     char *name;
-    bool made; /* wasn't there before, for certain */
-    bool there, gone;
+    uint64_t written_ns, made_ns, removed_ns; /* the first time; made: it wasn't there before, for certain */
+    uint64_t there_ns, gone_ns;               /* the last time that it was written, or went away */
     bool inside;
 };
 
@@ -125,6 +126,18 @@ static char *keep(struct touched *t, const char *text)
     return xstrdup(text);
 }
 
+static void first_of(uint64_t *at, uint64_t ns)
+{
+    if (!*at || ns < *at)
+        *at = ns;
+}
+
+static void last_of(uint64_t *at, uint64_t ns)
+{
+    if (ns > *at)
+        *at = ns;
+}
+
 /* The finding that is like `key`, a new one if there is none; NULL: there is no room, which is counted. */
 static struct found *find(struct touched *t, const struct touched_item *key, const struct sum_event *e)
 {
@@ -142,8 +155,6 @@ static struct found *find(struct touched *t, const struct touched_item *key, con
         f->item.what = keep(t, key->what);
         f->item.more = keep(t, key->more);
         f->item.transport = keep(t, key->transport);
-        f->item.first_ns = e->time_ns;
-        f->item.own = key->kind == TOUCHED_DELETE;
         f->order = l->n;
         if (l->n == l->cap) {
             l->cap = l->cap ? l->cap * 2 : 64;
@@ -156,8 +167,8 @@ static struct found *find(struct touched *t, const struct touched_item *key, con
     f->item.unresolved |= key->unresolved;
     if (!f->item.more && key->more)
         f->item.more = keep(t, key->more);
-    if (e->time_ns > f->item.last_ns)
-        f->item.last_ns = e->time_ns;
+    first_of(&f->item.first_ns, e->time_ns);
+    last_of(&f->item.last_ns, e->time_ns);
     return f;
 }
 
@@ -300,9 +311,10 @@ static struct found *write_to(struct touched *t, const struct who *who, const st
         return NULL;
     path = path_of(t, file);
     if (path) {
-        path->made = path->there ? path->made : path->gone ? path->made : made;
-        path->there = true;
-        path->gone = false;
+        first_of(&path->written_ns, e->time_ns);
+        last_of(&path->there_ns, e->time_ns);
+        if (made)
+            first_of(&path->made_ns, e->time_ns);
         if (inside && !path->inside) {
             path->inside = true;
             t->inside++;
@@ -327,12 +339,11 @@ static void delete_of(struct touched *t, const struct who *who, const struct sum
 
     if (f) {
         f->item.count++;
-        /* A new name for what the session has written takes nothing away. */
-        f->item.own &= path && (path->made || (how == TOUCHED_RENAMED && path->there));
+        f->path = path;
     }
     if (path && how != TOUCHED_REPLACED) {
-        path->there = false;
-        path->gone = true;
+        first_of(&path->removed_ns, e->time_ns);
+        last_of(&path->gone_ns, e->time_ns);
     }
 }
 
@@ -404,8 +415,7 @@ static void named(struct touched *t, const struct who *who, const struct sum_eve
 static void renamed(struct touched *t, const struct who *who, const struct sum_event *e, const char *file, bool unsure)
 {
     const char *to = sum_text(e, "file_to");
-    bool to_unsure, made;
-    struct path *from, *target;
+    bool to_unsure;
 
     if (!to)
         return;
@@ -416,23 +426,50 @@ static void renamed(struct touched *t, const struct who *who, const struct sum_e
         write_to(t, who, e, to, to_unsure, TOUCHED_RENAMED, false, file);
         return;
     }
-    target = path_of(t, to);
-    if (target && target->there)
-        delete_of(t, who, e, to, to_unsure, TOUCHED_REPLACED, file);
-    from = path_of(t, file);
-    /* Only with this flag it is certain that there was none of that name. */
-    made = from && from->made && has_flag(e, "RENAME_NOREPLACE");
+    if (!has_flag(e, "RENAME_NOREPLACE"))
+        delete_of(t, who, e, to, to_unsure, TOUCHED_REPLACED, file); /* if there was one: touched_end() */
     delete_of(t, who, e, file, unsure, TOUCHED_RENAMED, to);
-    write_to(t, who, e, to, to_unsure, TOUCHED_RENAMED, made, file);
+    write_to(t, who, e, to, to_unsure, TOUCHED_RENAMED, false, file);
+}
+
+/* What a symbolic link leads to, by its text alone: malloc'ed. A link in between may lead elsewhere. */
+static char *target_of(const char *link, const char *text)
+{
+    const char *slash = strrchr(link, '/');
+    struct buf b = BUF_INIT;
+
+    if (*text == '/' || !slash)
+        return xstrdup(text);
+    buf_add(&b, link, (size_t)(slash - link));
+    while (*text) {
+        size_t n = strcspn(text, "/");
+
+        if (n == 2 && memcmp(text, "..", 2) == 0) {
+            while (b.len && b.p[--b.len] != '/')
+                ;
+        } else if (n && !(n == 1 && *text == '.')) {
+            buf_char(&b, '/');
+            buf_add(&b, text, n);
+        }
+        text += n + (text[n] == '/');
+    }
+    if (!b.len)
+        buf_char(&b, '/');
+    buf_char(&b, 0);
+    return b.p;
 }
 
 static void created(struct touched *t, const struct who *who, const struct sum_event *e, const char *file, bool unsure)
 {
     const char *to = sum_text(e, "file_to");
+    char *target;
 
     write_to(t, who, e, file, unsure, TOUCHED_MADE | (to ? TOUCHED_LINKED : 0), true, to);
-    if (to)
-        named(t, who, e, to, unresolved(e, to, "file_to_unresolved"), file, TOUCHED_LINKED);
+    if (!to)
+        return;
+    target = target_of(file, to);
+    named(t, who, e, target, unresolved(e, target, "file_to_unresolved"), file, TOUCHED_LINKED);
+    free(target);
 }
 
 static void file_event(struct touched *t, const struct who *who, const struct sum_event *e)
@@ -570,8 +607,7 @@ static void net_event(struct touched *t, const struct who *who, const struct sum
             f->item.count += !at; /* it was open before it was observed */
             f->item.written += sum_number(e, "net_bytes_sent");
             f->item.read += sum_number(e, "net_bytes_recv");
-            if (e->time_ns > f->item.last_ns)
-                f->item.last_ns = e->time_ns;
+            last_of(&f->item.last_ns, e->time_ns);
         }
         if (at) {
             c = *at;
@@ -658,13 +694,49 @@ static int compare_gone(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
+/* Whether what was deleted had come from the session itself: made, or (which takes nothing away) renamed after it had
+ * been written. */
+static bool is_own(const struct touched_item *i, const struct path *p)
+{
+    uint64_t first = p ? i->how & TOUCHED_REMOVED ? p->made_ns : p->written_ns : 0;
+
+    return first && first <= i->first_ns && p->written_ns >= first && (!p->removed_ns || p->removed_ns >= first);
+}
+
+/* Who gets a name is known to have taken it from another file only if that was seen. */
+static bool has_replaced(const struct touched_item *i, const struct path *p)
+{
+    return p && p->written_ns && p->written_ns < i->first_ns && (!p->removed_ns || p->removed_ns > i->first_ns);
+}
+
+static void judge_deleted(struct list *l)
+{
+    size_t n = 0;
+
+    for (size_t k = 0; k < l->n; k++) {
+        struct found *f = l->v[k];
+
+        if (f->item.how & TOUCHED_REPLACED && !has_replaced(&f->item, f->path))
+            f->item.how &= ~TOUCHED_REPLACED;
+        f->item.own = is_own(&f->item, f->path);
+        if (f->item.how)
+            l->v[n++] = f;
+        else
+            free_found(f);
+    }
+    l->n = n;
+}
+
 void touched_end(struct touched *t, uint64_t lost)
 {
     struct list *files = &t->list[TOUCHED_WRITE], *hosts = &t->list[TOUCHED_HOST];
 
     t->lost = lost;
+    tdestroy(t->tree, no_free); /* nothing is looked for any more */
+    t->tree = NULL;
+    judge_deleted(&t->list[TOUCHED_DELETE]);
     for (size_t i = 0; i < files->n; i++)
-        files->v[i]->item.gone = files->v[i]->path && files->v[i]->path->gone;
+        files->v[i]->item.gone = files->v[i]->path && files->v[i]->path->gone_ns > files->v[i]->path->there_ns;
     if (files->n)
         qsort(files->v, files->n, sizeof(*files->v), compare_gone);
     for (size_t i = 0; i < hosts->n; i++) {
@@ -709,153 +781,4 @@ const char *touched_dir(const struct touched *t)
 size_t touched_inside(const struct touched *t)
 {
     return t->inside;
-}
-
-/* --- telling --- */
-
-static const char *const kinds[TOUCHED_KINDS] = {"write", "secret", "program", "host", "listen", "delete", "unseen"};
-
-const char *touched_kind_name(enum touched_kind kind)
-{
-    return kinds[kind];
-}
-
-/* The word for each bit of `how`; NULL: there is no more. */
-static const char *how_word(const struct touched_item *i, unsigned *at)
-{
-    static const char *const words[] = {"opened",  "written", "made",     "renamed", "linked",
-                                        "changed", "removed", "replaced", "incoming"};
-
-    while (*at < sizeof(words) / sizeof(*words)) {
-        unsigned bit = (*at)++;
-
-        if (i->how >> bit & 1)
-            return bit == 1 && i->kind == TOUCHED_SECRET ? "read" : words[bit];
-    }
-    return NULL;
-}
-
-void touched_how(struct buf *b, const struct touched_item *i)
-{
-    const char *word, *comma = "";
-
-    for (unsigned at = 0; (word = how_word(i, &at)); comma = ", ")
-        buf_printf(b, "%s%s", comma, word);
-}
-
-static void add_text(struct buf *b, const char *key, const char *value)
-{
-    if (!value)
-        return;
-    buf_printf(b, ",\"%s\":", key);
-    buf_json_str(b, value);
-}
-
-static void add_number(struct buf *b, const char *key, uint64_t value)
-{
-    buf_printf(b, ",\"%s\":%llu", key, (unsigned long long)value);
-}
-
-static void add_time(struct buf *b, const char *key, uint64_t ns)
-{
-    if (!ns)
-        return;
-    buf_printf(b, ",\"%s\":", key);
-    buf_time(b, ns);
-}
-
-static void add_how(struct buf *b, const struct touched_item *i)
-{
-    const char *word, *comma = "";
-
-    buf_str(b, ",\"how\":[");
-    for (unsigned at = 0; (word = how_word(i, &at)); comma = ",")
-        buf_printf(b, "%s\"%s\"", comma, word);
-    buf_char(b, ']');
-}
-
-static void add_host(struct buf *b, const struct touched_item *i)
-{
-    add_text(b, "ip", *i->what ? i->what : NULL);
-    if (i->port)
-        add_number(b, "port", i->port);
-    add_text(b, "net_transport", i->transport);
-    if (i->kind == TOUCHED_LISTEN)
-        return;
-    add_text(b, "direction", i->how & TOUCHED_INCOMING ? "in" : "out");
-    buf_str(b, ",\"names\":[");
-    for (size_t k = 0; k < TOUCHED_NAMES && i->name[k]; k++) {
-        buf_str(b, k ? "," : "");
-        buf_json_str(b, i->name[k]);
-    }
-    buf_char(b, ']');
-    add_number(b, "bytes_sent", i->written);
-    add_number(b, "bytes_received", i->read);
-}
-
-void touched_json(struct buf *b, const struct touched_item *i)
-{
-    buf_printf(b, "{\"type\":\"touched\",\"kind\":\"%s\"", kinds[i->kind]);
-    switch (i->kind) {
-    case TOUCHED_WRITE:
-        add_text(b, "file", i->what);
-        add_text(b, "file_other", i->more);
-        add_how(b, i);
-        add_number(b, "bytes", i->written);
-        if (i->gone)
-            buf_str(b, ",\"gone\":true");
-        break;
-    case TOUCHED_SECRET:
-        add_text(b, "file", i->what);
-        add_text(b, "entry", i->more);
-        add_how(b, i);
-        add_number(b, "bytes", i->read);
-        break;
-    case TOUCHED_DELETE:
-        add_text(b, "file", i->what);
-        add_text(b, "file_other", i->more);
-        add_how(b, i);
-        if (i->own)
-            buf_str(b, ",\"own\":true");
-        break;
-    case TOUCHED_PROGRAM:
-        add_text(b, "exe", i->what);
-        add_text(b, "cmd", i->more);
-        break;
-    case TOUCHED_UNSEEN:
-        add_text(b, "text", i->what);
-        add_text(b, "file", i->more);
-        break;
-    case TOUCHED_HOST:
-    case TOUCHED_LISTEN:
-    case TOUCHED_KINDS:
-        add_host(b, i);
-        break;
-    }
-    if (i->unresolved)
-        buf_str(b, ",\"file_unresolved\":true");
-    add_number(b, "count", i->count);
-    add_time(b, "first", i->first_ns);
-    add_time(b, "last", i->last_ns);
-    buf_str(b, ",\"who\":");
-    chain_json(b, i->who);
-    buf_char(b, '}');
-}
-
-void touched_end_json(struct buf *b, const struct touched *t)
-{
-    const char *comma = "";
-
-    buf_str(b, "{\"type\":\"touched\",\"kind\":\"end\"");
-    add_text(b, "dir", t->dir);
-    add_number(b, "files_inside", t->inside);
-    add_number(b, "lost", t->lost);
-    add_number(b, "processes_cut", chains_cut(t->chains));
-    buf_str(b, ",\"cut\":{");
-    for (int k = 0; k < TOUCHED_KINDS; k++)
-        if (t->list[k].cut) {
-            buf_printf(b, "%s\"%s\":%llu", comma, kinds[k], (unsigned long long)t->list[k].cut);
-            comma = ",";
-        }
-    buf_str(b, "}}");
 }
