@@ -77,12 +77,12 @@ struct ov_edge {
     struct keyed_row row;
     enum ov_way way;
     const char *proc, *transport, *protocol;
-    const char *ip;         /* of the service (OV_OUT) or of the client (OV_IN) */
-    unsigned port;          /* of the service */
-    const char *service_ip; /* OV_IN: where the program is reached */
-    const char *name;       /* of the service, as DNS, TLS or HTTP had it */
-    const char *peer;       /* the program at the other end, if that was observed, too */
-    bool told;              /* by the other end's edge: not to be shown twice */
+    const char *ip;      /* of the service (OV_OUT) or of the client (OV_IN) */
+    unsigned port;       /* of the service */
+    const char *here_ip; /* of the program's own end; NULL: OV_BOTH, or not known */
+    const char *name;    /* of the service, as DNS, TLS or HTTP had it */
+    const char *peer;    /* the program at the other end, if that was observed, too */
+    bool told;           /* by the other end's edge: not to be shown twice */
     bool tls;
     uint64_t connections, sent, received, requests, errors;
     struct ov_times wait;

@@ -25,7 +25,7 @@ struct name {
     const char *name;
 };
 
-/* A program that was called at an address and port, by a client's address: what the calling ends have told of it. */
+/* A program that was called at an address and port, from an address: what the calling ends have told of it. */
 struct called {
     struct keyed_row row;
     const char *proc;
@@ -99,7 +99,7 @@ static struct ov_edge *edge_of(struct overview *o, const struct open *c)
 {
     const struct ov_flow *f = &c->flow;
     struct {
-        const char *proc, *transport, *ip, *service_ip;
+        const char *proc, *transport, *ip, *here; /* here: this end's address, or the program at the other one */
         uint32_t way, port;
     } key;
     const struct unix_end *peer;
@@ -112,11 +112,11 @@ static struct ov_edge *edge_of(struct overview *o, const struct open *c)
     if (f->way == OV_BOTH) {
         peer = c->unix_peer ? keyed_find(&o->unix_ends, &c->unix_peer, sizeof(c->unix_peer)) : NULL;
         key.ip = ov_text(o, UNIX_SOCKET);
-        key.service_ip = peer ? peer->proc : NULL;
+        key.here = peer ? peer->proc : NULL;
     } else {
         key.ip = f->peer_ip;
         key.port = f->way == OV_IN ? f->host_port : f->peer_port;
-        key.service_ip = f->way == OV_IN ? f->host_ip : NULL;
+        key.here = f->host_ip;
     }
     edge = keyed_at(&o->edges, &key, sizeof(key));
     if (!edge)
@@ -126,9 +126,9 @@ static struct ov_edge *edge_of(struct overview *o, const struct open *c)
     edge->transport = f->transport;
     edge->ip = key.ip;
     edge->port = key.port;
-    edge->service_ip = f->way == OV_IN ? f->host_ip : NULL;
+    edge->here_ip = f->way == OV_BOTH ? NULL : f->host_ip;
     if (f->way == OV_BOTH)
-        edge->peer = key.service_ip;
+        edge->peer = key.here;
     return edge;
 }
 
@@ -500,31 +500,33 @@ static uint64_t less(uint64_t from, uint64_t what)
     return from > what ? from - what : 0;
 }
 
+/* Connections from one address to a service at another one: what both ends of them agree on. */
+static struct called *called_at(struct overview *o, const char *service, unsigned port, const char *client, bool make)
+{
+    struct {
+        const char *service, *client;
+        uint64_t port;
+    } key = {service, client, port};
+
+    return make ? keyed_at(&o->listening, &key, sizeof(key)) : keyed_find(&o->listening, &key, sizeof(key));
+}
+
 /*
  * Where both ends of a connection were observed, the one that has called tells of it, and the other end no more than
- * what comes from others. They are the same connections if the program was reached at the address and port, and from
- * the address, that the caller has told.
+ * what comes from others.
  */
 static void join(struct overview *o, struct ov_edge **edges, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        struct ov_edge *in = edges[i];
-        struct {
-            const char *ip;
-            uint64_t port;
-        } key = {in->service_ip, in->port};
-        struct called *called = in->way == OV_IN ? keyed_at(&o->listening, &key, sizeof(key)) : NULL;
+        const struct ov_edge *in = edges[i];
+        struct called *called = in->way == OV_IN ? called_at(o, in->here_ip, in->port, in->ip, true) : NULL;
 
         if (called)
             called->proc = in->proc;
     }
     for (size_t i = 0; i < count; i++) {
         struct ov_edge *out = edges[i];
-        struct {
-            const char *ip;
-            uint64_t port;
-        } key = {out->ip, out->port};
-        struct called *called = out->way == OV_OUT ? keyed_find(&o->listening, &key, sizeof(key)) : NULL;
+        struct called *called = out->way == OV_OUT ? called_at(o, out->ip, out->port, out->here_ip, false) : NULL;
 
         if (!called)
             continue;
@@ -535,14 +537,9 @@ static void join(struct overview *o, struct ov_edge **edges, size_t count)
         called->sent += out->sent;
         called->received += out->received;
     }
-    /* A client's address is where its program runs, and so is the service's, where both are on this host. */
     for (size_t i = 0; i < count; i++) {
         struct ov_edge *in = edges[i];
-        struct {
-            const char *ip;
-            uint64_t port;
-        } key = {in->service_ip, in->port};
-        struct called *called = in->way == OV_IN ? keyed_find(&o->listening, &key, sizeof(key)) : NULL;
+        struct called *called = in->way == OV_IN ? called_at(o, in->here_ip, in->port, in->ip, false) : NULL;
         uint64_t mine = in->connections;
 
         if (!called || !called->connections)
