@@ -21,7 +21,7 @@ umask 022 # tests run what is fetched as other users, too
 # What is built with. "a|b": the first that the distribution has.
 BUILD_PACKAGES="make meson ninja-build gcc libc6-dev pkg-config git ca-certificates python3
   libcapstone-dev libevent-dev libssl-dev libyaml-dev libpcre2-dev libjansson-dev libmujs-dev libnghttp2-dev libzstd-dev
-  libdw-dev libelf-dev zlib1g-dev liblzma-dev libbz2-dev libiberty-dev curl"
+  libdw-dev libelf-dev zlib1g-dev liblzma-dev libbz2-dev libiberty-dev libjs-d3 curl"
 
 # What building for another architecture takes, with dev/cross/sysroot; static QEMU runs what was built.
 CROSS_PACKAGES="fakeroot qemu-user-static"
@@ -42,7 +42,8 @@ TEST_PACKAGES="musl-tools $multilib $gcc-aarch64-linux-gnu binutils-aarch64-linu
   nginx-light|nginx apache2 apache2-utils redis-server redis-tools haproxy postgresql
   openssh-server openssh-client nodejs default-jdk-headless golang-go wrk rustc
   bubblewrap runc sudo systemd dbus nghttp2-client nghttp2-server tshark libnss3-tools python3-pycurl python3-requests
-  prometheus python3-prometheus-client python3-yaml victoria-metrics prometheus-pushgateway rsyslog"
+  prometheus python3-prometheus-client python3-yaml victoria-metrics prometheus-pushgateway rsyslog
+  chromium fonts-dejavu-core"
 
 # Comes with Node.js where that is not Debian's own.
 command -v npm >/dev/null 2>&1 || TEST_PACKAGES="$TEST_PACKAGES npm"

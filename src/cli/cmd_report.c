@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "cli/records.h"
+#include "cli/report_page.h"
 #include "cli/report_touched.h"
 #include "summary/record.h"
 #include "summary/touched.h"
@@ -23,11 +24,13 @@ static const struct cli_option options[] = {
     {"touched", NULL, "What it touched outside of itself: files, secrets, programs, hosts, ports", NULL, 't', false,
      false},
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    {"html", "FILE", "Write a page for a browser, with charts, to FILE ('-': standard output)", NULL, 0, false, false},
     {0},
 };
 
 static const struct cli_example examples[] = {
     {"scope report", "what the last session did, the biggest first"},
+    {"scope report --html report.html", "the same and more, with charts, as one file that can be passed on"},
     {"scope report --touched", "what an installer, or somebody else's program, left behind and looked at"},
     {"scope report -j | jq 'select(.type == \"file\") | .file'", "every file that was opened"},
     {0},
@@ -230,14 +233,17 @@ static void connection_close(struct report *r, uint64_t channel)
 static void net_event(struct report *r, const struct sum_event *e)
 {
     struct connection key = {.channel = e->channel}, **found;
-    struct row *row = endpoint(r, e);
+    struct row *row;
 
+    if (strcmp(e->source, "net.listen") == 0)
+        return; /* has no other side */
     if (strcmp(e->source, "net.app") == 0) {
         found = tfind(&key, &r->open, compare_channels);
         if (found)
             set_text(&(*found)->endpoint->text[0], sum_text(e, "protocol"));
         return;
     }
+    row = endpoint(r, e);
     if (!row)
         return;
     set_text(&row->text[0], sum_text(e, "net_protocol"));
@@ -921,6 +927,7 @@ static int load_metrics(struct report *r, const struct session *s)
     if (!s->metric_dest || path) {
         rc = records_open(s, RECORDS_METRICS, NULL, &from);
         if (rc == 0) {
+            records_progress(from, false);
             rc = read_metrics(r, from);
             if (rc < 0)
                 cli_error("reading the metrics: %s", strerror(-rc));
@@ -938,6 +945,7 @@ static int load_events(const struct session *s, const struct records_want *want,
 
     if (rc < 0)
         return rc;
+    records_progress(from, false);
     rc = read_events(from, take, ctx);
     if (rc < 0)
         cli_error("reading the events: %s", strerror(-rc));
@@ -984,11 +992,19 @@ static int run(struct args *a)
 
     if ((rc = args_conflict(a, "last", "all")) || (rc = args_number(a, "last", 1, INT32_MAX, &limit)))
         return rc;
+    if ((rc = args_conflict(a, "html", "json")) || (rc = args_conflict(a, "html", "all")) || (rc = args_conflict(a, "html", "last")) ||
+        (rc = args_conflict(a, "html", "touched")))
+        return rc;
     if (args_has(a, "all"))
         limit = INT64_MAX;
     rc = cli_session(a, &s);
     if (rc)
         return rc;
+    if (args_has(a, "html")) {
+        rc = report_page(&s, args_get(a, "html"));
+        session_clear(&s);
+        return rc;
+    }
     if (args_has(a, "touched")) {
         rc = run_touched(a, &s, (size_t)limit);
         session_clear(&s);
@@ -1018,12 +1034,26 @@ const struct cli_command command_report = {
     .description =
         "Sums up the events of a session: files and the other ends of connections by bytes, HTTP requests by number, "
         "processes by CPU time; crashes (`scope crash` shows more); notices by rule, with the last one of each; and the "
-        "counters among its metrics. Bytes of a file or connection count when it has "
-        "been "
-        "closed. Names are those that DNS answers and HTTP requests gave to an address. Connections that came in are "
-        "summed up by address and this side's port; they are told from others by their ports, of which the lower one "
-        "is "
-        "the service's.",
+        "counters among its metrics. Bytes of a file or connection count when it has been closed. Names are those that "
+        "DNS answers and HTTP requests gave to an address. Connections that came in are summed up by address and this "
+        "side's port; they are told from others by their ports, of which the lower one is the service's.\n"
+        "--touched shows what a program did outside of itself, in the order of time: files written outside of the "
+        "working directory that it was started in, secrets read (places on the list notice.file.read), programs run, "
+        "hosts, listening ports, files deleted, and what wasn't observed; each with the processes, from the first one "
+        "on, that did it. What it made and removed again is left out unless --all is given. Names are those that were "
+        "used: symbolic links are not followed, and a name that isn't known for sure has a (?). What is written to "
+        "terminals and /dev/null isn't listed. A file counts as written if it was made, emptied, appended to, written "
+        "to, renamed, linked, or changed in mode, owner or times; not what is only written through mmap. If anything "
+        "may be missing that is said last.\n"
+        "With -j, each of these is an object with type touched and a kind: write, delete (file, file_other, how, bytes, "
+        "gone, own), secret (file, entry, how, bytes), program (exe, cmd), host (ip, port, net_transport, direction, "
+        "names, bytes_sent, bytes_received), listen, unseen (text, file); with count, first and last (seconds since "
+        "1970), and who: proc and pid of each process, the outermost first, whose ppid is there, too. The last one is "
+        "of kind end: dir, files_inside, lost, and what there was no room for.\n"
+        "With --html it is a page instead: one file of HTML with all that it needs inside, which asks for nothing from "
+        "anywhere: timeline, map of services, HTTP, DNS, files, what it touched, processes, errors and flows. It has names "
+        "of files and hosts, command lines and lines of output in it. FILE is replaced only when all is there, and has "
+        "mode 0600.",
     .options = options,
     .more_options = cli_session_options,
     .examples = examples,

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/safe_path.h"
 #include "cli/cli.h"
+#include "cli/progress.h"
 #include "journal/reader.h"
 #include "sink/ndjson.h"
 
@@ -40,6 +41,8 @@ struct records {
 
     struct journal_reader *journal; /* NULL: they are kept as lines */
     bool growing;                   /* its session was being recorded */
+    bool progress;                  /* is shown */
+    uint64_t total;                 /* ... bytes of the file */
     struct ev_record record;
     struct ndjson *ndjson;
     struct buf out;
@@ -341,7 +344,16 @@ static int go_to(struct records *r, uint64_t id)
     return r->id == id && (r->what == RECORDS_METRICS) == (r->record.kind == EV_METRIC);
 }
 
-int records_next(struct records *r)
+void records_progress(struct records *r, bool prints)
+{
+    struct stat st;
+
+    r->total = fstat(r->fd, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+    r->progress = true;
+    progress_begin(r->what == RECORDS_EVENTS ? "reading events" : "reading metrics", prints);
+}
+
+static int next(struct records *r)
 {
     int rc;
 
@@ -363,6 +375,24 @@ int records_next(struct records *r)
     return rc;
 }
 
+static void end_progress(struct records *r)
+{
+    if (r->progress)
+        progress_end();
+    r->progress = false;
+}
+
+int records_next(struct records *r)
+{
+    int rc = next(r);
+
+    if (r->progress && rc == 1)
+        progress_at(r->journal ? journal_offset(r->journal) : r->lines.offset + r->lines.pos, r->total);
+    else
+        end_progress(r);
+    return rc;
+}
+
 int records_seek(struct records *r, uint64_t id)
 {
     r->ring_left = 0;
@@ -376,6 +406,7 @@ int records_last(struct records *r, size_t count)
 
     if (r->journal && !r->want->match) {
         journal_last(r->journal, count);
+        end_progress(r);
         return 0;
     }
     r->ring = xrealloc(r->ring, count, sizeof(*r->ring));
@@ -396,6 +427,7 @@ int records_count(struct records *r, uint64_t *ret)
     *ret = 0;
     if (r->journal && !r->want->match) {
         *ret = journal_count(r->journal);
+        end_progress(r);
         return 0;
     }
     while ((rc = records_next(r)) == 1)
@@ -560,6 +592,7 @@ int records_open(const struct session *s, enum records_of what, const struct rec
 
 void records_close(struct records *r)
 {
+    end_progress(r);
     if (r->damaged + r->lines.too_long)
         cli_error("%llu lines are damaged and were left out", (unsigned long long)r->damaged + r->lines.too_long);
     if (r->journal)
@@ -569,6 +602,7 @@ void records_close(struct records *r)
 
 void records_close_silently(struct records *r)
 {
+    end_progress(r);
     leave(r);
     if (r->journal)
         journal_reader_free(r->journal);

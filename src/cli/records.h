@@ -46,6 +46,10 @@ int records_last(struct records *r, size_t count);
 /* How many there are from here on. 0 or -errno. */
 int records_count(struct records *r, uint64_t *ret);
 
+/* All that is read from here on to the end, or to records_close(), shows how far it is where that takes long
+ * (cli/progress.h). prints: standard output is written to meanwhile. */
+void records_progress(struct records *r, bool prints);
+
 /* Whether this file is what they are read from. */
 bool records_are_in(const struct records *r, int fd);
 

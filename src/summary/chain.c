@@ -133,10 +133,8 @@ static struct who *add(struct chains *c, const struct sum_event *e, const struct
     struct who *w;
     char *name;
 
-    if (c->count >= CHAINS_MAX || e->pid <= 0) {
-        c->cut += c->count >= CHAINS_MAX;
+    if (c->count >= CHAINS_MAX || e->pid <= 0)
         return &c->unknown;
-    }
     if (c->count == c->cap) {
         c->cap = c->cap ? c->cap * 2 : 64;
         c->all = xrealloc(c->all, c->cap, sizeof(*c->all));
@@ -169,6 +167,7 @@ static const struct who *start(struct chains *c, const struct sum_event *e)
     const char *how = sum_text(e, "start");
     int64_t ppid;
 
+    c->cut += c->count >= CHAINS_MAX;
     if (!sum_integer(e, "ppid", &ppid))
         ppid = -1;
     /* Whose parent has ended meanwhile has another one by now: it is the one that forked it that is meant. */

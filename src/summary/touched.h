@@ -91,7 +91,7 @@ size_t touched_inside(const struct touched *);
 const char *touched_kind_name(enum touched_kind); /* "write": as in JSON */
 /* Words for `how`: "opened, written". */
 void touched_how(struct buf *, const struct touched_item *);
-/* {"type":"touched","kind":"write","file":...}: docs/cli.md says which members there are. */
+/* {"type":"touched","kind":"write","file":...}: which members there are is in the description of `scope report`. */
 void touched_json(struct buf *, const struct touched_item *);
 /* {"type":"touched","kind":"end",...}: what is missing, for behind the findings. */
 void touched_end_json(struct buf *, const struct touched *);

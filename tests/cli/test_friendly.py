@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import stat
-import time
 
 from scopetest import TOP, check, equal, free_port, test
 from terminal import Terminal, on_terminal
@@ -231,3 +230,50 @@ def what_is_left_out_is_said(ctx):
         check(name not in narrow[0], f"{name} is there", narrow)
     check("too narrow" not in ctx.tool_run("history").out.decode(), "a note without a terminal")
     check("too narrow" not in "\n".join(on_terminal(ctx, 300, "history")), "a note on a wide terminal")
+
+
+# --- progress ---
+
+SLOW = "(function () { var t = Date.now(); while (Date.now() - t < %d); return true })()"
+LINE = re.compile(r"reading events: (?:(\d+) %, )?(\d+) s *\r")
+
+
+def on_both(ctx, *argv, shell=""):
+    """What a command writes to its terminal, as it is; shell: redirections."""
+    pid, fd = os.forkpty()
+    if pid == 0:
+        try:
+            os.execve("/bin/sh", ["sh", "-c", f'"$@" {shell}', "sh", ctx.scope, *argv], ctx.env(TERM="dumb"))
+        finally:
+            os._exit(99)
+    text = b""
+    while True:
+        try:
+            piece = os.read(fd, 65536)
+        except OSError:  # EIO: the other side is closed
+            break
+        if not piece:
+            break
+        text += piece
+    equal(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0, "exit status")
+    os.close(fd)
+    return text.decode()
+
+
+@test("progress_of_what_takes_long", timeout=60)
+def progress_of_what_takes_long(ctx):
+    """One line, from the second second on, and nothing of it is left; none where it would be mixed with output."""
+    ctx.scoped(["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do : </etc/hostname; done"], check_code=0).session.wait_end()
+    count = int(ctx.tool_run("events", "-c").out)
+    slow = SLOW % (2000 // count + 1)  # two seconds at least, however fast the machine is
+    text = on_both(ctx, "events", "-c", "-e", slow)
+    shown = LINE.findall(text)
+    check(shown and all(int(seconds) >= 1 for _, seconds in shown), "a line while it reads, not before a second is over", text)
+    check(re.search(r"\r +\r%d\r\n$" % count, text), "wiped, then the answer", text)
+    check("\x1b" not in text, "escapes on a dumb terminal", text)
+    check(all(int(percent) <= 100 for percent, _ in shown if percent), "percent", shown)
+    check(LINE.search(on_both(ctx, "events", "-a", "-e", slow, shell=">/dev/null")), "output that goes elsewhere")
+    check(not LINE.search(on_both(ctx, "events", "-a", "-e", slow)), "mixed with events")
+    check(not LINE.search(on_both(ctx, "events", "-c", "-e", slow, shell="2>/dev/null")), "to a stdout")
+    result = ctx.run([ctx.scope, "events", "-c", "-e", slow], check_code=0)
+    equal((result.out, result.err), (b"%d\n" % count, b""), "without a terminal")
