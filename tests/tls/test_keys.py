@@ -340,3 +340,97 @@ def bun_server(ctx, count, maximum=None, attach=False):
 add_test("tls", "keys_bun-server", lambda ctx: bun_server(ctx, 50), arch="x86_64")
 add_test("tls", "keys_bun-server-1.2", lambda ctx: bun_server(ctx, 10, ssl.TLSVersion.TLSv1_2), arch="x86_64")
 add_test("tls", "keys_bun-attach", lambda ctx: bun_server(ctx, 10, attach=True), arch="x86_64")
+
+
+# --- connections that are open at `scope attach` ---
+
+class Client:
+    """A connection that is kept: asks now and again. What has passed since `attached` is what must be told."""
+
+    def __init__(self, port, maximum=None, cipher=None):
+        context = ssl._create_unverified_context()
+        if maximum:
+            context.maximum_version = maximum
+        if cipher:
+            context.set_ciphers(cipher)
+        self.socket = context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=30))
+        self.port = self.socket.getsockname()[1]
+        self.sent = self.got = b""
+
+    def ask(self, target):
+        request = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % target.encode()
+        self.socket.sendall(request)
+        got = b""
+        while not got.endswith(b"answer to " + target.encode()):
+            more = self.socket.recv(65536)
+            check(more, "hung up", got[-100:])
+            got += more
+        self.sent += request
+        self.got += got
+
+    def attached(self):
+        self.sent = self.got = b""
+
+
+DENO_SERVER = """
+Deno.serve({port: +Deno.args[0], hostname: "127.0.0.1", onListen() {}, cert: Deno.readTextFileSync(Deno.args[1]),
+    key: Deno.readTextFileSync(Deno.args[2])}, q => new Response("answer to " + new URL(q.url).pathname));
+"""
+
+
+def attach_open(ctx, argv, count, turns=3, env=None, **how):
+    """Connections that are open, and some that come afterwards: byte for byte what their clients have sent and got since."""
+    cert, key = certificate(ctx)
+    port = free_port()
+    process = ctx.start([*argv, port, cert, key], env=env)
+    ctx.wait_for(lambda: process.poll() is not None or listens(port), "the server", 20)
+    clients = [Client(port, **how) for _ in range(count)]
+    for i, c in enumerate(clients):
+        for turn in range(i % 3 + 1):
+            c.ask(f"/before/{i}/{turn}")
+    ctx.run([ctx.scope, "attach", *PAYLOADS, process.pid], check_code=0, env=ctx.env())
+    for c in clients:
+        c.attached()
+    clients.append(Client(port, **how))
+    want = []
+    for turn in range(turns):
+        for i, c in enumerate(clients):
+            want.append(f"/after/{i}/{turn}")
+            c.ask(want[-1])
+    session = ctx.session()
+    ctx.wait_for(lambda: len(session.events(source="http.resp")) >= len(want), "all responses", 20, 0.2)
+    for c in clients:
+        c.socket.close()
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(ctx.left())
+    session.wait_end()
+    asked, answered = requests(session)
+    equal(asked, sorted((t,) for t in want), "requests")
+    equal(answered, sorted((t, 200) for t in want), "responses")
+    equal(session.lost(), {}, "losses")
+    found = payloads_of_server(session)
+    equal(sorted(found), sorted(c.port for c in clients), "connections")
+    for c in clients:
+        check(found[c.port] == (c.sent, c.got), f"port {c.port}", found[c.port][0][:200], found[c.port][1][:200])
+
+
+def payloads_of_server(session):
+    """By the port of the client's end: what the program received and sent."""
+    found = {}
+    directory = session.dir / "payloads"
+    for line in (directory / "index.ndjson").read_text(encoding="utf-8").splitlines():
+        flow = json.loads(line)
+        if flow["type"] == "flow":
+            check(flow["net_peer_port"] not in found, "two flows of one connection", flow)
+            found[flow["net_peer_port"]] = tuple(
+                (directory / flow[f]).read_bytes() if flow.get(f) and (directory / flow[f]).exists() else b""
+                for f in ("in_file", "out_file"))
+    return found
+
+
+add_test("tls", "keys_open-bun", lambda ctx: attach_open(ctx, bun(ctx, BUN_SERVER), 5), arch="x86_64")
+add_test("tls", "keys_open-bun-1.2", lambda ctx: attach_open(ctx, bun(ctx, BUN_SERVER), 5, maximum=ssl.TLSVersion.TLSv1_2),
+         arch="x86_64")
+add_test("tls", "keys_open-bun-many", lambda ctx: attach_open(ctx, bun(ctx, BUN_SERVER), 100, 2), arch="x86_64")
+add_test("tls", "keys_open-deno", lambda ctx: attach_open(
+    ctx, deno(ctx, DENO_SERVER), 5, env=ctx.env(DENO_DIR=str(ctx.dir / "deno"), DENO_NO_UPDATE_CHECK="1")), arch="x86_64")
