@@ -403,7 +403,7 @@ static bool learn(struct side *s, const struct rec *r)
     trial_end(t);
     is = load64(nonce + NONCE - 8);
     differs = is ^ last;
-    if (!yes || !differs || differs >> 32)
+    if (!yes || !differs || (differs & (differs + 1) && differs >> 32))
         return false;
     /* From ...0111 to ...1000; or something was missed between. */
     s->seq = differs & (differs + 1) ? 0 : (differs >> 1) + 1;

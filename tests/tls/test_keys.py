@@ -434,3 +434,41 @@ add_test("tls", "keys_open-bun-1.2", lambda ctx: attach_open(ctx, bun(ctx, BUN_S
 add_test("tls", "keys_open-bun-many", lambda ctx: attach_open(ctx, bun(ctx, BUN_SERVER), 100, 2), arch="x86_64")
 add_test("tls", "keys_open-deno", lambda ctx: attach_open(
     ctx, deno(ctx, DENO_SERVER), 5, env=ctx.env(DENO_DIR=str(ctx.dir / "deno"), DENO_NO_UPDATE_CHECK="1")), arch="x86_64")
+
+
+# --- no form is known ---
+
+def searched(ctx, maximum=None):
+    """An image in which nothing may be hooked: keys are found in memory while a connection lives, all of its data are told."""
+    cert, key = certificate(ctx)
+    port = free_port()
+    program, script = bun(ctx, BUN_SERVER)
+    image = ctx.dir / "vetoed"
+    image.write_bytes(open(program, "rb").read() + b"FIPS integrity test")
+    image.chmod(0o755)
+    process = ctx.start(ctx.scope_argv([image, script, port, cert, key], PAYLOADS))
+    ctx.wait_for(lambda: process.poll() is not None or listens(port), "the server", 20)
+    clients = [Client(port, maximum) for _ in range(3)]
+    session = ctx.session()
+    want = []
+    for turn in range(2):
+        for i, c in enumerate(clients):
+            want.append(f"/searched/{i}/{turn}")
+            c.ask(want[-1])
+        ctx.wait_for(lambda: len(session.events(source="http.resp")) >= len(want), "all responses", 20, 0.2)
+    for c in clients:
+        c.socket.close()
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(ctx.left())
+    session.wait_end()
+    asked, answered = requests(session)
+    equal(asked, sorted((t,) for t in want), "requests")
+    equal(answered, sorted((t, 200) for t in want), "responses")
+    found = payloads_of_server(session)
+    for c in clients:
+        check(found[c.port] == (c.sent, c.got), f"port {c.port}", found[c.port][0][:200], found[c.port][1][:200])
+    equal(session.lost(), {}, "losses")
+
+
+add_test("tls", "keys_searched", searched, arch="x86_64")
+add_test("tls", "keys_searched-1.2", lambda ctx: searched(ctx, ssl.TLSVersion.TLSv1_2), arch="x86_64")

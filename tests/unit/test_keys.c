@@ -6,11 +6,19 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "collector/key_scan.h"
 #include "collector/segment.h"
+#include "protocol/aes_schedule.h"
 #include "traffic/tls_keys.h"
 
 #define S UINT64_C(1000000000)
@@ -215,11 +223,233 @@ static void bounded(void **state)
     tls_keys_free(k);
 }
 
+/* --- keys in the memory of a process --- */
+
+#define PAGE 4096u
+
+/* The S-box as FIPS 197, section 5.1.1 has it: the inverse, and what is done with its bits. */
+static uint8_t sub(uint8_t x)
+{
+    uint8_t r = 0, inverse = 0, ret = 0x63;
+
+    for (unsigned y = 1; x && y < 256 && !inverse; y++) {
+        uint8_t a = x, product = 0;
+
+        for (unsigned b = y; b; b >>= 1, a = (uint8_t)(a << 1 ^ (a & 0x80 ? 0x1b : 0)))
+            product ^= b & 1 ? a : 0;
+        inverse = product == 1 ? (uint8_t)y : 0;
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        r = (uint8_t)(inverse << i | inverse >> (8 - i));
+        ret ^= r;
+    }
+    return ret;
+}
+
+/* Expands key number n, of 16 or 32 bytes; returns the bytes that this takes. */
+static size_t expand(uint8_t *to, unsigned n, size_t len)
+{
+    unsigned words = (unsigned)len / 4, all = 4 * (words + 7);
+    uint8_t round = 1;
+
+    for (size_t i = 0; i < len; i++)
+        to[i] = (uint8_t)(n * 31 + i * 7 + (n >> 8) + 1);
+    for (unsigned i = words; i < all; i++) {
+        uint8_t t[4], *last = to + 4 * (size_t)(i - 1);
+
+        for (unsigned k = 0; k < 4; k++)
+            t[k] = i % words == 0 ? sub(last[(k + 1) % 4]) : words == 8 && i % words == 4 ? sub(last[k]) : last[k];
+        if (i % words == 0) {
+            t[0] ^= round;
+            round = (uint8_t)(round << 1 ^ (round & 0x80 ? 0x1b : 0));
+        }
+        for (unsigned k = 0; k < 4; k++)
+            to[4 * i + k] = to[4 * (i - words) + k] ^ t[k];
+    }
+    return 4 * (size_t)all;
+}
+
+/* A child that has its parent's memory, until it is ended. */
+struct child {
+    pid_t pid;
+    int pidfd;
+};
+
+static struct child child_new(void)
+{
+    struct child c = {.pid = fork()};
+
+    if (!c.pid) {
+        for (;;)
+            pause();
+    }
+    assert_true(c.pid > 0);
+    c.pidfd = (int)syscall(SYS_pidfd_open, c.pid, 0);
+    assert_true(c.pidfd >= 0);
+    return c;
+}
+
+static void child_end(struct child c)
+{
+    kill(c.pid, SIGKILL);
+    waitpid(c.pid, NULL, 0);
+    close(c.pidfd);
+}
+
+struct hits {
+    unsigned count, of[2048];
+};
+
+/* Of keys made by expand(). */
+static void hit(void *ctx, const uint8_t *key, size_t len)
+{
+    struct hits *h = ctx;
+    uint8_t other[AES_SCHEDULE_MAX];
+
+    for (unsigned n = 0; n < 2048; n++) {
+        if (key[0] != (uint8_t)(n * 31 + (n >> 8) + 1))
+            continue;
+        expand(other, n, len);
+        if (memcmp(other, key, len) == 0) {
+            h->of[n]++;
+            h->count++;
+        }
+    }
+}
+
+/* Returns where it was cut, and how much CPU time it took. */
+static uint64_t scan(struct child c, uint64_t from, struct hits *h)
+{
+    struct key_scan *s;
+    uint64_t cut;
+    int err;
+
+    s = key_scan_new(c.pid, c.pidfd, from, &err);
+    assert_non_null(s);
+    while (key_scan_step(s, 1000000, hit, h)) {
+    }
+    cut = key_scan_cut(s);
+    key_scan_free(s);
+    return cut;
+}
+
+static long resident(pid_t pid)
+{
+    long size, pages = 0;
+    char path[64];
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+    f = fopen(path, "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%ld %ld", &size, &pages), 2);
+    fclose(f);
+    return pages;
+}
+
+/* Wherever they lie: at the ends of pages and of what is read at once, beside pages that nobody has used, which stay so. Not
+ * in memory that is shared, or may not be written to. */
+static void in_memory(void **state)
+{
+    static const size_t at[] = {0, 4096 - 4, 8192 - 176, 262144 - 8, 262144 - 240 - 4, 524288 - 100, 786432 - 240, 1048576 - 176};
+    const size_t size = 64u << 20, used = 1 << 20, far = 32u << 20;
+    uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint8_t *fixed = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *heap = malloc(AES_SCHEDULE_MAX);
+    struct hits h = {0};
+    struct child c;
+    long before;
+
+    (void)state;
+    assert_true(p != MAP_FAILED && shared != MAP_FAILED && fixed != MAP_FAILED && heap);
+    madvise(p, size, MADV_NOHUGEPAGE);
+    memset(p, 1, used);
+    for (unsigned i = 0; i < 8; i++)
+        expand(p + at[i], i, i % 2 ? 16 : 32);
+    expand(p + far - 176, 8, 16);
+    expand(p + size - 240, 9, 32);
+    expand(heap, 10, 32);
+    expand(shared, 11, 32);
+    expand(fixed, 12, 32);
+    mprotect(fixed, PAGE, PROT_READ);
+    c = child_new();
+    before = resident(c.pid);
+    assert_int_equal(scan(c, 0, &h), 0);
+    assert_int_equal(resident(c.pid), before);
+    for (unsigned i = 0; i < 13; i++)
+        assert_int_equal(h.of[i] > 0, i < 11);
+    /* From there on only. */
+    h = (struct hits){0};
+    scan(c, (uint64_t)(uintptr_t)p + size - 240, &h);
+    assert_true(h.of[9] && !h.of[0] && !h.of[8]);
+    child_end(c);
+    munmap(p, size);
+    munmap(shared, PAGE);
+    munmap(fixed, PAGE);
+    free(heap);
+}
+
+/* Memory that is made to look as if it were full of keys; a process that has ended. */
+static void scan_bounds(void **state)
+{
+    const size_t count = 1500;
+    uint8_t *p = mmap(NULL, count * 256, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct hits first = {0}, second = {0};
+    unsigned both = 0;
+    struct child c;
+    uint64_t cut;
+    int err;
+
+    (void)state;
+    assert_true(p != MAP_FAILED);
+    for (unsigned i = 0; i < count; i++)
+        expand(p + (size_t)i * 256, i, i % 2 ? 16 : 32);
+    c = child_new();
+    cut = scan(c, 0, &first);
+    assert_int_equal(first.count, KEY_SCAN_FOUND);
+    assert_true(cut > (uintptr_t)p);
+    scan(c, cut, &second);
+    for (unsigned i = 0; i < count; i++)
+        both += first.of[i] || second.of[i];
+    assert_true(both > KEY_SCAN_FOUND); /* what was left of the piece that it was cut in isn't looked at again */
+    kill(c.pid, SIGKILL);
+    waitpid(c.pid, NULL, 0);
+    assert_null(key_scan_new(c.pid, c.pidfd, 0, &err));
+    assert_true(err < 0);
+    assert_null(key_scan_new(getpid(), c.pidfd, 0, &err)); /* another one has its number */
+    assert_int_equal(err, -ESRCH);
+    close(c.pidfd);
+    munmap(p, count * 256);
+}
+
+/* What was found in memory is given out to all, once however often it is found. */
+static void found_ones(void **state)
+{
+    struct tls_keys *k = tls_keys_new();
+    uint8_t bytes[32];
+
+    (void)state;
+    assert_non_null(k);
+    add(k, 1, 100, 1 * S);
+    add(k, 3, 200, 1 * S);
+    tls_keys_take(k, 1);
+    memset(bytes, 5, sizeof(bytes));
+    tls_keys_found(k, bytes, 16, 2 * S);
+    tls_keys_found(k, bytes, 16, 3 * S);
+    assert_string_equal(given(k, 0, false), "5@3 "); /* no other key of the second caller has opened anything */
+    tls_keys_take(k, 3);
+    tls_keys_found(k, bytes, 16, 4 * S);
+    assert_string_equal(given(k, 0, true), "3@2 5@4 ");
+    tls_keys_free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(taken_out),  cmocka_unit_test(overwritten), cmocka_unit_test(lies),
         cmocka_unit_test(candidates), cmocka_unit_test(bounded), cmocka_unit_test(wiped),
+        cmocka_unit_test(in_memory),  cmocka_unit_test(scan_bounds), cmocka_unit_test(found_ones),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
