@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "inject/process.h"
 #include "model/clock.h"
-#include "protocol/aes_schedule.h"
+#include "traffic/aes_schedule.h"
 
 #define PIECE 262144u            /* bytes that are read at once */
 #define ENTRIES 4096u            /* of pagemap */

@@ -34,15 +34,23 @@ static void no_core(void)
 
 static void look(struct segment *seg)
 {
-    tls_keys_missed(seg->keys, segment_keys(&seg->map, &seg->key_next, add_key, seg));
+    tls_keys_missed(seg->keys, segment_keys(&seg->map, &seg->key_reader, add_key, seg));
 }
 
 static void prepare(struct segment *seg)
 {
+    const struct proc *parent = seg->owner ? seg->owner->parent : NULL;
+
     if (seg->keys)
         return;
     no_core();
     seg->keys = tls_keys_new();
+    /* A connection that it has from its parent. */
+    if (seg->keys && seg->map.info.start == SEG_START_FORK && parent && parent->seg && parent->seg->keys && parent->seg != seg) {
+        if (!parent->seg->broken)
+            look(parent->seg);
+        tls_keys_copy(seg->keys, parent->seg->keys);
+    }
 }
 
 struct tls_keys *keys_of(struct proc *p)

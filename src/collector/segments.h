@@ -67,7 +67,7 @@ struct segment {
     uint64_t shared_look;     /* CLOCK_MONOTONIC ns: when it was last asked whether anybody still has it mapped */
     struct crash_places *crashes; /* crash_places.h; freed with it; NULL: nothing crashes */
     struct tls_keys *keys;    /* keys.h; freed with it; NULL: nobody has asked */
-    uint64_t key_next;        /* segment_keys() */
+    struct key_reader key_reader;
     struct key_search {       /* for keys in the memory of its process: keys.c */
         struct key_scan *scan; /* the one that is under way; freed with it; NULL: none */
         uint64_t begun, done; /* so many were */

@@ -74,6 +74,17 @@ void tls_keys_found(struct tls_keys *k, const uint8_t *bytes, uint64_t len, uint
     tls_keys_add(k, bytes, len, FOUND, time_ns);
 }
 
+void tls_keys_copy(struct tls_keys *to, const struct tls_keys *from)
+{
+    for (uint64_t n = from->first; n < from->count; n++) {
+        const struct kept *k = &from->kept[n % TLS_KEYS_MAX];
+
+        tls_keys_add(to, k->key.bytes, k->key.len, k->caller, k->time_ns);
+    }
+    memcpy(to->callers, from->callers, sizeof(to->callers));
+    to->next_caller = from->next_caller;
+}
+
 void tls_keys_missed(struct tls_keys *k, uint64_t count)
 {
     k->lost += count;

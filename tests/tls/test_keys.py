@@ -111,10 +111,10 @@ def linked(ctx):
     return program
 
 
-def run_linked(ctx, count, *argv):
+def run_linked(ctx, count, *argv, how=""):
     server = Server(ctx)
     program = linked(ctx)
-    result = ctx.scoped([program, server.port, count, *argv], PAYLOADS, check_code=0)
+    result = ctx.scoped([program, server.port, count, *argv], PAYLOADS, check_code=0, env=ctx.env(LINKED_HOW=how))
     equal(result.out, b"%d\n" % (count * (len(BODY) + len(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY)))),
           "its output")
     result.session.wait_end()
@@ -131,6 +131,32 @@ for _name, _argv in [("1.3-aes256", ["1.3"]), ("1.3-aes128", ["1.3", "TLS_AES_12
                      ("1.2-aes128", ["1.2", "ECDHE-RSA-AES128-GCM-SHA256"]),
                      ("1.2-aes256", ["1.2", "ECDHE-RSA-AES256-GCM-SHA384"])]:
     add_test("tls", f"keys_linked-{_name}", lambda ctx, a=_argv: run_linked(ctx, 3, *a), arch="x86_64")
+add_test("tls", "keys_linked-fork", lambda ctx: run_linked(ctx, 3, how="fork"), arch="x86_64")
+add_test("tls", "keys_linked-fork-1.2", lambda ctx: run_linked(ctx, 3, "1.2", how="fork"), arch="x86_64")
+
+
+def resumed(ctx, how, *argv):
+    """Two requests on each connection, of which the first one may be early data. Truth is s_server's output."""
+    cert, key = certificate(ctx)
+    port = free_port()
+    out = open(ctx.dir / "s_server.out", "wb")
+    server = ctx.start(["/bin/sh", "-c", f"sleep 100 | {ctx.tool('openssl')} s_server -quiet -early_data -accept {port} -cert {cert} "
+                        f"-key {key}"], stdout=out)  # without input it hangs up
+    ctx.wait_for(lambda: server.poll() is not None or listens(port), "the server")
+    result = ctx.scoped([linked(ctx), port, 3, *argv], PAYLOADS, check_code=0, env=ctx.env(LINKED_HOW=how))
+    result.session.wait_end()
+    out.close()
+    said = (ctx.dir / "s_server.out").read_bytes()
+    want = [f"/linked/{i}" for i in range(6)]
+    equal(re.findall(rb"GET (\S+) ", said), [t.encode() for t in want], "what the server got")
+    sent = sorted((f[1] for f in payloads(result.session).values() if f[1]), key=lambda text: said.find(text))
+    check(len(sent) == 3 and b"".join(sent) in said, "what was sent", sent, said)
+    equal(requests(result.session)[0], [(t,) for t in want], "requests")
+
+
+add_test("tls", "keys_linked-early", lambda ctx: resumed(ctx, "early"), arch="x86_64")
+add_test("tls", "keys_linked-resume", lambda ctx: resumed(ctx, "resume"), arch="x86_64")
+add_test("tls", "keys_linked-resume-1.2", lambda ctx: resumed(ctx, "resume", "1.2"), arch="x86_64")
 add_test("tls", "keys_linked-100", lambda ctx: run_linked(ctx, 100), arch="x86_64")
 
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "protocol/aes_schedule.h"
+#include "traffic/aes_schedule.h"
 
 /* FIPS 197, appendix A.1 and A.3 */
 static const uint32_t words128[44] = {

@@ -20,7 +20,7 @@
 
 #include "collector/key_scan.h"
 #include "collector/segment.h"
-#include "protocol/aes_schedule.h"
+#include "traffic/aes_schedule.h"
 #include "traffic/tls_keys.h"
 
 #define S UINT64_C(1000000000)
@@ -72,25 +72,28 @@ static void take(void *ctx, const struct seg_key *key)
 static void taken_out(void **state)
 {
     struct segment_map m = map_new();
+    struct key_reader r = {0};
     struct taken t = {0};
-    uint64_t next = 0;
 
     (void)state;
-    assert_int_equal(segment_keys(&m, &next, take, &t), 0);
+    assert_int_equal(segment_keys(&m, &r, take, &t), 0);
     put(&m, 7, true);
     put(&m, 8, true);
     put(&m, 9, false); /* it is being written */
     put(&m, 10, true);
-    assert_int_equal(segment_keys(&m, &next, take, &t), 0);
-    assert_int_equal(t.count, 2);
-    assert_int_equal(next, 2);
-    for (unsigned i = 0; i < 2; i++)
-        for (unsigned k = 0; k < 32; k++)
+    assert_int_equal(segment_keys(&m, &r, take, &t), 0);
+    assert_int_equal(t.count, 3);
+    assert_int_equal(t.last, 3);
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned k = 0; k < 32 && i != 2; k++)
             assert_int_equal(header(&m)->key[i].key[k], 0);
+    assert_int_equal(segment_keys(&m, &r, take, &t), 0);
+    assert_int_equal(t.count, 3);
     header(&m)->key[2].commit = 3;
-    assert_int_equal(segment_keys(&m, &next, take, &t), 0);
+    assert_int_equal(segment_keys(&m, &r, take, &t), 0);
     assert_int_equal(t.count, 4);
-    assert_int_equal(segment_keys(&m, &next, take, &t), 0);
+    assert_int_equal(t.last, 2);
+    assert_int_equal(segment_keys(&m, &r, take, &t), 0);
     assert_int_equal(t.count, 4);
     free(m.base);
 }
@@ -98,16 +101,42 @@ static void taken_out(void **state)
 static void overwritten(void **state)
 {
     struct segment_map m = map_new();
+    struct key_reader r = {0};
     struct taken t = {0};
-    uint64_t next = 0;
 
     (void)state;
     for (unsigned i = 0; i < SEG_KEYS + 100; i++)
         put(&m, (uint8_t)i, i != SEG_KEYS / 4); /* one writer was interrupted for ever */
-    assert_int_equal(segment_keys(&m, &next, take, &t), 100);
+    assert_int_equal(segment_keys(&m, &r, take, &t), 100);
     assert_int_equal(t.count, SEG_KEYS - 1);
     assert_int_equal(t.first, 100);
     assert_int_equal(t.last, SEG_KEYS + 99);
+    for (unsigned i = 0; i < SEG_KEYS; i++)
+        put(&m, (uint8_t)i, true);
+    assert_int_equal(segment_keys(&m, &r, take, &t), 1); /* its place is another one's now */
+    assert_int_equal(t.count, 2 * SEG_KEYS - 1);
+    free(m.base);
+}
+
+/* Writers that have died hide nothing that others write, however many they are. */
+static void died(void **state)
+{
+    struct segment_map m = map_new();
+    struct key_reader r = {0};
+    struct taken t = {0};
+    uint64_t lost = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 3 * KEY_HOLES; i++) {
+        put(&m, 1, false);
+        put(&m, (uint8_t)i, true);
+        lost += segment_keys(&m, &r, take, &t);
+        assert_int_equal(t.count, i + 1);
+    }
+    assert_int_equal(lost, 2 * KEY_HOLES);
+    header(&m)->key[2 * (3 * KEY_HOLES - 1)].commit = 2 * (3 * KEY_HOLES - 1) + 1; /* the last one hasn't, after all */
+    assert_int_equal(segment_keys(&m, &r, take, &t), 0);
+    assert_int_equal(t.count, 3 * KEY_HOLES + 1);
     free(m.base);
 }
 
@@ -116,14 +145,14 @@ static void lies(void **state)
 {
     static const uint64_t heads[] = {UINT64_MAX, 0, UINT64_MAX - 1, 1, SEG_KEYS + 1, 5};
     struct segment_map m = map_new();
+    struct key_reader r = {0};
     struct taken t = {0};
-    uint64_t next = 0;
 
     (void)state;
     for (unsigned i = 0; i < sizeof(heads) / sizeof(*heads); i++) {
         header(&m)->key_head = heads[i];
-        segment_keys(&m, &next, take, &t);
-        assert_true(next <= heads[i]);
+        segment_keys(&m, &r, take, &t);
+        assert_true(r.next <= heads[i] && r.hole_count <= KEY_HOLES);
     }
     assert_int_equal(t.count, 0);
     free(m.base);
@@ -432,6 +461,26 @@ static void scan_bounds(void **state)
     munmap(p, count * 256);
 }
 
+/* What a parent has set up, its child may need. */
+static void inherited(void **state)
+{
+    struct tls_keys *parent = tls_keys_new(), *child = tls_keys_new();
+
+    (void)state;
+    assert_true(parent && child);
+    add(parent, 1, 100, 1 * S);
+    add(parent, 2, 200, 2 * S);
+    add(parent, 3, 100, 3 * S);
+    tls_keys_take(parent, 1);
+    tls_keys_copy(child, parent);
+    assert_string_equal(given(child, 0, true), "2@1 3@2 ");
+    assert_string_equal(given(child, 0, false), "3@2 "); /* the same caller as before */
+    tls_keys_take(child, 2);
+    assert_string_equal(given(parent, 0, true), "2@2 3@3 ");
+    tls_keys_free(parent);
+    tls_keys_free(child);
+}
+
 /* What was found in memory is given out to all, once however often it is found. */
 static void found_ones(void **state)
 {
@@ -456,7 +505,7 @@ static void found_ones(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(taken_out),  cmocka_unit_test(overwritten), cmocka_unit_test(lies),
+        cmocka_unit_test(taken_out),  cmocka_unit_test(overwritten), cmocka_unit_test(lies), cmocka_unit_test(died), cmocka_unit_test(inherited),
         cmocka_unit_test(candidates), cmocka_unit_test(bounded), cmocka_unit_test(wiped),
         cmocka_unit_test(in_memory),  cmocka_unit_test(scan_bounds), cmocka_unit_test(found_ones),
     };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "protocol/aes_schedule.h"
+#include "traffic/aes_schedule.h"
 
 #include <stdbool.h>
 #include <string.h>

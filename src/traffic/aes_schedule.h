@@ -6,8 +6,8 @@
  * instructions have them; not those that slice bits or permute bytes.
  * Pure; any thread.
  */
-#ifndef SCOPE_PROTOCOL_AES_SCHEDULE_H
-#define SCOPE_PROTOCOL_AES_SCHEDULE_H
+#ifndef SCOPE_TRAFFIC_AES_SCHEDULE_H
+#define SCOPE_TRAFFIC_AES_SCHEDULE_H
 
 #include <stddef.h>
 #include <stdint.h>
