@@ -77,8 +77,11 @@ enum tls_search keys_search(struct proc *p, uint64_t *ticket)
 {
     struct segment *seg = searched(p);
 
-    if (!seg || seg->search.never || p->dead || (*ticket && *ticket > seg->search.begun && !seg->search.asked))
+    if (!seg || seg->search.never || p->dead || p->pidfd < 0 ||
+        (ticket && *ticket > seg->search.begun && !seg->search.asked))
         return TLS_SEARCH_NEVER;
+    if (!ticket)
+        return TLS_SEARCH_WAIT;
     if (*ticket)
         return seg->search.done >= *ticket ? TLS_SEARCH_DONE : TLS_SEARCH_WAIT;
     *ticket = seg->search.begun + 1;
@@ -108,7 +111,7 @@ static void begin_search(struct segment *seg)
     s->asked = false;
     prepare(seg);
     if (s->begun == SEARCHES_MAX || !p || p->pidfd < 0 || !seg->keys) {
-        no_more(seg, s->begun == SEARCHES_MAX ? "this was done often enough" : "it is not known well enough which one it is");
+        no_more(seg, s->begun == SEARCHES_MAX ? "this was done often enough" : "there is nobody to watch, or no memory");
         return;
     }
     s->scan = key_scan_new(p->host_pid, p->pidfd, s->from, &err);

@@ -69,7 +69,7 @@ struct model_watch {
     /* The keys that it has set up so far (traffic/tls_keys.h), the newest included; NULL: none are known. */
     struct tls_keys *(*tls_keys)(struct proc *p);
     /* Has the process's memory searched for keys that are in use, which then are among these. *ticket 0: asks for a search
-     * that has not begun yet, and sets it; then it is asked with that how far this is. */
+     * that has not begun yet, and sets it; then it is asked with that how far this is. NULL: whether there may be any. */
     enum tls_search (*tls_search)(struct proc *p, uint64_t *ticket);
 
     /* What others hang onto it. A socket's last reference goes: */

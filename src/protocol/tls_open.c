@@ -38,7 +38,7 @@ struct side {
     uint8_t iv[NONCE];     /* TLS 1.3: nonce of record 0; 1.2: salt and explicit nonce of record `from` */
     uint64_t seq;          /* of the next record under this key */
     uint64_t tried;        /* candidates up to this one don't open the first record */
-    uint64_t since_ns;     /* when it began to wait */
+    uint64_t since_ns;     /* when it began to wait; 0: it doesn't, and nothing was left out since the last record */
     uint32_t trials;       /* since then */
     uint8_t over;          /* enum tls_open_state, if that is the end of it; else 0 */
     bool begun;            /* TLS 1.2: what comes is encrypted */
@@ -424,6 +424,7 @@ static void opened(struct tls_open *o, struct side *s, const struct rec *r, uint
     s->tried = 0;
     s->trials = 0;
     s->waits = false;
+    s->since_ns = 0;
     o->opened = true;
     if (content(o, r, &len) == APPLICATION_DATA && len)
         o->sink->plain(o->owner, dir_of(o, s), o->plain, len, time_ns);
@@ -473,7 +474,8 @@ static bool take_record(struct tls_open *o, struct side *s, const uint8_t *head,
     }
     if (!s->waits) {
         s->waits = true;
-        s->since_ns = time_ns;
+        if (!s->since_ns) /* else others that waited before it were left out */
+            s->since_ns = time_ns;
     }
     return false;
 }

@@ -25,6 +25,7 @@ struct tls_plain {
     uint64_t since_ns;     /* keys that are older are others' */
     uint64_t ticket;       /* of a search of the process's memory for keys; 0: none is asked for */
     bool searches;         /* keys are also looked for there */
+    bool hopeless;         /* ... no more, and nothing was opened */
     int64_t fd;            /* a descriptor of the socket, as far as we know */
 };
 
@@ -75,13 +76,14 @@ static void missed(void *owner, enum proto_dir dir, uint64_t time_ns)
 
 static const struct tls_open_sink sink = {.key = key, .fits = fits, .plain = plain, .missed = missed};
 
-/* Whether nothing else shows plaintext of the process: functions of a library do that in their own way. */
-static bool is_dark(const struct proc *p)
+/* Whether keys are to be looked for in the memory of the process: nothing else shows plaintext of it. Functions of a library
+ * do that in their own way. */
+static bool is_dark(struct proc *p)
 {
     unsigned hooked, found;
 
     images_functions(p->images, &hooked, &found);
-    return !hooked && !p->tls_read;
+    return !hooked && !p->tls_read && p->m->watch->tls_search(p, NULL) != TLS_SEARCH_NEVER;
 }
 
 struct tls_plain *tls_plain_new(struct stream *s, uint64_t time_ns)
@@ -153,7 +155,8 @@ static void look_for_keys(struct tls_plain *t, uint64_t time_ns)
         t->ticket = 0;
         break;
     case TLS_SEARCH_NEVER:
-        t->searches = false; /* what waits is given up in time */
+        t->searches = false;
+        t->hopeless = tls_open_state(t->open) == TLS_OPEN_WAITS;
         break;
     }
 }
@@ -176,7 +179,7 @@ bool tls_plain_feed(struct tls_plain *t, enum proto_dir dir, const uint8_t *data
     if (!t->ticket)
         look_for_keys(t, time_ns);
     t->stream->opened = (uint8_t)tls_open_state(t->open);
-    return t->stream->opened <= TLS_OPEN_READS && (!s->p || stream_plain_wanted(s->p, s->sock));
+    return t->stream->opened <= TLS_OPEN_READS && !t->hopeless && (!s->p || stream_plain_wanted(s->p, s->sock));
 }
 
 void tls_plain_retry(struct tls_plain *t, bool last, uint64_t time_ns)
