@@ -348,7 +348,7 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
             exec_succeeded(p, p->exec_ns ? p->exec_ns : time);
         fds_exec(p, time);
         tls_objects_end(p, true, time);
-        p->tls_read = p->tls_told = p->images_missed = false;
+        p->tls_read = p->tls_told = p->images_missed = p->jsse_refused = false;
         p->tls_unread_ns = 0;
         life_leave_segment(p);
         proc_unborrow(p);

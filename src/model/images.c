@@ -149,6 +149,24 @@ unsigned images_keys(const struct images *l)
     return n;
 }
 
+unsigned images_refused(const struct images *l, unsigned reason)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; l && reason < PLAN_REASON_MAX && i < l->count; i++)
+        n += l->v[i].what.sites.refused[reason];
+    return n;
+}
+
+unsigned images_go(const struct images *l)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; l && i < l->count; i++)
+        n += l->v[i].what.sites.go;
+    return n;
+}
+
 unsigned images_unlisted(const struct images *l)
 {
     return l ? l->unlisted : 0;

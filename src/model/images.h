@@ -34,6 +34,9 @@ void images_describe(const struct images *l, struct buf *b);
 void images_functions(const struct images *l, unsigned *ret_hooked, unsigned *ret_found);
 /* Where keys of TLS libraries in them are seen (wire/functions.h, FNS_KEY). */
 unsigned images_keys(const struct images *l);
+/* Sites of them that were left alone for a reason (enum plan_reason); those that were patched in Go code. */
+unsigned images_refused(const struct images *l, unsigned reason);
+unsigned images_go(const struct images *l);
 /* How many more there were. */
 unsigned images_unlisted(const struct images *l);
 
