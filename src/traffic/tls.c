@@ -263,18 +263,18 @@ static bool is_opaque(const struct sock *sock)
     return s && !s->relayed && !sock->plain && !(sock->flags & SOCKF_PLAIN) && (s->unread || (s->joined && s->ciphertext));
 }
 
-/* Never more than is known. */
-static enum unread_reason reason_of(struct proc *p, const struct stream *s)
+/* Why no connection of the process can be read; UNREAD_NONE: some may be. Never more than is known. */
+static enum unread_reason reason_of_all(const struct proc *p)
 {
     unsigned hooked, found;
 
     images_functions(p->images, &hooked, &found);
     if (images_keys(p->images))
-        return tls_plain_reason(p, s);
+        return UNREAD_NONE;
     if (p->jsse_refused)
         return UNREAD_JSSE;
     if (hooked)
-        return UNREAD_OTHER;
+        return UNREAD_NONE;
     if (found)
         return UNREAD_NOT_HOOKED;
     if (images_go(p->images)) /* whose own cipher has a form that isn't known, either */
@@ -286,6 +286,15 @@ static enum unread_reason reason_of(struct proc *p, const struct stream *s)
     if (p->images_missed || !p->images || images_unlisted(p->images))
         return UNREAD_NOT_LOOKED;
     return UNREAD_LIBRARY;
+}
+
+static enum unread_reason reason_of(struct proc *p, const struct stream *s)
+{
+    enum unread_reason why = reason_of_all(p);
+
+    if (why != UNREAD_NONE)
+        return why;
+    return images_keys(p->images) ? tls_plain_reason(p, s) : UNREAD_OTHER;
 }
 
 enum unread_reason tls_unread(struct proc *p, const struct sock *sock)
@@ -353,4 +362,26 @@ void tls_look_unread(struct proc *p)
     fd_table_each(&p->fds, look_at, &any);
     if (any)
         tell_unread(p, tls_unread(p, any), now);
+}
+
+void tls_describe(struct proc *p, struct buf *b)
+{
+    static const char *const names[TLS_WAYS] = TLS_WAY_NAMES;
+    enum unread_reason why = reason_of_all(p);
+    bool natives = images_natives(p->images) > 0 && !p->jsse_refused, any = false;
+
+    buf_str(b, "{\"ways\":");
+    images_describe_tls(p->images, b);
+    buf_str(b, ",\"seen\":[");
+    for (unsigned i = 0; i < TLS_WAYS; i++)
+        if (p->tls_ways & 1u << i) {
+            buf_printf(b, "%s\"%s\"", any ? "," : "", names[i]);
+            any = true;
+        }
+    buf_char(b, ']');
+    if (!any && !natives && why != UNREAD_NONE) {
+        buf_printf(b, ",\"not_read\":\"%s\",\"why\":", unread_name(why));
+        buf_json_str(b, unread_text(why));
+    }
+    buf_char(b, '}');
 }

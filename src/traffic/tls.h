@@ -28,6 +28,8 @@ enum unread_reason tls_unread(struct proc *p, const struct sock *sock);
 /* The connection ends: if its plaintext was never seen, that is counted by its reason (model.unread_count), and told, once
  * for each program, and once more for connections that were open before it was attached to. */
 void tls_unread_over(struct proc *p, int64_t fd, struct sock *sock, uint64_t time_ns);
+/* JSON about a process for `scope inspect`: ways of its images, those by which plaintext was seen, and if none can be, why. */
+void tls_describe(struct proc *p, struct buf *b);
 /* The same now and then, for connections that go on. */
 void tls_look_unread(struct proc *p);
 

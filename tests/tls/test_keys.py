@@ -337,6 +337,9 @@ def bun_server(ctx, count, maximum=None, attach=False):
     session = ctx.session()
     # A client has an answer before the server's call has returned: then it must not be ended yet.
     ctx.wait_for(lambda: len(session.events(source="http.resp")) >= len(want), "all responses", 20, 0.2)
+    told = json.loads(ctx.tool_run("inspect", process.pid if attach else "bun").out)["tls"]
+    equal({(w["way"], w["hooked"] == w["functions"] > 0) for w in told["ways"]}, {("keys", True)}, "ways that inspect tells")
+    equal((told["seen"], "not_read" in told), (["keys"], False), "inspect")
     check(any(" dd" in m.partition("VmFlags:")[2].partition("\n")[0] for m in mappings(process.pid)), "keys would be in a core")
     if attach:
         ctx.run([ctx.scope, "detach", process.pid], check_code=0, env=ctx.env())

@@ -128,6 +128,9 @@ def goes_on(ctx):
                            env=ctx.env(SSL_CERT_FILE=cert, SCOPE_SUMMARY_PERIOD="1"))
         session = ctx.wait_for(lambda: ctx.sessions() and ctx.session(), "a session")
         ctx.wait_for(lambda: session.events("process", "proc.note"), "a note", interval=0.5)
+        told = json.loads(ctx.tool_run("inspect", own(ctx, "static").name).out)["tls"]
+        equal((told["ways"], told["seen"], told["not_read"]), ([], [], "unknown-go"), "inspect")
+        check(told["why"] in OWN, "why", told)
         client.terminate()
     equal([text for text, _ in notes(session)], [OWN], "notes")
     equal(counted(ctx, session), {"unknown-go": 1}, "connections by reason") # once, although told of while it was open
