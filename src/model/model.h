@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "event/event.h"
+#include "event/unread.h"
 #include "model/clock.h"
 #include "model/loss.h"
 #include "wire/segment.h"
@@ -97,6 +98,7 @@ struct model {
     size_t long_names;                /* bytes: NAME_SHORT */
     uint64_t last_channel;
     uint64_t lost[LK_MAX];
+    uint64_t unread_count[UNREAD_MAX]; /* connections of TLS that have ended and could not be read */
     struct images *hidden;            /* of which was told that some of their calls aren't seen */
     struct images *unread;            /* programs of which was told that their TLS can't be read */
     struct payloads *payloads;        /* others': where captured traffic goes */

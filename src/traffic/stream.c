@@ -196,8 +196,10 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     }
     if (t->tls) {
         s->object = t->object;
-        if (t->data) /* who tells of a gap may not know */
+        if (t->data) { /* who tells of a gap may not know */
             s->way = (uint8_t)t->way;
+            p->tls_ways |= (uint8_t)(1u << t->way);
+        }
     }
     if (t->tls || t->object)
         sock->flags |= SOCKF_PLAIN;
@@ -301,6 +303,8 @@ void stream_feed(struct stream *s, struct proc *p, const struct traffic *t)
 {
     with(s, p, -1);
     s->tid = t->tid;
+    if (t->data)
+        p->tls_ways |= (uint8_t)(1u << t->way);
     recognise_pass(s, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns, false);
     with(s, NULL, -1);
     tell_done(p, s, t);

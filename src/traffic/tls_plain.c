@@ -206,18 +206,13 @@ uint64_t tls_plain_skip(const struct tls_plain *t, enum proto_dir dir)
     return tls_open_wants(t->open, dir) ? 0 : UINT64_MAX;
 }
 
-const char *tls_plain_reason(struct proc *p, const struct stream *s)
+enum unread_reason tls_plain_reason(struct proc *p, const struct stream *s)
 {
     const struct tls_keys *keys = p->m->watch->tls_keys(p);
 
     switch ((enum tls_open_state)s->opened) {
-    case TLS_OPEN_SUITE:
-        return "keys of its TLS library are seen, but only those of AES-GCM, and this connection has another cipher suite";
-    case TLS_OPEN_LOST:
-        return "keys of its TLS library are seen, but too much of the connection was not captured";
-    default:
-        if (keys && tls_keys_lost(keys))
-            return "keys of its TLS library are seen, but some were overwritten before they were looked at";
-        return "keys of a TLS library are seen in it, but none is this connection's; or it passes on what others encrypt";
+    case TLS_OPEN_SUITE: return UNREAD_SUITE;
+    case TLS_OPEN_LOST: return UNREAD_CAPTURE;
+    default: return keys && tls_keys_lost(keys) ? UNREAD_OVERWRITTEN : UNREAD_NO_KEY;
     }
 }

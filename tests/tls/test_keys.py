@@ -77,6 +77,7 @@ def payloads(session):
             check(flow["type"] != "gap", "a gap", flow)
             continue
         check(flow["tls"], "not of TLS", flow)
+        check(flow.get("tls_plaintext") == "keys", "not by keys", flow)
         check(flow["net_host_port"] not in found, "two flows of one connection", flow)
         found[flow["net_host_port"]] = tuple(
             (directory / flow[f]).read_bytes() if flow.get(f) and (directory / flow[f]).exists() else b""
@@ -196,6 +197,7 @@ def chacha(ctx):
     told = [e["data"]["text"] for e in result.session.events(source="proc.note", sync=False)]
     equal(len(told), 1, "notices")
     check("another cipher suite" in told[0], "the reason", told)
+    equal(result.session.meta["tls_unread"], {"cipher-suite": 2}, "connections by reason")
 
 
 @test("keys_form", arch="x86_64")
@@ -219,6 +221,17 @@ def form(ctx):
         other[place] ^= bits
         check("left alone  instructions aren't known" in row(name, bytes(other)), f"{name}: hooked")
     check("left alone  it checks its own code" in row("fips", image + b"FIPS integrity test"), "hooked in spite of the veto")
+    own = bytearray(image + b"FIPS integrity test") # ... and told of as that; plans are kept by build id
+    note = own.find(b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0")
+    check(note > 0, "no build id")
+    own[note + 16] ^= 1
+    (ctx.dir / "fips").write_bytes(own)
+    (ctx.dir / "fips").chmod(0o755)
+    server = Server(ctx)
+    session = ctx.scoped([ctx.dir / "fips", server.port, 2], PAYLOADS, check_code=0).session
+    session.wait_end()
+    server.close()
+    equal(session.meta["tls_unread"], {"self-check": 2}, "connections by reason")
 
 
 # --- programs of others ---
@@ -350,6 +363,9 @@ def bun_server(ctx, count, maximum=None, attach=False):
     session = ctx.session()
     # A client has an answer before the server's call has returned: then it must not be ended yet.
     ctx.wait_for(lambda: len(session.events(source="http.resp")) >= len(want), "all responses", 20, 0.2)
+    told = json.loads(ctx.tool_run("inspect", process.pid if attach else "bun").out)["tls"]
+    equal({(w["way"], w["hooked"] == w["functions"] > 0) for w in told["ways"]}, {("keys", True)}, "ways that inspect tells")
+    equal((told["seen"], "not_read" in told), (["keys"], False), "inspect")
     check(any(" dd" in m.partition("VmFlags:")[2].partition("\n")[0] for m in mappings(process.pid)), "keys would be in a core")
     if attach:
         ctx.run([ctx.scope, "detach", process.pid], check_code=0, env=ctx.env())
