@@ -446,7 +446,7 @@ def payloads_of_server(session):
     directory = session.dir / "payloads"
     for line in (directory / "index.ndjson").read_text(encoding="utf-8").splitlines():
         flow = json.loads(line)
-        if flow["type"] == "flow":
+        if flow["type"] == "flow" and flow["net_transport"] == "IP.TCP":
             check(flow["net_peer_port"] not in found, "two flows of one connection", flow)
             found[flow["net_peer_port"]] = tuple(
                 (directory / flow[f]).read_bytes() if flow.get(f) and (directory / flow[f]).exists() else b""
