@@ -25,6 +25,7 @@ enum { CHANGE_CIPHER_SPEC = 20, ALERT = 21, HANDSHAKE = 22, APPLICATION_DATA = 2
 struct turn {
     size_t end;            /* in buf */
     uint64_t number;       /* of both directions */
+    uint64_t time_ns;      /* of the last of them */
 };
 
 struct side {
@@ -444,8 +445,8 @@ static void give_up(struct side *s, enum tls_open_state why)
     s->over = (uint8_t)why;
 }
 
-/* A whole record. False: it must wait. */
-static bool take_record(struct tls_open *o, struct side *s, const uint8_t *head, uint64_t time_ns)
+/* A whole record, whose last byte came then. False: it must wait. */
+static bool take_record(struct tls_open *o, struct side *s, const uint8_t *head, uint64_t came_ns, uint64_t time_ns)
 {
     struct rec r;
     bool encrypted = o->version == TLS_1_3 ? head[0] == APPLICATION_DATA : s->begun;
@@ -464,12 +465,12 @@ static bool take_record(struct tls_open *o, struct side *s, const uint8_t *head,
         return true;
     if (!s->waits && (open_with(o, s, &r, s->seq) || ((o->joined || o->late) && s->gcm && !r.explicit_nonce && learn(s, &r) &&
                                                       open_with(o, s, &r, s->seq)))) {
-        opened(o, s, &r, time_ns);
+        opened(o, s, &r, came_ns);
         return true;
     }
     /* Another key begins. The old one goes when there is a new one. */
     if (find_key(o, s, head, &r)) {
-        opened(o, s, &r, time_ns);
+        opened(o, s, &r, came_ns);
         return true;
     }
     if (!s->waits) {
@@ -554,14 +555,14 @@ static size_t find_record(struct tls_open *o, struct side *s, const uint8_t *p, 
     return at;
 }
 
-/* When the byte before `end` of what is kept came. */
-static uint64_t turn_at(const struct side *s, size_t end)
+/* In which turn the byte before `end` of what is kept came; there is something. */
+static const struct turn *turn_at(const struct side *s, size_t end)
 {
     size_t i = 0;
 
     while (i + 1 < s->turn_count && s->turns[i].end < end)
         i++;
-    return s->turn_count ? s->turns[i].number : 0;
+    return &s->turns[i];
 }
 
 /* Whether the first record of the other direction is whole, came before the bytes up to `end` of this one, and isn't waited
@@ -574,12 +575,13 @@ static bool is_behind(const struct tls_open *o, const struct side *s, size_t end
     if (other->over || other->adrift || other->len < first || s->len > TLS_OPEN_KEPT / 2 ||
         (other->waits && time_ns > other->since_ns + ORDER_NS))
         return false;
-    return turn_at(other, first) < turn_at(s, end);
+    return turn_at(other, first)->number < turn_at(s, end)->number;
 }
 
 /* Takes whole records; returns the bytes that are done with. */
 static size_t take(struct tls_open *o, struct side *s, const uint8_t *p, size_t len, uint64_t time_ns)
 {
+    bool kept = p == s->buf;
     size_t at = 0;
 
     while (!s->over) {
@@ -599,14 +601,15 @@ static size_t take(struct tls_open *o, struct side *s, const uint8_t *p, size_t 
             give_up(s, TLS_OPEN_LOST);
             break;
         }
-        if (len - at < n || (p == s->buf && is_behind(o, s, at + n, time_ns)) || !take_record(o, s, p + at, time_ns))
+        if (len - at < n || (kept && is_behind(o, s, at + n, time_ns)) ||
+            !take_record(o, s, p + at, kept ? turn_at(s, at + n)->time_ns : time_ns, time_ns))
             break;
         at += n;
     }
     return at;
 }
 
-static void keep(struct tls_open *o, struct side *s, const uint8_t *data, size_t len)
+static void keep(struct tls_open *o, struct side *s, const uint8_t *data, size_t len, uint64_t time_ns)
 {
     struct turn *last = s->turn_count ? &s->turns[s->turn_count - 1] : NULL;
 
@@ -625,6 +628,7 @@ static void keep(struct tls_open *o, struct side *s, const uint8_t *data, size_t
         last->number = o->turn;
     }
     last->end = s->len;
+    last->time_ns = time_ns;
 }
 
 /* The first bytes of what is kept are done with. */
@@ -637,7 +641,7 @@ static void pass(struct side *s, size_t done)
     s->len -= done;
     for (size_t i = 0; i < s->turn_count; i++)
         if (s->turns[i].end > done)
-            s->turns[left++] = (struct turn){s->turns[i].end - done, s->turns[i].number};
+            s->turns[left++] = (struct turn){s->turns[i].end - done, s->turns[i].number, s->turns[i].time_ns};
     s->turn_count = left;
     s->marked -= done < s->marked ? done : s->marked;
     memmove(s->buf, s->buf + done, s->len);
@@ -780,9 +784,9 @@ void tls_open_feed(struct tls_open *o, enum proto_dir dir, const uint8_t *data, 
         data += done;
         len -= done;
         if (len && !s->over)
-            keep(o, s, data, (size_t)len);
+            keep(o, s, data, (size_t)len, time_ns);
     } else {
-        keep(o, s, data, (size_t)len);
+        keep(o, s, data, (size_t)len, time_ns);
         take_kept(o, s, time_ns);
     }
     if ((o->joined || o->late) && !s->over) /* each record that is behind will do as well */
@@ -839,6 +843,21 @@ void tls_open_leave(struct tls_open *o, uint64_t time_ns)
     }
     tls_open_retry(o, false, time_ns);
     o->thorough = false;
+}
+
+size_t tls_open_waiting(const struct tls_open *o)
+{
+    const struct side *rx = &o->sides[PROTO_RX], *tx = &o->sides[PROTO_TX];
+
+    /* Without a version nothing is told yet; a part of a record waits for nothing but its rest. */
+    return rx->waits || tx->waits || !o->version ? rx->len + tx->len : 0;
+}
+
+void tls_open_give_up(struct tls_open *o)
+{
+    for (unsigned i = 0; i < PROTO_DIRS; i++)
+        if (!o->sides[i].over)
+            give_up(&o->sides[i], TLS_OPEN_NO_KEY);
 }
 
 enum tls_open_state tls_open_state(const struct tls_open *o)

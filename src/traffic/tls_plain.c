@@ -14,7 +14,12 @@
 
 #define ALL_NS UINT64_C(1000000000)
 
+/* All connections together have so many bytes that wait for keys: then the one that began first is given up. */
+#define WAITING_MAX ((size_t)64 << 20)
+
 struct tls_plain {
+    struct tls_plain *next, *prev; /* in `waiting`, if bytes isn't 0 */
+    size_t bytes;          /* that wait */
     struct tls_open *open;
     struct stream *stream;
     struct stream_wait wait;
@@ -28,6 +33,53 @@ struct tls_plain {
     bool hopeless;         /* ... no more, and nothing was opened */
     int64_t fd;            /* a descriptor of the socket, as far as we know */
 };
+
+/* Of the whole process; oldest first. */
+static struct {
+    struct tls_plain *first, *last;
+    size_t bytes;
+} waiting;
+
+static void unlist(struct tls_plain *t)
+{
+    if (!t->bytes)
+        return;
+    *(t->prev ? &t->prev->next : &waiting.first) = t->next;
+    *(t->next ? &t->next->prev : &waiting.last) = t->prev;
+    waiting.bytes -= t->bytes;
+    t->bytes = 0;
+}
+
+static void list(struct tls_plain *t, size_t bytes)
+{
+    if (!bytes) {
+        unlist(t);
+        return;
+    }
+    if (!t->bytes) {
+        t->next = NULL;
+        t->prev = waiting.last;
+        *(t->prev ? &t->prev->next : &waiting.first) = t;
+        waiting.last = t;
+    }
+    waiting.bytes += bytes - t->bytes;
+    t->bytes = bytes;
+}
+
+/* More or less of it waits than before. */
+static void account(struct tls_plain *t)
+{
+    list(t, tls_open_waiting(t->open));
+    while (waiting.bytes > WAITING_MAX) {
+        struct tls_plain *old = waiting.first;
+
+        if (old->wait.p)
+            model_loss(old->wait.p->m, old->wait.p, LK_TRAFFIC, old->bytes);
+        unlist(old);
+        tls_open_give_up(old->open);
+        old->stream->opened = (uint8_t)tls_open_state(old->open);
+    }
+}
 
 static bool key(void *owner, uint64_t *at, struct tls_open_key *ret)
 {
@@ -113,6 +165,7 @@ void tls_plain_free(struct tls_plain *t)
         return;
     t->stream->opened = (uint8_t)tls_open_state(t->open);
     stream_waits(&t->wait, t->stream, NULL);
+    unlist(t);
     tls_open_free(t->open);
     free(t);
 }
@@ -178,6 +231,7 @@ bool tls_plain_feed(struct tls_plain *t, enum proto_dir dir, const uint8_t *data
     tls_open_retry(t->open, false, time_ns); /* the other direction waits, too */
     if (!t->ticket)
         look_for_keys(t, time_ns);
+    account(t);
     t->stream->opened = (uint8_t)tls_open_state(t->open);
     return t->stream->opened <= TLS_OPEN_READS && !t->hopeless && (!s->p || stream_plain_wanted(s->p, s->sock));
 }
@@ -198,6 +252,7 @@ void tls_plain_retry(struct tls_plain *t, bool last, uint64_t time_ns)
     tls_open_retry(t->open, t->all, time_ns);
     t->all = false;
     look_for_keys(t, time_ns);
+    account(t);
     t->stream->opened = (uint8_t)tls_open_state(t->open);
 }
 

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -411,6 +412,88 @@ static void wrong_keys(void **state)
     told_free(t);
 }
 
+/* The same in large: TLS_OPEN_WRONG_KEYS of them, for all suites in turn; 48,000 unless that is set. */
+static void many_wrong_keys(void **state)
+{
+    const char *set = getenv("TLS_OPEN_WRONG_KEYS");
+    unsigned long all = set ? strtoul(set, NULL, 10) : 48000, trials = 0;
+    struct told *t = told_new();
+
+    (void)state;
+    for (unsigned round = 0; trials < all; round++) {
+        const struct suite *suite = &suites[round % (sizeof(suites) / sizeof(*suites))];
+        struct sealer s = sealer(suite->key_len, suite->version == 0x303);
+        struct tls_open *o = tls_open_new(&sink, t);
+        struct buf b = BUF_INIT;
+
+        if (s.tls12)
+            clear(&b, 20, 1);
+        seal(&b, &s, 23, "secret", 6, 0);
+        for (t->count = 0; t->count < 4000; trials++) {
+            struct tls_open_key k = random_key(suite->key_len);
+
+            offer(t, &k);
+        }
+        t->asked = 0;
+        tls_open_agreed(o, suite->version, suite->cipher);
+        feed(o, PROTO_RX, &b, 0);
+        assert_int_equal(t->asked, 4000);
+        assert_int_equal(t->fitted, 0);
+        tls_open_free(o);
+        buf_free(&b);
+    }
+    expect_text(t, PROTO_RX, "");
+    told_free(t);
+}
+
+static struct buf unhex(const char *text)
+{
+    struct buf b = BUF_INIT;
+    unsigned byte;
+
+    for (; sscanf(text, "%2x", &byte) == 1; text += 2)
+        buf_char(&b, (char)byte);
+    return b;
+}
+
+/* RFC 8448, section 3: application data of both sides, of which the server's is its second record under the key. */
+static void published(void **state)
+{
+    static const struct {
+        enum proto_dir dir;
+        const char *key, *record;
+    } sides[] = {
+        {PROTO_TX, "17422dda596ed5d9acd890e3c63f5051",
+         "1703030043a23f7054b62c94d0affafe8228ba55cbefacea42f914aa66bcab3f2b9819a8a5b46b395bd54a9a20441e2b62974e1f5a6292a2977014bd1e3d"
+         "eae63aeebb21694915e4"},
+        {PROTO_RX, "9f02283b6c9c07efc26bb9f2ac92e356",
+         "17030300432e937e11ef4ac740e538ad36005fc4a46932fc3225d05f82aa1b36e30efaf97d90e6dffc602dcb501a59a8fcc49c4bf2e5f0a21c0047c2abf3"
+         "32540dd032e167c2955d"},
+    };
+    struct told *t = told_new();
+    struct tls_open *o = tls_open_new(&sink, t);
+
+    (void)state;
+    tls_open_agreed(o, 0x304, 0x1301);
+    for (unsigned i = 0; i < 2; i++) {
+        struct buf record = unhex(sides[i].record), bytes = unhex(sides[i].key);
+        struct tls_open_key key = {.len = 16};
+
+        assert_int_equal(bytes.len, 16);
+        memcpy(key.bytes, bytes.p, 16);
+        offer(t, &key);
+        feed(o, sides[i].dir, &record, 0);
+        assert_int_equal(t->fitted, i + 1);
+        assert_int_equal(t->text[sides[i].dir].len, 50);
+        for (unsigned k = 0; k < 50; k++)
+            assert_int_equal(t->text[sides[i].dir].p[k], k);
+        buf_free(&record);
+        buf_free(&bytes);
+    }
+    tls_open_free(o);
+    told_free(t);
+}
+
 /* 1,000 candidates and one that fits; a hundred connections whose keys are all offered to all. */
 static void many(void **state)
 {
@@ -654,6 +737,36 @@ static void out_of_patience(void **state)
     told_free(t);
 }
 
+/* What waits is counted, and can be given up. */
+static void given_up(void **state)
+{
+    struct sealer s = sealer(16, false);
+    struct told *t = told_new();
+    struct tls_open *o = tls_open_new(&sink, t);
+    struct buf b = BUF_INIT;
+
+    (void)state;
+    seal(&b, &s, 23, "x", 1, 0);
+    tls_open_agreed(o, 0x304, 0x1301);
+    assert_int_equal(tls_open_waiting(o), 0);
+    tls_open_feed(o, PROTO_RX, (const uint8_t *)b.p, 7, 1); /* a part of a record */
+    assert_int_equal(tls_open_waiting(o), 0);
+    tls_open_feed(o, PROTO_RX, (const uint8_t *)b.p + 7, b.len - 7, 1);
+    assert_int_equal(tls_open_waiting(o), b.len);
+    feed(o, PROTO_TX, &b, 0);
+    assert_int_equal(tls_open_waiting(o), 2 * b.len);
+    tls_open_give_up(o);
+    assert_int_equal(tls_open_waiting(o), 0);
+    assert_int_equal(tls_open_state(o), TLS_OPEN_NO_KEY);
+    offer(t, &s.key);
+    feed(o, PROTO_RX, &b, 0);
+    tls_open_retry(o, true, 2);
+    assert_int_equal(t->asked, 0);
+    tls_open_free(o);
+    buf_free(&b);
+    told_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -661,6 +774,7 @@ int main(void)
         cmocka_unit_test(gaps),              cmocka_unit_test(wrong_keys), cmocka_unit_test(many),
         cmocka_unit_test(bounds),            cmocka_unit_test(joined),     cmocka_unit_test(joined_goes_on),
         cmocka_unit_test(late),              cmocka_unit_test(in_order),   cmocka_unit_test(out_of_patience),
+        cmocka_unit_test(many_wrong_keys),   cmocka_unit_test(published),  cmocka_unit_test(given_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
