@@ -115,7 +115,7 @@ static void advance(struct dash *d, uint64_t passed_ns)
             d->speed = 1;
         }
     }
-    model_set_now(d->model, d->at_ns);
+    dash_set_now(d->model, d->at_ns);
 }
 
 /* --- showing --- */
@@ -160,7 +160,7 @@ static void type(struct dash *d, int key)
     if (key == '\n') {
         d->is_typing = false;
         strcpy(d->filter, d->typing);
-        model_filter(d->model, d->filter);
+        dash_filter(d->model, d->filter);
         go_to(d, d->at_ns);
     } else if (key == 0x1b) {
         d->is_typing = false;
@@ -200,7 +200,7 @@ static void zoom(struct dash *d, enum view_panel p)
 
 static void only(struct dash *d, uint32_t pid)
 {
-    model_only(d->model, pid);
+    dash_only(d->model, pid);
     d->view.selected = 0;
     go_to(d, d->at_ns);
 }
@@ -246,7 +246,7 @@ static bool act(struct dash *d, int key)
             only(d, view_selected_pid(v, d->model));
         break;
     case 'a':
-        if (model_only_pid(d->model))
+        if (dash_only_pid(d->model))
             only(d, 0);
         break;
     case ' ':
@@ -424,8 +424,8 @@ static int run(struct args *a)
     else
         buf_str(&d.what, "all sessions");
     d.view.what = buf_cstr(&d.what);
-    d.model = model_new();
-    model_only(d.model, (uint32_t)pid);
+    d.model = dash_new();
+    dash_only(d.model, (uint32_t)pid);
     wrong = screen_open(cli_color(a));
     if (wrong) {
         rc = no_terminal(wrong);
@@ -434,7 +434,7 @@ static int run(struct args *a)
         rc = loop(&d);
         screen_close();
     }
-    model_free(d.model);
+    dash_free(d.model);
     feed_free(d.feed);
     grid_free(&d.grid);
     buf_free(&d.what);

@@ -324,8 +324,8 @@ void feed_seek(struct feed *f, struct model *m, uint64_t to_ns)
     uint64_t window = MODEL_SECONDS * NS;
 
     f->from_ns = to_ns > window ? to_ns - window : 0;
-    model_reset(m);
-    model_set_now(m, to_ns);
+    dash_reset(m);
+    dash_set_now(m, to_ns);
     for (size_t i = 0; i < f->count; i++)
         if (f->sources[i]->r) {
             int rc = open_source(f->sources[i], f->from_ns);
@@ -349,7 +349,7 @@ static bool take_batch(struct source *src, struct model *m, uint64_t to_ns)
         src->held = to_ns && r->time_ns > to_ns;
         if (src->held)
             return true;
-        model_take(m, src->number, r);
+        dash_take(m, src->number, r);
     }
     return false;
 }

@@ -17,7 +17,7 @@
 #define BEHIND_MAX 25 /* seconds; metrics that are older are none of now */
 
 struct ring {
-    struct model_line *lines; /* MODEL_LINES */
+    struct dash_line *lines; /* MODEL_LINES */
     uint64_t count;
 };
 
@@ -35,7 +35,7 @@ struct model {
     struct latency latency;
 };
 
-static const struct model_process *process_of(const void *value)
+static const struct dash_process *process_of(const void *value)
 {
     return value;
 }
@@ -43,54 +43,54 @@ static const struct model_process *process_of(const void *value)
 /* Those that have ended go first, then those that were silent longest. */
 static uint64_t process_weight(const void *value)
 {
-    const struct model_process *p = process_of(value);
+    const struct dash_process *p = process_of(value);
 
     return p->exit_ns ? p->exit_ns / NS : p->last_ns;
 }
 
 static uint64_t connection_weight(const void *value)
 {
-    return ((const struct model_connection *)value)->since_ns;
+    return ((const struct dash_connection *)value)->since_ns;
 }
 
 static uint64_t top_count(const void *value)
 {
-    return ((const struct model_top *)value)->count;
+    return ((const struct dash_top *)value)->count;
 }
 
 static uint64_t top_bytes(const void *value)
 {
-    return ((const struct model_top *)value)->bytes;
+    return ((const struct dash_top *)value)->bytes;
 }
 
 static uint64_t top_time(const void *value)
 {
-    const struct model_top *t = value;
+    const struct dash_top *t = value;
 
     return t->timed ? t->ms / t->timed : 0;
 }
 
 static uint64_t file_weight(const void *value)
 {
-    const struct model_top *t = value;
+    const struct dash_top *t = value;
 
     return t->bytes + t->count;
 }
 
-struct model *model_new(void)
+struct model *dash_new(void)
 {
     struct model *m = xcalloc(1, sizeof(*m));
 
-    m->processes = bounded_new(MODEL_PROCESSES, sizeof(struct model_process), process_weight);
-    m->connections = bounded_new(CONNS_MAX, sizeof(struct model_connection), connection_weight);
+    m->processes = bounded_new(MODEL_PROCESSES, sizeof(struct dash_process), process_weight);
+    m->connections = bounded_new(CONNS_MAX, sizeof(struct dash_connection), connection_weight);
     for (int i = 0; i < TOP_COUNT; i++)
-        m->tops[i] = bounded_new(TOPS_MAX, sizeof(struct model_top), i == TOP_FILES ? file_weight : top_count);
+        m->tops[i] = bounded_new(TOPS_MAX, sizeof(struct dash_top), i == TOP_FILES ? file_weight : top_count);
     for (int i = 0; i < LINES_COUNT; i++)
-        m->rings[i].lines = xcalloc(MODEL_LINES, sizeof(struct model_line));
+        m->rings[i].lines = xcalloc(MODEL_LINES, sizeof(struct dash_line));
     return m;
 }
 
-void model_free(struct model *m)
+void dash_free(struct model *m)
 {
     if (!m)
         return;
@@ -103,7 +103,7 @@ void model_free(struct model *m)
     free(m);
 }
 
-void model_reset(struct model *m)
+void dash_reset(struct model *m)
 {
     m->records = 0;
     memset(m->seconds, 0, sizeof(m->seconds));
@@ -127,27 +127,27 @@ static void copy(char *to, size_t size, const char *from)
     to[len] = '\0';
 }
 
-void model_filter(struct model *m, const char *text)
+void dash_filter(struct model *m, const char *text)
 {
     copy(m->filter, sizeof(m->filter), text);
 }
 
-void model_only(struct model *m, uint32_t pid)
+void dash_only(struct model *m, uint32_t pid)
 {
     m->only = pid;
 }
 
-uint32_t model_only_pid(const struct model *m)
+uint32_t dash_only_pid(const struct model *m)
 {
     return m->only;
 }
 
-void model_set_now(struct model *m, uint64_t ns)
+void dash_set_now(struct model *m, uint64_t ns)
 {
     m->now_ns = ns;
 }
 
-uint64_t model_now(const struct model *m)
+uint64_t dash_now(const struct model *m)
 {
     return m->now_ns;
 }
@@ -188,7 +188,7 @@ static struct tm_str text_of(const struct tm_field *f)
 
 /* --- seconds --- */
 
-static void add_at(struct model *m, enum model_series s, uint64_t second, double value)
+static void add_at(struct model *m, enum dash_series s, uint64_t second, double value)
 {
     uint64_t now = m->now_ns / NS;
     size_t i = second % MODEL_SECONDS;
@@ -202,12 +202,12 @@ static void add_at(struct model *m, enum model_series s, uint64_t second, double
     m->seconds[i].value[s] += value;
 }
 
-static void add(struct model *m, enum model_series s, const struct ev_record *r, double value)
+static void add(struct model *m, enum dash_series s, const struct ev_record *r, double value)
 {
     add_at(m, s, r->time_ns / NS, value);
 }
 
-double model_at(const struct model *m, enum model_series s, unsigned back)
+double dash_at(const struct model *m, enum dash_series s, unsigned back)
 {
     uint64_t now = m->now_ns / NS, second = now - back;
     size_t i = second % MODEL_SECONDS;
@@ -215,46 +215,46 @@ double model_at(const struct model *m, enum model_series s, unsigned back)
     return back < MODEL_SECONDS && back <= now && m->seconds[i].second == second ? m->seconds[i].value[s] : 0;
 }
 
-unsigned model_behind(const struct model *m, enum model_series s)
+unsigned dash_behind(const struct model *m, enum dash_series s)
 {
     uint64_t now = m->now_ns / NS, told = m->told[s];
 
     return told && told < now && now - told <= BEHIND_MAX ? (unsigned)(now - told) : 1;
 }
 
-double model_rate(const struct model *m, enum model_series s, unsigned seconds)
+double dash_rate(const struct model *m, enum dash_series s, unsigned seconds)
 {
-    unsigned behind = model_behind(m, s);
+    unsigned behind = dash_behind(m, s);
     double sum = 0;
 
     for (unsigned i = 0; i < seconds; i++)
-        sum += model_at(m, s, behind + i);
+        sum += dash_at(m, s, behind + i);
     return seconds ? sum / seconds : 0;
 }
 
-double model_sum(const struct model *m, enum model_series s)
+double dash_sum(const struct model *m, enum dash_series s)
 {
     double sum = 0;
 
     for (unsigned i = 0; i < MODEL_SECONDS; i++)
-        sum += model_at(m, s, i);
+        sum += dash_at(m, s, i);
     return sum;
 }
 
-int64_t model_percentile(const struct model *m, unsigned percent)
+int64_t dash_percentile(const struct model *m, unsigned percent)
 {
     return latency_percentile(&m->latency, m->now_ns / NS, 60, percent);
 }
 
 /* --- processes --- */
 
-static struct model_process *process_at(struct model *m, unsigned session, const struct ev_record *r)
+static struct dash_process *process_at(struct model *m, unsigned session, const struct ev_record *r)
 {
     const struct tm_process *who = r->who;
     struct {
         uint32_t session, pid;
     } key = {session, who->host_pid ? who->host_pid : who->pid};
-    struct model_process *p = bounded_get(m->processes, &key, sizeof(key));
+    struct dash_process *p = bounded_get(m->processes, &key, sizeof(key));
 
     if (!p->first_ns) {
         p->first_ns = r->time_ns ? r->time_ns : 1;
@@ -272,20 +272,20 @@ static struct model_process *process_at(struct model *m, unsigned session, const
     return p;
 }
 
-static bool is_shown(const struct model *m, const struct model_process *p)
+static bool is_shown(const struct model *m, const struct dash_process *p)
 {
     return !p->exit_ns || p->exit_ns + EXITED_NS > m->now_ns;
 }
 
 struct sorting {
-    struct model_process **list;
+    struct dash_process **list;
     size_t count, done;
-    struct model_process **ret;
+    struct dash_process **ret;
 };
 
 static int by_parent(const void *a, const void *b)
 {
-    const struct model_process *x = *(struct model_process *const *)a, *y = *(struct model_process *const *)b;
+    const struct dash_process *x = *(struct dash_process *const *)a, *y = *(struct dash_process *const *)b;
 
     if (x->session != y->session)
         return x->session < y->session ? -1 : 1;
@@ -294,7 +294,7 @@ static int by_parent(const void *a, const void *b)
     return x->pid < y->pid ? -1 : x->pid > y->pid;
 }
 
-static int by_value(int64_t x, int64_t y, const struct model_process *a, const struct model_process *b)
+static int by_value(int64_t x, int64_t y, const struct dash_process *a, const struct dash_process *b)
 {
     if (x != y)
         return x > y ? -1 : 1;
@@ -304,7 +304,7 @@ static int by_value(int64_t x, int64_t y, const struct model_process *a, const s
 #define BY(name, member) \
     static int name(const void *a, const void *b) \
     { \
-        const struct model_process *x = *(struct model_process *const *)a, *y = *(struct model_process *const *)b; \
+        const struct dash_process *x = *(struct dash_process *const *)a, *y = *(struct dash_process *const *)b; \
 \
         return by_value((int64_t)x->member, (int64_t)y->member, x, y); \
     }
@@ -319,7 +319,7 @@ static size_t first_child(const struct sorting *s, unsigned session, uint32_t pp
 
     while (low < high) {
         size_t mid = low + (high - low) / 2;
-        const struct model_process *p = s->list[mid];
+        const struct dash_process *p = s->list[mid];
 
         if (p->session < session || (p->session == session && p->ppid < ppid))
             low = mid + 1;
@@ -332,7 +332,7 @@ static size_t first_child(const struct sorting *s, unsigned session, uint32_t pp
 #define DEPTH_NONE UINT32_MAX /* not placed yet */
 
 /* Deep trees are anybody's to make: without recursion. What is in a circle (numbers that were used again) is a root. */
-static void place_tree(struct sorting *s, struct model_process *root)
+static void place_tree(struct sorting *s, struct dash_process *root)
 {
     struct level {
         uint32_t pid;
@@ -345,7 +345,7 @@ static void place_tree(struct sorting *s, struct model_process *root)
     stack[0] = (struct level){root->pid, first_child(s, root->session, root->pid)};
     for (;;) {
         struct level *l = &stack[depth];
-        struct model_process *p = l->at < s->count ? s->list[l->at] : NULL;
+        struct dash_process *p = l->at < s->count ? s->list[l->at] : NULL;
 
         if (!p || p->session != root->session || p->ppid != l->pid) {
             if (depth-- == 0)
@@ -362,23 +362,23 @@ static void place_tree(struct sorting *s, struct model_process *root)
     free(stack);
 }
 
-static bool has_parent(const struct model *m, const struct model_process *p)
+static bool has_parent(const struct model *m, const struct dash_process *p)
 {
     struct {
         uint32_t session, pid;
     } key = {p->session, p->ppid};
-    const struct model_process *parent = bounded_find(m->processes, &key, sizeof(key));
+    const struct dash_process *parent = bounded_find(m->processes, &key, sizeof(key));
 
     return parent && parent != p && is_shown(m, parent);
 }
 
-size_t model_processes(const struct model *m, enum model_order order, struct model_process ***ret)
+size_t dash_processes(const struct model *m, enum dash_order order, struct dash_process ***ret)
 {
     static int (*const orders[])(const void *, const void *) = {by_parent, by_cpu, by_mem, by_events};
     struct sorting s = {.list = xcalloc(bounded_count(m->processes) + 1, sizeof(*s.list))};
 
     for (size_t i = 0; i < bounded_count(m->processes); i++) {
-        struct model_process *p = bounded_at(m->processes, i);
+        struct dash_process *p = bounded_at(m->processes, i);
 
         p->depth = order == ORDER_TREE ? DEPTH_NONE : 0;
         if (is_shown(m, p))
@@ -401,7 +401,7 @@ size_t model_processes(const struct model *m, enum model_order order, struct mod
     return s.done;
 }
 
-uint64_t model_processes_dropped(const struct model *m)
+uint64_t dash_processes_dropped(const struct model *m)
 {
     return bounded_dropped(m->processes);
 }
@@ -409,7 +409,7 @@ uint64_t model_processes_dropped(const struct model *m)
 /* --- metrics --- */
 
 /* Samples of one period have one time, or nearly so. */
-static void note_period(struct model_process *p, const struct ev_record *r)
+static void note_period(struct dash_process *p, const struct ev_record *r)
 {
     if (r->time_ns <= p->period_to_ns + NS / 2)
         return;
@@ -418,7 +418,7 @@ static void note_period(struct model_process *p, const struct ev_record *r)
 }
 
 /* What a summary tells happened evenly since the summary before. */
-static void spread(struct model *m, enum model_series s, const struct model_process *p, const struct ev_record *r,
+static void spread(struct model *m, enum dash_series s, const struct dash_process *p, const struct ev_record *r,
                    double value)
 {
     uint64_t end = r->time_ns / NS, from = p->period_from_ns / NS, seconds;
@@ -443,13 +443,13 @@ static void spread(struct model *m, enum model_series s, const struct model_proc
 
 static const struct {
     const char *name;
-    enum model_series series;
+    enum dash_series series;
 } metrics[] = {
     {"net.rx", SERIES_NET_RX},     {"net.tx", SERIES_NET_TX},       {"fs.read", SERIES_FS_READ},
     {"fs.write", SERIES_FS_WRITE}, {"net.error", SERIES_NET_ERROR}, {"fs.error", SERIES_FS_ERROR},
 };
 
-static void take_metric(struct model *m, struct model_process *p, const struct ev_record *r)
+static void take_metric(struct model *m, struct dash_process *p, const struct ev_record *r)
 {
     int64_t value = number_of(&r->value);
 
@@ -476,12 +476,12 @@ static void take_metric(struct model *m, struct model_process *p, const struct e
 
 /* --- events --- */
 
-static struct model_top *top_at(struct model *m, enum model_tops what, const char *name, size_t len)
+static struct dash_top *top_at(struct model *m, enum dash_tops what, const char *name, size_t len)
 {
     return bounded_get(m->tops[what], name, len);
 }
 
-static void timed(struct model_top *t, const struct tm_field *f)
+static void timed(struct dash_top *t, const struct tm_field *f)
 {
     uint64_t ms = (uint64_t)number_of(f);
 
@@ -507,7 +507,7 @@ static void take_http(struct model *m, const struct ev_record *r)
                              : target.len < 200 ? (ptrdiff_t)target.len
                                                 : 200),
                        target.p);
-    struct model_top *t = top_at(m, TOP_HTTP, name, len < (int)sizeof(name) ? (size_t)len : sizeof(name) - 1);
+    struct dash_top *t = top_at(m, TOP_HTTP, name, len < (int)sizeof(name) ? (size_t)len : sizeof(name) - 1);
 
     if (!took)
         took = field(r, "http_server_duration");
@@ -525,7 +525,7 @@ static void take_http(struct model *m, const struct ev_record *r)
 static void take_dns(struct model *m, const struct ev_record *r)
 {
     struct tm_str domain = text_of(field(r, "domain")), rcode = text_of(field(r, "rcode"));
-    struct model_top *t = top_at(m, TOP_DNS, domain.p, domain.len);
+    struct dash_top *t = top_at(m, TOP_DNS, domain.p, domain.len);
 
     if (strcmp(r->source, "dns.req") == 0) {
         add(m, SERIES_DNS, r, 1);
@@ -543,7 +543,7 @@ static void take_file(struct model *m, const struct ev_record *r)
 {
     bool open = strcmp(r->source, "fs.open") == 0, close = strcmp(r->source, "fs.close") == 0;
     struct tm_str file = text_of(field(r, "file"));
-    struct model_top *t;
+    struct dash_top *t;
 
     if (open)
         add(m, SERIES_FS_OPEN, r, 1);
@@ -568,12 +568,12 @@ static void address(char *to, size_t size, const struct ev_record *r, const char
         snprintf(to, size, "%.*s", len, a.p);
 }
 
-static void take_net(struct model *m, unsigned session, const struct model_process *p, const struct ev_record *r)
+static void take_net(struct model *m, unsigned session, const struct dash_process *p, const struct ev_record *r)
 {
     struct {
         uint64_t channel, session;
     } key = {r->channel, session};
-    struct model_connection *c;
+    struct dash_connection *c;
     struct tm_str text;
 
     if (strcmp(r->source, "net.open") == 0) {
@@ -598,7 +598,7 @@ static void take_net(struct model *m, unsigned session, const struct model_proce
 
 /* --- lines --- */
 
-static void append(struct model_line *l, const char *p, size_t len)
+static void append(struct dash_line *l, const char *p, size_t len)
 {
     size_t room = sizeof(l->text) - 1 - l->text_len;
 
@@ -610,7 +610,7 @@ static void append(struct model_line *l, const char *p, size_t len)
     l->text[l->text_len] = '\0';
 }
 
-static void append_field(struct model_line *l, const struct tm_field *f)
+static void append_field(struct dash_line *l, const struct tm_field *f)
 {
     char text[32];
     int n = 0;
@@ -646,10 +646,10 @@ static void append_field(struct model_line *l, const struct tm_field *f)
     append(l, text, (size_t)n);
 }
 
-static void take_line(struct model *m, enum model_lines what, const struct model_process *p, const struct ev_record *r)
+static void take_line(struct model *m, enum dash_lines what, const struct dash_process *p, const struct ev_record *r)
 {
     struct ring *ring = &m->rings[what];
-    struct model_line *l = &ring->lines[ring->count % MODEL_LINES];
+    struct dash_line *l = &ring->lines[ring->count % MODEL_LINES];
 
     l->time_ns = r->time_ns;
     l->pid = p->pid;
@@ -674,24 +674,24 @@ static void take_line(struct model *m, enum model_lines what, const struct model
     ring->count++;
 }
 
-const struct model_line *model_line(const struct model *m, enum model_lines what, size_t back)
+const struct dash_line *dash_line(const struct model *m, enum dash_lines what, size_t back)
 {
     const struct ring *ring = &m->rings[what];
 
     /* The place of the oldest is where the next one is tried against the filter. */
-    return back < model_line_count(m, what) ? &ring->lines[(ring->count - 1 - back) % MODEL_LINES] : NULL;
+    return back < dash_line_count(m, what) ? &ring->lines[(ring->count - 1 - back) % MODEL_LINES] : NULL;
 }
 
-size_t model_line_count(const struct model *m, enum model_lines what)
+size_t dash_line_count(const struct model *m, enum dash_lines what)
 {
     uint64_t n = m->rings[what].count;
 
     return n < MODEL_LINES ? (size_t)n : MODEL_LINES - 1;
 }
 
-void model_take(struct model *m, unsigned session, const struct ev_record *r)
+void dash_take(struct model *m, unsigned session, const struct ev_record *r)
 {
-    struct model_process *p;
+    struct dash_process *p;
 
     if (!r->who || (m->only && r->who->pid != m->only && r->who->host_pid != m->only))
         return;
@@ -729,30 +729,29 @@ void model_take(struct model *m, unsigned session, const struct ev_record *r)
 
 /* --- tops and connections --- */
 
-size_t model_top(const struct model *m, enum model_tops what, enum model_by by, const struct model_top **ret,
-                 size_t max)
+size_t dash_top(const struct model *m, enum dash_tops what, enum dash_by by, const struct dash_top **ret, size_t max)
 {
     static bounded_weight *const weights[] = {top_count, top_bytes, top_time};
 
     return bounded_best(m->tops[what], weights[by], (const void **)ret, max);
 }
 
-uint64_t model_top_dropped(const struct model *m, enum model_tops what)
+uint64_t dash_top_dropped(const struct model *m, enum dash_tops what)
 {
     return bounded_dropped(m->tops[what]);
 }
 
-size_t model_connections(const struct model *m, const struct model_connection **ret, size_t max)
+size_t dash_connections(const struct model *m, const struct dash_connection **ret, size_t max)
 {
     return bounded_best(m->connections, NULL, (const void **)ret, max);
 }
 
-size_t model_connection_count(const struct model *m)
+size_t dash_connection_count(const struct model *m)
 {
     return bounded_count(m->connections);
 }
 
-uint64_t model_connections_dropped(const struct model *m)
+uint64_t dash_connections_dropped(const struct model *m)
 {
     return bounded_dropped(m->connections);
 }

@@ -95,11 +95,11 @@ static unsigned row(const struct area *a, unsigned y, unsigned x, enum grid_styl
     } while (0)
 
 /* The last seconds as a line of blocks, the newest on the right; each column the highest of its seconds. */
-static void sparkline(const struct drawing *d, const struct area *a, unsigned y, unsigned x, enum model_series s)
+static void sparkline(const struct drawing *d, const struct area *a, unsigned y, unsigned x, enum dash_series s)
 {
     static const wchar_t blocks[] = L" \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588", ascii[] = L" .,:-=+*#";
     unsigned width = a->width > x ? a->width - x : 0, each;
-    unsigned behind = model_behind(d->m, s);
+    unsigned behind = dash_behind(d->m, s);
     double max = 0;
 
     if (y >= a->height || width < 4)
@@ -113,7 +113,7 @@ static void sparkline(const struct drawing *d, const struct area *a, unsigned y,
             unsigned level;
 
             for (unsigned i = 0; i < each; i++) {
-                double at = model_at(d->m, s, behind + (width - 1 - c) * each + i);
+                double at = dash_at(d->m, s, behind + (width - 1 - c) * each + i);
 
                 if (at > v)
                     v = at;
@@ -130,11 +130,11 @@ static void sparkline(const struct drawing *d, const struct area *a, unsigned y,
 }
 
 /* "label  rate/s  sparkline" */
-static void rate_row(const struct drawing *d, const struct area *a, unsigned y, const char *label, enum model_series s,
+static void rate_row(const struct drawing *d, const struct area *a, unsigned y, const char *label, enum dash_series s,
                      bool is_bytes)
 {
     char text[32];
-    double rate = model_rate(d->m, s, RATE_S);
+    double rate = dash_rate(d->m, s, RATE_S);
 
     ROWF(a, y, 0, STYLE_PLAIN, "%-9s%8s/s", label, is_bytes ? bytes(rate, text) : short_number(rate, text));
     sparkline(d, a, y, 21, s);
@@ -170,8 +170,8 @@ static const char *or_dash(int64_t v, double divisor, char to[32])
 
 static void draw_processes(const struct drawing *d, const struct area *a)
 {
-    struct model_process **list;
-    size_t count = model_processes(d->m, d->v->order, &list), rows = a->height > 1 ? a->height - 1 : 0, from;
+    struct dash_process **list;
+    size_t count = dash_processes(d->m, d->v->order, &list), rows = a->height > 1 ? a->height - 1 : 0, from;
     bool wide = a->width >= 60;
     unsigned name;
 
@@ -184,7 +184,7 @@ static void draw_processes(const struct drawing *d, const struct area *a)
         ROWF(a, 0, 21, STYLE_DIM, " %4s %5s %4s", "THR", "FD", "CHLD");
     ROWF(a, 0, wide ? 39 : 23, STYLE_DIM, "NAME");
     for (size_t i = 0; i < rows && from + i < count; i++) {
-        const struct model_process *p = list[from + i];
+        const struct dash_process *p = list[from + i];
         unsigned y = 1 + (unsigned)i, indent = p->depth < 8 ? p->depth * 2 : 16;
         enum grid_style style = p->exit_ns ? STYLE_DIM : STYLE_PLAIN;
         char mem[32], thr[32], fd[32], child[32], cpu[32];
@@ -216,15 +216,15 @@ static void draw_network(const struct drawing *d, const struct area *a)
 
 static void draw_connections(const struct drawing *d, const struct area *a)
 {
-    const struct model_connection *list[ROWS_MAX];
-    size_t count = model_connections(d->m, list, ROWS_MAX), rows = a->height > 1 ? a->height - 1 : 0;
+    const struct dash_connection *list[ROWS_MAX];
+    size_t count = dash_connections(d->m, list, ROWS_MAX), rows = a->height > 1 ? a->height - 1 : 0;
     size_t from = scrolled(d, PANEL_CONNECTIONS, count, rows);
     bool wide = a->width >= 78;
 
     ROWF(a, 0, 0, STYLE_DIM, wide ? "%-5s %-21s %-21s %-8s %s" : "%-5s %-21s%.0s%.0s %s", "", "PEER",
          wide ? "LOCAL" : "", wide ? "SPEAKS" : "", "PROCESS");
     for (size_t i = 0; i < rows && from + i < count; i++) {
-        const struct model_connection *c = list[from + i];
+        const struct dash_connection *c = list[from + i];
         unsigned y = 1 + (unsigned)i, x = wide ? 59 : 28;
         const char *transport = strncmp(c->transport, "IP.", 3) == 0 ? c->transport + 3 : c->transport;
 
@@ -239,11 +239,11 @@ static void draw_connections(const struct drawing *d, const struct area *a)
 
 static void draw_http(const struct drawing *d, const struct area *a)
 {
-    const struct model_top *list[ROWS_MAX];
-    size_t count = model_top(d->m, TOP_HTTP, BY_TIME, list, ROWS_MAX), head = a->height < 5 ? 3 : 4;
+    const struct dash_top *list[ROWS_MAX];
+    size_t count = dash_top(d->m, TOP_HTTP, BY_TIME, list, ROWS_MAX), head = a->height < 5 ? 3 : 4;
     size_t rows = a->height > head ? a->height - head : 0;
     size_t from = scrolled(d, PANEL_HTTP, count, rows);
-    int64_t p50 = model_percentile(d->m, 50), p95 = model_percentile(d->m, 95), p99 = model_percentile(d->m, 99);
+    int64_t p50 = dash_percentile(d->m, 50), p95 = dash_percentile(d->m, 95), p99 = dash_percentile(d->m, 99);
 
     rate_row(d, a, 0, "answered", SERIES_HTTP, false);
     rate_row(d, a, 1, "status4-5", SERIES_HTTP_ERROR, false);
@@ -255,7 +255,7 @@ static void draw_http(const struct drawing *d, const struct area *a)
     if (head == 4)
         ROWF(a, 3, 0, STYLE_DIM, "%7s %6s %7s  SLOWEST", "COUNT", "ERRORS", "MEAN");
     for (size_t i = 0; i < rows && from + i < count; i++) {
-        const struct model_top *t = list[from + i];
+        const struct dash_top *t = list[from + i];
         unsigned y = (unsigned)(head + i);
         char number[32], errors[32], mean[32];
         size_t len;
@@ -270,8 +270,8 @@ static void draw_http(const struct drawing *d, const struct area *a)
 
 static void draw_dns(const struct drawing *d, const struct area *a)
 {
-    const struct model_top *list[ROWS_MAX];
-    size_t count = model_top(d->m, TOP_DNS, BY_COUNT, list, ROWS_MAX), head = a->height < 4 ? 2 : 3;
+    const struct dash_top *list[ROWS_MAX];
+    size_t count = dash_top(d->m, TOP_DNS, BY_COUNT, list, ROWS_MAX), head = a->height < 4 ? 2 : 3;
     size_t rows = a->height > head ? a->height - head : 0;
     size_t from = scrolled(d, PANEL_DNS, count, rows);
 
@@ -280,7 +280,7 @@ static void draw_dns(const struct drawing *d, const struct area *a)
     if (head == 3)
         ROWF(a, 2, 0, STYLE_DIM, "%7s %6s %7s  NAME", "COUNT", "FAILED", "MEAN");
     for (size_t i = 0; i < rows && from + i < count; i++) {
-        const struct model_top *t = list[from + i];
+        const struct dash_top *t = list[from + i];
         char number[32], errors[32], mean[32];
         size_t len;
         const char *name = bounded_key(t, &len);
@@ -294,8 +294,8 @@ static void draw_dns(const struct drawing *d, const struct area *a)
 
 static void draw_files(const struct drawing *d, const struct area *a)
 {
-    const struct model_top *list[ROWS_MAX];
-    size_t count = model_top(d->m, TOP_FILES, BY_BYTES, list, ROWS_MAX), head = a->height < 6 ? 4 : 5;
+    const struct dash_top *list[ROWS_MAX];
+    size_t count = dash_top(d->m, TOP_FILES, BY_BYTES, list, ROWS_MAX), head = a->height < 6 ? 4 : 5;
     size_t rows = a->height > head ? a->height - head : 0;
     size_t from = scrolled(d, PANEL_FILES, count, rows);
 
@@ -306,7 +306,7 @@ static void draw_files(const struct drawing *d, const struct area *a)
     if (head == 5)
         ROWF(a, 4, 0, STYLE_DIM, "%7s %8s  BUSIEST", "OPENS", "BYTES");
     for (size_t i = 0; i < rows && from + i < count; i++) {
-        const struct model_top *t = list[from + i];
+        const struct dash_top *t = list[from + i];
         char number[32], size[32];
         size_t len;
         const char *name = bounded_key(t, &len);
@@ -318,13 +318,13 @@ static void draw_files(const struct drawing *d, const struct area *a)
 }
 
 /* The last ones at the bottom, as in a log; scrolling goes up from there. */
-static void draw_lines(const struct drawing *d, const struct area *a, enum view_panel panel, enum model_lines what)
+static void draw_lines(const struct drawing *d, const struct area *a, enum view_panel panel, enum dash_lines what)
 {
-    size_t count = model_line_count(d->m, what), back = scrolled(d, panel, count, a->height);
+    size_t count = dash_line_count(d->m, what), back = scrolled(d, panel, count, a->height);
     size_t rows = count < a->height ? count : a->height;
 
     for (size_t i = 0; i < rows; i++) {
-        const struct model_line *l = model_line(d->m, what, back + rows - 1 - i);
+        const struct dash_line *l = dash_line(d->m, what, back + rows - 1 - i);
         bool bad = l && (strcmp(l->source, "stderr") == 0 || strcmp(l->source, "notice") == 0 ||
                          strcmp(l->source, "proc.crash") == 0 || strcmp(l->type, "notice") == 0);
         char at[32];
@@ -358,19 +358,19 @@ static void title_more(const struct drawing *d, enum view_panel p, char to[128])
 {
     static const signed char tops[PANEL_COUNT] = {
         [PANEL_HTTP] = TOP_HTTP + 1, [PANEL_DNS] = TOP_DNS + 1, [PANEL_FILES] = TOP_FILES + 1};
-    uint64_t dropped = tops[p] ? model_top_dropped(d->m, tops[p] - 1) : 0;
+    uint64_t dropped = tops[p] ? dash_top_dropped(d->m, tops[p] - 1) : 0;
     int n = 0;
 
     to[0] = '\0';
     if (p == PANEL_PROCESSES) {
         n = snprintf(to, 128, " (%s)", order_names[d->v->order]);
-        dropped = model_processes_dropped(d->m);
+        dropped = dash_processes_dropped(d->m);
     } else if (p == PANEL_CONNECTIONS) {
-        n = snprintf(to, 128, ": %zu open", model_connection_count(d->m));
-        dropped = model_connections_dropped(d->m);
+        n = snprintf(to, 128, ": %zu open", dash_connection_count(d->m));
+        dropped = dash_connections_dropped(d->m);
     } else if (p == PANEL_EVENTS || p == PANEL_CONSOLE) {
         char rate[32];
-        double r = model_rate(d->m, p == PANEL_EVENTS ? SERIES_EVENTS : SERIES_CONSOLE, RATE_S);
+        double r = dash_rate(d->m, p == PANEL_EVENTS ? SERIES_EVENTS : SERIES_CONSOLE, RATE_S);
 
         n = snprintf(to, 128, ": %s/s%s%.80s", short_number(r, rate), d->v->filter[0] ? ", filter: " : "",
                      d->v->filter);
@@ -461,10 +461,10 @@ static void draw_head(const struct drawing *d)
     char at[32], rate[32], right[96], only[32] = "";
     unsigned n;
 
-    if (model_only_pid(d->m))
-        snprintf(only, sizeof(only), "process %u, ", model_only_pid(d->m));
+    if (dash_only_pid(d->m))
+        snprintf(only, sizeof(only), "process %u, ", dash_only_pid(d->m));
     n = (unsigned)snprintf(right, sizeof(right), " %s events/s  %s  %.16s ",
-                           short_number(model_rate(d->m, SERIES_EVENTS, RATE_S), rate), date_text(model_now(d->m), at),
+                           short_number(dash_rate(d->m, SERIES_EVENTS, RATE_S), rate), date_text(dash_now(d->m), at),
                            v->state);
     grid_putf(d->g, 0, 0, d->g->width - n, STYLE_TITLE, "scope dash  %s%s", only, v->what);
     grid_put(d->g, 0, d->g->width - n, n, v->live ? STYLE_GOOD : STYLE_BAD, right, n);
@@ -509,8 +509,8 @@ void view_draw(struct view *v, const struct model *m, struct grid *g)
 
 uint32_t view_selected_pid(const struct view *v, const struct model *m)
 {
-    struct model_process **list;
-    size_t count = model_processes(m, v->order, &list);
+    struct dash_process **list;
+    size_t count = dash_processes(m, v->order, &list);
     uint32_t pid = v->selected < count ? list[v->selected]->pid : 0;
 
     free(list);

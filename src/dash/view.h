@@ -30,7 +30,7 @@ enum view_panel {
 
 struct view {
     enum view_panel zoom;
-    enum model_order order;
+    enum dash_order order;
     size_t scroll;   /* rows of the zoomed panel that are above it; view_draw() keeps it within what there is */
     size_t selected; /* the process, a row of the list; kept likewise */
     bool help;

@@ -42,7 +42,7 @@ static void event(struct model *m, const struct tm_process *who, uint64_t at, co
                           .field_count = count,
                           .channel = 7};
 
-    model_take(m, 0, &r);
+    dash_take(m, 0, &r);
 }
 
 static void metric(struct model *m, const struct tm_process *who, uint64_t at, const char *name, int64_t value)
@@ -57,7 +57,7 @@ static void metric(struct model *m, const struct tm_process *who, uint64_t at, c
                           .field_count = 1,
                           .value = {.type = TM_INT, .v.i = value}};
 
-    model_take(m, 0, &r);
+    dash_take(m, 0, &r);
 }
 
 /* The whole screen as text. */
@@ -157,96 +157,96 @@ static void percentiles(void **state)
 
 static void rates(void **state)
 {
-    struct model *m = model_new();
+    struct model *m = dash_new();
     struct tm_field resp[] = {NUM("http_status_code", 503), STR("http_method", "GET"), STR("http_target", "/a?secret"),
                               STR("http_host", "x"), NUM("http_server_duration", 40)};
-    const struct model_top *top[4];
+    const struct dash_top *top[4];
     size_t len;
 
-    model_set_now(m, START + 10 * NS);
+    dash_set_now(m, START + 10 * NS);
     for (unsigned i = 0; i < 100; i++)
         event(m, &web, START + i * NS / 10, "http", "http.resp", resp, COUNT(resp));
-    assert_int_equal((int)model_rate(m, SERIES_HTTP, 10), 10);
-    assert_int_equal((int)model_sum(m, SERIES_HTTP_ERROR), 100);
-    assert_int_equal(model_percentile(m, 50), 47); /* 40 lies in the bucket of 40 to 47 */
-    assert_int_equal(model_top(m, TOP_HTTP, BY_TIME, top, 4), 1);
+    assert_int_equal((int)dash_rate(m, SERIES_HTTP, 10), 10);
+    assert_int_equal((int)dash_sum(m, SERIES_HTTP_ERROR), 100);
+    assert_int_equal(dash_percentile(m, 50), 47); /* 40 lies in the bucket of 40 to 47 */
+    assert_int_equal(dash_top(m, TOP_HTTP, BY_TIME, top, 4), 1);
     assert_string_equal(bounded_key(top[0], &len), "GET x/a");
     assert_int_equal(top[0]->errors, 100);
     /* Ten minutes later it is gone, and a future record does no harm. */
-    model_set_now(m, START + 700 * NS);
-    assert_int_equal((int)model_sum(m, SERIES_HTTP), 0);
+    dash_set_now(m, START + 700 * NS);
+    assert_int_equal((int)dash_sum(m, SERIES_HTTP), 0);
     event(m, &web, UINT64_MAX, "fs", "fs.open", NULL, 0);
     event(m, &web, 0, "fs", "fs.open", NULL, 0);
-    assert_int_equal((int)model_sum(m, SERIES_FS_OPEN), 0);
-    model_free(m);
+    assert_int_equal((int)dash_sum(m, SERIES_FS_OPEN), 0);
+    dash_free(m);
 }
 
 static void metrics_are_spread(void **state)
 {
-    struct model *m = model_new();
+    struct model *m = dash_new();
 
-    model_set_now(m, START + 30 * NS);
+    dash_set_now(m, START + 30 * NS);
     metric(m, &web, START + 10 * NS, "net.rx", 0);
     metric(m, &web, START + 20 * NS, "net.rx", 1000);
     metric(m, &web, START + 20 * NS, "proc.mem", 2048);
     metric(m, &web, START + 20 * NS, "fs.read", 500);
-    assert_int_equal((int)model_at(m, SERIES_NET_RX, 11), 100);
-    assert_int_equal((int)model_at(m, SERIES_NET_RX, 20), 100);
-    assert_int_equal((int)model_at(m, SERIES_NET_RX, 21), 0);
-    assert_int_equal((int)model_rate(m, SERIES_NET_RX, 10), 100); /* of the last period that is known */
-    assert_int_equal((int)(model_sum(m, SERIES_FS_READ) + 0.5), 500);
-    model_set_now(m, START + 100 * NS);
-    assert_int_equal((int)model_rate(m, SERIES_NET_RX, 10), 0);
-    model_free(m);
+    assert_int_equal((int)dash_at(m, SERIES_NET_RX, 11), 100);
+    assert_int_equal((int)dash_at(m, SERIES_NET_RX, 20), 100);
+    assert_int_equal((int)dash_at(m, SERIES_NET_RX, 21), 0);
+    assert_int_equal((int)dash_rate(m, SERIES_NET_RX, 10), 100); /* of the last period that is known */
+    assert_int_equal((int)(dash_sum(m, SERIES_FS_READ) + 0.5), 500);
+    dash_set_now(m, START + 100 * NS);
+    assert_int_equal((int)dash_rate(m, SERIES_NET_RX, 10), 0);
+    dash_free(m);
 }
 
 static void tree(void **state)
 {
-    struct model *m = model_new();
+    struct model *m = dash_new();
     struct tm_process child = {.pid = 11, .host_pid = 11, .ppid = 10, .proc = "child"};
     struct tm_process circle[2] = {{.pid = 20, .host_pid = 20, .ppid = 21, .proc = "a"},
                                    {.pid = 21, .host_pid = 21, .ppid = 20, .proc = "b"}};
-    struct model_process **list;
+    struct dash_process **list;
 
-    model_set_now(m, START + NS);
+    dash_set_now(m, START + NS);
     event(m, &child, START, "process", "proc.start", NULL, 0);
     event(m, &web, START, "process", "proc.start", NULL, 0);
     event(m, &circle[0], START, "process", "proc.start", NULL, 0);
     event(m, &circle[1], START, "process", "proc.start", NULL, 0);
-    assert_int_equal(model_processes(m, ORDER_TREE, &list), 4); /* each once */
+    assert_int_equal(dash_processes(m, ORDER_TREE, &list), 4); /* each once */
     assert_int_equal(list[0]->pid, 10);
     assert_int_equal(list[1]->pid, 11);
     assert_int_equal(list[1]->depth, 1);
     free(list);
     event(m, &child, START + NS, "process", "proc.exit", NULL, 0);
-    model_set_now(m, START + 20 * NS);
-    assert_int_equal(model_processes(m, ORDER_EVENTS, &list), 3); /* what has ended is shown for ten seconds */
+    dash_set_now(m, START + 20 * NS);
+    assert_int_equal(dash_processes(m, ORDER_EVENTS, &list), 3); /* what has ended is shown for ten seconds */
     assert_int_equal(list[0]->events, 1);
     free(list);
-    model_only(m, 10);
-    model_reset(m);
+    dash_only(m, 10);
+    dash_reset(m);
     event(m, &child, START, "process", "proc.start", NULL, 0);
     event(m, &web, START, "process", "proc.start", NULL, 0);
-    assert_int_equal(model_processes(m, ORDER_TREE, &list), 1);
+    assert_int_equal(dash_processes(m, ORDER_TREE, &list), 1);
     free(list);
-    model_free(m);
+    dash_free(m);
 }
 
 static void filter(void **state)
 {
-    struct model *m = model_new();
+    struct model *m = dash_new();
     struct tm_field a[] = {STR("file", "/etc/passwd")}, b[] = {STR("file", "/tmp/x")};
 
-    model_set_now(m, START);
-    model_filter(m, "passwd");
+    dash_set_now(m, START);
+    dash_filter(m, "passwd");
     event(m, &web, START, "fs", "fs.open", a, 1);
     for (unsigned i = 0; i < 2 * MODEL_LINES; i++)
         event(m, &web, START, "fs", "fs.open", b, 1);
-    assert_int_equal(model_line_count(m, LINES_EVENTS), 1); /* others don't push it out */
-    assert_string_equal(model_line(m, LINES_EVENTS, 0)->text, "file=/etc/passwd");
-    assert_null(model_line(m, LINES_EVENTS, 1));
-    assert_int_equal((int)model_at(m, SERIES_EVENTS, 0), 2 * MODEL_LINES + 1); /* rates are of all */
-    model_free(m);
+    assert_int_equal(dash_line_count(m, LINES_EVENTS), 1); /* others don't push it out */
+    assert_string_equal(dash_line(m, LINES_EVENTS, 0)->text, "file=/etc/passwd");
+    assert_null(dash_line(m, LINES_EVENTS, 1));
+    assert_int_equal((int)dash_at(m, SERIES_EVENTS, 0), 2 * MODEL_LINES + 1); /* rates are of all */
+    dash_free(m);
 }
 
 static void hostile_names(void **state)
@@ -264,12 +264,12 @@ static void hostile_names(void **state)
                                         "31m",
                                         ""};
     char long_name[4097];
-    struct model *m = model_new();
+    struct model *m = dash_new();
 
     for (size_t i = 0; i < sizeof(long_name) - 1; i++)
         long_name[i] = i % 3 == 0 ? '\xe4' : i % 3 == 1 ? '\xbd' : '\xa0';
     long_name[4096] = '\0';
-    model_set_now(m, START + NS);
+    dash_set_now(m, START + NS);
     for (size_t i = 0; i <= COUNT(names); i++) {
         const char *name = i < COUNT(names) ? names[i] : long_name;
         struct tm_process who = {.pid = (uint32_t)i + 1, .ppid = (uint32_t)i, .proc = name, .cmd = name, .host = name};
@@ -301,17 +301,17 @@ static void hostile_names(void **state)
                 assert_null(strstr(text, "\xe2\x80\xae"));
                 free(text);
             }
-    model_free(m);
+    dash_free(m);
 }
 
 static void sizes(void **state)
 {
     static const unsigned widths[] = {80, 81, 120, 200, 300}, heights[] = {24, 25, 50, 100};
-    struct model *m = model_new();
+    struct model *m = dash_new();
     struct view v = new_view();
     char *text;
 
-    model_set_now(m, START);
+    dash_set_now(m, START);
     v.losses = "record 12";
     for (size_t w = 0; w < COUNT(widths); w++)
         for (size_t h = 0; h < COUNT(heights); h++) {
@@ -339,23 +339,23 @@ static void sizes(void **state)
     expect(text, "Home End");
     expect(text, "so far.");
     free(text);
-    model_free(m);
+    dash_free(m);
 }
 
 static void many_processes(void **state)
 {
-    struct model *m = model_new();
+    struct model *m = dash_new();
     struct view v = new_view();
-    struct model_process **list;
+    struct dash_process **list;
     char *text;
 
-    model_set_now(m, START);
+    dash_set_now(m, START);
     for (uint32_t i = 1; i <= 10000; i++) { /* as deep as can be */
         struct tm_process who = {.pid = i, .ppid = i - 1, .proc = "deep", .cmd = "deep"};
 
         event(m, &who, START, "process", "proc.start", NULL, 0);
     }
-    assert_int_equal(model_processes(m, ORDER_TREE, &list), 10000);
+    assert_int_equal(dash_processes(m, ORDER_TREE, &list), 10000);
     for (unsigned i = 0; i < 10000; i++)
         assert_int_equal(list[i]->depth, i);
     free(list);
@@ -371,23 +371,23 @@ static void many_processes(void **state)
 
         event(m, &who, START + i, "process", "proc.start", NULL, 0);
     }
-    assert_true(model_processes_dropped(m) > 0);
+    assert_true(dash_processes_dropped(m) > 0);
     text = screen(&v, m, 120, 40);
     expect(text, "not kept");
     free(text);
-    model_free(m);
+    dash_free(m);
 }
 
 static void shows_numbers(void **state)
 {
-    struct model *m = model_new();
+    struct model *m = dash_new();
     struct view v = new_view();
     struct tm_field open[] = {STR("net_transport", "IP.TCP"), STR("net_peer_ip", "10.0.0.9"), NUM("net_peer_port", 443),
                               STR("net_host_ip", "::1"), NUM("net_host_port", 9)};
     struct tm_field app[] = {STR("protocol", "TLS")}, line[] = {STR("message", "hello there")};
     char *text;
 
-    model_set_now(m, START + 10 * NS);
+    dash_set_now(m, START + 10 * NS);
     event(m, &web, START, "net", "net.open", open, COUNT(open));
     event(m, &web, START, "net", "net.app", app, COUNT(app));
     event(m, &web, START + NS, "console", "stderr", line, COUNT(line));
@@ -407,7 +407,7 @@ static void shows_numbers(void **state)
     text = screen(&v, m, 200, 60);
     expect(text, "3 Connections: 0 open");
     free(text);
-    model_free(m);
+    dash_free(m);
 }
 
 int main(void)
