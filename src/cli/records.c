@@ -284,7 +284,9 @@ static int open_journal(struct records *r, const struct session *s, const char *
 {
     const struct records_want *w = r->want;
     struct journal_want want = {
-        .kinds = r->what == RECORDS_METRICS ? 1u << EV_METRIC : 1u << EV_EVENT | 1u << EV_NOTICE,
+        .kinds = r->what == RECORDS_ALL       ? 0
+                 : r->what == RECORDS_METRICS ? 1u << EV_METRIC
+                                              : 1u << EV_EVENT | 1u << EV_NOTICE,
         .from_ns = w->from_ns,
         .to_ns = w->to_ns,
         .sourcetypes = (const char *const *)w->types,
@@ -309,7 +311,7 @@ static int open_journal(struct records *r, const struct session *s, const char *
     r->growing = session_running(s);
     r->fd = fd;
     r->journal = journal_reader_new(fd, &want, &version);
-    if (!r->journal && errno == EPROTONOSUPPORT) {
+    if (!r->journal && errno == EPROTONOSUPPORT && r->what != RECORDS_ALL) {
         cli_error("the journal of session %llu is of version %u, which this scope can't read: %s", (unsigned long long)s->id,
                   version, path);
         cli_hint("the scope that recorded it, or a newer one, reads it");
@@ -588,6 +590,43 @@ int records_open(const struct session *s, enum records_of what, const struct rec
     }
     free(path);
     return rc;
+}
+
+int records_open_all(const struct session *s, const struct records_want *want, struct records **ret)
+{
+    bool journal = false;
+    char *path = path_of(s, s->event_dest, "events", &journal);
+    struct records *r;
+    int rc;
+
+    if (!journal) {
+        free(path);
+        path = path_of(s, s->metric_dest, "metrics", &journal);
+    }
+    if (!journal) {
+        free(path);
+        return -ENOTSUP;
+    }
+    r = xcalloc(1, sizeof(*r));
+    r->what = RECORDS_ALL;
+    r->want = want;
+    r->lines.fd = -1;
+    rc = open_journal(r, s, path);
+    if (rc < 0)
+        records_close_silently(r);
+    else
+        *ret = r;
+    free(path);
+    return rc;
+}
+
+uint64_t records_unread(const struct records *r)
+{
+    struct journal_damage d = {0};
+
+    if (r->journal)
+        journal_reader_damage(r->journal, &d);
+    return d.blocks;
 }
 
 void records_close(struct records *r)
