@@ -132,8 +132,8 @@ def touched_make_install(ctx):
     check(not deleted[f"{to}/old"].get("own") and names(deleted[f"{to}/old"])[-1] == "rm", "what was there before", deleted)
     check(deleted[f"{to}/share/conf.new"].get("own"), "what it had written itself", deleted)
     text = ctx.tool_run("report", "--touched").out.decode()
-    check(f"Files written outside of {source}: " in text and "1 more are gone again (--all)" in text, "text", text)
-    check("1 files were written inside of the working directory" in text, "what is its own", text)
+    check(f"Files written outside of {source}: " in text and "1 more gone again (--all)" in text, "text", text)
+    check("Files written inside of the working directory: 1" in text, "what is its own", text)
     check(f"{to}/old" in text and "conf.new  " not in text.split("Files deleted")[1].split("\n\n")[0], "deleted", text)
     check(f"{to}/share/conf.new" in ctx.tool_run("report", "--touched", "--all").out.decode().split("Files deleted")[1], "--all")
 
