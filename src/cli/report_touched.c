@@ -218,7 +218,7 @@ static const struct section {
                          {{"FIRST", 3, 9, true},
                           {"COUNT", 4, 0, false},
                           {"PROGRAM", 2, 16, true},
-                          {"FIRST COMMAND", 1, 16, false},
+                          {"COMMAND", 1, 16, false},
                           {"BY", 2, 16, true}},
                          5,
                          program_cells,

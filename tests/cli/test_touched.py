@@ -126,6 +126,8 @@ def touched_make_install(ctx):
     equal(names(written[f"{to}/bin/tool"])[-1], "install", "who")
     equal(names(written[f"{to}/bin/tool"])[0], "make", "who has started it")
     check("?[" not in ctx.tool_run("report", "--touched").out.decode(), "the first one's parent is no part of it")
+    equal(sorted(f["cmd"].split(" -c ")[1] for f in found["program"] if " -c " in f["cmd"]),
+          ["echo built >built", f"echo setting >{to}/share/conf.new"], "commands of one shell are told apart")
     gone = [f for f in found["write"] if f.get("gone")]
     equal([f["file"] for f in gone], [f"{to}/share/conf.new"], "is called otherwise now")
     deleted = by_name(found["delete"])
