@@ -202,7 +202,7 @@ static const struct section {
                         {"BY", 2, 16, true}},
                        5,
                        write_cells,
-                       "are gone again"},
+                       "gone again"},
     [TOUCHED_SECRET] = {"Secrets read",
                         {{"FIRST", 5, 9, true},
                          {"COUNT", 2, 0, false},
@@ -218,7 +218,7 @@ static const struct section {
                          {{"FIRST", 3, 9, true},
                           {"COUNT", 4, 0, false},
                           {"PROGRAM", 2, 16, true},
-                          {"FIRST COMMAND", 1, 16, false},
+                          {"COMMAND", 1, 16, false},
                           {"BY", 2, 16, true}},
                          5,
                          program_cells,
@@ -254,7 +254,7 @@ static const struct section {
                          {"BY", 3, 16, true}},
                         5,
                         delete_cells,
-                        "it had made itself"},
+                        "of its own making"},
     [TOUCHED_UNSEEN] = {"Not observed",
                         {{"FIRST", 3, 9, true}, {"WHAT", 4, 32, false}, {"FILE", 1, 16, true}, {"BY", 2, 12, true}},
                         4,
@@ -315,7 +315,7 @@ static void print_missing(const struct touched *t, const struct session *s)
     const char *comma = "";
 
     if (touched_inside(t))
-        printf("\n%zu files were written inside of the working directory\n", touched_inside(t));
+        printf("\nFiles written inside of the working directory: %zu\n", touched_inside(t));
     if (touched_cut_processes(t))
         printf("\n%llu processes were too many: what they did is listed as that of ?\n",
                (unsigned long long)touched_cut_processes(t));

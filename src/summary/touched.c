@@ -26,7 +26,7 @@ struct found {
 struct path {
     char *name;
     uint64_t written_ns, made_ns, removed_ns; /* the first time; made: it wasn't there before, for certain */
-    uint64_t there_ns, gone_ns;               /* the last time that it was written, or went away */
+    uint64_t there_ns, gone_ns;               /* the last time that a file got the name, and lost it */
     bool inside;
 };
 
@@ -83,7 +83,7 @@ static int compare_found(const void *a, const void *b)
     if ((x->how ^ y->how) & TOUCHED_INCOMING)
         return x->how & TOUCHED_INCOMING ? -1 : 1;
     order = compare_texts(x->what, y->what);
-    if (!order && x->kind == TOUCHED_UNSEEN)
+    if (!order && (x->kind == TOUCHED_UNSEEN || x->kind == TOUCHED_PROGRAM))
         order = compare_texts(x->more, y->more);
     return order ? order : compare_texts(x->transport, y->transport);
 }
@@ -312,7 +312,8 @@ static struct found *write_to(struct touched *t, const struct who *who, const st
     path = path_of(t, file);
     if (path) {
         first_of(&path->written_ns, e->time_ns);
-        last_of(&path->there_ns, e->time_ns);
+        if (how & ~(TOUCHED_BYTES | TOUCHED_CHANGED)) /* these are told of a file that has no name any more, too */
+            last_of(&path->there_ns, e->time_ns);
         if (made)
             first_of(&path->made_ns, e->time_ns);
         if (inside && !path->inside) {
@@ -685,6 +686,25 @@ void touched_event(struct touched *t, const struct sum_event *e)
 
 /* --- the end --- */
 
+/* Whether there is no such file any more: it, or a directory that it was in, was removed or renamed. */
+static bool is_gone(const struct touched *t, const struct path *p)
+{
+    struct path *above, key;
+    bool gone = p->gone_ns > p->there_ns;
+
+    key.name = xstrdup(p->name);
+    for (char *slash; !gone && (slash = strrchr(key.name, '/')) && slash != key.name;) {
+        struct path **found;
+
+        *slash = 0;
+        found = tfind(&key, &t->paths, compare_paths);
+        above = found ? *found : NULL;
+        gone = above && above->gone_ns > p->there_ns && p->there_ns;
+    }
+    free(key.name);
+    return gone;
+}
+
 static int compare_gone(const void *a, const void *b)
 {
     const struct found *x = *(struct found *const *)a, *y = *(struct found *const *)b;
@@ -736,7 +756,7 @@ void touched_end(struct touched *t, uint64_t lost)
     t->tree = NULL;
     judge_deleted(&t->list[TOUCHED_DELETE]);
     for (size_t i = 0; i < files->n; i++)
-        files->v[i]->item.gone = files->v[i]->path && files->v[i]->path->gone_ns > files->v[i]->path->there_ns;
+        files->v[i]->item.gone = files->v[i]->path && is_gone(t, files->v[i]->path);
     if (files->n)
         qsort(files->v, files->n, sizeof(*files->v), compare_gone);
     for (size_t i = 0; i < hosts->n; i++) {

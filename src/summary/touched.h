@@ -51,7 +51,7 @@ struct touched_item {
     enum touched_kind kind;
     const char *what;                /* file, program, or address; UNSEEN: what isn't observed, and why */
     const char *more;                /* WRITE, DELETE: the other name of a rename or link; SECRET: entry of the list;
-                                      * PROGRAM: its first command line; UNSEEN: the file; NULL: none */
+                                      * PROGRAM: its command line; UNSEEN: the file; NULL: none */
     const char *name[TOUCHED_NAMES]; /* HOST: as DNS, TLS and HTTP called it; NULL: no more */
     const char *transport;           /* HOST, LISTEN: "IP.TCP"; else NULL */
     unsigned port;                   /* HOST: its own, but of INCOMING ours; LISTEN; 0: not known */

@@ -277,3 +277,47 @@ def progress_of_what_takes_long(ctx):
     check(not LINE.search(on_both(ctx, "events", "-c", "-e", slow, shell="2>/dev/null")), "to a stdout")
     result = ctx.run([ctx.scope, "events", "-c", "-e", slow], check_code=0)
     equal((result.out, result.err), (b"%d\n" % count, b""), "without a terminal")
+
+
+@test("progress_of_planning", timeout=60)
+def progress_of_planning(ctx):
+    """A large program is looked through before it starts for the first time: the line is gone when it does."""
+    place = ctx.fresh("place")
+    pid, fd = os.forkpty()
+    if pid == 0:
+        try:
+            os.execve(ctx.scope, ["scope", "run", "--librarypath", str(place), "--", ctx.tool("node"), "-e", "console.log('begun')"],
+                      ctx.env(TERM="dumb", NO_COLOR="1"))
+        finally:
+            os._exit(99)
+
+    def planner():
+        """This test's: others have some, too."""
+        for child in (int(p) for p in os.listdir("/proc") if p.isdigit()):
+            try:
+                with open(f"/proc/{child}/comm") as f:
+                    if f.read() != "scope-planner\n":
+                        continue
+                with open(f"/proc/{child}/environ", "rb") as f:
+                    if b"SCOPE_HOME=%s\0" % os.fsencode(ctx.home) in f.read():
+                        return child
+            except OSError:
+                continue
+        return None
+
+    child = ctx.wait_for(planner, "a planner", interval=0)
+    os.kill(child, signal.SIGSTOP)  # so that it takes long on every machine
+    text = b""
+    while b"looking through" not in text:
+        text += os.read(fd, 4096)
+    os.kill(child, signal.SIGCONT)
+    while True:
+        try:
+            piece = os.read(fd, 4096)
+        except OSError:  # EIO: the other side is closed
+            break
+        text += piece
+    equal(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0, "exit status")
+    os.close(fd)
+    check(re.search(rb"looking through \S*node: \d+ s\r", text), "the line", text)
+    check(re.search(rb"\r +\rbegun\r\n$", text), "wiped before the program begins", text)

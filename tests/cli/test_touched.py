@@ -126,14 +126,16 @@ def touched_make_install(ctx):
     equal(names(written[f"{to}/bin/tool"])[-1], "install", "who")
     equal(names(written[f"{to}/bin/tool"])[0], "make", "who has started it")
     check("?[" not in ctx.tool_run("report", "--touched").out.decode(), "the first one's parent is no part of it")
+    equal(sorted(f["cmd"].split(" -c ")[1] for f in found["program"] if " -c " in f["cmd"]),
+          ["echo built >built", f"echo setting >{to}/share/conf.new"], "commands of one shell are told apart")
     gone = [f for f in found["write"] if f.get("gone")]
     equal([f["file"] for f in gone], [f"{to}/share/conf.new"], "is called otherwise now")
     deleted = by_name(found["delete"])
     check(not deleted[f"{to}/old"].get("own") and names(deleted[f"{to}/old"])[-1] == "rm", "what was there before", deleted)
     check(deleted[f"{to}/share/conf.new"].get("own"), "what it had written itself", deleted)
     text = ctx.tool_run("report", "--touched").out.decode()
-    check(f"Files written outside of {source}: " in text and "1 more are gone again (--all)" in text, "text", text)
-    check("1 files were written inside of the working directory" in text, "what is its own", text)
+    check(f"Files written outside of {source}: " in text and "1 more gone again (--all)" in text, "text", text)
+    check("Files written inside of the working directory: 1" in text, "what is its own", text)
     check(f"{to}/old" in text and "conf.new  " not in text.split("Files deleted")[1].split("\n\n")[0], "deleted", text)
     check(f"{to}/share/conf.new" in ctx.tool_run("report", "--touched", "--all").out.decode().split("Files deleted")[1], "--all")
 

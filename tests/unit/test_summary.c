@@ -157,6 +157,45 @@ static void order(void **state)
     touched_free(t);
 }
 
+/* What has another directory by then, and what is still written to when it has no name any more. */
+static void gone(void **state)
+{
+    struct touched *t = make();
+
+    feed(t, "fs", "fs.create", "sh", 1, 0, 10, "\"file\":\"/opt/staging\",\"op\":\"mkdir\"");
+    feed(t, "fs", "fs.open", "sh", 1, 0, 11, "\"file\":\"/opt/staging/a\"," MAKES);
+    feed(t, "fs", "fs.rename", "sh", 1, 0, 12,
+         "\"file\":\"/opt/staging\",\"file_to\":\"/opt/final\",\"op\":\"rename\"");
+    feed(t, "fs", "fs.open", "sh", 1, 0, 13, "\"file\":\"/opt/staging/b\"," MAKES); /* another directory of that name */
+    feed(t, "fs", "fs.open", "sh", 1, 0, 14, "\"file\":\"/tmp/x\"," MAKES);
+    feed(t, "fs", "fs.delete", "sh", 1, 0, 15, "\"file\":\"/tmp/x\",\"op\":\"unlink\"");
+    feed(t, "fs", "fs.close", "sh", 1, 0, 16, "\"file\":\"/tmp/x\",\"file_write_bytes\":5");
+    touched_end(t, 0);
+    assert_int_equal(touched_count(t, TOUCHED_WRITE), 5);
+    assert_string_equal(touched_at(t, TOUCHED_WRITE, 0)->what, "/opt/final");
+    assert_string_equal(touched_at(t, TOUCHED_WRITE, 1)->what, "/opt/staging/b");
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(touched_at(t, TOUCHED_WRITE, i)->gone, i >= 2);
+    assert_int_equal(touched_at(t, TOUCHED_WRITE, 4)->written, 5);
+    touched_free(t);
+}
+
+/* A child that only forks runs no program; the same command again is one finding. */
+static void programs(void **state)
+{
+    struct touched *t = make();
+
+    starts(t, "sh", 1, 0, "exec", 1);
+    starts(t, "cp", 2, 1, "exec", 2);
+    starts(t, "cp", 3, 1, "exec", 3);
+    starts(t, "cp", 4, 1, "fork", 4);
+    touched_end(t, 0);
+    assert_int_equal(touched_count(t, TOUCHED_PROGRAM), 2);
+    assert_int_equal(touched_at(t, TOUCHED_PROGRAM, 1)->count, 2);
+    assert_string_equal(touched_at(t, TOUCHED_PROGRAM, 1)->more, "cp x");
+    touched_free(t);
+}
+
 static void files(void **state)
 {
     struct touched *t = make();
@@ -242,7 +281,8 @@ static void bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chains), cmocka_unit_test(namespaces), cmocka_unit_test(deep_chains), cmocka_unit_test(order),
+        cmocka_unit_test(chains), cmocka_unit_test(namespaces), cmocka_unit_test(deep_chains),
+        cmocka_unit_test(order),  cmocka_unit_test(gone),       cmocka_unit_test(programs),
         cmocka_unit_test(files),  cmocka_unit_test(hosts),      cmocka_unit_test(bounds),
     };
 
