@@ -89,6 +89,7 @@
       changed();
     });
     dark.addEventListener('change', changed);
+    window.matchMedia('print').addEventListener('change', changed); /* on paper it is light */
   })();
 
   /* --- tables --- */
