@@ -29,6 +29,7 @@
 #include "cli/records.h"
 #include "host/host.h"
 #include "host/service.h"
+#include "inject/foresee.h"
 #include "inject/launch.h"
 #include "inject/load.h"
 #include "inject/regs.h"
@@ -48,6 +49,7 @@ static const struct cli_option options[] = {
 
 static const struct cli_example examples[] = {
     {"scope doctor", "what would prevent observing here, and what to do about it"},
+    {"scope doctor curl", "whether curl would be observed, and how its TLS would be read"},
     {0},
 };
 
@@ -672,11 +674,82 @@ static void check_services(struct report *r)
     free(names);
 }
 
+/* --- one program --- */
+
+static bool is_named(const char *path, const char *name)
+{
+    const char *slash = strrchr(path, '/');
+
+    return strcmp(slash ? slash + 1 : path, name) == 0;
+}
+
+/* One way for each line; returns whether any of its plaintext would be seen. */
+static bool check_image(struct report *r, const struct foreseen *f)
+{
+    if (f->functions)
+        tell(r, GOOD, "TLS", NULL, "library: %u functions of TLS can be hooked in %s", f->functions, f->path);
+    if (f->go)
+        tell(r, GOOD, "TLS", NULL, "go: %u functions of Go's crypto/tls can be hooked in %s", f->go, f->path);
+    if (f->keys)
+        tell(r, GOOD, "TLS", NULL, "keys: where keys are set up is known in %s (AES-GCM; connections that begin observed)",
+             f->path);
+    if (f->left)
+        tell(r, NOTE, "TLS", NULL, "%u functions of TLS can't be hooked in %s", f->left, f->path);
+    if (f->checks_itself)
+        tell(r, NOTE, "TLS", NULL, "%s checks its own code (FIPS 140), and its TLS is left alone", f->path);
+    else if (f->unknown_form && !f->is_go)
+        tell(r, NOTE, "TLS", NULL, "%s may have a TLS library without names, which sets up keys by instructions that aren't known",
+             f->path);
+    return f->functions || f->go || f->keys;
+}
+
+static int check_program(struct report *r, const char *name)
+{
+    struct foreseen *v;
+    enum exe_kind kind;
+    char *path = NULL;
+    size_t count;
+    bool any = false, java = false;
+    int rc = strchr(name, '/') ? 0 : cli_search_path(name, &path);
+
+    if (rc == 0)
+        rc = foresee(path ? path : name, &kind, &v, &count);
+    if (rc < 0) {
+        cli_error("%s: %s", name, path || strchr(name, '/') ? strerror(-rc) : "there is no such program in PATH");
+        free(path);
+        return EXIT_FAILED;
+    }
+    if (launch_reason(kind) && kind != EXE_STATIC)
+        tell(r, NOTE, "program", NULL, "%s %s: not observed", v[0].path, launch_reason(kind));
+    else if (kind == EXE_UNKNOWN)
+        tell(r, NOTE, "program", NULL, "%s: the kernel decides what runs it", v[0].path);
+    else
+        tell(r, GOOD, "program", NULL, "%s, %zu libraries", v[0].path, count - 1);
+    for (size_t i = 0; i < count; i++) {
+        any |= check_image(r, &v[i]);
+        java |= is_named(v[i].path, "libjli.so");
+        if (v[i].error)
+            tell(r, NOTE, "library", v[i].error == ENOENT ? "LD_LIBRARY_PATH may name its directory" : NULL,
+                 "%s: %s", v[i].path, v[i].error == ENOENT ? "not found; it is looked at when it is loaded"
+                                                           : strerror(v[i].error));
+    }
+    if (java)
+        tell(r, GOOD, "TLS", NULL, "jsse: Java's own TLS is read in a HotSpot VM, x86_64, JDK 11 and later");
+    else if (!any)
+        tell(r, NOTE, "TLS", "`scope run` and then `scope history -i N` tells what could not be read",
+             "no TLS library that is known is linked to it; libraries that it loads later are looked at then");
+    foresee_free(v, count);
+    free(path);
+    return 0;
+}
+
 static int run(struct args *a)
 {
     struct report r = {.json = args_has(a, "json")};
 
     cli_color(a);
+    if (a->word_count)
+        return check_program(&r, a->words[0]);
     check_kernel(&r);
     check_proc(&r);
     check_memfd(&r);
@@ -700,9 +773,12 @@ static int run(struct args *a)
 const struct cli_command command_doctor = {
     .name = "doctor",
     .summary = "Find out what would prevent observing here",
-    .usage = "[OPTIONS]",
+    .usage = "[OPTIONS] [PROGRAM]",
+    .max_args = 1,
     .description =
-        "Checks the kernel, /proc, shared memory, whether code may be changed, sockets, and the directories for "
+        "With a program: tells, without running it, whether it would be observed, and for its file and each library that it "
+        "is linked with how the plaintext of TLS would be had (library, go, keys, jsse), or why not.\n"
+        "Else checks the kernel, /proc, shared memory, whether code may be changed, sockets, and the directories for "
         "sessions and the library. Loads the library into a program, records a short run, and tries to trace. "
         "Looks at security policies, at the rules of the host (`scope start`) and at services (`scope service`). "
         "Each line that isn't ok says what to do. Exit status 1 if something prevents observing.",

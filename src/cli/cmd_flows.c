@@ -14,6 +14,7 @@
 #include "cli/progress.h"
 #include "session/packets.h"
 #include "session/payload.h"
+#include "traffic/unread.h"
 #include "version.h"
 
 #define READ_BYTES ((size_t)256 << 10)
@@ -185,6 +186,8 @@ MEMBER(channel, add_channel(b, e->id.channel))
 MEMBER(net_transport, add_text(b, e->id.transport))
 MEMBER(net_protocol, add_text(b, e->id.protocol))
 MEMBER(tls, buf_str(b, e->id.tls ? "true" : "false"))
+MEMBER(tls_plaintext, add_text(b, e->id.plaintext))
+MEMBER(tls_unread, add_text(b, e->id.unread))
 MEMBER(role, add_text(b, role_text(e)))
 MEMBER(net_host_ip, add_ip(b, &e->id.host))
 MEMBER(net_host_port, add_port(b, &e->id.host))
@@ -209,7 +212,7 @@ static const struct member {
     const char *name;
     add_member *add;
 } members[] = {
-    ROW(id), ROW(pid), ROW(proc), ROW(fd), ROW(channel), ROW(net_transport), ROW(net_protocol), ROW(tls), ROW(role),
+    ROW(id), ROW(pid), ROW(proc), ROW(fd), ROW(channel), ROW(net_transport), ROW(net_protocol), ROW(tls), ROW(tls_plaintext), ROW(tls_unread), ROW(role),
     ROW(net_host_ip), ROW(net_host_port), ROW(net_peer_ip), ROW(net_peer_port), ROW(unix_local_inode),
     ROW(unix_peer_inode), ROW(start_time), ROW(last_sent_time), ROW(duration), ROW(net_bytes_recv), ROW(net_bytes_sent),
     ROW(missing_recv), ROW(missing_sent), ROW(net_close_reason), ROW(basedir), ROW(in_file), ROW(out_file),
@@ -256,6 +259,10 @@ static void protocol_text(const struct payload_entry *e, struct buf *b)
     buf_reset(b);
     buf_printf(b, "%s%s%s", e->id.protocol ? e->id.protocol : "", e->id.protocol && e->id.tls ? " " : "",
                e->id.tls ? "TLS" : "");
+    if (e->id.plaintext)
+        buf_printf(b, " (%s)", e->id.plaintext);
+    if (e->id.unread)
+        buf_printf(b, " (not read: %s)", e->id.unread);
 }
 
 static void add_row(struct table *t, const struct payload_entry *e)
@@ -320,6 +327,8 @@ static void print_one(const struct view *v, const struct payload_entry *e)
     protocol_text(e, &b);
     table_pair(stdout, 0, "Protocol", b.len ? buf_cstr(&b) : "-");
     buf_free(&b);
+    if (e->id.unread && unread_text(unread_find(e->id.unread)))
+        table_pair(stdout, 0, "TLS Not Read", unread_text(unread_find(e->id.unread)));
     if (role_text(e))
         table_pair(stdout, 0, "Role", role_text(e));
     table_pair(stdout, 0, "Start", e->begin_ns ? text_time(e->begin_ns, text) : "-");

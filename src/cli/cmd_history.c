@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "traffic/unread.h"
 
 #define REFRESH_MS 500 /* for each session that is being recorded */
 
@@ -84,6 +85,16 @@ static const char *exit_text(const struct session *s, char buf[24])
     return buf;
 }
 
+static void json_counts(struct buf *b, const struct session_count *v, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (i)
+            buf_char(b, ',');
+        buf_json_str(b, v[i].kind);
+        buf_printf(b, ":%llu", (unsigned long long)v[i].count);
+    }
+}
+
 static void print_json(const struct session *s)
 {
     struct buf b = BUF_INIT;
@@ -116,12 +127,9 @@ static void print_json(const struct session *s)
     buf_printf(&b, ",\"events\":%llu,\"metrics\":%llu,\"processes\":%llu,\"held_back\":%llu,\"lost\":{",
                (unsigned long long)s->events, (unsigned long long)s->metrics, (unsigned long long)s->processes,
                (unsigned long long)s->held_back);
-    for (size_t i = 0; i < s->lost_count; i++) {
-        if (i)
-            buf_char(&b, ',');
-        buf_json_str(&b, s->lost[i].kind);
-        buf_printf(&b, ":%llu", (unsigned long long)s->lost[i].count);
-    }
+    json_counts(&b, s->lost, s->lost_count);
+    buf_str(&b, "},\"tls_unread\":{");
+    json_counts(&b, s->unread, s->unread_count);
     buf_str(&b, "},\"event_dest\":");
     buf_json_str(&b, s->event_dest ? s->event_dest : "");
     buf_str(&b, ",\"metric_dest\":");
@@ -172,6 +180,15 @@ static void print_one(const struct session *s)
     for (size_t i = 0; i < s->lost_count; i++) {
         snprintf(text, sizeof(text), "%llu", (unsigned long long)s->lost[i].count);
         table_pair(stdout, 2, s->lost[i].kind, text);
+    }
+    if (s->unread_count)
+        printf("TLS Not Read:\n");
+    for (size_t i = 0; i < s->unread_count; i++) {
+        const char *why = unread_text(unread_find(s->unread[i].kind));
+        char *said = xasprintf("%llu%s%s", (unsigned long long)s->unread[i].count, why ? ": " : "", why ? why : "");
+
+        table_pair(stdout, 2, s->unread[i].kind, said);
+        free(said);
     }
     if (s->telemetry_stopped)
         table_pair(stdout, 0, "Telemetry", "stopped before the program ended: the collector was killed");
@@ -307,7 +324,8 @@ const struct cli_command command_history = {
     .description =
         "On a narrow terminal texts are cut, and columns that matter less left out; -i and -j show everything. "
         "TOTAL EVENTS is NA when events went elsewhere than to a file or journal. LOST counts records that could not be kept or "
-        "delivered, and places in code whose calls can't be seen (site, see `scope logs`); `-i N` shows them by kind. "
+        "delivered, and places in code whose calls can't be seen (site, see `scope logs`); `-i N` shows them by kind, and "
+        "how many connections of TLS have ended that could not be read, by the reason. "
         "EXIT is the program's status or the signal that ended it, ? if the collector could not learn it.",
     .options = options,
     .examples = examples,

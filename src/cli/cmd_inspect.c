@@ -59,7 +59,11 @@ const struct cli_command command_inspect = {
         "for each program file and library (by_image) its path, its build id, the sites that were patched by the "
         "method, and those that were refused by the reason: as the planner decided, or because its bytes are others "
         "than its file's, it could not be changed, or a thread stood in it. `scope logs` tells which images could not "
-        "be patched at all.",
+        "be patched at all. "
+        "tls tells how the plaintext of TLS is had: ways, by program file or library (library, go: functions that were "
+        "found and are hooked; keys: places where keys are set up, or why they are left alone; jsse: native methods by "
+        "which Java is reached), those by which some was seen (seen), and if there is no way, the reason (not_read, why). "
+        "Without it, network traffic isn't wanted.",
     .options = options,
     .examples = examples,
     .min_args = 0,

@@ -36,6 +36,7 @@
 #include "collector/door.h"
 #include "collector/doze.h"
 #include "traffic/payloads.h"
+#include "traffic/unread.h"
 #include "collector/planner.h"
 #include "model/procinfo.h"
 #include "collector/tracer.h"
@@ -674,7 +675,7 @@ static void update_session(struct loop *l)
 {
     struct session *s = l->c.opt->session;
     struct tm_stats sum = {0};
-    uint64_t processes = l->c.processes, lost[LK_MAX];
+    uint64_t processes = l->c.processes, lost[LK_MAX], unread[UNREAD_MAX];
     const char *url = NULL;
 
     for (const struct pipeline *pl = l->c.pipelines.first; pl; pl = pl->next) {
@@ -702,8 +703,9 @@ static void update_session(struct loop *l)
     }
     s->end_ns = l->host || l->c.model.procs || !root_gone(&l->c) ? 0 : l->c.end_ns;
     memcpy(lost, l->c.model.lost, sizeof(lost));
+    memcpy(unread, l->c.model.unread_count, sizeof(unread));
     if (l->host)
-        host_numbers(l->host, &sum, &processes, lost);
+        host_numbers(l->host, &sum, &processes, lost, unread);
     s->events = sum.events;
     s->metrics = sum.metrics;
     s->held_back = sum.held_back;
@@ -712,6 +714,8 @@ static void update_session(struct loop *l)
     lost[LK_DESTINATION] = sum.lost_destination;
     for (int i = 0; i < LK_MAX; i++)
         session_set_lost(s, report_loss_name(i), lost[i]);
+    for (int i = UNREAD_NONE + 1; i < UNREAD_MAX; i++)
+        session_set_unread(s, unread_name(i), unread[i]);
 }
 
 static void saved(struct loop *l, int rc)

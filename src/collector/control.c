@@ -23,6 +23,7 @@
 #include "collector/work.h"
 #include "model/images.h"
 #include "traffic/payloads.h"
+#include "traffic/tls.h"
 #include "output/log_link.h"
 
 #define TEXT_MAX ((size_t)1 << 20)
@@ -59,7 +60,7 @@ static void probe_state(struct buf *b, const struct proc *p)
     buf_char(b, '}');
 }
 
-static void describe(struct buf *b, const struct proc *p)
+static void describe(struct buf *b, struct proc *p)
 {
     char *cfg = config_to_json(p->pl->cfg);
 
@@ -79,6 +80,10 @@ static void describe(struct buf *b, const struct proc *p)
     buf_str(b, ",\"exe\":");
     buf_json_str(b, p->tm.exe);
     buf_char(b, '}');
+    if (p->pl->mode & SEG_M_TRAFFIC) {
+        buf_str(b, ",\"tls\":");
+        tls_describe(p, b);
+    }
     if (p->seg && !p->borrowed) { /* else it is a guest in its parent's */
         buf_char(b, ',');
         probe_state(b, p);
@@ -117,7 +122,7 @@ int control_inspect(struct collector *c, pid_t pid)
     segments_drain(c, true); /* what it did before was asked about, too: its images */
     core_process(c, UINT64_MAX);
     buf_char(&b, '[');
-    for (const struct proc *p = c->model.procs; p; p = p->next) {
+    for (struct proc *p = c->model.procs; p; p = p->next) {
         if (!p->pl || p->dead || (pid && p->host_pid != pid))
             continue;
         if (any)

@@ -765,6 +765,7 @@ static void noted(struct told *x)
     }
     x->p->sandboxed |= code == NOTE_SECCOMP;
     x->p->images_missed |= code == NOTE_IMAGE_NOPLAN;
+    x->p->jsse_refused |= code == NOTE_JSSE;
     if (code == NOTE_EXEC_LISTS) { /* nothing is missing: the program doesn't run */
         x->p->exec_told = true;
         return;

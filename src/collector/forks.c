@@ -152,6 +152,7 @@ static struct proc *child_new(struct proc *parent, struct fork_pending *f, struc
     p->sandboxed = parent->sandboxed;
     p->tls_read = parent->tls_read;
     p->tls_told = parent->tls_told;
+    p->jsse_refused = parent->jsse_refused;
     p->images_missed = parent->images_missed;
     p->pl = parent->pl;
     p->config = parent->config;

@@ -38,7 +38,7 @@ struct chapter {
     struct old *old;
     struct tm_stats past;     /* of telemetry that is written out */
     uint64_t since;           /* CLOCK_MONOTONIC ns: when it ended */
-    uint64_t processes, lost[LK_MAX]; /* that it has; of the present one: that those before it have */
+    uint64_t processes, lost[LK_MAX], unread[UNREAD_MAX]; /* that it has; of the present one: that those before it have */
 };
 
 struct host {
@@ -90,12 +90,15 @@ static void add_old(const struct chapter *ch, struct tm_stats *sum)
     }
 }
 
-void host_numbers(const struct host *h, struct tm_stats *sum, uint64_t *processes, uint64_t lost[LK_MAX])
+void host_numbers(const struct host *h, struct tm_stats *sum, uint64_t *processes, uint64_t lost[LK_MAX],
+                  uint64_t unread[UNREAD_MAX])
 {
     add_old(&h->now, sum);
     *processes -= h->now.processes;
     for (int i = 0; i < LK_MAX; i++)
         lost[i] -= h->now.lost[i];
+    for (int i = 0; i < UNREAD_MAX; i++)
+        unread[i] -= h->now.unread[i];
 }
 
 /* --- sessions that have ended --- */
@@ -208,6 +211,7 @@ int host_next_session(struct host *h, int *lock_fd)
     h->ended = ch;
     h->now = (struct chapter){.lock_fd = -1, .processes = c->processes - c->model.proc_count};
     memcpy(h->now.lost, c->model.lost, sizeof(h->now.lost));
+    memcpy(h->now.unread, c->model.unread_count, sizeof(h->now.unread));
     h->now.lost[LK_QUEUE] = h->now.lost[LK_DESTINATION] = 0; /* these are what telemetry says */
     was->end_ns = clock_now_real();
     *lock_fd = session_lock(now->dir);

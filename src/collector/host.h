@@ -11,6 +11,7 @@
 
 #include "collector/options.h"
 #include "model/loss.h"
+#include "traffic/unread.h"
 
 struct collector;
 struct host;
@@ -35,9 +36,11 @@ int host_reload(struct host *h);
 /* JOIN_KNOWN. */
 int host_known(struct collector *c, pid_t pid);
 
-/* Numbers of the present session, from those of the collector: c->processes and losses of earlier ones are taken away,
+/* Numbers of the present session, from those of the collector: c->processes, losses and unread connections of earlier ones are
+ * taken away,
  * what telemetry that it has no more of has told is added. */
 struct tm_stats;
-void host_numbers(const struct host *h, struct tm_stats *sum, uint64_t *processes, uint64_t lost[LK_MAX]);
+void host_numbers(const struct host *h, struct tm_stats *sum, uint64_t *processes, uint64_t lost[LK_MAX],
+                  uint64_t unread[UNREAD_MAX]);
 
 #endif

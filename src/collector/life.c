@@ -348,8 +348,8 @@ void life_attach(struct collector *c, struct segment *seg, uint64_t arrival)
             exec_succeeded(p, p->exec_ns ? p->exec_ns : time);
         fds_exec(p, time);
         tls_objects_end(p, true, time);
-        p->tls_read = p->tls_told = p->images_missed = false;
-        p->tls_unread_ns = 0;
+        p->tls_read = p->tls_told = p->images_missed = p->jsse_refused = false;
+        p->tls_unread_ns = p->tls_ways = 0;
         life_leave_segment(p);
         proc_unborrow(p);
         span_process_exec(p, time);

@@ -131,6 +131,39 @@ void images_describe(const struct images *l, struct buf *b)
     buf_char(b, ']');
 }
 
+static struct buf *begin_way(struct buf *b, const struct image *im, const char *way)
+{
+    buf_printf(b, "%s{\"way\":\"%s\",\"path\":", b->p[b->len - 1] == '[' ? "" : ",", way);
+    buf_json_str(b, im->name);
+    return b;
+}
+
+void images_describe_tls(const struct images *l, struct buf *b)
+{
+    static const unsigned vetoes[] = {PLAN_R_UNKNOWN_FORM, PLAN_R_SELF_CHECK};
+
+    buf_char(b, '[');
+    for (unsigned i = 0; l && i < l->count; i++) {
+        const struct image *im = &l->v[i];
+        const struct plan_sites *n = &im->what.sites;
+
+        if (n->functions > n->go_functions)
+            buf_printf(begin_way(b, im, "library"), ",\"functions\":%u,\"hooked\":%u}", n->functions - n->go_functions,
+                       n->hooked - n->go_hooked);
+        if (n->go_functions)
+            buf_printf(begin_way(b, im, "go"), ",\"functions\":%u,\"hooked\":%u}", n->go_functions, n->go_hooked);
+        if (n->natives)
+            buf_printf(begin_way(b, im, "jsse"), ",\"functions\":%u,\"hooked\":%u}", n->natives, n->natives);
+        if (n->keys)
+            buf_printf(begin_way(b, im, "keys"), ",\"functions\":%u,\"hooked\":%u}", n->keys, n->keys);
+        for (unsigned k = 0; k < sizeof(vetoes) / sizeof(*vetoes); k++)
+            if (n->refused[vetoes[k]] && !n->go)
+                buf_printf(begin_way(b, im, "keys"), ",\"functions\":%u,\"hooked\":0,\"refused\":\"%s\"}",
+                           n->refused[vetoes[k]], plan_reason_name(vetoes[k]));
+    }
+    buf_char(b, ']');
+}
+
 void images_functions(const struct images *l, unsigned *ret_hooked, unsigned *ret_found)
 {
     *ret_hooked = *ret_found = 0;
@@ -146,6 +179,33 @@ unsigned images_keys(const struct images *l)
 
     for (unsigned i = 0; l && i < l->count; i++)
         n += l->v[i].what.sites.keys;
+    return n;
+}
+
+unsigned images_refused(const struct images *l, unsigned reason)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; l && reason < PLAN_REASON_MAX && i < l->count; i++)
+        n += l->v[i].what.sites.refused[reason];
+    return n;
+}
+
+unsigned images_go(const struct images *l)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; l && i < l->count; i++)
+        n += l->v[i].what.sites.go;
+    return n;
+}
+
+unsigned images_natives(const struct images *l)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; l && i < l->count; i++)
+        n += l->v[i].what.sites.natives;
     return n;
 }
 

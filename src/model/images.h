@@ -30,10 +30,17 @@ bool images_has(const struct images *l, const char *name, size_t len, const stru
 
 /* A JSON array with an object for each image, as docs/cli.md ("scope inspect") has it. */
 void images_describe(const struct images *l, struct buf *b);
+/* A JSON array of the ways by which plaintext of TLS may be had in them, an object for each image and way. */
+void images_describe_tls(const struct images *l, struct buf *b);
 /* Functions of TLS libraries in them: that are hooked, and all that were found. */
 void images_functions(const struct images *l, unsigned *ret_hooked, unsigned *ret_found);
 /* Where keys of TLS libraries in them are seen (wire/functions.h, FNS_KEY). */
 unsigned images_keys(const struct images *l);
+/* Sites of them that were left alone for a reason (enum plan_reason); those that were patched in Go code. */
+unsigned images_refused(const struct images *l, unsigned reason);
+unsigned images_go(const struct images *l);
+/* Native methods of Java's network that are hooked. */
+unsigned images_natives(const struct images *l);
 /* How many more there were. */
 unsigned images_unlisted(const struct images *l);
 

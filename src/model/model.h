@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "event/event.h"
+#include "event/unread.h"
 #include "model/clock.h"
 #include "model/loss.h"
 #include "wire/segment.h"
@@ -30,6 +31,13 @@ struct proc;
 struct sock;
 struct tls_keys;
 struct tls_objects;
+
+/* Of a search for keys of TLS. */
+enum tls_search {
+    TLS_SEARCH_WAIT,  /* it comes, or is under way */
+    TLS_SEARCH_DONE,
+    TLS_SEARCH_NEVER, /* there won't be any */
+};
 
 #define PROC_BUCKETS 8192u /* a power of two */
 
@@ -61,6 +69,9 @@ struct model_watch {
 
     /* The keys that it has set up so far (traffic/tls_keys.h), the newest included; NULL: none are known. */
     struct tls_keys *(*tls_keys)(struct proc *p);
+    /* Has the process's memory searched for keys that are in use, which then are among these. *ticket 0: asks for a search
+     * that has not begun yet, and sets it; then it is asked with that how far this is. NULL: whether there may be any. */
+    enum tls_search (*tls_search)(struct proc *p, uint64_t *ticket);
 
     /* What others hang onto it. A socket's last reference goes: */
     void (*sock_last)(struct model *m, struct sock *s);
@@ -87,6 +98,7 @@ struct model {
     size_t long_names;                /* bytes: NAME_SHORT */
     uint64_t last_channel;
     uint64_t lost[LK_MAX];
+    uint64_t unread_count[UNREAD_MAX]; /* connections of TLS that have ended and could not be read */
     struct images *hidden;            /* of which was told that some of their calls aren't seen */
     struct images *unread;            /* programs of which was told that their TLS can't be read */
     struct payloads *payloads;        /* others': where captured traffic goes */

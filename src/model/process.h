@@ -99,8 +99,10 @@ struct proc {
     struct std_file std[3];
     struct tls_objects *tls;          /* whose descriptor the probe doesn't know (tls_objects.h); NULL: none */
     bool tls_read;                    /* plaintext of TLS was seen in this image, or is known to be missing */
+    uint8_t tls_ways;                 /* bit of each enum tls_way (stream.h) by which some was seen */
     bool tls_told;                    /* that TLS of this image can't be read */
     bool exe_gone;                    /* others': that its file was removed has been told */
+    bool jsse_refused;                /* Java's own TLS isn't as it is known */
     bool images_missed;               /* there was no plan for some of its code */
     uint64_t tls_unread_ns;           /* CLOCK_REALTIME: since when data pass that can't be read (stream.h); 0: none do */
     char *cwd;                        /* never NULL after start; "" if it isn't known */

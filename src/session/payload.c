@@ -16,6 +16,8 @@ void payload_id_copy(struct payload_id *to, const struct payload_id *from)
     to->ident = xstrdup(from->ident);
     to->transport = xstrdup(from->transport);
     to->protocol = xstrdup(from->protocol);
+    to->plaintext = xstrdup(from->plaintext);
+    to->unread = xstrdup(from->unread);
 }
 
 void payload_id_free(struct payload_id *id)
@@ -24,6 +26,8 @@ void payload_id_free(struct payload_id *id)
     free((char *)id->ident);
     free((char *)id->transport);
     free((char *)id->protocol);
+    free((char *)id->plaintext);
+    free((char *)id->unread);
 }
 
 struct payload_addr payload_addr(const struct sockaddr *addr, socklen_t len)

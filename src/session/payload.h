@@ -47,6 +47,8 @@ struct payload_id {
     const char *transport; /* as net_transport of events: "IP.TCP" */
     const char *protocol;
     bool tls; /* plaintext of TLS */
+    const char *plaintext; /* of TLS: how it was had, as tls_plaintext of events */
+    const char *unread;    /* TLS that could not be read: why, as unread_name() has it */
     enum payload_role role;
     struct payload_addr host, peer; /* of the process; of the other side */
 };

@@ -154,10 +154,7 @@ int payload_reader_dir(const struct payload_reader *r)
 
 static void free_texts(struct payload_entry *e)
 {
-    free((char *)e->id.proc);
-    free((char *)e->id.ident);
-    free((char *)e->id.transport);
-    free((char *)e->id.protocol);
+    payload_id_free(&e->id);
 }
 
 void payload_reader_free(struct payload_reader *r)
@@ -259,7 +256,9 @@ static bool read_flow(struct payload_reader *r, const json_t *o, struct payload_
                                 .ident = xstrdup(text(o, "id")),
                                 .transport = xstrdup(text(o, "net_transport")),
                                 .protocol = xstrdup(text(o, "net_protocol")),
-                                .tls = json_is_true(json_object_get(o, "tls"))};
+                                .tls = json_is_true(json_object_get(o, "tls")),
+                                .plaintext = xstrdup(text(o, "tls_plaintext")),
+                                .unread = xstrdup(text(o, "tls_unread"))};
     e->id.role = !role                         ? PAYLOAD_UNKNOWN
                  : strcmp(role, "client") == 0 ? PAYLOAD_CLIENT
                  : strcmp(role, "server") == 0 ? PAYLOAD_SERVER

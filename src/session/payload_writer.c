@@ -170,6 +170,8 @@ static int tell_flow(struct payload_flow *f)
     add_text(b, "net_transport", f->id.transport);
     add_text(b, "net_protocol", f->id.protocol);
     buf_printf(b, ",\"tls\":%s", f->id.tls ? "true" : "false");
+    add_text(b, "tls_plaintext", f->id.plaintext);
+    add_text(b, "tls_unread", f->id.unread);
     add_text(b, "role", roles[f->id.role]);
     add_end(b, "peer", "peer", &f->id.peer);
     add_end(b, "host", "local", &f->id.host);

@@ -358,16 +358,23 @@ static void reserve(int lock_fd, size_t size)
         (void)!fallocate(lock_fd, 0, 0, (off_t)size);
 }
 
+static json_t *counts_json(const struct session_count *v, size_t count)
+{
+    json_t *o = json_object();
+
+    for (size_t i = 0; i < count; i++)
+        if (v[i].kind)
+            set_uint(o, v[i].kind, v[i].count);
+    return o;
+}
+
 char *session_text(const struct session *s)
 {
-    json_t *o = json_object(), *argv = json_array(), *lost = json_object();
+    json_t *o = json_object(), *argv = json_array();
     char *text;
 
     for (char **a = s->argv; a && *a; a++)
         json_array_append_new(argv, text_json(*a));
-    for (size_t i = 0; i < s->lost_count; i++)
-        if (s->lost[i].kind)
-            set_uint(lost, s->lost[i].kind, s->lost[i].count);
     json_object_set_new(o, "version", json_integer(1));
     set_uint(o, "id", s->id);
     json_object_set_new(o, "command", text_json(s->command));
@@ -388,7 +395,8 @@ char *session_text(const struct session *s)
     set_uint(o, "metrics", s->metrics);
     set_uint(o, "processes", s->processes);
     set_uint(o, "held_back", s->held_back);
-    json_object_set_new(o, "lost", lost);
+    json_object_set_new(o, "lost", counts_json(s->lost, s->lost_count));
+    json_object_set_new(o, "tls_unread", counts_json(s->unread, s->unread_count));
     json_object_set_new(o, "exit_code", json_integer(s->exit_code));
     json_object_set_new(o, "exit_signal", json_integer(s->exit_signal));
     json_object_set_new(o, "telemetry_stopped", json_boolean(s->telemetry_stopped));
@@ -443,6 +451,22 @@ static uint64_t get_uint(const json_t *o, const char *key)
     return (uint64_t)get_int(o, key, 0, INT64_MAX, 0);
 }
 
+/* Numbers by name, malloc'ed; what isn't one is left out. */
+static struct session_count *get_counts(const json_t *o, const char *key, size_t *ret_count)
+{
+    json_t *v = json_object_get(o, key), *count;
+    struct session_count *list = xcalloc(json_object_size(v) + 1, sizeof(*list));
+    const char *kind;
+
+    *ret_count = 0;
+    json_object_foreach(v, kind, count)
+    {
+        if (json_is_integer(count) && json_integer_value(count) >= 0)
+            list[(*ret_count)++] = (struct session_count){xstrdup(kind), (uint64_t)json_integer_value(count)};
+    }
+    return list;
+}
+
 static json_t *load_metadata(const char *dir)
 {
     char *path = xasprintf("%s/session.json", dir), *text = NULL;
@@ -475,7 +499,6 @@ static json_t *load_metadata(const char *dir)
 static int load_dir(uint64_t id, char *dir, struct session *ret)
 {
     json_t *o, *v;
-    const char *key;
     size_t i;
 
     *ret = (struct session){.id = id, .dir = dir, .exit_code = -1};
@@ -515,19 +538,8 @@ static int load_dir(uint64_t id, char *dir, struct session *ret)
     ret->exit_code = (int)get_int(o, "exit_code", -1, 255, -1);
     ret->exit_signal = (int)get_int(o, "exit_signal", 0, 64, 0);
     ret->telemetry_stopped = json_is_true(json_object_get(o, "telemetry_stopped"));
-    v = json_object_get(o, "lost");
-    ret->lost = xcalloc(json_object_size(v), sizeof(*ret->lost));
-    if (json_is_object(v)) {
-        json_t *count;
-
-        json_object_foreach(v, key, count)
-        {
-            if (!json_is_integer(count) || json_integer_value(count) < 0)
-                continue;
-            ret->lost[ret->lost_count].kind = xstrdup(key);
-            ret->lost[ret->lost_count++].count = (uint64_t)json_integer_value(count);
-        }
-    }
+    ret->lost = get_counts(o, "lost", &ret->lost_count);
+    ret->unread = get_counts(o, "tls_unread", &ret->unread_count);
     json_decref(o);
     /* The collector writes end_ns when it ends in order. */
     if (ret->end_ns == 0 && ret->collector != 0 && !session_running(ret))
@@ -617,6 +629,13 @@ bool session_owns(const struct session *s, int fd)
     return known && (dir.st_uid == geteuid() || (fstat(fd, &st) == 0 && st.st_uid == dir.st_uid));
 }
 
+static void free_counts(struct session_count *v, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(v[i].kind);
+    free(v);
+}
+
 void session_clear(struct session *s)
 {
     free(s->dir);
@@ -632,24 +651,32 @@ void session_clear(struct session *s)
     free(s->otlp_dest);
     free(s->metric_format);
     free(s->payload_dir);
-    for (size_t i = 0; i < s->lost_count; i++)
-        free(s->lost[i].kind);
-    free(s->lost);
+    free_counts(s->lost, s->lost_count);
+    free_counts(s->unread, s->unread_count);
     *s = (struct session){.exit_code = -1};
 }
 
-void session_set_lost(struct session *s, const char *kind, uint64_t count)
+static void set_count(struct session_count **list, size_t *list_count, const char *kind, uint64_t count)
 {
-    for (size_t i = 0; i < s->lost_count; i++)
-        if (!strcmp(s->lost[i].kind, kind)) {
-            s->lost[i].count = count;
+    for (size_t i = 0; i < *list_count; i++)
+        if (!strcmp((*list)[i].kind, kind)) {
+            (*list)[i].count = count;
             return;
         }
     if (!count)
         return;
-    s->lost = xrealloc(s->lost, s->lost_count + 1, sizeof(*s->lost));
-    s->lost[s->lost_count].kind = xstrdup(kind);
-    s->lost[s->lost_count++].count = count;
+    *list = xrealloc(*list, *list_count + 1, sizeof(**list));
+    (*list)[(*list_count)++] = (struct session_count){xstrdup(kind), count};
+}
+
+void session_set_lost(struct session *s, const char *kind, uint64_t count)
+{
+    set_count(&s->lost, &s->lost_count, kind, count);
+}
+
+void session_set_unread(struct session *s, const char *why, uint64_t count)
+{
+    set_count(&s->unread, &s->unread_count, why, count);
 }
 
 /* The store that a session's directory lies in, and the name in its history. */

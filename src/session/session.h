@@ -46,11 +46,11 @@ struct session {
     char *payload_dir; /* where captured traffic is; NULL: payloads/ */
     uint64_t events, metrics, processes; /* so far; updated about once a second and at the end */
     uint64_t held_back;                  /* events held back by the rate limiter */
-    struct {
+    struct session_count {
         char *kind;
         uint64_t count;
-    } * lost; /* loss per kind */
-    size_t lost_count;
+    } * lost, *unread; /* loss per kind; connections of TLS that could not be read, per reason (traffic/unread.h) */
+    size_t lost_count, unread_count;
     int exit_code;          /* of the program if known, else -1 */
     int exit_signal;        /* 0 if none or unknown */
     bool telemetry_stopped; /* the collector died before the program */
@@ -83,6 +83,8 @@ uint64_t session_id_of(const char *name);
 void session_clear(struct session *s);
 /* So much of a kind was lost. */
 void session_set_lost(struct session *s, const char *kind, uint64_t count);
+/* So many connections of TLS could not be read for this reason. */
+void session_set_unread(struct session *s, const char *why, uint64_t count);
 /* Whether what the metadata of a session name (and this is open) may be taken for its data: always if the session is the
  * effective user's own, else only if it belongs to whom the session does. Else root could be shown any file as events. */
 bool session_owns(const struct session *s, int fd);

@@ -9,6 +9,7 @@
 #include "session/payload.h"
 #include "session/payload_link.h"
 #include "session/session.h"
+#include "traffic/unread.h"
 
 #define QUEUE ((size_t)1 << 20) /* bytes that are written together, if they come within a turn of core_turn() */
 #define PEERS_MAX 64u           /* flows of a datagram socket at a time; the one that was silent longest ends */
@@ -120,6 +121,7 @@ static bool same_addr(const struct payload_addr *a, const struct payload_addr *b
 /* Who is at the ends; the texts belong to the process and the stream. */
 static struct payload_id identity(const struct stream *s)
 {
+    static const char *const ways[TLS_WAYS] = TLS_WAY_NAMES;
     const struct proc *p = s->p;
     const struct sock *sock = s->sock;
     struct payload_id id = {.pid = p->pid,
@@ -129,7 +131,9 @@ static struct payload_id identity(const struct stream *s)
                             .proc = p->tm.proc,
                             .ident = p->tm.id,
                             .protocol = s->protocol,
-                            .tls = s->tls};
+                            .tls = s->tls,
+                            .plaintext = s->tls ? ways[s->way] : NULL,
+                            .unread = unread_name(s->unread_why)};
 
     if (!sock)
         return id;
@@ -277,10 +281,10 @@ void payloads_end(struct stream *s, uint64_t time_ns)
     }
 }
 
-void payloads_unread(struct proc *p, int64_t fd, struct sock *sock, uint64_t time_ns)
+void payloads_unread(struct proc *p, int64_t fd, struct sock *sock, enum unread_reason why, uint64_t time_ns)
 {
     struct stream *s = sock->stream;
-    struct stream told = {.sock = sock, .channel = s->channel, .protocol = s->protocol, .p = p, .fd = fd};
+    struct stream told = {.sock = sock, .channel = s->channel, .protocol = s->protocol ? s->protocol : "TLS", .p = p, .fd = fd, .unread_why = (uint8_t)why};
 
     if (!p->pl->cfg->payload.enable || !(sock->rx_bytes + sock->tx_bytes))
         return;

@@ -41,8 +41,9 @@ void payloads_pass(struct stream *s, enum proto_dir dir, const uint8_t *data, ui
 void payloads_recognised(struct stream *s);
 /* It has ended. */
 void payloads_end(struct stream *s, uint64_t time_ns);
-/* A connection ends whose TLS could not be read: a flow with the encrypted bytes as gaps, if payloads are kept. */
-void payloads_unread(struct proc *p, int64_t fd, struct sock *sock, uint64_t time_ns);
+/* A connection ends whose TLS could not be read: a flow with the reason, and the encrypted bytes as gaps, if payloads are
+ * kept. */
+void payloads_unread(struct proc *p, int64_t fd, struct sock *sock, enum unread_reason why, uint64_t time_ns);
 /* Everything so far can be read. */
 void payloads_flush(struct payloads *all);
 /* When no stream is left: waits for slow connections, at most so long in all, and counts what they don't take

@@ -129,6 +129,7 @@ struct stream {
     bool unread;              /* TLS: data have passed both ways, and no plaintext of the process had been seen */
     uint8_t way;              /* plaintext of TLS: enum tls_way */
     uint8_t opened;           /* TLS: enum tls_open_state, where keys are seen */
+    uint8_t unread_why;       /* enum unread_reason; of the stream that a flow is told by only */
     bool relayed;             /* TLS: what one connection receives is sent on another one */
     bool uncounted;           /* requests may have been missed */
     bool ends_server;         /* of `ends`: which end this is */

@@ -196,8 +196,10 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     }
     if (t->tls) {
         s->object = t->object;
-        if (t->data) /* who tells of a gap may not know */
+        if (t->data) { /* who tells of a gap may not know */
             s->way = (uint8_t)t->way;
+            p->tls_ways |= (uint8_t)(1u << t->way);
+        }
     }
     if (t->tls || t->object)
         sock->flags |= SOCKF_PLAIN;
@@ -207,8 +209,14 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         (s->speaks == &protocol_nothing || (s->speaks == &protocol_undecided && s->joined)) &&
         !recognise_hello(s, t->offset ? NULL : t->data, t->len))
         enciphered(s, t->time_ns);
-    if (joined_tls(s, t))
+    if (joined_tls(s, t)) {
+        struct tls_plain *plain;
+
         enciphered(s, t->time_ns);
+        plain = tls_plain_new(s, t->time_ns);
+        if (plain)
+            feed_become(s, &protocol_tls_joined, plain, t->time_ns);
+    }
     if (s->joined && s->ciphertext && !(sock->flags & SOCKF_PLAIN) && t->data && !t->offset &&
         (mark = tls_record_mark(t->data, t->len)))
         tls_socket_hello(p, fd, d->file->channel, t->dir, mark, t->time_ns);
@@ -241,13 +249,18 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     }
 }
 
+static void end(struct stream *s, struct proc *p, int64_t fd, uint64_t time_ns)
+{
+    with(s, p, fd);
+    recognise_release(s);
+    recognise_end(s, time_ns);
+}
+
 void stream_over(struct stream *s, struct proc *p, int64_t fd, uint64_t time_ns)
 {
     if (!s)
         return;
-    with(s, p, fd);
-    recognise_release(s);
-    recognise_end(s, time_ns);
+    end(s, p, fd, time_ns);
     stream_free(s, time_ns);
 }
 
@@ -267,13 +280,13 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
     }
     if (file_shared(d->file))
         return;
+    if (s) /* its last look may open what it waits with */
+        end(s, p, fd, time_ns);
     tls_unread_over(p, fd, sock, time_ns);
-    for (int i = 0; i < 2; i++) {
-        struct stream **at = i ? &sock->plain : &sock->stream;
-
-        stream_over(*at, p, fd, time_ns);
-        *at = NULL;
-    }
+    stream_free(s, time_ns);
+    sock->stream = NULL;
+    stream_over(sock->plain, p, fd, time_ns);
+    sock->plain = NULL;
 }
 
 /* --- plaintext of TLS objects --- */
@@ -290,6 +303,8 @@ void stream_feed(struct stream *s, struct proc *p, const struct traffic *t)
 {
     with(s, p, -1);
     s->tid = t->tid;
+    if (t->data)
+        p->tls_ways |= (uint8_t)(1u << t->way);
     recognise_pass(s, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns, false);
     with(s, NULL, -1);
     tell_done(p, s, t);

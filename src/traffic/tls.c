@@ -11,6 +11,7 @@
 #include "model/images.h"
 #include "traffic/payloads.h"
 #include "traffic/protocols.h"
+#include "traffic/unread.h"
 
 #define NAME_MAX_BYTES 255u /* of a server's name (RFC 1035, section 2.3.4), and of a protocol's (RFC 7301) */
 
@@ -123,7 +124,7 @@ static void *new(struct stream *s, const struct protocol_start *how)
     h->decoder = tls_new(&sink, h);
     if (s->start)
         h->watch = s->start->hello;
-    h->plain = tls_plain_new(s, how->time_ns);
+    h->plain = s->joined ? NULL : tls_plain_new(s, how->time_ns);
     return h;
 }
 
@@ -252,72 +253,147 @@ const struct protocol protocol_tls = {
     .free = hellos_free,
 };
 
+/* --- what was joined half-way --- */
+
+static void joined_feed(void *plain, struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    if (!tls_plain_feed(plain, dir, data, len, time_ns))
+        stream_stops(s);
+}
+
+static uint64_t joined_skip(const void *plain, enum proto_dir dir)
+{
+    return tls_plain_skip(plain, dir);
+}
+
+static void joined_end(void *plain, struct stream *s, enum proto_dir dir, uint64_t time_ns)
+{
+    (void)s;
+    (void)dir;
+    tls_plain_retry(plain, true, time_ns);
+}
+
+static void joined_sweep(void *plain, struct stream *s, uint64_t time_ns)
+{
+    (void)s;
+    tls_plain_retry(plain, false, time_ns);
+}
+
+static void joined_free(void *plain, uint64_t time_ns)
+{
+    (void)time_ns;
+    tls_plain_free(plain);
+}
+
+const struct protocol protocol_tls_joined = {
+    .encrypts = true,
+    .feed = joined_feed,
+    .skip = joined_skip,
+    .end = joined_end,
+    .sweep = joined_sweep,
+    .free = joined_free,
+};
+
 /* --- what can't be read --- */
 
-bool tls_is_unread(const struct proc *p, const struct sock *sock)
+/* Whether its ciphertext is known for such, and none of its plaintext was seen. */
+static bool is_opaque(const struct sock *sock)
 {
     const struct stream *s = sock->stream;
 
-    return s && s->unread && !s->relayed && !sock->plain && !(sock->flags & SOCKF_PLAIN) && !p->tls_read &&
-           !p->m->watch->lost_records(p);
+    return s && !s->relayed && !sock->plain && !(sock->flags & SOCKF_PLAIN) && (s->unread || (s->joined && s->ciphertext));
 }
 
-/* Never more than is known. */
-static const char *reason_of(struct proc *p, const struct stream *s)
+/* Why no connection of the process can be read; UNREAD_NONE: some may be. Never more than is known. */
+static enum unread_reason reason_of_all(const struct proc *p)
 {
     unsigned hooked, found;
 
     images_functions(p->images, &hooked, &found);
     if (images_keys(p->images))
-        return tls_plain_reason(p, s);
+        return UNREAD_NONE;
+    if (p->jsse_refused)
+        return UNREAD_JSSE;
     if (hooked)
-        return "its plaintext does not pass through the TLS library that is observed in it, but through another one; or it "
-               "passes on what others encrypt";
+        return UNREAD_NONE;
     if (found)
-        return "the functions of its TLS library could not be hooked";
+        return UNREAD_NOT_HOOKED;
+    if (images_go(p->images)) /* whose own cipher has a form that isn't known, either */
+        return UNREAD_GO;
+    if (images_refused(p->images, PLAN_R_SELF_CHECK))
+        return UNREAD_SELF_CHECK;
+    if (images_refused(p->images, PLAN_R_UNKNOWN_FORM))
+        return UNREAD_FORM;
     if (p->images_missed || !p->images || images_unlisted(p->images))
-        return "no TLS library is observed in it, and not all of its code could be looked at";
-    return "it has a TLS library of its own that is not known here, or passes on what others encrypt";
+        return UNREAD_NOT_LOOKED;
+    return UNREAD_LIBRARY;
 }
 
-static void tell_unread(struct proc *p, const struct stream *s, uint64_t time_ns)
+static enum unread_reason reason_of(struct proc *p, const struct stream *s)
 {
-    struct rec_sites none = {0};
+    enum unread_reason why = reason_of_all(p);
+
+    if (why != UNREAD_NONE)
+        return why;
+    return images_keys(p->images) ? tls_plain_reason(p, s) : UNREAD_OTHER;
+}
+
+enum unread_reason tls_unread(struct proc *p, const struct sock *sock)
+{
+    if (!is_opaque(sock) || p->tls_read)
+        return UNREAD_NONE;
+    if (p->m->watch->lost_records(p))
+        return UNREAD_RECORDS_LOST;
+    if (!sock->stream->unread)
+        return sock->flags & SOCKF_JOINED ? UNREAD_OPEN_BEFORE : UNREAD_RECORDS_LOST;
+    return reason_of(p, sock->stream);
+}
+
+/* Once for each program. What is only true of its older connections must not hide what is of all. */
+static void tell_unread(struct proc *p, enum unread_reason why, uint64_t time_ns)
+{
+    bool older = why == UNREAD_OPEN_BEFORE;
+    struct rec_sites key = {.key = {older ? '1' : '\0'}};
     const char *exe = p->tm.exe ? p->tm.exe : "";
     char *text;
 
-    p->tls_unread_ns = 0;
-    p->tls_told = true;
-    if (images_has(p->m->unread, exe, strlen(exe), &none) || images_unlisted(p->m->unread))
+    if (!older) {
+        p->tls_unread_ns = 0;
+        p->tls_told = true;
+    }
+    if (images_has(p->m->unread, exe, strlen(exe), &key) || images_unlisted(p->m->unread))
         return;
-    images_add(&p->m->unread, exe, strlen(exe), &none);
-    text = xasprintf("TLS of this program can't be read: %s", reason_of(p, s));
+    images_add(&p->m->unread, exe, strlen(exe), &key);
+    text = xasprintf("TLS of this program can't be read: %s", unread_text(why));
     report_note(p, text, exe, strlen(exe), time_ns);
     free(text);
 }
 
 void tls_unread_over(struct proc *p, int64_t fd, struct sock *sock, uint64_t time_ns)
 {
-    if (!tls_is_unread(p, sock))
+    enum unread_reason why = tls_unread(p, sock);
+
+    if (why == UNREAD_NONE)
         return;
-    if (!p->tls_told)
-        tell_unread(p, sock->stream, time_ns);
-    payloads_unread(p, fd, sock, time_ns);
+    p->m->unread_count[why]++;
+    if (why == UNREAD_OPEN_BEFORE || (!p->tls_told && why != UNREAD_RECORDS_LOST))
+        tell_unread(p, why, time_ns);
+    payloads_unread(p, fd, sock, why, time_ns);
 }
 
 static void look_at(void *ctx, int fd, struct desc *d)
 {
-    const struct stream **any = ctx, *s = d->file->sock ? d->file->sock->stream : NULL;
+    const struct sock **any = ctx;
 
     (void)fd;
-    if (s && s->unread && !s->relayed && !d->file->sock->plain && !(d->file->sock->flags & SOCKF_PLAIN))
-        *any = s;
+    if (d->file->sock && is_opaque(d->file->sock) && d->file->sock->stream->unread)
+        *any = d->file->sock;
 }
 
 void tls_look_unread(struct proc *p)
 {
     uint64_t now = clock_now_real();
-    const struct stream *any = NULL;
+    const struct sock *any = NULL;
 
     if (!p->tls_unread_ns || now < p->tls_unread_ns + UNREAD_WAIT_NS)
         return;
@@ -326,5 +402,27 @@ void tls_look_unread(struct proc *p)
         return;
     fd_table_each(&p->fds, look_at, &any);
     if (any)
-        tell_unread(p, any, now);
+        tell_unread(p, tls_unread(p, any), now);
+}
+
+void tls_describe(struct proc *p, struct buf *b)
+{
+    static const char *const names[TLS_WAYS] = TLS_WAY_NAMES;
+    enum unread_reason why = reason_of_all(p);
+    bool natives = images_natives(p->images) > 0 && !p->jsse_refused, any = false;
+
+    buf_str(b, "{\"ways\":");
+    images_describe_tls(p->images, b);
+    buf_str(b, ",\"seen\":[");
+    for (unsigned i = 0; i < TLS_WAYS; i++)
+        if (p->tls_ways & 1u << i) {
+            buf_printf(b, "%s\"%s\"", any ? "," : "", names[i]);
+            any = true;
+        }
+    buf_char(b, ']');
+    if (!any && !natives && why != UNREAD_NONE) {
+        buf_printf(b, ",\"not_read\":\"%s\",\"why\":", unread_name(why));
+        buf_json_str(b, unread_text(why));
+    }
+    buf_char(b, '}');
 }

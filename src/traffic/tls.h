@@ -23,10 +23,13 @@ void tls_watch(struct stream *s, struct hello_watch *h, enum proto_dir dir, cons
 bool tls_socket_hello(struct proc *p, int64_t fd, uint64_t channel, enum proto_dir dir, const uint8_t *random,
                       uint64_t time_ns);
 
-/* Whether data pass of which no plaintext was seen so far. */
-bool tls_is_unread(const struct proc *p, const struct sock *sock);
-/* The connection ends: if its plaintext was never seen, that is told, once for each program. */
+/* Why data pass of which no plaintext was seen so far; UNREAD_NONE: that isn't so, or not known. */
+enum unread_reason tls_unread(struct proc *p, const struct sock *sock);
+/* The connection ends: if its plaintext was never seen, that is counted by its reason (model.unread_count), and told, once
+ * for each program, and once more for connections that were open before it was attached to. */
 void tls_unread_over(struct proc *p, int64_t fd, struct sock *sock, uint64_t time_ns);
+/* JSON about a process for `scope inspect`: ways of its images, those by which plaintext was seen, and if none can be, why. */
+void tls_describe(struct proc *p, struct buf *b);
 /* The same now and then, for connections that go on. */
 void tls_look_unread(struct proc *p);
 
@@ -39,7 +42,8 @@ void tls_look_unread(struct proc *p);
  */
 struct tls_plain;
 
-/* For the ciphertext s, whose first bytes passed at time_ns. NULL: there are no keys, or the socket isn't known. */
+/* For the ciphertext s, whose first bytes passed at time_ns; s->joined: first of those that we see. NULL: plaintext of the
+ * process is seen otherwise, or the socket isn't known. */
 struct tls_plain *tls_plain_new(struct stream *s, uint64_t time_ns);
 /* NULL is fine. */
 void tls_plain_free(struct tls_plain *t);
@@ -51,7 +55,9 @@ bool tls_plain_feed(struct tls_plain *t, enum proto_dir dir, const uint8_t *data
 void tls_plain_retry(struct tls_plain *t, bool last, uint64_t time_ns);
 /* As protocol.skip. */
 uint64_t tls_plain_skip(const struct tls_plain *t, enum proto_dir dir);
+/* A connection that was TLS before anybody looked, and nothing but records: its decoder is the struct tls_plain. */
+extern const struct protocol protocol_tls_joined;
 /* Why nothing of s, of this process, could be opened. */
-const char *tls_plain_reason(struct proc *p, const struct stream *s);
+enum unread_reason tls_plain_reason(struct proc *p, const struct stream *s);
 
 #endif

@@ -375,7 +375,9 @@ struct plan_sites {
     uint32_t partly;                   /* of those patched: without the enter hook that was wanted */
     uint32_t go;                       /* ... in Go code */
     uint32_t functions, hooked;        /* of TLS libraries, which tell plaintext: all, wanted or not; those patched */
+    uint32_t go_functions, go_hooked;  /* ... of these, those of Go's crypto/tls */
     uint32_t keys;                     /* of those patched: where keys of linked-in libraries are set up */
+    uint32_t natives;                  /* ... native methods of Java's network, by which its classes are reached */
 };
 
 /* Whether the patches of a site are not to be made, or were not. */
@@ -391,6 +393,11 @@ static inline int plan_site_reads_tls(const struct plan_site *s)
 
     /* BIOs and NSPR's descriptors are for other things, too; NSS has none but NSPR's. */
     return fn && (fn->family == FNF_NSS || (fn->shape == FNS_DATA && fn->family != FNF_BIO && fn->family != FNF_NSPR));
+}
+
+static inline int plan_site_is_of(const struct plan_site *s, enum fn_family family)
+{
+    return s->flags & PLAN_F_FUNCTION && s->nr >= 0 && s->nr < FN_MAX && fn_table[s->nr].family == family;
 }
 
 /* What became of the sites of a plan. functions, crash: those of functions count, those of PLAN_CRASH, too. all: why none of them could be patched,
@@ -409,14 +416,18 @@ static inline void plan_count_sites(const struct plan_header *h, int functions, 
         if (reason == PLAN_R_UNINTERESTING || reason >= PLAN_REASON_MAX || s[i].method >= PLAN_METHODS ||
             (!functions && (s[i].flags & PLAN_F_FUNCTION))) {
             ret->functions += !functions && plan_site_reads_tls(&s[i]);
+            ret->go_functions += !functions && plan_site_reads_tls(&s[i]) && plan_site_is_of(&s[i], FNF_GO);
             continue;
         }
         ret->functions += plan_site_reads_tls(&s[i]);
+        ret->go_functions += plan_site_reads_tls(&s[i]) && plan_site_is_of(&s[i], FNF_GO);
         if (s[i].method == PLAN_NONE || reason >= PLAN_R_CHANGED) {
             ret->refused[reason]++;
         } else {
             ret->hooked += plan_site_reads_tls(&s[i]);
-            ret->keys += s[i].flags & PLAN_F_FUNCTION && s[i].nr == FN_aes_set_encrypt_key;
+            ret->go_hooked += plan_site_reads_tls(&s[i]) && plan_site_is_of(&s[i], FNF_GO);
+            ret->keys += plan_site_is_of(&s[i], FNF_AES);
+            ret->natives += plan_site_is_of(&s[i], FNF_JNI);
             ret->patched[s[i].method]++;
             ret->partly += reason != PLAN_OK;
             ret->go += s[i].flags & PLAN_F_GO ? 1 : 0;

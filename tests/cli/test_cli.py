@@ -1227,6 +1227,41 @@ def doctor(ctx):
     check("SCOPE_HOME" in line["remedy"], line)
 
 
+@test()
+def doctor_of_program(ctx):
+    """How TLS of a program would be read, without running it."""
+    def told(program, code=0, **env):
+        result = ctx.run([ctx.scope, "doctor", "-j", program], env=ctx.env(**env), check_code=code)
+        return objects_of(result), result.err.decode()
+    def ways(program, **env):
+        return {line["text"].partition(":")[0] for line in told(program, **env)[0] if line["check"] == "TLS" and line["verdict"] == "ok"}
+    plain = "/bin/true"
+    equal(ways("curl"), {"library"}, "curl")
+    equal(ways(plain), set(), "a program without TLS")
+    check(any("no TLS library" in line["text"] for line in told(plain)[0]), "why not")
+    script = ctx.dir / "script"
+    script.write_text(f"#!{shutil.which('openssl')}\n")
+    script.chmod(0o755)
+    equal(ways(script), {"library"}, "a script, by its interpreter")
+    hostile = ctx.dir / "hostile"
+    hostile.write_bytes(b"\x7fELF" + bytes(range(256)) * 8)
+    hostile.chmod(0o755)
+    told(hostile)
+    check(not ctx.sessions(), "something ran")
+    check("no such program" in told("no-such-program", 1)[1], "message")
+    check("No such file" in told("/no/such/program", 1)[1], "message")
+    # A library that isn't where the loader finds it is named; LD_LIBRARY_PATH helps.
+    library = ctx.dir / "lib"
+    library.mkdir()
+    (ctx.dir / "own.c").write_text("int own(void) { return 1; }")
+    (ctx.dir / "user.c").write_text("int own(void); int main(void) { return own(); }")
+    ctx.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,libown-not-there.so", "-o", library / "libown-not-there.so", ctx.dir / "own.c"], check_code=0)
+    ctx.run(["gcc", "-o", ctx.dir / "user", ctx.dir / "user.c", library / "libown-not-there.so"], check_code=0)
+    missing = lambda **env: [x["text"] for x in told(ctx.dir / "user", **env)[0] if x["check"] == "library"]
+    check(missing() and missing()[0].startswith("libown-not-there.so: not found"), "the library", missing())
+    equal(missing(LD_LIBRARY_PATH=str(library)), [], "the library, named")
+
+
 def observed_shell(ctx):
     """A shell, observed, that appends a line to a file whenever it gets one on the way named `go`."""
     go = ctx.dir / "go"

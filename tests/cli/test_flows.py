@@ -64,6 +64,23 @@ def flows_list(ctx):
 
 
 @test()
+def flows_of_tls(ctx):
+    """How plaintext was had, or why not; names that aren't known, as of a later version, are shown as they are."""
+    p = Payloads(ctx, 1)
+    p.flow(10**6, net_protocol="HTTP", tls=True, tls_plaintext="keys")
+    p.flow(2 * 10**6, net_protocol="TLS", tls=False, tls_unread="cipher-suite")
+    p.flow(3 * 10**6, net_protocol="TLS", tls=False, tls_unread="x\u001b[31my", tls_plaintext=17)
+    lines = out(ctx, "flows").decode().splitlines()
+    for line, part in zip(lines[1:], ("HTTP TLS (keys)", "TLS (not read: cipher-suite)", "TLS (not read: x")):
+        check(part in line and "\033" not in line, part, line)
+    equal([(o.get("tls_plaintext"), o.get("tls_unread")) for o in objects(ctx, "flows", "-j")],
+          [("keys", None), (None, "cipher-suite"), (None, "x\x1b[31my")], "as JSON")
+    check(re.search(r"^TLS Not Read: +keys of its TLS library are seen, but only those of AES-GCM", out(ctx, "flows", "2").decode(), re.M),
+          "in words")
+    check("TLS Not Read" not in out(ctx, "flows", "3").decode() + out(ctx, "flows", "1").decode(), "others")
+
+
+@test()
 def tables_of_traffic_on_narrow_terminals(ctx):
     """Peers, bytes and protocols are there at 80 columns, which leave no room for all that is known."""
     some_flows(ctx)

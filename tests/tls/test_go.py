@@ -192,6 +192,9 @@ def attached(ctx, variant, times):
             want = [c.ask(f"in/{turn}/old{i}/{k}") for k in range(2) for i, c in enumerate(old)]
             new = Client(port)
             want += [new.ask(f"in/{turn}/new/{k}") for k in range(2)]
+            told = json.loads(ctx.tool_run("inspect", server.pid).out)["tls"]
+            equal([(w["way"], w["functions"], w["hooked"]) for w in told["ways"]], [("go", 2, 2)], "ways that inspect tells")
+            equal((told["seen"], "not_read" in told), (["go"], False), "inspect")
             detach(ctx, server.pid)
             session.wait_end()
             new.ask(f"after/{turn}")

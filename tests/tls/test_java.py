@@ -186,6 +186,9 @@ def attach(ctx):
         ctx.run([ctx.scope, "attach", *FLAGS, program.pid], check_code=0)
         session = Session(ctx, (set(ctx.sessions()) - known).pop())
         equal(program.step(turn), b"streams 3 bad 0\n", turn)
+        told = json.loads(ctx.tool_run("inspect", program.pid).out)["tls"]
+        check("jsse" in {w["way"] for w in told["ways"]}, "ways that inspect tells", told)
+        equal((told["seen"], "not_read" in told), (["jsse"], False), "inspect")
         out = ctx.run([ctx.scope, "detach", program.pid], check_code=0)
         check(b"differ" not in out.err, "the code differs", out.describe())
         session.wait_end()

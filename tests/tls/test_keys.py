@@ -77,6 +77,7 @@ def payloads(session):
             check(flow["type"] != "gap", "a gap", flow)
             continue
         check(flow["tls"], "not of TLS", flow)
+        check(flow.get("tls_plaintext") == "keys", "not by keys", flow)
         check(flow["net_host_port"] not in found, "two flows of one connection", flow)
         found[flow["net_host_port"]] = tuple(
             (directory / flow[f]).read_bytes() if flow.get(f) and (directory / flow[f]).exists() else b""
@@ -111,10 +112,10 @@ def linked(ctx):
     return program
 
 
-def run_linked(ctx, count, *argv):
+def run_linked(ctx, count, *argv, how=""):
     server = Server(ctx)
     program = linked(ctx)
-    result = ctx.scoped([program, server.port, count, *argv], PAYLOADS, check_code=0)
+    result = ctx.scoped([program, server.port, count, *argv], PAYLOADS, check_code=0, env=ctx.env(LINKED_HOW=how))
     equal(result.out, b"%d\n" % (count * (len(BODY) + len(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY)))),
           "its output")
     result.session.wait_end()
@@ -131,6 +132,32 @@ for _name, _argv in [("1.3-aes256", ["1.3"]), ("1.3-aes128", ["1.3", "TLS_AES_12
                      ("1.2-aes128", ["1.2", "ECDHE-RSA-AES128-GCM-SHA256"]),
                      ("1.2-aes256", ["1.2", "ECDHE-RSA-AES256-GCM-SHA384"])]:
     add_test("tls", f"keys_linked-{_name}", lambda ctx, a=_argv: run_linked(ctx, 3, *a), arch="x86_64")
+add_test("tls", "keys_linked-fork", lambda ctx: run_linked(ctx, 3, how="fork"), arch="x86_64")
+add_test("tls", "keys_linked-fork-1.2", lambda ctx: run_linked(ctx, 3, "1.2", how="fork"), arch="x86_64")
+
+
+def resumed(ctx, how, *argv):
+    """Two requests on each connection, of which the first one may be early data. Truth is s_server's output."""
+    cert, key = certificate(ctx)
+    port = free_port()
+    out = open(ctx.dir / "s_server.out", "wb")
+    server = ctx.start(["/bin/sh", "-c", f"sleep 100 | {ctx.tool('openssl')} s_server -quiet -early_data -accept {port} -cert {cert} "
+                        f"-key {key}"], stdout=out)  # without input it hangs up
+    ctx.wait_for(lambda: server.poll() is not None or listens(port), "the server")
+    result = ctx.scoped([linked(ctx), port, 3, *argv], PAYLOADS, check_code=0, env=ctx.env(LINKED_HOW=how))
+    result.session.wait_end()
+    out.close()
+    said = (ctx.dir / "s_server.out").read_bytes()
+    want = [f"/linked/{i}" for i in range(6)]
+    equal(re.findall(rb"GET (\S+) ", said), [t.encode() for t in want], "what the server got")
+    sent = sorted((f[1] for f in payloads(result.session).values() if f[1]), key=lambda text: said.find(text))
+    check(len(sent) == 3 and b"".join(sent) in said, "what was sent", sent, said)
+    equal(requests(result.session)[0], [(t,) for t in want], "requests")
+
+
+add_test("tls", "keys_linked-early", lambda ctx: resumed(ctx, "early"), arch="x86_64")
+add_test("tls", "keys_linked-resume", lambda ctx: resumed(ctx, "resume"), arch="x86_64")
+add_test("tls", "keys_linked-resume-1.2", lambda ctx: resumed(ctx, "resume", "1.2"), arch="x86_64")
 add_test("tls", "keys_linked-100", lambda ctx: run_linked(ctx, 100), arch="x86_64")
 
 
@@ -170,6 +197,7 @@ def chacha(ctx):
     told = [e["data"]["text"] for e in result.session.events(source="proc.note", sync=False)]
     equal(len(told), 1, "notices")
     check("another cipher suite" in told[0], "the reason", told)
+    equal(result.session.meta["tls_unread"], {"cipher-suite": 2}, "connections by reason")
 
 
 @test("keys_form", arch="x86_64")
@@ -193,6 +221,17 @@ def form(ctx):
         other[place] ^= bits
         check("left alone  instructions aren't known" in row(name, bytes(other)), f"{name}: hooked")
     check("left alone  it checks its own code" in row("fips", image + b"FIPS integrity test"), "hooked in spite of the veto")
+    own = bytearray(image + b"FIPS integrity test") # ... and told of as that; plans are kept by build id
+    note = own.find(b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0")
+    check(note > 0, "no build id")
+    own[note + 16] ^= 1
+    (ctx.dir / "fips").write_bytes(own)
+    (ctx.dir / "fips").chmod(0o755)
+    server = Server(ctx)
+    session = ctx.scoped([ctx.dir / "fips", server.port, 2], PAYLOADS, check_code=0).session
+    session.wait_end()
+    server.close()
+    equal(session.meta["tls_unread"], {"self-check": 2}, "connections by reason")
 
 
 # --- programs of others ---
@@ -324,6 +363,9 @@ def bun_server(ctx, count, maximum=None, attach=False):
     session = ctx.session()
     # A client has an answer before the server's call has returned: then it must not be ended yet.
     ctx.wait_for(lambda: len(session.events(source="http.resp")) >= len(want), "all responses", 20, 0.2)
+    told = json.loads(ctx.tool_run("inspect", process.pid if attach else "bun").out)["tls"]
+    equal({(w["way"], w["hooked"] == w["functions"] > 0) for w in told["ways"]}, {("keys", True)}, "ways that inspect tells")
+    equal((told["seen"], "not_read" in told), (["keys"], False), "inspect")
     check(any(" dd" in m.partition("VmFlags:")[2].partition("\n")[0] for m in mappings(process.pid)), "keys would be in a core")
     if attach:
         ctx.run([ctx.scope, "detach", process.pid], check_code=0, env=ctx.env())
@@ -340,3 +382,135 @@ def bun_server(ctx, count, maximum=None, attach=False):
 add_test("tls", "keys_bun-server", lambda ctx: bun_server(ctx, 50), arch="x86_64")
 add_test("tls", "keys_bun-server-1.2", lambda ctx: bun_server(ctx, 10, ssl.TLSVersion.TLSv1_2), arch="x86_64")
 add_test("tls", "keys_bun-attach", lambda ctx: bun_server(ctx, 10, attach=True), arch="x86_64")
+
+
+# --- connections that are open at `scope attach` ---
+
+class Client:
+    """A connection that is kept: asks now and again. What has passed since `attached` is what must be told."""
+
+    def __init__(self, port, maximum=None, cipher=None):
+        context = ssl._create_unverified_context()
+        if maximum:
+            context.maximum_version = maximum
+        if cipher:
+            context.set_ciphers(cipher)
+        self.socket = context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=30))
+        self.port = self.socket.getsockname()[1]
+        self.sent = self.got = b""
+
+    def ask(self, target):
+        request = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % target.encode()
+        self.socket.sendall(request)
+        got = b""
+        while not got.endswith(b"answer to " + target.encode()):
+            more = self.socket.recv(65536)
+            check(more, "hung up", got[-100:])
+            got += more
+        self.sent += request
+        self.got += got
+
+    def attached(self):
+        self.sent = self.got = b""
+
+
+DENO_SERVER = """
+Deno.serve({port: +Deno.args[0], hostname: "127.0.0.1", onListen() {}, cert: Deno.readTextFileSync(Deno.args[1]),
+    key: Deno.readTextFileSync(Deno.args[2])}, q => new Response("answer to " + new URL(q.url).pathname));
+"""
+
+
+def attach_open(ctx, argv, count, turns=3, env=None, **how):
+    """Connections that are open, and some that come afterwards: byte for byte what their clients have sent and got since."""
+    cert, key = certificate(ctx)
+    port = free_port()
+    process = ctx.start([*argv, port, cert, key], env=env)
+    ctx.wait_for(lambda: process.poll() is not None or listens(port), "the server", 20)
+    clients = [Client(port, **how) for _ in range(count)]
+    for i, c in enumerate(clients):
+        for turn in range(i % 3 + 1):
+            c.ask(f"/before/{i}/{turn}")
+    ctx.run([ctx.scope, "attach", *PAYLOADS, process.pid], check_code=0, env=ctx.env())
+    for c in clients:
+        c.attached()
+    clients.append(Client(port, **how))
+    want = []
+    for turn in range(turns):
+        for i, c in enumerate(clients):
+            want.append(f"/after/{i}/{turn}")
+            c.ask(want[-1])
+    session = ctx.session()
+    ctx.wait_for(lambda: len(session.events(source="http.resp")) >= len(want), "all responses", 20, 0.2)
+    for c in clients:
+        c.socket.close()
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(ctx.left())
+    session.wait_end()
+    asked, answered = requests(session)
+    equal(asked, sorted((t,) for t in want), "requests")
+    equal(answered, sorted((t, 200) for t in want), "responses")
+    equal(session.lost(), {}, "losses")
+    found = payloads_of_server(session)
+    equal(sorted(found), sorted(c.port for c in clients), "connections")
+    for c in clients:
+        check(found[c.port] == (c.sent, c.got), f"port {c.port}", found[c.port][0][:200], found[c.port][1][:200])
+
+
+def payloads_of_server(session):
+    """By the port of the client's end: what the program received and sent."""
+    found = {}
+    directory = session.dir / "payloads"
+    for line in (directory / "index.ndjson").read_text(encoding="utf-8").splitlines():
+        flow = json.loads(line)
+        if flow["type"] == "flow":
+            check(flow["net_peer_port"] not in found, "two flows of one connection", flow)
+            found[flow["net_peer_port"]] = tuple(
+                (directory / flow[f]).read_bytes() if flow.get(f) and (directory / flow[f]).exists() else b""
+                for f in ("in_file", "out_file"))
+    return found
+
+
+add_test("tls", "keys_open-bun", lambda ctx: attach_open(ctx, bun(ctx, BUN_SERVER), 5), arch="x86_64")
+add_test("tls", "keys_open-bun-1.2", lambda ctx: attach_open(ctx, bun(ctx, BUN_SERVER), 5, maximum=ssl.TLSVersion.TLSv1_2),
+         arch="x86_64")
+add_test("tls", "keys_open-bun-many", lambda ctx: attach_open(ctx, bun(ctx, BUN_SERVER), 100, 2), arch="x86_64")
+add_test("tls", "keys_open-deno", lambda ctx: attach_open(
+    ctx, deno(ctx, DENO_SERVER), 5, env=ctx.env(DENO_DIR=str(ctx.dir / "deno"), DENO_NO_UPDATE_CHECK="1")), arch="x86_64")
+
+
+# --- no form is known ---
+
+def searched(ctx, maximum=None):
+    """An image in which nothing may be hooked: keys are found in memory while a connection lives, all of its data are told."""
+    cert, key = certificate(ctx)
+    port = free_port()
+    program, script = bun(ctx, BUN_SERVER)
+    image = ctx.dir / "vetoed"
+    image.write_bytes(open(program, "rb").read() + b"FIPS integrity test")
+    image.chmod(0o755)
+    process = ctx.start(ctx.scope_argv([image, script, port, cert, key], PAYLOADS))
+    ctx.wait_for(lambda: process.poll() is not None or listens(port), "the server", 20)
+    clients = [Client(port, maximum) for _ in range(3)]
+    session = ctx.session()
+    want = []
+    for turn in range(2):
+        for i, c in enumerate(clients):
+            want.append(f"/searched/{i}/{turn}")
+            c.ask(want[-1])
+        ctx.wait_for(lambda: len(session.events(source="http.resp")) >= len(want), "all responses", 20, 0.2)
+    for c in clients:
+        c.socket.close()
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(ctx.left())
+    session.wait_end()
+    asked, answered = requests(session)
+    equal(asked, sorted((t,) for t in want), "requests")
+    equal(answered, sorted((t, 200) for t in want), "responses")
+    found = payloads_of_server(session)
+    for c in clients:
+        check(found[c.port] == (c.sent, c.got), f"port {c.port}", found[c.port][0][:200], found[c.port][1][:200])
+    equal(session.lost(), {}, "losses")
+
+
+add_test("tls", "keys_searched", searched, arch="x86_64")
+add_test("tls", "keys_searched-1.2", lambda ctx: searched(ctx, ssl.TLSVersion.TLSv1_2), arch="x86_64")

@@ -572,6 +572,10 @@ def attach(ctx):
     ctx.wait_for(lambda: b"".join(Streams(segment.tls()).sent) == b"bc", "what was sent")
     streams = Streams(segment.tls())
     equal(b"".join(streams.received), b"c", "what was received")
+    told = json.loads(ctx.tool_run("inspect", process.pid).out)["tls"]
+    ways = {w["path"].rpartition("/")[2].partition(".")[0]: (w["way"], w["functions"], w["hooked"]) for w in told["ways"]}
+    check(ways.get("libssl", ("", 0, 0))[0] == "library" and ways["libssl"][1] == ways["libssl"][2] > 4, "inspect: the library", told)
+    equal((told["seen"], "not_read" in told), (["library"], False), "inspect")
     began = time.monotonic()
     out = ctx.run([ctx.scope, "detach", process.pid], check_code=0)
     check(time.monotonic() - began < 15 * SLACK, "detaching took too long")

@@ -3,6 +3,7 @@
 plaintext is seen, nor those that came no further than the handshake."""
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -10,24 +11,30 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from attaching import attach
 from scopetest import check, equal, test
 from tlstest import certificate
 from traffic import PYTHON, nothing_lost
 
 HERE = Path(__file__).resolve().parent
-OWN = ("TLS of this program can't be read: it has a TLS library of its own that is not known here, or passes on what others "
-       "encrypt")
+OWN = ("TLS of this program can't be read: it is written in Go, and no crypto/tls is found in it that can be observed here; or it "
+       "passes on what others encrypt")
+BEFORE = ("TLS of this program can't be read: the connection was open before the program was observed; or it passes on what others "
+          "encrypt")
 OTHER = ("TLS of this program can't be read: its plaintext does not pass through the TLS library that is observed in it, but through "
          "another one; or it passes on what others encrypt")
+# Go has ChaCha20-Poly1305 then, whose keys aren't found in memory.
+CHACHA = {"GODEBUG": "cpu.aes=off"}
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
 
 @contextmanager
-def web(ctx, version, close=True):
-    """A server, unobserved. Yields its port."""
+def web(ctx, version, close=True, served=None):
+    """A server, unobserved. Yields its port; each answer becomes an entry of `served`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate(ctx))
     context.minimum_version = context.maximum_version = version
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%s\r\nok" % (b"Connection: close\r\n" if close else b"")
 
     def serve(plain):
@@ -36,6 +43,8 @@ def web(ctx, version, close=True):
             with context.wrap_socket(plain, server_side=True) as s:
                 while s.recv(65536):
                     s.sendall(answer)
+                    if served is not None:
+                        served.append(1)
                     if close:
                         break
 
@@ -67,6 +76,19 @@ def notes(session):
     return [(e["data"]["text"], e["data"]["file"]) for e in session.events("process", "proc.note", sync=False)]
 
 
+def counted(ctx, session):
+    """Connections that could not be read, by reason; all that show it must agree."""
+    session.wait_end()
+    found = session.meta["tls_unread"]
+    listed = json.loads(ctx.tool_run("history", "-i", str(session.id), "-j").out)
+    equal(listed["tls_unread"], found, "history -j")
+    shown = ctx.tool_run("history", "-i", str(session.id)).out.decode()
+    for why, n in found.items():
+        check(re.search(rf"^  {why}: +{n}: \w", shown, re.M), f"history shows {why}", shown)
+    check(("TLS Not Read:" in shown) == bool(found), "history", shown)
+    return found
+
+
 def flows(ctx, session):
     return [json.loads(x) for x in ctx.tool_run("flows", "-i", str(session.id), "-a", "-j").out.splitlines()]
 
@@ -79,8 +101,8 @@ def unread(ctx):
         for variant in ("static", "cgo"):
             program = own(ctx, variant)
             with web(ctx, version, close=False) as port: # kept, so that no request is told after the end of its connection
-                session = ctx.scoped([program, f"https://127.0.0.1:{port}/a", 3, 4], ["--payloads"], env=ctx.env(SSL_CERT_FILE=cert),
-                                     check_code=0).session
+                session = ctx.scoped([program, f"https://127.0.0.1:{port}/a", 3, 4], ["--payloads"],
+                                     env=ctx.env(SSL_CERT_FILE=cert, **CHACHA), check_code=0).session
             equal(notes(session), [(OWN, str(program))], f"notes ({version}, {variant})")
             check(OWN in session.log(), "the log", session.log())
             found = flows(ctx, session)
@@ -89,6 +111,12 @@ def unread(ctx):
                            f["missing_sent"]) for f in found)
             want = Counter(("TLS", False, port, c["net_bytes_recv"], c["net_bytes_recv"], c["net_bytes_sent"], c["net_bytes_sent"])
                            for c in closed)
+            equal({f.get("tls_unread") for f in found}, {"unknown-go"}, "reasons of flows")
+            equal({"tls_plaintext" in f for f in found}, {False}, "a way")
+            one = ctx.tool_run("flows", "-i", str(session.id), str(found[0]["id"])).out.decode()
+            check(re.search(r"^TLS Not Read: +it is written in Go", one, re.M), "one flow", one)
+            check("TLS (not read: unknown-go)" in ctx.tool_run("flows", "-i", str(session.id)).out.decode(), "the list")
+            equal(counted(ctx, session), {"unknown-go": len(found)}, "connections by reason")
             check(got.total() >= 2 and got <= want, "flows", got, want) # Go may make connections that it has no use for
             equal([p.name for p in session.dir.glob("payloads/*") if p.name != "index.ndjson"], [], "files")
             nothing_lost(session)
@@ -100,11 +128,44 @@ def goes_on(ctx):
     cert, _ = certificate(ctx)
     with web(ctx, VERSIONS[1], close=False) as port:
         client = ctx.start(ctx.scope_argv([own(ctx, "static"), f"https://127.0.0.1:{port}/a", 1, 1000000000]),
-                           env=ctx.env(SSL_CERT_FILE=cert, SCOPE_SUMMARY_PERIOD="1"))
+                           env=ctx.env(SSL_CERT_FILE=cert, SCOPE_SUMMARY_PERIOD="1", **CHACHA))
         session = ctx.wait_for(lambda: ctx.sessions() and ctx.session(), "a session")
         ctx.wait_for(lambda: session.events("process", "proc.note"), "a note", interval=0.5)
+        told = json.loads(ctx.tool_run("inspect", own(ctx, "static").name).out)["tls"]
+        equal((told["ways"], told["seen"], told["not_read"]), ([], [], "unknown-go"), "inspect")
+        check(told["why"] in OWN, "why", told)
         client.terminate()
     equal([text for text, _ in notes(session)], [OWN], "notes")
+    equal(counted(ctx, session), {"unknown-go": 1}, "connections by reason") # once, although told of while it was open
+
+
+@test("unread_open_before", timeout=60)
+def open_before(ctx):
+    """A connection that was open before attaching is told of as such."""
+    cert, _ = certificate(ctx)
+    served = []
+    with web(ctx, VERSIONS[1], close=False, served=served) as port:
+        client = ctx.start([own(ctx, "static"), f"https://127.0.0.1:{port}/a", 1, 1000000000], env=ctx.env(SSL_CERT_FILE=cert))
+        ctx.wait_for(lambda: served, "an answer")
+        attached = attach(ctx, client.pid)
+        seen = len(served)
+        ctx.wait_for(lambda: len(served) > seen + 10, "more answers")
+        client.terminate()
+    equal(notes(attached.session), [(BEFORE, str(own(ctx, "static")))], "notes")
+    equal(counted(ctx, attached.session), {"open-before": 1}, "connections by reason")
+
+
+@test("unread_found", timeout=60, arch="x86_64")
+def found(ctx):
+    """The same with AES, whose keys are found in memory while the connection goes on: it is read, and nobody is told of."""
+    cert, _ = certificate(ctx)
+    with web(ctx, VERSIONS[1], close=False) as port:
+        client = ctx.start(ctx.scope_argv([own(ctx, "static"), f"https://127.0.0.1:{port}/a", 1, 1000000000]),
+                           env=ctx.env(SSL_CERT_FILE=cert, SCOPE_SUMMARY_PERIOD="1"))
+        session = ctx.wait_for(lambda: ctx.sessions() and ctx.session(), "a session")
+        ctx.wait_for(lambda: session.events("http", "http.resp"), "responses", interval=0.5)
+        client.terminate()
+    equal(notes(session), [], "notes")
 
 
 @test("unread_none", timeout=120)

@@ -7,8 +7,10 @@
 #include "collector_bed.h"
 
 #include "base/log.h"
+#include "model/images.h"
 #include "model/procinfo.h"
 #include "traffic/stream.h"
+#include "traffic/unread.h"
 
 #define REQUEST(target) "GET " target " HTTP/1.1\r\nHost: h\r\n\r\n"
 #define RULES "protocol: [{name: SMTP, regex: '^220 .*SMTP'}, {name: Long, regex: '^MORE AND MORE', len: 100}]\n"
@@ -544,6 +546,125 @@ static void test_hellos(void **state)
                            "tls_next_protocol=h2"),
                      1);
     expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
+static void put_record(struct writer *w, int fd, enum data_source dir)
+{
+    put_part(w, fd, dir, "\x17\3\3\0\x11xxxxxxxxxxxxxxxxx", 22, 0, 22);
+}
+
+/* A connection of TLS whose hellos and data have passed. */
+static void put_tls_talk(struct writer *w, int fd)
+{
+    put_part(w, fd, DATA_RX, client_hello, sizeof(client_hello) - 1, 0, sizeof(client_hello) - 1);
+    put_part(w, fd, DATA_TX, server_hello, sizeof(server_hello) - 1, 0, sizeof(server_hello) - 1);
+    put_part(w, fd, DATA_RX, "\x14\3\3\0\1\1\x17\3\3\0\1x", 12, 0, 12);
+    put_part(w, fd, DATA_TX, "\x14\3\3\0\1\1\x17\3\3\0\1x", 12, 0, 12);
+}
+
+static uint64_t unread_total(void)
+{
+    uint64_t n = 0;
+
+    for (int i = 0; i < UNREAD_MAX; i++)
+        n += c.model.unread_count[i];
+    return n;
+}
+
+/* Each connection that can't be read counts once, when its last descriptor goes, with its reason; the program is told of
+ * once. */
+static void test_unread_counts(void **state)
+{
+    static const struct {
+        struct plan_sites sites;
+        bool missed, jsse;
+        enum unread_reason why;
+    } cases[] = {
+        {.missed = true, .why = UNREAD_NOT_LOOKED},
+        {.why = UNREAD_LIBRARY},
+        {.sites = {.go = 3, .refused[PLAN_R_UNKNOWN_FORM] = 1}, .why = UNREAD_GO},
+        {.sites = {.refused[PLAN_R_UNKNOWN_FORM] = 1}, .why = UNREAD_FORM},
+        {.sites = {.refused[PLAN_R_SELF_CHECK] = 1}, .why = UNREAD_SELF_CHECK},
+        {.sites = {.functions = 2}, .why = UNREAD_NOT_HOOKED},
+        {.sites = {.functions = 2, .hooked = 2}, .why = UNREAD_OTHER},
+        {.sites = {.keys = 1}, .why = UNREAD_NO_KEY},
+        {.sites = {.functions = 2, .hooked = 2}, .jsse = true, .why = UNREAD_JSSE},
+    };
+    struct writer w = serving();
+    struct proc *p;
+
+    (void)state;
+    run();
+    p = proc_by_host_pid(&c.model, NOBODY);
+    put_tls_talk(&w, 4);
+    writer_fd(&w, 5)->gen = 1;
+    assert_true(writer_put(&w, REC_CALL, OP_dup, 5, ARGS(4, 0, 0, 0, 0, 1), 0, NULL));
+    put_close(&w, 4);
+    run();
+    assert_int_equal(unread_total(), 0); /* the other descriptor goes on */
+    put_close(&w, 5);
+    run();
+    assert_int_equal(unread_total(), 1);
+    memset(c.model.unread_count, 0, sizeof(c.model.unread_count));
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct rec_sites sites = {.sites = cases[i].sites};
+
+        images_unref(p->images);
+        p->images = NULL;
+        images_add(&p->images, "/bin/x", 6, &sites);
+        p->images_missed = cases[i].missed;
+        p->jsse_refused = cases[i].jsse;
+        put_accept(&w, 4, (uint32_t)(3 + 2 * i));
+        put_tls_talk(&w, 4);
+        put_close(&w, 4);
+        run();
+        assert_int_equal(c.model.unread_count[cases[i].why], 1);
+        assert_int_equal(unread_total(), i + 1);
+        assert_string_equal(unread_name(unread_find(unread_name(cases[i].why))), unread_name(cases[i].why));
+    }
+    assert_int_equal(count("proc.note ", "text=TLS of this program can't be read: "), 1);
+    p->tls_read = true; /* its plaintext is seen */
+    put_accept(&w, 4, 101);
+    put_tls_talk(&w, 4);
+    put_close(&w, 4);
+    run();
+    assert_int_equal(unread_total(), sizeof(cases) / sizeof(*cases));
+    writer_free(&w);
+}
+
+/* What was there before is known by its records only; where something was lost, no more than that is said. */
+static void test_unread_joined(void **state)
+{
+    struct writer w = serving();
+    struct proc *p;
+
+    (void)state;
+    run();
+    p = proc_by_host_pid(&c.model, NOBODY);
+    fd_get(&p->fds, 4, false)->file->sock->flags |= SOCKF_JOINED;
+    put_record(&w, 4, DATA_RX);
+    put_record(&w, 4, DATA_TX);
+    run();
+    assert_int_equal(unread_total(), 0);
+    put_close(&w, 4);
+    run();
+    assert_int_equal(c.model.unread_count[UNREAD_OPEN_BEFORE], 1);
+    expect("proc.note ", "the connection was open before");
+    put_accept(&w, 4, 3);
+    put_tls_talk(&w, 4);
+    put_close(&w, 4);
+    run();
+    assert_int_equal(unread_total(), 2);
+    assert_int_equal(count("proc.note ", "text=TLS of this program can't be read: "), 2);
+    w.h->loss[LOSS_DATA]++;
+    put_accept(&w, 4, 5);
+    put_tls_talk(&w, 4);
+    put_close(&w, 4);
+    run();
+    assert_int_equal(c.model.unread_count[UNREAD_RECORDS_LOST], 1);
+    assert_int_equal(unread_total(), 3);
+    assert_int_equal(count("proc.note ", "text=TLS of this program can't be read: "), 2);
     writer_free(&w);
 }
 
@@ -1250,7 +1371,7 @@ int main(void)
         T(test_end_decides),
         T(test_no_answer),
         T(test_hostile),
-        T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos),
+        T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos), T(test_unread_counts), T(test_unread_joined),
         T(test_half_a_handshake),
         T(test_goes_over_to_tls),
         T(test_objects_of_sockets),
