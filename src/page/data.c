@@ -15,9 +15,10 @@
 #define EDGES_MAX 120
 #define DIRS_MAX 400
 #define BYTES_MAX 300000u
-#define NAME_MAX_ 80
-#define CMD_MAX 120
-#define PATH_MAX_ 300
+/* Bytes of a text that are given. */
+#define NAME_CUT 80
+#define TEXT_CUT 120
+#define PATH_CUT 300
 
 static int64_t since(const struct page *p, uint64_t ns)
 {
@@ -63,12 +64,12 @@ static void processes(struct html *h, const struct page *p)
         if (!list_row(h, &l))
             continue;
         html_printf(h, "%lld,%d,", (long long)q->pid, q->parent < (int)PROCESSES_MAX ? q->parent : -1);
-        html_json(h, q->proc, NAME_MAX_);
+        html_json(h, q->proc, NAME_CUT);
         html_raw(h, ",");
-        html_json(h, q->cmd, CMD_MAX);
+        html_json(h, q->cmd, TEXT_CUT);
         html_printf(h, ",%lld,%lld,%lld,", (long long)since(p, q->start_ns),
                     q->exec_ns ? (long long)since(p, q->exec_ns) : -1, (long long)since(p, q->end_ns));
-        html_json(h, page_end_of(end, q), NAME_MAX_);
+        html_json(h, page_end_of(end, q), NAME_CUT);
         html_printf(h, ",%d,%d]",
                     q->crashed || q->signal       ? 2
                     : q->has_code && q->exit_code ? 1
@@ -116,13 +117,13 @@ static void exchanges(struct html *h, const struct page *p)
             continue;
         html_printf(h, "%d,%lld,%llu,%u,", x->process < PROCESSES_MAX ? x->process : -1,
                     (long long)since(p, x->time_ns), (unsigned long long)x->wait_ns / 1000, x->status);
-        html_json(h, x->method, NAME_MAX_);
+        html_json(h, x->method, NAME_CUT);
         html_raw(h, ",");
-        html_json(h, x->host, NAME_MAX_);
+        html_json(h, x->host, NAME_CUT);
         html_raw(h, ",");
-        html_json(h, x->target, CMD_MAX);
+        html_json(h, x->target, TEXT_CUT);
         html_raw(h, ",");
-        html_json(h, x->role, NAME_MAX_);
+        html_json(h, x->role, NAME_CUT);
         html_raw(h, "]");
     }
     l.left_out = (o->client.count + o->server.count) - l.rows;
@@ -141,7 +142,7 @@ static void lines(struct html *h, const struct page *p)
             continue;
         html_printf(h, "%d,%lld,%d,", line->process < PROCESSES_MAX ? line->process : -1,
                     (long long)since(p, line->time_ns), line->err);
-        html_json(h, line->text, CMD_MAX);
+        html_json(h, line->text, TEXT_CUT);
         html_raw(h, "]");
     }
     l.left_out = o->lines - l.rows;
@@ -177,17 +178,17 @@ static void edges(struct html *h, const struct page *p)
 
         if (e->told || !list_row(h, &l))
             continue;
-        html_json(h, e->proc, NAME_MAX_);
+        html_json(h, e->proc, NAME_CUT);
         html_printf(h, ",%d,", e->way);
-        html_json(h, e->peer, NAME_MAX_);
+        html_json(h, e->peer, NAME_CUT);
         html_raw(h, ",");
-        html_json(h, e->ip, NAME_MAX_);
+        html_json(h, e->ip, NAME_CUT);
         html_printf(h, ",%u,", e->port);
-        html_json(h, e->name, NAME_MAX_);
+        html_json(h, e->name, NAME_CUT);
         html_raw(h, ",");
-        html_json(h, e->transport, NAME_MAX_);
+        html_json(h, e->transport, NAME_CUT);
         html_raw(h, ",");
-        html_json(h, e->protocol, NAME_MAX_);
+        html_json(h, e->protocol, NAME_CUT);
         html_printf(h, ",%d,%llu,%llu,%llu,%llu,%llu,%llu,%llu]", e->tls, (unsigned long long)e->connections,
                     (unsigned long long)e->sent, (unsigned long long)e->received, (unsigned long long)e->requests,
                     (unsigned long long)e->errors, (unsigned long long)ov_times_quantile(&e->wait, 500) / 1000,
@@ -250,7 +251,7 @@ static void dirs(struct html *h, const struct page *p)
             rest[2] += d->written;
             continue;
         }
-        html_json(h, d->row.key, PATH_MAX_);
+        html_json(h, d->row.key, PATH_CUT);
         html_printf(h, ",%llu,%llu,%llu,%llu]", (unsigned long long)d->files, (unsigned long long)d->read,
                     (unsigned long long)d->written, (unsigned long long)d->opens);
     }

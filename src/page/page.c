@@ -320,6 +320,8 @@ static void navigation(struct html *h, const struct page *p)
     const struct overview *o = p->overview;
 
     html_raw(h, "<nav aria-label=\"Sections\"><a href=\"#summary\">Summary</a>");
+    if (page_has_notes(p))
+        html_raw(h, "<a href=\"#notices\">Notices</a>");
     if (o->process_count)
         html_raw(h, "<a href=\"#timeline\">Timeline</a>");
     if (o->edges.count)
@@ -355,9 +357,21 @@ static void timeline(struct html *h, const struct page *p)
         "numbers.</figcaption></figure></section>\n");
 }
 
+/* As it is in the package: lines, and no markup. */
+static void licence(struct html *h)
+{
+    for (const char *p = page_d3_licence; p < page_d3_licence_end; p++) {
+        if (*p == '<')
+            html_raw(h, "&lt;");
+        else if (*p == '&')
+            html_raw(h, "&amp;");
+        else
+            buf_char(&h->out, *p);
+    }
+}
+
 static void footer(struct html *h, const struct page *p)
 {
-    struct buf licence = BUF_INIT;
     char text[64];
 
     html_printf(h,
@@ -366,18 +380,8 @@ static void footer(struct html *h, const struct page *p)
                 "files, hosts and programs in it, and their output: look at it before you pass it on.</p>\n",
                 when(text, p->now_ns));
     html_raw(h, "<details><summary>Licence of d3, which draws the charts</summary><pre>");
-    buf_add(&licence, page_d3_licence, (size_t)(page_d3_licence_end - page_d3_licence));
-    for (const char *line = buf_cstr(&licence); *line;) {
-        size_t len = strcspn(line, "\n");
-        struct piece of = {line, len};
-
-        for (size_t i = 0; i < of.len; i++)
-            html_raw(h, of.p[i] == '<' ? "&lt;" : of.p[i] == '&' ? "&amp;" : (const char[]){of.p[i], 0});
-        html_raw(h, "\n");
-        line += len + (line[len] == '\n');
-    }
+    licence(h);
     html_raw(h, "</pre></details></footer>\n");
-    buf_free(&licence);
 }
 
 void page_write(struct buf *out, const struct page *p)

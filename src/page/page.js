@@ -89,6 +89,7 @@
       changed();
     });
     dark.addEventListener('change', changed);
+    window.matchMedia('print').addEventListener('change', changed); /* on paper it is light */
   })();
 
   /* --- tables --- */
@@ -570,7 +571,7 @@
       from.append('line').attr('x1', L).attr('x2', W - 10).attr('y1', y(t)).attr('y2', y(t));
       from.append('text').attr('class', 'soft').attr('x', L - 8).attr('y', y(t) + 4).attr('text-anchor', 'end').text(count(t));
     });
-    d3.range(first, last + 1).filter(function (i) { return i % 4 === 3; }).forEach(function (i) {
+    d3.range(first, last + 1).filter(function (i) { return i % 4 === 3 && L + (i - first + 1) * wide < W - 36; }).forEach(function (i) {
       from.append('text').attr('class', 'soft').attr('x', L + (i - first + 1) * wide).attr('y', H - 8).attr('text-anchor', 'middle').text(duration(step(i + 1)));
     });
     series.forEach(function (s, k) {

@@ -22,6 +22,7 @@ void page_processes(struct html *h, const struct page *p);
 void page_errors(struct html *h, const struct page *p);
 void page_flows(struct html *h, const struct page *p);
 void page_notes(struct html *h, const struct page *p);
+bool page_has_notes(const struct page *p); /* whether there is the section of notices and crashes */
 
 bool page_touched_any(const struct page *p); /* whether that section has anything to tell */
 void page_touched(struct html *h, const struct page *p);

@@ -642,6 +642,15 @@ static void notes(struct html *h, const struct page *p, void **list, bool notice
     page_cut_note(h, shown, count, "rows", "the first first", notices ? 0 : o->notes.refused);
 }
 
+bool page_has_notes(const struct page *p)
+{
+    void **list = keyed_list(&p->overview->notes);
+    bool any = count_notes(p->overview, list, true);
+
+    free(list);
+    return any;
+}
+
 void page_notes(struct html *h, const struct page *p)
 {
     void **list = keyed_list(&p->overview->notes);

@@ -8,14 +8,18 @@
 #define ROWS_MAX 200     /* of a kind */
 #define BYTES_MAX 60000u /* of the rows of a kind */
 
-static const char *const titles[TOUCHED_KINDS] = {
-    [TOUCHED_WRITE] = "Written outside of its directory",
-    [TOUCHED_SECRET] = "Secrets read",
-    [TOUCHED_PROGRAM] = "Programs run",
-    [TOUCHED_HOST] = "Hosts",
-    [TOUCHED_LISTEN] = "Ports that it listened at",
-    [TOUCHED_DELETE] = "Deleted",
-    [TOUCHED_UNSEEN] = "Not observed",
+/* Of a kind: its title, and which columns have anything to tell. */
+static const struct {
+    const char *title;
+    bool how, bytes;
+} kinds[TOUCHED_KINDS] = {
+    [TOUCHED_WRITE] = {"Written outside of its directory", true, true},
+    [TOUCHED_SECRET] = {"Secrets read", true, true},
+    [TOUCHED_PROGRAM] = {"Programs run", false, false},
+    [TOUCHED_HOST] = {"Hosts", true, true},
+    [TOUCHED_LISTEN] = {"Ports that it listened at", false, false},
+    [TOUCHED_DELETE] = {"Deleted", true, false},
+    [TOUCHED_UNSEEN] = {"Not observed", false, false},
 };
 
 static void what_cell(struct html *h, const struct touched_item *i)
@@ -47,12 +51,16 @@ static void row(struct html *h, const struct page *p, const struct touched_item 
     html_raw(h, "<tr>");
     page_cell_time(h, p, i->first_ns);
     what_cell(h, i);
-    touched_how(&text, i);
-    html_cell(h, 't', buf_cstr(&text));
-    buf_reset(&text);
+    if (kinds[i->kind].how) {
+        touched_how(&text, i);
+        html_cell(h, 't', buf_cstr(&text));
+        buf_reset(&text);
+    }
     html_cell_count(h, i->count);
-    html_cell_bytes(h, i->written);
-    html_cell_bytes(h, i->read);
+    if (kinds[i->kind].bytes) {
+        html_cell_bytes(h, i->written);
+        html_cell_bytes(h, i->read);
+    }
     chain_text(&text, i->who);
     html_cell(h, 'm', buf_cstr(&text));
     html_raw(h, "</tr>\n");
@@ -61,16 +69,23 @@ static void row(struct html *h, const struct page *p, const struct touched_item 
 
 static void kind(struct html *h, const struct page *p, enum touched_kind k)
 {
-    static const struct html_column columns[] = {{"First at", 'n'}, {"What", 'm'},          {"How", 't'},
-                                                 {"Times", 'n'},    {"Written, sent", 'n'}, {"Read, received", 'n'},
-                                                 {"By", 'm'}};
-    size_t count = touched_count(p->touched, k), shown = 0, start;
+    bool host = k == TOUCHED_HOST;
+    struct html_column columns[7] = {{"First at", 'n'}, {"What", 'm'}};
+    size_t count = touched_count(p->touched, k), shown = 0, start, n = 2;
     char id[40];
 
     if (!count)
         return;
+    if (kinds[k].how)
+        columns[n++] = (struct html_column){"How", 't'};
+    columns[n++] = (struct html_column){"Times", 'n'};
+    if (kinds[k].bytes) {
+        columns[n++] = (struct html_column){host ? "Sent" : "Written", 'n'};
+        columns[n++] = (struct html_column){host ? "Received" : "Read", 'n'};
+    }
+    columns[n++] = (struct html_column){"By", 'm'};
     snprintf(id, sizeof(id), "t-touched-%s", touched_kind_name(k));
-    html_table(h, id, titles[k], columns, sizeof(columns) / sizeof(*columns), true);
+    html_table(h, id, kinds[k].title, columns, n, true);
     start = h->out.len;
     for (; shown < count && shown < ROWS_MAX && h->out.len - start < BYTES_MAX && h->out.len < PAGE_TABLES_END; shown++)
         row(h, p, touched_at(p->touched, k, shown));

@@ -52,7 +52,7 @@ void *keyed_at(struct keyed *t, const void *key, size_t len)
 
     if (row)
         return row;
-    if (t->count >= t->max || steps >= CHAIN_MAX) {
+    if (t->count >= t->max || steps >= CHAIN_MAX || (t->max_key_bytes && len > t->max_key_bytes - t->key_bytes)) {
         t->refused++;
         return NULL;
     }
@@ -69,6 +69,7 @@ void *keyed_at(struct keyed *t, const void *key, size_t len)
     row->next = t->slots[hash & (t->slot_count - 1)];
     t->slots[hash & (t->slot_count - 1)] = row;
     t->count++;
+    t->key_bytes += len;
     return row;
 }
 
@@ -80,6 +81,7 @@ void keyed_remove(struct keyed *t, void *row)
         at = &(*at)->next;
     *at = gone->next;
     t->count--;
+    t->key_bytes -= gone->key_len;
     free(gone);
 }
 
@@ -111,5 +113,5 @@ void keyed_clear(struct keyed *t)
         }
     }
     free(t->slots);
-    *t = (struct keyed){.row_size = t->row_size, .max = t->max};
+    *t = (struct keyed){.row_size = t->row_size, .max = t->max, .max_key_bytes = t->max_key_bytes};
 }

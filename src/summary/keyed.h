@@ -20,8 +20,9 @@ struct keyed_row {
 
 struct keyed {
     size_t row_size, max; /* the caller's: bytes of a row, and how many there may be at most */
+    size_t max_key_bytes; /* the caller's: of all keys together; 0: as many as there are */
     struct keyed_row **slots;
-    size_t slot_count, count;
+    size_t slot_count, count, key_bytes;
     uint64_t made, refused;
 };
 

@@ -304,6 +304,7 @@ struct overview *overview_new(uint64_t from_ns, uint64_t to_ns)
     o->to_ns = to_ns > from_ns ? to_ns : from_ns + 1;
     o->texts = TABLE(struct keyed_row, OV_MAX_TEXTS);
     o->files = TABLE(struct ov_file, OV_MAX_FILES);
+    o->files.max_key_bytes = OV_MAX_PATHS;
     o->dns = TABLE(struct ov_dns, OV_MAX_DNS);
     o->errors = TABLE(struct ov_error, OV_MAX_ERRORS);
     o->bins = TABLE(struct ov_bin, OV_MAX_BINS);

@@ -21,7 +21,8 @@
 #define OV_MAX_PROCESSES 20000
 #define OV_MAX_TEXTS 60000 /* different ones, file names apart */
 #define OV_MAX_FILES 150000
-#define OV_MAX_OPEN 50000 /* connections at a time */
+#define OV_MAX_PATHS (64u << 20) /* bytes of their names */
+#define OV_MAX_OPEN 50000        /* connections at a time */
 #define OV_MAX_EDGES 4000
 #define OV_MAX_ROUTES 4000
 #define OV_MAX_DNS 10000

@@ -155,13 +155,13 @@ async function look(job) {
   await page.locator('#theme').click();
   seen.chosen = await background();
   await page.locator('#theme').click();
-  await page.emulateMedia({ colorScheme: 'light', media: 'print' });
+  await page.emulateMedia({ colorScheme: 'dark', media: 'print' });
   seen.printed = await page.evaluate(() => ({
     nav: getComputedStyle(document.querySelector('nav')).display,
     cut: [...document.querySelectorAll('.scroll')].filter((s) => s.scrollHeight > s.clientHeight + 1).length,
     background: getComputedStyle(document.body).backgroundColor,
   }));
-  await page.emulateMedia({ media: 'screen' });
+  await page.emulateMedia({ colorScheme: 'light', media: 'screen' });
   await page.setViewportSize({ width: 700, height: 900 });
   seen.narrow = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
   await page.setViewportSize({ width: 1280, height: 900 });

@@ -73,6 +73,14 @@ static void test_keyed_rows(void **state)
     assert_int_equal(t.count, 0);
     assert_non_null(keyed_at(&t, "", 0));
     keyed_clear(&t);
+    t.max_key_bytes = 10;
+    assert_non_null(keyed_at(&t, "123456", 6));
+    assert_null(keyed_at(&t, "12345", 5));
+    assert_non_null(keyed_at(&t, "1234", 4));
+    keyed_remove(&t, keyed_find(&t, "123456", 6));
+    assert_non_null(keyed_at(&t, "12345", 5));
+    assert_int_equal(t.refused, 1);
+    keyed_clear(&t);
 }
 
 /* Keys that were chosen to fall into one chain: what is refused is counted, and nothing gets slow. */
