@@ -100,6 +100,17 @@ static const char *protocol_text(char text[80], const char *protocol, bool tls)
     return *text ? text : NULL;
 }
 
+/* "HTTP, TLS 1.3, read by library"; where nothing inside of TLS was recognised it may not have been read. */
+static const char *flow_protocol(char text[200], const struct ov_flow *f)
+{
+    const char *inside = f->protocol ? f->protocol : f->tls_version ? NULL : f->transport;
+
+    snprintf(text, 200, "%.60s%s%s%.20s%s%.40s", inside ? inside : "", inside && f->tls_version ? ", " : "",
+             f->tls_version ? "TLS " : "", f->tls_version ? f->tls_version : "", f->plaintext ? ", read by " : "",
+             f->plaintext ? f->plaintext : "");
+    return *text ? text : NULL;
+}
+
 /* --- services --- */
 
 static int compare_edges(const void *a, const void *b)
@@ -570,24 +581,25 @@ void page_flows(struct html *h, const struct page *p)
         h, "flows", "Flows",
         "Single connections over IP, those that moved most. What passed on them is not in this file; if it was "
         "captured, "
-        "<code>scope flows</code> shows it.");
+        "<code>scope flows</code>.");
     html_table(h, "t-flows", "Connections",
-               COLUMNS({"Began", 'n'}, {"Lasted", 'n'}, {"Sent", 'n'}, {"Received", 'n'}, {"Requests", 'n'},
-                       {"Protocol", 't'}, {"Program", 'm'}, {"Pid", 'n'}, {"This end", 'm'}, {"Other end", 'm'},
-                       {"Name", 'm'}, {"Closed by", 't'}),
+               COLUMNS({"Began", 'n'}, {"Lasted", 'n'}, {"Sent", 'n'}, {"Received", 'n'}, {"Captured", 'n'},
+                       {"Requests", 'n'}, {"Protocol", 't'}, {"Program", 'm'}, {"Pid", 'n'}, {"This end", 'm'},
+                       {"Other end", 'm'}, {"Name", 'm'}, {"Closed by", 't'}),
                true);
     start = h->out.len;
     for (; shown < o->flow_count && shown < FLOWS_MAX && has_room(h, start); shown++) {
         const struct ov_flow *f = &o->flows[shown];
-        char text[80], pid[24];
+        char text[200], pid[24];
 
         html_raw(h, "<tr>");
         page_cell_time(h, p, f->start_ns);
         html_cell_duration(h, f->start_ns && f->end_ns >= f->start_ns, f->end_ns - f->start_ns);
         html_cell_bytes(h, f->sent);
         html_cell_bytes(h, f->received);
+        html_cell_bytes(h, f->captured);
         html_cell_count(h, f->requests);
-        html_cell(h, 't', protocol_text(text, f->protocol ? f->protocol : f->transport, f->tls_version != NULL));
+        html_cell(h, 't', flow_protocol(text, f));
         html_cell(h, 'm', f->proc);
         snprintf(pid, sizeof(pid), "%lld", (long long)f->pid);
         html_cell_number(h, (double)f->pid, pid);
