@@ -121,17 +121,9 @@ static int compare_edges(const void *a, const void *b)
     return m != n ? (m > n ? -1 : 1) : x->row.order < y->row.order ? -1 : 1;
 }
 
-static void edge_end(struct html *h, const char *program, const char *name, const char *ip, unsigned port, bool known)
+static void edge_end(struct html *h, const char *program, const char *name, const char *ip, bool known)
 {
-    html_raw(h, "<td class=\"m\"><bdi>");
-    if (known) {
-        html_text(h, program);
-    } else {
-        html_text(h, name ? name : ip);
-        if (port)
-            html_printf(h, ":%u", port);
-    }
-    html_raw(h, "</bdi></td>");
+    html_cell(h, 'm', known ? program : name ? name : ip);
 }
 
 void page_services(struct html *h, const struct page *p)
@@ -167,11 +159,11 @@ void page_services(struct html *h, const struct page *p)
             continue;
         shown++;
         html_raw(h, "<tr>");
-        edge_end(h, e->proc, NULL, e->ip, 0, !in);
+        edge_end(h, e->proc, NULL, e->ip, !in);
         if (in)
-            edge_end(h, e->proc, NULL, NULL, 0, true);
+            edge_end(h, e->proc, NULL, NULL, true);
         else
-            edge_end(h, e->peer, e->name, e->ip, 0, e->peer != NULL);
+            edge_end(h, e->peer, e->name, e->ip, e->peer != NULL);
         snprintf(port, sizeof(port), "%u", e->port);
         html_cell_number(h, e->port, e->port ? port : "\u2013");
         html_cell(h, 't', protocol_text(text, e->protocol ? e->protocol : e->transport, e->tls));
@@ -563,11 +555,9 @@ void page_errors(struct html *h, const struct page *p)
 
 static void cell_end(struct html *h, const char *ip, unsigned port)
 {
-    html_raw(h, "<td class=\"m\"><bdi>");
-    html_text(h, ip);
-    if (port)
-        html_printf(h, ":%u", port);
-    html_raw(h, "</bdi></td>");
+    html_raw(h, "<td class=\"m\">");
+    html_end(h, ip, port);
+    html_raw(h, "</td>");
 }
 
 void page_flows(struct html *h, const struct page *p)
