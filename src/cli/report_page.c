@@ -19,6 +19,7 @@
 #include "cli/report_touched.h"
 #include "event/event.h"
 #include "page/page.h"
+#include "session/payload.h"
 #include "summary/overview.h"
 #include "summary/touched.h"
 
@@ -102,6 +103,24 @@ static int read_errors(const struct session *s, struct overview *o)
         cli_error("reading the metrics: %s", strerror(-rc));
     records_close_silently(from);
     return rc;
+}
+
+/* What was captured of connections; a session without any, or with none that can be read, has none to tell. */
+static void read_captured(const struct session *s, struct overview *o)
+{
+    char *dir = s->payload_dir ? xstrdup(s->payload_dir) : xasprintf("%s/payloads", s->dir);
+    struct payload_reader *reader;
+    struct payload_record record;
+    const struct payload_entry *e;
+
+    if (payload_reader_new(dir, s->id, s->start_ns, &reader) == 0) {
+        while (session_owns(s, payload_reader_dir(reader)) && payload_next(reader, &record) == 1) {
+        }
+        for (uint64_t n = 1; (e = payload_entry(reader, n)); n++)
+            overview_captured(o, e->id.channel, e->bytes[PAYLOAD_IN] + e->bytes[PAYLOAD_OUT]);
+        payload_reader_free(reader);
+    }
+    free(dir);
 }
 
 /* --- the file --- */
@@ -250,6 +269,7 @@ int report_page(struct session *s, const char *file)
         rc = read_errors(s, o);
     if (rc >= 0) {
         overview_finish(o);
+        read_captured(s, o);
         touched_end(touched, report_touched_lost(s));
         page.touched = touched;
         page.overview = o;

@@ -115,6 +115,17 @@ void html_text(struct html *h, const char *text)
     escaped(&h->out, h->text.p + at, h->text.len - at);
 }
 
+void html_end(struct html *h, const char *address, unsigned port)
+{
+    bool brackets = port && address && strchr(address, ':');
+
+    html_raw(h, brackets ? "<bdi>[" : "<bdi>");
+    html_text(h, address);
+    html_raw(h, brackets ? "]</bdi>" : "</bdi>");
+    if (port)
+        html_printf(h, ":%u", port);
+}
+
 /* `<`, `>` and `&` stand in strings only. */
 static void add_json(struct html *h, const char *json, size_t len)
 {

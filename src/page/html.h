@@ -27,6 +27,8 @@ void html_printf(struct html *h, const char *fmt, ...) __attribute__((format(pri
 void html_text(struct html *h, const char *text);
 /* The same of at most so many bytes, cut at the end. */
 void html_text_cut(struct html *h, const char *text, size_t most);
+/* An address, or a name, and a port (0: none): of IPv6 in brackets (RFC 3986, 3.2.2). */
+void html_end(struct html *h, const char *address, unsigned port);
 /* A string in JSON that stands in a script element: `<`, `>` and `&` are escaped, too. NULL: null. */
 void html_json(struct html *h, const char *text, size_t most);
 

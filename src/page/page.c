@@ -158,7 +158,7 @@ static void what_it_did(struct html *h, const struct overview *o)
     }
     html_raw(h, ".</p><p>");
     if (o->file_opens || o->file_read || o->file_written) {
-        html_raw(h, "It opened ");
+        html_raw(h, o->files.refused ? "It opened more than " : "It opened ");
         counted(h, o->files.count, "file", "files");
         html_raw(h, ", read ");
         bytes(h, o->file_read);
@@ -312,7 +312,7 @@ static void header(struct html *h, const struct page *p)
         html_text(h, s->cwd);
         html_raw(h, "</bdi></code>");
     }
-    html_printf(h, "</p></header>\n");
+    html_raw(h, "</p></header>\n");
 }
 
 static void navigation(struct html *h, const struct page *p)

@@ -425,7 +425,7 @@
 
     /* Rows: program, way (0: it calls, 1: it is called, 2: not known), program at the other end, address, port, name, ... */
     data.edges.rows.forEach(function (r) {
-      var service = (r[5] || r[3] || '?') + (r[4] ? ':' + r[4] : '');
+      var host = r[5] || r[3] || '?', service = r[4] ? (host.indexOf(':') >= 0 ? '[' + host + ']' : host) + ':' + r[4] : host;
       var program = node('p' + r[0], r[0] || '?', true), other, from, to, key, e;
 
       other = r[1] === 1 ? node('c' + r[3], r[3] || '?', false) : r[2] ? node('p' + r[2], r[2], true) : node('s' + service, service, false);

@@ -100,6 +100,17 @@ static const char *protocol_text(char text[80], const char *protocol, bool tls)
     return *text ? text : NULL;
 }
 
+/* "HTTP, TLS 1.3, read by library"; where nothing inside of TLS was recognised it may not have been read. */
+static const char *flow_protocol(char text[200], const struct ov_flow *f)
+{
+    const char *inside = f->protocol ? f->protocol : f->tls_version ? NULL : f->transport;
+
+    snprintf(text, 200, "%.60s%s%s%.20s%s%.40s", inside ? inside : "", inside && f->tls_version ? ", " : "",
+             f->tls_version ? "TLS " : "", f->tls_version ? f->tls_version : "", f->plaintext ? ", read by " : "",
+             f->plaintext ? f->plaintext : "");
+    return *text ? text : NULL;
+}
+
 /* --- services --- */
 
 static int compare_edges(const void *a, const void *b)
@@ -110,17 +121,9 @@ static int compare_edges(const void *a, const void *b)
     return m != n ? (m > n ? -1 : 1) : x->row.order < y->row.order ? -1 : 1;
 }
 
-static void edge_end(struct html *h, const char *program, const char *name, const char *ip, unsigned port, bool known)
+static void edge_end(struct html *h, const char *program, const char *name, const char *ip, bool known)
 {
-    html_raw(h, "<td class=\"m\"><bdi>");
-    if (known) {
-        html_text(h, program);
-    } else {
-        html_text(h, name ? name : ip);
-        if (port)
-            html_printf(h, ":%u", port);
-    }
-    html_raw(h, "</bdi></td>");
+    html_cell(h, 'm', known ? program : name ? name : ip);
 }
 
 void page_services(struct html *h, const struct page *p)
@@ -156,11 +159,11 @@ void page_services(struct html *h, const struct page *p)
             continue;
         shown++;
         html_raw(h, "<tr>");
-        edge_end(h, e->proc, NULL, e->ip, 0, !in);
+        edge_end(h, e->proc, NULL, e->ip, !in);
         if (in)
-            edge_end(h, e->proc, NULL, NULL, 0, true);
+            edge_end(h, e->proc, NULL, NULL, true);
         else
-            edge_end(h, e->peer, e->name, e->ip, 0, e->peer != NULL);
+            edge_end(h, e->peer, e->name, e->ip, e->peer != NULL);
         snprintf(port, sizeof(port), "%u", e->port);
         html_cell_number(h, e->port, e->port ? port : "\u2013");
         html_cell(h, 't', protocol_text(text, e->protocol ? e->protocol : e->transport, e->tls));
@@ -552,11 +555,9 @@ void page_errors(struct html *h, const struct page *p)
 
 static void cell_end(struct html *h, const char *ip, unsigned port)
 {
-    html_raw(h, "<td class=\"m\"><bdi>");
-    html_text(h, ip);
-    if (port)
-        html_printf(h, ":%u", port);
-    html_raw(h, "</bdi></td>");
+    html_raw(h, "<td class=\"m\">");
+    html_end(h, ip, port);
+    html_raw(h, "</td>");
 }
 
 void page_flows(struct html *h, const struct page *p)
@@ -570,24 +571,25 @@ void page_flows(struct html *h, const struct page *p)
         h, "flows", "Flows",
         "Single connections over IP, those that moved most. What passed on them is not in this file; if it was "
         "captured, "
-        "<code>scope flows</code> shows it.");
+        "<code>scope flows</code>.");
     html_table(h, "t-flows", "Connections",
-               COLUMNS({"Began", 'n'}, {"Lasted", 'n'}, {"Sent", 'n'}, {"Received", 'n'}, {"Requests", 'n'},
-                       {"Protocol", 't'}, {"Program", 'm'}, {"Pid", 'n'}, {"This end", 'm'}, {"Other end", 'm'},
-                       {"Name", 'm'}, {"Closed by", 't'}),
+               COLUMNS({"Began", 'n'}, {"Lasted", 'n'}, {"Sent", 'n'}, {"Received", 'n'}, {"Captured", 'n'},
+                       {"Requests", 'n'}, {"Protocol", 't'}, {"Program", 'm'}, {"Pid", 'n'}, {"This end", 'm'},
+                       {"Other end", 'm'}, {"Name", 'm'}, {"Closed by", 't'}),
                true);
     start = h->out.len;
     for (; shown < o->flow_count && shown < FLOWS_MAX && has_room(h, start); shown++) {
         const struct ov_flow *f = &o->flows[shown];
-        char text[80], pid[24];
+        char text[200], pid[24];
 
         html_raw(h, "<tr>");
         page_cell_time(h, p, f->start_ns);
         html_cell_duration(h, f->start_ns && f->end_ns >= f->start_ns, f->end_ns - f->start_ns);
         html_cell_bytes(h, f->sent);
         html_cell_bytes(h, f->received);
+        html_cell_bytes(h, f->captured);
         html_cell_count(h, f->requests);
-        html_cell(h, 't', protocol_text(text, f->protocol ? f->protocol : f->transport, f->tls_version != NULL));
+        html_cell(h, 't', flow_protocol(text, f));
         html_cell(h, 'm', f->proc);
         snprintf(pid, sizeof(pid), "%lld", (long long)f->pid);
         html_cell_number(h, (double)f->pid, pid);

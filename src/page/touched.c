@@ -26,11 +26,8 @@ static void what_cell(struct html *h, const struct touched_item *i)
 {
     bool end = i->kind == TOUCHED_HOST || i->kind == TOUCHED_LISTEN;
 
-    html_raw(h, "<td class=\"m\"><bdi>");
-    html_text(h, i->what);
-    html_raw(h, "</bdi>");
-    if (end && i->port)
-        html_printf(h, ":%u", i->port);
+    html_raw(h, "<td class=\"m\">");
+    html_end(h, i->what, end ? i->port : 0);
     for (size_t k = 0; end && k < TOUCHED_NAMES && i->name[k]; k++) {
         html_raw(h, k ? ", <bdi>" : " <bdi>");
         html_text(h, i->name[k]);

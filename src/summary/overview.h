@@ -94,7 +94,10 @@ struct ov_flow {
     uint64_t start_ns, end_ns; /* 0: it was there before; it hasn't ended */
     uint64_t channel, sent, received, requests;
     const char *proc, *transport, *protocol, *peer_ip, *host_ip, *name, *reason;
-    const char *tls_version;
+    const char *tls_version; /* NULL: no TLS */
+    const char
+        *plaintext;    /* how what is inside of TLS was read ("library"); NULL: it wasn't, or nothing was recognised */
+    uint64_t captured; /* bytes that were kept of it, both ways */
     unsigned peer_port, host_port;
     int64_t pid;
     enum ov_way way;
@@ -191,5 +194,7 @@ void overview_event(struct overview *o, const struct sum_event *e);
 void overview_metric(struct overview *o, const struct json_t *object);
 /* What remains open is closed, ends are joined, lists are put in order. Once, before anything is read. */
 void overview_finish(struct overview *o);
+/* Behind that: so many bytes of a connection were captured (session/payload.h). */
+void overview_captured(struct overview *o, uint64_t channel, uint64_t bytes);
 
 #endif

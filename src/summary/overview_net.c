@@ -253,6 +253,8 @@ static void recognised(struct overview *o, const struct sum_event *e)
             c->flow.name = ov_text(o, name);
     } else {
         c->flow.protocol = ov_text(o, protocol);
+        if (sum_text(e, "tls_plaintext"))
+            c->flow.plaintext = ov_text(o, sum_text(e, "tls_plaintext"));
     }
 }
 
@@ -557,6 +559,13 @@ static void join(struct overview *o, struct ov_edge **edges, size_t count)
         for (size_t k = i + 1; edges[i]->way == OV_BOTH && edges[i]->peer && !edges[i]->told && k < count; k++)
             if (edges[k]->way == OV_BOTH && edges[k]->proc == edges[i]->peer && edges[k]->peer == edges[i]->proc)
                 edges[k]->told = true;
+}
+
+void overview_captured(struct overview *o, uint64_t channel, uint64_t bytes)
+{
+    for (size_t i = 0; i < o->flow_count; i++)
+        if (o->flows[i].channel == channel)
+            o->flows[i].captured += bytes;
 }
 
 static int compare_flows(const void *a, const void *b)

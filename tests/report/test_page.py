@@ -177,7 +177,7 @@ subprocess.run(["sh", "-c", "exit 3"])
 os.kill(pid, signal.SIGTERM)
 os.wait()
 """)
-    result = ctx.scoped([ctx.tool("python3"), ctx.dir / "get.py"], check_code=0)
+    result = ctx.scoped([ctx.tool("python3"), ctx.dir / "get.py"], ["--payloads"], check_code=0)
     result.session.wait_end()
     real = page_of(ctx, "real.html")
     ctx.valid = False
@@ -202,6 +202,10 @@ os.wait()
     edges = [e for e in data_of(real.read_text())["edges"]["rows"] if e[4] == port]
     equal([(e[1], e[2] is not None) for e in edges], [(0, True)], "edges of the server's port")
     equal(edges[0][12], edges[0][9], "a request for each connection")
+    flows = re.search(r'<table id="t-flows".*?</table>', real.read_text(), re.S).group(0).split("<tr>")[2:]
+    for flow in flows:  # began, lasted, sent, received, captured, ...
+        sent, received, captured = (float(v) for v in re.findall(r'data-v="([^"]*)"', flow)[2:5])
+        check(captured == sent + received > 0, "what was captured is what passed", flow)
     judge("hostile", seen[1], ["timeline", "map", "latency", "tree"])
     check("\u202e" not in (ctx.dir / "7.html").read_text(), "characters that turn the direction are in the page")
     for part in ("<script>window.hacked=1</script>", "javascript:window.hacked=6", "&lt;b&gt;&amp;"):
