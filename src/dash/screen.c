@@ -88,6 +88,22 @@ static void set_faults(bool ours)
 
 /* --- opening and closing --- */
 
+/* What terminals send although terminfo says otherwise: it names one form of each. */
+static void add_keys(void)
+{
+    static const struct {
+        const char *sequence;
+        int key;
+    } more[] = {{"\033[A", KEY_UP},     {"\033OA", KEY_UP},    {"\033[B", KEY_DOWN},  {"\033OB", KEY_DOWN},
+                {"\033[C", KEY_RIGHT},  {"\033OC", KEY_RIGHT}, {"\033[D", KEY_LEFT},  {"\033OD", KEY_LEFT},
+                {"\033[H", KEY_HOME},   {"\033OH", KEY_HOME},  {"\033[1~", KEY_HOME}, {"\033[7~", KEY_HOME},
+                {"\033[F", KEY_END},    {"\033OF", KEY_END},   {"\033[4~", KEY_END},  {"\033[8~", KEY_END},
+                {"\033[5~", KEY_PPAGE}, {"\033[6~", KEY_NPAGE}};
+
+    for (size_t i = 0; i < sizeof(more) / sizeof(*more); i++)
+        define_key(more[i].sequence, more[i].key);
+}
+
 static void set_up(bool colors)
 {
     static const short foreground[STYLE_COUNT] = {
@@ -98,6 +114,7 @@ static void set_up(bool colors)
     noecho();
     nonl();
     keypad(stdscr, TRUE);
+    add_keys();
     nodelay(stdscr, TRUE);
     set_escdelay(25);
     curs_set(0);
