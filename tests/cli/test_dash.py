@@ -83,11 +83,11 @@ def http(ctx):
     port = free_port()
     (ctx.dir / "page").write_text("page")
     server = ctx.start([ctx.scope, "run", "--", PYTHON, "-m", "http.server", "--bind", "127.0.0.1", str(port)], cwd=ctx.dir)
-    ctx.wait_for(lambda: ctx.run([CURL, "-s", f"http://127.0.0.1:{port}/page"]).code == 0, "the server")
+    ctx.wait_for(lambda: ctx.run([*CURL, f"http://127.0.0.1:{port}/page"]).code == 0, "the server")
     with socket.create_connection(("127.0.0.1", port)) as idle, dash(ctx, columns=160, rows=50) as s:
         idle.sendall(b"GET /page HTTP/1.1\r\nHost: a.test\r\n")
         for path in ("page", "page", "missing?secret=1"):
-            ctx.run([CURL, "-s", "-o", ctx.dir / "got", f"http://127.0.0.1:{port}/{path}"], check_code=0)
+            ctx.run([*CURL, f"http://127.0.0.1:{port}/{path}"], check_code=0)
         s.wait(lambda text: f"GET 127.0.0.1:{port}/page" in text and f"GET 127.0.0.1:{port}/missing" in text, "targets")
         check("secret" not in text_of(s, "4 HTTP", "5 DNS"), "queries aren't part of a target", s.text)
         s.wait(re.compile(r"p50 \d+ms  p95 \d+ms  p99 \d+ms").search, "percentiles")
