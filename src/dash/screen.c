@@ -244,7 +244,7 @@ void screen_draw(const struct grid *g)
 
             if (!c->ch[0] || (c->ch[0] == L' ' && c->style != STYLE_SELECTED))
                 continue;
-            if (setcchar(&ch, c->ch, attributes(c->style), s.colors ? c->style : 0, NULL) == OK)
+            if (setcchar(&ch, c->ch, attributes(c->style), (short)(s.colors ? c->style : 0), NULL) == OK)
                 mvadd_wch((int)y, (int)x, &ch);
         }
     }
