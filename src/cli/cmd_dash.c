@@ -459,7 +459,9 @@ const struct cli_command command_dash = {
         "lets it "
         "go on. What is shown are the ten minutes before that time. It reads what is recorded, and costs the observed "
         "program nothing.\n"
-        "Sessions whose records are not kept in a journal can't be shown.",
+        "Of an HTTP exchange or DNS query whose both sides are observed, each side counts. Sessions whose records are "
+        "not "
+        "kept in a journal can't be shown.",
     .options = options,
     .more_options = cli_session_options,
     .examples = examples,

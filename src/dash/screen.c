@@ -134,6 +134,16 @@ static const char *capability(const char *name)
     return tigetstr(copy);
 }
 
+/* As large as it is, whatever LINES and COLUMNS in the environment say. */
+static void take_size(void)
+{
+    struct winsize w;
+
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_row && w.ws_col)
+        resizeterm(w.ws_row, w.ws_col);
+    clearok(curscr, TRUE);
+}
+
 static const char *check_terminal(void)
 {
     const char *term = getenv("TERM"), *move;
@@ -189,6 +199,7 @@ const char *screen_open(bool colors)
     }
     set_faults(true);
     set_up(colors);
+    take_size();
     return NULL;
 }
 
@@ -266,15 +277,6 @@ static void stop(void)
     sigprocmask(SIG_UNBLOCK, &set, &old); /* here it stops */
     sigprocmask(SIG_SETMASK, &old, NULL);
     sigaction(SIGTSTP, &was, NULL);
-}
-
-static void take_size(void)
-{
-    struct winsize w;
-
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_row && w.ws_col)
-        resizeterm(w.ws_row, w.ws_col);
-    clearok(curscr, TRUE);
 }
 
 /* KEY_IS_NONE: nothing that its caller has to know. */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dashboard under a terminal emulator: what is on the screen, each key, and the terminal afterwards."""
 
+import json
 import os
 import re
 import shutil
@@ -299,6 +300,12 @@ def damaged(ctx):
     with dash(ctx, "-i", "1", wait=None) as s:
         s.wait("it is no journal", "what it is")
         s.end(1)
+    journal.write_bytes(whole)
+    meta = journal.parent / "session.json"
+    meta.write_text(json.dumps({**session.meta, "lost": {"record": 12, "data\u202e\u001b": 7}}))
+    with dash(ctx, "-i", "1") as s:
+        check(s.lines[1].startswith(r"LOST: record 12, data\u202e\x1b 7"), "losses by kind", s.text)
+        quit_by(s)
     journal.unlink()
     with dash(ctx, "-i", "1", wait=None) as s:
         s.end(1)
