@@ -133,14 +133,10 @@ static void show(struct dash *d)
     v->live = d->live;
     v->filter = d->filter;
     v->typing = d->is_typing ? d->typing : NULL;
-    if (!d->caught)
-        strcpy(d->state, "READING");
-    else if (d->live)
-        strcpy(d->state, "LIVE");
-    else if (d->stopped)
-        strcpy(d->state, "STOPPED");
-    else
+    if (d->caught && !d->live && !d->stopped)
         snprintf(d->state, sizeof(d->state), "x%u", d->speed);
+    else
+        snprintf(d->state, sizeof(d->state), "%s", !d->caught ? "READING" : d->live ? "LIVE" : "STOPPED");
     v->state = d->state;
     screen_size(&d->grid.width, &d->grid.height);
     d->grid.utf8 = screen_utf8();
@@ -159,7 +155,7 @@ static void type(struct dash *d, int key)
 
     if (key == '\n') {
         d->is_typing = false;
-        strcpy(d->filter, d->typing);
+        memcpy(d->filter, d->typing, sizeof(d->filter));
         dash_filter(d->model, d->filter);
         go_to(d, d->at_ns);
     } else if (key == 0x1b) {
@@ -236,7 +232,7 @@ static bool act(struct dash *d, int key)
         break;
     case '/':
         d->is_typing = true;
-        strcpy(d->typing, d->filter);
+        memcpy(d->typing, d->filter, sizeof(d->typing));
         break;
     case 's':
         v->order = (v->order + 1) % ORDER_COUNT;
@@ -463,7 +459,9 @@ const struct cli_command command_dash = {
         "lets it "
         "go on. What is shown are the ten minutes before that time. It reads what is recorded, and costs the observed "
         "program nothing.\n"
-        "Sessions whose records are not kept in a journal can't be shown.",
+        "Of an HTTP exchange or DNS query whose both sides are observed, each side counts. Sessions whose records are "
+        "not "
+        "kept in a journal can't be shown.",
     .options = options,
     .more_options = cli_session_options,
     .examples = examples,

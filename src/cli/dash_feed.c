@@ -214,13 +214,25 @@ static void refresh(struct source *src)
     leave_store(kept);
 }
 
+/* When the last thing was recorded, of a session whose collector was killed. */
+static uint64_t written_ns(const struct session *s)
+{
+    char *path = xasprintf("%s/" SESSION_JOURNAL, s->dir);
+    struct stat st;
+    uint64_t ns = stat(path, &st) == 0 ? (uint64_t)st.st_mtime * NS + NS : s->start_ns;
+
+    free(path);
+    return ns;
+}
+
 /* What has ended long ago isn't on the screen any more. */
 static void forget_old(struct feed *f, uint64_t now_ns)
 {
     for (size_t i = 0; i < f->count;) {
         const struct source *src = f->sources[i];
+        uint64_t end = src->running ? now_ns : src->s.end_ns ? src->s.end_ns : written_ns(&src->s);
 
-        if (!src->running && src->s.end_ns && src->s.end_ns + MODEL_SECONDS * NS < now_ns) {
+        if (end + MODEL_SECONDS * NS < now_ns) {
             free_source(f->sources[i]);
             f->sources[i] = f->sources[--f->count];
         } else {
@@ -289,17 +301,6 @@ bool feed_running(const struct feed *f)
 
 /* --- time --- */
 
-/* When the last thing was recorded, of a session whose collector was killed. */
-static uint64_t written_ns(const struct session *s)
-{
-    char *path = xasprintf("%s/" SESSION_JOURNAL, s->dir);
-    struct stat st;
-    uint64_t ns = stat(path, &st) == 0 ? (uint64_t)st.st_mtime * NS + NS : s->start_ns;
-
-    free(path);
-    return ns;
-}
-
 void feed_span(const struct feed *f, uint64_t *ret_from_ns, uint64_t *ret_to_ns)
 {
     uint64_t now = clock_ns(CLOCK_REALTIME), from = UINT64_MAX, to = 0;
@@ -338,7 +339,7 @@ void feed_seek(struct feed *f, struct model *m, uint64_t to_ns)
 }
 
 /* As many as a batch; true: there are no more until then. */
-static bool take_batch(struct source *src, struct model *m, uint64_t to_ns)
+static bool take_batch(struct source *src, struct model *m, uint64_t to_ns, uint64_t now_ns)
 {
     for (unsigned n = 0; n < BATCH; n++) {
         const struct ev_record *r;
@@ -346,7 +347,8 @@ static bool take_batch(struct source *src, struct model *m, uint64_t to_ns)
         if (!src->held && records_next(src->r) != 1)
             return true;
         r = records_typed(src->r);
-        src->held = to_ns && r->time_ns > to_ns;
+        /* What is of the future, by a clock that was set since, would hold up all that is behind it. */
+        src->held = to_ns && r->time_ns > to_ns && r->time_ns <= now_ns;
         if (src->held)
             return true;
         dash_take(m, src->number, r);
@@ -357,10 +359,11 @@ static bool take_batch(struct source *src, struct model *m, uint64_t to_ns)
 bool feed_take(struct feed *f, struct model *m, uint64_t to_ns, unsigned budget_ms)
 {
     uint64_t end = clock_ns(CLOCK_MONOTONIC) + (uint64_t)budget_ms * 1000000u;
+    uint64_t now = clock_ns(CLOCK_REALTIME);
     bool done = true;
 
     for (size_t i = 0; i < f->count; i++) {
-        while (f->sources[i]->r && !take_batch(f->sources[i], m, to_ns)) {
+        while (f->sources[i]->r && !take_batch(f->sources[i], m, to_ns, now)) {
             if (clock_ns(CLOCK_MONOTONIC) < end)
                 continue;
             done = false;

@@ -88,6 +88,22 @@ static void set_faults(bool ours)
 
 /* --- opening and closing --- */
 
+/* What terminals send although terminfo says otherwise: it names one form of each. */
+static void add_keys(void)
+{
+    static const struct {
+        const char *sequence;
+        int key;
+    } more[] = {{"\033[A", KEY_UP},     {"\033OA", KEY_UP},    {"\033[B", KEY_DOWN},  {"\033OB", KEY_DOWN},
+                {"\033[C", KEY_RIGHT},  {"\033OC", KEY_RIGHT}, {"\033[D", KEY_LEFT},  {"\033OD", KEY_LEFT},
+                {"\033[H", KEY_HOME},   {"\033OH", KEY_HOME},  {"\033[1~", KEY_HOME}, {"\033[7~", KEY_HOME},
+                {"\033[F", KEY_END},    {"\033OF", KEY_END},   {"\033[4~", KEY_END},  {"\033[8~", KEY_END},
+                {"\033[5~", KEY_PPAGE}, {"\033[6~", KEY_NPAGE}};
+
+    for (size_t i = 0; i < sizeof(more) / sizeof(*more); i++)
+        define_key(more[i].sequence, more[i].key);
+}
+
 static void set_up(bool colors)
 {
     static const short foreground[STYLE_COUNT] = {
@@ -98,6 +114,7 @@ static void set_up(bool colors)
     noecho();
     nonl();
     keypad(stdscr, TRUE);
+    add_keys();
     nodelay(stdscr, TRUE);
     set_escdelay(25);
     curs_set(0);
@@ -115,6 +132,16 @@ static const char *capability(const char *name)
     strncpy(copy, name, sizeof(copy) - 1);
     copy[sizeof(copy) - 1] = '\0';
     return tigetstr(copy);
+}
+
+/* As large as it is, whatever LINES and COLUMNS in the environment say. */
+static void take_size(void)
+{
+    struct winsize w;
+
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_row && w.ws_col)
+        resizeterm(w.ws_row, w.ws_col);
+    clearok(curscr, TRUE);
 }
 
 static const char *check_terminal(void)
@@ -172,6 +199,7 @@ const char *screen_open(bool colors)
     }
     set_faults(true);
     set_up(colors);
+    take_size();
     return NULL;
 }
 
@@ -227,7 +255,7 @@ void screen_draw(const struct grid *g)
 
             if (!c->ch[0] || (c->ch[0] == L' ' && c->style != STYLE_SELECTED))
                 continue;
-            if (setcchar(&ch, c->ch, attributes(c->style), s.colors ? c->style : 0, NULL) == OK)
+            if (setcchar(&ch, c->ch, attributes(c->style), (short)(s.colors ? c->style : 0), NULL) == OK)
                 mvadd_wch((int)y, (int)x, &ch);
         }
     }
@@ -249,15 +277,6 @@ static void stop(void)
     sigprocmask(SIG_UNBLOCK, &set, &old); /* here it stops */
     sigprocmask(SIG_SETMASK, &old, NULL);
     sigaction(SIGTSTP, &was, NULL);
-}
-
-static void take_size(void)
-{
-    struct winsize w;
-
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_row && w.ws_col)
-        resizeterm(w.ws_row, w.ws_col);
-    clearok(curscr, TRUE);
 }
 
 /* KEY_IS_NONE: nothing that its caller has to know. */

@@ -65,7 +65,7 @@ static const char *clock_text(uint64_t ns, char to[32])
     struct tm tm;
 
     if (!localtime_r(&t, &tm) || strftime(to, 32, "%H:%M:%S", &tm) == 0)
-        strcpy(to, "--:--:--");
+        snprintf(to, 32, "--:--:--");
     return to;
 }
 
@@ -75,7 +75,7 @@ static const char *date_text(uint64_t ns, char to[32])
     struct tm tm;
 
     if (!localtime_r(&t, &tm) || strftime(to, 32, "%Y-%m-%d %H:%M:%S", &tm) == 0)
-        strcpy(to, "----");
+        snprintf(to, 32, "----");
     return to;
 }
 
@@ -129,15 +129,18 @@ static void sparkline(const struct drawing *d, const struct area *a, unsigned y,
     }
 }
 
-/* "label  rate/s  sparkline" */
+/* "label  rate/s  sparkline"; where there is room, the sum before it. */
 static void rate_row(const struct drawing *d, const struct area *a, unsigned y, const char *label, enum dash_series s,
                      bool is_bytes)
 {
+    const char *(*number)(double, char[32]) = is_bytes ? bytes : short_number;
+    bool wide = a->width >= 70;
     char text[32];
-    double rate = dash_rate(d->m, s, RATE_S);
 
-    ROWF(a, y, 0, STYLE_PLAIN, "%-9s%8s/s", label, is_bytes ? bytes(rate, text) : short_number(rate, text));
-    sparkline(d, a, y, 21, s);
+    ROWF(a, y, 0, STYLE_PLAIN, "%-9s%8s/s", label, number(dash_rate(d->m, s, RATE_S), text));
+    if (wide)
+        ROWF(a, y, 21, STYLE_DIM, "%8s in 10 min", number(dash_sum(d->m, s), text));
+    sparkline(d, a, y, wide ? 40 : 21, s);
 }
 
 static bool is_zoomed(const struct drawing *d, enum view_panel p)
@@ -162,7 +165,7 @@ static size_t scrolled(const struct drawing *d, enum view_panel p, size_t count,
 static const char *or_dash(int64_t v, double divisor, char to[32])
 {
     if (v < 0)
-        strcpy(to, "-");
+        snprintf(to, 32, "-");
     else
         short_number((double)v * divisor, to);
     return to;
@@ -190,7 +193,7 @@ static void draw_processes(const struct drawing *d, const struct area *a)
         char mem[32], thr[32], fd[32], child[32], cpu[32];
 
         if (p->cpu_hundredths < 0)
-            strcpy(cpu, "-");
+            snprintf(cpu, sizeof(cpu), "-");
         else
             snprintf(cpu, sizeof(cpu), "%.1f", (double)p->cpu_hundredths / 100);
         ROWF(a, y, 0, style, "%7u %6s %6s", p->pid, p->exit_ns ? "ended" : cpu, or_dash(p->mem_kib, 1024, mem));

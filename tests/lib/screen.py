@@ -16,7 +16,8 @@ from scopetest import check, equal
 
 
 class Screen:
-    """Runs a command on a terminal of its own, of some size."""
+    """Runs a command on a terminal of its own, of some size. pyte knows no repetition (REP), which xterm has: so it is a
+    screen(1)."""
 
     def __init__(self, ctx, argv, columns=80, rows=24, env=None):
         self.raw = b""
@@ -25,7 +26,7 @@ class Screen:
         self.master, slave = pty.openpty()
         self._size(columns, rows)
         self.modes = termios.tcgetattr(slave)
-        env = {**ctx.env(TERM="xterm-256color", LANG="C.UTF-8"), **(env or {})}
+        env = {**ctx.env(TERM="screen-256color", LANG="C.UTF-8"), **(env or {})}
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -56,7 +57,6 @@ class Screen:
         except OSError:
             return False
         self.raw += piece
-        # pyte 0.8 takes what follows a private marker it doesn't know for text.
         self.stream.feed(piece)
         return bool(piece)
 
