@@ -444,7 +444,8 @@ static void give_up(struct side *s, enum tls_open_state why)
     free(s->turns);
     s->buf = NULL;
     s->turns = NULL;
-    s->len = s->cap = s->turn_count = s->turn_cap = 0;
+    s->len = s->cap = s->turn_count = s->turn_cap = s->marked = 0;
+    s->waits = false;
     s->over = (uint8_t)why;
 }
 

@@ -786,6 +786,29 @@ static void out_of_patience(void **state)
     told_free(t);
 }
 
+/* Patience ends while records are left out that a search had no key for. */
+static void late_too_late(void **state)
+{
+    struct sealer s = sealer(16, false);
+    struct told *t = told_new();
+    struct tls_open *o = tls_open_new(&sink, t);
+    struct buf b = BUF_INIT;
+
+    (void)state;
+    tls_open_join(o);
+    for (unsigned i = 0; i < 3; i++)
+        seal(&b, &s, 23, "x", 1, 0);
+    feed(o, PROTO_RX, &b, 0);
+    assert_true(tls_open_mark(o));
+    tls_open_leave(o, 2 + TLS_OPEN_WAIT_NS);
+    assert_false(tls_open_wants(o, PROTO_RX));
+    assert_true(tls_open_wants(o, PROTO_TX));
+    assert_int_equal(tls_open_waiting(o), 0);
+    tls_open_free(o);
+    buf_free(&b);
+    told_free(t);
+}
+
 /* What waits is counted, and can be given up. */
 static void given_up(void **state)
 {
@@ -824,7 +847,7 @@ int main(void)
         cmocka_unit_test(bounds),            cmocka_unit_test(joined),     cmocka_unit_test(joined_goes_on),
         cmocka_unit_test(late),              cmocka_unit_test(in_order),   cmocka_unit_test(out_of_patience),
         cmocka_unit_test(many_wrong_keys),   cmocka_unit_test(published),  cmocka_unit_test(given_up),
-        cmocka_unit_test(gap_behind),
+        cmocka_unit_test(gap_behind),        cmocka_unit_test(late_too_late),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
