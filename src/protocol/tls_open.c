@@ -61,6 +61,7 @@ struct tls_open {
     bool joined;           /* half-way: neither hellos nor numbers of records are known */
     bool late;             /* a key may come when records under it have passed: their numbers aren't known */
     bool thorough;         /* candidates are tried with numbers that can only be guessed */
+    bool hurries;          /* directions don't wait for each other */
     struct side sides[PROTO_DIRS];
     uint8_t *plain;        /* what a record held, while it is told */
     size_t plain_cap;
@@ -402,9 +403,11 @@ static bool learn(struct side *s, const struct rec *r)
     bool yes = t && nonce_of(t, r, s->key.bytes, 0, nonce) && !memcmp(nonce, s->iv, NONCE - 8);
 
     trial_end(t);
+    if (!yes)
+        return false;
     is = load64(nonce + NONCE - 8);
     differs = is ^ last;
-    if (!yes || !differs || (differs & (differs + 1) && differs >> 32))
+    if (!differs || (differs & (differs + 1) && differs >> 32))
         return false;
     /* From ...0111 to ...1000; or something was missed between. */
     s->seq = differs & (differs + 1) ? 0 : (differs >> 1) + 1;
@@ -441,7 +444,8 @@ static void give_up(struct side *s, enum tls_open_state why)
     free(s->turns);
     s->buf = NULL;
     s->turns = NULL;
-    s->len = s->cap = s->turn_count = s->turn_cap = 0;
+    s->len = s->cap = s->turn_count = s->turn_cap = s->marked = 0;
+    s->waits = false;
     s->over = (uint8_t)why;
 }
 
@@ -572,7 +576,7 @@ static bool is_behind(const struct tls_open *o, const struct side *s, size_t end
     const struct side *other = &o->sides[s == &o->sides[PROTO_RX] ? PROTO_TX : PROTO_RX];
     size_t first = other->len >= HEAD ? HEAD + record_len(other->buf) : SIZE_MAX;
 
-    if (other->over || other->adrift || other->len < first || s->len > TLS_OPEN_KEPT / 2 ||
+    if (o->hurries || other->over || other->adrift || other->len < first || s->len > TLS_OPEN_KEPT / 2 ||
         (other->waits && time_ns > other->since_ns + ORDER_NS))
         return false;
     return turn_at(other, first)->number < turn_at(s, end)->number;
@@ -692,6 +696,13 @@ static uint64_t pass_record(struct tls_open *o, struct side *s, uint64_t time_ns
 
 static void gap(struct tls_open *o, struct side *s, uint64_t len, uint64_t time_ns)
 {
+    if (s->len) { /* whole records that wait for the other direction only */
+        o->hurries = true;
+        take_kept(o, s, time_ns);
+        o->hurries = false;
+        if (s->over)
+            return;
+    }
     if (!s->pass)
         s->pass = pass_record(o, s, time_ns);
     if (s->pass >= len)
@@ -843,6 +854,13 @@ void tls_open_leave(struct tls_open *o, uint64_t time_ns)
     }
     tls_open_retry(o, false, time_ns);
     o->thorough = false;
+}
+
+void tls_open_end(struct tls_open *o, uint64_t time_ns)
+{
+    o->hurries = true;
+    tls_open_retry(o, false, time_ns);
+    o->hurries = false;
 }
 
 size_t tls_open_waiting(const struct tls_open *o)

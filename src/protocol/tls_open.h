@@ -83,6 +83,8 @@ void tls_open_retry(struct tls_open *o, bool anew, uint64_t time_ns);
 bool tls_open_mark(struct tls_open *o);
 /* They were: what was waiting then, and still does, is left out. Numbers are guessed here. */
 void tls_open_leave(struct tls_open *o, uint64_t time_ns);
+/* Nothing more comes: what waits for the other direction only is told. */
+void tls_open_end(struct tls_open *o, uint64_t time_ns);
 /* Bytes that wait, for a key or for those of the other direction. */
 size_t tls_open_waiting(const struct tls_open *o);
 /* Gives up both directions, and wipes what waits. */

@@ -251,7 +251,10 @@ void tls_plain_retry(struct tls_plain *t, bool last, uint64_t time_ns)
         t->next_ns = time_ns + ALL_NS;
     tls_open_retry(t->open, t->all, time_ns);
     t->all = false;
-    look_for_keys(t, time_ns);
+    if (last)
+        tls_open_end(t->open, time_ns);
+    else
+        look_for_keys(t, time_ns);
     account(t);
     t->stream->opened = (uint8_t)tls_open_state(t->open);
 }

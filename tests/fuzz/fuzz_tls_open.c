@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Arbitrary bytes as records of a connection (passages.h). The first byte says
- * which suite; records are sealed for it here where the input asks for that, by a
+ * which suite, whether it was joined half-way, and whether keys come late; records are sealed for it here where the input asks for that, by a
  * passage of type 0xf0 to 0xf3: what is in it is sealed under one of four keys, all
  * of which are candidates. Without keys of one's own nothing is ever opened.
  */
@@ -103,6 +103,10 @@ static void run(const uint8_t *data, size_t size, size_t chunk, struct buf *text
         return;
     t.tls13 = *data & 1;
     t.open = tls_open_new(&sink, &t);
+    if (*data & 4)
+        tls_open_join(t.open);
+    if (*data & 8)
+        tls_open_late(t.open);
     if (!(*data & 2))
         tls_open_agreed(t.open, t.tls13 ? 0x304 : 0x303, t.tls13 ? 0x1301 : 0xc02f);
     data++;
@@ -122,6 +126,8 @@ static void run(const uint8_t *data, size_t size, size_t chunk, struct buf *text
     }
     tls_open_agreed(t.open, t.tls13 ? 0x304 : 0x303, t.tls13 ? 0x1301 : 0xc02f);
     tls_open_retry(t.open, true, 2);
+    tls_open_mark(t.open);
+    tls_open_leave(t.open, 3);
     buf_printf(text, "state %d", tls_open_state(t.open));
     tls_open_free(t.open);
 }

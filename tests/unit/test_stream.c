@@ -2,6 +2,7 @@
 /* Streams: captured pieces of connections, put in order, and what the probe is told in return. */
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <openssl/evp.h>
 #include <sys/socket.h>
 
 #include "collector_bed.h"
@@ -80,15 +81,20 @@ static unsigned want_of_fd(struct writer *w, unsigned fd)
 }
 
 /* A server with a connection on descriptor 4. */
-static struct writer serving(void)
+static struct writer serving_as(uint32_t pid)
 {
-    struct writer w = prog(NOBODY);
+    struct writer w = prog(pid);
 
     assert_non_null(attach(&w));
     assert_true(w.h->mode & SEG_M_TRAFFIC);
     assert_true(writer_put(&w, REC_CALL, OP_socket, 3, ARGS(AF_INET, SOCK_STREAM, 0, 0, 0, 1), 0, NULL));
     put_accept(&w, 4, 1);
     return w;
+}
+
+static struct writer serving(void)
+{
+    return serving_as(NOBODY);
 }
 
 static void test_exchange(void **state)
@@ -666,6 +672,107 @@ static void test_unread_joined(void **state)
     assert_int_equal(unread_total(), 3);
     assert_int_equal(count("proc.note ", "text=TLS of this program can't be read: "), 2);
     writer_free(&w);
+}
+
+/* --- TLS whose keys are seen --- */
+
+/* A record of TLS 1.2 with AES-128 in GCM, the first under its key, which is `fill` 16 times. */
+static size_t seal(uint8_t fill, const char *text, uint8_t *to)
+{
+    size_t len = strlen(text), body = 8 + len + 16;
+    uint8_t key[16], nonce[12] = {0}, aad[13] = {[8] = 23, 3, 3, (uint8_t)(len >> 8), (uint8_t)len};
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    int n;
+
+    memset(key, fill, sizeof(key));
+    memcpy(to, (uint8_t[]){23, 3, 3, (uint8_t)(body >> 8), (uint8_t)body, 0, 0, 0, 0, 0, 0, 0, 0}, 13);
+    assert_true(EVP_EncryptInit_ex(ctx, EVP_aes_128_gcm(), NULL, key, nonce) && EVP_EncryptUpdate(ctx, NULL, &n, aad, sizeof(aad)) &&
+                EVP_EncryptUpdate(ctx, to + 13, &n, (const uint8_t *)text, (int)len) && EVP_EncryptFinal_ex(ctx, to + 13 + len, &n) &&
+                EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, 16, to + 13 + len));
+    EVP_CIPHER_CTX_free(ctx);
+    return 5 + body;
+}
+
+/* What the probe does with a key that is `fill` 16 times. */
+static void put_key(struct writer *w, uint8_t fill)
+{
+    struct seg_key *k = &w->h->key[w->h->key_head++ % SEG_KEYS];
+
+    *k = (struct seg_key){.commit = w->h->key_head, .time = clock_now_mono(), .caller = 1, .len = 16};
+    memset(k->key, fill, 16);
+}
+
+/* A server whose library has no names; connections whose hellos have passed. */
+static struct writer serving_keys(uint32_t pid)
+{
+    struct rec_sites sites = {.sites.keys = 1};
+    struct writer w = serving_as(pid);
+
+    images_add(&proc_by_host_pid(&c.model, (pid_t)w.h->pid)->images, "own", 3, &sites);
+    return w;
+}
+
+static void put_hellos(struct writer *w, int fd)
+{
+    put_part(w, fd, DATA_RX, client_hello, sizeof(client_hello) - 1, 0, sizeof(client_hello) - 1);
+    put_part(w, fd, DATA_TX, server_hello, sizeof(server_hello) - 1, 0, sizeof(server_hello) - 1);
+    put_part(w, fd, DATA_RX, "\x14\3\3\0\1\1", 6, 0, 6);
+    put_part(w, fd, DATA_TX, "\x14\3\3\0\1\1", 6, 0, 6);
+}
+
+/* The keys come with the last look: it is told what passed, and nobody is told that it can't be read. */
+static void test_keys_at_last(void **state)
+{
+    struct writer w = serving_keys(NOBODY);
+    uint8_t request[200], answer[200];
+    size_t requests = seal('r', REQUEST("/late"), request), answers = seal('a', ANSWER("0"), answer);
+
+    (void)state;
+    put_hellos(&w, 4);
+    put_part(&w, 4, DATA_RX, request, requests, 0, requests);
+    put_part(&w, 4, DATA_TX, answer, answers, 0, answers);
+    run();
+    expect_not("http.req ", NULL);
+    put_key(&w, 'r');
+    put_key(&w, 'a');
+    put_close(&w, 4);
+    segments_drain(&c, true);
+    assert_true(core_process(&c, UINT64_MAX)); /* nothing looks at it before */
+    run();
+    expect("http.resp ", "http_target=/late");
+    expect_not("proc.note ", NULL);
+    writer_free(&w);
+}
+
+/* Connections whose keys don't come: what waits of all of them is bounded; the first ones are given up, and counted. */
+static void test_keys_bounded(void **state)
+{
+    enum { PROCESSES = 2, EACH = 150, RECORDS = 15 };
+    static const uint8_t record[5 + 16384] = {23, 3, 3, 0x40, 0};
+    struct writer w[PROCESSES];
+
+    (void)state;
+    for (int p = 0; p < PROCESSES; p++) {
+        w[p] = serving_keys(NOBODY + (uint32_t)p);
+        for (int i = 0; i < EACH; i++) {
+            if (i)
+                put_accept(&w[p], 4 + i, 1);
+            put_hellos(&w[p], 4 + i);
+            for (int k = 0; k < RECORDS; k++) {
+                put_part(&w[p], 4 + i, DATA_RX, record, sizeof(record), 0, sizeof(record));
+                run();
+            }
+            assert_int_equal(want_of_fd(&w[p], (unsigned)(4 + i)), FDW_CAPTURE);
+        }
+        assert_int_equal(count("loss traffic ", NULL) > 0, p == PROCESSES - 1); /* 64 MiB are 273 of them */
+    }
+    put_part(&w[0], 4, DATA_TX, "\x17\3\3\0\1x", 6, 0, 6);
+    put_part(&w[1], 4, DATA_TX, "\x17\3\3\0\1x", 6, 0, 6);
+    run();
+    assert_int_equal(want_of_fd(&w[0], 4), FDW_NONE);
+    assert_int_equal(want_of_fd(&w[1], 4), FDW_CAPTURE);
+    for (int p = 0; p < PROCESSES; p++)
+        writer_free(&w[p]);
 }
 
 #define PROXY_LINE "PROXY TCP4 192.0.2.7 192.0.2.1 4711 80\r\n"
@@ -1372,6 +1479,7 @@ int main(void)
         T(test_no_answer),
         T(test_hostile),
         T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos), T(test_unread_counts), T(test_unread_joined),
+        T(test_keys_at_last), T(test_keys_bounded),
         T(test_half_a_handshake),
         T(test_goes_over_to_tls),
         T(test_objects_of_sockets),

@@ -712,6 +712,38 @@ static void in_order(void **state)
     }
 }
 
+/* Something is missing behind whole records that wait for the other direction: these are told before. */
+static void gap_behind(void **state)
+{
+    struct sealer s[PROTO_DIRS] = {sealer(16, false), sealer(16, false)};
+    struct told *t = told_new();
+    struct tls_open *o = tls_open_new(&sink, t);
+    struct buf b[PROTO_DIRS] = {BUF_INIT, BUF_INIT};
+    size_t one;
+
+    (void)state;
+    tls_open_agreed(o, 0x304, 0x1301);
+    offer(t, &s[PROTO_RX].key);
+    seal(&b[PROTO_TX], &s[PROTO_TX], 23, "x", 1, 0);
+    feed(o, PROTO_TX, &b[PROTO_TX], 0);
+    for (unsigned i = 0; i < 4; i++) {
+        seal(&b[PROTO_RX], &s[PROTO_RX], 23, "abcd" + i, 1, 0);
+        one = b[PROTO_RX].len / (i + 1);
+    }
+    tls_open_feed(o, PROTO_RX, (const uint8_t *)b[PROTO_RX].p, 2 * one + 7, 1);
+    assert_int_equal(t->both.len, 0);
+    tls_open_feed(o, PROTO_RX, NULL, one - 7, 1); /* the rest of the third one */
+    expect_text(t, PROTO_RX, "ab");
+    assert_int_equal(t->gaps[PROTO_RX], 1);
+    tls_open_feed(o, PROTO_RX, (const uint8_t *)b[PROTO_RX].p + 3 * one, one, UINT64_C(6000000000));
+    tls_open_retry(o, false, UINT64_C(6000000000));
+    expect_text(t, PROTO_RX, "abd");
+    tls_open_free(o);
+    buf_free(&b[0]);
+    buf_free(&b[1]);
+    told_free(t);
+}
+
 /* A direction whose key never comes keeps the other one waiting for seconds only. */
 static void out_of_patience(void **state)
 {
@@ -734,6 +766,46 @@ static void out_of_patience(void **state)
     tls_open_retry(o, false, UINT64_C(6000000000));
     assert_int_equal(t->both.len, 1);
     tls_open_free(o);
+    /* ... or until the connection ends. */
+    o = tls_open_new(&sink, t);
+    t->used[0] = false;
+    t->keys[0] = s[1].key;
+    tls_open_agreed(o, 0x304, 0x1301);
+    for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
+        struct buf b = BUF_INIT;
+
+        seal(&b, &s[dir], 23, "y", 1, 0);
+        feed(o, dir, &b, 0);
+        buf_free(&b);
+    }
+    tls_open_retry(o, false, 2);
+    assert_int_equal(t->both.len, 1);
+    tls_open_end(o, 3);
+    assert_int_equal(t->both.len, 2);
+    tls_open_free(o);
+    told_free(t);
+}
+
+/* Patience ends while records are left out that a search had no key for. */
+static void late_too_late(void **state)
+{
+    struct sealer s = sealer(16, false);
+    struct told *t = told_new();
+    struct tls_open *o = tls_open_new(&sink, t);
+    struct buf b = BUF_INIT;
+
+    (void)state;
+    tls_open_join(o);
+    for (unsigned i = 0; i < 3; i++)
+        seal(&b, &s, 23, "x", 1, 0);
+    feed(o, PROTO_RX, &b, 0);
+    assert_true(tls_open_mark(o));
+    tls_open_leave(o, 2 + TLS_OPEN_WAIT_NS);
+    assert_false(tls_open_wants(o, PROTO_RX));
+    assert_true(tls_open_wants(o, PROTO_TX));
+    assert_int_equal(tls_open_waiting(o), 0);
+    tls_open_free(o);
+    buf_free(&b);
     told_free(t);
 }
 
@@ -775,6 +847,7 @@ int main(void)
         cmocka_unit_test(bounds),            cmocka_unit_test(joined),     cmocka_unit_test(joined_goes_on),
         cmocka_unit_test(late),              cmocka_unit_test(in_order),   cmocka_unit_test(out_of_patience),
         cmocka_unit_test(many_wrong_keys),   cmocka_unit_test(published),  cmocka_unit_test(given_up),
+        cmocka_unit_test(gap_behind),        cmocka_unit_test(late_too_late),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
