@@ -15,8 +15,10 @@
 #include "model/clock.h"
 #include "traffic/aes_schedule.h"
 
-#define PIECE 262144u            /* bytes that are read at once */
-#define ENTRIES 4096u            /* of pagemap */
+#define PIECE 262144u /* bytes that are read at once */
+#define ENTRIES 4096u /* of pagemap */
+#define MAP_MAX \
+    (UINT64_C(64) << 30)         /* bytes of a mapping: what is used of more (shadow memory) takes too long to find */
 #define USED (UINT64_C(3) << 62) /* in RAM, in swap (Documentation/admin-guide/mm/pagemap.rst) */
 
 struct key_scan {
@@ -114,7 +116,8 @@ void key_scan_free(struct key_scan *s)
 
 static bool may_hold_keys(const struct process_map *m)
 {
-    return m->read && m->write && !m->shared && m->name[0] != '/'; /* files' data is static: no connection's */
+    return m->read && m->write && !m->shared && m->hi - m->lo <= MAP_MAX &&
+           m->name[0] != '/'; /* files' data is static: no connection's */
 }
 
 /* Whether there is anything in the page at this address: reading others would make the process get them. */

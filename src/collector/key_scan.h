@@ -2,7 +2,8 @@
 /*
  * Searches the memory of a process for AES keys that are in use (aes_schedule.h),
  * from outside and while it runs: its private, writable memory, as far as that is
- * in RAM or swap. In small steps, as others wait. What is read is wiped again.
+ * in RAM or swap, but for mappings of more than 64 GiB. In small steps, as others
+ * wait. What is read is wiped again.
  *
  * Bounds of a search: KEY_SCAN_BYTES, KEY_SCAN_NS of CPU time (the list of
  * mappings counts), KEY_SCAN_FOUND keys. What it was cut at is where the next
