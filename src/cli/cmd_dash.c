@@ -353,6 +353,19 @@ static bool is_session(const char *word, struct session *ret)
     return false;
 }
 
+static bool is_observed(pid_t pid)
+{
+    pid_t *pids;
+    size_t count;
+    bool found = false;
+
+    cli_observed(NULL, &pids, &count);
+    for (size_t i = 0; i < count; i++)
+        found |= pids[i] == pid;
+    free(pids);
+    return found;
+}
+
 /* Session and process that the command line names. *ret_one: there is a session. */
 static int choose(const struct args *a, struct session *s, bool *ret_one, int64_t *ret_pid)
 {
@@ -376,11 +389,17 @@ static int choose(const struct args *a, struct session *s, bool *ret_one, int64_
         return 0;
     }
     rc = cli_targets(a, a->words[0], true, &pids, &count);
-    if (rc == 0) {
-        *ret_pid = pids[0];
-        free(pids);
+    if (rc)
+        return rc;
+    *ret_pid = pids[0];
+    free(pids);
+    if (!is_observed((pid_t)*ret_pid)) {
+        cli_error("%s is neither a session nor a process that is observed", a->words[0]);
+        cli_hint(
+            "`scope history` and `scope ps` list them; `scope dash -i N --pid PID` shows a process that has ended");
+        return EXIT_FAILED;
     }
-    return rc;
+    return 0;
 }
 
 static int run(struct args *a)

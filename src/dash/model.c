@@ -615,7 +615,8 @@ static void append_field(struct dash_line *l, const struct tm_field *f)
     char text[32];
     int n = 0;
 
-    if (f->type == TM_WHO || f->type == TM_OWNER || !f->name)
+    if (f->type == TM_WHO || f->type == TM_OWNER || !f->name || strcmp(f->name, "proc") == 0 ||
+        strcmp(f->name, "pid") == 0 || strcmp(f->name, "host") == 0) /* who it was stands before it */
         return;
     if (l->text_len)
         append(l, " ", 1);

@@ -264,10 +264,11 @@ def refusals(ctx):
             s.end(1)
             s.restored()
             check(b"\x1b[" not in s.raw, "no control sequences", s.raw)
-    for argv, said in ((["-i", "99"], "session 99 not found"), (["-i", "1", "2"], "named twice"), (["--pid", "0"], "pid")):
+    for argv, said in ((["-i", "99"], "session 99 not found"), (["-i", "1", "2"], "named twice"), (["--pid", "0"], "pid"),
+                       (["4194303"], "neither a session nor")):
         with dash(ctx, *argv, wait=None) as s:
             s.wait(said, said)
-            s.end(2 if said != "session 99 not found" else 1)
+            s.end(2 if said in ("named twice", "pid") else 1)
     path = ctx.dir / "elsewhere"
     recorded(ctx, "true", ["-e", f"file://{path}", "-m", f"file://{path}"])
     with dash(ctx, "-i", "2", wait=None) as s:
@@ -352,4 +353,7 @@ def process(ctx):
             quit_by(s)
     with dash(ctx, "1") as s:
         s.wait("session 1", "a session by its number")
+        quit_by(s)
+    with dash(ctx, "-i", "1", "--pid", pid, columns=120, rows=40) as s:  # it has ended since
+        s.wait(lambda text: f"process {pid}, session 1" in text and "said" in text and "cat[" not in text, "a process of a session")
         quit_by(s)
