@@ -14,6 +14,7 @@ import threading
 
 import foreign
 from scopetest import add_test, check, equal, test
+from tlsscale import scale
 from tlstest import certificate, free_port, listens
 
 PAYLOADS = ["--payloads", "--lossless"]
@@ -356,3 +357,11 @@ def bun_server(ctx, count, maximum=None, attach=False):
 add_test("tls", "keys_bun-server", lambda ctx: bun_server(ctx, 50), arch="x86_64")
 add_test("tls", "keys_bun-server-1.2", lambda ctx: bun_server(ctx, 10, ssl.TLSVersion.TLSv1_2), arch="x86_64")
 add_test("tls", "keys_bun-attach", lambda ctx: bun_server(ctx, 10, attach=True), arch="x86_64")
+
+
+def bun_scale(ctx):
+    port = free_port()
+    scale(ctx, [*bun(ctx, BUN_SERVER), port, *certificate(ctx)], port)
+
+
+add_test("tls", "scale-bun", bun_scale, timeout=120, arch="x86_64")

@@ -633,6 +633,28 @@ static void test_unread_counts(void **state)
     writer_free(&w);
 }
 
+/* The probe may not know whose the first plaintext is; the handshake has told. */
+static void test_object_of_a_handshake(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_part_inside(&w, 4, 0x4000, DATA_RX, client_hello, sizeof(client_hello) - 1, 0, sizeof(client_hello) - 1);
+    put_tls(&w, -1, 0x4000, DATA_TLS_RX, REQUEST("/one"));
+    put_tls(&w, -1, 0x4000, DATA_TLS_TX, ANSWER("0"));
+    run();
+    expect("http.req ", "http_target=/one http_scheme=https http_flavor=1.1 http_host=h net_transport=IP.TCP");
+    put_close(&w, 4);
+    run();
+    put_accept(&w, 4, 3); /* another connection, with the same object: no end was told */
+    put_part_inside(&w, 4, 0x4000, DATA_RX, client_hello, sizeof(client_hello) - 1, 0, sizeof(client_hello) - 1);
+    put_tls(&w, -1, 0x4000, DATA_TLS_RX, REQUEST("/two"));
+    run();
+    expect("http.req ", "http_target=/two http_scheme=https http_flavor=1.1 http_host=h net_transport=IP.TCP");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
 /* What was there before is known by its records only; where something was lost, no more than that is said. */
 static void test_unread_joined(void **state)
 {
@@ -1371,7 +1393,7 @@ int main(void)
         T(test_end_decides),
         T(test_no_answer),
         T(test_hostile),
-        T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos), T(test_unread_counts), T(test_unread_joined),
+        T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos), T(test_object_of_a_handshake), T(test_unread_counts), T(test_unread_joined),
         T(test_half_a_handshake),
         T(test_goes_over_to_tls),
         T(test_objects_of_sockets),

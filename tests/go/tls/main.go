@@ -7,6 +7,8 @@
 //	                     server and clients in one process: echoes in pieces of all sizes, read into buffers on the heap
 //	                     and on stacks that grow and shrink. panics: out of Read, recovered by who called it. profile:
 //	                     samples and tracebacks of all goroutines meanwhile
+//	tls mapped           writes memory that isn't Go's: some that stays, and some that is taken away inside of Write, once it
+//	                     was encrypted, as another goroutine may do
 //	tls serve            HTTPS with both versions of HTTP; prints its port; ends with standard input
 //	tls get URL REQUESTS posts; every second client with HTTP/1.1; "ok N" if all answers were right
 package main
@@ -31,6 +33,7 @@ import (
 	"runtime/pprof"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -248,6 +251,53 @@ func streams(connections, size int, options []string) {
 	all.Wait()
 }
 
+// A transport that takes memory away when it has passed on what was made of that. Protecting it is what unmapping does to
+// who reads it, and leaves the place to nobody else.
+type taker struct {
+	net.Conn
+	what []byte
+}
+
+func (t *taker) Write(b []byte) (int, error) {
+	n, err := t.Conn.Write(b)
+	if t.what != nil {
+		must(syscall.Mprotect(t.what, syscall.PROT_NONE))
+		t.what = nil
+	}
+	return n, err
+}
+
+func mapped() {
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate()}})
+	must(err)
+	var all sync.WaitGroup
+	all.Add(1)
+	go func() {
+		defer all.Done()
+		c, err := listener.Accept()
+		must(err)
+		io.Copy(io.Discard, c)
+	}()
+	plain, err := net.Dial("tcp", listener.Addr().String())
+	must(err)
+	transport := &taker{plain, nil}
+	c := tls.Client(transport, &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true})
+	must(c.Handshake())
+	for i := 0; i < 400; i++ {
+		b, err := syscall.Mmap(-1, 0, 8192, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+		must(err)
+		copy(b, bytes.Repeat([]byte{byte('a' + i%26)}, 8000))
+		if i >= 390 && i%2 == 1 {
+			transport.what = b
+		}
+		_, err = c.Write(b[:8000])
+		must(err)
+	}
+	c.Close()
+	all.Wait()
+	fmt.Println("ok", plain.LocalAddr())
+}
+
 func serve() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
@@ -296,6 +346,8 @@ func main() {
 	switch os.Args[1] {
 	case "streams":
 		streams(number(os.Args[2]), number(os.Args[3])*1024, os.Args[4:])
+	case "mapped":
+		mapped()
 	case "serve":
 		serve()
 	case "get":
