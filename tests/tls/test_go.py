@@ -78,6 +78,25 @@ def mapped(ctx):
     equal(result.session.lost().get("copy"), 5, "counted")
 
 
+@test("go_blocked", arch="x86_64")
+def blocked(ctx):
+    """A Write that had begun before attaching is counted; what comes behind it is told."""
+    process = subprocess.Popen([ctx.go_build("tls", "static"), "blocked"], env=ctx.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, start_new_session=True)
+    ctx.started.append(process)
+    equal(process.stdout.readline(), b"writing\n", "first line")
+    session = attach(ctx, process.pid, "--payloads", "--lossless").session
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    equal(process.stdout.readline(), b"done\n", "second line")
+    process.stdin.close()
+    equal((process.wait(ctx.left()), process.stderr.read()), (0, b""), "its end")
+    session.wait_end()
+    equal(session.lost().get("data"), 32 << 20, "counted")
+    sent = [f.read_bytes() for f in session.dir.glob("payloads/*.out")]
+    check(b"after" in sent, "what comes behind", [s[:20] for s in sent])
+
+
 @test("go_http", arch="x86_64")
 def http(ctx):
     """Server and client, both versions of HTTP: each request is told at both ends, once."""

@@ -9,11 +9,14 @@
 //	                     samples and tracebacks of all goroutines meanwhile
 //	tls mapped           writes memory that isn't Go's: some that stays, and some that is taken away inside of Write, once it
 //	                     was encrypted, as another goroutine may do
+//	tls blocked          says "writing" when it waits inside of Write, as nobody reads; at a line on standard input it is read,
+//	                     and 5 bytes more are written; ends with standard input
 //	tls serve            HTTPS with both versions of HTTP; prints its port; ends with standard input
 //	tls get URL REQUESTS posts; every second client with HTTP/1.1; "ok N" if all answers were right
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -298,6 +301,53 @@ func mapped() {
 	fmt.Println("ok", plain.LocalAddr())
 }
 
+// A transport that says when it is used for the first time after it was told to.
+type teller struct {
+	net.Conn
+	told *sync.Once
+}
+
+func (t *teller) Write(b []byte) (int, error) {
+	if t.told != nil {
+		t.told.Do(func() { fmt.Println("writing") })
+	}
+	return t.Conn.Write(b)
+}
+
+func blocked() {
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate()}})
+	must(err)
+	lines := bufio.NewReader(os.Stdin)
+	shaken, read := make(chan bool), make(chan bool)
+	go func() {
+		c, err := listener.Accept()
+		must(err)
+		must(c.(*tls.Conn).Handshake())
+		shaken <- true
+		<-read
+		io.Copy(io.Discard, c)
+	}()
+	plain, err := net.Dial("tcp", listener.Addr().String())
+	must(err)
+	transport := &teller{plain, nil}
+	c := tls.Client(transport, &tls.Config{InsecureSkipVerify: true})
+	must(c.Handshake())
+	<-shaken
+	transport.told = &sync.Once{}
+	go func() {
+		_, err := lines.ReadString('\n')
+		must(err)
+		read <- true
+	}()
+	_, err = c.Write(make([]byte, 32<<20)) // more than any socket holds
+	must(err)
+	_, err = c.Write([]byte("after"))
+	must(err)
+	fmt.Println("done")
+	io.Copy(io.Discard, lines)
+	c.Close()
+}
+
 func serve() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
@@ -348,6 +398,8 @@ func main() {
 		streams(number(os.Args[2]), number(os.Args[3])*1024, os.Args[4:])
 	case "mapped":
 		mapped()
+	case "blocked":
+		blocked()
 	case "serve":
 		serve()
 	case "get":
