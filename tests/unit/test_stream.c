@@ -633,6 +633,52 @@ static void test_unread_counts(void **state)
     writer_free(&w);
 }
 
+static unsigned sweeps;
+
+/* Takes 5 ms of CPU time. */
+static void slow_sweep(void *decoder, struct stream *s, uint64_t time_ns)
+{
+    uint64_t from = clock_used();
+
+    (void)decoder;
+    (void)s;
+    (void)time_ns;
+    sweeps++;
+    while (clock_used() < from + 5000000)
+        ;
+}
+
+/* What connections wait for, such as keys, is paid for by whose they are; who owes too much is not looked after. */
+static void test_sweeps_are_charged(void **state)
+{
+    static const struct protocol slow = {.sweep = slow_sweep};
+    struct writer w = serving();
+    struct stream s = {.speaks = &slow, .fd = -1};
+    struct stream_wait wait = {0};
+    struct proc *p;
+    unsigned n;
+
+    (void)state;
+    run();
+    p = proc_by_host_pid(&c.model, NOBODY);
+    assert_int_equal(p->seg->debt_ns, 0);
+    stream_waits(&wait, &s, p);
+    sweeps = 0;
+    run();
+    assert_true(sweeps > 0);
+    assert_true(p->seg->debt_ns >= 4000000); /* a tenth comes back */
+    assert_false(p->seg->too_dear);
+    n = sweeps;
+    p->seg->too_dear = true;
+    run();
+    assert_int_equal(sweeps, n);
+    p->seg->too_dear = false;
+    run();
+    assert_true(sweeps > n);
+    stream_waits(&wait, &s, NULL);
+    writer_free(&w);
+}
+
 /* The probe may not know whose the first plaintext is; the handshake has told. */
 static void test_object_of_a_handshake(void **state)
 {
@@ -1393,7 +1439,7 @@ int main(void)
         T(test_end_decides),
         T(test_no_answer),
         T(test_hostile),
-        T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos), T(test_object_of_a_handshake), T(test_unread_counts), T(test_unread_joined),
+        T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos), T(test_object_of_a_handshake), T(test_sweeps_are_charged), T(test_unread_counts), T(test_unread_joined),
         T(test_half_a_handshake),
         T(test_goes_over_to_tls),
         T(test_objects_of_sockets),
