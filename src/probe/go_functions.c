@@ -182,19 +182,20 @@ static uint64_t sum_of(const void *p, uint64_t n)
  */
 #define GO_HEAP UINT64_C(0xc000000000)
 #define GO_HEAP_END (GO_HEAP + (UINT64_C(1) << 40))
+#define COPY_MAX (UINT64_C(1) << 24) /* bytes of a call: more would be felt by the program */
 
 static bool may_be_gone(const char *p, uint64_t n)
 {
     return (uint64_t)p < GO_HEAP || (uint64_t)p >= GO_HEAP_END || n > GO_HEAP_END - (uint64_t)p;
 }
 
-/* The kernel copies, and doesn't mind what isn't there. NULL: it isn't, or the question is forbidden. */
+/* The kernel copies, and doesn't mind what isn't there. NULL: it isn't, or is too much, or the question is forbidden. */
 static const char *copy_take(const char *p, uint64_t n)
 {
     struct iovec from = {p, n}, to = {NULL, n};
     long at;
 
-    if (probe.sandboxed)
+    if (probe.sandboxed || n > COPY_MAX)
         return NULL;
     at = SYS6(__NR_mmap, 0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (sys_failed(at))
@@ -274,6 +275,7 @@ static void go_exit(struct segment_header *s, enum fn_id fn, const struct go_cal
     const struct go_g *g = (const struct go_g *)call->g;
     struct go_note n;
     const char *data, *copy = NULL;
+    uint64_t size;
 
     if (!note_take_back(call->g, depth_of(call, sp), fn, &n)) {
         if (fn == FN_go_tls_write && !kept && call->result > 0 && !__atomic_load_n(&no_room, __ATOMIC_RELAXED))
@@ -287,14 +289,15 @@ static void go_exit(struct segment_header *s, enum fn_id fn, const struct go_cal
     if (!function_wanted(s, n.object)) /* the sum of much takes long, and nobody may stop this goroutine meanwhile */
         return;
     data = (const char *)(n.on_stack ? g->hi - n.buffer : n.buffer);
-    if (!n.on_stack && may_be_gone(data, n.length))
-        data = copy = copy_take(data, n.length);
-    if (!function_may_read(fn, data, n.length) || (fn == FN_go_tls_write && sum_of(data, n.length) != n.sum)) {
+    size = fn == FN_go_tls_write ? n.length : (uint64_t)call->result; /* the sum is of all that was to be written */
+    if (!n.on_stack && may_be_gone(data, size))
+        data = copy = copy_take(data, size);
+    if (!function_may_read(fn, data, size) || (fn == FN_go_tls_write && sum_of(data, size) != n.sum)) {
         data = NULL;
         count_loss(s, LOSS_COPY, 1);
     }
     function_tell(s, (enum data_source)fn_table[fn].source, DATA_WAY_GO, n.object, call->result, data);
-    copy_free(copy, n.length);
+    copy_free(copy, size);
 }
 
 HIDDEN __attribute__((used)) void scope_hook_go_function(struct regs *r, const struct plan_slot *slot)
