@@ -21,7 +21,7 @@ umask 022 # tests run what is fetched as other users, too
 # What is built with. "a|b": the first that the distribution has.
 BUILD_PACKAGES="make meson ninja-build gcc libc6-dev pkg-config git ca-certificates python3
   libcapstone-dev libevent-dev libssl-dev libyaml-dev libpcre2-dev libjansson-dev libmujs-dev libnghttp2-dev libzstd-dev
-  libdw-dev libelf-dev zlib1g-dev liblzma-dev libbz2-dev libiberty-dev curl"
+  libdw-dev libelf-dev zlib1g-dev liblzma-dev libbz2-dev libiberty-dev libncurses-dev libjs-d3 curl"
 
 # What building for another architecture takes, with dev/cross/sysroot; static QEMU runs what was built.
 CROSS_PACKAGES="fakeroot qemu-user-static"
@@ -35,14 +35,15 @@ case $(. /etc/os-release 2>/dev/null && echo "$ID-$VERSION_ID") in
 esac
 
 # What the tests and benchmarks run: a second C library, checkers, and the programs that are observed.
-TEST_PACKAGES="musl-tools $multilib $gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu mmdebstrap qemu-user-static libcmocka-dev python3-jsonschema python3-jsonpatch clang clang-tidy libclang-rt-dev
+TEST_PACKAGES="musl-tools $multilib $gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu mmdebstrap qemu-user-static libcmocka-dev python3-pyte python3-jsonschema python3-jsonpatch clang clang-tidy libclang-rt-dev
   liburing-dev libgnutls28-dev libnss3-dev libmbedtls-dev libwolfssl-dev wget g++ gdb elfutils strace valgrind jq util-linux iproute2 passwd
   bind9-dnsutils bind9-host dnsmasq-base gnutls-bin openssl python3-grpcio
   bash dash busybox-static findutils perl ed vim sqlite3 mawk tar gzip xz-utils
   nginx-light|nginx apache2 apache2-utils redis-server redis-tools haproxy postgresql
   openssh-server openssh-client nodejs default-jdk-headless golang-go wrk rustc
   bubblewrap runc sudo systemd dbus nghttp2-client nghttp2-server tshark libnss3-tools python3-pycurl python3-requests
-  prometheus python3-prometheus-client python3-yaml victoria-metrics prometheus-pushgateway rsyslog"
+  prometheus python3-prometheus-client python3-yaml victoria-metrics prometheus-pushgateway rsyslog
+  chromium fonts-dejavu-core"
 
 # Comes with Node.js where that is not Debian's own.
 command -v npm >/dev/null 2>&1 || TEST_PACKAGES="$TEST_PACKAGES npm"

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "cli/progress.h"
 
 /* What messages quote may come from anybody: names of files and programs, metadata, what another process says. */
 static void __attribute__((format(printf, 2, 0))) message(const char *before, const char *fmt, va_list ap)
@@ -22,6 +23,7 @@ static void __attribute__((format(printf, 2, 0))) message(const char *before, co
         free(text);
     }
     buf_char(&b, '\n');
+    progress_hide();
     fwrite(b.p, 1, b.len, stderr);
     buf_free(&b);
 }

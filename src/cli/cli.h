@@ -130,6 +130,12 @@ void help_command(FILE *, const struct cli_command *);
 void help_man(FILE *);
 void help_markdown(FILE *);
 int help_completion(FILE *, const char *shell);
+/* help_examples.c: tasks with their commands, as text and as Markdown. */
+void help_examples(FILE *);
+void help_examples_markdown(FILE *);
+/* home.c: the last sessions, and what can be done with them. False, and nothing is printed: there are none, or they
+ * can't be read. */
+bool help_home(FILE *);
 
 /* --- text.c --- */
 

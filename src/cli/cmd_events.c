@@ -739,6 +739,7 @@ static int show(struct view *v, const struct args *a, const struct session *s, s
 
     if (a->word_count)
         return print_single(v, r, a->words[0]);
+    records_progress(r, all && !v->sort && !args_has(a, "count"));
     if (args_has(a, "count"))
         rc = show_count(v, r);
     else if (v->sort)

@@ -46,6 +46,7 @@ static int copy(struct records *r, const char *path, uint64_t *ret_count)
             close(fd);
         return EXIT_FAILED;
     }
+    records_progress(r, false);
     while (!failed && (rc = records_next(r)) == 1) {
         *ret_count += records_print(r, to);
         if (ferror(to))

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/safe_path.h"
+#include "cli/progress.h"
 #include "session/packets.h"
 #include "session/payload.h"
 #include "traffic/unread.h"
@@ -541,6 +542,7 @@ static int write_packets(const struct view *v, const char *name)
 
     if (!to)
         return EXIT_FAILED;
+    progress_begin("writing packets", to == stdout);
     p = packets_new(to, v->reader, "AppScope " SCOPE_VERSION);
     while ((rc = payload_next(v->reader, &r)) == 1 && !failed) {
         int one;
@@ -554,6 +556,7 @@ static int write_packets(const struct view *v, const char *name)
         if (ferror(to))
             failed = errno ? errno : EIO; /* what comes later tells another one */
     }
+    progress_end();
     packets_free(p);
     if (bad > 1)
         cli_error("%llu more pieces could not be read", (unsigned long long)bad - 1);

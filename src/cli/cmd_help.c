@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/commands.h"
 
+#include <string.h>
+
 static const struct cli_option options[] = {
     {"man", NULL, "The whole as a man page", NULL, 0, false, true},
     {"markdown", NULL, "The whole as Markdown", NULL, 0, false, true},
@@ -8,6 +10,7 @@ static const struct cli_option options[] = {
 };
 
 static const struct cli_example examples[] = {
+    {"scope help examples", "ten tasks, and the commands for them"},
     {"scope help events", "explain a command"},
     {0},
 };
@@ -22,6 +25,8 @@ static int run(struct args *a)
         help_markdown(stdout);
     } else if (a->word_count == 0) {
         help_overview(stdout);
+    } else if (strcmp(a->words[0], "examples") == 0) {
+        help_examples(stdout);
     } else {
         c = cli_find(a->words[0]);
         if (!c) {
@@ -43,11 +48,11 @@ static int run(struct args *a)
 const struct cli_command command_help = {
     .name = "help",
     .summary = "Explain scope or one of its commands",
-    .usage = "[COMMAND]",
+    .usage = "[COMMAND|examples]",
     .description = "Without an argument: the list of commands.",
     .options = options,
     .examples = examples,
-    .words = "<command>",
+    .words = "<command> examples",
     .max_args = 1,
     .run = run,
 };

@@ -10,7 +10,10 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "cli/records.h"
-#include "event/event.h"
+#include "cli/report_page.h"
+#include "cli/report_touched.h"
+#include "summary/record.h"
+#include "summary/touched.h"
 
 #define NAMES_MAX 4      /* host names that are kept for an address */
 #define EPHEMERAL 32768u /* the lowest port that Linux gives to clients, unless told otherwise */
@@ -18,12 +21,17 @@
 static const struct cli_option options[] = {
     {"last", "N", "The first N rows of each table (default 20; with --json all)", NULL, 'n', false, false},
     {"all", NULL, "All rows", NULL, 'a', false, false},
+    {"touched", NULL, "What it touched outside of itself: files, secrets, programs, hosts, ports", NULL, 't', false,
+     false},
     {"json", NULL, "One JSON object per line", NULL, 'j', false, false},
+    {"html", "FILE", "Write a page for a browser, with charts, to FILE ('-': standard output)", NULL, 0, false, false},
     {0},
 };
 
 static const struct cli_example examples[] = {
     {"scope report", "what the last session did, the biggest first"},
+    {"scope report --html report.html", "the same and more, with charts, as one file that can be passed on"},
+    {"scope report --touched", "what an installer, or somebody else's program, left behind and looked at"},
     {"scope report -j | jq 'select(.type == \"file\") | .file'", "every file that was opened"},
     {0},
 };
@@ -147,70 +155,9 @@ static void add_host(struct row *row, const char *host)
 
 /* --- events --- */
 
-/* An event, from a journal or from JSON. */
-struct event {
-    const char *type, *source, *proc, *cmd;
-    uint64_t channel;
-    int64_t pid; /* of the host, if there are two */
-    /* Its data: one of both. */
-    const json_t *json;
-    const struct ev_record *record;
-};
-
-static const struct tm_field *member(const struct event *e, const char *name)
+static void file_event(struct report *r, const struct sum_event *e)
 {
-    for (size_t i = 0; i < e->record->field_count; i++)
-        if (strcmp(e->record->fields[i].name, name) == 0)
-            return &e->record->fields[i];
-    return NULL;
-}
-
-static const char *text(const struct event *e, const char *name)
-{
-    const struct tm_field *f;
-
-    if (!e->record)
-        return json_string_value(json_object_get(e->json, name));
-    f = member(e, name);
-    return f && f->type == TM_STR ? f->v.str.p : NULL;
-}
-
-static bool integer(const struct event *e, const char *name, int64_t *ret)
-{
-    const json_t *value = e->record ? NULL : json_object_get(e->json, name);
-    const struct tm_field *f = e->record ? member(e, name) : NULL;
-
-    *ret = 0;
-    if (json_is_integer(value))
-        *ret = json_integer_value(value);
-    else if (f && (f->type == TM_INT || (f->type == TM_UINT && f->v.u <= INT64_MAX)))
-        *ret = f->v.i;
-    else
-        return false;
-    return true;
-}
-
-static uint64_t number(const struct event *e, const char *name)
-{
-    int64_t v;
-
-    return integer(e, name, &v) && v > 0 ? (uint64_t)v : 0;
-}
-
-/* The n-th text of a list, or NULL. */
-static const char *text_at(const struct event *e, const char *name, size_t n)
-{
-    const struct tm_field *f;
-
-    if (!e->record)
-        return json_string_value(json_array_get(json_object_get(e->json, name), n));
-    f = member(e, name);
-    return f && f->type == TM_STRLIST && n < f->v.list.count ? f->v.list.p[n] : NULL;
-}
-
-static void file_event(struct report *r, const struct event *e)
-{
-    const char *file = text(e, "file"), *to = text(e, "file_to");
+    const char *file = sum_text(e, "file"), *to = sum_text(e, "file_to");
     struct row *row = file ? row_of(&r->files, file) : NULL;
 
     if (!row)
@@ -218,13 +165,13 @@ static void file_event(struct report *r, const struct event *e)
     if (strcmp(e->source, "fs.open") == 0) {
         row->n[FILE_OPENS]++;
     } else if (strcmp(e->source, "fs.close") == 0) {
-        uint64_t reads = number(e, "file_read_ops"), writes = number(e, "file_write_ops");
+        uint64_t reads = sum_number(e, "file_read_ops"), writes = sum_number(e, "file_write_ops");
 
-        row->n[FILE_READ] += number(e, "file_read_bytes");
-        row->n[FILE_WRITTEN] += number(e, "file_write_bytes");
+        row->n[FILE_READ] += sum_number(e, "file_read_bytes");
+        row->n[FILE_WRITTEN] += sum_number(e, "file_write_bytes");
         row->n[FILE_READS] += reads;
         row->n[FILE_WRITES] += writes;
-        row->n[FILE_BUSY_US] += number(e, "duration") * (reads + writes);
+        row->n[FILE_BUSY_US] += sum_number(e, "duration") * (reads + writes);
     } else {
         row->n[FILE_CHANGES]++;
         if (to)
@@ -236,10 +183,10 @@ static void file_event(struct report *r, const struct event *e)
  * The other side of a connection. Who calls has a port of no meaning, often another one each time, so of connections
  * that came in the port is this side's. Which ones these are is told by the ports: the one of a service is low.
  */
-static struct row *endpoint(struct report *r, const struct event *e)
+static struct row *endpoint(struct report *r, const struct sum_event *e)
 {
-    const char *ip = text(e, "net_peer_ip"), *transport = text(e, "net_transport");
-    uint64_t peer = number(e, "net_peer_port"), host = number(e, "net_host_port");
+    const char *ip = sum_text(e, "net_peer_ip"), *transport = sum_text(e, "net_transport");
+    uint64_t peer = sum_number(e, "net_peer_port"), host = sum_number(e, "net_host_port");
     bool in = host && host < EPHEMERAL && peer >= EPHEMERAL;
     struct row *row;
     char *key;
@@ -283,51 +230,54 @@ static void connection_close(struct report *r, uint64_t channel)
     free(c);
 }
 
-static void net_event(struct report *r, const struct event *e)
+static void net_event(struct report *r, const struct sum_event *e)
 {
     struct connection key = {.channel = e->channel}, **found;
-    struct row *row = endpoint(r, e);
+    struct row *row;
 
+    if (strcmp(e->source, "net.listen") == 0)
+        return; /* has no other side */
     if (strcmp(e->source, "net.app") == 0) {
         found = tfind(&key, &r->open, compare_channels);
         if (found)
-            set_text(&(*found)->endpoint->text[0], text(e, "protocol"));
+            set_text(&(*found)->endpoint->text[0], sum_text(e, "protocol"));
         return;
     }
+    row = endpoint(r, e);
     if (!row)
         return;
-    set_text(&row->text[0], text(e, "net_protocol"));
+    set_text(&row->text[0], sum_text(e, "net_protocol"));
     if (strcmp(e->source, "net.open") == 0) {
         row->n[END_CONNECTIONS]++;
         connection_open(r, key.channel, row);
     } else if (strcmp(e->source, "net.close") == 0) {
-        row->n[END_SENT] += number(e, "net_bytes_sent");
-        row->n[END_RECEIVED] += number(e, "net_bytes_recv");
-        row->n[END_DURATION_MS] += number(e, "duration");
+        row->n[END_SENT] += sum_number(e, "net_bytes_sent");
+        row->n[END_RECEIVED] += sum_number(e, "net_bytes_recv");
+        row->n[END_DURATION_MS] += sum_number(e, "duration");
         connection_close(r, key.channel);
     }
 }
 
-static void dns_event(struct report *r, const struct event *e)
+static void dns_event(struct report *r, const struct sum_event *e)
 {
     const char *address;
 
     if (strcmp(e->source, "dns.resp") != 0)
         return;
-    for (size_t i = 0; (address = text_at(e, "addrs", i)); i++)
-        add_name(row_of(&r->addresses, address), text(e, "domain"));
+    for (size_t i = 0; (address = sum_text_at(e, "addrs", i)); i++)
+        add_name(row_of(&r->addresses, address), sum_text(e, "domain"));
 }
 
-static void http_event(struct report *r, const struct event *e)
+static void http_event(struct report *r, const struct sum_event *e)
 {
-    const char *method = text(e, "http_method"), *host = text(e, "http_host"), *side = "client";
+    const char *method = sum_text(e, "http_method"), *host = sum_text(e, "http_host"), *side = "client";
     int64_t ms;
-    bool timed = integer(e, "http_client_duration", &ms);
+    bool timed = sum_integer(e, "http_client_duration", &ms);
     char *key = xasprintf("%s%c%s", method ? method : "-", SEPARATOR, host ? host : "-"), *whole;
     struct row *row;
 
     if (strcmp(e->source, "http.req") == 0) {
-        struct row *peer = text(e, "net_peer_ip") ? endpoint(r, e) : NULL;
+        struct row *peer = sum_text(e, "net_peer_ip") ? endpoint(r, e) : NULL;
         const char *way = peer ? strchr(peer->key, SEPARATOR) : NULL;
 
         row_of(&r->requests, key)->n[HTTP_COUNT]++;
@@ -335,16 +285,16 @@ static void http_event(struct report *r, const struct event *e)
             add_host(peer, host);
     } else if (strcmp(e->source, "http.resp") == 0) {
         if (!timed) {
-            timed = integer(e, "http_server_duration", &ms);
+            timed = sum_integer(e, "http_server_duration", &ms);
             side = timed ? "server" : "-";
         }
         row_of(&r->requests, key)->n[HTTP_TIMED]++;
-        whole = xasprintf("%llu%c%s%c%s", (unsigned long long)number(e, "http_status_code"), SEPARATOR, side,
+        whole = xasprintf("%llu%c%s%c%s", (unsigned long long)sum_number(e, "http_status_code"), SEPARATOR, side,
                           SEPARATOR, key);
         row = row_of(&r->http, whole);
         free(whole);
         row->n[HTTP_COUNT]++;
-        row->n[HTTP_BYTES] += number(e, "http_response_content_length");
+        row->n[HTTP_BYTES] += sum_number(e, "http_response_content_length");
         if (timed && ms >= 0) {
             uint64_t v = (uint64_t)ms;
 
@@ -358,7 +308,7 @@ static void http_event(struct report *r, const struct event *e)
 }
 
 /* A pid that is used again after its process has ended is another row. */
-static struct row *process_row(struct report *r, const struct event *e, bool starts)
+static struct row *process_row(struct report *r, const struct sum_event *e, bool starts)
 {
     struct row *uses, *row;
     char *key;
@@ -379,7 +329,7 @@ static struct row *process_row(struct report *r, const struct event *e, bool sta
 }
 
 /* Each one is a row. */
-static void crash_event(struct report *r, const struct event *e)
+static void crash_event(struct report *r, const struct sum_event *e)
 {
     char *key = xasprintf("%lld%c%zu", (long long)e->pid, SEPARATOR, r->crashes.count);
     struct row *row = row_of(&r->crashes, key);
@@ -387,14 +337,14 @@ static void crash_event(struct report *r, const struct event *e)
 
     free(key);
     set_text(&row->text[0], e->proc);
-    set_text(&row->text[1], text(e, "signal"));
-    if (!row->text[1] && integer(e, "exit_code", &exit_code))
+    set_text(&row->text[1], sum_text(e, "signal"));
+    if (!row->text[1] && sum_integer(e, "exit_code", &exit_code))
         row->text[1] = xasprintf("%lld", (long long)exit_code);
-    set_text(&row->text[2], text(e, "at") ? text(e, "at") : text(e, "missing"));
-    set_text(&row->text[3], text(e, "dir"));
+    set_text(&row->text[2], sum_text(e, "at") ? sum_text(e, "at") : sum_text(e, "missing"));
+    set_text(&row->text[3], sum_text(e, "dir"));
 }
 
-static void process_event(struct report *r, const struct event *e)
+static void process_event(struct report *r, const struct sum_event *e)
 {
     bool starts = strcmp(e->source, "proc.start") == 0;
     int64_t exit_code;
@@ -412,12 +362,12 @@ static void process_event(struct report *r, const struct event *e)
         return;
     }
     row->n[PROC_ENDED] = 1;
-    row->n[PROC_DURATION_MS] = number(e, "duration");
-    row->n[PROC_CPU_US] = number(e, "cpu");
-    row->n[PROC_MEM_KIB] = number(e, "mem_peak");
-    if (text(e, "signal")) {
-        set_text(&row->text[2], text(e, "signal"));
-    } else if (integer(e, "exit_code", &exit_code)) {
+    row->n[PROC_DURATION_MS] = sum_number(e, "duration");
+    row->n[PROC_CPU_US] = sum_number(e, "cpu");
+    row->n[PROC_MEM_KIB] = sum_number(e, "mem_peak");
+    if (sum_text(e, "signal")) {
+        set_text(&row->text[2], sum_text(e, "signal"));
+    } else if (sum_integer(e, "exit_code", &exit_code)) {
         char *code = xasprintf("%lld", (long long)exit_code);
 
         set_text(&row->text[2], code);
@@ -426,29 +376,31 @@ static void process_event(struct report *r, const struct event *e)
 }
 
 /* By rule; what was held back belongs to it, too. What it was about last is shown. */
-static void notice_event(struct report *r, const struct event *e)
+static void notice_event(struct report *r, const struct sum_event *e)
 {
     static const char *const about[] = {"file", "domain", "net_peer_ip"};
-    const char *rule = text(e, "rule"), *what = NULL;
+    const char *rule = sum_text(e, "rule"), *what = NULL;
     struct row *row = rule ? row_of(&r->notices, rule) : NULL;
 
     if (!row)
         return;
     if (strcmp(e->source, "notice.held") == 0) {
-        row->n[NOTICE_HELD] += number(e, "held");
+        row->n[NOTICE_HELD] += sum_number(e, "held");
         return;
     }
     row->n[NOTICE_COUNT]++;
     for (size_t i = 0; i < sizeof(about) / sizeof(*about) && !what; i++)
-        what = text(e, about[i]);
+        what = sum_text(e, about[i]);
     set_text(&row->text[0], e->proc);
     set_text(&row->text[1], what);
-    set_text(&row->text[2], text(e, "why"));
+    set_text(&row->text[2], sum_text(e, "why"));
     set_text(&row->text[3], e->source);
 }
 
-static void add_event(struct report *r, const struct event *e)
+static void add_event(void *ctx, const struct sum_event *e)
 {
+    struct report *r = ctx;
+
     if (strcmp(e->type, "fs") == 0)
         file_event(r, e);
     else if (strcmp(e->type, "net") == 0)
@@ -463,44 +415,20 @@ static void add_event(struct report *r, const struct event *e)
         notice_event(r, e);
 }
 
-static struct event of_record(const struct ev_record *record)
-{
-    const struct tm_process *who = record->who;
+/* Who takes the events of a session. */
+typedef void (*event_fn)(void *ctx, const struct sum_event *e);
 
-    return (struct event){.type = record->sourcetype, .source = record->source, .proc = who->proc,
-                          .cmd = who->cmd && *who->cmd ? who->cmd : "none", .channel = record->channel,
-                          .pid = tm_two_pids(who) ? who->host_pid : who->pid, .record = record};
-}
-
-static struct event of_json(const json_t *event)
-{
-    const json_t *body = json_object_get(event, "body"), *data = json_object_get(body, "data");
-    const char *channel = json_string_value(json_object_get(event, "_channel"));
-    json_int_t pid = json_integer_value(json_object_get(body, "hostPid"));
-
-    return (struct event){.type = json_string_value(json_object_get(body, "sourcetype")),
-                          .source = json_string_value(json_object_get(body, "source")),
-                          .proc = json_string_value(json_object_get(body, "proc")),
-                          .cmd = json_string_value(json_object_get(body, "cmd")),
-                          .channel = channel ? strtoull(channel, NULL, 10) : 0,
-                          .pid = pid ? pid : json_integer_value(json_object_get(body, "pid")),
-                          .json = json_is_object(data) ? data : NULL};
-}
-
-static int read_events(struct report *r, struct records *from)
+static int read_events(struct records *from, event_fn take, void *ctx)
 {
     int rc;
 
     while ((rc = records_next(from)) == 1) {
         const struct ev_record *record = records_typed(from);
         const json_t *o = record ? NULL : records_json(from);
-        struct event e;
+        struct sum_event e;
 
-        if (!record && !o)
-            continue;
-        e = record ? of_record(record) : of_json(o);
-        if (e.type && e.source && (e.json || (e.record && record->kind == EV_EVENT)))
-            add_event(r, &e);
+        if (record ? sum_event_of_record(&e, record) : o && sum_event_of_json(&e, o))
+            take(ctx, &e);
     }
     return rc;
 }
@@ -999,6 +927,7 @@ static int load_metrics(struct report *r, const struct session *s)
     if (!s->metric_dest || path) {
         rc = records_open(s, RECORDS_METRICS, NULL, &from);
         if (rc == 0) {
+            records_progress(from, false);
             rc = read_metrics(r, from);
             if (rc < 0)
                 cli_error("reading the metrics: %s", strerror(-rc));
@@ -1009,21 +938,48 @@ static int load_metrics(struct report *r, const struct session *s)
     return rc;
 }
 
+static int load_events(const struct session *s, const struct records_want *want, event_fn take, void *ctx)
+{
+    struct records *from;
+    int rc = records_open(s, RECORDS_EVENTS, want, &from);
+
+    if (rc < 0)
+        return rc;
+    records_progress(from, false);
+    rc = read_events(from, take, ctx);
+    if (rc < 0)
+        cli_error("reading the events: %s", strerror(-rc));
+    records_close(from);
+    return rc;
+}
+
 static int load(struct report *r, const struct session *s)
 {
     /* Kinds that something is taken from. */
     static char *types[] = {"fs", "net", "dns", "http", "process", "notice", NULL};
     static const struct records_want want = {.types = types};
-    struct records *from;
-    int rc = records_open(s, RECORDS_EVENTS, &want, &from);
+    int rc = load_events(s, &want, add_event, r);
 
-    if (rc < 0)
-        return rc;
-    rc = read_events(r, from);
-    if (rc < 0)
-        cli_error("reading the events: %s", strerror(-rc));
-    records_close(from);
     return rc < 0 ? rc : load_metrics(r, s);
+}
+
+static void add_touched(void *ctx, const struct sum_event *e)
+{
+    touched_event(ctx, e);
+}
+
+static int run_touched(const struct args *a, const struct session *s, size_t limit)
+{
+    static char *types[] = {"fs", "net", "dns", "http", "process", NULL};
+    static const struct records_want want = {.types = types};
+    struct touched *t = report_touched_new(s);
+    int rc = load_events(s, &want, add_touched, t);
+
+    touched_end(t, report_touched_lost(s));
+    if (rc != -ENOTSUP)
+        report_touched_print(t, s, args_has(a, "json"), args_has(a, "all"), limit);
+    touched_free(t);
+    return rc;
 }
 
 static int run(struct args *a)
@@ -1036,11 +992,24 @@ static int run(struct args *a)
 
     if ((rc = args_conflict(a, "last", "all")) || (rc = args_number(a, "last", 1, INT32_MAX, &limit)))
         return rc;
+    if ((rc = args_conflict(a, "html", "json")) || (rc = args_conflict(a, "html", "all")) || (rc = args_conflict(a, "html", "last")) ||
+        (rc = args_conflict(a, "html", "touched")))
+        return rc;
     if (args_has(a, "all"))
         limit = INT64_MAX;
     rc = cli_session(a, &s);
     if (rc)
         return rc;
+    if (args_has(a, "html")) {
+        rc = report_page(&s, args_get(a, "html"));
+        session_clear(&s);
+        return rc;
+    }
+    if (args_has(a, "touched")) {
+        rc = run_touched(a, &s, (size_t)limit);
+        session_clear(&s);
+        return rc == 0 || rc == -ENOTSUP ? 0 : EXIT_FAILED;
+    }
     rc = load(&r, &s);
     add_unanswered(&r);
     add_names(&r);
@@ -1065,12 +1034,26 @@ const struct cli_command command_report = {
     .description =
         "Sums up the events of a session: files and the other ends of connections by bytes, HTTP requests by number, "
         "processes by CPU time; crashes (`scope crash` shows more); notices by rule, with the last one of each; and the "
-        "counters among its metrics. Bytes of a file or connection count when it has "
-        "been "
-        "closed. Names are those that DNS answers and HTTP requests gave to an address. Connections that came in are "
-        "summed up by address and this side's port; they are told from others by their ports, of which the lower one "
-        "is "
-        "the service's.",
+        "counters among its metrics. Bytes of a file or connection count when it has been closed. Names are those that "
+        "DNS answers and HTTP requests gave to an address. Connections that came in are summed up by address and this "
+        "side's port; they are told from others by their ports, of which the lower one is the service's.\n"
+        "--touched shows what a program did outside of itself, in the order of time: files written outside of the "
+        "working directory that it was started in, secrets read (places on the list notice.file.read), programs run, "
+        "hosts, listening ports, files deleted, and what wasn't observed; each with the processes, from the first one "
+        "on, that did it. What it made and removed again is left out unless --all is given. Names are those that were "
+        "used: symbolic links are not followed, and a name that isn't known for sure has a (?). What is written to "
+        "terminals and /dev/null isn't listed. A file counts as written if it was made, emptied, appended to, written "
+        "to, renamed, linked, or changed in mode, owner or times; not what is only written through mmap. If anything "
+        "may be missing that is said last.\n"
+        "With -j, each of these is an object with type touched and a kind: write, delete (file, file_other, how, bytes, "
+        "gone, own), secret (file, entry, how, bytes), program (exe, cmd), host (ip, port, net_transport, direction, "
+        "names, bytes_sent, bytes_received), listen, unseen (text, file); with count, first and last (seconds since "
+        "1970), and who: proc and pid of each process, the outermost first, whose ppid is there, too. The last one is "
+        "of kind end: dir, files_inside, lost, and what there was no room for.\n"
+        "With --html it is a page instead: one file of HTML with all that it needs inside, which asks for nothing from "
+        "anywhere: timeline, map of services, HTTP, DNS, files, what it touched, processes, errors and flows. It has names "
+        "of files and hosts, command lines and lines of output in it. FILE is replaced only when all is there, and has "
+        "mode 0600.",
     .options = options,
     .more_options = cli_session_options,
     .examples = examples,

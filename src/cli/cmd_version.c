@@ -15,6 +15,12 @@ static const struct cli_option options[] = {
     {0},
 };
 
+static const struct cli_example examples[] = {
+    {"scope version", "which scope this is"},
+    {"scope version --summary", "only its number, for scripts"},
+    {0},
+};
+
 static int run(struct args *a)
 {
     /* RELEASE, then + or - and the commit; with -dirty behind */
@@ -49,5 +55,6 @@ const struct cli_command command_version = {
     .description =
         "The build date is that of the source (its last commit), so that the same source gives the same build.",
     .options = options,
+    .examples = examples,
     .run = run,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Commands and options of AppScope 1.4 that this scope doesn't have. A script that still uses one must be told so: a
- * word that is no command is a program to run, and programs called dash, service or snapshot are at hand on many
+ * word that is no command is a program to run, and programs called prom, service or snapshot are at hand on many
  * machines.
  */
 #include "cli/cli.h"
@@ -10,7 +10,6 @@
 
 const struct cli_former cli_former_commands[] = {
     {"bolton", "it was only a picture"},
-    {"dash", "`scope events -f` follows a session, `scope metrics` and `scope report` sum it up"},
     {"prom", "`scope run -m prometheus://127.0.0.1:9109` is scraped by a Prometheus (docs/prometheus.md)"},
     {0},
 };

@@ -102,7 +102,7 @@ void help_overview(FILE *to)
           "  -h, --help     Show this help\n"
           "  -V, --version  Show the version\n"
           "  -z PROGRAM     Short for `run -z`: no session, configured by environment and scope.yml\n\n"
-          "`scope COMMAND --help` explains a command.\n",
+          "`scope help examples` shows ten tasks with their commands, `scope COMMAND --help` explains a command.\n",
           to);
 }
 
@@ -197,7 +197,15 @@ void help_man(FILE *to)
             continue;
         fprintf(to, ".SH \"SCOPE %s\"\n.B scope %s\n", c->name, c->name);
         roff(to, c->usage);
-        fputs("\n.PP\n", to);
+        fputc('\n', to);
+        for (const struct cli_example *e = c->examples; e && e->line; e++) {
+            fputs(e == c->examples ? ".PP\nExamples:\n.TP\n.B " : ".TP\n.B ", to);
+            roff(to, e->line);
+            fputc('\n', to);
+            roff(to, e->what);
+            fputc('\n', to);
+        }
+        fputs(".PP\n", to);
         for (const char *t = c->description; *t;) {
             size_t n = strcspn(t, "\n");
             char *one = xstrndup(t, n);
@@ -212,13 +220,6 @@ void help_man(FILE *to)
             }
         }
         each_option(to, c, roff_option);
-        for (const struct cli_example *e = c->examples; e && e->line; e++) {
-            fputs(e == c->examples ? ".PP\nExamples:\n.TP\n.B " : ".TP\n.B ", to);
-            roff(to, e->line);
-            fputc('\n', to);
-            roff(to, e->what);
-            fputc('\n', to);
-        }
     }
     fputs(".SH \"COMMANDS OF APPSCOPE 1.4\"\nThese are not built. They are refused, so that no program of that name is "
           "run by mistake.\n",
@@ -269,8 +270,11 @@ void help_markdown(FILE *to)
           "The first word is a command; any other word is a program to run observed. `--` ends options everywhere. "
           "Values of "
           "options follow as the next word or after `=`. Messages go to standard error as `scope: what: why`, with a "
-          "remedy below. With `-j` a command prints one JSON object per line.\n\n| Command | |\n|---|---|\n",
+          "remedy below. With `-j` a command prints one JSON object per line.\n\n## Ten tasks\n\nAs `scope help examples` "
+          "prints them.\n\n",
           to);
+    help_examples_markdown(to);
+    fputs("## Commands\n\n| Command | |\n|---|---|\n", to);
     for (const struct cli_command *const *c = cli_commands; *c; c++)
         if (!(*c)->hidden)
             fprintf(to, "| [%s](#scope-%s) | %s |\n", (*c)->name, (*c)->name, (*c)->summary);
@@ -279,15 +283,16 @@ void help_markdown(FILE *to)
 
         if (c->hidden)
             continue;
-        fprintf(to, "\n## scope %s\n\n    scope %s%s%s\n\n", c->name, c->name, usage_gap(c), c->usage);
+        fprintf(to, "\n## scope %s\n\n", c->name);
+        for (const struct cli_example *e = c->examples; e && e->line; e++)
+            fprintf(to, "    %s\n        # %s\n", e->line, e->what);
+        fprintf(to, "%sUsage: `scope %s%s%s`\n\n", c->examples ? "\n" : "", c->name, usage_gap(c), c->usage);
         for (const char *t = c->description; *t; t++)
             fputs(*t == '\n' ? "\n\n" : (char[]){*t, 0}, to);
         fputs("\n\n| Option | Meaning |\n|---|---|\n", to);
         each_option(to, c, markdown_option);
         if (c->aliases)
             fprintf(to, "\nAlso called: %s.\n", c->aliases);
-        for (const struct cli_example *e = c->examples; e && e->line; e++)
-            fprintf(to, "%s    %s\n        # %s\n", e == c->examples ? "\n" : "", e->line, e->what);
     }
     fputs("\n## Commands of AppScope 1.4 that are not built\n\n"
           "They are refused with status 2, so that no program of that name is run by mistake; `scope run -- NAME` runs "

@@ -20,6 +20,7 @@
 #include "base/safe_path.h"
 #include "cli/init.h"
 #include "cli/launching.h"
+#include "cli/progress.h"
 #include "collector/collector.h"
 #include "config/config.h"
 #include "inject/attach.h"
@@ -692,6 +693,17 @@ bool cli_no_place(int rc)
     return rc == -EROFS || rc == -EACCES || rc == -ENOENT || rc == -ENOSPC || rc == -EDQUOT || rc == -ENOTDIR;
 }
 
+/* Plans of a program that is going to start: of a large one, for the first time, that takes a while. */
+static void prewarm(const char *image, const char *plans, unsigned timeout_ms)
+{
+    char *what = xasprintf("looking through %s", image);
+
+    progress_begin(what, false);
+    launch_prewarm(image, plans, timeout_ms);
+    progress_end();
+    free(what);
+}
+
 /* launch_install(). Where there is no place, the library's name is one that no program finds: those that are observed
  * then have the collector bring it into each program that they start, as where another root directory hides it. */
 static int install(const struct args *a, char **ret_lib, char **ret_plans, char **ret_what, bool *ret_outside)
@@ -757,7 +769,7 @@ static struct prepared prepare(const struct args *a, struct config_sources *conf
     } else {
         init_collector(socket);
         if (kind == EXE_DYNAMIC || kind == EXE_STATIC)
-            launch_prewarm(image, plans, PREWARM_MS);
+            prewarm(image, plans, PREWARM_MS);
         env = launch_environ((const char *const *)environ, launch_preloads(kind) && !lists && !outside ? lib : NULL,
                              socket, plans, launch_mode(effective));
     }
@@ -785,7 +797,7 @@ int exec_joined(const struct joined *how, char **argv)
         bool shipped = how->shipped && launch_planned(image, how->shipped);
 
         if (!shipped && how->prewarm_ms && (kind == EXE_DYNAMIC || kind == EXE_STATIC))
-            launch_prewarm(image, how->plans, how->prewarm_ms);
+            prewarm(image, how->plans, how->prewarm_ms);
         p.env = launch_environ((const char *const *)environ, loads ? how->lib : NULL, how->socket,
                                shipped ? how->shipped : how->plans, how->mode);
     }

@@ -18,7 +18,7 @@
 
 const struct cli_command *const cli_commands[] = {
     &command_run, &command_watch, &command_attach, &command_detach, &command_events, &command_metrics,
-    &command_flows, &command_report, &command_history, &command_ps, &command_inspect, &command_snapshot,
+    &command_dash, &command_flows, &command_report, &command_history, &command_ps, &command_inspect, &command_snapshot,
     &command_daemon, &command_update, &command_logs, &command_prune, &command_crash, &command_export,
     &command_extract, &command_config, &command_k8s, &command_rules, &command_start, &command_stop, &command_service,
     &command_shell, &command_doctor, &command_version, &command_completion, &command_help, &command_collector,
@@ -130,7 +130,8 @@ int cli_main(int argc, char **argv)
     const struct cli_command *c;
 
     if (argc < 2) {
-        help_overview(stdout);
+        if (!isatty(STDOUT_FILENO) || !help_home(stdout))
+            help_overview(stdout);
         return cli_finish(0);
     }
     if (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0) {

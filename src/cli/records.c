@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/safe_path.h"
 #include "cli/cli.h"
+#include "cli/progress.h"
 #include "journal/reader.h"
 #include "sink/ndjson.h"
 
@@ -40,6 +41,8 @@ struct records {
 
     struct journal_reader *journal; /* NULL: they are kept as lines */
     bool growing;                   /* its session was being recorded */
+    bool progress;                  /* is shown */
+    uint64_t total;                 /* ... bytes of the file */
     struct ev_record record;
     struct ndjson *ndjson;
     struct buf out;
@@ -281,7 +284,9 @@ static int open_journal(struct records *r, const struct session *s, const char *
 {
     const struct records_want *w = r->want;
     struct journal_want want = {
-        .kinds = r->what == RECORDS_METRICS ? 1u << EV_METRIC : 1u << EV_EVENT | 1u << EV_NOTICE,
+        .kinds = r->what == RECORDS_ALL       ? 0
+                 : r->what == RECORDS_METRICS ? 1u << EV_METRIC
+                                              : 1u << EV_EVENT | 1u << EV_NOTICE,
         .from_ns = w->from_ns,
         .to_ns = w->to_ns,
         .sourcetypes = (const char *const *)w->types,
@@ -306,7 +311,7 @@ static int open_journal(struct records *r, const struct session *s, const char *
     r->growing = session_running(s);
     r->fd = fd;
     r->journal = journal_reader_new(fd, &want, &version);
-    if (!r->journal && errno == EPROTONOSUPPORT) {
+    if (!r->journal && errno == EPROTONOSUPPORT && r->what != RECORDS_ALL) {
         cli_error("the journal of session %llu is of version %u, which this scope can't read: %s", (unsigned long long)s->id,
                   version, path);
         cli_hint("the scope that recorded it, or a newer one, reads it");
@@ -341,7 +346,16 @@ static int go_to(struct records *r, uint64_t id)
     return r->id == id && (r->what == RECORDS_METRICS) == (r->record.kind == EV_METRIC);
 }
 
-int records_next(struct records *r)
+void records_progress(struct records *r, bool prints)
+{
+    struct stat st;
+
+    r->total = fstat(r->fd, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+    r->progress = true;
+    progress_begin(r->what == RECORDS_EVENTS ? "reading events" : "reading metrics", prints);
+}
+
+static int next(struct records *r)
 {
     int rc;
 
@@ -363,6 +377,24 @@ int records_next(struct records *r)
     return rc;
 }
 
+static void end_progress(struct records *r)
+{
+    if (r->progress)
+        progress_end();
+    r->progress = false;
+}
+
+int records_next(struct records *r)
+{
+    int rc = next(r);
+
+    if (r->progress && rc == 1)
+        progress_at(r->journal ? journal_offset(r->journal) : r->lines.offset + r->lines.pos, r->total);
+    else
+        end_progress(r);
+    return rc;
+}
+
 int records_seek(struct records *r, uint64_t id)
 {
     r->ring_left = 0;
@@ -376,6 +408,7 @@ int records_last(struct records *r, size_t count)
 
     if (r->journal && !r->want->match) {
         journal_last(r->journal, count);
+        end_progress(r);
         return 0;
     }
     r->ring = xrealloc(r->ring, count, sizeof(*r->ring));
@@ -396,6 +429,7 @@ int records_count(struct records *r, uint64_t *ret)
     *ret = 0;
     if (r->journal && !r->want->match) {
         *ret = journal_count(r->journal);
+        end_progress(r);
         return 0;
     }
     while ((rc = records_next(r)) == 1)
@@ -558,8 +592,46 @@ int records_open(const struct session *s, enum records_of what, const struct rec
     return rc;
 }
 
+int records_open_all(const struct session *s, const struct records_want *want, struct records **ret)
+{
+    bool journal = false;
+    char *path = path_of(s, s->event_dest, "events", &journal);
+    struct records *r;
+    int rc;
+
+    if (!journal) {
+        free(path);
+        path = path_of(s, s->metric_dest, "metrics", &journal);
+    }
+    if (!journal) {
+        free(path);
+        return -ENOTSUP;
+    }
+    r = xcalloc(1, sizeof(*r));
+    r->what = RECORDS_ALL;
+    r->want = want;
+    r->lines.fd = -1;
+    rc = open_journal(r, s, path);
+    if (rc < 0)
+        records_close_silently(r);
+    else
+        *ret = r;
+    free(path);
+    return rc;
+}
+
+uint64_t records_unread(const struct records *r)
+{
+    struct journal_damage d = {0};
+
+    if (r->journal)
+        journal_reader_damage(r->journal, &d);
+    return d.blocks;
+}
+
 void records_close(struct records *r)
 {
+    end_progress(r);
     if (r->damaged + r->lines.too_long)
         cli_error("%llu lines are damaged and were left out", (unsigned long long)r->damaged + r->lines.too_long);
     if (r->journal)
@@ -569,6 +641,7 @@ void records_close(struct records *r)
 
 void records_close_silently(struct records *r)
 {
+    end_progress(r);
     leave(r);
     if (r->journal)
         journal_reader_free(r->journal);

@@ -17,7 +17,7 @@ struct ev_record;
 struct json_t;
 struct records;
 
-enum records_of { RECORDS_EVENTS, RECORDS_METRICS };
+enum records_of { RECORDS_EVENTS, RECORDS_METRICS, RECORDS_ALL };
 
 /* What is wanted; all of it has to fit. Lists end with NULL, and a list that is NULL says nothing. */
 struct records_want {
@@ -29,9 +29,15 @@ struct records_want {
     uint64_t from_ns, to_ns; /* CLOCK_REALTIME, both included; to_ns 0: no end */
 };
 
-/* want is the caller's and has to stay; NULL: everything. 0, -ENOTSUP after telling on stdout that they went elsewhere,
+/* Events or metrics. want is the caller's and has to stay; NULL: everything. 0, -ENOTSUP after telling on stdout that they went elsewhere,
  * or -errno after a message. */
 int records_open(const struct session *s, enum records_of what, const struct records_want *want, struct records **ret);
+/* Events and metrics both, in the order in which they were recorded, as values: records_next() and records_typed() only.
+ * Says nothing. want is the caller's and has to stay; its match isn't asked. 0, -ENOTSUP if they aren't kept in a journal,
+ * or -errno. */
+int records_open_all(const struct session *s, const struct records_want *want, struct records **ret);
+/* Blocks of the journal that couldn't be read. */
+uint64_t records_unread(const struct records *r);
 /* Frees; the first one tells what could not be read. */
 void records_close(struct records *r);
 void records_close_silently(struct records *r);
@@ -45,6 +51,10 @@ int records_seek(struct records *r, uint64_t id);
 int records_last(struct records *r, size_t count);
 /* How many there are from here on. 0 or -errno. */
 int records_count(struct records *r, uint64_t *ret);
+
+/* All that is read from here on to the end, or to records_close(), shows how far it is where that takes long
+ * (cli/progress.h). prints: standard output is written to meanwhile. */
+void records_progress(struct records *r, bool prints);
 
 /* Whether this file is what they are read from. */
 bool records_are_in(const struct records *r, int fd);

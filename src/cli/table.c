@@ -124,9 +124,27 @@ static unsigned add_cut(struct buf *b, const char *text, unsigned width, bool ke
     return width;
 }
 
+/* Says which columns a terminal is too narrow for. */
+static void print_left_out(const struct table *t, const unsigned *width, const unsigned *wanted, FILE *to)
+{
+    const char *comma = "(too narrow for ";
+    bool any = false;
+
+    for (size_t i = 0; i < t->columns; i++) {
+        if (width[i] || !wanted[i])
+            continue;
+        fprintf(to, "%s%s", comma, t->column[i].header);
+        comma = ", ";
+        any = true;
+    }
+    if (any)
+        fputs(")\n", to);
+}
+
 void table_print(struct table *t, FILE *to)
 {
     unsigned screen = cli_width(), *width = xcalloc(t->columns, sizeof(*width));
+    unsigned *wanted = xcalloc(t->columns, sizeof(*wanted));
     struct buf line = BUF_INIT;
 
     for (size_t i = 0; i < t->cells; i++) {
@@ -135,6 +153,7 @@ void table_print(struct table *t, FILE *to)
         if (w > width[i % t->columns])
             width[i % t->columns] = w;
     }
+    memcpy(wanted, width, t->columns * sizeof(*wanted));
     if (screen)
         shrink(t, width, screen);
     for (size_t i = 0; i < t->cells; i += t->columns) {
@@ -157,6 +176,8 @@ void table_print(struct table *t, FILE *to)
             fwrite(line.p, 1, line.len, to);
         fputc('\n', to);
     }
+    print_left_out(t, width, wanted, to);
+    free(wanted);
     free(width);
     buf_free(&line);
     table_free(t);

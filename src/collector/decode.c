@@ -78,6 +78,7 @@ static bool fs_like(const struct file *f)
 static void do_open(struct told *x)
 {
     uint64_t flags = told_open_flags(x);
+    const char *names[TOLD_OPEN_FLAGS_MAX];
     struct file *f;
     struct desc *d;
 
@@ -116,7 +117,7 @@ static void do_open(struct told *x)
     if (d->flags & DF_STREAM)
         fds_decide(x->p, x->r->ret, d);
     d->flags |= DF_REPORTED;
-    report_open(x->p, x->r->ret, d, x->name, x->time);
+    report_open(x->p, x->r->ret, d, x->name, names, told_open_flag_names(flags, names), x->time);
     if (x->p->pl->notices)
         notices_open(x->p, d, flags, x->in.has_stat ? &x->in.stat : NULL, x->name, x->time);
 }
@@ -148,7 +149,7 @@ static void do_dup(struct told *x, int64_t oldfd, int64_t newfd, bool cloexec)
         fds_decide(x->p, newfd, d);
     if (fs_like(f) && !(flags & DF_LABEL)) {
         d->flags |= DF_REPORTED;
-        report_open(x->p, newfd, d, x->name, x->time);
+        report_open(x->p, newfd, d, x->name, NULL, 0, x->time);
     }
 }
 
@@ -335,6 +336,7 @@ static void do_names(struct told *x)
 static void do_fdop(struct told *x)
 {
     struct desc *d;
+    bool listens;
 
     switch (x->op) {
     case OP_fsync: case OP_fdatasync:
@@ -354,11 +356,14 @@ static void do_fdop(struct told *x)
         d = sockets_desc(x, told_int(x, 0));
         if (!d)
             return;
+        listens = d->file->sock->flags & SOCKF_LISTENING;
         d->file->sock->flags |= SOCKF_LISTENING;
         if (sockets_is_inet(d->file->sock))
             fds_gauge(x->p, d, DF_PORT, told_int(x, 0), x->time);
         sockets_guess_domain(d->file->sock, SOCK_STREAM);
         fds_gauge(x->p, d, DF_CONN, told_int(x, 0), x->time);
+        if (!listens) /* again only makes room for more */
+            report_net_listen(x->p, d, x->time);
         return;
     default:
         if (x->desc->group == OPG_STAT)

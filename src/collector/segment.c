@@ -558,29 +558,64 @@ static bool take_key(struct seg_key *k, uint64_t number, struct seg_key *ret)
     return true;
 }
 
-uint64_t segment_keys(struct segment_map *m, uint64_t *next, void (*fn)(void *ctx, const struct seg_key *key), void *ctx)
+/* Those that are there by now. Returns how many won't come. */
+static uint64_t fill_holes(struct segment_header *h, struct key_reader *r, uint64_t head,
+                           void (*fn)(void *ctx, const struct seg_key *key), void *ctx)
+{
+    unsigned left = 0;
+    struct seg_key key;
+    uint64_t lost = 0;
+
+    for (unsigned i = 0; i < r->hole_count; i++) {
+        uint64_t n = r->holes[i];
+
+        if (head - n > SEG_KEYS)
+            lost++;
+        else if (take_key(&h->key[n % SEG_KEYS], n, &key))
+            fn(ctx, &key);
+        else
+            r->holes[left++] = n;
+    }
+    r->hole_count = left;
+    explicit_bzero(&key, sizeof(key));
+    return lost;
+}
+
+/* True: for another one, which is no longer waited for. */
+static bool add_hole(struct key_reader *r, uint64_t number)
+{
+    bool full = r->hole_count == KEY_HOLES;
+
+    if (full)
+        memmove(r->holes, r->holes + 1, --r->hole_count * sizeof(*r->holes));
+    r->holes[r->hole_count++] = number;
+    return full;
+}
+
+uint64_t segment_keys(struct segment_map *m, struct key_reader *r, void (*fn)(void *ctx, const struct seg_key *key), void *ctx)
 {
     struct segment_header *h;
     uint64_t head, lost = 0;
     struct seg_key key;
 
-    if (!m->base && (!copy_out(m, offsetof(struct segment_header, key_head), &head, sizeof(head)) || head == *next))
+    if (!m->base && (!copy_out(m, offsetof(struct segment_header, key_head), &head, sizeof(head)) || (head == r->next && !r->hole_count)))
         return 0;
     h = segment_hdr(m);
     head = __atomic_load_n(&h->key_head, __ATOMIC_ACQUIRE);
-    if (head < *next) /* it lies */
-        *next = head;
-    if (head - *next > SEG_KEYS) {
-        lost = head - *next - SEG_KEYS;
-        *next = head - SEG_KEYS;
+    if (head < r->next) { /* it lies */
+        r->next = head;
+        r->hole_count = 0;
     }
-    for (; *next < head; ++*next) {
-        struct seg_key *k = &h->key[*next % SEG_KEYS];
-
-        if (take_key(k, *next, &key))
+    lost = fill_holes(h, r, head, fn, ctx);
+    if (head - r->next > SEG_KEYS) {
+        lost += head - r->next - SEG_KEYS;
+        r->next = head - SEG_KEYS;
+    }
+    for (; r->next < head; r->next++) {
+        if (take_key(&h->key[r->next % SEG_KEYS], r->next, &key))
             fn(ctx, &key);
-        else if (head - *next < SEG_KEYS / 2) /* being written; or by one that was interrupted for ever */
-            break;
+        else /* it is being written; or never will be */
+            lost += add_hole(r, r->next);
     }
     explicit_bzero(&key, sizeof(key));
     return lost;

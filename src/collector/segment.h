@@ -155,8 +155,16 @@ static inline bool record_item(const struct record *r, uint32_t size, uint32_t *
     return true;
 }
 
-/* Takes the keys out (wire/segment.h, struct seg_key) from number *next on, which is where to go on the next time: calls fn
- * for each, oldest first. Returns how many were overwritten before. Maps the segment, if any were put there. */
-uint64_t segment_keys(struct segment_map *m, uint64_t *next, void (*fn)(void *ctx, const struct seg_key *key), void *ctx);
+/* How far the keys of a segment were taken out: all zero at first. */
+#define KEY_HOLES 16u
+struct key_reader {
+    uint64_t next;             /* number */
+    uint64_t holes[KEY_HOLES]; /* numbers before that whose keys were not there yet: their writers may have died */
+    unsigned hole_count;
+};
+/* Takes the keys out (wire/segment.h, struct seg_key) that r hasn't had: calls fn for each, oldest first, but for those
+ * that come late. Returns how many were overwritten before, or are no longer waited for. Maps the segment, if any were put
+ * there. */
+uint64_t segment_keys(struct segment_map *m, struct key_reader *r, void (*fn)(void *ctx, const struct seg_key *key), void *ctx);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "collector/key_scan.h"
 #include "collector/left.h"
 #include "collector/peer.h"
 #include "collector/state.h"
@@ -77,6 +78,7 @@ void segment_unref(struct collector *c, struct segment *seg)
     user_unref(c, seg->user);
     free(seg->crashes);
     tls_keys_free(seg->keys);
+    key_scan_free(seg->search.scan);
     free(seg);
 }
 
@@ -425,7 +427,7 @@ uint64_t segments_due(const struct collector *c)
 
 bool segment_may_sleep(const struct segment *seg, uint64_t now)
 {
-    return !seg->held && seg->attached && now - seg->busy_ns >= QUIET_NS && seg->map.base &&
+    return !seg->held && seg->attached && !seg->search.asked && !seg->search.scan && now - seg->busy_ns >= QUIET_NS && seg->map.base &&
            __atomic_load_n(&segment_hdr(&seg->map)->wakes, __ATOMIC_RELAXED);
 }
 

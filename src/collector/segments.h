@@ -14,6 +14,7 @@
 
 struct collector;
 struct crash_places;
+struct key_scan;
 struct peer;
 struct proc;
 struct sleep_group;
@@ -66,7 +67,15 @@ struct segment {
     uint64_t shared_look;     /* CLOCK_MONOTONIC ns: when it was last asked whether anybody still has it mapped */
     struct crash_places *crashes; /* crash_places.h; freed with it; NULL: nothing crashes */
     struct tls_keys *keys;    /* keys.h; freed with it; NULL: nobody has asked */
-    uint64_t key_next;        /* segment_keys() */
+    struct key_reader key_reader;
+    struct key_search {       /* for keys in the memory of its process: keys.c */
+        struct key_scan *scan; /* the one that is under way; freed with it; NULL: none */
+        uint64_t begun, done; /* so many were */
+        uint64_t next_ns;     /* CLOCK_MONOTONIC: not before does another one begin */
+        uint64_t from;        /* address where it begins: the last one was cut there */
+        bool asked;           /* somebody waits for another one */
+        bool never;           /* there will be none */
+    } search;
     uint32_t refused_seen;        /* of segment_crashes_refused(): those that are told */
     uint64_t loss_seen[LOSS_MAX], torn_seen;
     uint64_t op_seen[OP_MAX], failed_seen[OP_MAX];

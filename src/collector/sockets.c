@@ -63,7 +63,7 @@ void sockets_received(struct told *x)
         fds_decide(x->p, fd.fd, d);
         if (d->file->kind != FDK_SOCKET) {
             d->flags |= DF_REPORTED;
-            report_open(x->p, fd.fd, d, x->name, x->time);
+            report_open(x->p, fd.fd, d, x->name, NULL, 0, x->time);
         }
     }
 }

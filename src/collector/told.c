@@ -115,6 +115,26 @@ uint64_t told_open_flags(const struct told *x)
     }
 }
 
+size_t told_open_flag_names(uint64_t flags, const char *ret[TOLD_OPEN_FLAGS_MAX])
+{
+    static const struct {
+        uint64_t mask, value;
+        const char *name;
+    } all[] = {
+        {O_ACCMODE, O_WRONLY, "O_WRONLY"},   {O_ACCMODE, O_RDWR, "O_RDWR"},
+        {O_CREAT, O_CREAT, "O_CREAT"},       {O_EXCL, O_EXCL, "O_EXCL"},
+        {O_TRUNC, O_TRUNC, "O_TRUNC"},       {O_APPEND, O_APPEND, "O_APPEND"},
+        {O_PATH, O_PATH, "O_PATH"},          {O_TMPFILE, O_TMPFILE, "O_TMPFILE"},
+        {O_TMPFILE, O_DIRECTORY, "O_DIRECTORY"},
+    };
+    size_t n = 0;
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+        if ((flags & all[i].mask) == all[i].value)
+            ret[n++] = all[i].name;
+    return n;
+}
+
 static void resolve_file(struct told *x, const char *path, size_t len)
 {
     struct name_use use = {.dirfd = dirfd_of(x, false), .path = path, .len = len, .fd = -1};

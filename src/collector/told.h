@@ -58,6 +58,9 @@ bool told_takes_fd(const struct told *x);
 int64_t told_fd(const struct told *x);
 /* O_* flags of a call that opens a file. */
 uint64_t told_open_flags(const struct told *x);
+/* Names of those by which a file may be changed or made, or isn't read: most opens have none of them. Returns how many. */
+#define TOLD_OPEN_FLAGS_MAX 8
+size_t told_open_flag_names(uint64_t flags, const char *ret[TOLD_OPEN_FLAGS_MAX]);
 /* Finds the files that its names mean: x->file, x->file2. */
 void told_resolve(struct told *x);
 /* Which of these are not resolved: NAME_FIRST, NAME_SECOND (report.h). */

@@ -157,6 +157,7 @@ const struct model_watch watch_model = {
     .tell_tls_done = tell_tls_done,
     .lost_records = lost_records,
     .tls_keys = keys_of,
+    .tls_search = keys_search,
     .sock_last = sock_last,
     .sock_end = sock_end,
     .proc_end = proc_end,

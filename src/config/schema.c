@@ -85,10 +85,14 @@ _Static_assert(sizeof(enum cfg_transport_type) == sizeof(int) && sizeof(enum cfg
     "/etc/shadow,/etc/shadow-,/etc/gshadow,/etc/gshadow-,/etc/sudoers,/etc/sudoers.d,/etc/krb5.keytab,"                \
     "/etc/ssh/ssh_host_*_key,/etc/ssl/private,/proc/*/mem,.ssh,!.ssh/*.pub,!.ssh/config,"  \
     "!.ssh/known_hosts,.gnupg/private-keys-v1.d,.aws/credentials,.azure,.config/gcloud,.config/gh/hosts.yml,.kube/config,"  \
-    ".docker/config.json,.git-credentials,.netrc,.pypirc,.pgpass,.vault-token,.env,id_rsa,id_ecdsa,id_ed25519,"     \
+    ".docker/config.json,.git-credentials,.netrc,.pypirc,.pgpass,.vault-token,.npmrc,.cargo/credentials,"      \
+    ".cargo/credentials.toml,.gem/credentials,.aws/sso/cache,.config/op,.config/rclone/rclone.conf,.password-store,*.kdbx,"  \
+    ".terraform.d/credentials.tfrc.json,.env,.env.*,!.env.example,!.env.sample,!.env.template,id_rsa,id_ecdsa,id_ed25519," \
     ".mozilla/firefox/*/logins.json,.mozilla/firefox/*/key4.db,.mozilla/firefox/*/cookies.sqlite,"                     \
     ".config/google-chrome/*/Login Data,.config/google-chrome/*/Cookies,.config/chromium/*/Login Data,"                \
-    ".config/chromium/*/Cookies,.local/share/keyrings"
+    ".config/chromium/*/Cookies,.config/BraveSoftware/*/*/Login Data,.config/BraveSoftware/*/*/Cookies,"               \
+    ".config/microsoft-edge/*/Login Data,.config/microsoft-edge/*/Cookies,.thunderbird/*/logins.json,"                 \
+    ".thunderbird/*/key4.db,.local/share/keyrings,.local/share/kwalletd"
 /* Where the system and what begins with a session are kept. */
 #define SYSTEM                                                                                                         \
     "/bin,/boot,/etc,/lib,/lib32,/lib64,/libx32,/sbin,/usr/bin,/usr/lib,/usr/lib32,/usr/lib64,/usr/libexec,"        \

@@ -1029,6 +1029,11 @@ void journal_last(struct journal_reader *r, uint64_t count)
 #define POSITION_SHIFT 24
 _Static_assert(BLOCK_PART_MAX <= 1u << POSITION_SHIFT, "as many records as bytes at most");
 
+uint64_t journal_offset(const struct journal_reader *r)
+{
+    return r->next;
+}
+
 uint64_t journal_position(const struct journal_reader *r)
 {
     return r->number << POSITION_SHIFT | (r->records - r->left - 1);

@@ -44,6 +44,8 @@ void journal_reader_free(struct journal_reader *r);
 bool journal_next(struct journal_reader *r, struct ev_record *ret);
 /* Another block may be there now: goes on behind the last record. False: nothing has been added. */
 bool journal_more(struct journal_reader *r);
+/* How far it has come in the file: bytes up to the next block. */
+uint64_t journal_offset(const struct journal_reader *r);
 /* Names the record that journal_next() has returned last; the same whoever reads the file whenever. */
 uint64_t journal_position(const struct journal_reader *r);
 /* journal_next() goes on with this one, if it is wanted, else behind it. False: there is none. Of positions that come in

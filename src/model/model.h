@@ -32,6 +32,13 @@ struct sock;
 struct tls_keys;
 struct tls_objects;
 
+/* Of a search for keys of TLS. */
+enum tls_search {
+    TLS_SEARCH_WAIT,  /* it comes, or is under way */
+    TLS_SEARCH_DONE,
+    TLS_SEARCH_NEVER, /* there won't be any */
+};
+
 #define PROC_BUCKETS 8192u /* a power of two */
 
 /* Who is told. All are set; times are CLOCK_REALTIME ns. */
@@ -62,6 +69,9 @@ struct model_watch {
 
     /* The keys that it has set up so far (traffic/tls_keys.h), the newest included; NULL: none are known. */
     struct tls_keys *(*tls_keys)(struct proc *p);
+    /* Has the process's memory searched for keys that are in use, which then are among these. *ticket 0: asks for a search
+     * that has not begun yet, and sets it; then it is asked with that how far this is. NULL: whether there may be any. */
+    enum tls_search (*tls_search)(struct proc *p, uint64_t *ticket);
 
     /* What others hang onto it. A socket's last reference goes: */
     void (*sock_last)(struct model *m, struct sock *s);

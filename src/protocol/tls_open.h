@@ -31,6 +31,7 @@
 #define TLS_OPEN_KEPT 262144u
 #define TLS_OPEN_TRIALS 16384u
 #define TLS_OPEN_WAIT_NS UINT64_C(30000000000)
+#define TLS_OPEN_NUMBER_BITS 12u /* of numbers of records of TLS 1.2 that are guessed */
 
 struct tls_open_key {
     uint8_t len;       /* 16 or 32 bytes */
@@ -60,8 +61,15 @@ enum tls_open_state {
 
 struct tls_open;
 
-/* sink is kept by reference. The connection is seen from its first byte. Never NULL. */
+/* sink is kept by reference. The connection is seen from its first byte, unless tls_open_join() is called. Never NULL. */
 struct tls_open *tls_open_new(const struct tls_open_sink *sink, void *owner);
+/* Before anything else: it was joined half-way, perhaps in the middle of a record. The first record that a candidate opens
+ * says the rest. Of TLS 1.2 that must be one whose explicit nonce is its number (BoringSSL, Go), or whose number has
+ * no more than TLS_OPEN_NUMBER_BITS. */
+void tls_open_join(struct tls_open *o);
+/* Before anything else: candidates aren't there as soon as records are under them. Those for which there is none are left out
+ * by tls_open_leave(). */
+void tls_open_late(struct tls_open *o);
 /* Wipes all of it. NULL is fine. */
 void tls_open_free(struct tls_open *o);
 /* What the ServerHello says: until then what is encrypted is kept. */
@@ -70,6 +78,15 @@ void tls_open_agreed(struct tls_open *o, uint16_t version, uint16_t cipher);
 void tls_open_feed(struct tls_open *o, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns);
 /* There may be more candidates, or time has passed. anew: all of them are to be looked at, whatever their numbers. */
 void tls_open_retry(struct tls_open *o, bool anew, uint64_t time_ns);
+/* Of one that was joined or is late: whether records wait for a key. All candidates that they may be under are about to be
+ * offered. */
+bool tls_open_mark(struct tls_open *o);
+/* They were: what was waiting then, and still does, is left out. Numbers are guessed here. */
+void tls_open_leave(struct tls_open *o, uint64_t time_ns);
+/* Bytes that wait, for a key or for those of the other direction. */
+size_t tls_open_waiting(const struct tls_open *o);
+/* Gives up both directions, and wipes what waits. */
+void tls_open_give_up(struct tls_open *o);
 enum tls_open_state tls_open_state(const struct tls_open *o);
 /* Whether bytes of this direction are of use still. */
 bool tls_open_wants(const struct tls_open *o, enum proto_dir dir);

@@ -10,6 +10,7 @@
 #include <sys/sysmacros.h>
 
 #include "base/mem.h"
+#include "config/path_set.h"
 #include "model/fds.h"
 #include "model/model.h"
 #include "model/owner.h"

@@ -48,6 +48,7 @@ struct pipeline *pipeline_for(struct pipelines *all, const struct config_sources
     pl->ev_fs_change = wants(pl, CFG_EW_FS, "fs.change");
     pl->ev_net_open = wants(pl, CFG_EW_NET, "net.open");
     pl->ev_net_close = wants(pl, CFG_EW_NET, "net.close");
+    pl->ev_net_listen = wants(pl, CFG_EW_NET, "net.listen");
     pl->ev_proc_start = wants(pl, CFG_EW_PROCESS, "proc.start");
     pl->ev_proc_exit = wants(pl, CFG_EW_PROCESS, "proc.exit");
     pl->ev_proc_crash = wants(pl, CFG_EW_PROCESS, "proc.crash");

@@ -25,7 +25,7 @@ struct pipeline {
     uint32_t mode;                      /* enum seg_mode for its processes */
     bool event[CFG_EW_MAX];             /* watched at all */
     bool metric[TM_METRIC_MAX], per_op[TM_METRIC_MAX];
-    bool ev_fs_open, ev_fs_close, ev_fs_delete, ev_fs_rename, ev_fs_create, ev_fs_change, ev_net_open, ev_net_close,
+    bool ev_fs_open, ev_fs_close, ev_fs_delete, ev_fs_rename, ev_fs_create, ev_fs_change, ev_net_open, ev_net_close, ev_net_listen,
         ev_proc_start, ev_proc_exit, ev_proc_crash, ev_proc_note, ev_net_app, ev_http_req, ev_http_resp, ev_http_note, ev_dns_req, ev_dns_resp;
     uint32_t protocols;                 /* those of which something is wanted: a bit for each of traffic/protocols.h */
     bool spans;                         /* somebody takes them */

@@ -198,7 +198,8 @@ static void count_or_sample(struct proc *p, enum tm_metric m, int64_t fd, const 
     report_sample(p, m, 1, 1, NULL, &f, false, time_ns);
 }
 
-void report_open(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns)
+void report_open(struct proc *p, int64_t fd, const struct desc *d, const char *op, const char *const *flags,
+                 size_t flag_count, uint64_t time_ns)
 {
     FIELDS(f, TM_MAX_FIELDS);
     size_t len;
@@ -209,6 +210,8 @@ void report_open(struct proc *p, int64_t fd, const struct desc *d, const char *o
         return;
     add_file(&f, d);
     add_str(&f, "op", 3, op);
+    if (flag_count)
+        add_list(&f, "flags", flags, flag_count);
     report_event(p, CFG_EW_FS, "fs.open", d->channel, time_ns, &f);
 }
 
@@ -433,6 +436,17 @@ void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_n
     report_net_fields(&f, s, &s->peer, &t);
     add_protocol(&f, s);
     report_event(p, CFG_EW_NET, "net.open", sock_channel(d->file), time_ns, &f);
+}
+
+void report_net_listen(struct proc *p, const struct desc *d, uint64_t time_ns)
+{
+    FIELDS(f, TM_MAX_FIELDS);
+    struct address_texts t;
+
+    if (!p->pl->ev_net_listen)
+        return;
+    report_net_fields(&f, d->file->sock, &d->file->sock->peer, &t);
+    report_event(p, CFG_EW_NET, "net.listen", 0, time_ns, &f);
 }
 
 void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns)

@@ -42,7 +42,9 @@ struct report_args {
 void report_start(struct proc *p, const struct report_args *args, const char *start, uint64_t time_ns);
 void report_exit(struct proc *p, bool known, int wait_status, uint64_t time_ns);
 void report_note(struct proc *p, const char *text, const char *file, size_t file_len, uint64_t time_ns);
-void report_open(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns);
+/* flags: names of those that say what may become of the file; none: only read, or not known. */
+void report_open(struct proc *p, int64_t fd, const struct desc *d, const char *op, const char *const *flags,
+                 size_t flag_count, uint64_t time_ns);
 void report_close(struct proc *p, int64_t fd, const struct desc *d, const char *op, uint64_t time_ns);
 /* unresolved: which of the names are not (model/path.h); flags: names of those of the call. */
 #define NAME_FIRST 1u
@@ -51,6 +53,8 @@ void report_names(struct proc *p, enum tm_metric metric, const char *source, con
                   const char *file_to, size_t to_len, unsigned unresolved, const char *const *flags, size_t flag_count,
                   uint64_t time_ns);
 void report_net_open(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns);
+/* The socket begins to listen. */
+void report_net_listen(struct proc *p, const struct desc *d, uint64_t time_ns);
 void report_net_close(struct proc *p, int64_t fd, const struct desc *d, uint64_t time_ns);
 /* What failed calls of a group are counted as; ERR_MAX: processes and io_uring are neither files nor network. */
 enum err_class err_class_of(enum op_group group);

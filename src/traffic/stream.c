@@ -209,8 +209,14 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
         (s->speaks == &protocol_nothing || (s->speaks == &protocol_undecided && s->joined)) &&
         !recognise_hello(s, t->offset ? NULL : t->data, t->len))
         enciphered(s, t->time_ns);
-    if (joined_tls(s, t))
+    if (joined_tls(s, t)) {
+        struct tls_plain *plain;
+
         enciphered(s, t->time_ns);
+        plain = tls_plain_new(s, t->time_ns);
+        if (plain)
+            feed_become(s, &protocol_tls_joined, plain, t->time_ns);
+    }
     if (s->joined && s->ciphertext && !(sock->flags & SOCKF_PLAIN) && t->data && !t->offset &&
         (mark = tls_record_mark(t->data, t->len)))
         tls_socket_hello(p, fd, d->file->channel, t->dir, mark, t->time_ns);
@@ -243,13 +249,18 @@ void stream_data(struct proc *p, int64_t fd, struct desc *d, const struct traffi
     }
 }
 
+static void end(struct stream *s, struct proc *p, int64_t fd, uint64_t time_ns)
+{
+    with(s, p, fd);
+    recognise_release(s);
+    recognise_end(s, time_ns);
+}
+
 void stream_over(struct stream *s, struct proc *p, int64_t fd, uint64_t time_ns)
 {
     if (!s)
         return;
-    with(s, p, fd);
-    recognise_release(s);
-    recognise_end(s, time_ns);
+    end(s, p, fd, time_ns);
     stream_free(s, time_ns);
 }
 
@@ -269,13 +280,13 @@ void stream_close(struct proc *p, int64_t fd, struct desc *d, uint64_t time_ns)
     }
     if (file_shared(d->file))
         return;
+    if (s) /* its last look may open what it waits with */
+        end(s, p, fd, time_ns);
     tls_unread_over(p, fd, sock, time_ns);
-    for (int i = 0; i < 2; i++) {
-        struct stream **at = i ? &sock->plain : &sock->stream;
-
-        stream_over(*at, p, fd, time_ns);
-        *at = NULL;
-    }
+    stream_free(s, time_ns);
+    sock->stream = NULL;
+    stream_over(sock->plain, p, fd, time_ns);
+    sock->plain = NULL;
 }
 
 /* --- plaintext of TLS objects --- */

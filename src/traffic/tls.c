@@ -124,7 +124,7 @@ static void *new(struct stream *s, const struct protocol_start *how)
     h->decoder = tls_new(&sink, h);
     if (s->start)
         h->watch = s->start->hello;
-    h->plain = tls_plain_new(s, how->time_ns);
+    h->plain = s->joined ? NULL : tls_plain_new(s, how->time_ns);
     return h;
 }
 
@@ -251,6 +251,47 @@ const struct protocol protocol_tls = {
     .end = hellos_end,
     .sweep = hellos_sweep,
     .free = hellos_free,
+};
+
+/* --- what was joined half-way --- */
+
+static void joined_feed(void *plain, struct stream *s, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
+{
+    if (!tls_plain_feed(plain, dir, data, len, time_ns))
+        stream_stops(s);
+}
+
+static uint64_t joined_skip(const void *plain, enum proto_dir dir)
+{
+    return tls_plain_skip(plain, dir);
+}
+
+static void joined_end(void *plain, struct stream *s, enum proto_dir dir, uint64_t time_ns)
+{
+    (void)s;
+    (void)dir;
+    tls_plain_retry(plain, true, time_ns);
+}
+
+static void joined_sweep(void *plain, struct stream *s, uint64_t time_ns)
+{
+    (void)s;
+    tls_plain_retry(plain, false, time_ns);
+}
+
+static void joined_free(void *plain, uint64_t time_ns)
+{
+    (void)time_ns;
+    tls_plain_free(plain);
+}
+
+const struct protocol protocol_tls_joined = {
+    .encrypts = true,
+    .feed = joined_feed,
+    .skip = joined_skip,
+    .end = joined_end,
+    .sweep = joined_sweep,
+    .free = joined_free,
 };
 
 /* --- what can't be read --- */

@@ -42,7 +42,8 @@ void tls_look_unread(struct proc *p);
  */
 struct tls_plain;
 
-/* For the ciphertext s, whose first bytes passed at time_ns. NULL: there are no keys, or the socket isn't known. */
+/* For the ciphertext s, whose first bytes passed at time_ns; s->joined: first of those that we see. NULL: plaintext of the
+ * process is seen otherwise, or the socket isn't known. */
 struct tls_plain *tls_plain_new(struct stream *s, uint64_t time_ns);
 /* NULL is fine. */
 void tls_plain_free(struct tls_plain *t);
@@ -54,6 +55,8 @@ bool tls_plain_feed(struct tls_plain *t, enum proto_dir dir, const uint8_t *data
 void tls_plain_retry(struct tls_plain *t, bool last, uint64_t time_ns);
 /* As protocol.skip. */
 uint64_t tls_plain_skip(const struct tls_plain *t, enum proto_dir dir);
+/* A connection that was TLS before anybody looked, and nothing but records: its decoder is the struct tls_plain. */
+extern const struct protocol protocol_tls_joined;
 /* Why nothing of s, of this process, could be opened. */
 enum unread_reason tls_plain_reason(struct proc *p, const struct stream *s);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#define FOUND 0u   /* caller of one that was found in memory */
 #define CALLERS 8u /* a process has as many as TLS libraries, with two or three each */
 
 struct kept {
@@ -62,6 +63,28 @@ void tls_keys_add(struct tls_keys *k, const uint8_t *bytes, uint64_t len, uint64
         k->first = k->count - TLS_KEYS_MAX;
 }
 
+void tls_keys_found(struct tls_keys *k, const uint8_t *bytes, uint64_t len, uint64_t time_ns)
+{
+    for (uint64_t n = k->first; n < k->count; n++) {
+        struct kept *have = &k->kept[n % TLS_KEYS_MAX];
+
+        if (have->key.len == len && !memcmp(have->key.bytes, bytes, len))
+            return;
+    }
+    tls_keys_add(k, bytes, len, FOUND, time_ns);
+}
+
+void tls_keys_copy(struct tls_keys *to, const struct tls_keys *from)
+{
+    for (uint64_t n = from->first; n < from->count; n++) {
+        const struct kept *k = &from->kept[n % TLS_KEYS_MAX];
+
+        tls_keys_add(to, k->key.bytes, k->key.len, k->caller, k->time_ns);
+    }
+    memcpy(to->callers, from->callers, sizeof(to->callers));
+    to->next_caller = from->next_caller;
+}
+
 void tls_keys_missed(struct tls_keys *k, uint64_t count)
 {
     k->lost += count;
@@ -77,7 +100,7 @@ static bool is_proven(const struct tls_keys *k, uint64_t caller)
     for (unsigned i = 0; i < CALLERS; i++)
         if (k->callers[i] == caller)
             return true;
-    return false;
+    return caller == FOUND;
 }
 
 bool tls_keys_next(struct tls_keys *k, uint64_t since_ns, bool all, uint64_t *at, struct tls_open_key *ret)

@@ -23,6 +23,11 @@ struct tls_keys *tls_keys_new(void);
 void tls_keys_free(struct tls_keys *k);
 /* len: 16 or 32 bytes, else it is none. caller: where it was set up, as good as any other number. time_ns: CLOCK_REALTIME. */
 void tls_keys_add(struct tls_keys *k, const uint8_t *bytes, uint64_t len, uint64_t caller, uint64_t time_ns);
+/* The same for one that is in the memory of the process, and in use: nobody knows since when, nor who has set it up. It is given
+ * out to all. One that is there already is not added. */
+void tls_keys_found(struct tls_keys *k, const uint8_t *bytes, uint64_t len, uint64_t time_ns);
+/* Adds those of a parent, which a connection that it has made may need when its child goes on with it. */
+void tls_keys_copy(struct tls_keys *to, const struct tls_keys *from);
 /* So many were never seen. */
 void tls_keys_missed(struct tls_keys *k, uint64_t count);
 /* How many that are. */

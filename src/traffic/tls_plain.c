@@ -14,7 +14,12 @@
 
 #define ALL_NS UINT64_C(1000000000)
 
+/* All connections together have so many bytes that wait for keys: then the one that began first is given up. */
+#define WAITING_MAX ((size_t)64 << 20)
+
 struct tls_plain {
+    struct tls_plain *next, *prev; /* in `waiting`, if bytes isn't 0 */
+    size_t bytes;          /* that wait */
     struct tls_open *open;
     struct stream *stream;
     struct stream_wait wait;
@@ -23,8 +28,58 @@ struct tls_plain {
     uint64_t next_ns;      /* not before are all tried */
     bool all;              /* of callers whose keys have opened nothing so far, too */
     uint64_t since_ns;     /* keys that are older are others' */
+    uint64_t ticket;       /* of a search of the process's memory for keys; 0: none is asked for */
+    bool searches;         /* keys are also looked for there */
+    bool hopeless;         /* ... no more, and nothing was opened */
     int64_t fd;            /* a descriptor of the socket, as far as we know */
 };
+
+/* Of the whole process; oldest first. */
+static struct {
+    struct tls_plain *first, *last;
+    size_t bytes;
+} waiting;
+
+static void unlist(struct tls_plain *t)
+{
+    if (!t->bytes)
+        return;
+    *(t->prev ? &t->prev->next : &waiting.first) = t->next;
+    *(t->next ? &t->next->prev : &waiting.last) = t->prev;
+    waiting.bytes -= t->bytes;
+    t->bytes = 0;
+}
+
+static void list(struct tls_plain *t, size_t bytes)
+{
+    if (!bytes) {
+        unlist(t);
+        return;
+    }
+    if (!t->bytes) {
+        t->next = NULL;
+        t->prev = waiting.last;
+        *(t->prev ? &t->prev->next : &waiting.first) = t;
+        waiting.last = t;
+    }
+    waiting.bytes += bytes - t->bytes;
+    t->bytes = bytes;
+}
+
+/* More or less of it waits than before. */
+static void account(struct tls_plain *t)
+{
+    list(t, tls_open_waiting(t->open));
+    while (waiting.bytes > WAITING_MAX) {
+        struct tls_plain *old = waiting.first;
+
+        if (old->wait.p)
+            model_loss(old->wait.p->m, old->wait.p, LK_TRAFFIC, old->bytes);
+        unlist(old);
+        tls_open_give_up(old->open);
+        old->stream->opened = (uint8_t)tls_open_state(old->open);
+    }
+}
 
 static bool key(void *owner, uint64_t *at, struct tls_open_key *ret)
 {
@@ -73,16 +128,32 @@ static void missed(void *owner, enum proto_dir dir, uint64_t time_ns)
 
 static const struct tls_open_sink sink = {.key = key, .fits = fits, .plain = plain, .missed = missed};
 
+/* Whether keys are to be looked for in the memory of the process: nothing else shows plaintext of it. Functions of a library
+ * do that in their own way. */
+static bool is_dark(struct proc *p)
+{
+    unsigned hooked, found;
+
+    images_functions(p->images, &hooked, &found);
+    return !hooked && !p->tls_read && p->m->watch->tls_search(p, NULL) != TLS_SEARCH_NEVER;
+}
+
 struct tls_plain *tls_plain_new(struct stream *s, uint64_t time_ns)
 {
+    bool known = s->p && images_keys(s->p->images);
     struct tls_plain *t;
 
-    if (s->tls || s->joined || !s->sock || s->sock->flags & SOCKF_PLAIN || !s->p || !images_keys(s->p->images))
+    if (s->tls || !s->sock || s->sock->flags & SOCKF_PLAIN || !s->p || !(s->joined || !known ? is_dark(s->p) : known))
         return NULL;
     t = xcalloc(1, sizeof(*t));
     t->open = tls_open_new(&sink, t);
     t->stream = s;
-    t->since_ns = time_ns - BEFORE_NS;
+    t->searches = s->joined || !known;
+    if (s->joined)
+        tls_open_join(t->open);
+    else if (!known)
+        tls_open_late(t->open);
+    t->since_ns = s->joined || time_ns < BEFORE_NS ? 0 : time_ns - BEFORE_NS;
     t->fd = s->fd;
     stream_waits(&t->wait, s, s->p);
     return t;
@@ -94,6 +165,7 @@ void tls_plain_free(struct tls_plain *t)
         return;
     t->stream->opened = (uint8_t)tls_open_state(t->open);
     stream_waits(&t->wait, t->stream, NULL);
+    unlist(t);
     tls_open_free(t->open);
     free(t);
 }
@@ -114,21 +186,54 @@ static bool refresh(struct tls_plain *t)
     return was && was != t->from;
 }
 
+/* Where keys aren't seen when they are set up, they are in memory as long as the connection is used. */
+static void look_for_keys(struct tls_plain *t, uint64_t time_ns)
+{
+    struct proc *p = t->stream->p;
+
+    if (!t->searches || !p)
+        return;
+    if (!t->ticket) {
+        if (tls_open_mark(t->open))
+            p->m->watch->tls_search(p, &t->ticket);
+        return;
+    }
+    switch (p->m->watch->tls_search(p, &t->ticket)) {
+    case TLS_SEARCH_WAIT:
+        break;
+    case TLS_SEARCH_DONE:
+        t->all = true;
+        tls_open_leave(t->open, time_ns);
+        t->all = false;
+        t->ticket = 0;
+        break;
+    case TLS_SEARCH_NEVER:
+        t->searches = false;
+        t->hopeless = tls_open_state(t->open) == TLS_OPEN_WAITS;
+        break;
+    }
+}
+
 bool tls_plain_feed(struct tls_plain *t, enum proto_dir dir, const uint8_t *data, uint64_t len, uint64_t time_ns)
 {
     const struct stream *s = t->stream;
 
     if (s->relayed || (s->sock->flags & SOCKF_PLAIN && tls_open_state(t->open) != TLS_OPEN_READS))
         return false; /* others' keys, or a library that is hooked */
-    if (refresh(t))
+    if (refresh(t)) {
+        t->ticket = 0;
         tls_open_retry(t->open, true, time_ns);
+    }
     t->fd = s->fd;
     t->all = false;
     stream_waits(&t->wait, t->stream, s->p);
     tls_open_feed(t->open, dir, data, len, time_ns);
     tls_open_retry(t->open, false, time_ns); /* the other direction waits, too */
+    if (!t->ticket)
+        look_for_keys(t, time_ns);
+    account(t);
     t->stream->opened = (uint8_t)tls_open_state(t->open);
-    return t->stream->opened <= TLS_OPEN_READS && (!s->p || stream_plain_wanted(s->p, s->sock));
+    return t->stream->opened <= TLS_OPEN_READS && !t->hopeless && (!s->p || stream_plain_wanted(s->p, s->sock));
 }
 
 void tls_plain_retry(struct tls_plain *t, bool last, uint64_t time_ns)
@@ -137,13 +242,17 @@ void tls_plain_retry(struct tls_plain *t, bool last, uint64_t time_ns)
 
     if (t->stream->fd >= 0)
         t->fd = t->stream->fd;
-    if (others)
+    if (others) {
+        t->ticket = 0;
         tls_open_retry(t->open, true, time_ns);
+    }
     t->all = last || time_ns >= t->next_ns;
     if (t->all)
         t->next_ns = time_ns + ALL_NS;
     tls_open_retry(t->open, t->all, time_ns);
     t->all = false;
+    look_for_keys(t, time_ns);
+    account(t);
     t->stream->opened = (uint8_t)tls_open_state(t->open);
 }
 

@@ -163,7 +163,7 @@ def words_that_are_no_command(ctx):
 def commands_of_1_4_that_are_not_built(ctx):
     """They never run a program of that name; who wants that program says so."""
     programs = ctx.fresh("programs")
-    former = "bolton dash prom".split()
+    former = "bolton prom".split()
     for name in former:
         (programs / name).write_text('#!/bin/sh\necho "program $*"\n')
         (programs / name).chmod(0o755)

@@ -570,7 +570,7 @@ def _load(path):
 
 
 def collect():
-    for area in ("protocol", "plan", "cli", "security", "programs", "behaviour", "static", "attach", "namespaces", "containers",
+    for area in ("protocol", "plan", "cli", "report", "security", "programs", "behaviour", "static", "attach", "namespaces", "containers",
                  "traffic", "tls", "conformance", "apps", "k8s", "lambda", "host"):
         for path in sorted((TESTS / area).glob("test_*.py")):
             _load(path)

@@ -113,10 +113,10 @@ def linked(ctx):
     return program
 
 
-def run_linked(ctx, count, *argv):
+def run_linked(ctx, count, *argv, how=""):
     server = Server(ctx)
     program = linked(ctx)
-    result = ctx.scoped([program, server.port, count, *argv], PAYLOADS, check_code=0)
+    result = ctx.scoped([program, server.port, count, *argv], PAYLOADS, check_code=0, env=ctx.env(LINKED_HOW=how))
     equal(result.out, b"%d\n" % (count * (len(BODY) + len(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY)))),
           "its output")
     result.session.wait_end()
@@ -133,6 +133,32 @@ for _name, _argv in [("1.3-aes256", ["1.3"]), ("1.3-aes128", ["1.3", "TLS_AES_12
                      ("1.2-aes128", ["1.2", "ECDHE-RSA-AES128-GCM-SHA256"]),
                      ("1.2-aes256", ["1.2", "ECDHE-RSA-AES256-GCM-SHA384"])]:
     add_test("tls", f"keys_linked-{_name}", lambda ctx, a=_argv: run_linked(ctx, 3, *a), arch="x86_64")
+add_test("tls", "keys_linked-fork", lambda ctx: run_linked(ctx, 3, how="fork"), arch="x86_64")
+add_test("tls", "keys_linked-fork-1.2", lambda ctx: run_linked(ctx, 3, "1.2", how="fork"), arch="x86_64")
+
+
+def resumed(ctx, how, *argv):
+    """Two requests on each connection, of which the first one may be early data. Truth is s_server's output."""
+    cert, key = certificate(ctx)
+    port = free_port()
+    out = open(ctx.dir / "s_server.out", "wb")
+    server = ctx.start(["/bin/sh", "-c", f"sleep 100 | {ctx.tool('openssl')} s_server -quiet -early_data -accept {port} -cert {cert} "
+                        f"-key {key}"], stdout=out)  # without input it hangs up
+    ctx.wait_for(lambda: server.poll() is not None or listens(port), "the server")
+    result = ctx.scoped([linked(ctx), port, 3, *argv], PAYLOADS, check_code=0, env=ctx.env(LINKED_HOW=how))
+    result.session.wait_end()
+    out.close()
+    said = (ctx.dir / "s_server.out").read_bytes()
+    want = [f"/linked/{i}" for i in range(6)]
+    equal(re.findall(rb"GET (\S+) ", said), [t.encode() for t in want], "what the server got")
+    sent = sorted((f[1] for f in payloads(result.session).values() if f[1]), key=lambda text: said.find(text))
+    check(len(sent) == 3 and b"".join(sent) in said, "what was sent", sent, said)
+    equal(requests(result.session)[0], [(t,) for t in want], "requests")
+
+
+add_test("tls", "keys_linked-early", lambda ctx: resumed(ctx, "early"), arch="x86_64")
+add_test("tls", "keys_linked-resume", lambda ctx: resumed(ctx, "resume"), arch="x86_64")
+add_test("tls", "keys_linked-resume-1.2", lambda ctx: resumed(ctx, "resume", "1.2"), arch="x86_64")
 add_test("tls", "keys_linked-100", lambda ctx: run_linked(ctx, 100), arch="x86_64")
 
 
@@ -357,6 +383,141 @@ def bun_server(ctx, count, maximum=None, attach=False):
 add_test("tls", "keys_bun-server", lambda ctx: bun_server(ctx, 50), arch="x86_64")
 add_test("tls", "keys_bun-server-1.2", lambda ctx: bun_server(ctx, 10, ssl.TLSVersion.TLSv1_2), arch="x86_64")
 add_test("tls", "keys_bun-attach", lambda ctx: bun_server(ctx, 10, attach=True), arch="x86_64")
+
+
+# --- connections that are open at `scope attach` ---
+
+class Client:
+    """A connection that is kept: asks now and again. What has passed since `attached` is what must be told."""
+
+    def __init__(self, port, maximum=None, cipher=None):
+        context = ssl._create_unverified_context()
+        if maximum:
+            context.maximum_version = maximum
+        if cipher:
+            context.set_ciphers(cipher)
+        self.socket = context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=30))
+        self.port = self.socket.getsockname()[1]
+        self.sent = self.got = b""
+
+    def ask(self, target):
+        request = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % target.encode()
+        self.socket.sendall(request)
+        got = b""
+        while not got.endswith(b"answer to " + target.encode()):
+            more = self.socket.recv(65536)
+            check(more, "hung up", got[-100:])
+            got += more
+        self.sent += request
+        self.got += got
+
+    def attached(self):
+        self.sent = self.got = b""
+
+
+DENO_SERVER = """
+Deno.serve({port: +Deno.args[0], hostname: "127.0.0.1", onListen() {}, cert: Deno.readTextFileSync(Deno.args[1]),
+    key: Deno.readTextFileSync(Deno.args[2])}, q => new Response("answer to " + new URL(q.url).pathname));
+"""
+
+
+def attach_open(ctx, argv, count, turns=3, env=None, **how):
+    """Connections that are open, and some that come afterwards: byte for byte what their clients have sent and got since."""
+    cert, key = certificate(ctx)
+    port = free_port()
+    process = ctx.start([*argv, port, cert, key], env=env)
+    ctx.wait_for(lambda: process.poll() is not None or listens(port), "the server", 20)
+    clients = [Client(port, **how) for _ in range(count)]
+    for i, c in enumerate(clients):
+        for turn in range(i % 3 + 1):
+            c.ask(f"/before/{i}/{turn}")
+    ctx.run([ctx.scope, "attach", *PAYLOADS, process.pid], check_code=0, env=ctx.env())
+    for c in clients:
+        c.attached()
+    clients.append(Client(port, **how))
+    want = []
+    for turn in range(turns):
+        for i, c in enumerate(clients):
+            want.append(f"/after/{i}/{turn}")
+            c.ask(want[-1])
+    session = ctx.session()
+    ctx.wait_for(lambda: len(session.events(source="http.resp")) >= len(want), "all responses", 20, 0.2)
+    for c in clients:
+        c.socket.close()
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(ctx.left())
+    session.wait_end()
+    asked, answered = requests(session)
+    equal(asked, sorted((t,) for t in want), "requests")
+    equal(answered, sorted((t, 200) for t in want), "responses")
+    equal(session.lost(), {}, "losses")
+    found = payloads_of_server(session)
+    equal(sorted(found), sorted(c.port for c in clients), "connections")
+    for c in clients:
+        check(found[c.port] == (c.sent, c.got), f"port {c.port}", found[c.port][0][:200], found[c.port][1][:200])
+
+
+def payloads_of_server(session):
+    """By the port of the client's end: what the program received and sent."""
+    found = {}
+    directory = session.dir / "payloads"
+    for line in (directory / "index.ndjson").read_text(encoding="utf-8").splitlines():
+        flow = json.loads(line)
+        if flow["type"] == "flow" and flow["net_transport"] == "IP.TCP":
+            check(flow["net_peer_port"] not in found, "two flows of one connection", flow)
+            found[flow["net_peer_port"]] = tuple(
+                (directory / flow[f]).read_bytes() if flow.get(f) and (directory / flow[f]).exists() else b""
+                for f in ("in_file", "out_file"))
+    return found
+
+
+add_test("tls", "keys_open-bun", lambda ctx: attach_open(ctx, bun(ctx, BUN_SERVER), 5), arch="x86_64")
+add_test("tls", "keys_open-bun-1.2", lambda ctx: attach_open(ctx, bun(ctx, BUN_SERVER), 5, maximum=ssl.TLSVersion.TLSv1_2),
+         arch="x86_64")
+add_test("tls", "keys_open-bun-many", lambda ctx: attach_open(ctx, bun(ctx, BUN_SERVER), 100, 2), arch="x86_64")
+add_test("tls", "keys_open-deno", lambda ctx: attach_open(
+    ctx, deno(ctx, DENO_SERVER), 5, env=ctx.env(DENO_DIR=str(ctx.dir / "deno"), DENO_NO_UPDATE_CHECK="1")), arch="x86_64")
+
+
+# --- no form is known ---
+
+def searched(ctx, maximum=None):
+    """An image in which nothing may be hooked: keys are found in memory while a connection lives, all of its data are told."""
+    cert, key = certificate(ctx)
+    port = free_port()
+    program, script = bun(ctx, BUN_SERVER)
+    image = ctx.dir / "vetoed"
+    data = open(program, "rb").read()
+    identity = bytes.fromhex(re.search(r"Build ID: (\w+)", ctx.run(["readelf", "-n", program], check_code=0).out.decode())[1])
+    check(data.count(identity) == 1, "build id", data.count(identity))
+    image.write_bytes(data.replace(identity, hashlib.sha1(identity).digest()[:len(identity)]) + b"FIPS integrity test")  # plans are kept by it
+    image.chmod(0o755)
+    process = ctx.start(ctx.scope_argv([image, script, port, cert, key], PAYLOADS))
+    ctx.wait_for(lambda: process.poll() is not None or listens(port), "the server", 20)
+    clients = [Client(port, maximum) for _ in range(3)]
+    session = ctx.session()
+    want = []
+    for turn in range(2):
+        for i, c in enumerate(clients):
+            want.append(f"/searched/{i}/{turn}")
+            c.ask(want[-1])
+        ctx.wait_for(lambda: len(session.events(source="http.resp")) >= len(want), "all responses", 20, 0.2)
+    for c in clients:
+        c.socket.close()
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(ctx.left())
+    session.wait_end()
+    asked, answered = requests(session)
+    equal(asked, sorted((t,) for t in want), "requests")
+    equal(answered, sorted((t, 200) for t in want), "responses")
+    found = payloads_of_server(session)
+    for c in clients:
+        check(found[c.port] == (c.sent, c.got), f"port {c.port}", found[c.port][0][:200], found[c.port][1][:200])
+    equal(session.lost(), {}, "losses")
+
+
+add_test("tls", "keys_searched", searched, arch="x86_64")
+add_test("tls", "keys_searched-1.2", lambda ctx: searched(ctx, ssl.TLSVersion.TLSv1_2), arch="x86_64")
 
 
 def bun_scale(ctx):

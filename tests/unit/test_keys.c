@@ -6,11 +6,21 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "collector/key_scan.h"
 #include "collector/segment.h"
+#include "traffic/aes_schedule.h"
 #include "traffic/tls_keys.h"
 
 #define S UINT64_C(1000000000)
@@ -62,25 +72,28 @@ static void take(void *ctx, const struct seg_key *key)
 static void taken_out(void **state)
 {
     struct segment_map m = map_new();
+    struct key_reader r = {0};
     struct taken t = {0};
-    uint64_t next = 0;
 
     (void)state;
-    assert_int_equal(segment_keys(&m, &next, take, &t), 0);
+    assert_int_equal(segment_keys(&m, &r, take, &t), 0);
     put(&m, 7, true);
     put(&m, 8, true);
     put(&m, 9, false); /* it is being written */
     put(&m, 10, true);
-    assert_int_equal(segment_keys(&m, &next, take, &t), 0);
-    assert_int_equal(t.count, 2);
-    assert_int_equal(next, 2);
-    for (unsigned i = 0; i < 2; i++)
-        for (unsigned k = 0; k < 32; k++)
+    assert_int_equal(segment_keys(&m, &r, take, &t), 0);
+    assert_int_equal(t.count, 3);
+    assert_int_equal(t.last, 3);
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned k = 0; k < 32 && i != 2; k++)
             assert_int_equal(header(&m)->key[i].key[k], 0);
+    assert_int_equal(segment_keys(&m, &r, take, &t), 0);
+    assert_int_equal(t.count, 3);
     header(&m)->key[2].commit = 3;
-    assert_int_equal(segment_keys(&m, &next, take, &t), 0);
+    assert_int_equal(segment_keys(&m, &r, take, &t), 0);
     assert_int_equal(t.count, 4);
-    assert_int_equal(segment_keys(&m, &next, take, &t), 0);
+    assert_int_equal(t.last, 2);
+    assert_int_equal(segment_keys(&m, &r, take, &t), 0);
     assert_int_equal(t.count, 4);
     free(m.base);
 }
@@ -88,16 +101,42 @@ static void taken_out(void **state)
 static void overwritten(void **state)
 {
     struct segment_map m = map_new();
+    struct key_reader r = {0};
     struct taken t = {0};
-    uint64_t next = 0;
 
     (void)state;
     for (unsigned i = 0; i < SEG_KEYS + 100; i++)
         put(&m, (uint8_t)i, i != SEG_KEYS / 4); /* one writer was interrupted for ever */
-    assert_int_equal(segment_keys(&m, &next, take, &t), 100);
+    assert_int_equal(segment_keys(&m, &r, take, &t), 100);
     assert_int_equal(t.count, SEG_KEYS - 1);
     assert_int_equal(t.first, 100);
     assert_int_equal(t.last, SEG_KEYS + 99);
+    for (unsigned i = 0; i < SEG_KEYS; i++)
+        put(&m, (uint8_t)i, true);
+    assert_int_equal(segment_keys(&m, &r, take, &t), 1); /* its place is another one's now */
+    assert_int_equal(t.count, 2 * SEG_KEYS - 1);
+    free(m.base);
+}
+
+/* Writers that have died hide nothing that others write, however many they are. */
+static void died(void **state)
+{
+    struct segment_map m = map_new();
+    struct key_reader r = {0};
+    struct taken t = {0};
+    uint64_t lost = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 3 * KEY_HOLES; i++) {
+        put(&m, 1, false);
+        put(&m, (uint8_t)i, true);
+        lost += segment_keys(&m, &r, take, &t);
+        assert_int_equal(t.count, i + 1);
+    }
+    assert_int_equal(lost, 2 * KEY_HOLES);
+    header(&m)->key[2 * (3 * KEY_HOLES - 1)].commit = 2 * (3 * KEY_HOLES - 1) + 1; /* the last one hasn't, after all */
+    assert_int_equal(segment_keys(&m, &r, take, &t), 0);
+    assert_int_equal(t.count, 3 * KEY_HOLES + 1);
     free(m.base);
 }
 
@@ -106,14 +145,14 @@ static void lies(void **state)
 {
     static const uint64_t heads[] = {UINT64_MAX, 0, UINT64_MAX - 1, 1, SEG_KEYS + 1, 5};
     struct segment_map m = map_new();
+    struct key_reader r = {0};
     struct taken t = {0};
-    uint64_t next = 0;
 
     (void)state;
     for (unsigned i = 0; i < sizeof(heads) / sizeof(*heads); i++) {
         header(&m)->key_head = heads[i];
-        segment_keys(&m, &next, take, &t);
-        assert_true(next <= heads[i]);
+        segment_keys(&m, &r, take, &t);
+        assert_true(r.next <= heads[i] && r.hole_count <= KEY_HOLES);
     }
     assert_int_equal(t.count, 0);
     free(m.base);
@@ -215,11 +254,260 @@ static void bounded(void **state)
     tls_keys_free(k);
 }
 
+/* --- keys in the memory of a process --- */
+
+#define PAGE 4096u
+
+/* The S-box as FIPS 197, section 5.1.1 has it: the inverse, and what is done with its bits. */
+static uint8_t sub(uint8_t x)
+{
+    uint8_t r = 0, inverse = 0, ret = 0x63;
+
+    for (unsigned y = 1; x && y < 256 && !inverse; y++) {
+        uint8_t a = x, product = 0;
+
+        for (unsigned b = y; b; b >>= 1, a = (uint8_t)(a << 1 ^ (a & 0x80 ? 0x1b : 0)))
+            product ^= b & 1 ? a : 0;
+        inverse = product == 1 ? (uint8_t)y : 0;
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        r = (uint8_t)(inverse << i | inverse >> (8 - i));
+        ret ^= r;
+    }
+    return ret;
+}
+
+/* Expands key number n, of 16 or 32 bytes; returns the bytes that this takes. */
+static size_t expand(uint8_t *to, unsigned n, size_t len)
+{
+    unsigned words = (unsigned)len / 4, all = 4 * (words + 7);
+    uint8_t round = 1;
+
+    for (size_t i = 0; i < len; i++)
+        to[i] = (uint8_t)(i == 0 ? n : i == 1 ? n >> 8 : i * 7);
+    for (unsigned i = words; i < all; i++) {
+        uint8_t t[4], *last = to + 4 * (size_t)(i - 1);
+
+        for (unsigned k = 0; k < 4; k++)
+            t[k] = i % words == 0 ? sub(last[(k + 1) % 4]) : words == 8 && i % words == 4 ? sub(last[k]) : last[k];
+        if (i % words == 0) {
+            t[0] ^= round;
+            round = (uint8_t)(round << 1 ^ (round & 0x80 ? 0x1b : 0));
+        }
+        for (unsigned k = 0; k < 4; k++)
+            to[4 * i + k] = to[4 * (i - words) + k] ^ t[k];
+    }
+    return 4 * (size_t)all;
+}
+
+/* A child that has its parent's memory, until it is ended. */
+struct child {
+    pid_t pid;
+    int pidfd;
+};
+
+static struct child child_new(void)
+{
+    struct child c = {.pid = fork()};
+
+    if (!c.pid) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;)
+            pause();
+    }
+    assert_true(c.pid > 0);
+    c.pidfd = (int)syscall(SYS_pidfd_open, c.pid, 0);
+    assert_true(c.pidfd >= 0);
+    return c;
+}
+
+static void child_end(struct child c)
+{
+    kill(c.pid, SIGKILL);
+    waitpid(c.pid, NULL, 0);
+    close(c.pidfd);
+}
+
+struct hits {
+    unsigned count, of[2048];
+};
+
+/* Of keys made by expand(). */
+static void hit(void *ctx, const uint8_t *key, size_t len)
+{
+    unsigned n = key[0] | (unsigned)key[1] << 8;
+    uint8_t other[AES_SCHEDULE_MAX];
+    struct hits *h = ctx;
+
+    if (n >= 2048)
+        return;
+    expand(other, n, len);
+    if (memcmp(other, key, len) == 0) {
+        h->of[n]++;
+        h->count++;
+    }
+}
+
+/* Returns where it was cut, and how much CPU time it took. */
+static uint64_t scan(struct child c, uint64_t from, struct hits *h)
+{
+    struct key_scan *s;
+    uint64_t cut;
+    int err;
+
+    s = key_scan_new(c.pid, c.pidfd, from, &err);
+    assert_non_null(s);
+    while (key_scan_step(s, 1000000, hit, h)) {
+    }
+    cut = key_scan_cut(s);
+    key_scan_free(s);
+    return cut;
+}
+
+/* How many of its pages there are something in, as pagemap has it. */
+static unsigned used_pages(pid_t pid, const uint8_t *p, size_t size)
+{
+    size_t bytes = size / PAGE * sizeof(uint64_t);
+    uint64_t *entries = malloc(bytes);
+    unsigned count = 0;
+    char path[64];
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(entries && fd >= 0);
+    assert_int_equal(pread(fd, entries, bytes, (off_t)((uintptr_t)p / PAGE * sizeof(uint64_t))), bytes);
+    close(fd);
+    for (size_t i = 0; i < size / PAGE; i++)
+        count += entries[i] >> 62 != 0;
+    free(entries);
+    return count;
+}
+
+/* Wherever they lie: at the ends of pages and of what is read at once, beside pages that nobody has used, which stay so. Not
+ * in memory that is shared, or may not be written to. */
+static void in_memory(void **state)
+{
+    static const size_t at[] = {0, 4096 - 4, 8192 - 176, 262144 - 8, 262144 - 256, 524288 - 100, 786432 - 240, 1048576 - 176};
+    const size_t size = 64u << 20, used = 1 << 20, far = 32u << 20;
+    uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint8_t *fixed = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *heap = malloc(AES_SCHEDULE_MAX);
+    struct hits h = {0};
+    struct child c;
+    unsigned before;
+
+    (void)state;
+    assert_true(p != MAP_FAILED && shared != MAP_FAILED && fixed != MAP_FAILED && heap);
+    madvise(p, size, MADV_NOHUGEPAGE);
+    memset(p, 1, used);
+    for (unsigned i = 0; i < 8; i++)
+        expand(p + at[i], i, i % 2 ? 16 : 32);
+    expand(p + far - 176, 8, 16);
+    expand(p + size - 240, 9, 32);
+    expand(heap, 10, 32);
+    expand(shared, 11, 32);
+    expand(fixed, 12, 32);
+    mprotect(fixed, PAGE, PROT_READ);
+    c = child_new();
+    before = used_pages(c.pid, p, size);
+    assert_int_equal(scan(c, 0, &h), 0);
+    assert_int_equal(used_pages(c.pid, p, size), before);
+    assert_int_equal(before, used / PAGE + 2);
+    for (unsigned i = 0; i < 13; i++)
+        assert_int_equal(h.of[i] > 0, i < 11);
+    /* From there on only. */
+    h = (struct hits){0};
+    scan(c, (uint64_t)(uintptr_t)p + size - 240, &h);
+    assert_true(h.of[9] && !h.of[0] && !h.of[8]);
+    child_end(c);
+    munmap(p, size);
+    munmap(shared, PAGE);
+    munmap(fixed, PAGE);
+    free(heap);
+}
+
+/* Memory that is made to look as if it were full of keys; a process that has ended. */
+static void scan_bounds(void **state)
+{
+    const size_t count = 1500;
+    uint8_t *p = mmap(NULL, count * 256, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct hits first = {0}, second = {0};
+    unsigned both = 0;
+    struct child c;
+    uint64_t cut;
+    int err;
+
+    (void)state;
+    assert_true(p != MAP_FAILED);
+    for (unsigned i = 0; i < count; i++)
+        expand(p + (size_t)i * 256, i, i % 2 ? 16 : 32);
+    c = child_new();
+    cut = scan(c, 0, &first);
+    assert_int_equal(first.count, KEY_SCAN_FOUND);
+    assert_true(cut > (uintptr_t)p);
+    scan(c, cut, &second);
+    for (unsigned i = 0; i < count; i++)
+        both += first.of[i] || second.of[i];
+    assert_true(both > KEY_SCAN_FOUND); /* what was left of the piece that it was cut in isn't looked at again */
+    kill(c.pid, SIGKILL);
+    waitpid(c.pid, NULL, 0);
+    assert_null(key_scan_new(c.pid, c.pidfd, 0, &err));
+    assert_true(err < 0);
+    assert_null(key_scan_new(getpid(), c.pidfd, 0, &err)); /* another one has its number */
+    assert_int_equal(err, -ESRCH);
+    close(c.pidfd);
+    munmap(p, count * 256);
+}
+
+/* What a parent has set up, its child may need. */
+static void inherited(void **state)
+{
+    struct tls_keys *parent = tls_keys_new(), *child = tls_keys_new();
+
+    (void)state;
+    assert_true(parent && child);
+    add(parent, 1, 100, 1 * S);
+    add(parent, 2, 200, 2 * S);
+    add(parent, 3, 100, 3 * S);
+    tls_keys_take(parent, 1);
+    tls_keys_copy(child, parent);
+    assert_string_equal(given(child, 0, true), "2@1 3@2 ");
+    assert_string_equal(given(child, 0, false), "3@2 "); /* the same caller as before */
+    tls_keys_take(child, 2);
+    assert_string_equal(given(parent, 0, true), "2@2 3@3 ");
+    tls_keys_free(parent);
+    tls_keys_free(child);
+}
+
+/* What was found in memory is given out to all, once however often it is found. */
+static void found_ones(void **state)
+{
+    struct tls_keys *k = tls_keys_new();
+    uint8_t bytes[32];
+
+    (void)state;
+    assert_non_null(k);
+    add(k, 1, 100, 1 * S);
+    add(k, 3, 200, 1 * S);
+    tls_keys_take(k, 1);
+    memset(bytes, 5, sizeof(bytes));
+    tls_keys_found(k, bytes, 16, 2 * S);
+    tls_keys_found(k, bytes, 16, 3 * S);
+    assert_string_equal(given(k, 0, false), "5@3 "); /* no other key of the second caller has opened anything */
+    tls_keys_take(k, 3);
+    tls_keys_found(k, bytes, 16, 4 * S);
+    assert_string_equal(given(k, 0, true), "3@2 5@4 ");
+    tls_keys_free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(taken_out),  cmocka_unit_test(overwritten), cmocka_unit_test(lies),
+        cmocka_unit_test(taken_out),  cmocka_unit_test(overwritten), cmocka_unit_test(lies), cmocka_unit_test(died), cmocka_unit_test(inherited),
         cmocka_unit_test(candidates), cmocka_unit_test(bounded), cmocka_unit_test(wiped),
+        cmocka_unit_test(in_memory),  cmocka_unit_test(scan_bounds), cmocka_unit_test(found_ones),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

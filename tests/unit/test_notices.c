@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "config/path_set.h"
 #include "report/watchlist.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))

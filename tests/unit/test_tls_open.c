@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +22,7 @@ struct told {
     struct tls_open_key keys[KEYS];
     bool used[KEYS];
     unsigned count, asked;
-    struct buf text[PROTO_DIRS];
+    struct buf text[PROTO_DIRS], both; /* in the order in which it was told */
     uint64_t gaps[PROTO_DIRS];
     unsigned missed[PROTO_DIRS], fitted;
 };
@@ -53,10 +54,12 @@ static void on_plain(void *owner, enum proto_dir dir, const uint8_t *data, uint6
     struct told *t = owner;
 
     (void)time_ns;
-    if (data)
+    if (data) {
         buf_add(&t->text[dir], data, len);
-    else
+        buf_add(&t->both, data, len);
+    } else {
         t->gaps[dir] += len;
+    }
 }
 
 static void on_missed(void *owner, enum proto_dir dir, uint64_t time_ns)
@@ -79,6 +82,7 @@ static void told_free(struct told *t)
 {
     buf_free(&t->text[0]);
     buf_free(&t->text[1]);
+    buf_free(&t->both);
     free(t);
 }
 
@@ -408,6 +412,88 @@ static void wrong_keys(void **state)
     told_free(t);
 }
 
+/* The same in large: TLS_OPEN_WRONG_KEYS of them, for all suites in turn; 48,000 unless that is set. */
+static void many_wrong_keys(void **state)
+{
+    const char *set = getenv("TLS_OPEN_WRONG_KEYS");
+    unsigned long all = set ? strtoul(set, NULL, 10) : 48000, trials = 0;
+    struct told *t = told_new();
+
+    (void)state;
+    for (unsigned round = 0; trials < all; round++) {
+        const struct suite *suite = &suites[round % (sizeof(suites) / sizeof(*suites))];
+        struct sealer s = sealer(suite->key_len, suite->version == 0x303);
+        struct tls_open *o = tls_open_new(&sink, t);
+        struct buf b = BUF_INIT;
+
+        if (s.tls12)
+            clear(&b, 20, 1);
+        seal(&b, &s, 23, "secret", 6, 0);
+        for (t->count = 0; t->count < 4000; trials++) {
+            struct tls_open_key k = random_key(suite->key_len);
+
+            offer(t, &k);
+        }
+        t->asked = 0;
+        tls_open_agreed(o, suite->version, suite->cipher);
+        feed(o, PROTO_RX, &b, 0);
+        assert_int_equal(t->asked, 4000);
+        assert_int_equal(t->fitted, 0);
+        tls_open_free(o);
+        buf_free(&b);
+    }
+    expect_text(t, PROTO_RX, "");
+    told_free(t);
+}
+
+static struct buf unhex(const char *text)
+{
+    struct buf b = BUF_INIT;
+    unsigned byte;
+
+    for (; sscanf(text, "%2x", &byte) == 1; text += 2)
+        buf_char(&b, (char)byte);
+    return b;
+}
+
+/* RFC 8448, section 3: application data of both sides, of which the server's is its second record under the key. */
+static void published(void **state)
+{
+    static const struct {
+        enum proto_dir dir;
+        const char *key, *record;
+    } sides[] = {
+        {PROTO_TX, "17422dda596ed5d9acd890e3c63f5051",
+         "1703030043a23f7054b62c94d0affafe8228ba55cbefacea42f914aa66bcab3f2b9819a8a5b46b395bd54a9a20441e2b62974e1f5a6292a2977014bd1e3d"
+         "eae63aeebb21694915e4"},
+        {PROTO_RX, "9f02283b6c9c07efc26bb9f2ac92e356",
+         "17030300432e937e11ef4ac740e538ad36005fc4a46932fc3225d05f82aa1b36e30efaf97d90e6dffc602dcb501a59a8fcc49c4bf2e5f0a21c0047c2abf3"
+         "32540dd032e167c2955d"},
+    };
+    struct told *t = told_new();
+    struct tls_open *o = tls_open_new(&sink, t);
+
+    (void)state;
+    tls_open_agreed(o, 0x304, 0x1301);
+    for (unsigned i = 0; i < 2; i++) {
+        struct buf record = unhex(sides[i].record), bytes = unhex(sides[i].key);
+        struct tls_open_key key = {.len = 16};
+
+        assert_int_equal(bytes.len, 16);
+        memcpy(key.bytes, bytes.p, 16);
+        offer(t, &key);
+        feed(o, sides[i].dir, &record, 0);
+        assert_int_equal(t->fitted, i + 1);
+        assert_int_equal(t->text[sides[i].dir].len, 50);
+        for (unsigned k = 0; k < 50; k++)
+            assert_int_equal(t->text[sides[i].dir].p[k], k);
+        buf_free(&record);
+        buf_free(&bytes);
+    }
+    tls_open_free(o);
+    told_free(t);
+}
+
 /* 1,000 candidates and one that fits; a hundred connections whose keys are all offered to all. */
 static void many(void **state)
 {
@@ -467,12 +553,228 @@ static void bounds(void **state)
     told_free(t);
 }
 
+/* --- joined half-way, and keys that come late --- */
+
+static void search(struct tls_open *o)
+{
+    tls_open_mark(o);
+    tls_open_leave(o, 2);
+}
+
+/* From each record on, whatever its number is, and before it the rest of another one: everything behind is told. */
+static void joined(void **state)
+{
+    static const uint64_t numbers[] = {0, 1, 2, 5, 7, 127, 250, 4000, 65535, 16777210, UINT64_C(0xfffffff0)};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(suites) / sizeof(*suites); i++)
+        for (size_t n = 0; n < sizeof(numbers) / sizeof(*numbers); n++)
+            for (unsigned kind = 0; kind < 3; kind++) { /* of explicit nonces: the number, from anywhere on, disguised */
+                bool tls12 = suites[i].version == 0x303, guessed = tls12 && kind, hopeless = guessed && numbers[n] > 4096 - 40;
+                struct sealer s = sealer(suites[i].key_len, tls12);
+                struct told *t = told_new();
+                struct tls_open *o = tls_open_new(&sink, t);
+                struct buf b = BUF_INIT;
+                char text[41] = "";
+
+                if (!tls12 && kind)
+                    kind = 2; /* it has none */
+                s.seq = numbers[n];
+                s.disguised = kind == 2;
+                if (!kind)
+                    s.explicit_from = 0;
+                for (unsigned k = 0; k < 20; k++) {
+                    struct tls_open_key other = random_key(k % 2 ? 16 : 32);
+
+                    offer(t, k == 13 ? &s.key : &other);
+                }
+                seal(&b, &s, 23, "before", 6, 0);
+                if (n % 2) /* it began before */
+                    memmove(b.p, b.p + 3, b.len -= 3);
+                else
+                    b.len = 0;
+                for (unsigned k = 0; k < 40; k++) {
+                    text[k] = (char)('a' + k % 26);
+                    seal(&b, &s, 23, text + k, 1, k % 5);
+                }
+                tls_open_join(o);
+                feed(o, PROTO_TX, &b, n % 3 ? 0 : 9);
+                search(o);
+                expect_text(t, PROTO_TX, hopeless ? "" : text);
+                assert_int_equal(t->fitted, !hopeless);
+                tls_open_free(o);
+                buf_free(&b);
+                told_free(t);
+            }
+}
+
+/* Of one that was joined, too: a new key, and bytes that are missing. */
+static void joined_goes_on(void **state)
+{
+    struct sealer s = sealer(32, false), next = sealer(32, false);
+    struct told *t = told_new();
+    struct tls_open *o = tls_open_new(&sink, t);
+    struct buf b = BUF_INIT;
+    size_t lost;
+
+    (void)state;
+    s.seq = 11;
+    tls_open_join(o);
+    offer(t, &s.key);
+    for (unsigned i = 0; i < 5; i++)
+        seal(&b, &s, 23, "abcde" + i, 1, 0);
+    feed(o, PROTO_RX, &b, 0);
+    lost = b.len / 5 + 2;
+    tls_open_feed(o, PROTO_RX, NULL, lost, 1); /* one, and the beginning of another one */
+    seal(&b, &s, 23, "-", 1, 0);
+    seal(&b, &s, 23, "-", 1, 0);
+    tls_open_feed(o, PROTO_RX, (uint8_t *)b.p + b.len / 7 * 6 + 2, b.len / 7 - 2, 1);
+    b.len = 0;
+    seal(&b, &s, 23, "fg", 2, 0);
+    seal(&b, &s, 23, "hi", 2, 0);
+    seal(&b, &next, 23, "jk", 2, 0);
+    seal(&b, &next, 23, "lm", 2, 0);
+    offer(t, &next.key);
+    feed(o, PROTO_RX, &b, 0);
+    expect_text(t, PROTO_RX, "abcdefghijklm");
+    assert_int_equal(t->missed[PROTO_RX], 1);
+    assert_int_equal(t->fitted, 2);
+    tls_open_free(o);
+    buf_free(&b);
+    told_free(t);
+}
+
+/* Keys of the handshake are gone when keys are looked for: its records are left out, those that come meanwhile are not. */
+static void late(void **state)
+{
+    for (unsigned version = 0; version < 2; version++) {
+        bool tls12 = version == 1;
+        struct sealer keys[2] = {sealer(16, tls12), sealer(16, tls12)};
+        struct buf b = conversation(keys, TEXT, 0), more = BUF_INIT;
+        struct told *t = told_new();
+        struct tls_open *o = tls_open_new(&sink, t);
+
+        (void)state;
+        seal(&more, &keys[!tls12], 23, "more", 4, 0);
+        tls_open_late(o);
+        tls_open_agreed(o, tls12 ? 0x303 : 0x304, tls12 ? 0xc02f : 0x1301);
+        assert_false(tls_open_mark(o));
+        feed(o, PROTO_RX, &b, 0);
+        expect_text(t, PROTO_RX, "");
+        assert_true(tls_open_mark(o));
+        feed(o, PROTO_RX, &more, 0);
+        offer(t, &keys[!tls12].key);
+        tls_open_leave(o, 2);
+        expect_text(t, PROTO_RX, TEXT "more");
+        if (!tls12) { /* what waits behind a search isn't touched by it */
+            b.len = 0;
+            seal(&b, &keys[0], 23, "again", 5, 0);
+            feed(o, PROTO_RX, &b, 0);
+            tls_open_leave(o, 2);
+            offer(t, &keys[0].key);
+            tls_open_retry(o, false, 3);
+            expect_text(t, PROTO_RX, TEXT "moreagain");
+        }
+        tls_open_free(o);
+        buf_free(&b);
+        buf_free(&more);
+        told_free(t);
+    }
+}
+
+/* What waits in both directions is told in the order in which it came, however late the keys are, and which comes first. */
+static void in_order(void **state)
+{
+    for (unsigned first = 0; first < 2; first++) {
+        struct sealer s[PROTO_DIRS] = {sealer(16, false), sealer(16, false)};
+        struct told *t = told_new();
+        struct tls_open *o = tls_open_new(&sink, t);
+        char text[2] = "a";
+
+        (void)state;
+        tls_open_agreed(o, 0x304, 0x1301);
+        for (; *text <= 'z'; ++*text) {
+            enum proto_dir dir = (*text / 3 + *text / 7) % 2;
+            struct buf b = BUF_INIT;
+
+            seal(&b, &s[dir], 23, text, 1, 0);
+            feed(o, dir, &b, *text % 2 ? 0 : 8);
+            buf_free(&b);
+        }
+        offer(t, &s[first].key);
+        tls_open_retry(o, false, 2);
+        offer(t, &s[!first].key);
+        tls_open_retry(o, false, 3);
+        assert_int_equal(t->both.len, 26);
+        assert_memory_equal(t->both.p, "abcdefghijklmnopqrstuvwxyz", 26);
+        tls_open_free(o);
+        told_free(t);
+    }
+}
+
+/* A direction whose key never comes keeps the other one waiting for seconds only. */
+static void out_of_patience(void **state)
+{
+    struct sealer s[PROTO_DIRS] = {sealer(16, false), sealer(16, false)};
+    struct told *t = told_new();
+    struct tls_open *o = tls_open_new(&sink, t);
+
+    (void)state;
+    tls_open_agreed(o, 0x304, 0x1301);
+    for (enum proto_dir dir = 0; dir < PROTO_DIRS; dir++) {
+        struct buf b = BUF_INIT;
+
+        seal(&b, &s[dir], 23, "x", 1, 0);
+        feed(o, dir, &b, 0);
+        buf_free(&b);
+    }
+    offer(t, &s[1].key);
+    tls_open_retry(o, false, UINT64_C(1000000000));
+    assert_int_equal(t->both.len, 0);
+    tls_open_retry(o, false, UINT64_C(6000000000));
+    assert_int_equal(t->both.len, 1);
+    tls_open_free(o);
+    told_free(t);
+}
+
+/* What waits is counted, and can be given up. */
+static void given_up(void **state)
+{
+    struct sealer s = sealer(16, false);
+    struct told *t = told_new();
+    struct tls_open *o = tls_open_new(&sink, t);
+    struct buf b = BUF_INIT;
+
+    (void)state;
+    seal(&b, &s, 23, "x", 1, 0);
+    tls_open_agreed(o, 0x304, 0x1301);
+    assert_int_equal(tls_open_waiting(o), 0);
+    tls_open_feed(o, PROTO_RX, (const uint8_t *)b.p, 7, 1); /* a part of a record */
+    assert_int_equal(tls_open_waiting(o), 0);
+    tls_open_feed(o, PROTO_RX, (const uint8_t *)b.p + 7, b.len - 7, 1);
+    assert_int_equal(tls_open_waiting(o), b.len);
+    feed(o, PROTO_TX, &b, 0);
+    assert_int_equal(tls_open_waiting(o), 2 * b.len);
+    tls_open_give_up(o);
+    assert_int_equal(tls_open_waiting(o), 0);
+    assert_int_equal(tls_open_state(o), TLS_OPEN_NO_KEY);
+    offer(t, &s.key);
+    feed(o, PROTO_RX, &b, 0);
+    tls_open_retry(o, true, 2);
+    assert_int_equal(t->asked, 0);
+    tls_open_free(o);
+    buf_free(&b);
+    told_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(suites_and_pieces), cmocka_unit_test(keys_later), cmocka_unit_test(key_updates),
         cmocka_unit_test(gaps),              cmocka_unit_test(wrong_keys), cmocka_unit_test(many),
-        cmocka_unit_test(bounds),
+        cmocka_unit_test(bounds),            cmocka_unit_test(joined),     cmocka_unit_test(joined_goes_on),
+        cmocka_unit_test(late),              cmocka_unit_test(in_order),   cmocka_unit_test(out_of_patience),
+        cmocka_unit_test(many_wrong_keys),   cmocka_unit_test(published),  cmocka_unit_test(given_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
