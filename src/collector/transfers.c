@@ -212,7 +212,9 @@ static void do_traffic(struct told *x, struct desc *d)
         file_sock(d->file, 0, 0, 0)->flags |= SOCKF_JOINED;
     if (d->file->sock->flags & SOCKF_PENDING) /* a process that shares it has begun it */
         report_net_open(x->p, fd, d, d->file->sock->open_ns);
-    if (t.tls && (!d->file->sock->plain || d->file->sock->plain->object != t.object))
+    /* Its handshake says so, too: the first plaintext may come without a descriptor. */
+    if (t.tls ? !d->file->sock->plain || d->file->sock->plain->object != t.object
+              : t.object && !(d->file->sock->flags & SOCKF_PLAIN))
         tls_object_at(x->p, &t, fd, d->file->channel);
     stream_data(x->p, fd, d, &t);
 }

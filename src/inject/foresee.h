@@ -29,6 +29,6 @@ struct foreseen {
  * in the usual ones; not by the program's own search path (DT_RUNPATH). The first is the program's file itself. *ret is
  * freed with foresee_free(). 0, or -errno if the program's file can't be read; then *ret_kind isn't set. */
 int foresee(const char *program, enum exe_kind *ret_kind, struct foreseen **ret, size_t *ret_count);
-void foresee_free(struct foreseen *v, size_t count);
+void foresee_free(struct foreseen *v, size_t n);
 
 #endif

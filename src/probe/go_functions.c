@@ -4,6 +4,7 @@
 #include <linux/mman.h>
 
 #include "functions.h"
+#include "ring.h"
 #include "wire/functions.h"
 #include "wire/plan_format.h"
 
@@ -174,6 +175,44 @@ static uint64_t sum_of(const void *p, uint64_t n)
     return lane[0] ^ (lane[1] << 1) ^ (lane[2] << 2) ^ (lane[3] << 3);
 }
 
+/*
+ * Whether memory may be gone when a call returns: another goroutine may know by then that it is no longer needed. What
+ * Go's own allocator has got stays mapped, and where that is is a habit of its (arenaHints of runtime/malloc.go, since
+ * Go 1.11): if it changes, more is copied than need be, and nothing else.
+ */
+#define GO_HEAP UINT64_C(0xc000000000)
+#define GO_HEAP_END (GO_HEAP + (UINT64_C(1) << 40))
+#define COPY_MAX (UINT64_C(1) << 24) /* bytes of a call: more would be felt by the program */
+
+static bool may_be_gone(const char *p, uint64_t n)
+{
+    return (uint64_t)p < GO_HEAP || (uint64_t)p >= GO_HEAP_END || n > GO_HEAP_END - (uint64_t)p;
+}
+
+/* The kernel copies, and doesn't mind what isn't there. NULL: it isn't, or is too much, or the question is forbidden. */
+static const char *copy_take(const char *p, uint64_t n)
+{
+    struct iovec from = {p, n}, to = {NULL, n};
+    long at;
+
+    if (probe.sandboxed || n > COPY_MAX)
+        return NULL;
+    at = SYS6(__NR_mmap, 0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (sys_failed(at))
+        return NULL;
+    to.base = (const char *)at;
+    if (SYS6(__NR_process_vm_readv, SYS1(__NR_getpid, 0), &to, 1, &from, 1, 0) == (long)n)
+        return to.base;
+    SYS2(__NR_munmap, at, n);
+    return NULL;
+}
+
+static void copy_free(const char *copy, uint64_t n)
+{
+    if (copy)
+        SYS2(__NR_munmap, copy, n);
+}
+
 /* The goroutine that a call is made on: false if these are not its registers. */
 static bool on_goroutine(enum fn_id fn, const struct go_call *call, uint64_t sp)
 {
@@ -186,6 +225,9 @@ static uint32_t depth_of(const struct go_call *call, uint64_t sp)
 {
     return (uint32_t)((((const struct go_g *)call->g)->hi - sp) / 8);
 }
+
+/* Places were wanting: a write without a note may have been told of when it began. */
+static bool no_room;
 
 static void go_enter(struct segment_header *s, enum fn_id fn, const struct go_call *call, uint64_t sp)
 {
@@ -212,7 +254,10 @@ static void go_enter(struct segment_header *s, enum fn_id fn, const struct go_ca
         n.buffer = g->hi - n.buffer;
         n.on_stack = true;
     }
-    if (!note_keep(&n) && fn == FN_go_tls_write) /* a write that doesn't move all of it is the connection's last */
+    if (note_keep(&n))
+        return;
+    __atomic_store_n(&no_room, true, __ATOMIC_RELAXED);
+    if (fn == FN_go_tls_write) /* a write that doesn't move all of it is the connection's last */
         function_tell(s, (enum data_source)fn_table[fn].source, DATA_WAY_GO, n.object, (int64_t)n.length, NULL);
 }
 
@@ -229,9 +274,12 @@ static void go_exit(struct segment_header *s, enum fn_id fn, const struct go_cal
 {
     const struct go_g *g = (const struct go_g *)call->g;
     struct go_note n;
-    const char *data;
+    const char *data, *copy = NULL;
+    uint64_t size;
 
     if (!note_take_back(call->g, depth_of(call, sp), fn, &n)) {
+        if (fn == FN_go_tls_write && !kept && call->result > 0 && !__atomic_load_n(&no_room, __ATOMIC_RELAXED))
+            count_loss(s, LOSS_DATA, (uint64_t)call->result); /* it began before us, and nobody knows of which connection */
         if (!kept || g->hi - sp < 4 * sizeof(uint64_t))
             return;
         note_anew(sp, &n);
@@ -241,11 +289,15 @@ static void go_exit(struct segment_header *s, enum fn_id fn, const struct go_cal
     if (!function_wanted(s, n.object)) /* the sum of much takes long, and nobody may stop this goroutine meanwhile */
         return;
     data = (const char *)(n.on_stack ? g->hi - n.buffer : n.buffer);
-    if (!function_may_read(fn, data, n.length) || (fn == FN_go_tls_write && sum_of(data, n.length) != n.sum)) {
+    size = fn == FN_go_tls_write ? n.length : (uint64_t)call->result; /* the sum is of all that was to be written */
+    if (!n.on_stack && may_be_gone(data, size))
+        data = copy = copy_take(data, size);
+    if (!function_may_read(fn, data, size) || (fn == FN_go_tls_write && sum_of(data, size) != n.sum)) {
         data = NULL;
         count_loss(s, LOSS_COPY, 1);
     }
     function_tell(s, (enum data_source)fn_table[fn].source, DATA_WAY_GO, n.object, call->result, data);
+    copy_free(copy, size);
 }
 
 HIDDEN __attribute__((used)) void scope_hook_go_function(struct regs *r, const struct plan_slot *slot)

@@ -303,8 +303,10 @@ void stream_feed(struct stream *s, struct proc *p, const struct traffic *t)
 {
     with(s, p, -1);
     s->tid = t->tid;
-    if (t->data)
+    if (t->data) {
+        s->way = (uint8_t)t->way;
         p->tls_ways |= (uint8_t)(1u << t->way);
+    }
     recognise_pass(s, t->dir, t->data, t->data ? t->len : t->bytes > t->offset ? t->bytes - t->offset : 0, t->time_ns, false);
     with(s, NULL, -1);
     tell_done(p, s, t);

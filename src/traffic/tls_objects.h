@@ -25,7 +25,7 @@
 
 /* Plaintext of an object. */
 void tls_object_data(struct proc *p, const struct traffic *t);
-/* Plaintext of an object has passed through descriptor fd, whose file has this channel. The probe's own table is small:
+/* Bytes of an object, plaintext or encrypted, have passed through descriptor fd, whose file has this channel. The probe's own table is small:
  * it may not know that of a later piece. */
 void tls_object_at(struct proc *p, const struct traffic *t, int64_t fd, uint64_t channel);
 /* The first encrypted bytes that its library writes or reads: t->offset says where they stand. */

@@ -6,6 +6,7 @@
 //   virtual N KIB   ... on virtual threads (Java 21)
 //   engines N KIB   SSLEngine over SocketChannel: direct and other buffers, several at a time
 //   http N          HttpsServer; HttpsURLConnection and java.net.http.HttpClient ask it N times each
+//   serve N         that server alone, until stdin ends; prints its port
 //   http2 N URL     HttpClient asks another server
 //   failure         a handshake that fails: the stack trace is printed
 //   wait MODE ...   an exchange on two connections that stay open, of a socket and of an engine, and, at each line on stdin, two more on
@@ -328,7 +329,7 @@ public class Tls {
         return b;
     }
 
-    static void http(int n) throws Exception {
+    static HttpsServer server() throws Exception {
         HttpsServer server = HttpsServer.create(new InetSocketAddress(HERE, 0), 200);
         server.setHttpsConfigurator(new HttpsConfigurator(context));
         server.setExecutor(pool);
@@ -339,6 +340,18 @@ public class Tls {
             x.close();
         });
         server.start();
+        return server;
+    }
+
+    static void serve() throws Exception {
+        HttpsServer server = server();
+        System.out.println(server.getAddress().getPort());
+        System.in.transferTo(OutputStream.nullOutputStream());
+        server.stop(0);
+    }
+
+    static void http(int n) throws Exception {
+        HttpsServer server = server();
         URI uri = URI.create("https://localhost:" + server.getAddress().getPort() + "/echo");
         HttpClient client = HttpClient.newBuilder().sslContext(context).build();
         List<CompletableFuture<Boolean>> all = new ArrayList<>();
@@ -399,6 +412,7 @@ public class Tls {
         case "streams", "virtual" -> streams(n, Integer.parseInt(a[2]));
         case "engines" -> engines(n, Integer.parseInt(a[2]));
         case "http" -> http(n);
+        case "serve" -> serve();
         case "http2" -> http2(n, a[2]);
         case "failure" -> failure();
         default -> throw new IllegalArgumentException(a[0]);

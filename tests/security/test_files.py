@@ -185,16 +185,21 @@ def made_anew_with_the_same_mode(ctx):
     own = ctx.dir / "own.json"
     own.touch()
     os.chmod(own, 0o640)
+    stop = ctx.dir / "stop"
+    loop = f"until [ -e {stop} ]; do cat /etc/hostname; sleep .2; done" # a file is made anew when there is something to write
     for flags, name, mode in (([], None, 0o600), (["-e", f"file://{own}"], own, 0o640)):
+        stop.unlink(missing_ok=True)
         before = set(ctx.sessions())
-        process = ctx.start(ctx.scope_argv(["sh", "-c", "for i in 1 2 3 4 5 6; do cat /etc/hostname; sleep .5; done"], flags),
-                            preexec=lambda: os.umask(0o022))
+        process = ctx.start(ctx.scope_argv(["sh", "-c", loop], flags), preexec=lambda: os.umask(0o022))
         path = ctx.wait_for(lambda: set(ctx.sessions()) - before, "the session")
-        path = name or Session(ctx, path.pop()).store()
+        session = Session(ctx, path.pop())
+        # Its directory is there before what is in it.
+        path = name or ctx.wait_for(lambda s=session: s.store().exists() and s.store(), "the session's file")
         ctx.wait_for(lambda: path.exists() and path.stat().st_size, "events")
         os.rename(path, f"{path}.1")
         ctx.wait_for(lambda: path.exists() and path.stat().st_size, "the file made anew")
         equal(oct(stat.S_IMODE(path.stat().st_mode)), oct(mode), f"mode of {path.name}")
+        stop.touch()
         process.wait(20)
 
 

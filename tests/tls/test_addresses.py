@@ -170,6 +170,8 @@ def server(ctx, argv):
         t.join()
     equal(errors, [], "errors of clients")
     session = ctx.session()
+    # A client has an answer before the server's call has returned: then it must not be ended yet.
+    ctx.wait_for(lambda: len(session.events(source="http.resp")) >= len(want), "all responses", 20, 0.2)
     os.killpg(process.pid, signal.SIGTERM)
     process.communicate(timeout=ctx.left())
     session.wait_end()

@@ -4,6 +4,7 @@ written on each connection, at both ends (tests/go/tls)."""
 
 import contextlib
 import hashlib
+import itertools
 import json
 import socket
 import ssl
@@ -14,6 +15,7 @@ from collections import Counter
 from attaching import attach, detach
 from foreign import esbuild, program
 from scopetest import Failure, Session, add_test, check, equal, test
+from tlsscale import scale
 from tlstest import WANTED, certificate, finish, free_port, listens, start
 
 # Buffers and stacks move all the time.
@@ -57,6 +59,42 @@ for _variant in ("static", "static-stripped", "pie", "cgo-stripped", "cgo-extern
 add_test("tls", "go_streams-tls12", lambda ctx: streams(ctx, "static", 24, "tls12"), arch="x86_64")
 add_test("tls", "go_panics", lambda ctx: streams(ctx, "static", 40, "panics"), arch="x86_64")
 add_test("tls", "go_profile", lambda ctx: streams(ctx, "static", 40, "profile"), arch="x86_64")
+
+
+@test("go_mapped", arch="x86_64")
+def mapped(ctx):
+    """Memory that is gone when Write returns is a gap, and nobody's fault."""
+    result = ctx.scoped([ctx.go_build("tls", "static"), "mapped"], ["--payloads", "--lossless"], check_code=0)
+    result.session.wait_end()
+    equal((result.out.split()[:1], result.err), ([b"ok"], b""), "output")
+    port = int(result.out.rpartition(b":")[2])
+    lines = [json.loads(line) for line in (result.session.dir / "payloads/index.ndjson").read_text(encoding="utf-8").splitlines()]
+    flow, = [x for x in lines if x["type"] == "flow" and x.get("net_host_port") == port and x["tls"]]
+    passed = [(x["type"], x["len"]) for x in lines if x.get("flow") == flow["flow"] and x.get("dir") == "out"]
+    equal([(kind, sum(n for k, n in group)) for kind, group in itertools.groupby(passed, key=lambda x: x[0])],
+          [("data", 391 * 8000), ("gap", 8000)] + [("data", 8000), ("gap", 8000)] * 4, "what was sent")
+    want = b"".join(bytes([ord("a") + i % 26]) * 8000 for i in range(400) if i < 390 or i % 2 == 0)
+    equal((result.session.dir / "payloads" / flow["out_file"]).read_bytes(), want, "bytes")
+    equal(result.session.lost().get("copy"), 5, "counted")
+
+
+@test("go_blocked", arch="x86_64")
+def blocked(ctx):
+    """A Write that had begun before attaching is counted; what comes behind it is told."""
+    process = subprocess.Popen([ctx.go_build("tls", "static"), "blocked"], env=ctx.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, start_new_session=True)
+    ctx.started.append(process)
+    equal(process.stdout.readline(), b"writing\n", "first line")
+    session = attach(ctx, process.pid, "--payloads", "--lossless").session
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    equal(process.stdout.readline(), b"done\n", "second line")
+    process.stdin.close()
+    equal((process.wait(ctx.left()), process.stderr.read()), (0, b""), "its end")
+    session.wait_end()
+    equal(session.lost().get("data"), 32 << 20, "counted")
+    sent = [f.read_bytes() for f in session.dir.glob("payloads/*.out")]
+    check(b"after" in sent, "what comes behind", [s[:20] for s in sent])
 
 
 @test("go_http", arch="x86_64")
@@ -231,3 +269,6 @@ def planned(ctx):
         lines = ctx.run([explain, path], check_code=0, timeout=60).out.decode().splitlines()
         told = sorted(" ".join(line.split()[1:]) for line in lines if " go_tls_" in line)
         equal(told, [f"go_tls_{f} function go{convention}{', arguments kept' if f == 'read' else ''}" for f in functions], what)
+
+
+add_test("tls", "scale-go", lambda ctx: scale(ctx, [ctx.go_build("tls", "static"), "serve"]), timeout=120, arch="x86_64")

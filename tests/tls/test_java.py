@@ -11,7 +11,8 @@ import subprocess
 import threading
 from pathlib import Path
 
-from scopetest import SLACK, TESTS, Session, check, equal, test
+from scopetest import SLACK, TESTS, Session, add_test, check, equal, test
+from tlsscale import scale
 from tlstest import certificate, free_port, listens
 
 FLAGS = ["--payloads", "--lossless"]
@@ -289,3 +290,6 @@ def classes(ctx):
     rewrite(ctx, image, ctx.dir / "base", names)
     result = ctx.run(java(ctx, "http", 2, main="Counting", options=options), check_code=0)
     equal((result.out, result.err), (b"http 2 bad 0\ncounted\n", b""), "what the program says")
+
+
+add_test("tls", "scale-java", lambda ctx: scale(ctx, java(ctx, "serve", 0)), timeout=120, arch="x86_64")

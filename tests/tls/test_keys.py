@@ -14,6 +14,7 @@ import threading
 
 import foreign
 from scopetest import add_test, check, equal, test
+from tlsscale import scale
 from tlstest import certificate, free_port, listens
 
 PAYLOADS = ["--payloads", "--lossless"]
@@ -517,3 +518,11 @@ def searched(ctx, maximum=None):
 
 add_test("tls", "keys_searched", searched, arch="x86_64")
 add_test("tls", "keys_searched-1.2", lambda ctx: searched(ctx, ssl.TLSVersion.TLSv1_2), arch="x86_64")
+
+
+def bun_scale(ctx):
+    port = free_port()
+    scale(ctx, [*bun(ctx, BUN_SERVER), port, *certificate(ctx)], port)
+
+
+add_test("tls", "scale-bun", bun_scale, timeout=120, arch="x86_64")

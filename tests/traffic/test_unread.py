@@ -145,7 +145,7 @@ def open_before(ctx):
     cert, _ = certificate(ctx)
     served = []
     with web(ctx, VERSIONS[1], close=False, served=served) as port:
-        client = ctx.start([own(ctx, "static"), f"https://127.0.0.1:{port}/a", 1, 1000000000], env=ctx.env(SSL_CERT_FILE=cert))
+        client = ctx.start([own(ctx, "static"), f"https://127.0.0.1:{port}/a", 1, 1000000000], env=ctx.env(SSL_CERT_FILE=cert, **CHACHA))
         ctx.wait_for(lambda: served, "an answer")
         attached = attach(ctx, client.pid)
         seen = len(served)

@@ -28,6 +28,7 @@
 
 #include "base/mem.h"
 #include "plan/arch/x86_64/decode.h"
+#include "plan/arch/x86_64/keys.h"
 #include "plan/emit.h"
 #include "plan/plan.h"
 #include "wire/syscalls.h"
@@ -1937,6 +1938,56 @@ static void test_count_sites(void **state)
     assert_int_equal(plan_sites_patched(&n), 0);
 }
 
+/* --- where keys may be set up --- */
+
+#define ANCHORS 1024u /* aeskeygenassist, one each 64 bytes */
+#define ANCHOR_EACH 64u
+#define GROUP_BYTES 0x2000u /* of anchors that are taken together: keys.c, GROUP_MAX */
+
+struct groups {
+    unsigned count, begins;
+    uint64_t first, longest; /* between the firsts of two that follow one another */
+};
+
+static void take_place(void *arg, uint64_t vaddr, bool begins)
+{
+    struct groups *g = arg;
+
+    if (begins) {
+        g->begins++;
+        return;
+    }
+    if (g->count++ && vaddr - g->first > g->longest)
+        g->longest = vaddr - g->first;
+    g->first = vaddr;
+}
+
+/* Code that is made for it can't have all of itself looked at as one function: groups end, and are so many at most. */
+static void test_key_groups(void **state)
+{
+    static uint8_t code[ANCHORS * ANCHOR_EACH];
+    static const uint8_t anchor[] = {0x66, 0x0f, 0x3a, 0xdf, 0xc8, 0x01};
+    struct elf_image elf = {.image = code, .size = sizeof(code), .machine = EM_X86_64, .text_count = 1, .segment_count = 1};
+    struct groups g = {0};
+
+    (void)state;
+    memset(code, 0x90, sizeof(code));
+    for (unsigned i = 0; i < ANCHORS; i++)
+        memcpy(code + i * ANCHOR_EACH, anchor, sizeof(anchor));
+    elf.text[0] = elf.segments[0] = (struct elf_range){.bytes = code, .size = sizeof(code), .vaddr = 0x1000};
+    x86_key_places(&elf, take_place, &g);
+    assert_int_equal(g.longest, GROUP_BYTES + ANCHOR_EACH);
+    assert_int_equal(g.count, (sizeof(code) + GROUP_BYTES + ANCHOR_EACH - 1) / (GROUP_BYTES + ANCHOR_EACH));
+    /* too few to be one */
+    memset(code, 0x90, sizeof(code));
+    for (unsigned i = 0; i < 4; i++)
+        memcpy(code + i * ANCHOR_EACH, anchor, sizeof(anchor));
+    g = (struct groups){0};
+    x86_key_places(&elf, take_place, &g);
+    assert_int_equal(g.count, 0);
+    assert_int_equal(g.begins, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1974,6 +2025,7 @@ int main(void)
         cmocka_unit_test(test_word_set_twice),
         cmocka_unit_test(test_reach),
         cmocka_unit_test(test_key),
+        cmocka_unit_test(test_key_groups),
         cmocka_unit_test(test_cache),
     };
 

@@ -639,6 +639,74 @@ static void test_unread_counts(void **state)
     writer_free(&w);
 }
 
+static unsigned sweeps;
+
+/* Takes 5 ms of CPU time. */
+static void slow_sweep(void *decoder, struct stream *s, uint64_t time_ns)
+{
+    uint64_t from = clock_used();
+
+    (void)decoder;
+    (void)s;
+    (void)time_ns;
+    sweeps++;
+    while (clock_used() < from + 5000000)
+        ;
+}
+
+/* What connections wait for, such as keys, is paid for by whose they are; who owes too much is not looked after. */
+static void test_sweeps_are_charged(void **state)
+{
+    static const struct protocol slow = {.sweep = slow_sweep};
+    struct writer w = serving();
+    struct stream s = {.speaks = &slow, .fd = -1};
+    struct stream_wait wait = {0};
+    struct proc *p;
+    unsigned n;
+
+    (void)state;
+    run();
+    p = proc_by_host_pid(&c.model, NOBODY);
+    assert_int_equal(p->seg->debt_ns, 0);
+    stream_waits(&wait, &s, p);
+    sweeps = 0;
+    run();
+    assert_true(sweeps > 0);
+    assert_true(p->seg->debt_ns >= 4000000); /* a tenth comes back */
+    assert_false(p->seg->too_dear);
+    n = sweeps;
+    p->seg->too_dear = true;
+    run();
+    assert_int_equal(sweeps, n);
+    p->seg->too_dear = false;
+    run();
+    assert_true(sweeps > n);
+    stream_waits(&wait, &s, NULL);
+    writer_free(&w);
+}
+
+/* The probe may not know whose the first plaintext is; the handshake has told. */
+static void test_object_of_a_handshake(void **state)
+{
+    struct writer w = serving();
+
+    (void)state;
+    put_part_inside(&w, 4, 0x4000, DATA_RX, client_hello, sizeof(client_hello) - 1, 0, sizeof(client_hello) - 1);
+    put_tls(&w, -1, 0x4000, DATA_TLS_RX, REQUEST("/one"));
+    put_tls(&w, -1, 0x4000, DATA_TLS_TX, ANSWER("0"));
+    run();
+    expect("http.req ", "http_target=/one http_scheme=https http_flavor=1.1 http_host=h net_transport=IP.TCP");
+    put_close(&w, 4);
+    run();
+    put_accept(&w, 4, 3); /* another connection, with the same object: no end was told */
+    put_part_inside(&w, 4, 0x4000, DATA_RX, client_hello, sizeof(client_hello) - 1, 0, sizeof(client_hello) - 1);
+    put_tls(&w, -1, 0x4000, DATA_TLS_RX, REQUEST("/two"));
+    run();
+    expect("http.req ", "http_target=/two http_scheme=https http_flavor=1.1 http_host=h net_transport=IP.TCP");
+    expect_not("loss ", NULL);
+    writer_free(&w);
+}
+
 /* What was there before is known by its records only; where something was lost, no more than that is said. */
 static void test_unread_joined(void **state)
 {
@@ -1478,7 +1546,7 @@ int main(void)
         T(test_end_decides),
         T(test_no_answer),
         T(test_hostile),
-        T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos), T(test_unread_counts), T(test_unread_joined),
+        T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos), T(test_object_of_a_handshake), T(test_sweeps_are_charged), T(test_unread_counts), T(test_unread_joined),
         T(test_keys_at_last), T(test_keys_bounded),
         T(test_half_a_handshake),
         T(test_goes_over_to_tls),

@@ -7,11 +7,16 @@
 //	                     server and clients in one process: echoes in pieces of all sizes, read into buffers on the heap
 //	                     and on stacks that grow and shrink. panics: out of Read, recovered by who called it. profile:
 //	                     samples and tracebacks of all goroutines meanwhile
+//	tls mapped           writes memory that isn't Go's: some that stays, and some that is taken away inside of Write, once it
+//	                     was encrypted, as another goroutine may do
+//	tls blocked          says "writing" when it waits inside of Write, as nobody reads; at a line on standard input it is read,
+//	                     and 5 bytes more are written; ends with standard input
 //	tls serve            HTTPS with both versions of HTTP; prints its port; ends with standard input
 //	tls get URL REQUESTS posts; every second client with HTTP/1.1; "ok N" if all answers were right
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -31,6 +36,7 @@ import (
 	"runtime/pprof"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -248,6 +254,100 @@ func streams(connections, size int, options []string) {
 	all.Wait()
 }
 
+// A transport that takes memory away when it has passed on what was made of that. Protecting it is what unmapping does to
+// who reads it, and leaves the place to nobody else.
+type taker struct {
+	net.Conn
+	what []byte
+}
+
+func (t *taker) Write(b []byte) (int, error) {
+	n, err := t.Conn.Write(b)
+	if t.what != nil {
+		must(syscall.Mprotect(t.what, syscall.PROT_NONE))
+		t.what = nil
+	}
+	return n, err
+}
+
+func mapped() {
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate()}})
+	must(err)
+	var all sync.WaitGroup
+	all.Add(1)
+	go func() {
+		defer all.Done()
+		c, err := listener.Accept()
+		must(err)
+		io.Copy(io.Discard, c)
+	}()
+	plain, err := net.Dial("tcp", listener.Addr().String())
+	must(err)
+	transport := &taker{plain, nil}
+	c := tls.Client(transport, &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true})
+	must(c.Handshake())
+	for i := 0; i < 400; i++ {
+		b, err := syscall.Mmap(-1, 0, 8192, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+		must(err)
+		copy(b, bytes.Repeat([]byte{byte('a' + i%26)}, 8000))
+		if i >= 390 && i%2 == 1 {
+			transport.what = b
+		}
+		_, err = c.Write(b[:8000])
+		must(err)
+	}
+	c.Close()
+	all.Wait()
+	fmt.Println("ok", plain.LocalAddr())
+}
+
+// A transport that says when it is used for the first time after it was told to.
+type teller struct {
+	net.Conn
+	told *sync.Once
+}
+
+func (t *teller) Write(b []byte) (int, error) {
+	if t.told != nil {
+		t.told.Do(func() { fmt.Println("writing") })
+	}
+	return t.Conn.Write(b)
+}
+
+func blocked() {
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate()}})
+	must(err)
+	lines := bufio.NewReader(os.Stdin)
+	shaken, read := make(chan bool), make(chan bool)
+	go func() {
+		c, err := listener.Accept()
+		must(err)
+		must(c.(*tls.Conn).Handshake())
+		shaken <- true
+		<-read
+		io.Copy(io.Discard, c)
+	}()
+	plain, err := net.Dial("tcp", listener.Addr().String())
+	must(err)
+	transport := &teller{plain, nil}
+	c := tls.Client(transport, &tls.Config{InsecureSkipVerify: true})
+	must(c.Handshake())
+	<-shaken
+	transport.told = &sync.Once{}
+	go func() {
+		_, err := lines.ReadString('\n')
+		must(err)
+		read <- true
+	}()
+	_, err = c.Write(make([]byte, 32<<20)) // more than any socket holds
+	must(err)
+	_, err = c.Write([]byte("after"))
+	must(err)
+	fmt.Println("done")
+	io.Copy(io.Discard, lines)
+	c.Close()
+}
+
 func serve() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
@@ -296,6 +396,10 @@ func main() {
 	switch os.Args[1] {
 	case "streams":
 		streams(number(os.Args[2]), number(os.Args[3])*1024, os.Args[4:])
+	case "mapped":
+		mapped()
+	case "blocked":
+		blocked()
 	case "serve":
 		serve()
 	case "get":
