@@ -15,7 +15,7 @@ struct kept {
 struct tls_keys {
     uint64_t count;             /* numbers given so far; that of an entry is its place + 1, modulo TLS_KEYS_MAX */
     uint64_t first;             /* lower ones are gone */
-    uint64_t lost;
+    uint64_t lost;              /* overwritten, here or before they came here */
     uint64_t callers[CALLERS];  /* whose keys have opened something; 0: none */
     unsigned next_caller;
     unsigned looks;             /* TLS_KEYS_LOOKS: no more until the next sweep */
@@ -54,6 +54,8 @@ void tls_keys_add(struct tls_keys *k, const uint8_t *bytes, uint64_t len, uint64
     if (len != 16 && len != 32)
         return;
     to = place_of(k, ++k->count);
+    if (k->count > TLS_KEYS_MAX && to->key.len && k->first < k->count - TLS_KEYS_MAX)
+        k->lost++;
     explicit_bzero(to, sizeof(*to));
     to->key.len = (uint8_t)len;
     memcpy(to->key.bytes, bytes, len);

@@ -11,7 +11,9 @@
 
 #include "protocol/tls_open.h"
 
-#define TLS_KEYS_MAX 2048u /* then the oldest goes */
+/* Then the oldest goes. A random number generator may take 40 keys for each handshake (BoringSSL), and a connection's last
+ * key may be of use only when a hundred others have begun. */
+#define TLS_KEYS_MAX 16384u
 #define TLS_KEYS_NS UINT64_C(30000000000)
 /* So many are given out from one sweep to the next: each costs its taker the opening of a record, some 5 us. */
 #define TLS_KEYS_LOOKS 131072u
