@@ -41,7 +41,7 @@
 #include "wire/syscalls.h"
 
 #define SEG_MAGIC    UINT64_C(0x3147455365706353) /* "ScpeSEG1" */
-#define SEG_VERSION  8u
+#define SEG_VERSION  9u
 #define SEG_NAME     "scope" /* memfd name; seen in /proc/PID/maps as /memfd:scope */
 
 #define RING_CELL      32u
