@@ -15,6 +15,7 @@ from collections import Counter
 from attaching import attach, detach
 from foreign import esbuild, program
 from scopetest import Failure, Session, add_test, check, equal, test
+from tlsopinion import add_opinions
 from tlsscale import scale
 from tlstest import WANTED, certificate, finish, free_port, listens, start
 
@@ -270,5 +271,13 @@ def planned(ctx):
         told = sorted(" ".join(line.split()[1:]) for line in lines if " go_tls_" in line)
         equal(told, [f"go_tls_{f} function go{convention}{', arguments kept' if f == 'read' else ''}" for f in functions], what)
 
+
+def asks(ctx):
+    program = ctx.go_build("tls", "static")
+    return lambda port: [program, "get", f"https://127.0.0.1:{port}", 40]
+
+
+# The half of the clients that wants HTTP/2 gets HTTP/1.1.
+add_opinions("go", "go", 2, asks, rb"^ok 20\n$", arch="x86_64")
 
 add_test("tls", "scale-go", lambda ctx: scale(ctx, [ctx.go_build("tls", "static"), "serve"]), timeout=120, arch="x86_64")

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from scopetest import SLACK, TESTS, Session, add_test, check, equal, test
+from tlsopinion import add_opinions
 from tlsscale import scale
 from tlstest import certificate, free_port, listens
 
@@ -291,5 +292,12 @@ def classes(ctx):
     result = ctx.run(java(ctx, "http", 2, main="Counting", options=options), check_code=0)
     equal((result.out, result.err), (b"http 2 bad 0\ncounted\n", b""), "what the program says")
 
+
+def asks(ctx):
+    command = java(ctx, "http2", 10)
+    return lambda port: [*command, f"https://localhost:{port}/"]
+
+
+add_opinions("java", "jsse", 1, asks, rb"^http2 \{HTTP_1_1 200 20000=10\}\n$", arch="x86_64")
 
 add_test("tls", "scale-java", lambda ctx: scale(ctx, java(ctx, "serve", 0)), timeout=120, arch="x86_64")
