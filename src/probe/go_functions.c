@@ -30,6 +30,7 @@ struct go_note {
     uint32_t depth;  /* of its stack pointer, in words below the stack's upper end */
     uint16_t fn;     /* enum fn_id */
     bool on_stack;
+    bool copied; /* buffer is a copy of ours, or NULL: there could be none */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct go_note) == 64, "a cache line each");
 
@@ -83,6 +84,12 @@ static bool note_take(struct go_note *n)
     return !note_g(n) && __atomic_compare_exchange_n(&n->g, &none, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
+static void copy_free(const struct go_note *n)
+{
+    if (n->copied && n->buffer)
+        SYS2(__NR_munmap, n->buffer, n->length);
+}
+
 static void note_free(struct go_note *n)
 {
     __atomic_store_n(&n->g, 0, __ATOMIC_RELEASE);
@@ -97,8 +104,10 @@ static bool note_keep(const struct go_note *call)
     for (unsigned i = 0; all && i < NEIGHBOURS; i++) {
         struct go_note *n = note_at(all, call->g, i);
 
-        if (note_g(n) == call->g && n->depth >= call->depth)
+        if (note_g(n) == call->g && n->depth >= call->depth) {
+            copy_free(n);
             note_free(n);
+        }
     }
     for (unsigned i = 0; all && i < NEIGHBOURS && !at; i++)
         if (note_take(note_at(all, call->g, i)))
@@ -113,6 +122,7 @@ static bool note_keep(const struct go_note *call)
     at->depth = call->depth;
     at->fn = call->fn;
     at->on_stack = call->on_stack;
+    at->copied = call->copied;
     __atomic_store_n(&at->g, call->g, __ATOMIC_RELEASE);
     return true;
 }
@@ -176,41 +186,33 @@ static uint64_t sum_of(const void *p, uint64_t n)
 }
 
 /*
- * Whether memory may be gone when a call returns: another goroutine may know by then that it is no longer needed. What
- * Go's own allocator has got stays mapped, and where that is is a habit of its (arenaHints of runtime/malloc.go, since
- * Go 1.11): if it changes, more is copied than need be, and nothing else.
+ * Whether memory that is to be sent may be gone when the call returns: another goroutine may know by then that it is no
+ * longer needed. What Go's own allocator has got stays mapped, and where that is is a habit of its (arenaHints of
+ * runtime/malloc.go, since Go 1.11): if it changes, more is copied than need be, and nothing else.
  */
 #define GO_HEAP UINT64_C(0xc000000000)
 #define GO_HEAP_END (GO_HEAP + (UINT64_C(1) << 40))
 #define COPY_MAX (UINT64_C(1) << 24) /* bytes of a call: more would be felt by the program */
 
-static bool may_be_gone(const char *p, uint64_t n)
+static bool may_be_gone(uint64_t p, uint64_t n)
 {
-    return (uint64_t)p < GO_HEAP || (uint64_t)p >= GO_HEAP_END || n > GO_HEAP_END - (uint64_t)p;
+    return p < GO_HEAP || p >= GO_HEAP_END || n > GO_HEAP_END - p;
 }
 
-/* The kernel copies, and doesn't mind what isn't there. NULL: it isn't, or is too much, or the question is forbidden. */
-static const char *copy_take(const char *p, uint64_t n)
+/* Of the buffer, while the caller waits for the call and so has it; only calls that sandboxes allow anyway. */
+static void copy_take(struct go_note *n)
 {
-    struct iovec from = {p, n}, to = {NULL, n};
-    long at;
+    long at = n->length > COPY_MAX
+                  ? -1
+                  : SYS6(__NR_mmap, 0, n->length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (probe.sandboxed || n > COPY_MAX)
-        return NULL;
-    at = SYS6(__NR_mmap, 0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (sys_failed(at))
-        return NULL;
-    to.base = (const char *)at;
-    if (SYS6(__NR_process_vm_readv, SYS1(__NR_getpid, 0), &to, 1, &from, 1, 0) == (long)n)
-        return to.base;
-    SYS2(__NR_munmap, at, n);
-    return NULL;
-}
-
-static void copy_free(const char *copy, uint64_t n)
-{
-    if (copy)
-        SYS2(__NR_munmap, copy, n);
+    n->copied = true;
+    if (sys_failed(at)) {
+        n->buffer = 0;
+        return;
+    }
+    __builtin_memcpy((void *)at, (const void *)n->buffer, n->length);
+    n->buffer = (uint64_t)at;
 }
 
 /* The goroutine that a call is made on: false if these are not its registers. */
@@ -248,14 +250,18 @@ static void go_enter(struct segment_header *s, enum fn_id fn, const struct go_ca
     /* It begins, unless it is known to be under way: TLS 1.2 may repeat its handshake. */
     if (fn_table[fn].shape == FNS_INSIDE && !function_has_socket(s, call->object))
         function_other(s, call->object, true);
-    if (fn == FN_go_tls_write && function_wanted(s, n.object) && function_may_read(fn, (const void *)n.buffer, n.length))
-        n.sum = sum_of((const void *)n.buffer, n.length);
-    if (n.buffer - g->lo < g->hi - g->lo) {
-        n.buffer = g->hi - n.buffer;
-        n.on_stack = true;
+    n.on_stack = n.buffer - g->lo < g->hi - g->lo;
+    if (fn == FN_go_tls_write && function_wanted(s, n.object) && function_may_read(fn, (const void *)n.buffer, n.length)) {
+        if (!n.on_stack && n.length && may_be_gone(n.buffer, n.length))
+            copy_take(&n);
+        else
+            n.sum = sum_of((const void *)n.buffer, n.length);
     }
+    if (n.on_stack)
+        n.buffer = g->hi - n.buffer;
     if (note_keep(&n))
         return;
+    copy_free(&n);
     __atomic_store_n(&no_room, true, __ATOMIC_RELAXED);
     if (fn == FN_go_tls_write) /* a write that doesn't move all of it is the connection's last */
         function_tell(s, (enum data_source)fn_table[fn].source, DATA_WAY_GO, n.object, (int64_t)n.length, NULL);
@@ -274,8 +280,7 @@ static void go_exit(struct segment_header *s, enum fn_id fn, const struct go_cal
 {
     const struct go_g *g = (const struct go_g *)call->g;
     struct go_note n;
-    const char *data, *copy = NULL;
-    uint64_t size;
+    const char *data;
 
     if (!note_take_back(call->g, depth_of(call, sp), fn, &n)) {
         if (fn == FN_go_tls_write && !kept && call->result > 0 && !__atomic_load_n(&no_room, __ATOMIC_RELAXED))
@@ -284,20 +289,17 @@ static void go_exit(struct segment_header *s, enum fn_id fn, const struct go_cal
             return;
         note_anew(sp, &n);
     }
-    if (fn_table[fn].shape != FNS_DATA || call->result <= 0 || (uint64_t)call->result > n.length)
-        return;
-    if (!function_wanted(s, n.object)) /* the sum of much takes long, and nobody may stop this goroutine meanwhile */
-        return;
     data = (const char *)(n.on_stack ? g->hi - n.buffer : n.buffer);
-    size = fn == FN_go_tls_write ? n.length : (uint64_t)call->result; /* the sum is of all that was to be written */
-    if (!n.on_stack && may_be_gone(data, size))
-        data = copy = copy_take(data, size);
-    if (!function_may_read(fn, data, size) || (fn == FN_go_tls_write && sum_of(data, size) != n.sum)) {
-        data = NULL;
-        count_loss(s, LOSS_COPY, 1);
+    /* The sum of much takes long, and nobody may stop this goroutine meanwhile. */
+    if (fn_table[fn].shape == FNS_DATA && call->result > 0 && (uint64_t)call->result <= n.length &&
+        function_wanted(s, n.object)) {
+        if (!n.copied && (!function_may_read(fn, data, n.length) || (fn == FN_go_tls_write && sum_of(data, n.length) != n.sum)))
+            data = NULL;
+        if (!data)
+            count_loss(s, LOSS_COPY, 1);
+        function_tell(s, (enum data_source)fn_table[fn].source, DATA_WAY_GO, n.object, call->result, data);
     }
-    function_tell(s, (enum data_source)fn_table[fn].source, DATA_WAY_GO, n.object, call->result, data);
-    copy_free(copy, size);
+    copy_free(&n);
 }
 
 HIDDEN __attribute__((used)) void scope_hook_go_function(struct regs *r, const struct plan_slot *slot)
