@@ -40,4 +40,14 @@ static inline uint64_t hash_bytes(const char *p, size_t len)
     return hash_mix(h, (uint64_t)(uint8_t)p[0] << 16 | (uint64_t)(uint8_t)p[len / 2] << 8 | (uint8_t)p[len - 1]);
 }
 
+/* The same for keys that somebody else may choose, who doesn't know the secret: a random number that isn't 0. */
+static inline uint64_t hash_secret(uint64_t secret, const char *p, size_t len)
+{
+    uint64_t h = hash_mix(secret, len);
+
+    for (; len > 8; len -= 8, p += 8)
+        h = hash_mix(h, hash_load(p, 8) ^ secret);
+    return hash_mix(h, hash_load(p, len) ^ secret);
+}
+
 #endif

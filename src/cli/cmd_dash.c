@@ -45,7 +45,7 @@ struct dash {
     bool live, stopped, caught;
     uint64_t at_ns; /* the time that is shown */
     unsigned speed;
-    char state[16];
+    char state[24];
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -116,6 +116,7 @@ static void advance(struct dash *d, uint64_t passed_ns)
         }
     }
     dash_set_now(d->model, d->at_ns);
+    dash_stands(d->model, d->stopped);
 }
 
 /* --- showing --- */
@@ -123,7 +124,9 @@ static void advance(struct dash *d, uint64_t passed_ns)
 static void show(struct dash *d)
 {
     struct view *v = &d->view;
+    uint64_t from, to;
 
+    feed_span(d->feed, &from, &to);
     buf_reset(&d->losses);
     buf_reset(&d->note);
     feed_losses(d->feed, &d->losses);
@@ -135,8 +138,11 @@ static void show(struct dash *d)
     v->typing = d->is_typing ? d->typing : NULL;
     if (d->caught && !d->live && !d->stopped)
         snprintf(d->state, sizeof(d->state), "x%u", d->speed);
+    else if (d->caught && d->stopped && d->speed > 1)
+        snprintf(d->state, sizeof(d->state), "PAUSED x%u", d->speed);
     else
-        snprintf(d->state, sizeof(d->state), "%s", !d->caught ? "READING" : d->live ? "LIVE" : "STOPPED");
+        snprintf(d->state, sizeof(d->state), "%s",
+                 !d->caught ? "READING" : d->live ? "LIVE" : !feed_running(d->feed) && d->at_ns >= to ? "ENDED" : "PAUSED");
     v->state = d->state;
     screen_size(&d->grid.width, &d->grid.height);
     d->grid.utf8 = screen_utf8();
@@ -377,7 +383,7 @@ static int choose(const struct args *a, struct session *s, bool *ret_one, int64_
     if (rc)
         return rc;
     if (a->word_count && (args_has(a, "id") || args_has(a, "pid")))
-        return cli_usage(a->command, "a session or a process is named twice");
+        return cli_usage(a->command, "name the session or process once: as an argument, or with --id or --pid");
     if (args_has(a, "id") || store) {
         *ret_one = true;
         return cli_session(a, s);
@@ -417,6 +423,11 @@ static int run(struct args *a)
     rc = choose(a, &s, &one, &pid);
     if (rc)
         return rc;
+    if (pid && !one && !is_observed((pid_t)pid)) {
+        cli_error("process %lld is not observed", (long long)pid);
+        cli_hint("`scope ps` lists those that are; of a recorded session: `scope dash -i N -p %lld`", (long long)pid);
+        return EXIT_FAILED;
+    }
     d.feed = feed_new(one ? &s : NULL);
     if (!one && !feed_sessions(d.feed) && !pid && session_load(0, &s) == 0) {
         feed_free(d.feed); /* nothing is being recorded */

@@ -712,6 +712,8 @@ static int check_program(struct report *r, const char *name)
     bool any = false, java = false;
     int rc = strchr(name, '/') ? 0 : cli_search_path(name, &path);
 
+    if (rc == 0 && access(path ? path : name, X_OK) < 0)
+        rc = -errno;
     if (rc == 0)
         rc = foresee(path ? path : name, &kind, &v, &count);
     if (rc < 0) {
@@ -719,25 +721,37 @@ static int check_program(struct report *r, const char *name)
         free(path);
         return EXIT_FAILED;
     }
-    if (launch_reason(kind) && kind != EXE_STATIC)
+    if (strcmp(v[0].path, path ? path : name) != 0)
+        tell(r, NOTE, "program",
+             is_named(v[0].path, "env") ? "ask about the program that it starts: `scope doctor node`, for instance" : NULL,
+             "%s is a script, run by %s", path ? path : name, v[0].path);
+    if (launch_reason(kind) && kind != EXE_STATIC) {
         tell(r, NOTE, "program", NULL, "%s %s: not observed", v[0].path, launch_reason(kind));
+        foresee_free(v, count);
+        free(path);
+        return 0;
+    }
+    if (kind == EXE_STATIC)
+        tell(r, GOOD, "program", NULL, "%s, statically linked", v[0].path);
     else if (kind == EXE_UNKNOWN)
         tell(r, NOTE, "program", NULL, "%s: the kernel decides what runs it", v[0].path);
     else
-        tell(r, GOOD, "program", NULL, "%s, %zu libraries", v[0].path, count - 1);
+        tell(r, GOOD, "program", NULL, "%s, %zu librar%s", v[0].path, count - 1, count == 2 ? "y" : "ies");
     for (size_t i = 0; i < count; i++) {
         any |= check_image(r, &v[i]);
         java |= is_named(v[i].path, "libjli.so");
         if (v[i].error)
-            tell(r, NOTE, "library", v[i].error == ENOENT ? "LD_LIBRARY_PATH may name its directory" : NULL,
-                 "%s: %s", v[i].path, v[i].error == ENOENT ? "not found; it is looked at when it is loaded"
-                                                           : strerror(v[i].error));
+            tell(r, NOTE, "library", NULL, "%s: %s", v[i].path,
+                 v[i].error == ENOENT ? "not looked at here: it is in none of the loader's usual directories (RPATH and "
+                                        "RUNPATH aren't followed)"
+                                      : strerror(v[i].error));
     }
     if (java)
         tell(r, GOOD, "TLS", NULL, "jsse: Java's own TLS is read in a HotSpot VM, x86_64, JDK 11 and later");
     else if (!any)
         tell(r, NOTE, "TLS", "`scope run` and then `scope history -i N` tells what could not be read",
-             "no TLS library that is known is linked to it; libraries that it loads later are looked at then");
+             kind == EXE_STATIC ? "no TLS library that is known is in it"
+                                : "no TLS library that is known is linked to it; libraries that it loads later are looked at then");
     foresee_free(v, count);
     free(path);
     return 0;

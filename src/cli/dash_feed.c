@@ -412,6 +412,8 @@ void feed_note(const struct feed *f, struct buf *ret)
     for (size_t i = 0; i < f->count; i++)
         if (f->sources[i]->r)
             blocks += records_unread(f->sources[i]->r);
+    if (!f->count)
+        buf_str(ret, "Nothing is being recorded: `scope run PROGRAM` in another terminal begins it");
     if (f->unreadable)
         buf_printf(ret, "%zu sessions can't be read  ", f->unreadable);
     if (f->too_many)

@@ -34,6 +34,14 @@ static const char *usage_gap(const struct cli_command *c)
     return *c->usage ? " " : "";
 }
 
+/* As wide as the terminal, up to what is easy to read. */
+static unsigned columns(void)
+{
+    unsigned width = cli_width();
+
+    return width && width < 100 ? width : 100;
+}
+
 /* Words folded at `width` columns, every line indented. */
 static void fold(FILE *to, const char *text, unsigned indent, unsigned first, unsigned width)
 {
@@ -80,7 +88,7 @@ static void print_option(FILE *to, const struct cli_option *o)
         fprintf(to, "\n%28s", "");
     else
         fprintf(to, "%*s", (int)(28 - n), "");
-    fold(to, text, 28, 28, 100);
+    fold(to, text, 28, 28, columns());
     free(form);
     free(text);
 }
@@ -101,8 +109,9 @@ void help_overview(FILE *to)
     fputs("\nOptions:\n"
           "  -h, --help     Show this help\n"
           "  -V, --version  Show the version\n"
-          "  -z PROGRAM     Short for `run -z`: no session, configured by environment and scope.yml\n\n"
-          "`scope help examples` shows ten tasks with their commands, `scope COMMAND --help` explains a command.\n",
+          "  -z PROGRAM     Short for `run -z`: no session\n\n"
+          "`scope help examples` shows ten tasks and the commands for them.\n"
+          "`scope COMMAND --help` explains a command.\n",
           to);
 }
 
@@ -111,7 +120,7 @@ static void paragraphs(FILE *to, const char *text, const char *between)
     while (*text) {
         size_t n = strcspn(text, "\n");
 
-        fold(to, text, 0, 0, 100);
+        fold(to, text, 0, 0, columns());
         text += n;
         if (*text == '\n') {
             text++;

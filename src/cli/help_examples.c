@@ -25,7 +25,7 @@ static const struct task {
      {"scope run --payloads -- curl -s http://localhost:8080/orders", "scope flows", "scope flows --out 1"}},
     {"Why did it crash, and where?", {"scope run --backtrace -- ./app", "scope crash"}},
     {"What does a program do that runs already?", {"scope attach app", "scope events -n 5", "scope detach app"}},
-    {"Which files does it open most often? (Every command has -j, for other tools.)",
+    {"Which files does it open most often? (Commands that show something have -j, for other tools.)",
      {"scope ./app", "scope events -a -j -s fs.open | jq -r .body.data.file | sort | uniq -c | sort -rn | head -3"}},
 };
 

@@ -154,8 +154,12 @@ static bool is_sessions_own(const struct session *s, const struct stat *st)
 /* What is there already under that name must be a file that may be replaced. 0, or an exit status after a message. */
 static int check_old(const struct session *s, int dir, const char *name, const char *file)
 {
-    struct stat st;
+    struct stat st, there, own;
 
+    if (fstat(dir, &there) == 0 && stat(s->dir, &own) == 0 && own.st_dev == there.st_dev && own.st_ino == there.st_ino) {
+        cli_error("%s lies among the session's own files", file);
+        return EXIT_FAILED;
+    }
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return 0; /* nothing, most likely; else writing tells */
     if (S_ISREG(st.st_mode) && !is_sessions_own(s, &st))
@@ -164,10 +168,10 @@ static int check_old(const struct session *s, int dir, const char *name, const c
         cli_error("%s is the session's own file", file);
         return EXIT_FAILED;
     }
-    cli_error("%s is %s, which would be replaced by a file", file,
+    cli_error("%s is %s, and is not replaced", file,
               S_ISDIR(st.st_mode)   ? "a directory"
               : S_ISLNK(st.st_mode) ? "a link"
-                                    : "no regular file");
+                                    : "not a regular file");
     cli_hint("name a file in a directory of yours, or '-' for standard output");
     return EXIT_FAILED;
 }
@@ -224,13 +228,14 @@ static void wait_end(struct session *s)
     static const struct timespec pause = {.tv_nsec = 20000000};
     struct session now;
 
-    for (int i = 0; i < 50 && session_running(s); i++)
+    for (int i = 0; i < 50 && session_running(s) && !s->end_ns; i++) {
         nanosleep(&pause, NULL);
-    if (session_load(s->id, &now) == 0) {
-        session_clear(s);
-        *s = now;
-    } else {
-        session_clear(&now);
+        if (session_load(s->id, &now) == 0) {
+            session_clear(s);
+            *s = now;
+        } else {
+            session_clear(&now);
+        }
     }
 }
 
@@ -246,6 +251,11 @@ int report_page(struct session *s, const char *file)
     uint64_t from, to;
     int dir = -1, rc;
 
+    if (*file == '-' && !to_stdout) {
+        cli_error("--html needs the name of a file, and %s looks like an option", file);
+        cli_hint("a file of that name is ./%s", file);
+        return EXIT_USAGE;
+    }
     rc = to_stdout ? 0 : open_place(s, file, &name, &dir);
     if (rc) {
         if (dir >= 0)
@@ -254,7 +264,7 @@ int report_page(struct session *s, const char *file)
     }
     if (session_running(s) && has_gone(s))
         wait_end(s);
-    page.open = session_running(s);
+    page.open = session_running(s) && !s->end_ns; /* a collector stays a moment longer */
     page.running = page.open && !has_gone(s);
     clock_gettime(CLOCK_REALTIME, &now);
     page.now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;

@@ -276,8 +276,8 @@ static void print_section(const struct touched *t, enum touched_kind kind, bool 
 
     for (size_t i = 0; i < n; i++)
         shown += all || !passes_by(touched_at(t, kind, i));
-    if (!n && !cut)
-        return;
+    if (!n && !cut && kind != TOUCHED_WRITE && kind != TOUCHED_SECRET && kind != TOUCHED_DELETE)
+        return; /* of these, "none" is an answer, too */
     printf("%s%s", *first ? "" : "\n", s->title);
     *first = false;
     if (kind == TOUCHED_WRITE && touched_dir(t)) {
@@ -287,11 +287,14 @@ static void print_section(const struct touched *t, enum touched_kind kind, bool 
         printf(" outside of %s", buf_cstr(&b));
         buf_free(&b);
     }
-    printf(": %zu", shown);
+    if (shown)
+        printf(": %zu", shown);
+    else
+        printf(": none");
     if (shown > limit)
         printf(", the first %zu", limit);
     if (shown < n)
-        printf("; %zu more %s (--all)", n - shown, s->left_out);
+        printf("; %zu %s%s (--all)", n - shown, shown ? "more " : "", s->left_out);
     if (cut)
         printf("; there was no room for %llu more", (unsigned long long)cut);
     putchar('\n');
@@ -354,13 +357,15 @@ static void print_json(const struct touched *t, size_t limit)
 
 void report_touched_print(const struct touched *t, const struct session *s, bool json, bool all, size_t limit)
 {
-    bool first = true;
+    bool first = true, any = false;
 
     if (json) {
         print_json(t, limit);
         return;
     }
     for (int k = 0; k < TOUCHED_KINDS; k++)
+        any |= touched_count(t, (enum touched_kind)k) || touched_cut(t, (enum touched_kind)k);
+    for (int k = 0; any && k < TOUCHED_KINDS; k++)
         print_section(t, (enum touched_kind)k, all, limit, &first);
     if (first)
         puts("Nothing was recorded");

@@ -77,7 +77,8 @@ enum tls_search keys_search(struct proc *p, uint64_t *ticket)
 {
     struct segment *seg = searched(p);
 
-    if (!seg || seg->search.never || p->dead || p->pidfd < 0 ||
+    /* What is done for a guest is done by a process that has become the guest. */
+    if (!seg || seg->guest || seg->search.never || p->dead || p->pidfd < 0 ||
         (ticket && *ticket > seg->search.begun && !seg->search.asked))
         return TLS_SEARCH_NEVER;
     if (!ticket)

@@ -34,15 +34,6 @@ static struct entry *entry_of(const void *value)
     return (struct entry *)((char *)(uintptr_t)value - offsetof(struct entry, value));
 }
 
-static uint64_t hash_of(const struct bounded *b, const char *p, size_t len)
-{
-    uint64_t h = hash_mix(b->secret, len);
-
-    for (; len > 8; len -= 8, p += 8)
-        h = hash_mix(h, hash_load(p, 8) ^ b->secret);
-    return hash_mix(h, hash_load(p, len) ^ b->secret);
-}
-
 struct bounded *bounded_new(size_t bound, size_t value_size, bounded_weight *weight)
 {
     struct bounded *b = xcalloc(1, sizeof(*b));
@@ -127,7 +118,7 @@ void *bounded_find(const struct bounded *b, const void *key, size_t len)
 
     if (len > BOUNDED_KEY_MAX)
         len = BOUNDED_KEY_MAX;
-    e = *place_of(b, hash_of(b, key, len), key, len);
+    e = *place_of(b, hash_secret(b->secret, key, len), key, len);
     return e ? e->value : NULL;
 }
 
@@ -138,7 +129,7 @@ void *bounded_get(struct bounded *b, const void *key, size_t len)
 
     if (len > BOUNDED_KEY_MAX)
         len = BOUNDED_KEY_MAX;
-    hash = hash_of(b, key, len);
+    hash = hash_secret(b->secret, key, len);
     at = place_of(b, hash, key, len);
     if (*at)
         return (*at)->value;

@@ -23,6 +23,7 @@ struct ring {
 
 struct model {
     uint64_t now_ns, records;
+    bool stands;
     uint32_t only;
     char filter[128];
     struct {
@@ -207,6 +208,11 @@ static void add(struct model *m, enum dash_series s, const struct ev_record *r, 
     add_at(m, s, r->time_ns / NS, value);
 }
 
+void dash_stands(struct model *m, bool stands)
+{
+    m->stands = stands;
+}
+
 double dash_at(const struct model *m, enum dash_series s, unsigned back)
 {
     uint64_t now = m->now_ns / NS, second = now - back;
@@ -219,7 +225,7 @@ unsigned dash_behind(const struct model *m, enum dash_series s)
 {
     uint64_t now = m->now_ns / NS, told = m->told[s];
 
-    return told && told < now && now - told <= BEHIND_MAX ? (unsigned)(now - told) : 1;
+    return told && told < now && now - told <= BEHIND_MAX ? (unsigned)(now - told) : !m->stands;
 }
 
 double dash_rate(const struct model *m, enum dash_series s, unsigned seconds)
@@ -291,11 +297,15 @@ static int by_parent(const void *a, const void *b)
         return x->session < y->session ? -1 : 1;
     if (x->ppid != y->ppid)
         return x->ppid < y->ppid ? -1 : 1;
+    if (!x->exit_ns != !y->exit_ns) /* what still runs is to be seen */
+        return x->exit_ns ? 1 : -1;
     return x->pid < y->pid ? -1 : x->pid > y->pid;
 }
 
 static int by_value(int64_t x, int64_t y, const struct dash_process *a, const struct dash_process *b)
 {
+    if (!a->exit_ns != !b->exit_ns)
+        return a->exit_ns ? 1 : -1;
     if (x != y)
         return x > y ? -1 : 1;
     return a->pid < b->pid ? -1 : a->pid > b->pid;

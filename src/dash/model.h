@@ -85,6 +85,8 @@ void dash_only(struct model *m, uint32_t pid);
 uint32_t dash_only_pid(const struct model *m);
 /* The time that it is: what is shown ends here. */
 void dash_set_now(struct model *m, uint64_t ns);
+/* Whether time stands: then the second that it is counts, too, else only those that are over. */
+void dash_stands(struct model *m, bool stands);
 uint64_t dash_now(const struct model *m);
 
 /* Takes a record of a session (any number that tells sessions apart). The record isn't kept. */

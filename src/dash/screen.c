@@ -156,9 +156,8 @@ static const char *check_terminal(void)
     if (setupterm(NULL, STDOUT_FILENO, &error) == ERR) {
         if (error < 0)
             return "there is no terminfo database: install ncurses-base, or let TERMINFO name a directory that has one";
-        return "this kind of terminal is not known, or can't do it: TERM has to name another one, such as "
-               "xterm-256color or "
-               "linux, or TERMINFO the directory that knows it";
+        return "terminfo doesn't know the terminal that TERM names, or that can't do it: try TERM=xterm-256color, or set "
+               "TERMINFO to the directory that has it";
     }
     move = capability("cup");
     if (!move || move == (const char *)-1)

@@ -249,14 +249,14 @@ static void draw_http(const struct drawing *d, const struct area *a)
     int64_t p50 = dash_percentile(d->m, 50), p95 = dash_percentile(d->m, 95), p99 = dash_percentile(d->m, 99);
 
     rate_row(d, a, 0, "answered", SERIES_HTTP, false);
-    rate_row(d, a, 1, "status4-5", SERIES_HTTP_ERROR, false);
+    rate_row(d, a, 1, "4xx, 5xx", SERIES_HTTP_ERROR, false);
     if (p50 < 0)
         ROWF(a, 2, 0, STYLE_PLAIN, "p50 -  p95 -  p99 -");
     else
         ROWF(a, 2, 0, STYLE_PLAIN, "p50 %lldms  p95 %lldms  p99 %lldms", (long long)p50, (long long)p95,
              (long long)p99);
     if (head == 4)
-        ROWF(a, 3, 0, STYLE_DIM, "%7s %6s %7s  SLOWEST", "COUNT", "ERRORS", "MEAN");
+        ROWF(a, 3, 0, STYLE_DIM, "%7s %6s %7s  REQUEST, SLOWEST FIRST", "COUNT", "ERRORS", "MEAN");
     for (size_t i = 0; i < rows && from + i < count; i++) {
         const struct dash_top *t = list[from + i];
         unsigned y = (unsigned)(head + i);
@@ -307,7 +307,7 @@ static void draw_files(const struct drawing *d, const struct area *a)
     rate_row(d, a, 2, "opened", SERIES_FS_OPEN, false);
     rate_row(d, a, 3, "errors", SERIES_FS_ERROR, false);
     if (head == 5)
-        ROWF(a, 4, 0, STYLE_DIM, "%7s %8s  BUSIEST", "OPENS", "BYTES");
+        ROWF(a, 4, 0, STYLE_DIM, "%7s %8s  FILE, MOST BYTES FIRST", "OPENS", "BYTES");
     for (size_t i = 0; i < rows && from + i < count; i++) {
         const struct dash_top *t = list[from + i];
         char number[32], size[32];
@@ -438,7 +438,7 @@ static void draw_help(const struct drawing *d, unsigned y)
         "up down    scroll, or select a process; PgUp PgDn: by ten",
         "s          order of processes: tree, CPU, memory, events",
         "Enter      only the selected process (in panel 1); a: all processes again",
-        "/          only events with a text in them; Enter: apply, Esc: leave as it was",
+        "/          only events with a text in them (none: all); Enter: apply, Esc: leave it",
         "",
         "Space      stop the time, or let it go on",
         "left right ten seconds back, forward; [ ] a minute",
@@ -447,6 +447,7 @@ static void draw_help(const struct drawing *d, unsigned y)
         "",
         "q          quit; Esc: back to all panels, then quit; ?: this page",
         "",
+        "Bars: two minutes, each to its own highest. Ended processes stay ten seconds.",
         "Rates: means of ten seconds. p50 p95 p99: of a minute, at most a quarter high.",
         "Tables and sums: of the ten minutes before the time that is shown. Bytes, CPU,",
         "memory and errors come once a period: every ten seconds, if nothing else is",

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/safe_path.h"
 #include "plan/plan.h"
 
 #define FILES_MAX 256u
@@ -107,7 +108,7 @@ static void look(struct search *s, struct foreseen *f, int fd, const struct exe 
 /* One of another architecture is passed over, as the loader does. */
 static bool try(struct search *s, struct foreseen *f, const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    int fd = safe_read(path); /* what it names may be a device, which opening alone would start */
     struct exe e = {0};
     bool found;
 

@@ -56,6 +56,7 @@ struct proc {
     uint64_t next_look;               /* ... at known_rss..., before the first summary */
     char *pending_exec;               /* path of an exec under way, absolute */
     struct stream_wait *asking;       /* others': streams that wait for something, and that it used last */
+    struct stream_wait *asking_next;  /* that is looked at next, while they are */
     pid_t host_pid;                   /* ours; 0 if unknown */
     bool dead;                        /* pidfd said so */
     bool borrowed;                    /* seg is somebody else's */

@@ -164,11 +164,11 @@ static void what_it_did(struct html *h, const struct overview *o)
         bytes(h, o->file_read);
         html_raw(h, " and wrote ");
         bytes(h, o->file_written);
-        html_raw(h, ". ");
+        html_raw(h, o->lines ? ", output to the console included. " : ". ");
     }
     if (o->connections) {
-        html_raw(h, "Its programs had ");
-        counted(h, o->connections, "end of a connection", "ends of connections");
+        html_raw(h, "It made or accepted ");
+        counted(h, o->connections, "connection", "connections");
         html_raw(h, ", sent ");
         bytes(h, o->sent);
         html_raw(h, " and received ");
@@ -181,18 +181,20 @@ static void what_it_did(struct html *h, const struct overview *o)
 
         html_raw(h, "Of ");
         counted(h, o->requests > o->responses ? o->requests : o->responses, "HTTP request", "HTTP requests");
-        html_raw(h, ", counted at each end that was observed, ");
+        html_raw(h, o->client.count && o->server.count ? ", counted at each end that was observed, " : ", ");
         html_count(h, o->failed);
         html_raw(h, " failed");
-        if (t->count) {
+        if (t->count && t->count < 10) {
+            html_printf(h, "; the slowest was answered within %s", html_duration(text, t->max_ns));
+        } else if (t->count) {
             html_printf(h, "; half were answered within %s", html_duration(text, ov_times_quantile(t, 500)));
             html_printf(h, ", 99\u00a0%% within %s", html_duration(text, ov_times_quantile(t, 990)));
         }
         html_raw(h, ". ");
     }
     if (o->dns_queries) {
-        counted(h, o->dns_queries, "name was", "names were");
-        html_raw(h, " asked for in DNS. ");
+        counted(h, o->dns_queries, "DNS query was", "DNS queries were");
+        html_raw(h, " sent. ");
     }
     if (o->lines) {
         counted(h, o->lines, "line was", "lines were");
@@ -222,7 +224,7 @@ static void what_is_missing(struct html *h, const struct page *p)
         html_count(h, s->lost[i].count);
         html_raw(h, " of <code>");
         html_text_cut(h, s->lost[i].kind, 80);
-        html_raw(h, "</code> (<code>scope history -i</code> says what that means).</li>");
+        html_printf(h, "</code> (<code>scope history -i %llu</code> says what that means).</li>", (unsigned long long)s->id);
     }
     if (s->held_back) {
         html_raw(h, "<li class=\"bad\">Held back by the limit of events a second: ");
@@ -231,7 +233,7 @@ static void what_is_missing(struct html *h, const struct page *p)
     }
     if (p->open && !p->running) {
         html_printf(
-            h, "<li>The session was still open when this was written, at %s: what it has started may still run.</li>",
+            h, "<li>The program has ended, but something that it started was still running when this page was made (%s).</li>",
             when(text, p->now_ns));
     }
     if (s->telemetry_stopped)
@@ -280,13 +282,13 @@ static void summary(struct html *h, const struct page *p)
     what_it_did(h, o);
     what_is_missing(h, p);
     html_raw(h, "<dl class=\"tiles\">");
-    tile(h, "Time", html_duration(text, o->to_ns - o->from_ns));
+    tile(h, "First to last event", html_duration(text, o->to_ns - o->from_ns));
     tile_count(h, "Processes", o->process_count + o->processes_more);
     tile_count(h, "Events", o->events);
-    tile_bytes(h, "Files read", o->file_read);
-    tile_bytes(h, "Files written", o->file_written);
+    tile_bytes(h, "Read", o->file_read);
+    tile_bytes(h, "Written", o->file_written);
     if (o->connections)
-        tile_count(h, "Connection ends", o->connections);
+        tile_count(h, "Connections", o->connections);
     if (o->requests || o->responses) {
         tile_count(h, "HTTP requests", o->requests);
         tile_count(h, "HTTP failed", o->failed);

@@ -382,7 +382,7 @@ static bool find_key(struct tls_open *o, struct side *s, const uint8_t *head, st
             continue;
         if (s->trials >= TLS_OPEN_TRIALS || (!*t && !(*t = trial_begin(key.len))))
             break;
-        s->trials++;
+        s->trials += o->thorough ? TLS_OPEN_GUESSING : 1;
         found = try_versions(o, s, *t, head, &key, ret);
         if (found)
             o->sink->fits(o->owner, at);

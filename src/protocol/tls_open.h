@@ -31,6 +31,7 @@
 #define TLS_OPEN_KEPT 262144u
 #define TLS_OPEN_TRIALS 16384u
 #define TLS_OPEN_WAIT_NS UINT64_C(30000000000)
+#define TLS_OPEN_GUESSING 16u /* trials that one costs in which numbers are guessed, too */
 #define TLS_OPEN_NUMBER_BITS 12u /* of numbers of records of TLS 1.2 that are guessed */
 
 struct tls_open_key {

@@ -452,6 +452,9 @@ static uint64_t get_uint(const json_t *o, const char *key)
 }
 
 /* Numbers by name, malloc'ed; what isn't one is left out. */
+/* More kinds than there are: the file may be another user's. */
+#define COUNTS_MAX 64u
+
 static struct session_count *get_counts(const json_t *o, const char *key, size_t *ret_count)
 {
     json_t *v = json_object_get(o, key), *count;
@@ -461,7 +464,7 @@ static struct session_count *get_counts(const json_t *o, const char *key, size_t
     *ret_count = 0;
     json_object_foreach(v, kind, count)
     {
-        if (json_is_integer(count) && json_integer_value(count) >= 0)
+        if (*ret_count < COUNTS_MAX && json_is_integer(count) && json_integer_value(count) >= 0)
             list[(*ret_count)++] = (struct session_count){xstrdup(kind), (uint64_t)json_integer_value(count)};
     }
     return list;

@@ -3,12 +3,23 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/hash.h"
 #include "base/mem.h"
 
 #define SLOTS_MIN 64u
 #define CHAIN_MAX 64 /* at one row for each slot, chains of honest keys are far shorter */
+
+/* Observed programs choose keys, and could choose such as collide if they knew this. */
+static uint64_t hash_of(const void *key, size_t len)
+{
+    static uint64_t secret;
+
+    if (!secret && (getrandom(&secret, sizeof(secret), GRND_NONBLOCK) != sizeof(secret) || !secret))
+        secret = (uintptr_t)&secret | 1;
+    return hash_secret(secret, key, len);
+}
 
 static void grow(struct keyed *t)
 {
@@ -41,12 +52,12 @@ void *keyed_find(const struct keyed *t, const void *key, size_t len)
 {
     int steps;
 
-    return find(t, hash_bytes(key, len), key, len, &steps);
+    return find(t, hash_of(key, len), key, len, &steps);
 }
 
 void *keyed_at(struct keyed *t, const void *key, size_t len)
 {
-    uint64_t hash = hash_bytes(key, len);
+    uint64_t hash = hash_of(key, len);
     int steps;
     struct keyed_row *row = find(t, hash, key, len, &steps);
 

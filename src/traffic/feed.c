@@ -64,6 +64,8 @@ void stream_waits(struct stream_wait *w, struct stream *s, struct proc *p)
         *w->at = w->next;
         if (w->next)
             w->next->at = w->at;
+        if (w->p->asking_next == w)
+            w->p->asking_next = w->next;
     }
     w->p = p;
     if (!p)

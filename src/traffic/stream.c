@@ -338,10 +338,10 @@ void stream_missed(struct proc *p, int64_t fd, struct stream **at, uint64_t time
 
 void stream_sweep(struct proc *p, uint64_t time_ns)
 {
-    for (struct stream_wait *w = p->asking, *next; w; w = next) {
+    for (struct stream_wait *w = p->asking; w; w = p->asking_next) {
         struct stream *s = w->s;
 
-        next = w->next;
+        p->asking_next = w->next; /* stream_waits() goes on if this one leaves: a look may end other streams, too */
         with(s, p, -1);
         s->speaks->sweep(s->decoder, s, time_ns);
         with(s, NULL, -1);

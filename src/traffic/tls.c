@@ -420,7 +420,9 @@ void tls_describe(struct proc *p, struct buf *b)
             any = true;
         }
     buf_char(b, ']');
-    if (!any && !natives && why != UNREAD_NONE) {
+    if (!any && !natives && why == UNREAD_LIBRARY) { /* which it may have no need of */
+        buf_str(b, ",\"why\":\"no TLS library that is known is found in it\"");
+    } else if (!any && !natives && why != UNREAD_NONE) {
         buf_printf(b, ",\"not_read\":\"%s\",\"why\":", unread_name(why));
         buf_json_str(b, unread_text(why));
     }

@@ -114,7 +114,7 @@ bool tls_keys_next(struct tls_keys *k, uint64_t since_ns, bool all, uint64_t *at
 
         if (!from->key.len || from->time_ns < since_ns || (!all && k->callers[0] && !is_proven(k, from->caller)))
             continue;
-        if (k->looks == TLS_KEYS_LOOKS)
+        if (k->looks >= TLS_KEYS_LOOKS)
             return false;
         k->looks++;
         *at = n;
@@ -122,6 +122,11 @@ bool tls_keys_next(struct tls_keys *k, uint64_t since_ns, bool all, uint64_t *at
         return true;
     }
     return false;
+}
+
+void tls_keys_charge(struct tls_keys *k, unsigned looks)
+{
+    k->looks += looks;
 }
 
 void tls_keys_take(struct tls_keys *k, uint64_t at)

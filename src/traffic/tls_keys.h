@@ -37,6 +37,8 @@ uint64_t tls_keys_lost(const struct tls_keys *k);
 /* The one behind number *at that was set up at `since_ns` or later (tls_open_sink.key). Unless `all`: if one of a caller's
  * has ever opened anything, only those of such callers. False: there is none, or TLS_KEYS_LOOKS were given. */
 bool tls_keys_next(struct tls_keys *k, uint64_t since_ns, bool all, uint64_t *at, struct tls_open_key *ret);
+/* The last one costs its taker as much as so many more. */
+void tls_keys_charge(struct tls_keys *k, unsigned looks);
 /* It has opened a connection: nobody else gets it. */
 void tls_keys_take(struct tls_keys *k, uint64_t at);
 /* Wipes what is too old at time_ns. False: none are left. */

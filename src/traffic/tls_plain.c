@@ -27,6 +27,7 @@ struct tls_plain {
     const struct segment *from; /* whose they are */
     uint64_t next_ns;      /* not before are all tried */
     bool all;              /* of callers whose keys have opened nothing so far, too */
+    bool guesses;          /* numbers of records are guessed: a trial costs more */
     uint64_t since_ns;     /* keys that are older are others' */
     uint64_t ticket;       /* of a search of the process's memory for keys; 0: none is asked for */
     bool searches;         /* keys are also looked for there */
@@ -85,7 +86,11 @@ static bool key(void *owner, uint64_t *at, struct tls_open_key *ret)
 {
     const struct tls_plain *t = owner;
 
-    return t->keys && tls_keys_next(t->keys, t->since_ns, t->all, at, ret);
+    if (!t->keys || !tls_keys_next(t->keys, t->since_ns, t->all, at, ret))
+        return false;
+    if (t->guesses)
+        tls_keys_charge(t->keys, TLS_OPEN_GUESSING - 1);
+    return true;
 }
 
 static void fits(void *owner, uint64_t at)
@@ -202,9 +207,9 @@ static void look_for_keys(struct tls_plain *t, uint64_t time_ns)
     case TLS_SEARCH_WAIT:
         break;
     case TLS_SEARCH_DONE:
-        t->all = true;
+        t->all = t->guesses = true;
         tls_open_leave(t->open, time_ns);
-        t->all = false;
+        t->all = t->guesses = false;
         t->ticket = 0;
         break;
     case TLS_SEARCH_NEVER:

@@ -130,7 +130,7 @@ def keys(ctx):
     """Every key, in a session that is over: its end, then back."""
     recorded(ctx, "echo begin; cat /etc/hostname; sleep 3; cat /etc/passwd >/dev/null; echo end")
     with dash(ctx, "-i", "1") as s:
-        s.wait("STOPPED", "a session that is over stands still")
+        s.wait("ENDED", "a session that is over stands still")
         for key, title in enumerate(("Processes", "Network", "Connections", "HTTP", "DNS", "Files", "Console", "Events"), 1):
             s.type(str(key))
             s.wait(lambda text, t=f"{key} {title}": s.lines[2].startswith(t), title)  # pylint: disable=cell-var-from-loop
@@ -169,7 +169,7 @@ def keys(ctx):
         s.wait("x2", "faster")
         s.type("-")
         s.wait("x1", "slower")
-        s.wait(lambda text: "passwd" in text and "STOPPED" in text, "played to its end")
+        s.wait(lambda text: "passwd" in text and "ENDED" in text, "played to its end")
         s.type("\x1b[D")
         s.wait(lambda text: clock(s) == begin, "ten seconds back: the beginning")
         s.type("\x1b[C")

@@ -685,6 +685,46 @@ static void test_sweeps_are_charged(void **state)
     writer_free(&w);
 }
 
+static struct stream_wait *leaves;
+
+static void ending_sweep(void *decoder, struct stream *s, uint64_t time_ns)
+{
+    (void)decoder;
+    (void)s;
+    (void)time_ns;
+    sweeps++;
+    if (!leaves)
+        return;
+    stream_waits(leaves, leaves->s, NULL);
+    free(leaves);
+    leaves = NULL;
+}
+
+/* A look at one stream may end the one that would be looked at next, as when records are left out. */
+static void test_sweep_ends_the_next(void **state)
+{
+    static const struct protocol ending = {.sweep = ending_sweep};
+    struct writer w = serving();
+    struct stream s = {.speaks = &ending, .fd = -1};
+    struct stream_wait first = {0}, last = {0};
+    struct proc *p;
+
+    (void)state;
+    run();
+    p = proc_by_host_pid(&c.model, NOBODY);
+    stream_waits(&last, &s, p);
+    leaves = calloc(1, sizeof(*leaves));
+    assert_non_null(leaves);
+    stream_waits(leaves, &s, p);
+    stream_waits(&first, &s, p);
+    sweeps = 0;
+    stream_sweep(p, 1);
+    assert_int_equal(sweeps, 2);
+    stream_waits(&first, &s, NULL);
+    stream_waits(&last, &s, NULL);
+    writer_free(&w);
+}
+
 /* The probe may not know whose the first plaintext is; the handshake has told. */
 static void test_object_of_a_handshake(void **state)
 {
@@ -1546,7 +1586,7 @@ int main(void)
         T(test_end_decides),
         T(test_no_answer),
         T(test_hostile),
-        T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos), T(test_object_of_a_handshake), T(test_sweeps_are_charged), T(test_unread_counts), T(test_unread_joined),
+        T(test_passed_on), T(test_behind_a_proxy), T(test_tls_behind_a_proxy), T(test_through_socks), T(test_unknown_preamble), T(test_hellos), T(test_object_of_a_handshake), T(test_sweeps_are_charged), T(test_sweep_ends_the_next), T(test_unread_counts), T(test_unread_joined),
         T(test_keys_at_last), T(test_keys_bounded),
         T(test_half_a_handshake),
         T(test_goes_over_to_tls),
