@@ -27,7 +27,7 @@ struct path {
     char *name;
     uint64_t written_ns, made_ns, removed_ns; /* the first time; made: it wasn't there before, for certain */
     uint64_t there_ns, gone_ns;               /* the last time that a file got the name, and lost it */
-    bool inside;
+    bool inside, renamed; /* renamed: it may be what was elsewhere before */
 };
 
 struct connection {
@@ -314,6 +314,7 @@ static struct found *write_to(struct touched *t, const struct who *who, const st
         first_of(&path->written_ns, e->time_ns);
         if (how & ~(TOUCHED_BYTES | TOUCHED_CHANGED)) /* these are told of a file that has no name any more, too */
             last_of(&path->there_ns, e->time_ns);
+        path->renamed |= how & TOUCHED_RENAMED;
         if (made)
             first_of(&path->made_ns, e->time_ns);
         if (inside && !path->inside) {
@@ -723,13 +724,31 @@ static bool is_own(const struct touched_item *i, const struct path *p)
     return first && first <= i->first_ns && p->written_ns >= first && (!p->removed_ns || p->removed_ns >= first);
 }
 
+/* Whether it lies in a directory that the session has made itself: then it has made all that is in there and was not
+ * renamed. */
+static bool is_in_own(const struct touched *t, const struct touched_item *i, const struct path *p)
+{
+    char *name = xstrdup(i->what), *slash;
+    bool own = false;
+
+    while (p && !p->renamed && !own && (slash = strrchr(name, '/')) && slash != name) {
+        struct path key = {.name = name}, **found;
+
+        *slash = '\0';
+        found = tfind(&key, &t->paths, compare_paths);
+        own = found && (*found)->made_ns && (*found)->made_ns <= i->first_ns;
+    }
+    free(name);
+    return own;
+}
+
 /* Who gets a name is known to have taken it from another file only if that was seen. */
 static bool has_replaced(const struct touched_item *i, const struct path *p)
 {
     return p && p->written_ns && p->written_ns < i->first_ns && (!p->removed_ns || p->removed_ns > i->first_ns);
 }
 
-static void judge_deleted(struct list *l)
+static void judge_deleted(const struct touched *t, struct list *l)
 {
     size_t n = 0;
 
@@ -738,7 +757,7 @@ static void judge_deleted(struct list *l)
 
         if (f->item.how & TOUCHED_REPLACED && !has_replaced(&f->item, f->path))
             f->item.how &= ~TOUCHED_REPLACED;
-        f->item.own = is_own(&f->item, f->path);
+        f->item.own = is_own(&f->item, f->path) || (f->item.how & TOUCHED_REMOVED && is_in_own(t, &f->item, f->path));
         if (f->item.how)
             l->v[n++] = f;
         else
@@ -754,7 +773,7 @@ void touched_end(struct touched *t, uint64_t lost)
     t->lost = lost;
     tdestroy(t->tree, no_free); /* nothing is looked for any more */
     t->tree = NULL;
-    judge_deleted(&t->list[TOUCHED_DELETE]);
+    judge_deleted(t, &t->list[TOUCHED_DELETE]);
     for (size_t i = 0; i < files->n; i++)
         files->v[i]->item.gone = files->v[i]->path && is_gone(t, files->v[i]->path);
     if (files->n)

@@ -180,6 +180,28 @@ static void gone(void **state)
     touched_free(t);
 }
 
+/* What lies in a directory that the session has made is its own, unless it was brought there. */
+static void own_directories(void **state)
+{
+    struct touched *t = make();
+
+    feed(t, "fs", "fs.create", "sh", 1, 0, 10, "\"file\":\"/opt/new\",\"op\":\"mkdir\"");
+    feed(t, "fs", "fs.open", "sh", 1, 0, 11, "\"file\":\"/opt/new/sub/a\"," WRITES);
+    feed(t, "fs", "fs.rename", "sh", 1, 0, 12, "\"file\":\"/home/b\",\"file_to\":\"/opt/new/b\",\"op\":\"rename\"");
+    feed(t, "fs", "fs.delete", "sh", 1, 0, 13, "\"file\":\"/opt/new/sub/a\",\"op\":\"unlink\"");
+    feed(t, "fs", "fs.delete", "sh", 1, 0, 14, "\"file\":\"/opt/new/b\",\"op\":\"unlink\"");
+    feed(t, "fs", "fs.delete", "sh", 1, 0, 15, "\"file\":\"/opt/newer\",\"op\":\"unlink\"");
+    touched_end(t, 0);
+    for (size_t i = 0; i < touched_count(t, TOUCHED_DELETE); i++) {
+        const struct touched_item *d = touched_at(t, TOUCHED_DELETE, i);
+
+        if (d->how & TOUCHED_REMOVED)
+            assert_int_equal(d->own, strcmp(d->what, "/opt/new/sub/a") == 0);
+    }
+    assert_int_equal(touched_count(t, TOUCHED_DELETE), 4); /* and /home/b has another name */
+    touched_free(t);
+}
+
 /* A child that only forks runs no program; the same command again is one finding. */
 static void programs(void **state)
 {
@@ -282,7 +304,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chains), cmocka_unit_test(namespaces), cmocka_unit_test(deep_chains),
-        cmocka_unit_test(order),  cmocka_unit_test(gone),       cmocka_unit_test(programs),
+        cmocka_unit_test(order),  cmocka_unit_test(gone), cmocka_unit_test(own_directories),       cmocka_unit_test(programs),
         cmocka_unit_test(files),  cmocka_unit_test(hosts),      cmocka_unit_test(bounds),
     };
 
