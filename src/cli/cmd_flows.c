@@ -572,7 +572,7 @@ static int write_packets(const struct view *v, const char *name)
         cli_error("can't write %s: %s", name, strerror(failed));
         return EXIT_FAILED;
     }
-    fprintf(stderr, "%llu flows written to %s\n", (unsigned long long)flows, name);
+    fprintf(stderr, "%llu flow%s written to %s\n", (unsigned long long)flows, flows == 1 ? "" : "s", name);
     return status;
 }
 
