@@ -423,16 +423,17 @@ static int run(struct args *a)
     rc = choose(a, &s, &one, &pid);
     if (rc)
         return rc;
-    if (pid && !one && !is_observed((pid_t)pid)) {
-        cli_error("process %lld is not observed", (long long)pid);
-        cli_hint("`scope ps` lists those that are; of a recorded session: `scope dash -i N -p %lld`", (long long)pid);
-        return EXIT_FAILED;
-    }
     d.feed = feed_new(one ? &s : NULL);
     if (!one && !feed_sessions(d.feed) && !pid && session_load(0, &s) == 0) {
         feed_free(d.feed); /* nothing is being recorded */
         d.feed = feed_new(&s);
         one = true;
+    }
+    if (pid && !one && !is_observed((pid_t)pid)) {
+        cli_error("process %lld is not observed", (long long)pid);
+        cli_hint("`scope ps` lists those that are; of a recorded session: `scope dash -i N -p %lld`", (long long)pid);
+        feed_free(d.feed);
+        return EXIT_FAILED;
     }
     if (one && feed_unreadable(d.feed, &why)) {
         cli_error("the records of session %llu can't be shown: %s", (unsigned long long)s.id,

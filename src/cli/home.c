@@ -45,7 +45,7 @@ bool help_home(FILE *to)
     table_print(t, to);
     fprintf(to, "\nWhat to do next, with the last one (another one: -i ID):\n"
                 "  scope report             files, network and processes summed up\n"
-                "  scope report --touched   files written, secrets read, programs, hosts: outside of its directory\n"
+                "  scope report --touched   files, secrets, programs and hosts that it touched\n"
                 "  scope report --html FILE all of it as a page for a browser\n"
                 "  scope events             what it did, in order\n"
                 "  scope metrics            in numbers\n"

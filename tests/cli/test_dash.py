@@ -258,17 +258,17 @@ def refusals(ctx):
     recorded(ctx, "true")
     result = ctx.run([ctx.scope, "dash"], check_code=1)
     check(b"terminal" in result.err and b"scope events -f" in result.err and not result.out, result.describe())
-    for term, said in (("", "TERM isn't set"), ("no-such-terminal", "not known"), ("dumb", "TERM")):
+    for term, said in (("", "TERM isn't set"), ("no-such-terminal", "terminfo doesn't know"), ("dumb", "TERM")):
         with dash(ctx, wait=None, env={"TERM": term}) as s:
             s.wait(lambda text, t=said: t.replace(" ", "") in text.replace("\n", "").replace(" ", ""), said)
             s.end(1)
             s.restored()
             check(b"\x1b[" not in s.raw, "no control sequences", s.raw)
-    for argv, said in ((["-i", "99"], "session 99 not found"), (["-i", "1", "2"], "named twice"), (["--pid", "0"], "pid"),
+    for argv, said in ((["-i", "99"], "session 99 not found"), (["-i", "1", "2"], "process once"), (["--pid", "0"], "pid"),
                        (["4194303"], "neither a session nor")):
         with dash(ctx, *argv, wait=None) as s:
             s.wait(said, said)
-            s.end(2 if said in ("named twice", "pid") else 1)
+            s.end(2 if said in ("process once", "pid") else 1)
     path = ctx.dir / "elsewhere"
     recorded(ctx, "true", ["-e", f"file://{path}", "-m", f"file://{path}"])
     with dash(ctx, "-i", "2", wait=None) as s:
@@ -348,9 +348,9 @@ def process(ctx):
             s.wait(lambda text: f"process {pid}, all sessions" in text and "said" in text, "the process")
             check("cat[" not in s.text, "nothing of its children", s.text)
             quit_by(s)
-        with dash(ctx, "--pid", "1") as s:
-            s.wait("8 Events: 0/s", "nothing of a process that isn't observed")
-            quit_by(s)
+        with dash(ctx, "--pid", "1", wait=None) as s:
+            s.wait("process 1 is not observed", "who isn't observed")
+            s.end(1)
     with dash(ctx, "1") as s:
         s.wait("session 1", "a session by its number")
         quit_by(s)

@@ -10,8 +10,6 @@ import struct
 import termios
 import time
 
-import pyte
-
 from scopetest import check, equal
 
 
@@ -20,6 +18,8 @@ class Screen:
     screen(1)."""
 
     def __init__(self, ctx, argv, columns=80, rows=24, env=None):
+        import pyte  # pylint: disable=import-outside-toplevel  # the emulated machine, where nothing is shown, has none
+
         self.raw = b""
         self.screen = pyte.Screen(columns, rows)
         self.stream = pyte.ByteStream(self.screen)

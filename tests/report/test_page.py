@@ -265,7 +265,7 @@ def file(ctx):
     link, pipe = ctx.dir / "link", ctx.dir / "pipe"
     link.symlink_to(path)
     os.mkfifo(pipe)
-    for name, why in ((link, b"is a link"), (pipe, b"is no regular file"), (ctx.dir, b"is a directory"), ("/dev/full", b"is no regular file"),
+    for name, why in ((link, b"is a link"), (pipe, b"is not a regular file"), (ctx.dir, b"is a directory"), ("/dev/full", b"is not a regular file"),
                       (ctx.dir / "none" / "x", b"No such file"), (Session(ctx, ctx.sessions()[0]).store(), b"the session's own file")):
         result = report(ctx, name, code=1)
         check(why in result.err and str(name).encode() in result.err, f"{name} is refused", result.describe())
