@@ -1630,7 +1630,7 @@ static void test_bad_headers(void **state)
         size_t off;
         uint32_t value;
     } bad[] = {
-        {offsetof(struct segment_header, magic), 1},          {offsetof(struct segment_header, version), 9},
+        {offsetof(struct segment_header, magic), 1},          {offsetof(struct segment_header, version), SEG_VERSION + 1},
         {offsetof(struct segment_header, seg_size), 4096},    {offsetof(struct segment_header, table_hash), 0},
         {offsetof(struct segment_header, fd_off), 0},         {offsetof(struct segment_header, fd_off), 0xffffffc0},
         {offsetof(struct segment_header, fd_cap), 0xffffffff}, {offsetof(struct segment_header, ring_off), 64},
