@@ -35,7 +35,7 @@ struct view {
     size_t selected; /* the process, a row of the list; kept likewise */
     bool help;
     const char *what;  /* what is observed: "session 12: nginx" */
-    const char *state; /* "LIVE", "PAUSED", "x4", "READING" */
+    const char *state; /* "LIVE", "PAUSED", "ENDED", "x4", "READING" */
     bool live;
     const char *losses; /* "" if there are none */
     const char *note;   /* about what is shown, such as sessions that can't be read; "" for none */

@@ -50,6 +50,7 @@ static void row(struct html *h, const struct page *p, const struct touched_item 
     what_cell(h, i);
     if (kinds[i->kind].how) {
         touched_how(&text, i);
+        /* Left out as a rule by the text, which has an option for them. */
         buf_str(&text, i->gone ? "; gone again" : i->own ? "; of its own making" : "");
         html_cell(h, 't', buf_cstr(&text));
         buf_reset(&text);
